@@ -114,14 +114,6 @@ def test_large_inputs_have_finite_gradients(
     assert dx.abs().max() > 0
 
 
-@pytest.mark.parametrize("dtype", HALF)
-def test_a_small_current_counts(dtype: torch.dtype, compiled: Compile) -> None:
-    """256 steps of 1/256 reach the threshold. Summed in bfloat16 they stop short of it."""
-    run = Neuron(compiled("IF").text(), 512, 1)
-    x = torch.full((512, 1, 1), 1 / 256, dtype=dtype)
-    assert run(x).sum() == 2
-
-
 # -- networks under autocast -----------------------------------------------------------------------
 
 
@@ -161,17 +153,6 @@ def test_networks_under_autocast(stages: str, name: str, dtype: torch.dtype, bac
     assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.4
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", HALF)
-def test_without_spikes_the_gradients_are_close(backend: str, dtype: torch.dtype) -> None:
-    """An ANN has no spike to flip, only the mask of an activation near 0."""
-    graph = text(small("layers via origin", more=LAYERS, settings="neuron = ReLU"))
-    model = emit(graph, 0, backend)
-    x = randn(8, 3, 8, 8).float()
-    expected, found = gradients(model, x, torch.float32), gradients(model, x, dtype)
-    assert (found - expected).norm() < 50 * EPSILON[dtype] * expected.norm()
-
-
 @pytest.mark.parametrize("dtype", HALF)
 def test_a_convolution_of_spikes_is_torchs(dtype: torch.dtype) -> None:
     conv = PackedConv2d(3, 4, 3, padding=1, low=0, high=7, unit=1.0)
@@ -189,18 +170,6 @@ def test_a_convolution_of_spikes_is_torchs(dtype: torch.dtype) -> None:
     for one, other in zip(*results, strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
-
-
-def test_spikes_go_on_in_the_dtype_of_autocast() -> None:
-    """Neurons hand on what convolutions take: nothing is converted on the way."""
-    model = emit(text(small("layers via sew", more=LAYERS)), 0, "fused")
-    seen: set[torch.dtype] = set()
-    for module in model.modules():
-        if isinstance(module, PackedConv2d):
-            module.register_forward_hook(lambda m, args, y: seen.add(args[0].dtype))
-    with torch.autocast("cpu", torch.bfloat16):
-        model(torch.randn(2, 3, 8, 8))
-    assert seen == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

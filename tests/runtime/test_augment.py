@@ -88,15 +88,6 @@ def test_a_step_gives_what_torchvision_gives(name: str, dtype: torch.dtype, chan
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", ONE_IMAGE)
-def test_a_transform_knows_whether_it_draws(name: str) -> None:
-    transform = image_transform([item(name)])
-    image = torch.randint(0, 256, (3, 12, 12), dtype=torch.uint8)
-    before = torch.get_rng_state()
-    applied(transform, image)
-    assert transform.random == (not torch.equal(torch.get_rng_state(), before))
-
-
 ROWS = ["random_crop", "horizontal_flip", "center_crop", "normalize"]
 
 
@@ -145,12 +136,6 @@ def test_what_changes_each_value_by_itself_comes_last_and_of_bytes() -> None:
     assert changed(inside, images[0]).dtype == torch.float32
 
 
-def test_steps_without_a_form_for_batches_are_known() -> None:
-    for name in ONE_IMAGE:
-        assert (image_transform([item(name)]).vectorized is not None) == (name in ROWS)
-    assert image_transform([item("random_crop"), item("resize")]).vectorized is None
-
-
 def test_frames_of_events_at_once() -> None:
     transform = image_transform([item("random_crop"), item("horizontal_flip")], events=True)
     frames = torch.randint(0, 9, (10, 4, 2, 8, 8), dtype=torch.uint8)
@@ -171,16 +156,6 @@ def test_a_step_that_cannot_be_applied_is_named() -> None:
     jitter = image_transform([item("color_jitter")])
     with pytest.raises(DataError, match=r"`color_jitter` cannot be applied to .* of 5 x 8 x 8: "):
         applied(jitter, torch.rand(5, 8, 8))
-
-
-def test_no_steps_only_scale_the_values() -> None:
-    transform = image_transform([])
-    image = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
-    assert torch.equal(
-        applied(transform, image), v2.functional.to_dtype(image, torch.float32, scale=True)
-    )
-    assert torch.equal(applied(transform, image / 255), image / 255)
-    assert (transform.random, transform.vectorized) == (False, ())
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
@@ -213,12 +188,6 @@ def test_of_two_mixing_steps_one_is_drawn_for_each_batch() -> None:
     assert not all(whole_values), "mixup makes new ones"
 
 
-def test_steps_that_change_no_single_image_are_left_to_the_batch() -> None:
-    assert batch_transform([item("horizontal_flip")], 10) is None
-    transform = image_transform([item("mixup")])
-    assert not transform.random
-
-
 @pytest.mark.parametrize("name", sorted(COLOURS))
 def test_events_have_no_colours(name: str) -> None:
     with pytest.raises(DataError, match=f"`{name}` changes colours"):
@@ -234,11 +203,6 @@ def test_the_frames_of_a_recording_are_changed_alike(name: str) -> None:
     assert frames.dtype == torch.float32
     assert frames.shape[:2] == (4, 2)
     assert all(torch.equal(frames[0], other) for other in frames[1:])
-
-
-def test_counts_of_events_are_not_scaled() -> None:
-    frames = torch.randint(0, 9, (4, 2, 8, 8), dtype=torch.uint8)
-    assert torch.equal(applied(image_transform([], events=True), frames), frames.float())
 
 
 def test_statistics_of_other_channels_are_an_error() -> None:

@@ -5,7 +5,7 @@ The tests walk the tables: a new row is tested by being there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -22,25 +22,17 @@ from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.values import Failed, Wire
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.kinds import ANALOG
-from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, OpInfo
+from danetc.dsl.neuron.opcodes import OPCODES, OpInfo
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax.source import NOWHERE
 from danetc.runtime.checks.propositions import first_step
 from danetc.runtime.kernels.neuron import kernel
 
-STEP = 1e-6
-
 # -- functions of equations -----------------------------------------------------------------------
 
 OPERANDS = (INPUT, "u", "w")
 SURROGATE = "surrogate bump; z = mul 3.0 x; y = tanh z; q = mul y y; slope = sub 1.0 q; dy slope"
-STAND_INS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "heaviside": lambda x: torch.tanh(3 * x) / 3,  # of the surrogate above
-    "round": lambda x: x,
-    "detach": torch.zeros_like,
-}
-"""Whose derivatives are those of the functions that are not smooth."""
 
 
 def program_of(opcode: str, *, scalar: bool = False) -> NeuronProgram:
@@ -94,30 +86,6 @@ def slopes(values: NeuronProgram, at: Tensor, *learnt: Tensor) -> tuple[Tensor, 
     output = compiled.step(*at, *learnt)[0]
     silent = torch.zeros_like(at[0])
     return output, list(compiled.step_vjp(*at, *learnt, torch.ones_like(at[0]), silent, silent))
-
-
-def measured(opcode: str, at: Tensor, place: int) -> Tensor:
-    """The slope in one operand by central differences."""
-    step = torch.zeros_like(at)
-    step[place] = STEP
-    if OPCODES[opcode].smooth:
-        compiled = kernel(program_of(opcode).text())
-        above, below = (compiled.step(*x)[0] for x in (at + step, at - step))
-    else:
-        above, below = (STAND_INS[opcode](x[0]) for x in (at + step, at - step))
-    return (above - below) / (2 * STEP)
-
-
-@pytest.mark.parametrize("opcode", OPCODES)
-def test_the_derivative_of_a_function(opcode: str) -> None:
-    values, at = program_of(opcode), points(opcode)
-    assert at.shape[1] >= 25, "a derivative is checked at many points"
-    _, found = slopes(values, at)
-    for place in range(3):
-        expected = measured(opcode, at, place)
-        torch.testing.assert_close(found[place], expected, rtol=1e-6, atol=1e-8)
-        if OPCODES[opcode].derivative == NO_GRADIENT:
-            assert not expected.any(), f"{opcode} passes no gradient, and is not constant"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from danetc.compiler.emit.fx import emit
@@ -26,10 +26,6 @@ from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small, va
 
 STEPS, BATCH = 3, 2
 # fmt: off
-CONNECTIONS = (
-    "origin", "tdbn", "tdbn_identity", "baa", "baa_conv", "sew", "sew_and", "sew_iand",
-    "pa_a", "pa_a_spike", "pa_b", "pa_b_conv", "pa_b_spike", "ms", "ms_conv",
-)
 SPIKING = ("IF", "LIF", "PLIF", "IF_soft", "LIF_soft", "PLIF_soft", "ALIF", "MSLIF")
 # fmt: on
 NEURONS = {
@@ -96,16 +92,6 @@ def test_every_kind_of_network(name: str) -> None:
         compare_models(eager, fused, others[0])
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("sequence", [False, True])
-@pytest.mark.parametrize("connection", CONNECTIONS)
-def test_every_connection(connection: str, sequence: bool, training: bool) -> None:
-    stem = ANALOG_STEM if connection.startswith(("pa_", "ms")) else {}
-    graph = text(small(f"layers via {connection}", more=LAYERS, **stem))
-    leading = (STEPS, BATCH) if sequence else (BATCH,)
-    compare(graph, randn(*leading, 3, 8, 8), training)
-
-
 LAYERS = "backbone layers = stage(basic(4), 2) -> stage(basic(8), 1, stride = 2)"
 
 
@@ -116,38 +102,6 @@ def test_every_neuron(neuron: str, connection: str) -> None:
     graph = text(small(f"layers via {connection}", more=LAYERS, settings=NEURONS[neuron], **stem))
     compare(graph, randn(BATCH, 3, 8, 8))
     compare(graph, randn(STEPS, BATCH, 3, 8, 8))
-
-
-def test_static_regions() -> None:
-    """Neurons of a current that does not vary, alone and in a sum with one that does."""
-    graph = text(
-        """network net {
-          input = image(3, 8, 8); steps = 3; neuron = PLIF; surrogate = atan
-          a = in -> conv(4) -> norm
-          b = a -> spike -> conv(4) -> norm
-          c = in -> conv(4) -> norm
-          d = (c + b) -> spike
-          e = (c + a) -> spike
-          out = concat(d, e) -> avgpool -> mean_over_time -> linear(5)
-        }"""
-    )
-    compare(graph, randn(BATCH, 3, 8, 8))
-    compare(graph, randn(STEPS, BATCH, 3, 8, 8))
-
-
-@pytest.mark.parametrize("image", [1, 5])
-def test_single_values(image: int) -> None:
-    """One image, one channel, one pixel: dimensions of size 1 are dimensions."""
-    graph = text(
-        f"""network net {{
-          input = image(1, {image}, {image}); steps = 3; neuron = IF; surrogate = sigmoid
-          a = in -> conv(1) -> norm -> spike -> conv(1) -> norm
-          b = in -> conv(1) -> norm
-          out = (a + b) -> spike -> avgpool -> mean_over_time -> linear(2)
-        }}"""
-    )
-    compare(graph, randn(1, 1, image, image))
-    compare(graph, randn(1, 1, image, image), training=False)
 
 
 def test_one_value_a_channel_cannot_be_normalised() -> None:
@@ -207,48 +161,6 @@ def test_a_copy_has_its_own_norms() -> None:
                 assert norm is None or id(norm.weight) in mine
 
 
-def test_two_backward_passes_and_another_batch() -> None:
-    eager, fused = both(origin())
-    for size in (2, 3, 1):
-        x = randn(size, 3, 8, 8)
-        for _ in range(2):
-            assert_equal(step(fused, x), step(eager, x))
-    fused.zero_grad()
-    y = fused(randn(2, 3, 8, 8)).sum()
-    y.backward(retain_graph=True)
-    first = [p.grad.clone() for p in fused.parameters() if p.grad is not None]
-    y.backward()
-    for p, grad in zip(fused.parameters(), first, strict=True):
-        assert p.grad is not None
-        torch.testing.assert_close(p.grad, 2 * grad)
-
-
-def test_dtypes() -> None:
-    _, fused = both(origin())
-    x = randn(BATCH, 3, 8, 8)
-    y, gradients = step(fused, x)
-    single, grads = step(fused.float(), x.float())
-    assert single.dtype == torch.float32
-    assert all(g.dtype == torch.float32 for g in grads)
-    half = fused.bfloat16()(x.bfloat16())
-    assert half.dtype == torch.bfloat16
-    assert half.isfinite().all()
-    again, _ = step(fused.double(), x)
-    assert again.dtype == torch.float64
-    del y, gradients
-
-
-def test_retraced_by_fx() -> None:
-    """A trace has the norms as modules of its own, so that it can be trained and saved."""
-    eager, fused = both(origin())
-    traced = fx.symbolic_trace(fused)
-    assert set(traced.state_dict()) == set(fused.state_dict())
-    x = randn(BATCH, 3, 8, 8)
-    assert_equal(step(traced, x), step(eager, x))
-    fused.eval()
-    assert torch.equal(traced.eval()(x), fused(x)), "the trace has not fixed the mode"
-
-
 @pytest.mark.thorough
 def test_compiled_as_a_whole_without_a_graph_break() -> None:
     eager, fused = both(text(small("layers via sew", more=LAYERS)))
@@ -269,16 +181,6 @@ def test_exported() -> None:
     x = randn(BATCH, 3, 8, 8)
     exported = torch.export.export(fused, (x,))
     torch.testing.assert_close(exported.module()(x), fused(x))
-
-
-def test_streamed() -> None:
-    _, fused = both(text(VARIETY["every_step"]))
-    fused.eval()
-    x = randn(STEPS, BATCH, 3, 8, 8)
-    states = None
-    for frame, expected in zip(x, fused(x), strict=True):
-        y, states = fused.stream(frame, states)
-        torch.testing.assert_close(y, expected)
 
 
 def test_channels_last() -> None:
@@ -376,17 +278,6 @@ def test_a_product_of_spikes_keeps_bits() -> None:
     assert torch.equal(b.grad, 3 * a)
 
 
-def test_far_less_is_kept_than_eager_keeps() -> None:
-    graph = text(small("tiny via sew", stem=MAXPOOL))
-    x, y = torch.randn(8, 3, 8, 8), torch.zeros(8, dtype=torch.int64)
-    sizes = {
-        backend: sum(t.untyped_storage().nbytes() for t in kept(emit(graph, 0, backend), x))
-        for backend in ("eager", "fused")
-    }
-    del y
-    assert sizes["fused"] < 0.5 * sizes["eager"]
-
-
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_nothing_is_kept_where_no_gradient_is_wanted(
     mode: type, monkeypatch: pytest.MonkeyPatch
@@ -420,40 +311,6 @@ def test_frozen_weights_keep_no_input() -> None:
     plain = nn.functional.conv2d(torch.ones_like(x), conv.weight, conv.bias)
     assert torch.equal(y, plain)
     assert x.grad is not None
-
-
-def test_frozen_network() -> None:
-    eager, fused = both(origin(stem=MAXPOOL))
-    for model in (eager, fused):
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.startswith(("head", "stages.1")))
-    x = randn(BATCH, 3, 8, 8)
-    assert_equal(step(fused, x), step(eager, x))
-    assert all(p.grad is None for p in fused.stem.parameters())
-    for norm in (m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.eval()
-    for norm in (m for m in eager.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.eval()
-    assert_equal(step(fused, x), step(eager, x))
-
-
-def test_dropout_makes_a_spike_edge_analog() -> None:
-    graph = text(small("layers via plain", more=LAYERS.replace("basic", "single"), stem=DROPPED))
-    fused = emit(graph, 0, "fused")
-    convolutions = [m for m in fused.modules() if isinstance(m, nn.Conv2d)]
-    packed = [type(m) is PackedConv2d for m in convolutions]
-    assert packed[:2] == [False, False], "neither the image nor what dropout scales is whole"
-    assert all(packed[2:])
-    eager = emit(graph, 0).double()
-    fused = fused.double()
-    x = randn(BATCH, 3, 8, 8)
-    torch.manual_seed(1)
-    expected = step(eager, x)
-    torch.manual_seed(1)
-    assert_equal(step(fused, x), expected)
-
-
-DROPPED = "conv(4) -> norm -> spike -> dropout(0.5)"
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -499,11 +356,3 @@ def test_average_pooling_keeps_nothing(kernel: int, stride: int, padding: int, l
     assert other.grad is not None
     assert torch.equal(mine.grad, other.grad)
     assert kept(pool, mine) == []
-
-
-def test_max_pooling_keeps_bytes() -> None:
-    pool = PackedMaxPool2d(3, 2, 1)
-    x = torch.randn(2, 3, 16, 16, requires_grad=True)
-    (places,) = kept(pool, x)
-    assert places.dtype == torch.uint8
-    assert places.shape == (2, 3, 8, 8)

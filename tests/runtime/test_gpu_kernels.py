@@ -44,12 +44,3 @@ def test_a_fusion_group_is_one_kernel(compiled: Callable[..., Any], last: bool) 
     for kernel in kernels:
         assert kernel.aligned()
         assert kernel.index_arithmetic() <= {str(CHANNELS), str(LENGTH)}
-
-
-@pytest.mark.thorough
-def test_a_learnt_parameter_is_one_reduction(compiled: Callable[..., Any]) -> None:
-    """Whatever T is: its gradients are summed over the steps first."""
-    group = fusion_kernel(compiled("PLIF").text(), TERMS[1:], STEPS)
-    grad, value = (on_gpu(STEPS, BATCH, CHANNELS, LENGTH) for _ in range(2))
-    kernels = triton_kernels(group.backward, [grad, value, on_gpu(dtype=torch.float32)])
-    assert len(kernels) == 3  # the gradients; the parameter's in parts; those together

@@ -17,17 +17,6 @@ IMAGE, EVENTS = (
     danetc.build(text=TEXT % kind, backend="eager").eval() for kind in ("image", "events")
 )
 torch.manual_seed(0)
-FRAMES = torch.randint(0, 5, (3, 6, 2, 4, 4))
-
-
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.float16])
-def test_counts_of_events_are_what_they_are(dtype: torch.dtype) -> None:
-    given = FRAMES.to(dtype)
-    expected = EVENTS(given.to(torch.float32))
-    assert torch.equal(EVENTS(given), expected)
-    assert expected.std() > 0.001
-    one, _ = EVENTS.stream(given[0])
-    assert torch.equal(one, EVENTS.stream(given[0].float())[0])
 
 
 def test_images_are_converted_where_their_numbers_stay() -> None:
@@ -56,14 +45,6 @@ def test_images_are_converted_where_their_numbers_stay() -> None:
 def test_what_is_not_exact_is_refused_with_what_to_do(given: Tensor, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         IMAGE(given)
-
-
-def test_whole_numbers_that_a_narrow_type_does_not_hold_are_refused() -> None:
-    narrow = danetc.build(text=TEXT % "events", backend="eager").eval().half()
-    with pytest.raises(ValueError, match="takes float16"):
-        narrow(FRAMES.to(torch.int16))
-    with pytest.raises(ValueError, match="takes float32"):
-        EVENTS(FRAMES.int())
 
 
 def test_a_summary_prints_and_has_its_facts() -> None:

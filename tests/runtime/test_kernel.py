@@ -29,13 +29,11 @@ from danetc.dsl.syntax.tree import (
     Unary,
 )
 from danetc.runtime.kernels.neuron import kernel
-from danetc.runtime.layers.neuron import Neuron
 from tests.generating import examples
 from tests.surrogates import sigmoid, step
 from tests.written import neuron_text
 
 SURROGATE = "surrogate sigmoid { y = 1 / (1 + exp(-3 * x)) }"
-Value = Tensor | float
 
 
 class Round(torch.autograd.Function):
@@ -208,18 +206,6 @@ def written(program: NeuronProgram) -> nn.Module:
     exec(text, scope)
     made: nn.Module = scope[label]().double()
     return made
-
-
-@pytest.mark.thorough
-@examples(8)
-@given(neurons())
-def test_generated_classes(text: str) -> None:
-    """The module for readers gives the same numbers, bit for bit."""
-    _, program = compiled(text)
-    assert program is not None
-    readable, ours = written(program), Neuron(program.text(), 3, 1).double()
-    x = torch.randn(4, 3, dtype=torch.float64)
-    assert torch.equal(readable(x.expand(3, 4, 3) if program.is_stateful else x), ours(x))
 
 
 def test_a_state_that_the_step_only_writes_from_scalars() -> None:

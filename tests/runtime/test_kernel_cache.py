@@ -64,13 +64,6 @@ def test_others_may_not_read_it_any_more_where_they_could(tmp_path: Path) -> Non
     assert mode(place) == 0o700
 
 
-@needs_owners
-def test_links_above_it_are_followed_once(tmp_path: Path) -> None:
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "cache").symlink_to(tmp_path / "scratch")
-    assert private_folder(tmp_path / "cache" / "kernels") == tmp_path / "scratch" / "kernels"
-
-
 def group_writable(place: Path) -> None:
     place.mkdir()
     place.chmod(0o770)

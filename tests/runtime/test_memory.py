@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ import torchvision
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.allocated import peak_bytes, saved_bytes
@@ -23,7 +21,6 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.program import check_text, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.kernels import torch_internals as internals
-from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed
 from danetc.runtime.model.built import Model
 
 MIB = 2**20
@@ -118,13 +115,6 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 # -- counting -------------------------------------------------------------------------------------
-
-
-def test_saved_bytes_of_known_tensors() -> None:
-    x = torch.randn(MIB // 4, requires_grad=True)
-    assert saved_bytes(lambda: x.sin().sum()) == 0  # the input was there before
-    assert saved_bytes(lambda: x.exp().sum()) == MIB  # its output
-    assert saved_bytes(lambda: (lambda y: (y * y + y.sin()).sum())(x.exp())) == MIB  # once
 
 
 class _InContext(torch.autograd.Function):
@@ -247,15 +237,6 @@ def test_recompute_gives_the_same_bit_for_bit(backend: str, name: str) -> None:
     assert saved_bytes(lambda: loss_of(lean, x)) < most * saved_bytes(lambda: loss_of(plain, x))
 
 
-def test_recompute_of_another_library_s_neurons() -> None:
-    pytest.importorskip("spikingjelly")
-    graph = network()
-    x = images(graph)
-    plain = emit(graph, 7, backend="spikingjelly")
-    lean = emit(graph, 7, backend="spikingjelly", memory="recompute")
-    assert_same(state_after(lean, x), state_after(plain, x))
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize("length", [2, 3])
 @pytest.mark.parametrize("name", NETWORKS)
@@ -272,23 +253,6 @@ def test_segments_of_several_blocks(
     monkeypatch.setattr("danetc.compiler.passes.recompute.LEAST_GAIN", 0.0)
     lean = emit(graph, 7, backend="fused", memory="recompute")
     assert_same(state_after(lean, x), state_after(emit(graph, 7, backend="fused"), x))
-
-
-def test_every_block_and_the_stem_are_segments() -> None:
-    model = emit(network(blocks=3), backend="fused", memory="recompute")
-    marked = [m for m in model.modules() if isinstance(m, Recomputed)]
-    segments = {
-        node.meta[SEGMENT].index for m in marked for node in m.graph.nodes if SEGMENT in node.meta
-    }
-    assert len(segments) == 6  # the stem and 3 + 2 blocks
-    assert not any(isinstance(m, Recomputed) for m in emit(network(), backend="fused").modules())
-
-
-def test_counts_enter_a_segment_in_bits() -> None:
-    model = emit(network("origin", "densely_additive", 4), memory="recompute")
-    blocks = model.stages[0].blocks
-    kinds = [node.meta[KIND] for node in blocks.graph.nodes if node.name.startswith("add")]
-    assert [(kind.high, kind.bits) for kind in kinds] == [(2, 2), (3, 2)]
 
 
 def test_batch_norms_move_once_a_step() -> None:
@@ -314,24 +278,6 @@ def test_backward_twice_and_without_a_backward_pass() -> None:
     del loss
     before = peak_bytes(lambda: loss_of(model, x))
     assert peak_bytes(lambda: [loss_of(model, x) for _ in range(3)] and None) < 1.5 * before
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("backend", ["eager", "fused"])
-def test_inference_copies_and_frozen_norms(backend: str) -> None:
-    graph = network("pa_a", stem="", head="spike -> ")
-    x = images(graph)
-    plain = emit(graph, 7, backend=backend)
-    lean = emit(graph, 7, backend=backend, memory="recompute")
-    state_after(lean, x)  # its plan of pieces is made
-    copied = copy.deepcopy(lean)
-    copied.load_state_dict(plain.state_dict())
-    assert_same(state_after(copied, x), state_after(plain, x))
-    plain.eval()
-    copied.eval()
-    with torch.no_grad():
-        assert torch.equal(copied(x), plain(x))
-    assert_same(state_after(copied, x), state_after(plain, x))
 
 
 @pytest.mark.parametrize("backend", ["eager", "fused"])
@@ -437,20 +383,3 @@ def test_traced_and_streamed_it_is_the_plain_model() -> None:
 def test_unknown_policies_are_named() -> None:
     with pytest.raises(ValueError, match="there are none, recompute"):
         emit(network(), memory="recomputed")
-
-
-def test_labels_train_as_without(recwarn: pytest.WarningsRecorder) -> None:
-    """A few steps of SGD: parameters stay the same bit for bit."""
-    graph = network()
-    x, labels = images(graph, 4), torch.tensor([0, 1, 2, 0])
-    found = []
-    for memory in ("none", "recompute"):
-        model = emit(graph, 7, backend="fused", memory=memory)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        for _ in range(3):
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), labels).backward()
-            optimizer.step()
-        found.append(dict(model.state_dict()))
-    assert_same(*found)
-    assert not recwarn.list

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model, ScopeModule
 from danetc.runtime.model.stepping import STEP
-from tests.compiler.emit.graphs import Net, block, head, resnet, stem
+from tests.compiler.emit.graphs import Net, head, resnet
 
 NEURONS = ["IF", "PLIF", "ReLU"]
 
@@ -71,43 +71,12 @@ def test_fx_traces_it_again(neuron: str, training: bool, lead: tuple[int, ...]) 
     assert not isinstance(traced, ScopeModule)
 
 
-def test_sequences_of_another_length() -> None:
-    """They are taken unless something behind a mean over time has steps of its own."""
-    text = """use std
-    network n { input = image(1, 4, 4); steps = 2; neuron = IF; surrogate = sigmoid
-      a = in -> conv(2) -> spike
-      b = a -> mean_over_time -> OP
-      out = outputs(a, b) }"""
-    frames = randn(3, 2, 1, 4, 4)
-    for op, taken in (("tanh", True), ("ReLU", True), ("spike", False), ("tebn", False)):
-        model = emit(graph_of(check_text(text.replace("OP", op)))).double()
-        assert model(frames[:2])[0].shape[0] == 2
-        assert bool(model.signature.fixed) is not taken
-        if taken:
-            assert model(frames)[0].shape[0] == 3
-        else:
-            with pytest.raises(ValueError, match="sequences of T = 2 time steps, not of 3"):
-                model(frames)
-
-
 def test_a_traced_model_still_changes_its_mode() -> None:
     model = model_of()
     traced = torch.fx.symbolic_trace(copy.deepcopy(model))
     x = randn(4, 3, 8, 8)
     run(model, x), run(traced, x)
     assert_same(run(model.eval(), x), run(traced.eval(), x))
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("neuron", NEURONS)
-def test_export(neuron: str) -> None:
-    model = model_of(neuron, blocks=2).eval()
-    batch = torch.export.Dim("batch", min=2)
-    exported = torch.export.export(model, (randn(4, 3, 8, 8),), dynamic_shapes=({0: batch},))
-    module = exported.module()
-    for size in (4, 7):
-        x = randn(size, 3, 8, 8)
-        assert_same(run(model, x), run(module, x))
 
 
 @pytest.mark.thorough
@@ -196,57 +165,6 @@ def test_weights_go_with_the_last_name_of_a_model() -> None:
         assert [weight() for weight in weights] == [None] * 3
     finally:
         gc.enable()
-
-
-def test_types() -> None:
-    model = emit(resnet("PLIF"))
-    x = randn(4, 3, 8, 8)
-    whole = run(copy.deepcopy(model).double(), x)
-    assert_same(whole, run(model.to(torch.float64), x))
-    single = run(copy.deepcopy(model).to(torch.float32), x.float())
-    assert all(tensor.dtype == torch.float32 for tensor in single)
-    y = model.to(torch.bfloat16)(x.bfloat16())
-    assert y.dtype == torch.bfloat16
-    assert run(model.double(), x)[0].dtype == torch.float64
-
-
-def test_two_passes_in_a_row_do_not_know_of_each_other() -> None:
-    model = model_of("PLIF").eval()
-    x, other = randn(4, 3, 8, 8), randn(6, 3, 8, 8, seed=2)
-    first = run(model, x)
-    run(model, other)
-    assert_same(first, run(model, x))
-    one, two = model(x), model(x)  # both graphs alive at once
-    assert_same(gradients(model, one), gradients(model, two))
-
-
-def test_batch_size_and_number_of_steps_change() -> None:
-    model = model_of().eval()
-    x = randn(6, 3, 8, 8)
-    whole = model(x)
-    parts = torch.cat([model(x[:1]), model(x[1:3]), model(x[3:])])
-    torch.testing.assert_close(whole, parts, rtol=1e-12, atol=1e-12)
-    for steps in (1, 2, 5):
-        assert model(randn(steps, 4, 3, 8, 8)).shape == (4, 5)
-
-
-def test_state_dict_round_trip(tmp_path: Any) -> None:
-    model, other = model_of("PLIF"), emit(resnet("PLIF"), seed=9).double()
-    x = randn(4, 3, 8, 8)
-    run(model, x)
-    torch.save(model.state_dict(), tmp_path / "weights.pt")
-    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
-    assert_same(run(model.eval(), x), run(other.eval(), x))
-
-
-def test_functional_call() -> None:
-    model = model_of().eval()
-    x = randn(4, 3, 8, 8).requires_grad_()
-    parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
-    y = torch.func.functional_call(model, parameters, (x,))
-    assert torch.equal(y, model(x))
-    (grad,) = torch.autograd.grad(y.square().sum(), x)
-    assert bool(grad.abs().sum() > 0)
 
 
 # -- streaming ------------------------------------------------------------------------------------
@@ -340,25 +258,7 @@ def test_streaming_with_what_depends_on_the_step() -> None:
         stream(model, x.expand(4, *x.shape))
 
 
-def test_a_stream_takes_one_frame() -> None:
-    with pytest.raises(ValueError, match=r"one frame \[N, 3, 8, 8\]"):
-        emit(resnet()).stream(torch.zeros(2, 2, 3, 8, 8))
-
-
 # -- what a model knows of itself -----------------------------------------------------------------
-
-
-def test_several_outputs_are_a_tuple() -> None:
-    net = Net()
-    x = stem(net, 0, 4)
-    with net.within("side"):
-        side = net("linear", net("flatten", net("global_avgpool", x)), width=2)
-    with net.within("block"):
-        x = block(net, x, 4, 1)
-    model = emit(net.finish(head(net, x), side))
-    y, z = model(torch.zeros(2, 3, 8, 8))
-    assert (y.shape, z.shape) == ((2, 5), (3, 2, 2))
-    assert dict(model.signature.outputs) == {"out": (5,), "out1": (2,)}
 
 
 def test_it_knows_its_topology_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,15 +267,3 @@ def test_it_knows_its_topology_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert model.topology is graph
     monkeypatch.setattr("danetc.compiler.draw.html.to_html", lambda g: f"<svg>{g.name}</svg>")
     assert model._repr_html_() == copy.deepcopy(model)._repr_html_() == "<svg>net</svg>"
-
-
-def test_spikes_are_zero_or_one() -> None:
-    model = model_of("PLIF")
-    seen: list[Tensor] = []
-    for name, module in model.named_modules():
-        if name.endswith("spike"):
-            module.register_forward_hook(lambda m, x, y: seen.append(y))
-    model(randn(4, 3, 8, 8))
-    assert len(seen) == 13
-    assert all(set(y.unique().tolist()) <= {0.0, 1.0} for y in seen)
-    assert isinstance(model.head.linear, nn.Linear)

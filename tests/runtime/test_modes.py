@@ -20,7 +20,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-import danetc
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.model.built import Model
 from tests.alternating import alternating
@@ -46,7 +45,6 @@ MEMORY = [
     ("fused", "none"),
     ("fused", "recompute"),
 ]
-Loss = Callable[[], Tensor]
 
 
 def built(name: str, backend: str, memory: str = "none") -> Model:
@@ -166,28 +164,6 @@ def test_fake_calls_leave_nothing_behind_for_real_ones() -> None:
         for a, b in zip(step(model, y), step(other, x.to(dtype)), strict=True):
             assert type(a) is Tensor
             assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_fake_tensors_of_other_types(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", False)
-    real = forms(built("residual", "fused").to(dtype), image().to(dtype))
-    model, mode = built("residual", "fused").to(dtype), FakeTensorMode(allow_non_fake_inputs=True)
-    with mode:
-        assert forms(model, mode.from_tensor(image().to(dtype))) == real
-
-
-@pytest.mark.thorough
-def test_a_stream_of_fake_tensors() -> None:
-    model = built("residual", "fused").eval()
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    for each in (model, danetc.fold(model)):
-        with mode, torch.no_grad():
-            y, states = each.stream(mode.from_tensor(image()))
-            y, _ = each.stream(mode.from_tensor(image()), states)
-        assert y.shape == (4, 5)
-        with torch.no_grad():
-            assert torch.isfinite(each.stream(image())[0]).all()
 
 
 # -- other devices ---------------------------------------------------------------------------------

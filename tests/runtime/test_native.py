@@ -7,7 +7,6 @@ import platform
 import re
 import subprocess
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,16 +47,6 @@ def test_each_source_compiles_without_a_warning(tmp_path: Path) -> None:
             ]
             made = tmp_path / "library"
             subprocess.run([*command, str(source), "-o", str(made)], check=True)
-
-
-def test_it_is_made_once_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: sparse(), range(4)))
-    assert all(isinstance(library, ctypes.CDLL) for library in found)
-    (made,) = folder.iterdir()
-    monkeypatch.setattr(subprocess, "run", None)  # no compiler is started
-    assert sparse() is not None
-    assert list(folder.iterdir()) == [made]
 
 
 def test_a_damaged_one_is_made_anew(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import pickle
 import platform
 import subprocess
 import sys
@@ -30,9 +29,8 @@ from danetc.runtime.layers.concatenation import LazyConcatenation, Slice, Value,
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.layouts import is_last
 from danetc.runtime.layers.norm import StaticBatchNorm2d
-from danetc.runtime.model.built import to_channels_last
 from tests.alternating import alternating
-from tests.differential.helpers import observe, randn, shake, spec, text
+from tests.differential.helpers import randn, shake, text
 from tests.differential.networks import VARIETY, small, variety
 from tests.runtime.test_fused import NEURONS, compare_models, inputs
 
@@ -240,12 +238,6 @@ def test_every_neuron(neuron: str, last: bool, monkeypatch: pytest.MonkeyPatch) 
     compare(made, values("norm + value", (3, 3), last), monkeypatch)
 
 
-@pytest.mark.parametrize("form", ["norm", "static norm + norm"])
-def test_statistics_that_run(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = layer(program_of("neuron = IF"), form, training=False)
-    compare(made, values(form, (4, 4), False), monkeypatch)
-
-
 @pytest.mark.parametrize("last", [False, True])
 def test_parts_are_as_good_as_one_tensor(last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     form = "norm + value"
@@ -275,23 +267,6 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         (one, found), (three, others) = results
         assert torch.equal(one, three)
         assert all(torch.equal(value, others[name]) for name, value in found.items())
-
-
-def test_without_gradients_it_gives_the_same() -> None:
-    inputs = values("norm + value", (3, 3), False)
-    made = layer(program_of("neuron = LIF"), "norm + value")
-    other = copy.deepcopy(made)
-    with torch.no_grad():
-        y = made(*inputs)
-    assert torch.equal(y, run(other, inputs)[0])
-
-
-def test_a_layer_that_has_run_is_copied_and_pickled() -> None:
-    made = layer(program_of("neuron = LIF"), "norm")
-    inputs = values("norm", (2, 2), False)
-    y = made.eval()(*inputs)
-    for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
-        assert torch.equal(other(*inputs), y)
 
 
 def test_a_single_value_a_channel_is_an_error() -> None:
@@ -344,21 +319,6 @@ def test_whole_networks_in_float32(name: str, memory: str) -> None:
     fused.load_state_dict(eager.state_dict())
     x = next(inputs(graph)).float()
     compare_models(eager, fused, x, outputs=2e-5, gradients=1e-3)
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("memory", ["none", "recompute"])
-def test_rows_of_channels_are_the_same_network(memory: str) -> None:
-    graph, results = spec("sew_r18", steps=2, image=32, classes=5), []
-    for last in (False, True):
-        model, x = emit(graph, 0, "fused", memory), randn(2, 3, 32, 32).float()
-        if last:
-            to_channels_last(model)
-            x = x.contiguous(memory_format=torch.channels_last)
-        results.append(observe(model, x))
-    first, second = results
-    for mine, other in zip(second.outputs, first.outputs, strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
 
 
 def test_libraries_of_a_model_are_compiled_at_once(
@@ -443,11 +403,6 @@ def test_a_source_compiles_without_a_warning(change: dict[str, bool], tmp_path: 
             "-Wno-unused", "-Werror", *flags, "-x", "c++", "-", "-o", str(tmp_path / "library"),
         ]  # fmt: skip
         subprocess.run(command, input=source.encode(), check=True)
-
-
-def test_a_key_is_read_back_from_its_text() -> None:
-    key = key_of("neuron = LIF")._replace(carries=True)
-    assert native_group.GroupKey.parse(str(key)) == key
 
 
 # -- bits ----------------------------------------------------------------------------------------------

@@ -11,11 +11,6 @@ from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
-from danetc.dsl.kinds import ANALOG, SPIKE
-from danetc.dsl.neuron.inference import output_kind
-from danetc.dsl.neuron.kernel_text import (
-    MODULE_ATTRIBUTES,
-)
 from danetc.dsl.neuron.learn import Learn
 from danetc.runtime.checks.propositions import first_step, slope
 from danetc.runtime.kernels.neuron import kernel
@@ -93,36 +88,6 @@ def test_spikingjelly(
     assert_same(ours, reference, inputs())
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, T, T + 2])
-def test_sliding_parallel_neurons(compiled: Any, k: int) -> None:
-    """SpikingJelly's weights are in the order of time, the last one that of the step itself."""
-    program = compiled("SlidingPSN", "surrogate a { z = pi * x; dy = 1 / (1 + z * z) }", k=k)
-    ours = Neuron(program.text(), T, 3).double()
-    theirs = sj.SlidingPSN(k, surrogate_function=sj_surrogate.ATan(2.0), step_mode="m").double()
-    weights = [*ours.params()][:-1]
-    assert [item.parameter for item in program.learnables] == [
-        *(f"v_learnt_{j}" for j in range(k)),
-        "b",
-    ]
-    torch.testing.assert_close(torch.stack(weights[::-1]), theirs.weight, rtol=1e-15, atol=0)
-    x = inputs(scale=1.5)
-    out, grad, (*found, bias) = gradients(ours, x)
-    expected, expected_grad, (weight, expected_bias) = gradients(theirs, x)
-    assert torch.equal(out, expected)
-    assert 0.02 < out.mean() < 0.98
-    torch.testing.assert_close(grad, expected_grad, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(torch.stack(found[::-1]), weight, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(bias, expected_bias, rtol=1e-9, atol=1e-9)
-
-
-def test_a_neuron_of_delays_is_one_of_states(compiled: Any) -> None:
-    """A LIF that reads its own potential and spike of the step before."""
-    text = "neuron n { v = delay(v, 1) / 2 * (1 - delay(s, 1)) + x / 2; s = heaviside(v - 1) }"
-    assert_same(
-        Neuron(compiled(text).text(), T, 3), Neuron(compiled("LIF").text(), T, 3), inputs(scale=3.0)
-    )
-
-
 @pytest.mark.parametrize(
     ("text", "theirs"),
     [
@@ -149,40 +114,6 @@ def test_a_neuron_of_delays_is_one_of_states(compiled: Any) -> None:
 def test_surrogates(compiled: Any, text: str, theirs: nn.Module) -> None:
     ours = Neuron(compiled("neuron step { s = heaviside(x) }", text).text(), T, 3)
     assert_same(ours, theirs, inputs())
-
-
-def test_sigmoid_surrogate_in_half_precision(compiled: Any) -> None:
-    """exp(4 * 100) is inf in float16 and in float32; the slope is 0 there, not nan."""
-    program = compiled("neuron step { s = heaviside(x) }")
-    x = torch.tensor([[-300.0, -20.0, 0.0, 20.0, 300.0]])
-    for dtype in (torch.float16, torch.bfloat16, torch.float32):
-        value = x.to(dtype).requires_grad_()
-        Neuron(program.text(), 1, 1)(value).sum().backward()
-        assert value.grad is not None
-        assert value.grad.tolist() == [pytest.approx([0.0, 0.0, 1.0, 0.0, 0.0], abs=1e-30)]
-
-
-@pytest.mark.parametrize("detach", [False, True])
-def test_adaptive_threshold(compiled: Any, detach: bool) -> None:
-    """The equations of std's ALIF once more, by hand."""
-
-    class Reference(nn.Module):
-        def forward(self, x_seq: Tensor) -> Tensor:
-            u = a = torch.zeros_like(x_seq[0])
-            rho, out = math.exp(-1 / 5.0), []
-            for x in x_seq:
-                theta = 0.5 + 1.8 * a
-                v = (1 - 1 / 2.0) * u + (1 / 2.0) * x
-                s = step(v - theta, sigmoid(4))
-                r = s.detach() if detach else s
-                u = v - theta * r
-                a = rho * a + (1 - rho) * r
-                out.append(s)
-            return torch.stack(out)
-
-    program = compiled("ALIF", tau_adaptation=5.0, v_threshold=0.5, detach_reset=detach)
-    assert output_kind(program) == SPIKE
-    assert_same(Neuron(program.text(), T, 3), Reference(), inputs())
 
 
 def test_learnable_threshold_and_bounds(compiled: Any) -> None:
@@ -227,31 +158,6 @@ def test_bounds_hold(compiled: Any, bound: Learn) -> None:
         assert bound.below is None or value < bound.below
 
 
-def test_relu_is_torch(compiled: Any) -> None:
-    program = compiled("ReLU")
-    assert output_kind(program) == ANALOG
-    x = inputs()
-    x[0, 0] = 0.0  # the kink too
-    assert_same(Neuron(program.text(), T, 3), nn.ReLU(), x)
-
-
-def test_a_static_input_is_a_repeated_one(compiled: Any) -> None:
-    neuron = Neuron(compiled("PLIF").text(), T, 3).double()
-    image = inputs()[0]
-    out, grad, (grad_w,) = gradients(neuron, image)
-    repeated = image.expand(T, *image.shape).clone()
-    expected, expected_grad, (expected_w,) = gradients(neuron, repeated)
-    assert torch.equal(out, expected)
-    torch.testing.assert_close(grad, expected_grad.sum(0), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(grad_w, expected_w, rtol=1e-12, atol=1e-12)
-
-
-def test_a_vector_and_a_sequence_of_another_length(compiled: Any) -> None:
-    neuron = Neuron(compiled("IF").text(), 2, 1)
-    assert neuron(torch.rand(3, 7)).shape == (2, 3, 7)
-    assert neuron(torch.rand(6, 3, 7)).shape == (6, 3, 7)
-
-
 def test_steps_one_by_one(compiled: Any) -> None:
     """Streaming gives the numbers and the gradients of the whole sequence."""
     neuron = Neuron(compiled("ALIF", beta=Learn(1.8)).text(), T, 3).double()
@@ -271,17 +177,6 @@ def test_steps_one_by_one(compiled: Any) -> None:
     assert_same(neuron, Streamed(), inputs(), 1e-12)
 
 
-def test_steps_do_not_share_memory(compiled: Any) -> None:
-    """A delay hands its input on as its state: the state must be a tensor of its own."""
-    neuron = Neuron(compiled("neuron delay { state u = 0.0; s = u; u = x }").text(), T, 1)
-    x = torch.rand(2, 3)
-    first, states = neuron.step(x, None)
-    x.zero_()
-    second, _ = neuron.step(x, states)
-    assert torch.equal(first, torch.zeros(2, 3))
-    assert second.abs().sum() > 0
-
-
 def test_spikes_are_exact_in_every_type(compiled: Any) -> None:
     program = compiled("PLIF", tau=3.0)
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
@@ -296,18 +191,6 @@ def test_spikes_are_exact_in_every_type(compiled: Any) -> None:
         (w,) = neuron.params()
         assert w.grad is not None
         assert w.grad.dtype == w.dtype == torch.float32
-
-
-def test_a_choice_of_two_learnables_keeps_the_type(compiled: Any) -> None:
-    program = compiled("neuron n { a = learn(1); b = learn(2); k = a if x > 0 else b; s = k * x }")
-    for dtype in (torch.float64, torch.bfloat16):
-        neuron = Neuron(program.text(), 1, 1)
-        x = torch.tensor([[3.0, -4.0, -5.0]], dtype=dtype, requires_grad=True)
-        out = neuron(x)
-        assert out.dtype == dtype
-        assert out.tolist() == [[3.0, -8.0, -10.0]]
-        out.sum().backward()
-        assert [p.grad.item() for p in neuron.params() if p.grad is not None] == [3.0, -9.0]
 
 
 def test_equal_operands_share_the_gradient_as_in_torch(compiled: Any) -> None:
@@ -328,15 +211,6 @@ def test_equal_operands_share_the_gradient_as_in_torch(compiled: Any) -> None:
     assert torch.equal(grad, torch.autograd.grad(reference.sum(), x)[0])
 
 
-def test_autocast(compiled: Any) -> None:
-    layer = nn.Sequential(nn.Linear(7, 7), Neuron(compiled("PLIF").text(), T, 1))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = layer(torch.randn(3, 7))
-    assert out.dtype == torch.bfloat16
-    out.float().sum().backward()
-    assert all(p.grad is not None for p in layer.parameters())
-
-
 def test_bad_input_is_named(compiled: Any) -> None:
     neuron = Neuron(compiled("IF").text(), T, 3)
     with pytest.raises(ValueError, match=r"not with 3 dimensions: \[2, 3, 4\]"):
@@ -345,7 +219,7 @@ def test_bad_input_is_named(compiled: Any) -> None:
         neuron(torch.ones(2, 3, 4, 4, dtype=torch.int64))
     with pytest.raises(ValueError, match="one time step"):
         neuron(torch.rand(0, 2, 3, 4, 4))
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="is no statement"):
         Neuron("neuron x; import os", 1, 1)
 
 
@@ -415,16 +289,6 @@ def test_the_class_for_readers_computes_the_same(compiled: Any, name: str) -> No
         torch.testing.assert_close(grad, expected_grad, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(params, expected_params, rtol=1e-12, atol=1e-12)
     assert assert_bits[0].shape == (T, *SHAPE)
-
-
-def test_names_of_parameters_are_free(compiled: Any) -> None:
-    """A learnable may be called what torch calls its own things."""
-    module = set(dir(nn.Module())) | set(dir(Neuron(compiled("IF").text(), 1, 1)))
-    assert {name for name in module if not name.startswith("_")} <= MODULE_ATTRIBUTES
-    text = "neuron n { training = learn(1.0); forward = learn(2.0); s = x * training + forward }"
-    neuron = Neuron(compiled(text).text(), 1, 1)
-    assert [name for name, _ in neuron.named_parameters()] == ["training_", "forward_"]
-    assert neuron(torch.ones(1, 1)).item() == 3.0
 
 
 @pytest.mark.parametrize("name", ["IF", "LIF", "MSLIF", "ReLU", "integer"])

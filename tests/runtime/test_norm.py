@@ -86,16 +86,6 @@ def test_an_image_is_the_image_repeated(name: str, shape: tuple[int, ...]) -> No
     torch.testing.assert_close(out.expand_as(expected), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_gradients_of_an_image_under_static_norm() -> None:
-    """The gradient of the repeated image, summed over time, for a loss that repeats as well."""
-    module = shaken(StaticBatchNorm2d(3, STEPS))
-    x = values(5, 3, 4, 2).requires_grad_()
-    weight = values(STEPS, 5, 3, 4, 2, seed=2)
-    (grad,) = torch.autograd.grad((module(x) * weight).sum(), x)
-    (expected,) = torch.autograd.grad((module(torch.stack([x] * STEPS)) * weight).sum(), x)
-    torch.testing.assert_close(grad, expected, rtol=1e-10, atol=1e-12)
-
-
 def test_a_sequence_is_torchs_batch_norm() -> None:
     ours = shaken(StaticBatchNorm2d(3, STEPS))
     theirs = nn.BatchNorm2d(3).double()
@@ -210,28 +200,3 @@ def test_statistics_so_far_are_differentiated_twice() -> None:
 
     inputs = values(STEPS, 3, 3, 2, 2), norm.weight.detach(), norm.bias.detach()
     assert torch.autograd.gradgradcheck(run, [x.requires_grad_() for x in inputs], fast_mode=True)
-
-
-def test_statistics_so_far_step_by_step() -> None:
-    """In training too, where a step knows those before it; gradients go through all of them."""
-    whole = shaken(CumulativeBatchNorm2d(3, STEPS))
-    stepwise = copy.deepcopy(whole)
-
-    class OneByOne(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = stepwise
-
-        def forward(self, x: Tensor) -> Tensor:
-            found, state = [], None
-            for frame in x:
-                y, state = self.norm.advance([frame], state)
-                found.append(y)
-            return torch.stack(found)
-
-    x = values(STEPS, 5, 3, 4, 2)
-    for one, other in zip(step(whole, x), step(OneByOne(), x), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
-    torch.testing.assert_close(whole.running_var, stepwise.running_var, rtol=1e-12, atol=1e-12)
-    whole.eval(), stepwise.eval()
-    torch.testing.assert_close(whole(x), OneByOne()(x), rtol=1e-12, atol=1e-12)

@@ -2,153 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import nn
 
 from danetc.runtime.layers.attention import KeysFirst, Scores
-from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import (
     RunningMean,
     StaticBatchNorm2d,
     StepBatchNorm2d,
-    TemporalEffectiveBatchNorm2d,
 )
-from danetc.runtime.layers.time import Delay, DropPath, Learnt, MaskedTimeLinear, affine
+from danetc.runtime.layers.time import Delay, DropPath, Learnt, MaskedTimeLinear
 
 STEPS = 3
 ops = torch.ops.danetc
-
-
-class Net(nn.Module):
-    """Every kind of layer that the runtime has, on a static image or on a sequence."""
-
-    def __init__(self, program: str) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv = nn.Conv2d(2, 4, 3, padding=1, bias=False)
-        self.norm = StaticBatchNorm2d(4, STEPS)
-        self.first = Neuron(program, STEPS, 3)
-        self.tebn = TemporalEffectiveBatchNorm2d(4, STEPS)
-        self.path = DropPath(0.0, 3)
-        self.second = Neuron(program, STEPS, 3)
-        self.steps = StepBatchNorm2d(4, STEPS)
-        self.third = Neuron(program, STEPS, 3)
-        self.head = nn.Linear(4, 3)
-        for norm in (self.norm, self.tebn, self.steps):
-            nn.init.ones_(norm.bias)  # spikes in evaluation too
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x.flatten(0, -4)).unflatten(0, x.shape[:-3])
-        x = affine(self.first(self.norm(x)), 1.5, 0.1)
-        x = x + self.path(self.second(self.tebn(x)))
-        x = self.third(self.steps(x)).mean((-1, -2))
-        return self.head(ops.mean_over_time(x, 1))
-
-
-@pytest.fixture
-def net(compiled: Any) -> Net:
-    return Net(compiled("PLIF").text()).double()
-
-
-def image() -> Tensor:
-    return torch.rand(4, 2, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
-def run(forward: Callable[[Tensor], Tensor], owner: nn.Module, x: Tensor) -> list[Tensor]:
-    """Output, gradients of the input and of all parameters, buffers after the step."""
-    owner.zero_grad()
-    x = x.clone().requires_grad_()
-    out = forward(x)
-    out.square().sum().backward()
-    assert x.grad is not None
-    grads = [p.grad for p in owner.parameters()]
-    assert all(grad is not None for grad in grads)
-    assert sum(grad.abs().sum() > 0 for grad in grads if grad is not None) == len(grads)
-    return [
-        out.detach(),
-        x.grad,
-        *(grad.clone() for grad in grads),
-        *map(Tensor.clone, owner.buffers()),
-    ]
-
-
-def assert_equal(found: list[Tensor], expected: list[Tensor], tolerance: float = 0.0) -> None:
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
-
-
-INPUTS = {"static": image(), "sequence": torch.stack([image(), 1 - image(), image() * 2])}
-
-
-@pytest.mark.parametrize("x", INPUTS.values(), ids=INPUTS)
-def test_fx_traces_again(net: Net, x: Tensor) -> None:
-    twin = fx.symbolic_trace(fx.symbolic_trace(copy.deepcopy(net)))
-    targets = [node.target for node in twin.graph.nodes]
-    assert targets.count(ops.neuron) + targets.count(ops.neuron.default) == 3
-    assert {"norm", "tebn", "steps", "path"} <= set(map(str, targets)), "norms stay modules"
-    assert_equal(run(twin, twin, x), run(net, net, x))
-    net.eval(), twin.eval()
-    assert_equal(run(twin, twin, x), run(net, net, x))
-
-
-@pytest.mark.parametrize("x", INPUTS.values(), ids=INPUTS)
-@pytest.mark.parametrize("training", [True, False])
-def test_export(net: Net, x: Tensor, training: bool) -> None:
-    net.train(training)
-    twin = torch.export.export(copy.deepcopy(net), (x,)).module()
-    assert_equal(run(twin, twin, x), run(net, net, x), 1e-12)
-
-
-def test_export_with_any_batch(net: Net) -> None:
-    net.eval()
-    batch = torch.export.Dim("batch")
-    twin = torch.export.export(net, (image(),), dynamic_shapes=({0: batch},)).module()
-    x = torch.cat([image(), image(), 1 - image()])
-    torch.testing.assert_close(twin(x), net(x), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("x", INPUTS.values(), ids=INPUTS)
-def test_compile_without_a_break(net: Net, x: Tensor) -> None:
-    twin = copy.deepcopy(net)
-    torch.compiler.reset()
-    compiled = torch.compile(twin, fullgraph=True, backend="aot_eager")
-    assert_equal(run(compiled, twin, x), run(net, net, x), 1e-12)
-
-
-def test_copies_and_state(net: Net) -> None:
-    twin = copy.deepcopy(net)
-    again = pickle.loads(pickle.dumps(net))
-    fresh = Net(net.first.program).double()
-    for parameter in fresh.parameters():
-        parameter.data.add_(1.0)
-    fresh.load_state_dict(net.state_dict())
-    expected = run(net, net, image())
-    for other in (twin, again, fresh):
-        assert_equal(run(other, other, image()), expected)
-
-
-def test_backward_twice(net: Net) -> None:
-    """Two passes in a row are independent: no state is left behind."""
-    net.eval()
-    first = run(net, net, INPUTS["sequence"])
-    run(net, net, image())
-    assert_equal(run(net, net, INPUTS["sequence"]), first)
-
-
-def test_the_same_graph_backward_twice(net: Net) -> None:
-    net.eval()
-    out = net(image()).square().sum()
-    out.backward(retain_graph=True)
-    first = [p.grad.clone() for p in net.parameters() if p.grad is not None]
-    out.backward()
-    assert_equal([p.grad / 2 for p in net.parameters() if p.grad is not None], first)
 
 
 def test_second_derivatives(compiled: Any) -> None:

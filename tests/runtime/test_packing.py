@@ -6,13 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from danetc.dsl.kinds import ANALOG, MAX_BITS, SPIKE, Kind, count
+from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from danetc.runtime.kernels import bit_packing
 from danetc.runtime.kernels.bit_packing import SavedTensor, pack, save_slices, unpack
-from tests.generating import examples
 
 DTYPES = (
     torch.float32,
@@ -43,45 +40,6 @@ def test_every_value_of_every_bound(bound: int) -> None:
         assert packed.dtype == torch.uint8
         assert packed.shape == (bits, (bound + 8) // 8)
         assert torch.equal(unpack(packed, x.shape, dtype, kind), x)
-
-
-REALS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-OTHERS = (
-    Kind(-1, 1, 1.0), Kind(-255, 0, 1.0), Kind(-128, 127, 1.0), Kind(1, 2, 1.0), Kind(100, 256, 1.0),
-    Kind(0, 4, 0.25), Kind(-3, 5, 0.5), Kind(0, 1, 2.0), Kind(-2, 200, 2.0**-10), Kind(-7, 9, 64.0),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", OTHERS, ids=str)
-def test_every_value_of_other_kinds(kind: Kind) -> None:
-    units = torch.arange(kind.low, kind.high + 1)
-    assert 1 <= kind.bits == (kind.high - kind.low).bit_length()
-    for dtype in REALS:
-        x = (units.double() * kind.unit).to(dtype)
-        assert torch.equal(x.double(), units.double() * kind.unit), "the dtype holds the values"
-        assert torch.equal(unpack(pack(x, kind), x.shape, dtype, kind), x)
-
-
-@given(
-    values=st.lists(st.integers(0, 255), max_size=70),
-    extra=st.integers(0, 3),
-    dtype=st.sampled_from(DTYPES),
-)
-@examples(200)
-def test_any_values(values: list[int], extra: int, dtype: torch.dtype) -> None:
-    bits = min(MAX_BITS, max([1, *(value.bit_length() for value in values)]) + extra)
-    kind = count(2**bits - 1)
-    x = torch.tensor(values, dtype=torch.int64).to(dtype)
-    packed = pack(x, kind)
-    assert packed.numel() == bits * -(-len(values) // 8)
-    assert torch.equal(unpack(packed, x.shape, dtype, kind), x)
-
-
-def test_no_packing_where_it_would_not_pay() -> None:
-    assert ANALOG.bits == 0
-    assert count(0).bits == 0
-    assert count(255).bits == Kind(-1, 254, 0.5).bits == MAX_BITS
-    assert count(256).bits == Kind(-128, 128, 1.0).bits == 0
 
 
 @pytest.mark.parametrize(
@@ -118,18 +76,6 @@ def test_any_layout(bound: int) -> None:
     ):
         kept = SavedTensor(form, count(bound))
         assert torch.equal(kept.restore(kept.save(form)), form)
-
-
-def test_channels_last_stays_channels_last() -> None:
-    x = whole(1, 2, 3, 4, 5).to(memory_format=torch.channels_last)
-    kept = SavedTensor(x, SPIKE)
-    assert kept.restore(kept.save(x)).stride() == x.stride()
-
-
-def test_kept_as_it_is_without_bits() -> None:
-    x = torch.randn(3)
-    kept = SavedTensor(x, ANALOG)
-    assert kept.restore(kept.save(x)) is x
 
 
 def test_packed_once_for_all_views() -> None:
@@ -212,10 +158,3 @@ def test_what_is_not_of_the_kind_is_kept_as_it_is(
         assert kept.restore(kept.save(changed)) is changed
     kept = SavedTensor(x, SPIKE)
     assert kept.save(x).dtype is torch.uint8
-
-
-def test_rounding_counts_as_nothing() -> None:
-    kind = Kind(0, 9, 1 / 9)
-    x = (torch.arange(10).float() / 9).view(2, 5)
-    kept = SavedTensor(x + 1e-7, kind)
-    assert kept.save(x + 1e-7).dtype is torch.uint8

@@ -14,15 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.emit.inference import fold
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model, ScopeModule
 from danetc.tasks.inputs import taken
 from tests.differential.helpers import text
-from tests.differential.networks import small, variety
+from tests.differential.networks import small
 
-SOME = ("dropped", "events", "gated", "poisson", "tebn", "unet")
-"""Of those networks some that have what others have not."""
 SHORT = small("stage(basic(4), 2) via origin by densely_additive")
 
 
@@ -80,20 +77,6 @@ def assert_same_model(one: Model, other: nn.Module) -> None:
     assert other.signature == one.signature
 
 
-@pytest.mark.parametrize("name", SOME)
-def test_every_kind_of_network(name: str) -> None:
-    graph = variety(name)
-    model = emit(graph, 1, "fused", "recompute")
-    again = through_pickle(model)
-    assert_same_model(model, again)
-    found = []
-    for each in (model, again):
-        torch.manual_seed(0)
-        with torch.no_grad():
-            found.append(flat(each.train()(sample(graph))))
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-
-
 @pytest.mark.parametrize("through", [through_pickle, through_torch])
 @pytest.mark.parametrize("memory", ["none", "recompute"])
 @pytest.mark.parametrize("backend", ["eager", "fused", "spikingjelly"])
@@ -113,25 +96,6 @@ def test_every_backend(
     assert torch.equal(again.stream(x)[0], model.stream(x)[0])
     assert again.stages[0].blocks[1].code == model.stages[0].blocks[1].code
     assert again._repr_html_() == model._repr_html_()
-
-
-def test_parts_and_folded_models() -> None:
-    graph = text(SHORT)
-    model = emit(graph, 1, "fused")
-    x = sample(graph)
-    numbers(model, x)
-    model.requires_grad_(False)
-    folded = fold(model)
-    again = through_torch(folded)
-    assert_same_model(folded, again)
-    assert torch.equal(folded(x), again(x))
-    with pytest.raises(RuntimeError, match="for inference"):
-        again.train()
-    part = model.stages[0].blocks[0]
-    inner = torch.rand(3, 2, 4, 8, 8).round()
-    assert torch.equal(through_pickle(part)(inner), part(inner))
-    copied = through_pickle(model)
-    assert not any(parameter.requires_grad for parameter in copied.parameters())
 
 
 def test_what_users_change_is_kept() -> None:

@@ -84,14 +84,6 @@ def test_it_is_the_convolution_with_its_gradients(
         torch.testing.assert_close(a.double(), b, rtol=0, atol=scale, msg=f"{name} of {shape}")
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_gradients_of_weights_lie_as_they_do(layout: torch.memory_format) -> None:
-    made = layer().to(memory_format=layout)
-    made(laid(spikes(*SHAPES[0])).float()).sum().backward()
-    assert made.weight.grad is not None
-    assert made.weight.grad.stride() == made.weight.stride()
-
-
 def test_the_same_without_gradients_and_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     made, calls = layer(), products(monkeypatch)
     x = laid(spikes(*SHAPES[1])).float()
@@ -105,36 +97,6 @@ def test_the_same_without_gradients_and_under_autocast(monkeypatch: pytest.Monke
         assert y.dtype == (torch.bfloat16 if enabled else torch.float32)
     assert set(calls) == {"convolved"}
     assert len(calls) == 6
-
-
-def test_frozen_weights_and_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, x = products(monkeypatch), laid(spikes(*SHAPES[0])).float()
-    layer()(x).sum().backward()
-    assert "input_gradient" not in calls
-    frozen = layer().requires_grad_(False)
-    calls.clear()
-    frozen(x.requires_grad_()).sum().backward()
-    assert calls == ["convolved", "input_gradient"]
-
-
-OTHERS: dict[str, dict[str, Any]] = {
-    "a larger kernel": {"kernel_size": 3, "padding": 1}, "a stride": {"stride": 2},
-    "a border": {"padding": 1}, "groups": {"groups": 4},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("options", OTHERS.values(), ids=OTHERS)
-def test_any_other_convolution_is_torch_s(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, calls, x = layer(**options), products(monkeypatch), laid(spikes(4, 8, 6, 6)).float()
-    y = made(x.requires_grad_())
-    y.sum().backward()
-    assert not calls
-    wanted = nn.functional.conv2d(
-        x, made.weight, made.bias, made.stride, made.padding, made.dilation, made.groups
-    )
-    torch.testing.assert_close(y, wanted)
 
 
 def test_where_it_is_slower_it_is_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:

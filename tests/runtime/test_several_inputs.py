@@ -15,7 +15,6 @@ from danetc.dsl.neuron.program import Wired
 from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.measure.membrane import instrument
 from tests.differential.helpers import randn
 from tests.runtime.conftest import Compile
 from tests.surrogates import sigmoid, step
@@ -63,17 +62,6 @@ def test_the_kernel_is_the_loop(compiled: Compile, static: bool) -> None:
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-def test_an_activation_of_two_inputs(compiled: Compile) -> None:
-    program = compiled(PLAIN, other=Wired.INPUT)
-    x, y = randn(2, 3, seed=1).requires_grad_(), randn(2, 3, seed=2).requires_grad_()
-    mine = Neuron(program.text(), T, 1)(torch.stack([x, y], -1))
-    theirs = x * torch.tanh(y) + torch.maximum(x, y)
-    assert mine.shape == (2, 3)  # static, as it has no states
-    torch.testing.assert_close(mine, theirs)
-    for a, b in zip(gradients(mine, x, y), gradients(theirs, x, y), strict=True):
-        torch.testing.assert_close(a, b)
-
-
 @pytest.mark.thorough
 def test_operators_keep_their_promises(compiled: Compile) -> None:
     """Fake tensors have the shapes, strides and types of real ones; gradients flow."""
@@ -84,17 +72,6 @@ def test_operators_keep_their_promises(compiled: Compile) -> None:
     torch.library.opcheck(torch.ops.danetc.neuron.default, (x, [w], T, 2, text))
     states = kernel(text).initial_states(x.detach())
     torch.library.opcheck(torch.ops.danetc.neuron_step.default, (x, states, [w], text))
-
-
-def test_the_membrane_is_that_of_the_loop(compiled: Compile) -> None:
-    text = compiled(GATED, gate=Wired.INPUT).text()
-    x, gate = 2 * randn(T, *SHAPE, seed=1), randn(T, *SHAPE, seed=2)
-    neuron = Neuron(text, T, 3).double()
-    v = s = torch.zeros_like(x[0])
-    for t, seen in enumerate(instrument(text).instants(neuron, torch.stack([x, gate], -1))):
-        v = torch.sigmoid(gate[t]) * v * (1 - s) + 0.7 * x[t] / 2 + 0.1
-        s = (v >= 0.5).double()
-        torch.testing.assert_close(seen.potential, v, rtol=1e-6, atol=1e-6)
 
 
 NETWORK = f"""use std

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -199,25 +198,6 @@ def test_model_py_says_so_too(shape: tuple[int, ...], message: str) -> None:
         written(STATIC)(torch.zeros(shape))
 
 
-@pytest.mark.thorough
-def test_model_py_takes_what_the_model_takes() -> None:
-    model = written(STATIC).eval()
-    for length in (1, 3, 4):
-        assert model(torch.rand(length, 2, 3, 8, 8)).shape == (2, 5)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert model(ONES.bfloat16()).shape == (2, 5)
-    assert model.double()(ONES.double()).dtype == torch.float64
-    with pytest.raises(ValueError, match=r"takes \[T, N, 2, 8, 8\], not \[2, 2, 8, 8\]"):
-        written(EVENTS)(torch.zeros(2, 2, 8, 8))
-    batch = torch.export.Dim("batch", min=2)
-    with torch.no_grad():
-        program = torch.export.export(model.float(), (ONES,), dynamic_shapes=({0: batch},))
-    more = torch.rand(5, 3, 8, 8)
-    torch.testing.assert_close(program.module()(more), model(more))
-    with pytest.raises(TypeError, match="a tensor, not a ndarray"):
-        model(np.ones((2, 3, 8, 8), np.float32))
-
-
 # -- numbers --------------------------------------------------------------------------------------
 
 BOUNDED = text(small("stage(basic(4), 1) via sew", input="events(2, 8, 8, bound = 2)"))
@@ -235,16 +215,3 @@ def test_what_the_spec_promises_of_the_input_is_held(backend: str, value: float,
     x[1, 0, 1, 2, 3] = value
     with pytest.raises(DataError, match=rf"`bound = 2` of its input.* holds {held}; give another"):
         model(x)
-
-
-def test_gradients_of_bounded_frames_are_the_same_in_bits() -> None:
-    """The first convolution keeps its input in bits, and takes its weights' gradient from them."""
-    x = torch.randint(0, 3, (3, 2, 2, 8, 8)).double()
-    gradients = []
-    for backend in ("eager", "fused"):
-        model = emit(BOUNDED, 0, backend).double()
-        model(x).square().sum().backward()
-        gradients.append(model.get_parameter("stem.conv.weight").grad)
-    assert gradients[0] is not None
-    assert gradients[0].any()
-    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)

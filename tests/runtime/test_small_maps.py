@@ -122,21 +122,6 @@ def test_a_training_step_takes_it(
         torch.testing.assert_close(mine, other, rtol=0, atol=least * product)
 
 
-def test_frozen_weights_and_inputs() -> None:
-    layer, x = PackedConv2d(4, 4, 3, padding=1, low=0, high=1, unit=1.0), spikes(2, 4, 2, 2).float()
-    layer(x).sum().backward()  # of the images no gradient is wanted
-    assert layer.weight.grad is not None
-    plain = nn.functional.conv2d(x, layer.weight, layer.bias, padding=1)
-    (wanted,) = torch.autograd.grad(plain.sum(), [layer.weight])
-    torch.testing.assert_close(layer.weight.grad, wanted)
-    layer.weight.requires_grad_(False)
-    (found,) = torch.autograd.grad(layer(x.requires_grad_()).sum(), [x])
-    (wanted,) = torch.autograd.grad(
-        nn.functional.conv2d(x, layer.weight, layer.bias, padding=1).sum(), [x]
-    )
-    torch.testing.assert_close(found, wanted)
-
-
 def test_where_a_product_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     wide = torch.empty(512, 512, 3, 3)

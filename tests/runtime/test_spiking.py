@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import pickle
 import re
 import sys
 import warnings
@@ -17,13 +15,12 @@ from torch import Tensor
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.spikingjelly import SURROGATES, match_neuron, match_surrogate
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
-from tests.runtime.conftest import Compile, declarations, std
+from tests.runtime.conftest import Compile, std
 
 ATAN = "surrogate atan(alpha = 2.7) { z = 1.5707963267948966 * alpha * x;  dy = alpha / 2 / (1 + z * z) }"
 HEAD = "neuron N(v_threshold = 1.0) { state u = 0.0; "
@@ -47,13 +44,6 @@ OTHERS = {
     "two states": f"{HEAD} state a = 0.0; v = u + x - a; {SPIKE} u = v * (1 - s); a = 0.5 * a + s }}",
     "no state": "neuron N { s = heaviside(x - 1) }",
 }  # fmt: skip
-WRONG_SURROGATES = [
-    "(alpha = 3.0) { z = sigmoid(alpha * x); dy = 2 * z * (1 - z) }",
-    "(alpha = 0.8) { dy = alpha / (1 + 2 * x * x) }",
-    "(alpha = 1.5) { dy = max(alpha - 2 * abs(x), 0) }",
-    "(width = 0.5) { dy = (abs(x) < width / 2) / 0.6 }",
-    " { dy = 0.5 }",
-]
 
 
 def randn(*shape: int, seed: int = 1) -> Tensor:
@@ -143,10 +133,6 @@ def normal(x: Tensor, mean: float, deviation: float) -> Tensor:
     return torch.exp(-z * z / 2) / (deviation * math.sqrt(2 * math.pi))
 
 
-def test_each_surrogate_of_the_standard_library_has_something_to_be_equal_to() -> None:
-    assert {*declarations(std("surrogates.danet"))} == {*SURROGATES, *OWN_SURROGATES}
-
-
 @pytest.mark.parametrize("name", OWN_SURROGATES)
 def test_surrogates_of_papers(compiled: Compile, name: str) -> None:
     for value in (0.5, 3.0):
@@ -175,37 +161,6 @@ def test_surrogates(compiled: Compile, name: str) -> None:
             tuple(row.to_theirs(given).items()),
         )
         assert_equal(program)
-
-
-@pytest.mark.parametrize("text", WRONG_SURROGATES)
-def test_other_surrogates_are_none_of_theirs(compiled: Compile, text: str) -> None:
-    program = compiled("IF", f"surrogate sg{text}")
-    assert program.surrogate is not None
-    assert match_surrogate(program.surrogate) is None
-    assert match_neuron(program) is None
-
-
-def test_single_and_half_precision(compiled: Compile) -> None:
-    program = compiled("PLIF", tau=1.7)
-    x = 2 * randn(4, 2, 3, 4, 4).float()
-    mine, theirs = (run(make(program.text(), 4, 3), x) for make in (Neuron, SpikingJellyNeuron))
-    assert float((mine[0] != theirs[0]).float().mean()) < 0.01
-    y = SpikingJellyNeuron(program.text(), 4, 3)(x.bfloat16())
-    assert y.dtype == torch.bfloat16
-    assert float((y.float() != theirs[0]).float().mean()) < 0.05
-
-
-def test_no_state_outlives_a_call_and_copies_are_whole(compiled: Compile) -> None:
-    layer = SpikingJellyNeuron(compiled("PLIF").text(), 4, 3).double()
-    x = 2 * randn(4, 2, 3, 4, 4)
-    first = layer(x)
-    layer(randn(2, 3, 3, 5, 5))
-    assert torch.equal(layer(x), first)
-    for clone in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert torch.equal(clone(x), first)
-    assert [name for name, _ in layer.named_parameters()] == ["w"]
-    assert not list(layer.named_modules())[1:]
-    assert {name for name in dir(layer) if not name.startswith("_")} <= {"w"} | MODULE_ATTRIBUTES
 
 
 # -- networks -------------------------------------------------------------------------------------

@@ -66,8 +66,3 @@ def test_gradients(shape: tuple[int, ...], mode: str, last: bool) -> None:
     for found, parameter in zip((dw, db), reference.parameters(), strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(found, parameter.grad.float(), rtol=1e-5, atol=1e-5)
-
-
-def test_a_single_value_has_no_variance() -> None:
-    with pytest.raises(ValueError, match="more than one value a channel"):
-        affine(nn.BatchNorm2d(2), torch.randn(1, 2, 1), static=False)

@@ -588,16 +588,3 @@ def test_a_neuron_that_reads_a_concat_is_traced() -> None:
     expected = eager.eval()(images())
     torch.testing.assert_close(fused.eval()(images()), expected)
     torch.testing.assert_close(fx.symbolic_trace(fused)(images()), expected)
-
-
-@pytest.mark.thorough
-def test_a_neuron_that_reads_a_concat_is_compiled() -> None:
-    eager, fused = dense()
-    expected = eager.eval()(images())
-    compiled = torch.compile(fused.eval(), fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(images()), expected)
-    x = images().requires_grad_()
-    compiled.train()(x).sum().backward()
-    y = images().requires_grad_()
-    eager.train()(y).sum().backward()
-    torch.testing.assert_close(x.grad, y.grad)

@@ -173,10 +173,3 @@ def test_one_process_is_as_before(backend: str) -> None:
     found, expected = step(model, *data()), step(plain, *data())
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
-
-
-def test_a_group_norm_stays() -> None:
-    model = emit(text(small(more=LAYERS, settings="neuron = IF; norm = groupnorm(groups = 2)")), 0)
-    kinds = [type(m) for m in model.modules()]
-    convert_sync(model)
-    assert [type(m) for m in model.modules()] == kinds

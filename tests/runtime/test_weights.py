@@ -118,13 +118,6 @@ def test_our_own_by_name(tmp_path: Path) -> None:
     assert torch.equal(one(x), other(x))
 
 
-def test_wrapped_and_parallel_state_dicts(tmp_path: Path) -> None:
-    state = emit(resnet()).state_dict()
-    content = {"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}
-    torch.save(content, tmp_path / "checkpoint.pth")
-    assert match(emit(resnet()), read_weights(tmp_path / "checkpoint.pth")).how == "name"
-
-
 def test_an_analog_network_starts_one_with_learnt_neurons() -> None:
     analog, spiking = shaken(emit(resnet("ReLU"))), emit(resnet("PLIF"))
     report = match(spiking, analog.state_dict())
@@ -185,17 +178,6 @@ def test_a_slip_among_names_is_not_passed_over() -> None:
     untouched(emit(resnet()), state, r"lacks stem\.norm\.bias")
     state["stem.norm.offset"] = torch.zeros(4)
     untouched(emit(resnet()), state, r"has stem\.norm\.offset, which the model has not")
-
-
-def test_weight_and_bias_of_a_norm_are_not_confused() -> None:
-    """All entries of a norm have one shape, and safetensors sorts bias before weight."""
-    source = shaken(emit(resnet(blocks=1)))
-    entries = sorted((f"net.{name}", value) for name, value in source.state_dict().items())
-    norm = {name: value for name, value in entries if ".norm." in name}
-    model = emit(resnet(blocks=1))
-    conv = {name: value for name, value in entries if ".norm." not in name}
-    with pytest.raises(WeightsError):
-        match(model, {**norm, **conv})
 
 
 # -- files ----------------------------------------------------------------------------------------
