@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from danetc.compiler.importing.expressions import call, constant, defaults_of, flow, of_kind
-from danetc.compiler.importing.flows import Define, lines
 from danetc.compiler.importing.naming import BLOCKS, Naming
 from danetc.compiler.importing.stages import Piece, StageOfBlocks, exit_of
 from danetc.compiler.ir.graph import Graph, Node
@@ -19,15 +18,15 @@ Items = Sequence[tuple[Piece, str]]
 
 def named_backbone(
     naming: Naming, graph: Graph, items: Items, first: int, last: int
-) -> tuple[int, list[Define]]:
-    """Write the items from the first to the last stage as `stages = ...`.
+) -> tuple[int, str]:
+    """Write the items from the first to the last stage as a backbone.
 
-    Returns the last item that is part of it, which may be one step more, and the definitions.
+    Returns the last item that is part of it, which may be one step more, and the text.
     """
     stages = [piece for piece, _ in items[first : last + 1] if isinstance(piece, StageOfBlocks)]
     if len({(stage.connection, stage.rule) for stage in stages}) > 1:
         each = [piece.wired(text) if isinstance(piece, StageOfBlocks) else text for piece, text in items[first : last + 1]]  # fmt: skip
-        return last, [("stages", flow(*each))]
+        return last, flow(*each)
     for end in (last, last + 1):
         if end == len(items):
             continue
@@ -37,18 +36,11 @@ def named_backbone(
         for candidate in _candidates(items[first : end + 1], stages):
             whole = stages[0].wired(candidate)
             if _is(naming, graph, whole, stages[0].entry, exit):
-                return end, [("stages", whole)]
+                return end, whole
     between = {text for piece, text in items[first:last] if isinstance(piece, Node)}
     if last + 1 < len(items) and items[last + 1][1] in between:
         last += 1  # a step between stages that also follows the last one
-    texts = [text for _, text in items[first : last + 1]]
-    wired = {stage.text for stage in stages}
-
-    def wire(value: str) -> str:
-        steps = value.split(" -> ")
-        return stages[0].wired(value) if wired.intersection(steps) else value
-
-    return last, [*lines("stages", texts, wire)]
+    return last, stages[0].wired(flow(*(text for _, text in items[first : last + 1])))
 
 
 def _is(naming: Naming, graph: Graph, text: str, entry: int, exit: Piece) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from danetc.compiler.importing.expressions import Unwritten, call, flow
 from danetc.compiler.importing.layers import JOINS, Dialect
 from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.dsl.record import record
-from danetc.dsl.syntax.layout import INDENT, WIDTH
 
 Define = tuple[str, str]
 """A name and its expression."""
@@ -154,46 +153,3 @@ def literal_blocks(
         for row, place in enumerate(members):
             calls[place] = call(name, *(column[row] for column in params))
     return calls, declared
-
-
-# -- long flows ------------------------------------------------------------------------------------
-
-_NAMES = 10
-"""Characters of a line before the sign of a definition."""
-
-
-def lines(
-    name: str, steps: Sequence[str], wire: Callable[[str], str] = lambda value: value
-) -> Iterator[Define]:
-    """Define ``name`` as a flow; steps that are repeated get a name if it does not fit on a line.
-
-    ``wire`` adds the connection of stages.
-    """
-    whole = wire(flow(*steps))
-    size, start = _repeated(steps)
-    if INDENT + _NAMES + len(" = ") + len(whole) <= WIDTH or not size:
-        yield name, whole
-        return
-    part, part_name = steps[start : start + size], f"{name}_part"
-    yield part_name, wire(flow(*part))
-    left: list[str] = []
-    at = 0
-    while at < len(steps):
-        same = steps[at : at + size] == part
-        left.append(part_name if same else wire(steps[at]))
-        at += size if same else 1
-    yield name, flow(*left)
-
-
-def _repeated(steps: Sequence[str]) -> tuple[int, int]:
-    """Return the length and the start of steps that occur twice in sequence, (0, 0) without any.
-
-    These are the longest ones, reduced to their own period.
-    """
-    for size in range(len(steps) // 2, 1, -1):
-        for start in range(len(steps) - 2 * size + 1):
-            part = steps[start : start + size]
-            if part == steps[start + size : start + 2 * size]:
-                periods = (n for n in range(2, size + 1) if size % n == 0)
-                return next(n for n in periods if [*part[:n]] * (size // n) == [*part]), start
-    return 0, 0

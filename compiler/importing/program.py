@@ -9,14 +9,13 @@ from dataclasses import replace
 from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
 from danetc.compiler.frontend.program import check_text
 from danetc.compiler.importing.backbones import Items, named_backbone, named_blocks
-from danetc.compiler.importing.expressions import Unwritten, call
+from danetc.compiler.importing.expressions import Unwritten, call, flow
 from danetc.compiler.importing.flows import (
     Define,
     Region,
     chain_of,
     dataflow,
     is_implied,
-    lines,
     literal_blocks,
 )
 from danetc.compiler.importing.layers import FIRED, Dialect, plain_step
@@ -115,12 +114,11 @@ class _Writer:
         items = self._items(pieces)
         places = [i for i, (piece, _) in enumerate(items) if isinstance(piece, StageOfBlocks)]
         if not places:
-            return [*lines("out", ["in", *(text for _, text in items)])]
-        end, defines = named_backbone(self.naming, graph, items, places[0], places[-1])
-        stem = [text for _, text in items[: places[0]]]
-        head = [text for _, text in items[end + 1 :]]
-        stem_lines = lines("stem", stem) if stem else ()
-        return [*stem_lines, *defines, *(lines("head", head) if head else ())]
+            return [("out", flow("in", *(text for _, text in items)))]
+        end, backbone = named_backbone(self.naming, graph, items, places[0], places[-1])
+        stem = flow(*(text for _, text in items[: places[0]]))
+        head = flow(*(text for _, text in items[end + 1 :]))
+        return [item for item in (("stem", stem), ("stages", backbone), ("head", head)) if item[1]]
 
     def _items(self, pieces: Sequence[Piece]) -> Items:
         regions = [piece for piece in pieces if isinstance(piece, Region)]

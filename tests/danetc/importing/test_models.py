@@ -81,7 +81,7 @@ def test_published_networks_have_the_names_of_std(make: Make, stages: str) -> No
     found = shape_of(make, (3, 64, 64))
     assert found.text.partition("stages")[2].partition("\n")[0].strip(" =") == stages
     assert found.own == ()
-    assert found.lines <= 12
+    assert found.lines <= 18
 
 
 @pytest.mark.parametrize(("bn", "via"), [("_bn", "plain"), ("", "chained")])
@@ -92,7 +92,7 @@ def test_vgg(depth: int, bn: str, via: str) -> None:
     found = shape_of(partial(make, spiking_neuron=fires), (3, 32, 32), "s")
     assert f"vgg{depth}(block = layers) via {via}\n" in found.text
     assert "\n\nblock layers(width) = conv(width, kernel = 3, bias = true)\n\nnetwork" in found.text
-    assert found.lines <= 12
+    assert found.lines <= 18
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_parametric_lif_net(name: str, size: tuple[int, ...]) -> None:
     found = shape_of(make, size)
     assert " = PLIF(detach_reset = true)\n" in found.text
     assert {stage.connection for stage in found.stages} <= {"plain"}
-    assert found.lines <= 19
+    assert found.lines <= 27
 
 
 # -- networks of the test, and what is changed in them -----------------------------------------------
