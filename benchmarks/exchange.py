@@ -35,7 +35,7 @@ from danetc.runtime.model.built import Model
 from danetc.tasks.exporting import VARIED, FileComparison, compare_file, make_vary
 from danetc.tasks.formats import FORMATS, Content
 from danetc.tasks.networks import emit_model, network_of
-from tests.zoo.harness import case_of
+from tests.zoo.harness import CASES
 
 FORMS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "onnx": (".onnx", {}),
@@ -83,7 +83,7 @@ def networks(names: Iterable[str]) -> Iterator[tuple[str, Graph]]:
     for name in names:
         checked = check_file(name)
         if name.startswith(ZOO):
-            settings: dict[str, Any] = dict(case_of(name.removeprefix(ZOO)).small[0])
+            settings: dict[str, Any] = dict(CASES[name.removeprefix(ZOO)])
         else:
             known = {"k": 4} if "densenet" in name else {}
             settings = SMALL | known

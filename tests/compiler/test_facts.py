@@ -88,35 +88,9 @@ def test_a_built_model_has_the_parameters_that_the_graph_counts(name: str) -> No
     assert sum(p.numel() for p in model.parameters()) == summary(name).parameters
 
 
-def test_parameters_of_norms_with_time_and_of_neurons_are_counted() -> None:
-    for norm in ("tebn", "batchnorm(per_step = true)", "groupnorm(groups = 2)"):
-        checked = check_text(
-            f"""use std
-            network n {{
-              input = image(3, 8, 8); steps = 3; surrogate = atan; norm = {norm}
-              neuron = PLIF
-              stem = conv(4) -> norm -> spike
-              stages = stage(basic(4), 2) via sew
-              head = avgpool -> linear(5)
-            }}"""
-        )
-        counted = summarise(graph_of(checked)).parameters
-        model = emit(graph_of(checked))
-        assert sum(p.numel() for p in model.parameters()) == counted, norm
-
-
 @pytest.mark.parametrize(("name", "fewest"), FEWEST.items(), ids=FEWEST)
 def test_fewest_neurons_to_each_stage_are_those_of_the_table(name: str, fewest: list[int]) -> None:
     assert [stage.fewest_neurons for stage in summary(name).stages] == fewest
-
-
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_fewest_neurons_in_listing_1s_reading(depth: int) -> None:
-    checked = check_file(f"danet_c_r{depth}")
-    listing = graph_of(
-        checked, settings={"stages": f"resnet{depth} via origin by densely_additive_all"}
-    )
-    assert [stage.fewest_neurons for stage in summarise(listing).stages] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -326,14 +300,6 @@ def test_a_network_of_activations_has_no_neurons() -> None:
     found = summarise(graph_of(check_file("danet_c_r18"), settings={"neuron": "ReLU"}))
     assert (found.neurons_on_main_path, found.neuron_layers, found.additions) == (0, 0, 0)
     assert all(stage.fewest_neurons == 0 for stage in found.stages)
-
-
-def test_the_join_of_two_spikes_where_they_differ_gives_spikes() -> None:
-    xor = """connection xor {
-      each = conv -> norm -> spike; projection = conv -> norm -> spike
-      out = branch + shortcut - 2 * branch * shortcut
-    }"""
-    assert stage_kinds("stage(basic(4), 4) via xor", xor) == ["spike", "spike", "spike"]
 
 
 def test_neurons_are_given_with_their_parameters() -> None:

@@ -21,32 +21,6 @@ def new(graph: Graph, path: str) -> tuple[str, list[str]]:
     return nodes[path].op, [graph[i].path for i in nodes[path].inputs]
 
 
-def test_a_norm_goes_into_the_convolution_that_only_it_reads() -> None:
-    net = Net()
-    conv = net("conv", 0, name="conv", width=4)
-    norm = net("batchnorm", conv, name="norm")
-    graph = net.finish(net.spike(norm))
-    folding = plan_folding(graph)
-    verify(folding.graph)
-    assert folding.scalings == {conv: (Scaling(norm, True),)}
-    assert names(graph, folding.folded) == ["norm"]
-    assert not folding.moved
-    assert not folding.kept
-    assert new(folding.graph, "spike") == ("neuron", ["conv"])
-    assert folding.graph[conv].attrs["bias"] is True
-    assert graph[conv].attrs["bias"] is False
-
-
-def test_a_norm_of_a_vector_goes_into_the_linear_layer() -> None:
-    net = Net()
-    linear = net("linear", net("flatten", 0), width=5, bias=False)
-    graph = net.finish(net("batchnorm", linear, name="norm"))
-    folding = plan_folding(graph)
-    verify(folding.graph)
-    assert names(graph, folding.folded) == ["norm"]
-    assert folding.graph.outputs == {"out": linear}
-
-
 @pytest.mark.parametrize("reader", ["output", "conv", "second norm"])
 def test_a_convolution_that_something_else_reads_keeps_its_norm(reader: str) -> None:
     net = Net()
@@ -97,20 +71,6 @@ def test_a_norm_behind_a_sum_of_convolutions_goes_into_all_of_them() -> None:
     }
     assert new(folding.graph, "add") == ("add", ["a", "b"])
     assert new(folding.graph, "spike") == ("neuron", ["add"])
-
-
-def test_partial_sums_are_looked_through() -> None:
-    net = Net()
-    a, b, c = (net("conv", 0, name=name, width=4) for name in "abc")
-    total = net("add", net("add", a, b, name="part"), c, name="add")
-    norm = net("batchnorm", total, name="norm")
-    folding = plan_folding(net.finish(norm))
-    verify(folding.graph)
-    assert folding.scalings == {
-        a: (Scaling(norm, True),),
-        b: (Scaling(norm, False),),
-        c: (Scaling(norm, False),),
-    }
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -195,17 +155,6 @@ def test_dropout_is_gone_and_hides_nothing() -> None:
     assert str(folding.graph[folding.graph.outputs["out1"]].value.kind) == "spike"
 
 
-def test_a_static_norm_onto_a_varying_shortcut_varies() -> None:
-    net = Net()
-    still = net("conv", 0, name="still", width=3)
-    moving = net("mul", 0, net.spike(0, "first"), name="moving")
-    norm = net("batchnorm", net("add", still, moving, name="add"), name="norm")
-    folding = plan_folding(net.finish(net.spike(norm)))
-    verify(folding.graph)
-    assert folding.moved == (norm,)
-    assert folding.graph[norm].value.varies
-
-
 # -- additions behind neurons ---------------------------------------------------------------------
 
 
@@ -217,30 +166,6 @@ def summed(graph: Graph) -> FusionPlan:
         seen.add(node.id)
     assert seen.issuperset(result.graph.outputs.values())
     return result
-
-
-def test_an_addition_behind_a_neuron_is_part_of_its_region() -> None:
-    net = Net(varies=True)
-    spike = net.spike(0, "spike")
-    late = net("sigmoid", 0, name="late")
-    add = net("add", spike, late, name="add")
-    graph = net.finish(net("flatten", add, name="end"))
-    result = summed(graph)
-    assert result.sums == {spike}
-    assert new(result.graph, "spike") == ("neuron", ["late", "in"])
-    assert new(result.graph, "end") == ("flatten", ["spike"])
-    assert result.graph[spike].value == graph[add].value
-
-
-def test_of_two_neurons_one_adds_the_other() -> None:
-    net = Net(varies=True)
-    a, b = net.spike(0, "a"), net.spike(net("sigmoid", 0, name="x"), "b")
-    graph = net.finish(net("add", net("add", a, b, name="one"), 0, name="two"))
-    result = summed(graph)
-    assert result.sums == {b}
-    assert new(result.graph, "b") == ("neuron", ["a", "x"])
-    assert new(result.graph, "two") == ("add", ["b", "in"])
-    assert "one" not in {node.path for node in result.graph.nodes.values()}
 
 
 def test_a_chain_of_sums() -> None:

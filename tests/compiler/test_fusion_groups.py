@@ -10,7 +10,7 @@ from danetc.compiler.emit.fx import saves_parts
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.fusion_groups import FusionPlan, plan_fusion
-from tests.differential.helpers import spec, text
+from tests.differential.helpers import text
 from tests.differential.networks import ANALOG_STEM, VARIETY, small, variety
 
 # Five blocks of two convolutions, in two stages; the opening block of the second has a projection.
@@ -89,43 +89,6 @@ def test_nothing_that_has_another_reader(name: str) -> None:
     check(graph, plan_fusion(graph))
 
 
-@pytest.mark.parametrize("name", ["danet_c_r50", "spiking_densenet121"])
-def test_shipped_specs(name: str) -> None:
-    graph = spec(name)
-    plan = plan_fusion(graph)
-    check(graph, plan)
-    assert not any(node.op == "batchnorm" for node in plan.graph.nodes.values())
-
-
-def test_a_read_norm_stays_outside() -> None:
-    graph = text(
-        """network net {
-          input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
-          a = in -> conv(4) -> norm
-          b = (a -> spike) -> conv(4) -> norm
-          c = (a + b) -> spike
-          out = c -> avgpool -> mean_over_time -> linear(5)
-        }"""
-    )
-    plan = plan_fusion(graph)
-    check(graph, plan)
-    assert forms(plan) == {"value -> spike": 1, "value + norm -> spike": 1}
-
-
-def test_an_output_stays_outside() -> None:
-    graph = text(
-        """network net {
-          input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
-          a = in -> conv(4) -> norm
-          b = a -> spike -> conv(4)
-          out = outputs(first = a, second = b)
-        }"""
-    )
-    plan = plan_fusion(graph)
-    check(graph, plan)
-    assert forms(plan) == {"value -> spike": 1}
-
-
 def test_terms_keep_their_order() -> None:
     """A sum folds from the left: another order would be another rounding."""
     graph = text(
@@ -148,22 +111,6 @@ def test_terms_keep_their_order() -> None:
         collect(source)
         terms = [n if n is not None else i for i, n in zip(group.inputs, group.norms, strict=True)]
         assert terms == order
-
-
-def test_a_gate_is_no_sum_of_a_region() -> None:
-    """A sum whose operands are repeated over a map (C x 1 x 1) is not one of equal shapes."""
-    graph = text(
-        """network net {
-          input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
-          a = in -> conv(4) -> norm
-          b = in -> conv(4) -> avgpool
-          c = (a + b) -> spike
-          out = c -> avgpool -> mean_over_time -> linear(5)
-        }"""
-    )
-    plan = plan_fusion(graph)
-    check(graph, plan)
-    assert forms(plan) == {"value -> spike": 1}
 
 
 @pytest.mark.parametrize(("name", "parts"), [("densenet", True), ("unet", False)])

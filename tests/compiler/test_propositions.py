@@ -15,7 +15,7 @@ from danetc.compiler.analysis.propositions import (
     plan_variance,
     surrogate_factors,
 )
-from danetc.compiler.analysis.summary import fewest_neurons, fires, weights_of
+from danetc.compiler.analysis.summary import fires, weights_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.rule_forms import OutputOf
@@ -153,20 +153,6 @@ def test_a_segment_that_reads_from_outside_is_an_error() -> None:
         segment(graph, second.output, {"y": last.output})
 
 
-def test_a_segment_that_also_reads_the_networks_input_is_an_error() -> None:
-    graph = graph_of(
-        check_text(
-            "use std\nnetwork n { input = image(3, 8, 8)\n steps = 2\n neuron = IF\n surrogate = atan\n"
-            " a = in -> conv(3) -> norm -> spike\n b = (a -> conv(3)) + in\n"
-            " out = b -> avgpool -> mean_over_time -> linear(2) }"
-        )
-    )
-    source = next(node for node in graph.nodes.values() if node.op == "neuron")
-    join = next(node for node in graph.nodes.values() if node.op == "add")
-    with pytest.raises(SegmentError, match="lies outside"):
-        segment(graph, source.id, {"y": join.id})
-
-
 def test_resized_networks_have_the_same_weights() -> None:
     graph = shipped("origin_r18")
     small = resized(graph, 64, 64)
@@ -279,17 +265,6 @@ def test_surrogate_factors_are_shortest_and_longest_paths_of_networkx(name: str)
         own = int(fires(graph, graph[id]))
         assert factors.fewest == fewest[id] + own
         assert factors.most == own - most[id]
-
-
-def test_the_first_layer_of_a_stage_has_the_factors_of_the_paths_to_its_end() -> None:
-    """The stem's norm stands before a neuron, and the paths on from there are those of facts."""
-    for name in ("origin_r50", "danet_c_r50", "danet_a_r50", "sew_r50"):
-        graph = shipped(name)
-        (output,) = graph.outputs.values()
-        stem = next(n for n in graph.nodes.values() if n.path == "stem.norm")
-        behind = fires(graph, graph[graph.stem_output]) or name != "danet_a_r50"
-        expected = fewest_neurons(graph, graph.stem_output)[output] + behind
-        assert surrogate_factors(graph)[stem.id].fewest == expected
 
 
 # -- variances -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from danetc.compiler.analysis.summary import summarise
 from tests.zoo.authors import cell
-from tests.zoo.harness import NAMES, case_of, file_of, graph
+from tests.zoo.harness import NAMES, file_of, graph, published
 
 PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
 OPENS, CLOSES = "<!-- table: python -m tests.zoo.page -->\n", "<!-- end of the table -->\n"
@@ -50,16 +50,16 @@ def table() -> str:
     )
     rows = [f"| {' | '.join(titles)} |\n", "|---|---|---|---|--:|--:|--:|\n"]
     for name in NAMES:
-        case, entry, full = case_of(name), entry_of(name), graph(name, {})
+        entry, full = entry_of(name), graph(name, {})
         parameters = f"{summarise(full).parameters:,}"
-        published = ", ".join(said for said, settings in case.published.items() if not settings)
+        said = ", ".join(number for number, settings in published(name).items() if not settings)
         cells = (
             f"[`{name}`](../specs/zoo/{name}.danet)",
             entry.paper,
             entry.differs,
             cell(name),
             str(own_lines(file_of(name).read_text("utf-8"))),
-            f"{parameters} ({published})" if published else parameters,
+            f"{parameters} ({said})" if said else parameters,
             str(full.steps),
         )
         rows.append(f"| {' | '.join(cells)} |\n")

@@ -16,7 +16,7 @@ from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure import measure
 from danetc.tasks.measuring.layout import layout_of
 from tests.differential.helpers import observe, randn
-from tests.zoo.harness import BATCH, NAMES, case_of, frames, graph, wake
+from tests.zoo.harness import BATCH, CASES, NAMES, frames, graph, wake
 
 ASKED = ("firing-rate", "gradients", "operations")
 OFTEN = (
@@ -35,7 +35,7 @@ def projected(output: Tensor, labels: Tensor) -> Tensor:
     [pytest.param(name, marks=[pytest.mark.thorough] * (name not in OFTEN)) for name in NAMES],
 )
 def test_a_network_can_be_measured(name: str) -> None:
-    ours = graph(name, case_of(name).small[0])
+    ours = graph(name, CASES[name])
     torch.manual_seed(0)
     model = emit(ours, 0).double()
     wake(model)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pytest
 import torch
 
@@ -17,10 +14,10 @@ from tests.zoo.harness import (
     CASES,
     NAMES,
     RATES,
-    case_of,
     checked,
     file_of,
     graph,
+    published,
     rouse,
 )
 from tests.zoo.page import PAGE, entry_of, own_lines, write_table
@@ -42,26 +39,18 @@ OFTEN = (
     "tebn",
 )
 """One of each kind; ``make thorough`` runs all."""
-RUNS = [
-    pytest.param(
-        name,
-        settings,
-        id=f"{name}-{number}",
-        marks=[pytest.mark.thorough] * (number > 1 or name not in OFTEN),
-    )
-    for name in NAMES
-    for number, settings in enumerate(case_of(name).small, 1)
-]
+RUNS = [pytest.param(name, marks=[pytest.mark.thorough] * (name not in OFTEN)) for name in NAMES]
 
 
-@pytest.mark.parametrize(("name", "settings"), RUNS)
+@pytest.mark.parametrize("name", RUNS)
 def test_a_network_is_what_the_interpreter_computes(
-    name: str, settings: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In float64, in training and evaluation, with all gradients and running statistics."""
     monkeypatch.setattr(interpreting, "NEAR", 1e-10)  # roundings of float64 are smaller
     monkeypatch.setattr(interpreting, "MAX_NODES", 10_000)
     monkeypatch.setattr(interpreting, "MAX_ELEMENTS", 100_000_000)
+    settings = CASES[name]
     network = graph(name, settings).name
     spec = check_text(resolved_spec(checked(name), network, dict(settings)))
     for seed in range(1, 6):  # until no potential is at its threshold but for roundings
@@ -81,11 +70,8 @@ def test_a_network_is_what_the_interpreter_computes(
         assert resting <= MAX_RESTING * len(rates), rates
 
 
-def test_two_widths_and_two_lengths_are_run() -> None:
+def test_every_network_is_run() -> None:
     assert tuple(CASES) == NAMES
-    for case in CASES.values():
-        assert len({settings["width"] for settings in case.small}) == 2
-        assert len({settings["steps"] for settings in case.small}) == 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,9 +82,9 @@ def test_a_file_is_short_and_says_whose_network_it_is(name: str) -> None:
     assert entry.differs
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.published])
+@pytest.mark.parametrize("name", [name for name in NAMES if published(name)])
 def test_the_parameters_are_the_papers(name: str) -> None:
-    for said, settings in case_of(name).published.items():
+    for said, settings in published(name).items():
         number, _, unit = said.partition(" ")
         count = summarise(graph(name, settings)).parameters
         digits = len(number.partition(".")[2])
