@@ -46,7 +46,7 @@ import re
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -356,25 +356,14 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Return True if a value has an annotated type, as far as can be told. Numbers of NumPy do."""
+    """Return True if a value has the outermost type of an annotation. Numbers of NumPy do."""
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
-    origin, inner = get_origin(hint) or hint, get_args(hint)
     if _is_union(hint):
-        return any(_fits(value, each) for each in inner)
-    if origin is Literal:
-        return isinstance(value, str)
-    if hint in (int, float, bool):  # the function refuses a bool that is no number
-        return isinstance(value, Real if hint is float else Integral)
-    if hint is Any or not isinstance(origin, type) or getattr(origin, "_is_protocol", False):
+        return any(_fits(value, each) for each in get_args(hint))
+    kind = {int: Integral, bool: Integral, float: Real}.get(hint, get_origin(hint) or hint)
+    if kind is Literal or isinstance(value, str | bytes):
+        return isinstance(value, str) and kind in (Literal, str, Any)
+    if kind is Any or not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
         return True
-    if not inner:
-        return isinstance(value, origin)
-    if isinstance(value, str | bytes) or not isinstance(
-        value, (tuple, list) if origin is tuple else origin
-    ):
-        return False
-    if isinstance(value, Mapping):
-        return all(_fits(key, inner[0]) and _fits(each, inner[1]) for key, each in value.items())
-    plain = inner[0] in (str, int) or get_origin(inner[0]) is not None  # else the function checks
-    return not plain or not isinstance(value, Iterable) or all(_fits(x, inner[0]) for x in value)
+    return isinstance(value, (tuple, list) if kind is tuple else kind)
