@@ -1,8 +1,8 @@
-"""Language services for editors, as functions of a text. They need neither torch nor a server.
+"""Language services for editors. They are functions of a text and do not import torch.
 
-``analyse`` returns the ``Analysis`` of a text, which each service takes. Places are ``Span``s: offsets
-in characters (code points) from 0, with an exclusive end. ``protocol.TextLines`` converts them to
-lines and columns of the Language Server Protocol, which ``danetc.editor.server`` serves.
+``analyse`` returns the ``Analysis`` of a text, which is the argument of each service. A place is a
+``Span``: a half-open range of character offsets. ``positions.TextLines`` converts offsets to the lines and
+columns of the Language Server Protocol, which is implemented in ``danetc.editor.server``.
 """
 
 from danetc.editor.analysis import Analysis, analyse

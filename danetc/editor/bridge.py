@@ -1,4 +1,4 @@
-"""Interface for the browser: one function from JSON to JSON.
+"""The interface for the browser: a function that takes and returns JSON.
 
 The page of ``editors/playground`` calls ``answer`` in a web worker, without torch, click and
 processes. A range is a pair of offsets in UTF-16 code units, as in JavaScript's strings.
@@ -34,7 +34,7 @@ Request = Mapping[str, Any]
 """Arguments of a method. ``text`` is a spec, and ``name`` the path of its file."""
 
 Render = Callable[[str, str, str], str]
-"""Function from a graph in Graphviz's language, a layout engine and a format to Graphviz's output."""
+"""A function that takes a graph in DOT, a layout engine and a format, and returns the output."""
 
 
 def draw_with(render: Render) -> None:
@@ -43,7 +43,7 @@ def draw_with(render: Render) -> None:
     def layout(texts: Any, engine: str, form: str, dpi: int | None) -> bytes:
         try:
             return "\n".join(render(text, engine, form) for text in texts).encode("utf-8")
-        except Exception as error:  # errors of JavaScript have a class of their own
+        except Exception as error:  # the class of errors of JavaScript is not known here
             raise pictures.GraphvizError(f"Graphviz failed: {error}") from error
 
     pictures.use_layout(layout)
@@ -52,7 +52,8 @@ def draw_with(render: Render) -> None:
 def answer(request: str) -> str:
     """Return the reply to ``{"method": ..., ...}``: ``{"result": ...}`` or ``{"error": text}``.
 
-    Errors are specs with errors if a network is needed, and pictures without content.
+    An error is returned if the method needs a network and the spec has errors, or if there is nothing
+    to draw.
     """
     arguments = json.loads(request)
     try:
@@ -66,7 +67,7 @@ def answer(request: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return a span as a range, and another object as its fields."""
+    """Convert a span to a range, and any other object to a dictionary of its fields."""
     if isinstance(value, Span):
         return [units(value.source.text[:at]) for at in (value.start, value.end)]
     return {"range" if name == "span" else name: item for name, item in vars(value).items()}
@@ -182,14 +183,14 @@ def _compare(request: Request) -> object:
 
 
 def _prove(request: Request) -> object:
-    """Check the propositions on the topology, without numerical checks."""
+    """Check the propositions that depend only on the topology."""
     from danetc.tasks.proofs import prove  # deferred: not needed for the first picture
 
     return prove(_written(request), numbers=False)
 
 
 def _equiv(request: Request) -> object:
-    """Compare two specs by their graphs."""
+    """Compare the graphs of two specs."""
     from danetc.tasks.equivalence import equivalence
 
     verdict = equivalence(_written(request["left"]), _written(request["right"]), numbers=False)
@@ -203,7 +204,7 @@ def _model(request: Request) -> object:
 
 
 def _format(request: Request) -> object:
-    """Return the formatted text. Raises SpecError for syntax errors."""
+    """Return the formatted text. Raises SpecError if there are syntax errors."""
     reporter = Reporter()
     program = parse(SourceFile(request["name"], request["text"]), reporter)
     reporter.raise_if_errors()

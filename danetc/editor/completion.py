@@ -1,4 +1,4 @@
-"""Completion at the cursor: names, parameters, settings and words, with documentation."""
+"""Completion of names, parameters, settings and words at the cursor."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _statements(cursor: Cursor) -> Iterator[Proposal]:
 
 
 def _values(cursor: Cursor, place: Place) -> Iterator[Proposal]:
-    """Yield what may be the value at the cursor: parameters of the call, words and names."""
+    """Yield the possible values at the cursor: parameters of the call, words and names."""
     assert cursor.last is not None
     want, call = place.want, place.call
     if call is not None and cursor.in_parentheses:
@@ -145,7 +145,7 @@ def _values(cursor: Cursor, place: Place) -> Iterator[Proposal]:
         if cursor.last.type != "ARROW":
             want = _argument_want(target, call)
     names = cursor.names
-    free = [  # a line may read itself through a delay in parentheses
+    free = [  # inside parentheses, a line may read its own earlier value
         meaning
         for name, meaning in {**names.lines, **names.local}.items()
         if name != place.line or meaning.kind in ("parameter", "state") or cursor.in_parentheses
@@ -183,7 +183,7 @@ _READ: Mapping[Want, tuple[str, ...]] = {
 
 
 def _known(cursor: Cursor, free: Iterable[Meaning], want: Want) -> Iterator[Proposal]:
-    """Yield the names that lowering would resolve, those of the file first."""
+    """Yield the names that can be resolved at the cursor, starting with the names of the file."""
     module = cursor.analysis.module
     assert module is not None
     ports = cursor.in_body and want in ("any", "number")
@@ -257,7 +257,7 @@ def _argument_want(target: Meaning | None, call: Call) -> Want:
 
 
 def _words(target: Meaning | None, parameter: str | None) -> tuple[tuple[str, ...], bool]:
-    """Return the words that an argument accepts, and True if it accepts nothing else."""
+    """Return the words that an argument accepts. The flag is True if it accepts only these."""
     if target is not None and target.name in OF_CALL:
         return OF_CALL[target.name], True
     if parameter is None or target is None:

@@ -1,8 +1,8 @@
-"""Context of the cursor.
+"""The context of the cursor.
 
-A line that is being written rarely parses. So the tokens before the cursor say where it is, and its
-declaration is parsed up to the cursor, with ``HERE`` in place of the word there and with all brackets
-closed.
+An incomplete line usually cannot be parsed. Therefore the position of the cursor is determined from the
+tokens. Then the declaration is parsed up to the cursor, with ``HERE`` in place of the word at the cursor
+and with all brackets closed.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Cursor:
 
     @cached_property
     def names(self) -> Names:
-        """Names in scope: those of the lines before the cursor, then of all lines."""
+        """The names in scope, including the names of lines after the cursor."""
         module, item = self.analysis.module, self.declaration
         if module is None or item is None:
             return Names("", {})
@@ -106,7 +106,7 @@ class Cursor:
 
     @cached_property
     def place(self) -> Place | None:
-        """The value at the cursor; None in recipes, and where no value is expected."""
+        """The value at the cursor, or None if no value is expected. Always None in recipes."""
         module, item = self.analysis.module, self.declaration
         if module is None or item is None:
             return None

@@ -1,4 +1,4 @@
-"""Documentation of names from the reference, as Markdown for hover and completion."""
+"""The documentation of names in Markdown, for hover and completion."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def parameter_of(meaning: Meaning) -> EntryParameter | None:
 
 
 def markdown(entry: Entry, *, parameters: bool = True) -> str:
-    """Return an entry as Markdown: signature, summary, parameters, text, source."""
+    """Return an entry of the reference as Markdown."""
     return "\n\n".join(_parts(entry, parameters))
 
 
@@ -92,7 +92,7 @@ def equations(declaration: s.Declaration) -> str:
 
 
 def declared_text(meaning: Meaning) -> str:
-    """Return a declaration as Markdown: its text and its comments."""
+    """Return the text and the comments of a declaration as Markdown."""
     assert meaning.resolved is not None
     entry = entry_for(meaning)
     assert entry is not None

@@ -1,7 +1,7 @@
 """Values of networks at the places of a file, and inlay hints of their shapes and kinds.
 
 A place in a block is reached from each use of the block, and one in a shared file from the networks
-of the files that use it. A hint shows the first value and says so if others differ.
+of the files that use it. A hint shows the first value and notes if the other values differ.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor.analysis import Analysis
 
 MOST = 500
-"""Limit of the uses of one place."""
+"""Maximum number of values at one place."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """A value at a place in one network; ``before_id`` is the node of the layer's input there."""
+    """The value of an expression in a network. ``before_id`` is the node of the layer's input."""
 
     network: str
     trace: Trace
@@ -82,7 +82,7 @@ class PlaceValues:
                 break
 
     def at(self, span: Span) -> tuple[Reached, ...]:
-        """Return at most MOST values at a place, those of the first network first."""
+        """Return at most MOST values at a place, in the order of the networks."""
         found = self._found.get((span.start, span.end), {})
         return tuple(islice(found.values(), MOST))
 
@@ -131,7 +131,7 @@ def _once(text: str, hints: Sequence[InlayHint]) -> Iterator[InlayHint]:
 
 
 def _tells(reached: Reached, place: Span) -> bool:
-    """True if a hint shows a difference to the input of the layer; False for a name at a flow's start."""
+    """True if the value differs from the input of the layer. A name at the start has no hint."""
     before = reached.before
     if before is None:
         return not place.text.isidentifier()
@@ -159,7 +159,7 @@ def _places(analysis: Analysis) -> Iterator[tuple[Span, int]]:
             ):
                 subject = step
                 while isinstance(subject, s.Via | s.By | s.With):
-                    subject = subject.subject  # where a wired step is traced
+                    subject = subject.subject  # the value of a wired step is recorded here
                 yield subject.span, step.span.end
             if not isinstance(root, s.Flow | s.Name):
                 yield root.span, root.span.end

@@ -1,4 +1,4 @@
-"""Hover texts: documentation of a name, and the value at its place, as Markdown."""
+"""Hover texts in Markdown: the documentation of a name and the value it has in the network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from danetc.editor.hints import MOST, PlaceValues, Reached, shown
 from danetc.editor.meanings import Meaning
 
 LISTED = 6
-"""Limit of the different values that are listed."""
+"""Maximum number of different values in the list."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,12 @@ def hover(analysis: Analysis, offset: int, others: Sequence[Analysis] = ()) -> H
 
 def _keyword(analysis: Analysis, offset: int) -> tuple[Span, str] | None:
     """Return the reserved word at an offset with its documentation."""
-    token = analysis.scanned.tokens[analysis.token_at(offset)]
-    if not token.start <= offset < token.end or not token.text.isalpha():
-        return None
-    entry = entry_for(Meaning("keyword", token.text))
-    if entry is None or entry.kind != "keyword":
-        return None
-    return Span(analysis.source, token.start, token.end), markdown(entry)
+    for token in analysis.scanned.tokens:
+        if token.start <= offset < token.end and token.text.isalpha():
+            entry = entry_for(Meaning("keyword", token.text))
+            if entry is not None and entry.kind == "keyword":
+                return Span(analysis.source, token.start, token.end), markdown(entry)
+    return None
 
 
 def _meaning(analysis: Analysis, meaning: Meaning) -> Iterator[str]:
@@ -116,7 +115,7 @@ def _around(analysis: Analysis, offset: int) -> list[Span]:
 
 
 def _values_text(reached: Sequence[Reached]) -> str:
-    """Describe the value of a place, or its different values with their numbers of uses."""
+    """Return a description of the value at a place. If its uses differ, list the different values."""
     first = reached[0]
     different: dict[str, list[Reached]] = {}
     for each in reached:

@@ -1,7 +1,7 @@
-"""Meaning of each name in a file: the table behind definitions, references, renaming, hover.
+"""The meaning of each name in a file, for definitions, references, renaming, hover and completion.
 
-Names are resolved as lowering resolves them (``docs/semantics.md``, "Names, layers and values"), on
-what could be parsed: a file with errors has the meanings of the rest.
+Names are resolved by the same rules as in lowering (``docs/semantics.md``, "Names, layers and values").
+In a file with syntax errors, the names of all other statements are resolved.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Meaning:
     which a file defines at ``place``; or a name of the language: ``word`` (such as `in`), ``network
     setting``, ``setting`` and ``item`` of recipes, ``operation``, ``function``, ``neuron function``,
     ``first weights``, ``choice`` (a word as an argument), ``argument`` of the call ``owner``,
-    ``library``. Names inside of a declaration have its name as ``owner``.
+    ``library``. For a name inside a declaration, ``owner`` is the name of the declaration.
     """
 
     kind: str
@@ -66,11 +66,11 @@ class Meaning:
     owner: str = ""
     resolved: Resolved | None = field(default=None, compare=False)
     text: str = field(default="", compare=False)
-    """Text that defines it, for names that are defined inside of a declaration."""
+    """Text of the definition, for names that are defined inside a declaration."""
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Identity of the meaning across files and analyses."""
+        """Return a key that is equal for equal meanings in different files and analyses."""
         at = None if self.place is None else (self.place.source.name, self.place.start)
         return (self.name, at) if at else (self.kind, self.name, self.owner)
 
@@ -86,7 +86,7 @@ class Occurrence:
 
 @dataclass(frozen=True)
 class Names:
-    """Names in scope of an expression, the nearest first."""
+    """The names in the scope of an expression. Local names take precedence over lines."""
 
     what: str
     local: Mapping[str, Meaning]
@@ -195,7 +195,7 @@ class MeaningReader:
         if item.kind == "recipe":
             return Names("", local)
         own, based = dict(self.lines(item)), self.base_lines(item)
-        # a line of a variant overrides that of its base
+        # the lines of a variant override the lines of its base
         kept = {name: one for name, one in based.items() if one.kind == "line" or name not in own}
         return Names(item.kind, local, {**own, **kept})
 
@@ -268,7 +268,7 @@ class MeaningReader:
             yield Occurrence(each.name_span, meaning, True)
         for node, wanted in wants(root, want):
             at = node.span.start
-            inner = {  # variables of the loops around
+            inner = {  # variables of the enclosing loops
                 each.variable: meaning
                 for each, meaning in variables
                 if each.span.start <= at < each.span.end
@@ -403,9 +403,9 @@ def settings_of(item: s.Declaration) -> Iterator[s.Define]:
 def typed(
     expr: s.Expr, kind: Type, call: tuple[str, str] | None = None
 ) -> Iterator[tuple[s.Expr, Type, tuple[str, str] | None]]:
-    """Yield a value of a setting and the values inside of it, each with its type.
+    """Yield the value of a setting and all values inside it, each with its type.
 
-    For an argument of an item, family and name of the item follow.
+    The third element is the family and the name of the item of which the value is an argument.
     """
     yield expr, kind, call
     match kind, expr:

@@ -14,7 +14,7 @@ from danetc.dsl.syntax.tokens import scan
 from danetc.editor.analysis import Analysis, analyse
 
 OWN = (*s.DECLARATION_KINDS, "parameter", "line", "state", "variable", "phase")
-"""Kinds of meanings whose names a file chooses."""
+"""Kinds of meanings that can be renamed."""
 
 
 class RenameRefused(Exception):
@@ -83,7 +83,7 @@ def rename(
     """Return the edits in this file and others that rename the name at an offset.
 
     ``others`` are all files that may use this one. Raises RenameRefused if the new name is invalid,
-    has another meaning at one of the places, or causes an error.
+    already has a meaning at one of the places, or causes an error.
     """
     span = renameable(analysis, offset)
     if name == span.text:
@@ -111,7 +111,7 @@ def edited(text: str, edits: Sequence[Edit]) -> str:
 
 
 def _check(files: Sequence[Analysis], edits: Sequence[Edit], old: str, new: str) -> None:
-    """Raise RenameRefused if the edits change the meaning of a name or cause an error."""
+    """Raise RenameRefused if the edits change the meaning of another name or cause an error."""
     after = {
         each.source.name: edited(
             each.text, [edit for edit in edits if edit.span.source is each.source]

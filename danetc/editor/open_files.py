@@ -1,4 +1,4 @@
-"""Open files of an editor, whose texts take precedence over those on disk."""
+"""The open files of an editor. Their texts take precedence over the files on disk."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from danetc.editor.analysis import Analysis, analyse
 from danetc.editor.outline import OutlineSymbol, symbols
 
 MOST_FOLDERS = 1_000
-"""Limit of the folders that are searched."""
+"""Maximum number of folders to search."""
 _SKIPPED = frozenset(("node_modules", "build", "__pycache__"))
 
 
 class OpenFiles:
-    """Open texts by path, with their analyses.
+    """The open files and their analyses.
 
-    ``folders`` are those of the workspace, whose files are searched for names too.
+    ``folders`` are the folders of the workspace. Their files are also searched for names.
     """
 
     def __init__(self, folders: Iterable[str] = ()) -> None:
         self.folders = list(folders)
-        self.texts: dict[str, str] = {}  # by real paths
-        self._names: dict[str, str] = {}  # real paths of open files, by name
-        self._known: dict[str, tuple[int, Analysis]] = {}  # by name, with the generation
+        self.texts: dict[str, str] = {}  # from the real path of a file to its text
+        self._names: dict[str, str] = {}  # from the name of an open file to its real path
+        self._known: dict[str, tuple[int, Analysis]] = {}  # the latest analysis of each file
         self._generation = 0
 
     def change(self, name: str, text: str) -> None:
-        """Open a file, or replace its text."""
+        """Open a file or replace the text of an open file."""
         key = os.path.realpath(name)
         if self.texts.get(key) != text or name not in self._names:
             self._names[name] = key
@@ -38,20 +38,20 @@ class OpenFiles:
             self._generation += 1
 
     def close(self, name: str) -> None:
-        """Close a file; its text on disk counts again."""
+        """Close a file. From now on its text is read from disk."""
         key = self._names.pop(name, "")
-        if key not in self._names.values():  # a file may be open under several names
+        if key not in self._names.values():  # else it is still open under another name
             self.texts.pop(key, None)
         self._known.pop(name, None)
         self._generation += 1
 
     def disk_changed(self) -> None:
-        """Discard analyses after a change of other files."""
+        """Discard the analyses that depend on other files."""
         self._generation += 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the open files."""
+        """The names of all open files."""
         return tuple(self._names)
 
     def is_open(self, name: str) -> bool:
@@ -69,13 +69,13 @@ class OpenFiles:
         ):
             return known
         others = {path: other for path, other in self.texts.items() if path != key}
-        found = analyse(text, name, others, known)
+        found = analyse(text, name, others)
         if key is not None:
             self._known[name] = self._generation, found
         return found
 
     def dependents(self, name: str) -> tuple[str, ...]:
-        """Return the other open files that use files, which a change may affect."""
+        """Return the open files that may be affected by a change of this file."""
         return tuple(
             other for other in self._names if other != name and _uses_files(self.analysis(other))
         )

@@ -1,6 +1,6 @@
-"""Symbols of a file for an editor's outline, ranges that can be folded, and semantic tokens.
+"""The outline of a file, its foldable ranges, and its semantic tokens.
 
-Declarations that an error kept out of the tree appear by name.
+The outline also lists declarations with syntax errors, by name.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from itertools import groupby
 
 from danetc.dsl.loading import is_library
 from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.brackets import pair
 from danetc.dsl.syntax.source import Span, shorten
 from danetc.editor.analysis import Analysis
 from danetc.editor.meanings import Occurrence
@@ -106,11 +107,11 @@ def _lines(body: tuple[s.Stmt, ...]) -> Iterator[OutlineSymbol]:
 
 
 def folds(analysis: Analysis) -> tuple[Fold, ...]:
-    """Return multi-line bodies, calls and flows, and runs of comments and `use` lines."""
+    """Return the ranges of bodies, calls, flows, comments and `use` lines that span several lines."""
     source, program, tokens = analysis.source, analysis.program, analysis.scanned.tokens
     found = [
         Fold(tokens[opening].start, tokens[closing].start, "region")
-        for opening, closing in analysis.brackets.partner.items()
+        for opening, closing in pair(tokens).partner.items()
         if opening < closing
     ]
     found += [
@@ -180,7 +181,7 @@ def semantic_tokens(analysis: Analysis) -> tuple[SemanticToken, ...]:
 
 
 def _modifiers(one: Occurrence) -> tuple[str, ...]:
-    """Return the modifiers of a name: names of the language and of std are of the library."""
+    """Return the modifiers of a name. Names of the language and of std belong to the library."""
     place = one.meaning.place
     library = one.meaning.kind not in _OWN if place is None else is_library(place.source)
     chosen = (one.defines, library, one.meaning.kind == "word")

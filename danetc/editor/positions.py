@@ -1,4 +1,4 @@
-"""Offsets in characters (code points), and positions as editors count them."""
+"""Conversion between character offsets and the positions of editors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bisect import bisect_right
 from danetc.dsl.syntax.source import Span
 
 _CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
-"""Python's name and the bytes of a code unit of each encoding."""
+"""The name of the codec in Python and the size of a code unit in bytes."""
 
 
 def units(text: str, encoding: str = "utf-16") -> int:
@@ -26,7 +26,7 @@ def characters(text: str, count: int, encoding: str = "utf-16") -> int:
 
 
 class TextLines:
-    """Lines of a text, to convert offsets to positions of the Language Server Protocol.
+    """The lines of a text. Converts offsets to positions of the Language Server Protocol.
 
     A position is a line and a column, both from 0. Columns count units of the encoding that client
     and server agreed on, by default UTF-16. Lines end with ``\\n``, ``\\r\\n`` or ``\\r``.

@@ -1,7 +1,6 @@
 """The picture of the network at the cursor, with the places of its boxes in the text.
 
-``editors/vscode/src/protocol.ts`` declares the request ``danetc/draw`` and its answer; any client may
-send it.
+The request ``danetc/draw`` and its response are declared in ``editors/vscode/src/protocol.ts``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from danetc.editor.analysis import Analysis
 class BoxPlaces:
     """Places of a box, for clicks on it and for highlighting it at the cursor.
 
-    ``place`` is its place in the file itself, ``written`` its place in another file. The box at the
+    ``place`` is a span in this file, ``written`` a span in another file. The box at the
     cursor is the one with the shortest of its ``spans`` (in the file itself) around the cursor.
     """
 
@@ -55,7 +54,7 @@ def preview(
 ) -> Preview:
     """Draw the network at an offset, else ``network``, else the first of the file.
 
-    Never raises for the content of the text. An unknown level means the default.
+    Errors in the text are returned as the ``problem``. An unknown level means the default level.
     """
     level = level if level in LEVELS else DEFAULT_LEVEL
     checked = analysis.survey.checked

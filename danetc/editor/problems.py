@@ -18,7 +18,7 @@ from danetc.editor.analysis import Analysis
 def problems(analysis: Analysis) -> tuple[Diagnostic, ...]:
     """Return the errors of a file, or its warnings if there are none, with spans in this file.
 
-    Errors of other files are placed at the `use`, with their own place as a label.
+    An error in another file is reported at the `use`, with a label at the actual place.
     """
     return tuple(
         item if item.span.source is analysis.source else _elsewhere(analysis, item)
@@ -85,7 +85,7 @@ def _allow(analysis: Analysis, problem: Diagnostic) -> CodeFix:
 
 
 def format_edits(analysis: Analysis) -> tuple[Edit, ...]:
-    """Return the edit of ``danetc fmt``; none if the file has errors or is formatted."""
+    """Return the edit that formats the file. It is empty if the file has errors or is formatted."""
     reporter = Reporter()
     program = parse(analysis.source, reporter)
     try:

@@ -1,6 +1,6 @@
 """``danetc lsp``: a server of the Language Server Protocol, based on pygls.
 
-Each feature calls a service; a session converts positions and paths.
+Each feature calls a function of this package and converts the result to types of the protocol.
 """
 
 from __future__ import annotations
@@ -154,9 +154,11 @@ def _reading(server: DanetServer) -> None:
         uri = lsp.TextDocumentIdentifier(params.textDocument.uri)
         position = lsp.Position(params.position.line, params.position.character)
         analysis, offset = server.place(lsp.TextDocumentPositionParams(uri, position))
-        _ = analysis.survey  # computed here, because it is cached and not thread-safe
+        _ = analysis.survey  # compute the cached value before the thread starts
         request = params.level, params.theme, params.network
-        found = await asyncio.to_thread(preview, analysis, offset, *request)  # typing goes on
+        found = await asyncio.to_thread(
+            preview, analysis, offset, *request
+        )  # do not block other requests
         return {
             "networks": [
                 {"name": name, "range": server.range(span)} for name, span in found.networks.items()
@@ -278,7 +280,7 @@ def serve() -> int:
 
     Returns the exit status, 0 if the client requested a shutdown first.
     """
-    if os.environ.get("DANETC_DEBUG") != "1":  # hide tracebacks of errors that are answered
+    if os.environ.get("DANETC_DEBUG") != "1":  # the client gets the errors as responses
         logging.getLogger("pygls").setLevel(logging.CRITICAL + 1)
     server = make_server()
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:  # pygls closes it at `exit`

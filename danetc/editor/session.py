@@ -1,7 +1,7 @@
-"""Session of a client: open files, conversion of positions and paths, and published problems.
+"""The session of a client: its open files, the conversion of positions, and the published problems.
 
-A text is analysed at the first request after a change. Its problems are published after a short
-pause, so that typing does not wait.
+A file is analysed at the first request after a change. Problems are published after a short pause, so
+that they do not delay typing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DanetServer(LanguageServer):
         self.status = 1
         """Exit status; 0 after the client has requested a shutdown."""
         self.open = OpenFiles()
-        self.uris: dict[str, str] = {}  # URIs of open files by name
+        self.uris: dict[str, str] = {}  # from the name of an open file to its URI
         self.waiting: set[str] = set()
         self.timer: asyncio.TimerHandle | None = None
         self.lines = lru_cache(maxsize=50)(self._lines)
@@ -122,7 +122,7 @@ class DanetServer(LanguageServer):
     # -- problems -----------------------------------------------------------------------------------
 
     def changed(self, uri: str) -> None:
-        """Update a text, and schedule the problems of affected files."""
+        """Update the text of a file and schedule the publication of problems."""
         name = self.path(uri)
         self.open.change(name, self.workspace.get_text_document(uri).source)
         self.uris[name] = uri
