@@ -84,5 +84,5 @@ def draw_with_members(
 
 
 def compare(graphs: Sequence[Graph], kind: str = "svg", theme: Theme = "auto") -> bytes:
-    """Draw the connections of several networks side by side, as in Fig. 1. Raises DrawError."""
+    """Draw how the blocks of several networks are connected, as in Fig. 1 of the paper. Raises DrawError."""
     return render(comparison(graphs), ", ".join(graph.name for graph in graphs), kind, theme)

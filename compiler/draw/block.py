@@ -1,7 +1,7 @@
-"""Levels ``block`` and ``op``: the wiring of a block as in Fig. 1 of the paper, and every operation.
+"""The levels ``block``, which draws the wiring of a block as in Fig. 1 of the paper, and ``op``.
 
-Level ``block`` draws each wiring of a network once: an opening block with its projection, a repeated
-block with its identity, and any others.
+The level ``block`` draws each different wiring of the network once. Usually these are the first block of
+a stage, which has a projection, and the other blocks of the stage.
 """
 
 from __future__ import annotations

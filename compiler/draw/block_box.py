@@ -13,13 +13,13 @@ from danetc.compiler.ir.ops import OPS
 
 _ARROW, _SUM, _PRODUCT, _ATOM = range(4)  # precedence, lowest first
 _BINDS = {"+": _SUM, "−": _SUM, "×": _PRODUCT, "/": _PRODUCT}
-_LONGEST = 200  # most characters of a part; a value that is read twice is written twice
+_LONGEST = 200  # maximum length of a term, since a value that is used twice is written twice
 _LONGEST_SCOPE = 16
 _LONGEST_EQUATION = 72
 _MOST_IN_COLUMNS = 4
 
 Text = tuple[str, int]
-"""A value as text, with its precedence."""
+"""The text of a value and its precedence."""
 
 
 class BlockEquations:
@@ -67,7 +67,7 @@ class BlockEquations:
         inner = node.scope[: common + 1]
         read = self._read(inner)
         source = self.nodes.get(read.pop()) if len(read) == 1 and inner[:-1] == scope else None
-        if source is not None and source.scope == scope:  # an unnamed input of a block
+        if source is not None and source.scope == scope:  # the input of the inner block has no name
             return _arrow(self.made[source.id], inner[-1])
         return inner[-1], _ATOM
 
@@ -108,7 +108,7 @@ def block_box(of: Parts, number: int, index: int) -> Box:
 def _layer_rows(
     of: Parts, nodes: Sequence[Node], depth: int, equations: BlockEquations
 ) -> list[tuple[TextCell, ...]]:
-    """Return a row for each weighted layer with the layers after it, aligned in columns.
+    """Return the rows of the box. A row is a layer with weights and the layers that follow it.
 
     ``depth`` is the length of the block's scope. Rows of scopes other than the branch's are
     labelled; everything without weights is an equation or a flow of layers.
@@ -144,7 +144,7 @@ def layer_cell(of: Parts, node: Node, *, wide: bool = False) -> TextCell:
 
 
 def _lines(nodes: Sequence[Node], depth: int) -> list[tuple[str, list[Node]]]:
-    """Group layers by scope, with a new line where the first operation of the scope recurs."""
+    """Group the layers by scope. A new line starts if the first operation of a scope is repeated."""
     lines: list[tuple[str, list[Node]]] = []
     first: dict[str, str] = {}
     for node in nodes:

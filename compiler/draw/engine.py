@@ -1,4 +1,4 @@
-"""Graphviz: the program, its layouts, and sheets as files finished for browsers.
+"""Graphviz: running the program, reading layouts, and writing pictures to files.
 
 Graphviz is one function, ``Layout``: the installed program, or what ``use_layout`` puts in its place
 where there are no processes, as in a browser.
@@ -25,11 +25,11 @@ from danetc.dsl.errors import UserError
 
 
 class DrawError(UserError):
-    """A picture cannot be drawn: Graphviz is missing or failed, or a level has nothing to show."""
+    """The picture cannot be drawn because Graphviz failed or because there is nothing to show."""
 
 
 class GraphvizError(DrawError):
-    """Graphviz is missing or failed."""
+    """Graphviz is not installed, or it failed."""
 
 
 _TIMEOUT = 60.0  # seconds
@@ -80,7 +80,7 @@ FORMATS = ("svg", "png", "pdf", "gv")
 _DPI = 144
 _MOST_PIXELS = 30_000  # a side of a PNG
 _SIGNS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF", "json0": b'"bb"'}
-"""Bytes that every valid file of a format contains."""
+"""Bytes that are found in every valid file of a format."""
 _BETWEEN = re.compile(rb"^\}[\s,]*^\{", re.MULTILINE)  # two graphs in Graphviz's JSON
 _FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
@@ -120,9 +120,9 @@ def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
 
 
 def check_engine(kind: str) -> None:
-    """Raise GraphvizError if the program that a format of ``FORMATS`` needs is missing.
+    """Raise GraphvizError if the program for a format of ``FORMATS`` is not installed.
 
-    A picture as .gv needs a program on some levels only, which the drawing itself checks.
+    Only some levels need it for a .gv file. In this case the error is raised when the picture is drawn.
     """
     if kind != "gv" and _layout is run_program:
         program(system=kind == "pdf")
@@ -169,7 +169,7 @@ def _finished(svg: bytes, sheet: Sheet, name: str, theme: Theme) -> str:
             key = piece_key(box, place)
             pieces[key] = piece
             if box.shape == "plain":
-                tooltips[key] = box.tooltip  # else the box behind them has it
+                tooltips[key] = box.tooltip  # otherwise the box has the tooltip
     try:
         root = ET.fromstring(svg)
     except ET.ParseError as error:

@@ -1,4 +1,4 @@
-"""Small data-flow pictures: operations as boxes, laid out by Graphviz's ``dot``."""
+"""Data-flow graphs of operations. The layout is computed by ``dot``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Line:
 
 @record
 class FlowChart:
-    """Boxes and wires to lay out in one direction. A box follows those that feed it."""
+    """Boxes and wires before the layout. The boxes are in topological order."""
 
     boxes: tuple[Box, ...]
     lines: tuple[Line, ...]
@@ -117,7 +117,7 @@ def _read(flow: FlowChart, layout: Mapping[str, Any]) -> Sheet:
         boxes = [box.at(*_point(str(named[str(i)]["pos"]))) for i, box in enumerate(flow.boxes)]
         drawn = {e["id"]: str(e["pos"]) for e in layout.get("edges", ()) if "id" in e}
         wires = []
-        for id, line in enumerate(flow.lines):  # edges without an id are invisible
+        for id, line in enumerate(flow.lines):  # invisible edges have no id
             tip, *points = drawn[str(id)].removeprefix("e,").split()
             curve = tuple(map(_point, points))
             wires.append(

@@ -68,7 +68,7 @@ _NOTHING = Formula("", (), 0.0, 0.0, 0.0)
 
 
 def word(text: str, size: float = SIZE, *, italic: bool = False) -> Formula:
-    """Return a formula of one piece. Leading and trailing spaces become a gap."""
+    """Return a formula of one piece. Spaces at both ends are kept."""
     inner = text.strip()
     before = len(text) - len(text.lstrip())
     room = _SPACE * size
@@ -112,7 +112,7 @@ def fraction(above: Formula, below: Formula, size: float) -> Formula:
 
 
 def bracketed(inner: Formula, size: float, signs: str = "()") -> Formula:
-    """Put a formula in brackets of its height."""
+    """Put a formula in brackets of the same height."""
     high = max(1.0, inner.height / (1.15 * size))
     middle = (inner.ascent - inner.descent) / 2
     ends = []

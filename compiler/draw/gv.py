@@ -1,6 +1,6 @@
 """Sheets in Graphviz's language with all positions, as ``dot -Knop2`` reads them.
 
-All text of users is escaped; names of nodes are the keys of boxes.
+Text from the spec is escaped. The names of nodes are the keys of the boxes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHAPES = {
 def to_gv(sheet: Sheet, colours: Palette, name: str = "topology") -> str:
     """Return the sheet as text, with an invisible node that keeps its size.
 
-    Tooltips are left out; ``engine`` adds them to an SVG in a form that browsers show.
+    Tooltips are not included. They are added to an SVG in ``engine``.
     """
     return "\n".join(_Writer(sheet, colours).lines(name)) + "\n"
 
@@ -116,7 +116,7 @@ class _Writer:
         return "".join(self._cell(cell, width) for cell, width in zip(padded, widths, strict=True))
 
     def _cell(self, cell: TextCell, width: float, more: str = "") -> str:
-        # Graphviz expands escapes such as \\N here too.
+        # Escape sequences such as \\N are also replaced in HTML labels.
         text = escape(cell.text).replace("\\", "\\\\").replace("  ", " &#160;")
         if text and cell.fill != "none":
             text = f"&#160;{text}"  # space at the edge of the filled cell

@@ -1,7 +1,7 @@
 """A lane: stops from left to right, and beside them the wires that skip a stop.
 
-A value that later stops read has a line of its own above the boxes, with a tap to each reader, so
-dense additions stay legible. Wires that lead back run below the boxes.
+If a value is read by later stops, one line above the boxes leads to all of them. This keeps pictures of
+dense additions readable. Wires to earlier stops run below the boxes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LaneWire:
 class Stop:
     """A unit of a lane (a block, an addition, a delay) and the wires into it.
 
-    Wires enter a unit on the left or from above; the first box of its sheet takes those from above.
+    Wires enter a unit on the left or at the top of the first box of its sheet.
     """
 
     unit: Unit
@@ -133,7 +133,7 @@ class Lane:
         return routed(source.last, stop.first, wire.look, corners, wire.tooltip)
 
     def _tap(self, i: int, place: int, count: int) -> float:
-        """Return the x coordinate where one of the wires from above or below meets a stop."""
+        """Return the x coordinate at which a wire reaches the top or the bottom of a stop."""
         sheet = self.stops[i].unit.sheet
         spread = min(TAP, (sheet.boxes[0].width - 8) / count)
         if sheet.boxes[0].shape == "bar":
@@ -142,7 +142,7 @@ class Lane:
 
 
 def _tracks(lines: Sequence[_Line], spans: dict[_Line, tuple[int, int]]) -> dict[_Line, int]:
-    """Return the track of each line, counted from the boxes; lines that do not overlap share one."""
+    """Return the track of each line. Tracks are counted from the boxes, and a track may have several lines."""
     tracks: list[list[tuple[int, int]]] = []
     found: dict[_Line, int] = {}
     for line in lines:

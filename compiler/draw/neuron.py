@@ -81,7 +81,7 @@ class _Unrolled:
         kinds = {each.name: each.kind for each in made}
         kinds |= {name: Kind.of(ranges[name]) for name in (*self.states, *program.takes)}
         self.looks = {name: kind_look(kind) for name, kind in kinds.items()}
-        # states that the step itself reads leave it from a box of their own at the bottom
+        # a state that is read in the same step gets another box at the end of the step
         self.own = {r.name for each in made for r in each.reads if not r.before} & {*self.states}
 
     def _key(self, name: str, step: int) -> str:
@@ -112,7 +112,7 @@ class _Unrolled:
         start = tuple(box.key for box in boxes)
         for made in equations(self.program, str(step), str(step - 1)):
             formula = made.formula
-            if formula.width > _WIDEST:  # the wires show its operands
+            if formula.width > _WIDEST:  # the wires still show the operands
                 formula = row([value_at(made.name, str(step)), word(" = …")])
             box = Box(self._key(made.name, step), tooltip=clean(formula.text, 400), formula=formula)
             if made.fires:
@@ -142,7 +142,7 @@ class _Unrolled:
         return Line(tail, head, self.looks[read.name], message)
 
     def joined(self, panels: Sequence[Sheet]) -> Sheet:
-        """Join panels side by side; states leave a panel below and enter the next from above."""
+        """Return all panels in a row. The wire of a state goes from the bottom of a panel to the top of the next."""
         channel = _LANE * len(self.states) + 6
         boxes: list[Box] = []
         wires: list[DrawnWire] = []

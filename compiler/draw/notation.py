@@ -40,20 +40,20 @@ from danetc.dsl.record import record
 _NAMES = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau
 upsilon phi chi psi omega"""
 GREEK = dict(zip(_NAMES.split(), "αβγδεζηθικλμνξπρστυφχψω", strict=True))
-"""Greek letters by names of parameters."""
+"""The Greek letters that replace names of parameters."""
 _SHORT = {"threshold": "th", "adaptation": "a"}
 _VOLTAGES = ("threshold", "rest", "reset")  # v_threshold is a constant V, not a membrane potential
 _LONGEST = 24
 WIDEST = 330.0
-"""Width of an equation in points before it is broken into lines."""
+"""Maximum width of a line of an equation in points."""
 _SUM, _PRODUCT = 2, 3
-_FLAT = 8.5  # smaller fractions are written inline
+_FLAT = 8.5  # fractions in a smaller font are written on one line
 _OPENING = ("(", "|", "^")
-_DEEPEST = 60  # nested operations; deeper ones become an ellipsis
+_DEEPEST = 60  # maximum depth of nested operations
 
 
 def symbol(name: str, size: float = SIZE, *, constant: bool = True) -> Formula:
-    """Return a name in the notation of papers; ``constant`` for values without time."""
+    """Return a name as it is written in papers. ``constant`` is True if the value has no time index."""
     base, *below = clean(name, _LONGEST).split("_")
     digits = base[len(base.rstrip("0123456789")) :]
     if digits and base != digits:
@@ -97,8 +97,8 @@ class Equation:
 def equations(program: NeuronProgram, step: str = "t", before: str = "t − 1") -> list[Equation]:
     """Return the named values of one time step in order; states have their own names.
 
-    ``step`` and ``before`` are the indices of this and the last step. Values that are one number per
-    layer are omitted; see ``values``.
+    ``step`` and ``before`` are the indices of this and the last step. Values that do not depend
+    on time are left out; see ``values``.
     """
     reader = Notation.of(program, step, before)
     ranges = ranges_of(program)
@@ -121,7 +121,7 @@ def equations(program: NeuronProgram, step: str = "t", before: str = "t − 1") 
     for name, value in [*named.items(), *after.items()]:
         op = reader.ops.get(value)
         if op is not None and not _is_unnamed(op.name) and reader.shown(op.name) != name:
-            op = None  # a state that takes a named value
+            op = None  # the next value of the state has a name
         formula = reader.equation(value_at(name, step), value, top=op is not None)
         reads = reader.reads(value, numbers, top=op is not None)
         kind = Kind.of(constant(value) if isinstance(value, float) else ranges[value])
@@ -215,7 +215,7 @@ class Notation:
         return tuple(Read(*key, detached) for key, detached in found.items())
 
     def equation(self, left: Formula, value: Operand, *, top: bool = True) -> Formula:
-        """Return ``left = value``, with long sums broken into lines; see ``_opened`` for ``top``."""
+        """Return the formula ``left = value``. Long sums are split into several lines."""
         parts = [row([left, word(" = ")]), *self._addends(value, top)]
         whole = row(parts)
         if whole.width <= WIDEST:
@@ -316,8 +316,8 @@ class Notation:
 
 
 _GAP = 4.0
-_INDENT = 5.0  # of a caption's text
-_BESIDE = 10.0  # distance between a value and its description
+_INDENT = 5.0  # left margin
+_BESIDE = 10.0  # space between a value and the description
 
 
 def values(program: NeuronProgram, prefix: str) -> Sheet:
@@ -349,7 +349,7 @@ def _lines(program: NeuronProgram) -> Iterator[tuple[Formula, str]]:
     yield from (_number(item) for item in program.learnables if item not in scheduled)
     reader = Notation.of(program)
     bounded = {item.name for item in program.learnables}
-    for op in program.ops:  # one number per layer or channel
+    for op in program.ops:  # values without time
         if op.name in reader.always and not _is_unnamed(op.name) and op.name not in bounded:
             yield reader.equation(symbol(op.name), op.name), ""
     if surrogate is None:

@@ -1,6 +1,6 @@
-"""Layout of units in rows, from left to right, with a new row at the end of the page.
+"""Layout of units in rows, from left to right. A new row starts at the end of the page.
 
-Wires between units run in the gaps between rows on lines of their own, so they cross no box.
+Wires run in the gaps between the rows, so that they do not cross boxes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from danetc.compiler.draw.sheet import (
 from danetc.dsl.record import record
 
 PAGE = 1120.0
-_STEP = 7.0  # distance between parallel lines
-_CLEAR = 10.0  # distance between a line and a box
-_SMALL_UNIT = 90.0  # smaller units may exceed the page by _OVER
+_STEP = 7.0  # distance between parallel wires
+_CLEAR = 10.0  # distance between a wire and a box
+_SMALL_UNIT = 90.0  # units of at most this width may exceed the page by _OVER
 _OVER = 320.0
-_PORT = 18.0  # distance between wires into a unit
+_PORT = 18.0  # distance between the ends of wires at a unit
 
 
 @record
@@ -79,7 +79,9 @@ class _Rows:
         self.units = {unit.key: unit for unit in units}
         self.links = [link for link in links if link.tail in self.units and link.head in self.units]
         self.into: dict[str, list[Link]] = defaultdict(list)
-        self.turning: dict[str, list[Link]] = defaultdict(list)  # links that leave their row
+        self.turning: dict[str, list[Link]] = defaultdict(
+            list
+        )  # links that do not go straight to the next unit
         order = {key: i for i, key in enumerate(self.units)}
         self.direct = {link for link in self.links if order[link.head] == order[link.tail] + 1}
         trail = dict.fromkeys(self.units, 8.0)
@@ -95,7 +97,7 @@ class _Rows:
         self.place: dict[str, Point] = {}
 
     def _lead(self, links: Sequence[Link]) -> float:
-        """Return the space before a unit for labels and vertical lines."""
+        """Return the width that labels and vertical wires need in front of a unit."""
         labels = [caption("", link.label, size=SMALL).width for link in links if link.label]
         return max(labels, default=0.0) + 16 + _STEP * len(links)
 
@@ -112,7 +114,9 @@ class _Rows:
         return rows
 
     def sheet(self) -> Sheet:
-        crossing: dict[int, list[Link]] = defaultdict(list)  # links in the gap above each row
+        crossing: dict[int, list[Link]] = defaultdict(
+            list
+        )  # the links that pass the gap above a row
         margin: list[Link] = []
         for link in self.links:
             a, b = self.row_of[link.tail], self.row_of[link.head]

@@ -94,11 +94,11 @@ class Box:
         return self.formula.moved(self.x - self.formula.width / 2, top + self.formula.ascent)
 
     def at(self, x: float, y: float) -> Box:
-        """Move the centre of the box."""
+        """Return the box with its centre at a point."""
         return replace(self, x=x, y=y)
 
     def from_corner(self, left: float, top: float) -> Box:
-        """Move the top left corner of the box."""
+        """Return the box with its top left corner at a point."""
         return self.at(left + self.width / 2, top + self.height / 2)
 
 
@@ -113,7 +113,7 @@ def columns(rows: Rows) -> tuple[float, ...]:
     wide = max((row[0].width() for row in rows if any(c.wide for c in row)), default=0.0)
     missing = wide + _CELL_GAP - sum(widths)
     if missing > 0 and narrow:
-        widths.append(missing)  # an empty column, so the last one keeps its width
+        widths.append(missing)  # an empty column keeps the width of the last one
     elif missing > 0:
         widths[-1] += missing
     return tuple(widths)
@@ -204,7 +204,7 @@ def sheet_of(boxes: Iterable[Box], wires: Iterable[DrawnWire] = ()) -> Sheet:
 
 
 def stacked(sheets: Iterable[Sheet], gap: float, align: float = 0.0) -> Sheet:
-    """Stack sheets, aligned left by default; ``align=0.5`` centres them."""
+    """Stack sheets. They are aligned on the left by default and centred with ``align=0.5``."""
     return grid([[sheet] for sheet in sheets], 0.0, gap, align)
 
 
@@ -235,7 +235,7 @@ _ARROW = 6.0
 
 
 def _toward(a: Point, b: Point, distance: float) -> Point:
-    length = abs(b[0] - a[0]) + abs(b[1] - a[1])  # the lines are horizontal or vertical
+    length = abs(b[0] - a[0]) + abs(b[1] - a[1])  # all lines are horizontal or vertical
     part = min(1.0, distance / length) if length else 0.0
     return (a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part)
 
@@ -248,7 +248,7 @@ def _line(a: Point, b: Point) -> list[Point]:
 def routed(
     tail: str, head: str, look: Look, corners: Sequence[Point], tooltip: str = ""
 ) -> DrawnWire:
-    """Return a wire along horizontal and vertical lines with rounded corners and an arrow."""
+    """Return a wire with rounded corners that consists of horizontal and vertical lines."""
     path = [p for i, p in enumerate(corners) if i == 0 or p != corners[i - 1]]
     tip = path[-1]
     path[-1] = _toward(tip, path[-2], _ARROW)

@@ -1,4 +1,4 @@
-"""Levels ``network`` and ``stage``: stages as boxes, or their blocks with what feeds each."""
+"""The levels ``network``, which draws the stages, and ``stage``, which draws the blocks of a stage."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from danetc.compiler.draw.words import clean, layer, origin, size, tooltip, valu
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 
-_MOST_WHOLE = 6  # stages with up to as many blocks are drawn completely
-_MOST_SHOWN = 8  # limit of the blocks drawn of a stage
+_MOST_WHOLE = 6  # number of blocks up to which all blocks of a stage are drawn
+_MOST_SHOWN = 8  # maximum number of blocks that are drawn in a longer stage
 
 
 def stage_level(graph: Graph) -> Sheet:
@@ -72,7 +72,7 @@ _MOST_KINDS = 5  # kinds of blocks listed in a stage
 
 
 def network_level(graph: Graph) -> Sheet:
-    """Draw each stage as one box."""
+    """Draw the stages of the network, each as a box."""
     of = parts(graph)
     units: dict[str, Unit] = {name: box_unit(chain_box(of, name)) for name in of.chains}
     for number in range(len(graph.stages)):

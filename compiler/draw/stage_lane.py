@@ -159,7 +159,7 @@ class StageLane:
         raise AssertionError("a spread form delays single values")
 
     def _read(self, given: Iterable[Source]) -> dict[str, Value]:
-        """Return the stops of some sources with the properties common to what they give."""
+        """Return the stop of each source, with a value that covers all values read from it."""
         read: dict[str, Value] = {}
         for source, value in map(self._source, given):
             known = read.get(source, value)
@@ -213,7 +213,7 @@ class StageLane:
 def _junction(
     key: str, sign: str, entering: Sequence[LaneWire], tooltip: str, note: str = ""
 ) -> Unit:
-    """Return an addition or another join, wide enough for its wires, with a note below."""
+    """Return the unit of an addition or another join. The note is written below it."""
     text = TextCell(sign, bold=len(sign) == 1, size=12.0 if len(sign) == 1 else 9.0)
     width = max(26.0, text.width() + 8, TAP * len(entering) + 8)
     box = Box(key, ((text,),), width, 26.0, shape="bar", fill="join", pen=1.2, tooltip=tooltip)

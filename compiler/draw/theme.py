@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Literal
 
 Role = Literal[
-    "paper",  # behind everything
-    "ink",  # text
-    "quiet",  # less important text
-    "frame",  # an expanded stage or block
+    "paper",  # the background
+    "ink",  # the text
+    "quiet",  # text that is less important
+    "frame",  # the background of a stage or block
     "frame_line",
     "inner",  # a frame in a frame
     "box",
@@ -120,7 +120,7 @@ _GREEK = """
 687 716 681 687 557 591 712 687 390 710 633 736 681 591 687 791 716 716 779 638 675 782 645 794 869
 """
 _OTHER |= {chr(code): int(width) for code, width in enumerate(_GREEK.split(), ord("α"))}
-_WIDEST = 1042  # assumed for all other characters
+_WIDEST = 1042  # used for all other characters
 
 
 def _table(text: str) -> dict[str, int]:

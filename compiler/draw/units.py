@@ -12,9 +12,9 @@ from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.record import record
 
-# A longer chain continues in a new unit, if possible at a weighted layer.
+# A longer chain is split into several units, if possible before a layer with weights.
 _FULL, _LONGEST = 8, 12
-_LOOSE = ("p",)  # attributes that may differ in equal blocks: drop-path grows with depth
+_LOOSE = ("p",)  # attributes that are ignored, as the rate of drop-path depends on the depth
 
 
 @record(slots=False)
@@ -60,12 +60,12 @@ class Parts:
 
     @cached_property
     def fires(self) -> set[int]:
-        """Ids of layers of neurons, without activation functions."""
+        """The ids of all neurons. Activation functions are not included."""
         return {node.id for node in self.graph.nodes.values() if is_neuron(self.graph, node)}
 
     @cached_property
     def between(self) -> set[int]:
-        """Ids of interblock neurons: those between a block's addition and its end."""
+        """The ids of interblock neurons, which come after the addition at the end of a block."""
         found: set[int] = set()
         for block in (block for stage in self.graph.stages for block in stage.blocks):
             at = self.graph[block.output]
@@ -128,7 +128,7 @@ def _chain(
 
 
 def signature(block: Block, nodes: list[Node]) -> tuple[object, ...]:
-    """Return what equal blocks have in common: operations, sizes and wiring."""
+    """Return the operations, sizes and connections of a block. They are the same for equal blocks."""
 
     def said(node: Node) -> object:
         attrs = tuple(sorted((k, str(v)) for k, v in node.attrs.items() if k not in _LOOSE))
@@ -150,7 +150,7 @@ def wiring_of(
 
 
 def runs(stage: Stage, number: int, of: Parts) -> list[list[int]]:
-    """Group the indices of a stage's blocks into runs of equal neighbours."""
+    """Return the indices of the blocks of a stage, grouped into runs of equal blocks."""
     found: list[list[int]] = []
     last: tuple[object, ...] | None = None
     for index, block in enumerate(stage.blocks):

@@ -25,11 +25,11 @@ LOOKS = (
     (_ANALOG, "analog (real numbers)"),
     (DETACHED, "detached: no gradient"),
 )
-"""Styles of wires with their meanings."""
+"""The style of each kind of wire, with the text of the legend."""
 
 
 def clean(text: str, longest: int = _LONGEST) -> str:
-    """Return text without hidden characters, shortened for a picture."""
+    """Return a text without invisible characters, cut to a maximum length."""
     text = visible(text[: longest + 1])
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -65,7 +65,7 @@ def layer_parts(node: Node) -> tuple[str, str]:
 def origin(span: Span) -> str:
     """Return the origin of a node in the spec: ``imagenet.danet:13``.
 
-    Folders are left out, because pictures are passed on.
+    The name of the folder is left out because pictures are shared.
     """
     name = span.source.name.replace("\\", "/")
     if span.start == span.end:
