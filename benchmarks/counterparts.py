@@ -134,7 +134,7 @@ def _counts(make: Callable[[], nn.Module], graph: Graph) -> str | None:
 def _neuron(program: NeuronProgram) -> Callable[[], nn.Module] | None:
     """Return a function that makes a neuron layer of SpikingJelly with these equations, or None."""
     found = match_neuron(program)
-    if found is None or found.v_start != (found.v_reset or 0.0):
+    if found is None:
         return None  # its layers start at their reset
     options, node = found.settings(), CLASSES[found.neuron]
 

@@ -188,7 +188,7 @@ class Notation:
             for state, after in zip(states, program.next_states, strict=True)
             if after == f"{state}{NEXT}"
         }
-        return cls(program.ops, program.constants(), states, names, step, before)
+        return cls(program.ops, program.scalars(constant=True), states, names, step, before)
 
     def shown(self, name: str) -> str:
         return self.next_names.get(name, name)

@@ -23,38 +23,19 @@ from danetc.dsl.neuron.opcodes import (
 )
 from danetc.dsl.neuron.program import INPUT, Learnable, Wired, unique
 from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
+from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span, shorten
-from danetc.dsl.syntax.tree import (
-    At,
-    Binary,
-    By,
-    Call,
-    Declaration,
-    Each,
-    Expr,
-    Flow,
-    IfElse,
-    Name,
-    Number,
-    Range,
-    String,
-    Unary,
-    Via,
-    With,
-    Word,
-    walk,
-)
 from danetc.dsl.work import current
 
 _KINDS: Mapping[type, str] = {
-    String: "a string",
-    Word: "a word",
-    At: "an index",
-    Range: "a range",
-    Flow: "`->`",
-    Via: "`via`",
-    By: "`by`",
-    With: "`with`",
+    s.String: "a string",
+    s.Word: "a word",
+    s.At: "an index",
+    s.Range: "a range",
+    s.Flow: "`->`",
+    s.Via: "`via`",
+    s.By: "`by`",
+    s.With: "`with`",
 }
 
 MAX_STEPS = 100
@@ -76,7 +57,7 @@ class ExpressionLowering:
 
     def __init__(
         self,
-        declaration: Declaration,
+        declaration: s.Declaration,
         arguments: Arguments,
         reporter: Reporter,
         argument_spans: Mapping[str, Span],
@@ -102,7 +83,7 @@ class ExpressionLowering:
         self.learnables: list[Learnable] = []
         self.learnt_at: dict[str, Span] = {}
         self.target = ""  # the name that the current equation defines
-        self.whole: Expr | None = None  # the expression of the current equation
+        self.whole: s.Expr | None = None  # the expression of the current equation
         self.counters: dict[str, int] = {}  # variables of ``for``
         self.wrong = False  # True once an error was reported
         self.delayed: dict[str, Operand | None] = {}
@@ -137,17 +118,17 @@ class ExpressionLowering:
         self.wrong = True
         return Reported()
 
-    def number(self, expr: Expr) -> Operand:
+    def number(self, expr: s.Expr) -> Operand:
         """Lower an expression to a number; a condition becomes 0 or 1."""
         return self.builder.number(self.value(expr))
 
-    def numbers(self, *exprs: Expr) -> list[Operand]:
+    def numbers(self, *exprs: s.Expr) -> list[Operand]:
         return _all(self.number, exprs)
 
-    def conditions(self, *exprs: Expr) -> list[Value]:
+    def conditions(self, *exprs: s.Expr) -> list[Value]:
         return [self.builder.condition(value) for value in _all(self.value, exprs)]
 
-    def constant(self, expr: Expr, code: str, message: str) -> float:
+    def constant(self, expr: s.Expr, code: str, message: str) -> float:
         """Return the value of a constant expression."""
         value = self.number(expr)
         if not isinstance(value, float):
@@ -155,16 +136,16 @@ class ExpressionLowering:
             raise self._blame(expr, code, message, hint)
         return value
 
-    def value(self, expr: Expr) -> Value:
+    def value(self, expr: s.Expr) -> Value:
         try:
             return self._value(expr)
         except ConstantError as problem:
             raise self._blame(expr, "E0710", f"this constant has no value: {problem}") from None
 
-    def _blame(self, expr: Expr, code: str, message: str, hint: str | None = None) -> Reported:
+    def _blame(self, expr: s.Expr, code: str, message: str, hint: str | None = None) -> Reported:
         """Report an error at the argument that caused it, or else at the expression, which may be
         in the standard library."""
-        names = {node.id for node in walk(expr) if isinstance(node, Name)}
+        names = {node.id for node in s.walk(expr) if isinstance(node, s.Name)}
         for name, span in self.argument_spans.items():
             if name in names:
                 label = f"`{name}` is {_shown(self.arguments.get(name))}"
@@ -172,53 +153,53 @@ class ExpressionLowering:
                 return self.error(code, message, span, label=label, labels=(equation,), hint=hint)
         return self.error(code, message, expr.span, hint=hint)
 
-    def _value(self, expr: Expr) -> Value:
+    def _value(self, expr: s.Expr) -> Value:
         build = self.builder
         match expr:
-            case Number():
+            case s.Number():
                 return _literal(expr)
-            case Name():
+            case s.Name():
                 return self._name(expr)
-            case Call():
+            case s.Call():
                 return self._call(expr)
-            case Unary("-", operand):
+            case s.Unary("-", operand):
                 return build.emit("neg", self.number(operand))
-            case Unary(_, operand):
+            case s.Unary(_, operand):
                 return build.logic("not", *self.conditions(operand))
-            case Binary(op, left, right) if op in ARITHMETIC:
+            case s.Binary(op, left, right) if op in ARITHMETIC:
                 return build.emit(ARITHMETIC[op], *self.numbers(left, right))
-            case Binary(op, left, right) if op in COMPARISONS:
+            case s.Binary(op, left, right) if op in COMPARISONS:
                 return build.compare(COMPARISONS[op], *self.numbers(left, right))
-            case Binary(op, left, right):
+            case s.Binary(op, left, right):
                 return build.logic(op, *self.conditions(left, right))
-            case IfElse():
+            case s.IfElse():
                 return self._if_else(expr)
             case _:
                 message = f"{_KINDS[type(expr)]} is not allowed in the equations of a {self.what}"
                 hint = "equations are arithmetic on single numbers"
                 raise self.error("E0709", message, expr.span, hint=hint)
 
-    def _if_else(self, expr: IfElse) -> Value:
+    def _if_else(self, expr: s.IfElse) -> Value:
         (condition,) = self.conditions(expr.condition)
         if isinstance(condition, bool):
             self._mention(expr.otherwise if condition else expr.then)
             return self.value(expr.then if condition else expr.otherwise)
         return self.builder.select(condition, *self.numbers(expr.then, expr.otherwise))
 
-    def _mention(self, expr: Expr) -> None:
+    def _mention(self, expr: s.Expr) -> None:
         """Check the names of a branch that a constant condition rules out, and nothing else: the
         division in ``1 / k if k > 0 else 0`` is not an error."""
         skipped = set()
-        counted = {node.variable for node in walk(expr) if isinstance(node, Each)}
-        for node in walk(expr):
-            if isinstance(node, Call):
+        counted = {node.variable for node in s.walk(expr) if isinstance(node, s.Each)}
+        for node in s.walk(expr):
+            if isinstance(node, s.Call):
                 skipped.add(id(node.function))
                 if self._function(node) == "delay" and self._comes_later(node.args[0].value):
                     skipped.add(id(node.args[0].value))
-            elif isinstance(node, Name) and id(node) not in skipped and node.id not in counted:
+            elif isinstance(node, s.Name) and id(node) not in skipped and node.id not in counted:
                 self._name(node)
 
-    def _name(self, expr: Name) -> Value:
+    def _name(self, expr: s.Name) -> Value:
         name = expr.id
         if name in self.values:
             return self.values[name]
@@ -245,10 +226,10 @@ class ExpressionLowering:
         message = f"there is no `{name}` in this {self.what}"
         raise self.error("E0701", message, expr.span, hint=hint)
 
-    def _function(self, call: Call) -> str:
+    def _function(self, call: s.Call) -> str:
         """Return the name of the function after checking its arguments."""
         function, known = call.function, functions()
-        name = function.id if isinstance(function, Name) else ""
+        name = function.id if isinstance(function, s.Name) else ""
         if name not in known:
             shown = f"`{shorten(function.span.text or name)}`"
             if not name or name in {*self.values, *self.failed, *self.later}:
@@ -262,7 +243,7 @@ class ExpressionLowering:
             message = f"`{name}` is not allowed in a surrogate"
             hint = "a surrogate is a smooth function of `x`, or its derivative"
             raise self.error("E0714", message, function.span, hint=hint)
-        loops = [arg.value for arg in call.args if isinstance(arg.value, Each)]
+        loops = [arg.value for arg in call.args if isinstance(arg.value, s.Each)]
         if loops and name not in FOLDS:
             message = f"`for` is not allowed in `{name}`"
             hint = f"it gives the values of {', '.join(f'`{fold}`' for fold in FOLDS)}"
@@ -280,7 +261,7 @@ class ExpressionLowering:
             raise self.error("E0708", f"`{name}` takes {takes}, not {count}", call.span)
         return name
 
-    def _call(self, call: Call) -> Value:
+    def _call(self, call: s.Call) -> Value:
         name = self._function(call)
         match name:
             case "learn":
@@ -289,7 +270,7 @@ class ExpressionLowering:
                 return self._delay(*(arg.value for arg in call.args))
         exprs = [arg.value for arg in call.args]
         groups = _all(
-            lambda it: self._each(it) if isinstance(it, Each) else [self.value(it)], exprs
+            lambda it: self._each(it) if isinstance(it, s.Each) else [self.value(it)], exprs
         )
         args = [self.builder.number(value) for group in groups for value in group]
         if name not in FOLDS:
@@ -298,7 +279,7 @@ class ExpressionLowering:
             raise self.error("E0708", f"`{name}` has no values here", call.span)
         return reduce(partial(self.builder.emit, FOLDS[name]), args) if args else 0.0
 
-    def _each(self, each: Each) -> list[Value]:
+    def _each(self, each: s.Each) -> list[Value]:
         """Lower ``value for variable in low .. high if condition``."""
         name = each.variable
         if name in self.taken or name in functions() or name in self.counters:
@@ -321,7 +302,7 @@ class ExpressionLowering:
             self.counters.pop(name, None)
         return values
 
-    def _holds(self, condition: Expr) -> bool:
+    def _holds(self, condition: s.Expr) -> bool:
         (value,) = self.conditions(condition)
         if not isinstance(value, bool):
             message = "the condition of a `for` is not constant"
@@ -329,7 +310,7 @@ class ExpressionLowering:
             raise self.error("E0717", message, condition.span, hint=hint)
         return value
 
-    def _whole(self, expr: Expr, what: str) -> int:
+    def _whole(self, expr: s.Expr, what: str) -> int:
         """Return the value of an expression on which the operations depend."""
         value = self.constant(expr, "E0717", f"{what} is not constant")
         self.builder.fix(value)
@@ -337,7 +318,7 @@ class ExpressionLowering:
             raise self._blame(expr, "E0717", f"{what} is {value:g}, not a whole number")
         return int(value)
 
-    def _delay(self, value: Expr, steps: Expr) -> Value:
+    def _delay(self, value: s.Expr, steps: s.Expr) -> Value:
         count = self._whole(steps, "the number of time steps")
         if count < 0:
             message = f"a delay by {count} time steps looks ahead"
@@ -345,7 +326,7 @@ class ExpressionLowering:
         if count > MAX_STEPS:
             message = f"a delay by {count} time steps, of {MAX_STEPS} that it may be"
             raise self._blame(steps, "E0716", message)
-        name = value.id if isinstance(value, Name) else self.target
+        name = value.id if isinstance(value, s.Name) else self.target
         number = None
         if count and self._comes_later(value):
             chain = self._later_chains.setdefault(name, [])
@@ -362,20 +343,20 @@ class ExpressionLowering:
             chain.append(state)
         return chain[count - 1]
 
-    def _comes_later(self, expr: Expr) -> bool:
+    def _comes_later(self, expr: s.Expr) -> bool:
         """True for a name that gets its value in this equation or in a later one."""
-        if not isinstance(expr, Name) or expr.id in self.values:
+        if not isinstance(expr, s.Name) or expr.id in self.values:
             return False
         return expr.id in self.later or expr.id == self.target
 
-    def _learn(self, call: Call) -> Value:
+    def _learn(self, call: s.Call) -> Value:
         (start,) = (arg for arg in call.args if arg.name is None)
         init = self.constant(start.value, "E0711", "`learn` starts at a value that is not constant")
         bounds: dict[str, float] = {}
         per = "layer"
         for arg in call.args:
             if arg.name == "per":
-                if not isinstance(arg.value, Word):
+                if not isinstance(arg.value, s.Word):
                     message = "`per` of `learn` takes a word"
                     raise self.error("E0711", message, arg.span, hint="`per = channel` or `step`")
                 per = arg.value.id
@@ -410,7 +391,7 @@ class ExpressionLowering:
         return result
 
 
-def _literal(expr: Number) -> float:
+def _literal(expr: s.Number) -> float:
     try:
         value = float(expr.text)
     except ValueError:
@@ -436,7 +417,7 @@ def _shown(argument: float | Learn | Wired | None) -> str:
     return "given here"
 
 
-def _all(lower: Callable[[Expr], T], exprs: Iterable[Expr]) -> list[T]:
+def _all(lower: Callable[[s.Expr], T], exprs: Iterable[s.Expr]) -> list[T]:
     """Lower all expressions. If some have errors, raise Reported after the last."""
     values: list[T] = []
     failed = False

@@ -98,11 +98,6 @@ class SurrogateProgram:
     parameters: Parameters = ()
     scheduled: tuple[Learnable, ...] = ()
 
-    @property
-    def starts(self) -> dict[str, float]:
-        """First values of the scheduled learnables."""
-        return {item.name: item.raw for item in self.scheduled}
-
 
 @final
 @record
@@ -159,16 +154,13 @@ class NeuronProgram:
         """True for a program with states or a step; False for an activation function."""
         return self.is_stateful or self.has_step
 
-    def scalars(self) -> frozenset[str]:
-        """Values that are numbers of the layer or of a channel: computed from learnables only."""
-        return self._made_of(item.parameter for item in self.learnables)
+    def scalars(self, *, constant: bool = False) -> frozenset[str]:
+        """Values that are numbers of the layer or of a channel: computed from learnables only.
 
-    def constants(self) -> frozenset[str]:
-        """The scalars that are the same at all time steps."""
-        return self._made_of(item.parameter for item in self.learnables if not item.per_step)
-
-    def _made_of(self, names: Iterable[str]) -> frozenset[str]:
-        found = {*names}
+        With ``constant``, those that are the same at all time steps.
+        """
+        known = (item for item in self.learnables if not (constant and item.per_step))
+        found = {item.parameter for item in known}
         for op in self.ops:
             if all(isinstance(arg, float) or arg in found for arg in op.args):
                 found.add(op.name)
@@ -201,14 +193,14 @@ class NeuronProgram:
         parts += [f"input {name}" for name in self.inputs]
         parts += [f"state {state.name} = {constant_text(state.init)}" for state in self.states]
         for item in self.learnables:
-            above = "" if item.above is None else f" above {item.above!r}"
-            below = "" if item.below is None else f" below {item.below!r}"
-            per = "" if item.is_scalar else f" per {item.per}"
-            per += " per step" * item.per_step
             if item.scheduled:
                 parts.append(f"hold {item.name} = {item.raw!r} by {item.scheduled}")
                 continue
-            parts.append(f"learn {item.name} = {constant_text(item.raw)}{above}{below}{per}")
+            text = f"learn {item.name} = {constant_text(item.raw)}"
+            text += "" if item.above is None else f" above {item.above!r}"
+            text += "" if item.below is None else f" below {item.below!r}"
+            text += "" if item.is_scalar else f" per {item.per}"
+            parts.append(text + " per step" * item.per_step)
         parts += map(_op_text, self.ops)
         steps = zip(self.states, self.next_states, strict=True)
         parts += [f"next {state.name} = {_operand_text(after)}" for state, after in steps]
@@ -224,11 +216,11 @@ class NeuronProgram:
 def constants_of(program: NeuronProgram | SurrogateProgram) -> list[float]:
     """Return all constants of a program."""
     found: list[Operand] = [arg for op in program.ops for arg in op.args]
-    if isinstance(program, NeuronProgram):
+    if isinstance(program, SurrogateProgram):
+        found.append(program.derivative)
+    else:
         found += [*program.next_states, *(state.init for state in program.states)]
         found += [item.raw for item in program.learnables]
-    else:
-        found.append(program.derivative)
     return [value for value in found if isinstance(value, float)]
 
 

@@ -19,16 +19,6 @@ from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
 from danetc.dsl.record import record
 
-NEURONS: Mapping[str, str] = {
-    "IF": "IF",
-    "LIF": "LIF",
-    "PLIF": "PLIF",
-    "IF_soft": "IF",
-    "LIF_soft": "LIF",
-    "PLIF_soft": "PLIF",
-}
-"""Neurons of the standard library and of SpikingJelly. Those without ``v_rest`` reset softly."""
-
 
 @record
 class SharedSurrogate:
@@ -82,58 +72,50 @@ CLASSES: Mapping[str, str] = {"IF": "IFNode", "LIF": "LIFNode", "PLIF": "Paramet
 class NeuronMatch:
     """A neuron of SpikingJelly (``IF``, ``LIF`` or ``PLIF``) with its settings.
 
-    ``v_reset`` is None for a soft reset. ``v_start`` is the membrane potential before the first step.
-    ``shape`` are the arguments of the surrogate. ``tau`` is that of LIF, and the first one of PLIF.
+    ``v_reset`` is None for a soft reset. ``shape`` are the arguments of the surrogate. ``tau`` is that
+    of LIF, and the first one of PLIF.
     """
 
     neuron: str
     v_threshold: float
     v_reset: float | None
-    v_start: float
     detach_reset: bool
+    tau: float
     surrogate: str
     shape: tuple[tuple[str, float], ...]
-    tau: float = 2.0
-    decay_input: bool = True
 
     def settings(self) -> dict[str, Any]:
         """Arguments of the class except the surrogate, as floats."""
-        found: dict[str, Any] = {}
-        if self.neuron != "IF":
-            found["tau" if self.neuron == "LIF" else "init_tau"] = float(self.tau)
-        found["v_threshold"] = float(self.v_threshold)
-        found["v_reset"] = None if self.v_reset is None else float(self.v_reset)
-        found["detach_reset"] = self.detach_reset
-        return found if self.neuron == "IF" else {**found, "decay_input": self.decay_input}
+        found = {
+            "v_threshold": float(self.v_threshold),
+            "v_reset": None if self.v_reset is None else float(self.v_reset),
+            "detach_reset": self.detach_reset,
+        }
+        if self.neuron == "IF":
+            return found
+        tau = "tau" if self.neuron == "LIF" else "init_tau"
+        return {tau: float(self.tau), **found, "decay_input": True}
 
 
 @lru_cache(maxsize=1000)
 def match_neuron(program: NeuronProgram) -> NeuronMatch | None:
-    """Return SpikingJelly's neuron that equals a program, or None."""
+    """Return SpikingJelly's neuron that equals a program, or None. ``IF_soft`` resets softly."""
     surrogate = None if program.surrogate is None else match_surrogate(program.surrogate)
+    names = [name for name in CLASSES if is_standard(program, name)]
+    names += [name for name in CLASSES if is_standard(program, f"{name}_soft")]
+    if surrogate is None or not names:
+        return None
     given = dict(program.parameters)
-    for name, neuron in NEURONS.items():
-        if surrogate is not None and is_standard(program, name):
-            v_reset = given.get("v_rest")
-            tau = given.get("tau", 2.0)
-            if neuron == "PLIF":
-                tau = 1 + math.exp(-program.learnables[0].raw)
-            return NeuronMatch(
-                neuron,
-                given["v_threshold"],
-                v_reset,
-                0.0 if v_reset is None else v_reset,
-                bool(given["detach_reset"]),
-                *surrogate,
-                tau=tau,
-            )
-    return None
+    tau = given.get("tau", 2.0)
+    if names[0] == "PLIF":
+        tau = 1 + math.exp(-program.learnables[0].raw)
+    threshold, detach = given["v_threshold"], bool(given["detach_reset"])
+    return NeuronMatch(names[0], threshold, given.get("v_rest"), detach, tau, *surrogate)
 
 
 def is_standard(program: NeuronProgram, name: str) -> bool:
     """True if a program is a neuron of the standard library, with any surrogate."""
-    declaration = standard()[name].declaration
-    given = dict(program.parameters)
+    declaration, given = standard()[name].declaration, dict(program.parameters)
     if [param.name for param in declaration.params] != [*given]:
         return False
     made = compile_neuron(declaration, given, None, {}, Reporter())

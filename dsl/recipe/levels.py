@@ -15,6 +15,7 @@ from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import ChangeType, FlowType, ItemType, SumType, Type
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.record import record
+from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.overrides import (
     OverrideValue,
     override_source,
@@ -22,18 +23,6 @@ from danetc.dsl.syntax.overrides import (
     with_argument,
 )
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import (
-    Arg,
-    Binary,
-    Call,
-    Declaration,
-    Define,
-    Expr,
-    Group,
-    Name,
-    Stmt,
-    called,
-)
 
 MAX_VARIANTS = 20
 _OF_OPTIMIZERS = frozenset(
@@ -48,7 +37,7 @@ class SettingValue:
     ``changed`` are arguments of the value that ``--set`` has changed.
     """
 
-    value: Expr
+    value: s.Expr
     place: Span
     kind: Literal["file", "--set"]
     changed: tuple[tuple[str, Span], ...] = ()
@@ -89,7 +78,7 @@ class RecipeReader:
         self.lost: set[str] = set()
         self.complete = True
 
-    def read(self, declaration: Declaration, module: Module | None) -> bool:
+    def read(self, declaration: s.Declaration, module: Module | None) -> bool:
         """Read a recipe and its bases. Return False if one of them is missing (reported)."""
         seen = [declaration]
         while True:
@@ -122,10 +111,10 @@ class RecipeReader:
                 return False
             seen.append(declaration)
 
-    def _base(self, value: Expr, module: Module | None) -> Resolved | None:
+    def _base(self, value: s.Expr, module: Module | None) -> Resolved | None:
         """Return the recipe that another varies; None if there is none (reported)."""
-        name, labels, hint = called(value), list[Label](), None
-        if name is None or not isinstance(value, Name):
+        name, labels, hint = s.called(value), list[Label](), None
+        if name is None or not isinstance(value, s.Name):
             message = "a recipe varies another recipe, or has its settings in braces"
             hint = f"write `= {name.id} {{ ... }}`" if name is not None else None
             self.error("E0810", message, value.span, label="not the name of a recipe", hint=hint)
@@ -146,11 +135,11 @@ class RecipeReader:
         self.error("E0810", message, name.span, label="not a recipe", labels=labels, hint=hint)
         return None
 
-    def _level(self, body: Sequence[Stmt]) -> Level:
+    def _level(self, body: Sequence[s.Stmt]) -> Level:
         level: Level = {None: self._settings(body, None)}
         places: dict[str, Span] = {}
         for group in body:
-            if not isinstance(group, Group):
+            if not isinstance(group, s.Group):
                 continue
             kind, name = group.kind, group.name
             if kind != "phase":
@@ -176,7 +165,7 @@ class RecipeReader:
         self.phases = places | self.phases
         return level
 
-    def _settings(self, body: Sequence[Stmt], phase: str | None) -> dict[str, SettingValue]:
+    def _settings(self, body: Sequence[s.Stmt], phase: str | None) -> dict[str, SettingValue]:
         """Return the settings of a phase (None: of the recipe).
 
         A misspelt one counts as the one that was meant, so that nothing is reported as missing.
@@ -184,9 +173,9 @@ class RecipeReader:
         entries: dict[str, SettingValue] = {}
         guessed: dict[str, SettingValue] = {}
         for statement in body:
-            if isinstance(statement, Group) and phase is None:
+            if isinstance(statement, s.Group) and phase is None:
                 continue
-            if not isinstance(statement, Define) or statement.index is not None:
+            if not isinstance(statement, s.Define) or statement.index is not None:
                 message = "recipes and phases have settings only, `name = value`"
                 self.error("E0801", message, statement.span, label="not a setting")
                 continue
@@ -248,7 +237,7 @@ class RecipeReader:
             for phase in self.phases if target.phase is None else (target.phase,):
                 entry = merged(self.levels, phase).get(key)
                 if entry is None and row.default is not None:
-                    default = Name(row.default, span=target.place)
+                    default = s.Name(row.default, span=target.place)
                     entry = SettingValue(default, target.place, "--set")
                 if entry is not None:
                     level[phase][key] = self._changed(entry, row.type, rest, expr, target)
@@ -277,20 +266,20 @@ class RecipeReader:
         return _Target(phase, tuple(parts), place)
 
     def _changed(
-        self, entry: SettingValue, kind: Type, parts: Sequence[str], value: Expr, target: _Target
+        self, entry: SettingValue, kind: Type, parts: Sequence[str], value: s.Expr, target: _Target
     ) -> SettingValue:
         """Return an entry with an argument changed: of an item, or of one term of a sum."""
         *named, name = parts
-        arg = Arg(name, value, span=value.span)
+        arg = s.Arg(name, value, span=value.span)
         family = kind.family if isinstance(kind, SumType) else None
         wanted = named[0] if named else None
         found: list[str] = []
 
-        def changed(expr: Expr) -> Expr:
+        def changed(expr: s.Expr) -> s.Expr:
             match expr:
-                case Binary(op, left, right) if family is not None:
-                    return Binary(op, changed(left), changed(right), span=expr.span)
-                case Name(id) | Call(Name(id)) if family is None or (
+                case s.Binary(op, left, right) if family is not None:
+                    return s.Binary(op, changed(left), changed(right), span=expr.span)
+                case s.Name(id) | s.Call(s.Name(id)) if family is None or (
                     id in ITEMS[family] and wanted in (None, id)
                 ):
                     found.append(id)

@@ -31,19 +31,8 @@ from danetc.dsl.recipe.schema import (
 )
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.record import record
+from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import (
-    Arg,
-    Binary,
-    Call,
-    Expr,
-    Flow,
-    Name,
-    Number,
-    String,
-    Unary,
-    called,
-)
 from danetc.dsl.work import current
 
 Setting = Value | Item | tuple[Item, ...] | tuple[Summand, ...] | tuple[Change, ...] | None
@@ -158,22 +147,22 @@ class Scope:
             raise self.error("E0805", f"{self.owner} has no `{key}`", self.place, label)
         if row.default is None:
             return None
-        written = Number(row.default) if row.default[0].isdigit() else Name(row.default)
+        written = s.Number(row.default) if row.default[0].isdigit() else s.Name(row.default)
         return self._convert(written, row.type, f"`{key}`")
 
-    def _convert(self, expr: Expr, kind: Type, what: str) -> Setting:
+    def _convert(self, expr: s.Expr, kind: Type, what: str) -> Setting:
         match kind, expr:
             case ((IntType() | FloatType()), _):
                 return self._ranged(expr, kind, what)
-            case WordType.BOOL, Name("true" | "false" as word):
+            case WordType.BOOL, s.Name("true" | "false" as word):
                 return word == "true"
-            case ChoiceType(words), Name(word):
+            case ChoiceType(words), s.Name(word):
                 if word in words:
                     return word
                 raise self._wrong_type(expr, kind, what, did_you_mean(word, words))
             case ItemType(family), _:
                 return self._item(expr, family, kind, what)
-            case ((FlowType() | ChangeType()), Name("none")):
+            case ((FlowType() | ChangeType()), s.Name("none")):
                 return ()
             case FlowType(family), _:
                 return self._sequence(expr, family, kind, what)
@@ -183,24 +172,24 @@ class Scope:
                 )
             case ChangeType(), _:
                 return self._changes(expr, kind, what)
-            case WordType.PHASE, Name():
+            case WordType.PHASE, s.Name():
                 return self._phase(expr)
-            case WordType.NAME, Name(word):
+            case WordType.NAME, s.Name(word):
                 return word
-            case WordType.PATH, String(text):
+            case WordType.PATH, s.String(text):
                 return text
-            case WordType.FUNCTION, String(text):
+            case WordType.FUNCTION, s.String(text):
                 file, _, name = text.rpartition(":")
                 if file.endswith(".py") and name.isidentifier():
                     return text
         raise self._wrong_type(expr, kind, what)
 
-    def _wrong_type(self, expr: Expr, kind: Type, what: str, hint: str | None = None) -> Reported:
+    def _wrong_type(self, expr: s.Expr, kind: Type, what: str, hint: str | None = None) -> Reported:
         wanted = describe(kind)
         message = f"{what} must be {wanted}"
         return self.error("E0802", message, expr.span, f"expected {wanted}", hint)
 
-    def _phase(self, expr: Name) -> str:
+    def _phase(self, expr: s.Name) -> str:
         if expr.id in self.earlier:
             return expr.id
         if "phase" in self.lost:
@@ -213,9 +202,9 @@ class Scope:
 
     # -- items ------------------------------------------------------------------------------------
 
-    def _sequence(self, expr: Expr, family: str, kind: Type, what: str) -> tuple[Item, ...]:
+    def _sequence(self, expr: s.Expr, family: str, kind: Type, what: str) -> tuple[Item, ...]:
         """Return the items of a flow."""
-        steps = expr.steps if isinstance(expr, Flow) else (expr,)
+        steps = expr.steps if isinstance(expr, s.Flow) else (expr,)
         items = _all(lambda step: self._item(step, family, kind, what), steps)
         mixed: Span | None = None
         for step, item in zip(steps, items, strict=True):
@@ -229,22 +218,22 @@ class Scope:
                 raise self.error("E0811", message, step.span, "move this before it", labels=labels)
         return tuple(items)
 
-    def _term(self, term: Expr, family: str, kind: Type, what: str) -> Summand:
+    def _term(self, term: s.Expr, family: str, kind: Type, what: str) -> Summand:
         """Return a term of a sum: an item, or a number times one."""
         item, factor = term, 1.0
-        if isinstance(term, Binary) and term.op == "*":
+        if isinstance(term, s.Binary) and term.op == "*":
             item, number = term.right, term.left
-            name = called(number)
+            name = s.called(number)
             if name is not None and name.id in ITEMS[family]:
                 item, number = number, item
             factor = float(self._ranged(number, POSITIVE, f"a factor of {what}"))
         return Summand(self._item(item, family, kind, what), factor)
 
-    def _changes(self, expr: Expr, kind: ChangeType, what: str) -> tuple[Change, ...]:
+    def _changes(self, expr: s.Expr, kind: ChangeType, what: str) -> tuple[Change, ...]:
         """Return parameters of the network by name, each with how it changes."""
         places: dict[str, Span] = {}
 
-        def change(item: tuple[str, Arg]) -> Change:
+        def change(item: tuple[str, s.Arg]) -> Change:
             part, arg = item
             if arg.name is None:
                 hint = f"write `{part}(NAME = linear(1.0, 2.0))`"
@@ -258,18 +247,18 @@ class Scope:
             family = kind.family
             return Change(path, self._item(arg.value, family, ItemType(family), f"`{path}`"))
 
-        args: list[tuple[str, Arg]] = []
+        args: list[tuple[str, s.Arg]] = []
         for part in _addends(expr):
             match part:
-                case Call(Name(id), given) if id in kind.parts:
+                case s.Call(s.Name(id), given) if id in kind.parts:
                     args += [(id, arg) for arg in given]
                 case _:
                     raise self._wrong_type(part, kind, what)
         return tuple(_all(change, args))
 
-    def _item(self, expr: Expr, family: str, kind: Type, what: str) -> Item:
+    def _item(self, expr: s.Expr, family: str, kind: Type, what: str) -> Item:
         """Return an item with its arguments; report every wrong one."""
-        name = called(expr)
+        name = s.called(expr)
         if name is None:
             raise self._wrong_type(expr, kind, what)
         known = ITEMS[family]
@@ -281,13 +270,13 @@ class Scope:
         spec = known[name.id]
         rows = {row.name: row for row in spec.arguments}
         names = [*rows]
-        given: dict[str, Expr] = {}
-        many: list[Expr] = []
+        given: dict[str, s.Expr] = {}
+        many: list[s.Expr] = []
 
         def bad(code: str, span: Span, says: str, hint: str | None = None) -> Reported:
             return self.error(code, f"`{spec.name}` {says}", span, says, hint)
 
-        def take(number: int, arg: Arg) -> Reported | None:
+        def take(number: int, arg: s.Arg) -> Reported | None:
             if arg.name is None and spec.many is not None:
                 many.append(arg.value)
                 return None
@@ -313,7 +302,7 @@ class Scope:
                 raise bad("E0805", name.span, f"needs `{row.name}`: {row.meaning}")
             return row.default
 
-        args = expr.args if isinstance(expr, Call) else ()
+        args = expr.args if isinstance(expr, s.Call) else ()
         wrong = [take(number, arg) for number, arg in enumerate(args)]
         others = (Argument(key, ANY, None, "") for key in given if key not in rows)
         wanted = [*filter(None, [spec.many]), *spec.arguments, *others]
@@ -326,7 +315,7 @@ class Scope:
 
     # -- numbers ----------------------------------------------------------------------------------
 
-    def _ranged(self, expr: Expr, kind: IntType | FloatType, what: str) -> int | float:
+    def _ranged(self, expr: s.Expr, kind: IntType | FloatType, what: str) -> int | float:
         """Return the value of a numeric expression, which may name other settings."""
         value = self._number(expr, kind, what)
         if not contains(kind, value):
@@ -339,19 +328,19 @@ class Scope:
             raise self.error("E0802", message, expr.span, "not a whole number")
         return int(value)
 
-    def _number(self, expr: Expr, kind: IntType | FloatType, what: str) -> int | float:
+    def _number(self, expr: s.Expr, kind: IntType | FloatType, what: str) -> int | float:
         current().spend(OPERATION, expr.span)
         function: Callable[..., float]
         match expr:
-            case Name():
+            case s.Name():
                 return self._of_setting(expr, kind, what)
-            case Number():
+            case s.Number():
                 function, operands = lambda: expr.value, []
-            case Unary("-", operand):
+            case s.Unary("-", operand):
                 function, operands = operator.neg, [operand]
-            case Binary(op, left, right) if op in _OPERATORS:
+            case s.Binary(op, left, right) if op in _OPERATORS:
                 function, operands = _OPERATORS[op], [left, right]
-            case Call(Name(name), args) if name in FUNCTIONS:
+            case s.Call(s.Name(name), args) if name in FUNCTIONS:
                 (fewest, most), function = FUNCTIONS[name]
                 operands = [arg.value for arg in args if arg.name is None]
                 if not fewest <= len(operands) <= most or len(operands) < len(args):
@@ -370,7 +359,7 @@ class Scope:
             problem = "not a number that can be computed"
         raise self.error("E0803", problem, expr.span, problem)
 
-    def _of_setting(self, expr: Name, kind: IntType | FloatType, what: str) -> int | float:
+    def _of_setting(self, expr: s.Name, kind: IntType | FloatType, what: str) -> int | float:
         """Return the number that another setting of the recipe has."""
         name = expr.id
         known = [key for key, row in SETTINGS.items() if isinstance(row.type, IntType | FloatType)]
@@ -388,13 +377,13 @@ class Scope:
         raise self.error("E0805", message, expr.span, "has no value here", hint)
 
 
-def _addends(expr: Expr) -> Iterator[Expr]:
+def _addends(expr: s.Expr) -> Iterator[s.Expr]:
     """Iterate over the terms of a sum, from left to right."""
-    if isinstance(expr, Binary) and expr.op == "+":
+    if isinstance(expr, s.Binary) and expr.op == "+":
         yield from _addends(expr.left)
         expr = expr.right
     yield expr
 
 
-def _is_none(expr: Expr) -> bool:
-    return isinstance(expr, Name) and expr.id == "none"
+def _is_none(expr: s.Expr) -> bool:
+    return isinstance(expr, s.Name) and expr.id == "none"

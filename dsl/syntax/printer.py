@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError
 from danetc.dsl.record import record
+from danetc.dsl.syntax import tree as syntax
 from danetc.dsl.syntax.layout import (
     INDENT,
     STEP,
@@ -30,26 +31,13 @@ from danetc.dsl.syntax.layout import (
 )
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import NOWHERE, SourceFile, Span
-from danetc.dsl.syntax.tree import (
-    Comment,
-    Declaration,
-    Define,
-    Expr,
-    Flow,
-    Group,
-    Param,
-    Program,
-    State,
-    Stmt,
-    Use,
-)
 
 __all__ = ["format_source", "print_expr", "print_program"]
 
 _LONGEST_ALIGNED = 20  # longer names are not aligned
 
 
-def format_source(program: Program) -> str:
+def format_source(program: syntax.Program) -> str:
     """Return the canonical text, with comments, of a program that was parsed without errors.
 
     Parses the result again, and raises SpecError if it has an error (if it is too long, for
@@ -69,7 +57,7 @@ def _head(span: Span) -> Span:
     return Span(span.source, span.start, span.start)
 
 
-def print_program(program: Program) -> str:
+def print_program(program: syntax.Program) -> str:
     """Return the text of a program without comments, with every body on several lines.
 
     Does not use spans, so programs need not come from text.
@@ -84,13 +72,13 @@ class _Line:
 
 
 class _Formatter:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: syntax.Program) -> None:
         self.program = program
         self.text = program.span.source.text
         self.was_text = program.span.source is not NOWHERE.source
         self.comments = sorted(program.comments, key=_start)
         self.next = 0  # index of the next comment to print
-        self.between: list[Comment] = []  # comments between the steps of the next flow
+        self.between: list[syntax.Comment] = []  # comments between the steps of the next flow
         self.lines: list[_Line] = []
         self.block = 0  # first line of the innermost body
 
@@ -100,7 +88,7 @@ class _Formatter:
             first = len(self.lines)
             spaced = self.leading(item, 0)
             head = len(self.lines)
-            if isinstance(item, Use):
+            if isinstance(item, syntax.Use):
                 self.put(render(_use(item), 0, 0), 0)
             else:
                 self.declaration(item)
@@ -120,14 +108,14 @@ class _Formatter:
 
     # Comments and blank lines
 
-    def taken(self, end: int) -> list[Comment]:
+    def taken(self, end: int) -> list[syntax.Comment]:
         """Take the remaining comments that begin before an offset."""
         first = self.next
         while self.next < len(self.comments) and self.comments[self.next].span.start < end:
             self.next += 1
         return self.comments[first : self.next]
 
-    def leading(self, item: Use | Declaration | Stmt, indent: int) -> bool:
+    def leading(self, item: syntax.Use | syntax.Declaration | syntax.Stmt, indent: int) -> bool:
         """Print the comments before an item; return True if they begin with a blank line."""
         first = len(self.lines)
         self.own_lines(self.taken(item.span.start), indent)
@@ -138,7 +126,7 @@ class _Formatter:
         self.own_lines(others, indent)
         return len(self.lines) > first and self.lines[first].text == ""
 
-    def own_lines(self, comments: Sequence[Comment], indent: int) -> None:
+    def own_lines(self, comments: Sequence[syntax.Comment], indent: int) -> None:
         for comment in comments:
             self.blank_line(comment.span.start)
             self.lines.append(_Line(" " * indent + comment.text))
@@ -151,7 +139,7 @@ class _Formatter:
                 self.next += 1
                 self.lines[-1].comment = comment.text
 
-    def ends_line(self, comment: Comment) -> bool:
+    def ends_line(self, comment: syntax.Comment) -> bool:
         """True if a comment is not alone on its line."""
         start = self.text.rfind("\n", 0, comment.span.start) + 1
         return bool(self.text[start : comment.span.start].strip())
@@ -170,18 +158,18 @@ class _Formatter:
             start -= 1
         return self.text.count("\n", start, offset) > 1
 
-    def head_end(self, item: Use | Declaration | Stmt) -> int:
+    def head_end(self, item: syntax.Use | syntax.Declaration | syntax.Stmt) -> int:
         """Return the offset where an item ends, or where its body begins."""
-        if isinstance(item, Declaration | Group) and item.body is not None:
+        if isinstance(item, syntax.Declaration | syntax.Group) and item.body is not None:
             return self.brace(item)
         return item.span.end
 
-    def brace(self, item: Declaration | Group) -> int:
+    def brace(self, item: syntax.Declaration | syntax.Group) -> int:
         """Return the offset of the opening brace of a body; 0 without text."""
         if not self.was_text:
             return 0
         end = item.name_span.end
-        if isinstance(item, Declaration):
+        if isinstance(item, syntax.Declaration):
             ends = [param.span.end for param in item.params]
             end = max([end, *ends] if item.value is None else [item.value.span.end])
         found = _BRACE.search(self.text, end)
@@ -191,7 +179,7 @@ class _Formatter:
 
     # Declarations and statements
 
-    def declaration(self, item: Declaration) -> None:
+    def declaration(self, item: syntax.Declaration) -> None:
         params = [_param(param) for param in item.params]
         name = f"{item.kind} {item.name}"
         head = bracketed(f"{name}(", params, ")") if params else Text(name)
@@ -214,7 +202,11 @@ class _Formatter:
             self.body(item, item.body, text, 0)
 
     def body(
-        self, item: Declaration | Group, body: tuple[Stmt, ...], head: str, indent: int
+        self,
+        item: syntax.Declaration | syntax.Group,
+        body: tuple[syntax.Stmt, ...],
+        head: str,
+        indent: int,
     ) -> None:
         """Print ``head { ... }``."""
         brace = self.brace(item)
@@ -240,8 +232,8 @@ class _Formatter:
     def comments_before(self, end: int) -> bool:
         return self.next < len(self.comments) and self.comments[self.next].span.start < end
 
-    def statement(self, item: Stmt, indent: int, width: int) -> None:
-        if isinstance(item, Group):
+    def statement(self, item: syntax.Stmt, indent: int, width: int) -> None:
+        if isinstance(item, syntax.Group):
             self.body(item, item.body, _group_head(item), indent)
             return
         prefix = f"{_target(item).ljust(width)} = "
@@ -250,9 +242,9 @@ class _Formatter:
         else:
             self.put(prefix + render(document(item.value), indent + len(prefix), indent), indent)
 
-    def flow(self, value: Expr, prefix: str, indent: int, following: int) -> None:
+    def flow(self, value: syntax.Expr, prefix: str, indent: int, following: int) -> None:
         """Print a flow with comments between its steps, one step per line."""
-        assert isinstance(value, Flow)
+        assert isinstance(value, syntax.Flow)
         comments, self.between = self.between, []
         for number, step in enumerate(value.steps):
             start = prefix if number == 0 else "-> "
@@ -268,9 +260,9 @@ class _Formatter:
                 else:
                     self.lines.append(_Line(" " * following + comment.text))
 
-    def target_widths(self, body: tuple[Stmt, ...]) -> Iterator[int]:
+    def target_widths(self, body: tuple[syntax.Stmt, ...]) -> Iterator[int]:
         """Yield for each statement the width of its padded target."""
-        run: list[Stmt] = []
+        run: list[syntax.Stmt] = []
         for statement in body:
             if run and not self.are_neighbours(run[-1], statement):
                 yield from _widths(run)
@@ -278,9 +270,9 @@ class _Formatter:
             run.append(statement)
         yield from _widths(run)
 
-    def are_neighbours(self, left: Stmt, right: Stmt) -> bool:
+    def are_neighbours(self, left: syntax.Stmt, right: syntax.Stmt) -> bool:
         """True if two statements are printed on adjacent lines with aligned ``=``."""
-        if not (isinstance(left, Define) and isinstance(right, Define)):
+        if not (isinstance(left, syntax.Define) and isinstance(right, syntax.Define)):
             return False
         if self.has_blank_line(right.span.start):
             return False
@@ -296,15 +288,17 @@ class _Formatter:
 _BRACE = re.compile(r"#[^\n]*|\{")
 
 
-def _start(comment: Comment) -> int:
+def _start(comment: syntax.Comment) -> int:
     return comment.span.start
 
 
-def _is_between_steps(item: Use | Declaration | Stmt, comment: Comment) -> bool:
+def _is_between_steps(
+    item: syntax.Use | syntax.Declaration | syntax.Stmt, comment: syntax.Comment
+) -> bool:
     """True if a comment is between two steps of the flow that is the item's value."""
-    if isinstance(item, Use | Group) or not isinstance(item.value, Flow):
+    if isinstance(item, syntax.Use | syntax.Group) or not isinstance(item.value, syntax.Flow):
         return False
-    if isinstance(item, Declaration) and item.body is not None:
+    if isinstance(item, syntax.Declaration) and item.body is not None:
         return False
     steps = item.value.steps
     at = comment.span.start
@@ -313,41 +307,41 @@ def _is_between_steps(item: Use | Declaration | Stmt, comment: Comment) -> bool:
     return not any(step.span.start <= at < step.span.end for step in steps)
 
 
-def _widths(run: Sequence[Stmt]) -> list[int]:
-    lengths = [len(_target(item)) if isinstance(item, Define) else 0 for item in run]
+def _widths(run: Sequence[syntax.Stmt]) -> list[int]:
+    lengths = [len(_target(item)) if isinstance(item, syntax.Define) else 0 for item in run]
     longest = max(lengths, default=0)
     return [longest if longest <= _LONGEST_ALIGNED else 0] * len(run)
 
 
-def _target(item: Define | State) -> str:
-    if isinstance(item, State):
+def _target(item: syntax.Define | syntax.State) -> str:
+    if isinstance(item, syntax.State):
         return f"state {item.name}"
     if item.index is None:
         return item.name
     return f"{item.name}[{index(item.index).flat}]"
 
 
-def _group_head(item: Group) -> str:
+def _group_head(item: syntax.Group) -> str:
     return item.kind if item.name is None else f"{item.kind} {item.name}"
 
 
-def _one_line_body(body: tuple[Stmt, ...]) -> str:
+def _one_line_body(body: tuple[syntax.Stmt, ...]) -> str:
     texts = [
         f"{_group_head(item)} {_one_line_body(item.body)}"
-        if isinstance(item, Group)
+        if isinstance(item, syntax.Group)
         else f"{_target(item)} = {print_expr(item.value)}"
         for item in body
     ]
     return f"{{ {';  '.join(texts)} }}" if texts else "{}"
 
 
-def _param(param: Param) -> Doc:
+def _param(param: syntax.Param) -> Doc:
     if param.default is None:
         return Text(param.name)
     return chain((f"{param.name} = ", document(param.default)))
 
 
-def _use(item: Use) -> Doc:
+def _use(item: syntax.Use) -> Doc:
     head = f'use "{item.module}"' if item.is_path else f"use {item.module}"
     if item.names is None:
         return Text(head)

@@ -52,8 +52,8 @@ class SpikingJellyNeuron(Leaf, Neuron):
     def forward(self, x: Tensor) -> Tensor:
         if is_static(x, self.rank):
             x = x.unsqueeze(0).expand(self.steps, *x.shape)
-        half = x.dtype in HALF
-        start = torch.full_like(x[0], self._match.v_start, dtype=torch.float32 if half else x.dtype)
+        dtype = torch.float32 if x.dtype in HALF else x.dtype
+        start = torch.full_like(x[0], self._match.v_reset or 0.0, dtype=dtype)
         out: Tensor = self._run(x, start, *self.params())[0]
         return out
 

@@ -91,7 +91,7 @@ def _with_mode(made: New, mode: str) -> New:
 
 def _neuron(node: Node, program: NeuronProgram) -> New:
     found = match_neuron(program)
-    if found is None or found.v_start != (found.v_reset or 0.0):
+    if found is None:
         raise UserError(
             f"{words(node.path)}: SpikingJelly has no neuron with the equations and surrogate of "
             f"`{words(program.name)}`"
