@@ -158,12 +158,10 @@ class _Equations(ExpressionLowering):
                 message = f"`{item.name}` is {self._meaning(item.name)}, not a state"
                 self.error("E0704", message, item.name_span)
                 self.failed |= {item.name} - {INPUT}  # reading it is not a second error
-                self.refused.add(item.name)
             elif item.name in states:
                 first = Label(states[item.name].name_span, "first here")
                 message = f"the state `{item.name}` is declared twice"
                 self.error("E0703", message, item.name_span, labels=(first,))
-                self.refused.add(item.name)
             else:
                 states[item.name] = item
         return states
@@ -181,7 +179,6 @@ class _Equations(ExpressionLowering):
             if (meaning := self._meaning(name)) is not None:
                 message = f"`{name}` cannot be a parameter: it is {meaning}"
                 self.error("E0703", message, param.name_span)
-                self.refused.add(name)
                 continue
             span = self.argument_spans.get(name, param.span)
             try:
@@ -264,9 +261,7 @@ class _Equations(ExpressionLowering):
             message = f"`{name}` is assigned twice"
             self.error("E0703", message, item.name_span, labels=(first,), hint=hint)
         elif meaning in ("the input", "a function", "a parameter"):
-            if name not in self.refused:  # once is enough
-                self.error("E0703", f"`{name}` is {meaning} and cannot be set", item.name_span)
-            self.refused.add(name)
+            self.error("E0703", f"`{name}` is {meaning} and cannot be set", item.name_span)
         else:
             return True
         return False

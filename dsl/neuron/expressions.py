@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from functools import partial, reduce
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
@@ -26,17 +25,6 @@ from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span, shorten
 from danetc.dsl.work import current
-
-_KINDS: Mapping[type, str] = {
-    s.String: "a string",
-    s.Word: "a word",
-    s.At: "an index",
-    s.Range: "a range",
-    s.Flow: "`->`",
-    s.Via: "`via`",
-    s.By: "`by`",
-    s.With: "`with`",
-}
 
 MAX_STEPS = 100
 """Maximum number of time steps of a delay."""
@@ -78,7 +66,6 @@ class ExpressionLowering:
         self.taken = {INPUT, OUTPUT, *self.places}  # names that are not available for states
         self.values: dict[str, Value] = {INPUT: INPUT}
         self.failed: set[str] = set()  # names with a wrong equation
-        self.refused: set[str] = set()  # names that cannot have a value
         self.later: dict[str, Span] = {}  # equations of names without a value so far
         self.learnables: list[Learnable] = []
         self.learnt_at: dict[str, Span] = {}
@@ -104,17 +91,9 @@ class ExpressionLowering:
             number = self.delayed[chain[0]] = self.builder.number(value)
             self._chains.setdefault(number, chain)
 
-    def error(
-        self,
-        code: str,
-        message: str,
-        span: Span,
-        *,
-        label: str = "",
-        labels: tuple[Label, ...] = (),
-        hint: str | None = None,
-    ) -> Reported:
-        self.reporter.error(code, message, span, label=label, labels=labels, hint=hint)
+    def error(self, code: str, message: str, span: Span, **more: Any) -> Reported:
+        """Report an error with the arguments of ``Reporter.error``; return the exception to raise."""
+        self.reporter.error(code, message, span, **more)
         self.wrong = True
         return Reported()
 
@@ -148,16 +127,19 @@ class ExpressionLowering:
         names = {node.id for node in s.walk(expr) if isinstance(node, s.Name)}
         for name, span in self.argument_spans.items():
             if name in names:
-                label = f"`{name}` is {_shown(self.arguments.get(name))}"
-                equation = Label(expr.span, "where it is used")
-                return self.error(code, message, span, label=label, labels=(equation,), hint=hint)
+                labels = (Label(expr.span, "where it is used"),)
+                given = f"`{name}` is given here"
+                return self.error(code, message, span, label=given, labels=labels, hint=hint)
         return self.error(code, message, expr.span, hint=hint)
 
     def _value(self, expr: s.Expr) -> Value:
         build = self.builder
         match expr:
-            case s.Number():
-                return _literal(expr)
+            case s.Number(text):
+                value = float(text)
+                if math.isinf(value):
+                    raise ConstantError("a number too large")
+                return value
             case s.Name():
                 return self._name(expr)
             case s.Call():
@@ -172,32 +154,17 @@ class ExpressionLowering:
                 return build.compare(COMPARISONS[op], *self.numbers(left, right))
             case s.Binary(op, left, right):
                 return build.logic(op, *self.conditions(left, right))
-            case s.IfElse():
-                return self._if_else(expr)
+            case s.IfElse(then, condition, otherwise):
+                (holds,) = self.conditions(condition)
+                if isinstance(holds, bool):  # the other branch may have no value
+                    return self.value(then if holds else otherwise)
+                return build.select(holds, *self.numbers(then, otherwise))
             case _:
-                message = f"{_KINDS[type(expr)]} is not allowed in the equations of a {self.what}"
+                message = (
+                    f"`{shorten(expr.span.text)}` is not allowed in the equations of a {self.what}"
+                )
                 hint = "equations are arithmetic on single numbers"
                 raise self.error("E0709", message, expr.span, hint=hint)
-
-    def _if_else(self, expr: s.IfElse) -> Value:
-        (condition,) = self.conditions(expr.condition)
-        if isinstance(condition, bool):
-            self._mention(expr.otherwise if condition else expr.then)
-            return self.value(expr.then if condition else expr.otherwise)
-        return self.builder.select(condition, *self.numbers(expr.then, expr.otherwise))
-
-    def _mention(self, expr: s.Expr) -> None:
-        """Check the names of a branch that a constant condition rules out, and nothing else: the
-        division in ``1 / k if k > 0 else 0`` is not an error."""
-        skipped = set()
-        counted = {node.variable for node in s.walk(expr) if isinstance(node, s.Each)}
-        for node in s.walk(expr):
-            if isinstance(node, s.Call):
-                skipped.add(id(node.function))
-                if self._function(node) == "delay" and self._comes_later(node.args[0].value):
-                    skipped.add(id(node.args[0].value))
-            elif isinstance(node, s.Name) and id(node) not in skipped and node.id not in counted:
-                self._name(node)
 
     def _name(self, expr: s.Name) -> Value:
         name = expr.id
@@ -389,32 +356,6 @@ class ExpressionLowering:
         self.learnables.append(item)
         self.learnt_at[name] = span
         return result
-
-
-def _literal(expr: s.Number) -> float:
-    try:
-        value = float(expr.text)
-    except ValueError:
-        value = math.inf
-    if not math.isfinite(value):
-        raise ConstantError("a number too large")
-    return value
-
-
-def _shown(argument: float | Learn | Wired | None) -> str:
-    """An argument in a message."""
-    match argument:
-        case None:
-            return "given here"
-        case Learn():
-            return "learnt"
-        case Wired():
-            return "a value that flows in"
-        case bool():
-            return str(argument).lower()
-    with suppress(OverflowError):
-        return f"{float(argument):g}"
-    return "given here"
 
 
 def _all(lower: Callable[[s.Expr], T], exprs: Iterable[s.Expr]) -> list[T]:

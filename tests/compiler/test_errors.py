@@ -220,7 +220,6 @@ def neuron(*lines: str, parameters: str = "k = 2.0") -> str:
 
 
 TEXTS = {
-    "a parameter set twice": (neuron("v = u + x", "k = 3", "k = 4"), "E0703"),
     "what a connection knows, defined and not used": (
         "connection c {\n  i = 2\n  out = branch\n}\n",
         "E0212",

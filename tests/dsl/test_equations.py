@@ -376,7 +376,6 @@ ERRORS = [
     ("s = y", "E0701", "y", "there is no `y`"),
     ("vth = 1; s = x - vht", "E0701", "vht", "there is no `vht`"),
     ("s = exp + x", "E0701", "exp", "is a function"),
-    ("s = x if false else z", "E0701", "z", "there is no `z`"),
     ("s = v; v = x", "E0702", "v", "before it has a value"),
     ("v = x; v = 2; s = v", "E0703", "v", "twice"),
     ("state u = 0.0; u = x; s = u; u = 1", "E0703", "u", "twice"),
@@ -396,9 +395,9 @@ ERRORS = [
     ("s = exp()", "E0708", "exp()", "takes one value, not 0"),
     ("s = exp(base = x)", "E0708", "base = x", "no parameter `base`"),
     ("s = x * learn(1, over = 2)", "E0708", "over = 2", "no parameter `over`"),
-    ("s = x -> exp", "E0709", "x -> exp", "`->`"),
-    ('s = "x"', "E0709", '"x"', "a string"),
-    ("s = x[0]", "E0709", "x[0]", "an index"),
+    ("s = x -> exp", "E0709", "x -> exp", "not allowed"),
+    ('s = "x"', "E0709", '"x"', "not allowed"),
+    ("s = x[0]", "E0709", "x[0]", "`x[0]` is not allowed"),
     ("s[0] = x", "E0709", "s", "an index"),
     ("s = exp(x for i in 0 .. 2)", "E0709", "x for i in 0 .. 2", "`for`"),
     ("s = x + max(i for i in 2 .. 1)", "E0708", "max(i for i in 2 .. 1)", "no values"),
@@ -417,7 +416,7 @@ ERRORS = [
     ("s = v; v = delay(s, 0) + x", "E0702", "v", "before it has a value"),
     ("s = delay(1, 1) + 0 * delay(y, 1)", "E0701", "y", "no `y`"),
     ("s = delay(s, 1)", "E0712", "n", "does not depend on `x`"),
-    ("s = x via y", "E0709", "x via y", "`via`"),
+    ("s = x via y", "E0709", "x via y", "not allowed"),
     ("s = x / (2 - 2)", "E0710", None, "division by zero"),
     ("s = x * (1 / (2 - 2))", "E0710", "1 / (2 - 2)", "division by zero"),
     ("s = x * log(0)", "E0710", "log(0)", "the logarithm of 0"),
@@ -502,14 +501,14 @@ def test_an_argument_is_blamed_where_it_was_given() -> None:
     result = compile_neuron(neuron, {"tau": 0}, None, {}, reporter, argument_spans={"tau": span})
     assert result is None
     (error,) = reporter.diagnostics
-    assert (error.code, error.span.text, error.label) == ("E0710", "tau = 0", "`tau` is 0")
+    assert (error.code, error.span.text, error.label) == ("E0710", "tau = 0", "`tau` is given here")
     assert [label.span.text for label in error.labels] == ["1 / tau"]
 
     neuron = declare("neuron n(u0 = 2.0) { state u = u0; u = u + x; s = u }")
     learnt = {"u0": Learn(1.0)}
     assert compile_neuron(neuron, learnt, None, {}, reporter, argument_spans={"u0": span}) is None
     error = reporter.diagnostics[-1]
-    assert (error.code, error.label) == ("E0715", "`u0` is learnt")
+    assert (error.code, error.label) == ("E0715", "`u0` is given here")
 
 
 def test_bounds_of_an_argument() -> None:
