@@ -51,18 +51,11 @@ def differentiate(program: NeuronProgram) -> Backward:
     builder = ProgramBuilder(inputs, scalars, max_ops=_GRADIENT_OPS * (len(program.ops) + 1))
     roots = _replay(builder, program.ops, [program.output, *program.next_states])
     wanted = [INPUT, *states, *learnables, *program.inputs]
-    grads = _reverse(builder, zip(roots, (GRAD_OUTPUT, *incoming), strict=True), wanted)
+    found = _reverse(builder, zip(roots, (GRAD_OUTPUT, *incoming), strict=True), wanted)
     constant = {item.parameter for item in program.learnables if item.scheduled}
-    grads = [0.0 if name in constant else grad for name, grad in zip(wanted, grads, strict=True)]
-    first, end = 1 + len(states), 1 + len(states) + len(learnables)
-    return Backward(
-        incoming,
-        needed(builder.ops, grads),
-        grads[0],
-        tuple(grads[1:first]),
-        tuple(grads[first:end]),
-        tuple(grads[end:]),
-    )
+    grads = dict(zip(wanted, found, strict=True)) | dict.fromkeys(constant, 0.0)
+    by_group = (tuple(map(grads.__getitem__, it)) for it in (states, learnables, program.inputs))
+    return Backward(incoming, needed(builder.ops, grads.values()), grads[INPUT], *by_group)
 
 
 def derive_surrogate(name: str, builder: ProgramBuilder, y: Operand) -> SurrogateProgram:

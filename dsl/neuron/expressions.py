@@ -210,11 +210,7 @@ class ExpressionLowering:
             message = f"`{name}` is not allowed in a surrogate"
             hint = "a surrogate is a smooth function of `x`, or its derivative"
             raise self.error("E0714", message, function.span, hint=hint)
-        loops = [arg.value for arg in call.args if isinstance(arg.value, s.Each)]
-        if loops and name not in FOLDS:
-            message = f"`for` is not allowed in `{name}`"
-            hint = f"it gives the values of {', '.join(f'`{fold}`' for fold in FOLDS)}"
-            raise self.error("E0709", message, loops[0].span, hint=hint)
+        loops = any(isinstance(arg.value, s.Each) for arg in call.args) and name in FOLDS
         allowed = LEARN_TAKES if name == "learn" else ()
         for arg in call.args:
             if arg.name is not None and arg.name not in allowed:
@@ -236,12 +232,12 @@ class ExpressionLowering:
             case "delay":
                 return self._delay(*(arg.value for arg in call.args))
         exprs = [arg.value for arg in call.args]
+        if name not in FOLDS:
+            return self.builder.emit(name, *self.numbers(*exprs))
         groups = _all(
             lambda it: self._each(it) if isinstance(it, s.Each) else [self.value(it)], exprs
         )
         args = [self.builder.number(value) for group in groups for value in group]
-        if name not in FOLDS:
-            return self.builder.emit(name, args[0])
         if not args and name != "sum":
             raise self.error("E0708", f"`{name}` has no values here", call.span)
         return reduce(partial(self.builder.emit, FOLDS[name]), args) if args else 0.0
@@ -262,20 +258,19 @@ class ExpressionLowering:
             for index in range(low, high + 1):
                 current().spend(OPERATION, each.span)
                 self.values[name], self.counters[name] = float(index), index
-                if each.condition is None or self._holds(each.condition):
+                holds: Value = True
+                if each.condition is not None:
+                    (holds,) = self.conditions(each.condition)
+                    if not isinstance(holds, bool):
+                        message = "the condition of a `for` is not constant"
+                        hint = "choose by the value: `(a if condition else 0) for ...`"
+                        raise self.error("E0717", message, each.condition.span, hint=hint)
+                if holds:
                     values.append(self.value(each.value))
         finally:
             self.values.pop(name, None)
             self.counters.pop(name, None)
         return values
-
-    def _holds(self, condition: s.Expr) -> bool:
-        (value,) = self.conditions(condition)
-        if not isinstance(value, bool):
-            message = "the condition of a `for` is not constant"
-            hint = "choose by the value: `(a if condition else 0) for ...`"
-            raise self.error("E0717", message, condition.span, hint=hint)
-        return value
 
     def _whole(self, expr: s.Expr, what: str) -> int:
         """Return the value of an expression on which the operations depend."""

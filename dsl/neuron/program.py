@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from enum import Enum
 from typing import TypeVar, final
@@ -271,9 +271,9 @@ def _op_text(op: Instruction) -> str:
     return f"{op.name} = {op.opcode} {' '.join(map(_operand_text, op.args))}"
 
 
-def unique(name: str, taken: Iterable[str], change: Callable[[str], str] = "{}_".format) -> str:
-    """Change ``name`` until it is not ``taken``."""
+def unique(name: str, taken: Iterable[str]) -> str:
+    """Append ``_`` to ``name`` until it is not ``taken``."""
     names = set(taken)
     while name in names:
-        name = change(name)
+        name += "_"
     return name

@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
-from danetc.dsl.neuron.parameters import Parameters, read_origin
+from danetc.dsl.neuron.parameters import read_origin
 from danetc.dsl.neuron.program import (
     INPUT,
     SURROGATE,
@@ -69,9 +69,6 @@ class _Scope:
         if info.gives == "condition":
             self.conditions.add(name)
 
-    def given(self) -> Parameters:
-        return tuple(self.parameters.items())
-
 
 def _wrong(what: str) -> ValueError:
     return ValueError(f"neuron program: {what}")
@@ -103,6 +100,7 @@ def read_program(text: str) -> NeuronProgram:
     states: list[NeuronState] = []
     learnables: list[Learnable] = []
     after: list[Operand] = []
+    held: tuple[Learnable, ...] = ()
     output = derivative = None
     for statement in statements:
         match statement.split():
@@ -131,8 +129,8 @@ def read_program(text: str) -> NeuronProgram:
             case ["out", value]:
                 output = scope.value(value)
             case ["surrogate", name]:
-                held = [item.name for item in learnables if item.scheduled.startswith(SURROGATE)]
-                slope = scope = _Scope(name, [INPUT, *held])
+                held = tuple(x for x in learnables if x.scheduled.startswith(SURROGATE))
+                slope = scope = _Scope(name, [INPUT, *(item.name for item in held)])
             case ["dy", value]:
                 derivative = scope.value(value)
             case [name, "=", opcode, *args]:
@@ -143,9 +141,8 @@ def read_program(text: str) -> NeuronProgram:
         raise _wrong("it has no output, or a state without a next value")
     surrogate = None
     if slope is not None and derivative is not None:
-        held_here = tuple(x for x in learnables if x.scheduled.startswith(SURROGATE))
-        ops, given = tuple(slope.ops), slope.given()
-        surrogate = SurrogateProgram(slope.name, ops, derivative, given, held_here)
+        ops, given = tuple(slope.ops), tuple(slope.parameters.items())
+        surrogate = SurrogateProgram(slope.name, ops, derivative, given, held)
     program = NeuronProgram(
         neuron.name,
         tuple(states),
@@ -154,7 +151,7 @@ def read_program(text: str) -> NeuronProgram:
         output,
         tuple(after),
         surrogate,
-        neuron.given(),
+        tuple(neuron.parameters.items()),
         tuple(inputs),
     )
     if program.text() != "; ".join(statements):

@@ -289,16 +289,12 @@ def cheaper(ops: Sequence[Instruction], outputs: Sequence[Operand]) -> tuple[Ins
     ``a * s`` with a spike stays: a selection would be as fast and hide that ``a`` is not finite.
     """
     by_name = {op.name: op for op in ops}
-    same: dict[Operand, Operand] = {}  # kernels run without autograd
     result: list[Instruction] = []
     for op in ops:
-        match op.opcode, *(same.get(arg, arg) for arg in op.args):
-            case ["detach", a]:
-                same[op.name] = a
-            case ["heaviside", a]:
-                condition = f"{op.name} holds"
-                result.append(Instruction(condition, "ge", _compared(a, by_name)))
-                op = Instruction(op.name, "number", (condition,))
+        if op.opcode == "heaviside":
+            condition = f"{op.name} holds"
+            result.append(Instruction(condition, "ge", _compared(op.args[0], by_name)))
+            op = Instruction(op.name, "number", (condition,))
         result.append(op)
     return needed(result, outputs)
 
