@@ -18,7 +18,7 @@ from danetc.dsl.syntax.source import Span
 
 BASE = 1_700_000
 PER_CHARACTER = 1
-MAX_COMPARED = 300_000
+MAX_COMPARED = 100_000
 
 
 class Exhausted(Exception):

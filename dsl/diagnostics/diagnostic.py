@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from itertools import islice
 
 from danetc.dsl.diagnostics.codes import Severity
@@ -46,21 +46,15 @@ class Diagnostic:
             "code": self.code,
             "severity": self.severity,
             "message": self.message,
-            "path": self.span.source.name,
-            "line": self.span.line,
-            "column": self.span.column,
+            **_place(self.span),
             "end": {"line": end_line, "column": end_column},
             "hint": self.hint,
-            "labels": [
-                {
-                    "path": label.span.source.name,
-                    "line": label.span.line,
-                    "column": label.span.column,
-                    "text": label.text,
-                }
-                for label in self.labels
-            ],
+            "labels": [{**_place(label.span), "text": label.text} for label in self.labels],
         }
+
+
+def _place(span: Span) -> dict[str, object]:
+    return {"path": span.source.name, "line": span.line, "column": span.column}
 
 
 class SpecError(Exception):
@@ -125,34 +119,28 @@ class Reporter:
         fixes: tuple[Fix, ...] = (),
     ) -> None:
         """Add an error; ``fixes`` default to those of its ``hint``."""
+        labels = tuple(islice(labels, _MAX_LABELS))
+        self.add(Diagnostic(code, message, span, label, labels, hint, fixes=fixes))
+
+    def add(self, found: Diagnostic) -> None:
+        """Add an error unless its place has one of the same code. Long texts are shortened."""
         self.met += 1
-        key = (code, id(span.source), span.start, span.end)
+        span, hint = found.span, found.hint
+        key = (found.code, id(span.source), span.start, span.end)
         if key in self._seen:
             return
         if self.most is not None and len(self.diagnostics) >= self.most:
             raise TooManyErrors
         self._seen.add(key)
-        labels = tuple(
-            Label(item.span, _shortened(item.text)) for item in islice(labels, _MAX_LABELS)
-        )
-        fixes = fixes or fixes_of(hint, span)
-        hint = None if hint is None else _shortened(str(hint))
         self.diagnostics.append(
-            Diagnostic(
-                code, _shortened(message), span, _shortened(label), labels, hint, fixes=fixes
+            replace(
+                found,
+                message=_shortened(found.message),
+                label=_shortened(found.label),
+                labels=tuple(Label(it.span, _shortened(it.text)) for it in found.labels),
+                hint=None if hint is None else _shortened(str(hint)),
+                fixes=found.fixes or fixes_of(hint, span),
             )
-        )
-
-    def add(self, found: Diagnostic) -> None:
-        """Add an existing error."""
-        self.error(
-            found.code,
-            found.message,
-            found.span,
-            label=found.label,
-            labels=found.labels,
-            hint=found.hint,
-            fixes=found.fixes,
         )
 
     def raise_if_errors(self) -> None:

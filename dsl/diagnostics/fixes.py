@@ -56,24 +56,16 @@ class Suggestion(str):
 
 
 def fixes_of(hint: str | None, span: Span) -> tuple[Fix, ...]:
-    """Return the fixes of a hint for an error at a span."""
-    match hint:
-        case Hint():
-            return hint.fixes
-        case Suggestion():
-            place = _place_of(hint.name, span)
-            if place is None:
-                return ()
-            return tuple(replacing(place, name) for name in hint.candidates)
-    return ()
-
-
-def _place_of(name: str, span: Span) -> Span | None:
-    """Return the first occurrence of a name in a span."""
-    found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", span.text) if name else None
+    """Return the fixes of a hint for an error at a span, where a ``Suggestion`` finds its name."""
+    if isinstance(hint, Hint):
+        return hint.fixes
+    if not isinstance(hint, Suggestion) or not hint.name:
+        return ()
+    found = re.search(rf"(?<!\w){re.escape(hint.name)}(?!\w)", span.text)
     if found is None:
-        return None
-    return Span(span.source, span.start + found.start(), span.start + found.end())
+        return ()
+    place = Span(span.source, span.start + found.start(), span.start + found.end())
+    return tuple(replacing(place, name) for name in hint.candidates)
 
 
 def replacing(span: Span, text: str) -> Fix:
@@ -105,52 +97,35 @@ def line_removed(span: Span) -> Fix:
     """Return the fix that removes a statement, with its line if nothing else is on it."""
     text = span.source.text
     start = text.rfind("\n", 0, span.start) + 1
-    end = text.find("\n", span.end)
-    end = len(text) if end < 0 else end + 1
-    alone = not text[start : span.start].strip() and not text[span.end : end].strip(" \t\r\n;")
+    end = text.find("\n", span.end) + 1 or len(text)
+    rest = text[span.end : end]
+    alone = not (text[start : span.start] + rest).strip(" \t\r\n;")
     if not alone:
-        start, end = span.start, span.end
-        while text[end : end + 1] in (";", " "):
-            end += 1
-    return Fix(
-        "remove this line" if alone else "remove this", (Edit(Span(span.source, start, end), ""),)
-    )
-
-
-def add(declaration: Declaration, line: str, behind: str = "") -> Hint | str:
-    """Return the hint to add a line to the body of a declaration; ``behind`` ends its text."""
-    text = f"add `{line}`{behind}"
-    if declaration.body is None:
-        return text
-    last = declaration.body[-1].span if declaration.body else None
-    return Hint(text, line_added(line, declaration.span, last))
+        start, end = span.start, end - len(rest.lstrip("; "))
+    title = "remove this line" if alone else "remove this"
+    return Fix(title, (Edit(Span(span.source, start, end), ""),))
 
 
 def using_std(source: SourceFile) -> Fix:
     """Return the fix that adds `use std` after the leading comments of a file."""
-    at = 0
-    for line in source.text.splitlines(keepends=True):
-        if line.strip() and not line.startswith("#"):
-            break
-        at += len(line)
+    head = re.match(r"(?:[ \t\r]*(?:#[^\n]*)?\n)*", source.text)
+    at = head.end() if head is not None else 0
     return Fix("add `use std`", (Edit(Span(source, at, at), "use std\n\n"),))
 
 
-def line_added(line: str, body: Span, last: Span | None) -> Fix:
-    """Return the fix that adds a statement to a body, which ends with ``}``, after its ``last`` one."""
-    source, text = body.source, body.source.text
-    if last is None:
-        at = body.end - 1
+def add(declaration: Declaration, line: str, behind: str = "") -> Hint | str:
+    """Return the hint to add a line to the body of a declaration; ``behind`` ends its text."""
+    hint, title = f"add `{line}`{behind}", f"add `{line}`"
+    if declaration.body is None:
+        return hint
+    source, text = declaration.span.source, declaration.span.source.text
+    if not declaration.body:
+        at = declaration.span.end - 1
         before = "" if text[at - 1 : at].isspace() else " "
-        return Fix(f"add `{line}`", (Edit(Span(source, at, at), f"{before}{line} "),))
-    start = text.rfind("\n", 0, last.start) + 1
+        return Hint(hint, Fix(title, (Edit(Span(source, at, at), f"{before}{line} "),)))
+    last = declaration.body[-1].span
+    start, end = text.rfind("\n", 0, last.start) + 1, text.find("\n", last.end)
     indent = text[start : last.start]
-    here = Span(source, last.end, last.end)
-    if indent.strip():  # body on one line
-        return Fix(f"add `{line}`", (Edit(here, f"; {line}"),))
-    end = text.find("\n", last.end)
-    end = len(text) if end < 0 else end
-    rest = text[last.end : end]
-    if not rest.strip(" \t;") or rest.lstrip(" \t;").startswith("#"):  # after a comment
-        here = Span(source, end, end)
-    return Fix(f"add `{line}`", (Edit(here, f"\n{indent}{line}"),))
+    on_one_line = end < 0 or indent.strip()
+    at, added = (last.end, f"; {line}") if on_one_line else (end, f"\n{indent}{line}")
+    return Hint(hint, Fix(title, (Edit(Span(source, at, at), added),)))

@@ -51,33 +51,16 @@ def edits(a: str, b: str, limit: int) -> int:
     """Return the least number of edits between two texts, at most ``limit + 1``."""
     if abs(len(a) - len(b)) > limit:
         return limit + 1
-    start = _shared(a, b)
-    end = _shared(a[start:][::-1], b[start:][::-1])
-    a, b = a[start : len(a) - end], b[start : len(b) - end]
-    far = limit + 1
-    two_before, before = list[int](), [min(j, far) for j in range(len(b) + 1)]
+    two_before, before = list[int](), list(range(len(b) + 1))
     for i, letter in enumerate(a, 1):
-        row = [far] * (len(b) + 1)
-        row[0] = min(i, far)
-        low, high = max(1, i - limit), min(len(b), i + limit)
-        for j in range(low, high + 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != b[j - 1]))
-            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == b[j - 1]:
+        row = [i]
+        for j, other in enumerate(b, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
                 cost = min(cost, two_before[j - 2] + 1)
-            row[j] = min(cost, far)
-        if (
-            min(row[low - 1 : high + 1], default=far) == far
-        ):  # a swap skips a row but never passes a row without values below the limit
-            return far
+            row.append(cost)
         two_before, before = before, row
-    return before[-1]
-
-
-def _shared(a: str, b: str) -> int:
-    """Return the length of the common prefix."""
-    return next(
-        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
+    return min(before[-1], limit + 1)
 
 
 def _pool(name: str, candidates: Iterable[str]) -> list[str]:
@@ -117,11 +100,14 @@ def _allowed(a: str, b: str) -> int:
 
 def _by_words(name: str, candidates: Sequence[str]) -> tuple[str, ...]:
     """Return the candidates with a subset or superset of the words, if they are few."""
-    words = set(_NO_LETTER.split(name.casefold())) - {""}
-    found = []
+    words, found = _words(name), list[str]()
     for candidate in candidates:
-        others = set(_NO_LETTER.split(candidate.casefold())) - {""}
-        shared = words & others
-        if shared and sum(map(len, shared)) > 3 and (words <= others or others <= words):
+        others = _words(candidate)
+        is_part = words <= others or others <= words
+        if is_part and sum(map(len, words & others)) > 3:
             found.append(candidate)
     return tuple(found) if len(found) <= MAX_TIES else ()
+
+
+def _words(name: str) -> set[str]:
+    return set(_NO_LETTER.split(name.casefold())) - {""}
