@@ -256,10 +256,10 @@ class _Equations(ExpressionLowering):
             self.failed.add(name)
         elif name in places:
             first = Label(places[name], "first here")
-            hint = "each name has one equation; declare a `state` to carry a value to the next step"
-            hint = None if name in states else hint
             message = f"`{name}` is assigned twice"
-            self.error("E0703", message, item.name_span, labels=(first,), hint=hint)
+            hint = "each name has one equation; declare a `state` to carry a value to the next step"
+            more = {} if name in states else {"hint": hint}
+            self.error("E0703", message, item.name_span, labels=(first,), **more)
         elif meaning in ("the input", "a function", "a parameter"):
             self.error("E0703", f"`{name}` is {meaning} and cannot be set", item.name_span)
         else:

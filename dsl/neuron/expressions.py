@@ -174,11 +174,9 @@ class ExpressionLowering:
             raise Reported
         if name in self.later:
             labels = (Label(self.later[name], "it is assigned here"),)
-            hint = (
-                "equations run from top to bottom; the value of the step before is a `state`, "
-                f"or `delay({name}, 1)`"
-            )
             message = f"`{name}` is read before it has a value"
+            before = f"the value of the step before is a `state`, or `delay({name}, 1)`"
+            hint: str | None = f"equations run from top to bottom; {before}"
             raise self.error("E0702", message, expr.span, labels=labels, hint=hint)
         if name in CONSTANTS:
             return CONSTANTS[name]
@@ -326,7 +324,8 @@ class ExpressionLowering:
                 message = f"`{arg.name}` of `learn` is not constant"
                 bounds[arg.name] = self.constant(arg.value, "E0711", message)
         by_step = per == "step" or bool(bounds.pop("per_step", False))
-        value = Learn(init, **bounds, per="layer" if per == "step" else per, per_step=by_step)
+        per = "layer" if per == "step" else per
+        value = Learn(init, bounds.get("above"), bounds.get("below"), per, by_step)
         if not check_learn(value, call.span, self.reporter):
             self.wrong = True
             raise Reported

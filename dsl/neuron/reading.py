@@ -119,9 +119,8 @@ def read_program(text: str) -> NeuronProgram:
                 pairs = pairwise(more)
                 bounds = {word: _number(end) for word, end in pairs if word in ("above", "below")}
                 per = "channel" if "channel" in more else "layer"
-                item = Learnable(
-                    name, scope.number(raw), **bounds, per=per, per_step="step" in more
-                )
+                above, below = bounds.get("above"), bounds.get("below")
+                item = Learnable(name, scope.number(raw), above, below, per, "step" in more)
                 scope.define(item.parameter)
                 learnables.append(item)
             case ["next", _, "=", value]:

@@ -248,12 +248,11 @@ def missing_value(case: Situation) -> Found | None:
         return found("E0116", message, case.span(i - 1), hint=hint)
     if before.type not in OPERATORS and (before.type, token.type) != ("LPAR", "RPAR"):
         return None
+    known = UNEXPECTED.get(token.type, ("", None))[1] if token.type != "EQUAL" else None
     if token.type == before.type and token.text == before.text:
         twice = removing(Span(case.source, before.end, token.end))
-        hint = Hint(f"`{token.text}` is written twice", twice)
-    else:
-        hint = UNEXPECTED.get(token.type, ("", None))[1] if token.type != "EQUAL" else None
-    return found("E0119", message, span, hint=hint)
+        known = Hint(f"`{token.text}` is written twice", twice)
+    return found("E0119", message, span, hint=known)
 
 
 def open_bracket(case: Situation) -> Found | None:
