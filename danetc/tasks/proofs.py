@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from danetc.compiler.analysis.propositions import (
     Factors,
     GradientPlan,
     NotApplicable,
-    VariancePlan,
     plan_chain,
     plan_dense,
     plan_variance,
@@ -22,9 +21,6 @@ from danetc.compiler.ir.segment import resized
 from danetc.dsl.kinds import ANALOG
 from danetc.errors import UserError
 from danetc.tasks.inputs import taken
-
-if TYPE_CHECKING:
-    from danetc.runtime.checks.propositions import GradientCheck, VarianceCheck
 
 Status = Literal["fact", "holds", "vacuous", "fails", "does not apply"]
 """``vacuous``: a bound that holds but is below the gradient without the rule."""
@@ -132,8 +128,18 @@ def _gradients(stage: Stage, plan: GradientPlan, formula: str, numbers: bool) ->
     record: dict[str, object] = {"interblock_neurons": plan.neurons}
     if not numbers:
         return "fact", says, record
-    found = _check_gradients(plan)
+    import torch
+
+    from danetc.compiler.emit.fx import emit
+    from danetc.runtime.checks.propositions import check_gradients
+    from danetc.runtime.model.signature import random_input
+
+    graph = _smaller(plan.graph, GRADIENT_SIZE)
+    value, generator = taken(graph), torch.Generator().manual_seed(0)
+    x = random_input(value.kind, (1, IMAGES, *value.shape), generator, torch.float64)
+    found = check_gradients(emit(graph).double(), x, plan.programs, dense=plan.dense)
     holds, worse, places = found.holds, [], []
+    record |= {"least": found.least, "most": found.most, "error": found.error}
     for place in found.places:
         key = place.where.replace(" ", "_")
         record[key] = place.gradient
@@ -142,46 +148,20 @@ def _gradients(stage: Stage, plan: GradientPlan, formula: str, numbers: bool) ->
             record[f"{key}_in_a_chain"] = place.chain
             places[-1] += f" (in a chain {place.chain:.3g})"
             worse += [place.where] * place.less_than_chain
-    record |= {
-        "pairs_of_blocks": found.pairs,
-        "least": found.least,
-        "most": found.most,
-        "error": found.error,
-    }
     if plan.neurons:
         says += f": {', '.join(places)}"
     if plan.dense:
         holds = holds and found.bounded
-        record |= {
-            "bound": list(found.bounds),
-            "least_ratio_to_bound": found.ratio,
-            "vacuous": worse,
-        }
+        record |= {"least_ratio_to_bound": found.ratio, "vacuous": worse}
         if worse:
             says += f"; the rule gives less than the chain {' and '.join(worse)}"
-    error = f"to {found.error:.0e}" if found.error else "exactly"
-    says += (
-        f"; autograd agrees {error}" if found.holds else f"; autograd is off by {found.error:.1e}"
-    )
+    agrees = f"agrees to {found.error:.0e}" if found.holds else f"is off by {found.error:.1e}"
+    says += f"; autograd {agrees if found.error else 'agrees exactly'}"
     return "vacuous" if holds and worse else "holds" if holds else "fails", says, record
 
 
 def _many(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _check_gradients(plan: GradientPlan) -> GradientCheck:
-    import torch
-
-    from danetc.compiler.emit.fx import emit
-    from danetc.runtime.checks.propositions import check_gradients
-    from danetc.runtime.model.signature import random_input
-
-    graph = _smaller(plan.graph, GRADIENT_SIZE)
-    value = taken(graph)
-    generator = torch.Generator().manual_seed(0)
-    x = random_input(value.kind, (1, IMAGES, *value.shape), generator, torch.float64)
-    return check_gradients(emit(graph).double(), x, plan.programs, dense=plan.dense)
 
 
 def _smaller(graph: Graph, size: int) -> Graph:
@@ -205,14 +185,21 @@ def _variance(graph: Graph, stage: Stage, numbers: bool) -> Found:
         squares = _cut([f"{square:g}" for square in plan.squares])
         says = f"{start}; squared weights of the norms, added up: {squares}"
         return "fact", says, {**record, "squared_weights": list(plan.squares)}
-    found = _check_variances(plan)
+    from danetc.compiler.emit.fx import emit
+    from danetc.runtime.checks.propositions import check_variances
+
+    part = _smaller(plan.graph, VARIANCE_SIZE)
+    source = part.input  # the proposition is of real numbers, also if spikes enter the stage
+    entry = replace(source, value=replace(source.value, kind=ANALOG))
+    part = replace(part, nodes={**part.nodes, source.id: entry})
+    seeds = min(32, max(1, CHANNELS // source.value.shape[0]))
+    models = [lambda seed=seed: emit(part, seed) for seed in range(seeds)]
+    size = (1, VARIANCE_IMAGES, *source.value.shape)
+    found = check_variances(models, size, plan.squares, plan.entry)
     series = [f"{m:.2f} ({p:.2f})" for m, p in zip(found.measured, found.predicted, strict=True)]
-    record |= {
-        "measured": list(found.measured),
-        "predicted": list(found.predicted),
-        "error": found.error,
-    }
+    values = {"measured": list(found.measured), "predicted": list(found.predicted)}
     says = f"{start}; measured (predicted): {_cut(series)}"
+    record |= {**values, "error": found.error}
     return "holds" if found.holds else "fails", says, record
 
 
@@ -221,21 +208,6 @@ def _cut(series: list[str]) -> str:
     if len(series) > 2 * SHOWN:
         series = [*series[:SHOWN], "...", *series[-SHOWN:]]
     return ", ".join(series)
-
-
-def _check_variances(plan: VariancePlan) -> VarianceCheck:
-    from danetc.compiler.emit.fx import emit
-    from danetc.runtime.checks.propositions import check_variances
-
-    graph = _smaller(plan.graph, VARIANCE_SIZE)
-    source = graph.input  # the proposition is of real numbers, also where spikes enter the stage
-    entry = replace(source, value=replace(source.value, kind=ANALOG))
-    graph = replace(graph, nodes={**graph.nodes, source.id: entry})
-    shape = source.value.shape
-    seeds = min(32, max(1, CHANNELS // shape[0]))
-    models = [lambda seed=seed: emit(graph, seed) for seed in range(seeds)]
-    size = (1, VARIANCE_IMAGES, *shape)
-    return check_variances(models, size, plan.squares, plan.entry)
 
 
 # -- Proposition 2 and paths -----------------------------------------------------------------------
