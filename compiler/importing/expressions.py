@@ -7,10 +7,11 @@ from functools import cache
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.dsl import loading
+from danetc.dsl.errors import UserError
 from danetc.dsl.syntax import tree as s
 
 
-class Unwritten(ValueError):
+class Unwritten(UserError):
     """A network, or a part of one, has no text; the message says what and why."""
 
 

@@ -29,8 +29,7 @@ LEAST_DEVIATION = 0.01
 """Least standard deviation over samples of logits that vary."""
 MOST_FLIPPED = 0.05
 """Largest share of samples that may differ, because a spike at its threshold is rounded otherwise."""
-BATCH = 20
-SAMPLES = 100
+BATCH, SAMPLES = 20, 100
 
 Weights = Mapping[int, Mapping[str, Tensor]]
 
@@ -129,9 +128,7 @@ def _deviation(logits: Tensor) -> float:
 
 def load_weights(model: Model, imported: Imported, source: Graph, weights: Weights) -> None:
     """Load the weights of the source into a model of the imported network."""
-    state = model.state_dict()
-    graph = imported.graph
-    filled: set[str] = set()
+    state, graph = model.state_dict(), imported.graph
     with torch.no_grad():
         for theirs, mine in imported.weights:
             called: dict[str, str] = {}
@@ -141,15 +138,8 @@ def load_weights(model: Model, imported: Imported, source: Graph, weights: Weigh
             path = dotted(*graph[mine].scope, graph[mine].name)
             for name, value in weights.get(theirs, {}).items():
                 key = f"{path}.{called.get(name, name)}"
-                if key not in state and name == "num_batches_tracked":
-                    continue
-                if key not in state:
-                    raise UserError(f"the imported network has no weight {key}")
-                state[key].copy_(value.reshape(state[key].shape))
-                filled.add(key)
-    left = [key for key in state if key not in filled and not key.endswith("num_batches_tracked")]
-    if left:
-        raise UserError(f"the source has no weight for {', '.join(sorted(left)[:3])}")
+                if key in state or name != "num_batches_tracked":
+                    state[key].copy_(value.reshape(state[key].shape))
 
 
 def model_of(source: ReadNetwork) -> Model:
@@ -213,12 +203,19 @@ def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
 def _vary(model: nn.Module, run: Callable[[], object]) -> None:
     """Scale layers so that their outputs have a deviation of 1 in a run, and have norms their
     statistics."""
+
+    def scaled(module: Any, inputs: Any, output: Tensor) -> Tensor:
+        scale = 1.0 / float(output.std().clamp(min=1e-6))
+        for parameter in module.parameters():
+            parameter.mul_(scale)
+        return output * scale
+
     drawn = torch.Generator().manual_seed(0)
     hooks = []
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                hooks.append(module.register_forward_hook(_scale))
+                hooks.append(module.register_forward_hook(scaled))
             elif isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train().momentum = 1.0
                 if module.affine:
@@ -236,12 +233,3 @@ def _tensor(value: Any) -> Tensor:
         (value,) = value
     assert isinstance(value, Tensor)
     return value
-
-
-def _scale(module: Any, inputs: Any, output: Tensor) -> Tensor:
-    """Scale the weights of a layer so that its output has a deviation of 1."""
-    scale = 1.0 / float(output.std().clamp(min=1e-6))
-    module.weight.mul_(scale)
-    if module.bias is not None:
-        module.bias.mul_(scale)
-    return output * scale

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from danetc.compiler import check_text
-from danetc.compiler.importing.expressions import Unwritten, standard
+from danetc.compiler.importing.expressions import standard
 from danetc.compiler.importing.program import Imported, import_graph
 from danetc.dsl.syntax.errors import RESERVED
 from danetc.errors import UserError
@@ -101,24 +101,15 @@ def import_network(
     (``.agreement``). Raises UserError if part of the network cannot be read or written, and if the
     imported network does not compute the same.
     """
-    path = None if isinstance(source, nn.Module) else Path(source)
-    try:
-        called, read, runner = _read(source, input, steps, events, name)
-        on_progress("looking for stages, blocks and connections")
-        try:
-            found = import_graph(read.graph, called)
-        except Unwritten as error:
-            raise UserError(f"{called}: {error}") from error
-        on_progress("comparing outputs")
-        seen = agreement(runner, read, found, samples)
-        compiled = network_of(check_text(found.text, f"{called}.danet"), called)
-        model = emit_model(compiled.graph, 0, "eager")
-        load_weights(model, found, read.graph, read.weights)
-        return ImportedNetwork(found, seen, compiled, model)
-    except UserError as error:
-        if path is None or path.suffix != ".nir" or str(path) in str(error):
-            raise
-        raise UserError(f"{path}: {error}") from error
+    called, read, runner = _read(source, input, steps, events, name)
+    on_progress("looking for stages, blocks and connections")
+    found = import_graph(read.graph, called)
+    on_progress("comparing outputs")
+    seen = agreement(runner, read, found, samples)
+    compiled = network_of(check_text(found.text, f"{called}.danet"), called)
+    model = emit_model(compiled.graph, 0, "eager")
+    load_weights(model, found, read.graph, read.weights)
+    return ImportedNetwork(found, seen, compiled, model)
 
 
 def _read(

@@ -45,14 +45,12 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "LI": ["tau", "r", "v_leak"],
 }
 """Required fields of each kind of node that is read."""
-MOST_SIZE = 65_536
-"""Largest size of a map or a layer that a spec can have."""
 RANGES = {
-    **dict.fromkeys(("groups", "stride", "dilation", "kernel_size", "shape"), (1, MOST_SIZE)),
-    "padding": (0, MOST_SIZE),
+    **dict.fromkeys(("groups", "stride", "dilation", "kernel_size", "shape"), (1, 65_536)),
+    "padding": (0, 65_536),
     "steps": (1, MOST_STEPS),
 }
-"""Fields of whole numbers, and their ranges. All others are real."""
+"""Fields of whole numbers, and their ranges: the sizes that a spec can have. All others are real."""
 
 
 def read_nir(
@@ -104,9 +102,9 @@ def _contents(
         graph = opened["node"]
         nodes = {name: _node(name, node) for name, node in graph["nodes"].items()}
         edges = [(str(a), str(b)) for a, b in graph["edges"][()].astype(str)]
-        metadata = graph.get("metadata", {})
-        dt = _field(metadata["dt"][()], "metadata", "dt") if "dt" in metadata else np.array(DT)
-        steps = _field(metadata["steps"][()], "metadata", "steps") if "steps" in metadata else None
+        metadata = {key: item[()] for key, item in graph.get("metadata", {}).items()}
+    dt = np.asarray(_field(metadata.get("dt", DT), "metadata", "dt"))
+    steps = _field(metadata["steps"], "metadata", "steps") if "steps" in metadata else None
     if dt.size != 1 or not dt > 0:
         raise UserError(
             f"metadata: its dt is {dt.tolist()}; the seconds of a time step are above 0"
@@ -267,8 +265,7 @@ class _Node:
         """Return the one number that a field has for all neurons of a layer."""
         array = self.fields[field]
         if not np.allclose(array, array.flat[0], rtol=1e-6):
-            name = field.removeprefix("v_") if field != "v_leak" else field
-            raise self.call.refuse(f"its {name} differs from neuron to neuron")
+            raise self.call.refuse(f"its {field} differs from neuron to neuron")
         return float(f"{float(array.flat[0]):.7g}")
 
     def _scaled(self, x: ReadValue, factor: float) -> ReadValue:
