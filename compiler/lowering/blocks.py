@@ -54,11 +54,7 @@ class Connections(LayerCalls):
             out = env.definitions["out"]
             result = self.defined("out", env, out.span)
             self.report_unused(env, declaration)
-            if not isinstance(result, v.Wire):
-                message = f"`out` of block `{block.name}` is {v.describe(result)}, not a value"
-                hint = "a value starts at `in`: `out = in -> ...`"
-                raise self.error("E0402", message, out.value.span, hint=hint)
-            return result
+            return self.wire_of(result, out.value.span)
         finally:
             self.inside.pop()
 
@@ -365,11 +361,8 @@ class Connections(LayerCalls):
                 if self.trace is not None:
                     self.trace.note(expr.span, result.id)
                 return v.Joined(result, join, tuple(after))
-        value = self.evaluate(expr, env)
-        if not isinstance(value, v.Wire):
-            message = f"`out` is {v.describe(value)}, not a value"
-            hint = "combine `branch` and `shortcut`: `out = branch + shortcut`"
-            raise self.error("E0402", message, expr.span, hint=hint)
+        hint = "combine `branch` and `shortcut`: `out = branch + shortcut`"
+        value = self.wire_of(self.evaluate(expr, env), expr.span, hint)
         return v.Joined(value, value, ())
 
 

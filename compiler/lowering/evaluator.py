@@ -132,6 +132,13 @@ class Evaluator(Builder):
 
         return take_back
 
+    def wire_of(self, value: v.Value, span: Span, hint: str = "") -> v.Wire:
+        """Return a value of the network (E0402)."""
+        if not isinstance(value, v.Wire):
+            hint = hint or "a value starts at `in`: `in -> ...`"
+            raise self.error("E0402", f"this is {v.describe(value)}, not a value", span, hint=hint)
+        return value
+
     def bounded(self, value: v.Value, span: Span) -> v.Value:
         """Return the value. Raises Failed for a number that is too large (E0306)."""
         if v.is_number(value) and not abs(value) <= MAX_CONSTANT:

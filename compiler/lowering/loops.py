@@ -83,11 +83,7 @@ class LoopsOverTime(OperationValues):
         def read() -> v.Wire:
             env.pending.append(reader)
             try:
-                found = self.evaluate(before[0], env, "layer")
-                if not isinstance(found, v.Wire):
-                    message = f"{v.describe(found)} is delayed here, not a value"
-                    hint = "a value starts at `in`: `in -> ...`"
-                    raise self.error("E0402", message, before[0].span, hint=hint)
+                found = self.wire_of(self.evaluate(before[0], env, "layer"), before[0].span)
                 for each in before[1:]:
                     inner = self.evaluate(each, env, "layer")
                     found = self.apply(inner, found, each.span)  # type: ignore[arg-type]

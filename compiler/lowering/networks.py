@@ -335,11 +335,7 @@ class Lowering(Stages):
             value = self.defined("out", env, out.span)
             if isinstance(value, v.Outputs):
                 return value.wires
-            if not isinstance(value, v.Wire):
-                message = f"`out` is {v.describe(value)}, not a value"
-                hint = "a value starts at `in`: `out = in -> stem -> stages -> head`"
-                raise self.error("E0402", message, out.value.span, hint=hint)
-            return {"out": value}
+            return {"out": self.wire_of(value, out.value.span)}
         if not any(part in env.definitions for part in parts):
             if self.misspelt & {*parts, "out"}:
                 raise v.Failed

@@ -286,7 +286,7 @@ KINDS = {
     "network without a value": flow(
         "c = b\n  out = «3 if 1 else c»",
         "E0402",
-        "`out` is the number 3, not a value",
+        "this is the number 3, not a value",
         "starts at `in`",
     ),
     "value called": flow(
