@@ -19,7 +19,6 @@ passes to Graphviz. In an SVG the keys of boxes are their ids: an operation on t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 
 from danetc.compiler.draw.block import block_level, comparison, op_level
 from danetc.compiler.draw.engine import (
@@ -36,15 +35,13 @@ from danetc.compiler.draw.stage import network_level, stage_level
 from danetc.compiler.draw.theme import Theme
 from danetc.compiler.ir.graph import Graph
 
-LEVELS: Mapping[str, Callable[[Graph], Sheet]] = MappingProxyType(
-    {
-        "network": network_level,
-        "stage": stage_level,
-        "block": block_level,
-        "op": op_level,
-        "neuron": neuron_level,
-    }
-)
+LEVELS: Mapping[str, Callable[[Graph], Sheet]] = {
+    "network": network_level,
+    "stage": stage_level,
+    "block": block_level,
+    "op": op_level,
+    "neuron": neuron_level,
+}
 DEFAULT_LEVEL = "stage"
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 

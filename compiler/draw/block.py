@@ -16,7 +16,7 @@ from danetc.compiler.draw.rows import Unit, box_unit
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, frame, grid, sheet_of, stacked
 from danetc.compiler.draw.stage import assembled, chain_box
 from danetc.compiler.draw.stage_lane import StageLane
-from danetc.compiler.draw.units import Parts, parts, runs, wiring_of
+from danetc.compiler.draw.units import Parts, runs, wiring_of
 from danetc.compiler.draw.words import clean, size, span_words
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.dsl.record import record
@@ -41,7 +41,7 @@ class Wiring:
 
 def block_level(graph: Graph) -> Sheet:
     """Draw each wiring of blocks. Raises DrawError if the network has no blocks."""
-    of = parts(graph)
+    of = Parts(graph)
     wirings = wirings_of(of)
     shown = wirings[:_MOST_WIRINGS]
     sheets = placed([_wiring_flow(of, wiring, f"w{i}") for i, wiring in enumerate(shown)])
@@ -64,7 +64,7 @@ def comparison(graphs: Sequence[Graph]) -> Sheet:
     flows: dict[tuple[int, int], tuple[FlowChart, str, str]] = {}
     names = []
     for column, graph in enumerate(graphs):
-        of = parts(graph)
+        of = Parts(graph)
         found = wirings_of(of)
         opening = next((w for w in reversed(found) if w.opening), None)
         repeated = next((w for w in found if not w.opening), None)
@@ -174,7 +174,7 @@ def _captioned(key: str, sheet: Sheet, title: str, where: str) -> Sheet:
 
 def op_level(graph: Graph) -> Sheet:
     """Draw every operation; of adjacent equal blocks, only the first."""
-    of = parts(graph)
+    of = Parts(graph)
     grouped = [runs(stage, number, of) for number, stage in enumerate(graph.stages)]
     flows: dict[str, FlowChart] = {}
     titles: dict[str, str] = {}

@@ -10,7 +10,7 @@ from danetc.compiler.draw.legend import network_facts, with_header
 from danetc.compiler.draw.rows import Unit, box_unit, in_rows
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, TextCell, caption, fitted
 from danetc.compiler.draw.stage_lane import StageLane
-from danetc.compiler.draw.units import Parts, parts, runs
+from danetc.compiler.draw.units import Parts, runs
 from danetc.compiler.draw.words import clean, layer, origin, size, tooltip, value_words
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
@@ -21,7 +21,7 @@ _MOST_SHOWN = 8  # maximum number of blocks that are drawn in a longer stage
 
 def stage_level(graph: Graph) -> Sheet:
     """Draw blocks and the wires that feed them."""
-    of = parts(graph)
+    of = Parts(graph)
     units = {name: box_unit(chain_box(of, name)) for name in of.chains}
     for number in range(len(graph.stages)):
         groups = groups_of(of, number)
@@ -73,7 +73,7 @@ _MOST_KINDS = 5  # kinds of blocks listed in a stage
 
 def network_level(graph: Graph) -> Sheet:
     """Draw the stages of the network, each as a box."""
-    of = parts(graph)
+    of = Parts(graph)
     units: dict[str, Unit] = {name: box_unit(chain_box(of, name)) for name in of.chains}
     for number in range(len(graph.stages)):
         units[f"s{number}"] = box_unit(_stage_box(of, number))

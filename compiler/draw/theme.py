@@ -8,7 +8,6 @@ shapes say the same as colours.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Literal
 
 Role = Literal[
@@ -34,48 +33,44 @@ CSS_CLASS = "danetc-topology"
 Theme = Literal["auto", "light", "dark"]
 Palette = Mapping[Role, str]
 
-LIGHT: Palette = MappingProxyType(
-    {
-        "paper": "#ffffff",
-        "ink": "#111827",
-        "quiet": "#5b6472",
-        "frame": "#f4f5f7",
-        "frame_line": "#c3c8d0",
-        "inner": "#fbfbfc",
-        "box": "#fefefe",
-        "box_line": "#868e9b",
-        "norm": "#e2e6ec",
-        "neuron": "#ffe8cf",
-        "neuron_line": "#9a3412",
-        "interblock": "#fdae5c",
-        "join": "#fdf6c3",
-        "spike": "#c2410c",
-        "count": "#7e22ce",
-        "analog": "#2563eb",
-        "none": "transparent",
-    }
-)
-DARK: Palette = MappingProxyType(
-    {
-        "paper": "#0d1117",
-        "ink": "#e6edf3",
-        "quiet": "#9aa4b1",
-        "frame": "#161b22",
-        "frame_line": "#3d444d",
-        "inner": "#1b2129",
-        "box": "#21262e",
-        "box_line": "#7d8590",
-        "norm": "#343c47",
-        "neuron": "#4d2d12",
-        "neuron_line": "#f0a35e",
-        "interblock": "#9a4b0a",
-        "join": "#4a4315",
-        "spike": "#fb923c",
-        "count": "#c58bff",
-        "analog": "#6ea8fe",
-        "none": "transparent",
-    }
-)
+LIGHT: Palette = {
+    "paper": "#ffffff",
+    "ink": "#111827",
+    "quiet": "#5b6472",
+    "frame": "#f4f5f7",
+    "frame_line": "#c3c8d0",
+    "inner": "#fbfbfc",
+    "box": "#fefefe",
+    "box_line": "#868e9b",
+    "norm": "#e2e6ec",
+    "neuron": "#ffe8cf",
+    "neuron_line": "#9a3412",
+    "interblock": "#fdae5c",
+    "join": "#fdf6c3",
+    "spike": "#c2410c",
+    "count": "#7e22ce",
+    "analog": "#2563eb",
+    "none": "transparent",
+}
+DARK: Palette = {
+    "paper": "#0d1117",
+    "ink": "#e6edf3",
+    "quiet": "#9aa4b1",
+    "frame": "#161b22",
+    "frame_line": "#3d444d",
+    "inner": "#1b2129",
+    "box": "#21262e",
+    "box_line": "#7d8590",
+    "norm": "#343c47",
+    "neuron": "#4d2d12",
+    "neuron_line": "#f0a35e",
+    "interblock": "#9a4b0a",
+    "join": "#4a4315",
+    "spike": "#fb923c",
+    "count": "#c58bff",
+    "analog": "#6ea8fe",
+    "none": "transparent",
+}
 
 
 def palette(theme: Theme) -> Palette:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -10,53 +11,73 @@ from danetc.compiler.draw.rows import Link
 from danetc.compiler.draw.words import clean, look, size, wire_tooltip
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
-from danetc.dsl.record import record
 
 # A longer chain is split into several units, if possible before a layer with weights.
 _FULL, _LONGEST = 8, 12
 _LOOSE = ("p",)  # attributes that are ignored, as the rate of drop-path depends on the depth
 
 
-@record(slots=False)
 class Parts:
-    """Nodes of a graph by unit.
+    """The nodes of a graph, assigned to blocks and to chains of layers outside of the stages.
 
-    ``chains`` has the chains of layers outside of the stages by unit, ``blocks`` the nodes of each
-    block by stage and index, and ``unit_of`` the unit of each node (``s0`` is stage 0).
+    Attributes:
+        chains: The nodes of each chain, by unit.
+        blocks: The nodes of each block, by the indices of its stage and of the block.
+        unit_of: The unit of each node; ``s0`` is stage 0.
     """
 
-    graph: Graph
-    chains: Mapping[str, list[Node]]
-    blocks: Mapping[tuple[int, int], list[Node]]
-    unit_of: Mapping[int, str]
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.chains: dict[str, list[Node]] = {}
+        self.blocks: dict[tuple[int, int], list[Node]] = defaultdict(list)
+        self.unit_of: dict[int, str] = {}
+        owner: dict[tuple[str, ...], tuple[int, int]] = {}
+        for number, stage in enumerate(graph.stages):
+            owner[stage.scope] = (number, -1)  # the nodes of the rule
+            for index, block in enumerate(stage.blocks):
+                owner[block.scope] = (number, index)
+        users = graph.users()
+        for node in graph.nodes.values():
+            ends = range(len(node.scope), 0, -1)
+            place = next((owner[node.scope[:e]] for e in ends if node.scope[:e] in owner), None)
+            if place is None:
+                unit = self._continued(node, users) or f"g{node.id}"
+                self.chains.setdefault(unit, []).append(node)
+            else:
+                unit = f"s{place[0]}"
+                self.blocks[place].append(node)
+            self.unit_of[node.id] = unit
 
-    @cached_property
+    def _continued(self, node: Node, users: Mapping[int, list[int]]) -> str | None:
+        """Return the unit of the only input of a layer if no other layer reads it."""
+        if len(node.inputs) != 1:
+            return None
+        before = self.graph[node.inputs[0]]
+        alone = len(users[before.id]) == 1 and before.id not in self.graph.outputs.values()
+        unit = self.unit_of[before.id]
+        long = len(self.chains.get(unit, ())) >= (_FULL if OPS[node.op].weighted else _LONGEST)
+        same = before.op != "input" and before.scope == node.scope and alone and not long
+        return unit if same and unit in self.chains else None
+
+    @property
     def order(self) -> list[str]:
         """Units in the order of the spec."""
         return list(dict.fromkeys(self.unit_of[id] for id in self.graph.nodes))
 
-    @cached_property
+    @property
     def links(self) -> list[Link]:
         """Links between units, one for each value, including those to outputs."""
-        found: dict[tuple[str, str, int], Link] = {}
-        for node in self.graph.nodes.values():
-            for operand in self.graph.reads(node):
-                self._link(found, operand, self.unit_of[node.id])
-        for number, stage in enumerate(self.graph.stages):
-            self._link(found, stage.entry, f"s{number}")
-        for index, id in enumerate(self.graph.outputs.values()):
-            self._link(found, id, f"out{index}")
-        return list(found.values())
-
-    def _link(self, found: dict[tuple[str, str, int], Link], id: int, head: str) -> None:
-        tail = self.unit_of[id]
-        if tail != head:
-            source = self.graph[id]
-            message = wire_tooltip(source.path, source.value)
-            label = size(source.value.shape)
-            found.setdefault(
-                (tail, head, id), Link(tail, head, id, look(source.value), message, label)
-            )
+        nodes, stages = self.graph.nodes.values(), self.graph.stages
+        reads = [(id, self.unit_of[node.id]) for node in nodes for id in self.graph.reads(node)]
+        reads += [(stage.entry, f"s{number}") for number, stage in enumerate(stages)]
+        reads += [(id, f"out{index}") for index, id in enumerate(self.graph.outputs.values())]
+        found = []
+        for id, head in dict.fromkeys(reads):
+            tail, source = self.unit_of[id], self.graph[id]
+            if tail != head:
+                message, label = wire_tooltip(source.path, source.value), size(source.value.shape)
+                found.append(Link(tail, head, id, look(source.value), message, label))
+        return found
 
     @cached_property
     def fires(self) -> set[int]:
@@ -82,49 +103,6 @@ class Parts:
 
     def title(self, unit: str) -> str:
         return clean(".".join(self.chains[unit][0].scope))
-
-
-def parts(graph: Graph) -> Parts:
-    """Assign each node of a graph to its block, its stage's rule, or a chain outside of stages."""
-    owner: dict[tuple[str, ...], tuple[int, int]] = {}
-    blocks: dict[tuple[int, int], list[Node]] = {}
-    for number, stage in enumerate(graph.stages):
-        owner[stage.scope] = (number, -1)
-        for index, block in enumerate(stage.blocks):
-            owner[block.scope] = (number, index)
-            blocks[number, index] = []
-    users = graph.users()
-    unit_of: dict[int, str] = {}
-    chains: dict[str, list[Node]] = {}
-    for node in graph.nodes.values():
-        ends = range(len(node.scope), 0, -1)
-        place = next((owner[node.scope[:e]] for e in ends if node.scope[:e] in owner), None)
-        if place is not None:
-            unit_of[node.id] = f"s{place[0]}"
-            if place[1] >= 0:  # else a node of the rule
-                blocks[place].append(node)
-            continue
-        unit_of[node.id] = unit = _chain(graph, node, users, unit_of, chains) or f"g{node.id}"
-        chains.setdefault(unit, []).append(node)
-    return Parts(graph, chains, blocks, unit_of)
-
-
-def _chain(
-    graph: Graph,
-    node: Node,
-    users: Mapping[int, list[int]],
-    unit_of: Mapping[int, str],
-    chains: Mapping[str, list[Node]],
-) -> str | None:
-    """Return the unit that a layer continues: that of its only input, if it is the only reader."""
-    if len(node.inputs) != 1:
-        return None
-    before = graph[node.inputs[0]]
-    alone = len(users[before.id]) == 1 and before.id not in graph.outputs.values()
-    unit = unit_of[before.id]
-    long = len(chains.get(unit, ())) >= (_FULL if OPS[node.op].weighted else _LONGEST)
-    same = before.op != "input" and before.scope == node.scope and alone and not long
-    return unit if same and unit in chains else None
 
 
 def signature(block: Block, nodes: list[Node]) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from danetc.compiler.draw.block import block_level, op_level, wirings_of
 from danetc.compiler.draw.flow import op_flow
 from danetc.compiler.draw.sheet import Box, Sheet
 from danetc.compiler.draw.stage import network_level, stage_level
-from danetc.compiler.draw.units import parts
+from danetc.compiler.draw.units import Parts
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import SPIKE
@@ -187,7 +187,7 @@ def test_the_branch_of_a_block_is_straight(
         pytest.skip(f"there is no {program}")
     monkeypatch.setattr(engine, "program", lambda **_: place)
     graph = graph_of(check_file(name))
-    of = parts(graph)
+    of = Parts(graph)
     sheet = block_level(graph)
     for number, wiring in enumerate(wirings_of(of)):
         nodes = of.blocks[wiring.number, wiring.index]
@@ -238,7 +238,7 @@ def test_the_wiring_of_a_block(name: str) -> None:
     """Each picture of a block is the subgraph of that block."""
     graph = graph_of(check_file(name))
     sheet = block_level(graph)
-    of = parts(graph)
+    of = Parts(graph)
     whole = graph.to_networkx()
     for number, wiring in enumerate(wirings_of(of)):
         block = graph.stages[wiring.number].blocks[wiring.index]
@@ -276,7 +276,7 @@ def test_interblock_neurons_are_marked() -> None:
 
 def test_a_network_level_is_the_graph_of_its_parts() -> None:
     graph = graph_of(check_text(f"use std\n{VARIETY['unet']}"))
-    of = parts(graph)
+    of = Parts(graph)
     unit = dict(of.unit_of)
     whole = graph.to_networkx()
     true = {(unit[a], unit[b]) for a, b in whole.edges() if unit[a] != unit[b]}
@@ -377,7 +377,7 @@ def test_factors_of_attention_are_named() -> None:
     """Their names stand on the wires."""
     graph = graph_of(check_text(ATTENTION))
     nodes = list(graph.nodes.values())
-    flow = op_flow(parts(graph), [nodes], "n", "LR", lambda source: Box(source.path), nodes[-1].id)
+    flow = op_flow(Parts(graph), [nodes], "n", "LR", lambda source: Box(source.path), nodes[-1].id)
     boxes = {box.key: " ".join(cell.text for row in box.rows for cell in row) for box in flow.boxes}
     ways = {(boxes[line.tail], boxes[line.head]) for line in flow.lines}
     named = {(tail, name) for tail, name in ways if name in ("q", "k", "a", "v", "like")}
