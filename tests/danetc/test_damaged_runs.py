@@ -1,19 +1,15 @@
-"""Damaged and forged run directories: every command ends with a result, or an error that names a place.
-
-``python -m tests.danetc.test_damaged_runs [COUNT]`` tries more of them.
-"""
+"""Damaged and forged run directories: every command ends with a result, or an error that names a place."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import random
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -43,13 +39,6 @@ COMMANDS = (
     ("train", "a.danet", *TRAIN, "-o", "r", "--set", "recipe.epochs=2", "--override"),
 )
 """Those that write to the run are the last."""
-GRID_COMMANDS = (
-    ("compare", "--only-report", "-o", "r"),
-    ("compare", "--only-report", "-o", "r", "--format", "json"),
-    ("report", "r", "-o", "page.html"),
-    ("search", "--only-report", "-o", "r"),
-    ("compare", "a.danet", *TRAIN[:4], "--seed", "0", "-o", "r", "--dry-run"),
-)
 VALUES: tuple[Any, ...] = (
     None, "", "x", "../x", "/etc/passwd", -1, 0, 0.5, 1e308, 10**30, True, [], {}, [None], {"x": []},
     "python:os:abort", "a\0b", "\ud800", "x" * 5000, [[]], 2**63, "nan", "\x1b[2J",
@@ -67,15 +56,6 @@ def make(folder: Path) -> Path:
         assert main(["train", "a.danet", *TRAIN, "-o", "r"]) == 0
         measure = ("measure", "r", "--data", DATA, "--batches", "1", "--batch", "4", "-o", "r")
         assert main([*measure, "--only", "firing-rate"]) == 0
-    return folder
-
-
-def make_grid(folder: Path) -> Path:
-    """A grid of two cells and one seed, which is a search too."""
-    with chdir(folder):
-        Path("a.danet").write_text(SPEC)
-        search = ("search", "a.danet", *TRAIN[:4], "--grid", "steps=1,2", "--sampler", "grid")
-        assert main([*search, "--trials", "2", "--seed", "0", "-o", "r"]) == 0
     return folder
 
 
@@ -218,7 +198,7 @@ def bounded(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def wrong_in(made: Path, seed: int, commands: Sequence[tuple[str, ...]] = COMMANDS) -> list[str]:
+def wrong_in(made: Path, seed: int) -> list[str]:
     """What is not as it should be with the commands on one damaged run."""
     chance = random.Random(seed)
     wrong = []
@@ -231,7 +211,7 @@ def wrong_in(made: Path, seed: int, commands: Sequence[tuple[str, ...]] = COMMAN
         shutil.copytree("whole", "r")
         what = damage(Path(name).resolve() / "r", chance)
         shutil.copytree("r", "damaged", symlinks=True, copy_function=_copy)
-        for command in commands:
+        for command in COMMANDS:
             shutil.rmtree("again", ignore_errors=True)
             out, err = io.StringIO(), io.StringIO()
             try:
@@ -268,16 +248,3 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("seed", range(FEW))
 def test_a_damaged_run_is_an_error_that_names_a_place(made: Path, seed: int) -> None:
     assert wrong_in(made, seed) == []
-
-
-if __name__ == "__main__":
-    first, count = (int(each) for each in [*sys.argv[1:], "0", "240"][:2])
-    commands, maker = (GRID_COMMANDS, make_grid) if "grid" in sys.argv else (COMMANDS, make)
-    with tempfile.TemporaryDirectory() as place:
-        whole = maker(Path(place))
-        found: list[str] = []
-        for number in range(first, first + count):
-            for line in wrong_in(whole, number, commands):
-                print(json.dumps(line), flush=True)
-                found.append(line)
-        print(f"{count} damaged runs, {len(found)} wrong")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 from pathlib import Path
 
 import pytest
 
 import danetc as package
 from danetc.output.figures import show_size
-from danetc.runtime.kernels import compiled
 from danetc.tasks.training.dry_run import print_plan, settings
-from tests.runtime.test_prefetch import CACHES
 
 from .conftest import FEW, SMALL, Run
 from .test_train import PHASES, QUICK
@@ -56,27 +51,6 @@ def test_the_plan_of_two_phases(danetc: Run, tmp_path: Path) -> None:
     for phase in record["phases"]:
         assert phase["seconds"] > phase["steps"] * phase["seconds_per_step"] > 0
     assert record["seconds"] == pytest.approx(first["seconds"] + second["seconds"])
-
-
-def test_a_signal_ends_it_at_once(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
-
-    def fit(*_: object, **__: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)  # a step that takes long
-
-    monkeypatch.setattr("danetc.tasks.training.dry_run.fit", fit)
-    # A job in the background begins with SIGINT ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert result.status == 130
-    assert "interrupted" in result.err
-    assert [path.name for path in tmp_path.iterdir()] == ["a.danet"]
 
 
 @pytest.mark.thorough
@@ -131,17 +105,6 @@ def test_what_would_not_fit_is_planned_but_not_tried(
     assert "the whole training takes" not in result.out
 
 
-@pytest.mark.thorough
-@pytest.mark.usefixtures("few_timed")
-def test_a_precision_that_is_slow_here_is_said(danetc: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    arguments = ["train", "a.danet", "--data", "digits", "--dry-run", "--set"]
-    result = danetc(*arguments, "recipe.precision=mixed")
-    assert "precision = bf16 is fast there" in result.err + result.out
-    result = danetc(*arguments, "recipe.precision=bf16")
-    assert "is fast there" not in result.err + result.out
-
-
 def test_a_loss_that_reads_values_has_no_known_memory(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "def own(output, labels):\n"
@@ -158,39 +121,6 @@ def test_a_loss_that_reads_values_has_no_known_memory(danetc: Run, tmp_path: Pat
     assert result.status == 1
     assert "reads values of tensors" in result.err
     assert "name a policy: none, recompute" in result.err
-
-
-@pytest.mark.thorough
-@pytest.mark.usefixtures("few_timed")
-def test_quiet_and_json_announce_nothing(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A training, a dry run, and an evaluation."""
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "COMPILE", True)
-    monkeypatch.setattr(compiled, "_compiled", lambda kernel, *rest: kernel.function)
-    monkeypatch.setattr(compiled, "DEVICES", ("cpu",))
-    monkeypatch.setattr(compiled, "_save", lambda *_: None)
-    train = ("train", "a.danet", "--data", FEW, "--backend", "fused", "-o", "run")
-    for command, told in (
-        ((*train, "--dry-run"), True),
-        ((*train, "--dry-run", "--quiet"), False),
-        ((*train, "--dry-run", "--json"), False),
-        ((*train, "--fresh"), True),
-        ((*train, "--fresh", "--json"), False),
-        ((*train, "--fresh", "--quiet"), False),
-        (("eval", "run"), True),
-        (("eval", "run", "--json"), False),
-    ):
-        for cache in CACHES:
-            cache.cache_clear()
-        result = danetc(*command)
-        assert result.status == 0, result.err
-        assert ("compiling" in result.err) is told, command
-        assert "compiling" not in result.out
-    for cache in CACHES:
-        cache.cache_clear()
 
 
 def test_times_are_printed_for_the_phases_that_have_them(

@@ -93,19 +93,6 @@ def test_the_last_table_has_a_row_for_each_phase(capsys: pytest.CaptureFixture[s
     assert sum(mean_shares(epochs).values()) == pytest.approx(1.0)
 
 
-@pytest.mark.thorough
-def test_trials_are_a_table_with_mean_and_deviation(danetc: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    result = danetc("train", "a.danet", "--data", "digits", "--seeds", "2")
-    record = json.loads((tmp_path / "runs" / "small" / "trials.json").read_text())
-    a, b = (trial["test_accuracy"] for trial in record["trials"])
-    lines = [line.split() for line in result.out.splitlines()]
-    assert ["mean", f"{(a + b) / 2:.2%}"] in lines
-    assert ["deviation", f"{abs(a - b) / 2**0.5:.2%}"] in lines
-    assert "trial 2 of 2, seed 1" in result.out
-    assert (tmp_path / "runs" / "small" / "seed-1" / "metrics.csv").is_file()
-
-
 def test_long_epochs_tell_how_far_they_are_where_there_is_no_terminal() -> None:
     plan = PhasePlan(phase("recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }"), 3)
     stream = io.StringIO()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.requests import TrainingRequest
 from danetc.runtime.system.files import read_record, save_record
-from danetc.tasks.training.provenance import git_state
 from danetc.tasks.training.repeat import request_of
 from danetc.tasks.training.trials import with_plan
 
@@ -103,37 +101,6 @@ def test_what_would_not_repeat_it_is_refused(danetc: Run, run: Path, tmp_path: P
 
 
 @pytest.mark.thorough
-def test_other_versions_are_told_and_a_record_with_holes_is_refused(danetc: Run, run: Path) -> None:
-    record = read_record(run / "run.json")
-    save_record({**record, "facts": {**record["facts"], "torch": "1.0"}}, run / "run.json")
-    result = danetc("train", "--from", "run", "-o", "again", "--dry-run", "--json")
-    assert f"torch is {torch.__version__} now and was 1.0" in result.err
-    del record["facts"]["request"]
-    save_record(record, run / "run.json")
-    result = danetc("train", "--from", "run", "-o", "again")
-    assert result.status == 1
-    assert "does not say all that a repetition needs (of 'request')" in result.err
-
-
-@pytest.mark.thorough
-def test_a_run_that_was_changed_on_its_way_says_so(danetc: Run, run: Path) -> None:
-    first = read_record(run / "run.json")
-    elsewhere = {**first["facts"], "torch": "1.0"}
-    save_record({**first, "facts": elsewhere}, run / "run.json")
-    request = ["train", "--from", "run", "-o", "run", "--override"]
-    assert danetc(*request).status == 2  # not while repeating
-    result = danetc("train", "--from", "run", "-o", "run")
-    assert result.status == 0
-    record = read_record(run / "run.json")
-    assert [each["torch"] for each in record["earlier"]] == ["1.0"]
-    record["changes"] = [["recipe.phases.second.clip: 0.5 there, 0.3 now"]]
-    save_record(record, run / "run.json")
-    result = danetc("train", "--from", "run", "-o", "again", "--dry-run", "--json")
-    assert "it once had recipe.phases.second.clip: 0.5 there, 0.3 now" in result.err
-    assert "was resumed under other versions" in result.err
-
-
-@pytest.mark.thorough
 def test_the_record_has_what_a_person_would_ask_for(run: Path) -> None:
     facts = json.loads((run / "run.json").read_text())["facts"]
     assert facts["danetc"] == package.__version__
@@ -144,27 +111,6 @@ def test_the_record_has_what_a_person_would_ask_for(run: Path) -> None:
     assert facts["request"]["spec"] == "a.danet"
     assert facts["recipe"]["origins"]["second.epochs"] == "--set"
     assert facts["libraries"].keys() >= {"torchvision", "numpy"}
-
-
-def test_git_state_names_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for variable in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{variable}_NAME", "x")
-        monkeypatch.setenv(f"GIT_{variable}_EMAIL", "x@example.com")
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    git("init", "-q")
-    assert git_state() is None  # nothing is committed
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-q", "-m", "a")
-    commit = git("rev-parse", "HEAD")
-    assert git_state() == {"commit": commit, "changed": [], "more_changed": 0}
-    (tmp_path / "a").write_text("2")
-    assert git_state() == {"commit": commit, "changed": ["a"], "more_changed": 0}
 
 
 def test_runs_of_a_later_danetc_are_refused_with_the_reason(danetc: Run, tmp_path: Path) -> None:

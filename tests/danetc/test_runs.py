@@ -161,26 +161,6 @@ def test_what_changes_no_number_is_not_compared(danetc: Run, quick: Path) -> Non
 
 
 @pytest.mark.thorough
-def test_a_text_that_only_breaks_its_lines_otherwise_is_the_same(
-    danetc: Run, quick: Path, tmp_path: Path
-) -> None:
-    """As after another release has laid out the text of a network in another way."""
-    danetc("train", quick, *QUIET, "-o", "run")
-    place = tmp_path / "run" / "run.json"
-    record = read_record(place)
-    text = record["settings"]["spec"]
-    record["settings"]["spec"] = text.replace(" -> ", "\n  -> ")
-    assert record["settings"]["spec"] != text
-    save_record(record, place)
-    longer = ("--set", "recipe.epochs=3")
-    result = danetc("train", quick, *QUIET, "-o", "run", *longer)
-    assert result.status == 1, "of two differences the other one is still seen"
-    assert "recipe.phases.train.epochs: 2 there, 3 now" in result.err
-    assert "text" not in result.err
-    assert danetc("train", quick, *QUIET, "-o", "run").status == 0
-
-
-@pytest.mark.thorough
 def test_settings_are_overridden_knowingly(danetc: Run, quick: Path, tmp_path: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run")
     longer = ("--set", "recipe.epochs=3", "--override")
@@ -212,23 +192,6 @@ def test_an_override_cannot_take_another_network(danetc: Run, quick: Path, tmp_p
 
 
 @pytest.mark.thorough
-def test_a_run_that_never_began_is_in_nobodys_way(danetc: Run, quick: Path, tmp_path: Path) -> None:
-    wrong = danetc("train", quick, *QUIET, "-o", "run", "--set", "classes=7")
-    assert wrong.status == 1
-    assert danetc("train", quick, *QUIET, "-o", "run").status == 0
-
-
-@pytest.mark.thorough
-def test_fresh_moves_the_old_run_aside(danetc: Run, quick: Path, tmp_path: Path) -> None:
-    danetc("train", quick, *QUIET, "-o", "run", "--seed", "1")
-    before = weights(tmp_path / "run")
-    result = danetc("train", quick, *QUIET, "-o", "run", "--seed", "2", "--fresh")
-    assert result.status == 0
-    assert "the run in run is now in run.before-1" in result.err
-    assert weights(tmp_path / "run.before-1") == before != weights(tmp_path / "run")
-
-
-@pytest.mark.thorough
 def test_a_damaged_checkpoint_is_passed_over(danetc: Run, quick: Path, tmp_path: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run")
     before = weights(tmp_path / "run")
@@ -240,37 +203,6 @@ def test_a_damaged_checkpoint_is_passed_over(danetc: Run, quick: Path, tmp_path:
     assert "model.safetensors is damaged: it has" in result.err
     assert "taking run/checkpoints/previous" in result.err
     assert weights(tmp_path / "run") == before
-
-
-@pytest.mark.thorough
-def test_a_damaged_record_is_an_error(danetc: Run, quick: Path, tmp_path: Path) -> None:
-    danetc("train", quick, *QUIET, "-o", "run")
-    (tmp_path / "run" / "run.json").write_text("{")
-    result = danetc("train", quick, *QUIET, "-o", "run")
-    assert result.status == 1
-    assert "run.json is damaged" in result.err
-    assert danetc("train", quick, *QUIET, "-o", "run", "--fresh").status == 0
-    read_record(tmp_path / "run" / "run.json")
-
-
-@pytest.mark.thorough
-def test_two_processes_do_not_train_in_one_place(danetc: Run, quick: Path, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    holder = (
-        "import sys, pathlib; from danetc.tasks.training.directory import locked\n"
-        "with locked(pathlib.Path('run')): print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", holder], cwd=tmp_path, stdin=-1, stdout=-1, text=True
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdin is not None
-        assert other.stdout.readline() == "held\n"
-        result = danetc("train", quick, *QUIET, "-o", "run")
-        other.stdin.close()
-    assert result.status == 1
-    assert f"another process (process {other.pid}) is training in run" in result.err
-    assert danetc("train", quick, *QUIET, "-o", "run").status == 0, "the lock went with its owner"
 
 
 @pytest.mark.thorough
@@ -487,16 +419,6 @@ def test_checkpoints_that_are_not_there(tmp_path: Path) -> None:
         checkpoint_in(tmp_path, "first")
     with pytest.raises(UserError, match="last"):
         checkpoint_in(tmp_path, "last")  # which is empty
-
-
-def test_trials_do_not_stand_in_the_directory_of_a_run(
-    danetc: Run, quick: Path, tmp_path: Path
-) -> None:
-    begun(tmp_path / "run")
-    result = danetc("train", quick, *QUIET, "-o", "run", "--seeds", "2")
-    assert result.status == 1
-    assert "run holds a single run, not trials" in result.err
-    assert not list((tmp_path / "run").glob("seed-*"))
 
 
 def test_a_phase_starts_from_the_end_of_another(tmp_path: Path) -> None:

@@ -98,15 +98,6 @@ def test_the_same_seed_gives_the_same_weights(danetc: Run, quick: Path, tmp_path
     assert a == b != c
 
 
-def test_phases_follow_each_other_with_their_own_steps(danetc: Run, tmp_path: Path) -> None:
-    (tmp_path / "two.danet").write_text(SMALL + PHASES)
-    result = danetc("train", "two.danet", "--data", "digits", "--set", "recipe.second.epochs=1")
-    assert result.status == 0
-    record = json.loads((tmp_path / "runs" / "small" / "training.json").read_text())
-    assert [epoch["phase"] for epoch in record["epochs"]] == ["first", "second"]
-    assert package.load(tmp_path / "runs" / "small").signature.steps == 3
-
-
 @pytest.mark.thorough
 def test_a_phase_begins_with_the_weights_of_the_phase_it_names(danetc: Run, tmp_path: Path) -> None:
     """With no learning to speak of, the second phase ends where the first did."""

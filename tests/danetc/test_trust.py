@@ -662,6 +662,7 @@ def test_a_file_that_was_only_touched_is_not_listed_as_changed(
     for name in names:
         (tmp_path / name).write_bytes(b"1\n2\n")
     (tmp_path / "folder").mkdir()
+    assert git_state() is None  # nothing is committed
     git("add", ".")
     git("commit", "-q", "-m", "a")
     os.utime(tmp_path / "touched", (1, 1))
@@ -674,4 +675,6 @@ def test_a_file_that_was_only_touched_is_not_listed_as_changed(
     monkeypatch.chdir(tmp_path / "folder")
     found = git_state()
     assert found is not None
+    assert found["commit"] == git("rev-parse", "HEAD")
     assert found["changed"] == ["edited", "gone", "same size", "staged"]
+    assert found["more_changed"] == 0

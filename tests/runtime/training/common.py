@@ -122,10 +122,17 @@ class Trained:
         return [{k: v for k, v in row.items() if k not in TIMES} for row in self.history]
 
 
-def run(model: Any, data: DataSet, chosen: Phase, seed: int = 3, **rest: Any) -> Trained:
+def run(
+    model: Any,
+    data: DataSet,
+    chosen: Phase,
+    seed: int = 3,
+    watcher: Watcher | None = None,
+    **rest: Any,
+) -> Trained:
     """Train on the CPU. ``rest`` goes to ``RunSettings`` where it is one of them, else to ``fit``."""
     of_settings = {k: rest.pop(k) for k in list(rest) if k in RunSettings.__dataclass_fields__}
-    watcher = Watcher()
+    watcher = watcher or Watcher()
     saved: list[Mapping[str, Tensor]] = []
     fitted = fit(
         model,

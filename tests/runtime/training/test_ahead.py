@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import pytest
@@ -21,7 +20,6 @@ from danetc.runtime.data import DataSet, Memory
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training import run as running
 from danetc.runtime.training.optim import Average
-from danetc.runtime.training.totals import Coming
 from tests.runtime.training.common import ADAM, NETWORK, digits, phase, run, small
 
 RELU = (NETWORK % "mean_over_time ->").replace("neuron = LIF", "neuron = ReLU")
@@ -77,28 +75,6 @@ def test_a_step_reads_its_totals_and_nothing_else(ahead: None, body: str, reads:
     more = len(counts[1]) - len(counts[0])
     assert more == 2 * reads, sorted(set(counts[1]))
     assert counts[1].count("danetc.runtime.training.totals.value") >= 4 * reads
-
-
-def test_a_step_is_heard_of_when_the_next_is_queued(
-    ahead: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log: list[str] = []
-
-    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(self: Any, *args: Any) -> Any:
-            log.append(name)
-            return call(self, *args)
-
-        return wrapped
-
-    monkeypatch.setattr(running.PhaseRun, "learn", noted("learn", running.PhaseRun.learn))
-    monkeypatch.setattr(running.Totals, "coming", noted("coming", running.Totals.coming))
-    value = cached_property(noted("sums", Coming.value.func))
-    value.__set_name__(Coming, "value")
-    monkeypatch.setattr(Coming, "value", value)
-    run(small(), digits(150, 20), replace(phase(ADAM), epochs=1))
-    steps = ["learn", "coming", "learn", "coming", "sums", "learn", "coming", "sums", "sums"]
-    assert log[: len(steps)] == steps
 
 
 @pytest.mark.thorough

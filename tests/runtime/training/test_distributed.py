@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,35 +12,6 @@ from tests.runtime.training.processes import Job, together
 
 STILL = NETWORK % "mean_over_time ->"  # draws no random numbers, which processes do not share
 BODY = "epochs = 4; batch = 40; optimizer = sgd(lr = 0.1, momentum = 0.9, weight_decay = 1e-3)"
-STEPS = 20  # of 200 images
-
-
-def close(one: dict[str, Any], two: dict[str, Any]) -> None:
-    for name, value in one["weights"].items():
-        torch.testing.assert_close(two["weights"][name], value, rtol=1e-9, atol=1e-9, msg=name)
-
-
-@pytest.mark.parametrize("gradient", ["bptt", "truncated(2)"])
-def test_two_processes_are_one_with_the_whole_batch(gradient: str, tmp_path: Path) -> None:
-    """In float64, with norms over both, after 20 steps."""
-    results = []
-    for world in (1, 2):
-        job = Job(
-            tmp_path / str(world),
-            f"{BODY}; clip = 1.0; ema = 0.9; gradient = {gradient}",
-            text=STILL,
-            double=True,
-            settings={"sync_norm": True},
-        )
-        assert together(job, world) == [0] * world
-        results.append(job.result())
-    one, two = results
-    assert one["steps"] == STEPS
-    close(one, two)
-    for before, after in zip(one["figures"], two["figures"], strict=True):
-        assert after["train_loss"] == pytest.approx(before["train_loss"], rel=1e-9)
-        assert after["test_loss"] == pytest.approx(before["test_loss"], rel=1e-9)
-        assert after["test_accuracy"] == before["test_accuracy"]
 
 
 SHARED = """
@@ -53,49 +23,40 @@ network small {
   out = (a -> f -> f) -> avgpool -> mean_over_time -> linear(10)
 }
 """
+BARE = STILL.replace("norm -> ", "").replace("via sew", "via bare") + (
+    "connection bare { each = conv -> spike; projection = conv; out = branch + shortcut }"
+)
+CHANGE = "clip = 1.0; ema = 0.5; change = surrogate(alpha = linear(2, 6))"
+CASES = {
+    "bptt": (STILL, f"{BODY}; clip = 1.0; ema = 0.9; gradient = bptt", 200),
+    "truncated": (STILL, f"{BODY}; clip = 1.0; ema = 0.9; gradient = truncated(2)", 200),
+    # layers at several places, a neuron that learns and a scheduled parameter
+    "shared bptt": (SHARED, f"{BODY}; {CHANGE}; gradient = bptt", 120),
+    "shared truncated": (SHARED, f"{BODY}; {CHANGE}; gradient = truncated(1)", 120),
+    # without norms, which see parts apart: batches of 40, the last of 10 (and 5)
+    "parts": (BARE, f"{BODY}; accumulate = ACCUMULATE", 90),
+}
 
 
-@pytest.mark.parametrize("gradient", ["bptt", "truncated(1)"])
-def test_layers_at_several_places_train_as_in_one_process(gradient: str, tmp_path: Path) -> None:
-    """`shared(...)`, with a neuron that learns and a number that is scheduled."""
-    body = (
-        "epochs = 1; batch = 40; optimizer = sgd(lr = 0.3, momentum = 0.9); clip = 1.0; ema = 0.5"
-    )
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_are_one_with_the_whole_batch(case: str, tmp_path: Path) -> None:
+    """In float64, with norms over both."""
+    text, body, images = CASES[case]
     results = []
-    for world in (1, 2):
+    for world, parts in ((1, "1"), (2, "4")):
         job = Job(
-            tmp_path / str(world),
-            f"{body}; gradient = {gradient}; change = surrogate(alpha = linear(2, 6))",
-            text=SHARED,
-            double=True,
-            images=120,
-            settings={"sync_norm": True},
-        )
+            tmp_path / str(world), body.replace("ACCUMULATE", parts), text=text, double=True,
+            images=images, settings={"sync_norm": True},
+        )  # fmt: skip
         assert together(job, world) == [0] * world
         results.append(job.result())
     one, two = results
-    assert one["steps"] == 3
-    names = [name for name in one["weights"] if "conv.weight" in name or "alpha" in name]
-    assert len(names) == 4  # of two layers, though one stands at two places
-    close(one, two)
-
-
-def test_parts_and_an_end_of_other_size_weigh_by_their_images(tmp_path: Path) -> None:
-    """Without norms, which see parts apart: 90 images in batches of 40, the last of 10 (and 5)."""
-    text = STILL.replace("norm -> ", "").replace("via sew", "via bare")
-    text += "connection bare { each = conv -> spike; projection = conv; out = branch + shortcut }"
-    results = []
-    for world, parts in ((1, 1), (2, 4)):
-        job = Job(
-            tmp_path / str(world),
-            f"{BODY}; accumulate = {parts}",
-            text=text,
-            double=True,
-            images=90,
-        )
-        assert together(job, world) == [0] * world
-        results.append(job.result())
-    close(*results)
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], value, rtol=1e-9, atol=1e-9, msg=name)
+    for before, after in zip(one["figures"], two["figures"], strict=True):
+        assert after["train_loss"] == pytest.approx(before["train_loss"], rel=1e-9)
+        assert after["test_loss"] == pytest.approx(before["test_loss"], rel=1e-9)
+        assert after["test_accuracy"] == before["test_accuracy"]
 
 
 def test_all_end_where_the_loss_of_one_is_not_finite(tmp_path: Path) -> None:

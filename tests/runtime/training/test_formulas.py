@@ -20,44 +20,30 @@ from danetc.runtime.training.losses import LOSSES, Seen, of_term
 from danetc.runtime.training.optim import (
     SCHEDULES,
     make_optimizer,
-    schedule,
     set_rate,
 )
 from tests.runtime.training.common import phase
 
-
-def test_warmup_rises_linearly_and_reaches_one_with_its_last_batch() -> None:
-    chosen = phase("epochs = 10; warmup = 2; optimizer = sgd(lr = 1.0)")
-    shares = [schedule(chosen, index / 4, 1 / 4) for index in range(10)]
-    assert shares == pytest.approx([1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8, 1, 1, 1])
+AFTER = [0.1 + 0.9 * (1 + math.cos(math.pi * index / 19)) / 2 for index in range(20)]
 
 
-def test_step_multiplies_at_each_milestone() -> None:
-    chosen = phase("epochs = 9; optimizer = sgd(lr = 1.0); schedule = step(3, 6, factor = 0.1)")
-    shares = [schedule(chosen, float(epoch), 1.0) for epoch in range(9)]
-    assert shares == pytest.approx([1] * 3 + [0.1] * 3 + [0.01] * 3)
-
-
-def test_step_changes_at_the_first_batch_of_its_epoch_whatever_the_rounding() -> None:
-    chosen = phase("epochs = 60; optimizer = sgd(lr = 1.0); schedule = step(30, factor = 0.1)")
-    batches = 23
-    assert schedule(chosen, 29 + 22 / batches, 1 / batches) == 1
-    assert schedule(chosen, 30.0, 1 / batches) == pytest.approx(0.1)
-
-
-def test_cosine_ends_with_the_last_batch() -> None:
-    chosen = phase(
-        "epochs = 6; warmup = 1; optimizer = sgd(lr = 1.0); schedule = cosine(end = 0.1)"
-    )
-    batches = 4
-    shares = [schedule(chosen, index / batches, 1 / batches) for index in range(6 * batches)]
-    after = shares[batches:]
-    expected = [
-        0.1 + 0.9 * (1 + math.cos(math.pi * index / (len(after) - 1))) / 2
-        for index in range(len(after))
-    ]
-    assert after == pytest.approx(expected)
-    assert after[-1] == pytest.approx(0.1)
+@pytest.mark.parametrize(
+    ("settings", "batches", "expected"),
+    [
+        ("epochs = 10; warmup = 2", 4, [1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8, 1, 1, 1]),
+        ("epochs = 9; schedule = step(3, 6, factor = 0.1)", 1, [1] * 3 + [0.1] * 3 + [0.01] * 3),
+        ("epochs = 60; schedule = step(30, factor = 0.1)", 23, [1] * 690 + [0.1]),
+        ("epochs = 6; warmup = 1; schedule = cosine(end = 0.1)", 4, [0.25, 0.5, 0.75, 1, *AFTER]),
+    ],
+)
+def test_learning_rates(settings: str, batches: int, expected: list[float]) -> None:
+    """The warm-up reaches 1 and the cosine its end with their last batch; a step is at the first
+    batch of its epoch, whatever the rounding."""
+    chosen = phase(f"{settings}; optimizer = sgd(lr = 0.5)")
+    optimizer = make_optimizer(nn.Linear(1, 1), chosen.optimizer)
+    for done, share in enumerate(expected):
+        set_rate(optimizer, chosen, done, batches)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * share)
 
 
 def test_cross_entropy_takes_the_mean_over_time() -> None:
@@ -139,14 +125,3 @@ def test_only_weights_decay_where_the_recipe_says_so() -> None:
     assert len(decays) == 6
     for name, parameter in model.named_parameters():
         assert decays[id(parameter)] == (1e-4 if name == "0.weight" else 0.0)
-
-
-def test_the_rate_of_a_step_is_that_of_the_schedule() -> None:
-    chosen = phase(
-        "epochs = 4; warmup = 1.3; optimizer = sgd(lr = 0.1); schedule = cosine(end = 0.01)"
-    )
-    optimizer = make_optimizer(nn.Linear(1, 1), chosen.optimizer)
-    for done in range(28):
-        set_rate(optimizer, chosen, done, 7)
-        expected = 0.1 * schedule(chosen, done // 7 + done % 7 / 7, 1 / 7)
-        assert [group["lr"] for group in optimizer.param_groups] == [expected]

@@ -13,10 +13,9 @@ import danetc
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.runtime.data import DataSet
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import Objective, over_time
-from tests.runtime.training.common import phase, run, small
+from tests.runtime.training.common import phase, small
 
 FILE = """
 import torch
@@ -59,22 +58,6 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def objective(loss: str, model: Any) -> Objective:
     return Objective(phase(BODY + loss).loss, model.signature, None, model)
-
-
-@pytest.mark.thorough
-def test_a_training_by_it_is_that_by_the_row(few: DataSet) -> None:
-    """Bit for bit, also as one term of a sum with a factor."""
-    pairs = [
-        ("cross_entropy", 'python("mine.py:entropy")'),
-        ("0.5 * cross_entropy + 0.1 * firing_rate", '0.5 * python("mine.py:entropy") + 0.1 * firing_rate'),
-        ("cross_entropy + 0.2 * membrane(target = 0.5)",
-         'python("mine.py:entropy") + 0.2 * python_membrane("mine.py:level", target = 0.5)'),
-    ]  # fmt: skip
-    for table, own in pairs:
-        build = lambda: danetc.build(text=NETWORK, seed=1, backend="eager")  # noqa: E731
-        one, two = (run(build(), few, phase(BODY + text)) for text in (table, own))
-        for name, value in one.weights.items():
-            torch.testing.assert_close(value, two.weights[name], rtol=1e-6, atol=1e-7, msg=name)
 
 
 NETWORK = """
