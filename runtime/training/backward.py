@@ -53,14 +53,9 @@ def make_backward(item: Item) -> Backward:
     return partial(BACKWARD[item.name], **dict(item.arguments))
 
 
-def whole(item: Item) -> bool:
-    """True if the gradient goes through all steps at once."""
-    return item.name == "bptt"
-
-
 def check_backward(item: Item, model: Model, objective: Objective) -> None:
     """Raise TrainingError if a network or its loss needs all steps at once and has not."""
-    if whole(item):
+    if item.name == "bptt":
         return
     how = f"`gradient = {item.name}` runs the network step by step"
     if model.signature.whole:

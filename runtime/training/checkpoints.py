@@ -45,8 +45,6 @@ FORMAT = 1
 """Version of the format; increased when an older danetc cannot read a new checkpoint."""
 STATE = "state.json"
 LAST, PREVIOUS, BEST = "last", "previous", "best"
-PATIENCE = 60.0
-"""Seconds that a message waits for a checkpoint in progress in order to name it."""
 Notice = Callable[[str], None]
 
 
@@ -121,12 +119,9 @@ class Checkpoints:
         self._failing = self._failure is not None
 
     def last_written(self) -> Position | None:
-        """Return the position of the newest complete checkpoint.
-
-        Waits up to PATIENCE seconds for the one in progress.
-        """
+        """Return the position of the newest complete checkpoint, after the one in progress."""
         if self._thread is not None:
-            self._thread.join(PATIENCE)
+            self._thread.join()
         return self._kept
 
     def latest(self) -> Snapshot | None:

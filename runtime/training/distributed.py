@@ -183,17 +183,13 @@ def is_own(error: BaseException) -> bool:
 # -- the model on several processes ----------------------------------------------------------------
 
 
-def share(
-    model: nn.Module, world: World, *, synchronised: bool = False, unused: bool = False
-) -> nn.Module:
-    """Return the module that the loop calls: the model, or DDP around it.
+def share(model: nn.Module, world: World, *, synchronised: bool, unused: bool) -> nn.Module:
+    """Return DDP around a model.
 
     ``synchronised``: norms have the same statistics in all processes. ``unused``: the loss may not
     depend on all parameters. Buffers are broadcast before each pass only if a layer reads them in
     training; those of rank 0 are saved (``World.buffers_from_first``).
     """
-    if world.size == 1:
-        return model
     read = any(isinstance(module, ReadsWhatItMoves) for module in model.modules())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -31,8 +31,6 @@ from danetc.runtime.training.signals import BY_CODE, StopRequest
 from danetc.runtime.training.state import own_random_state, seed_everything, tensors_of
 from danetc.runtime.training.totals import Coming, Sums
 
-Weights = Mapping[str, Tensor]
-
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -44,12 +42,9 @@ class Fitted:
     """
 
     model: nn.Module
-    weights: Weights
+    weights: Mapping[str, Tensor]
     history: list[dict[str, Any]]
     tested: dict[str, Any]
-
-
-EpochDone = Callable[[Fitted], None]
 
 
 def fit(
@@ -63,7 +58,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     resume: Snapshot | None = None,
     earlier: Sequence[dict[str, Any]] = (),
-    epoch_done: EpochDone | None = None,
+    epoch_done: Callable[[Fitted], None] | None = None,
     stop: StopRequest | None = None,
     teachers: Mapping[str, Model] | None = None,
 ) -> Fitted:

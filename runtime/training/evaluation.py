@@ -6,7 +6,7 @@ same weights can give the same figures. Never imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -110,7 +110,7 @@ def _fits(value: object, hint: Any) -> bool:
     kind, inner = get_origin(hint) or hint, get_args(hint)
     if kind is float:
         return type(value) in (int, float)
-    if kind is tuple:
+    if kind in (tuple, Sequence):
         return isinstance(value, list | tuple)
     if kind is Mapping:
         return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())

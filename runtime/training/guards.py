@@ -116,18 +116,18 @@ class FiringProbe:
     def rates(self) -> dict[str, float]:
         return {name: float(seen[0]) for name, seen in self._seen.items()}
 
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> list[str]:
         """Return a line for the layers of each constant output, from which nothing is learned."""
         constant: dict[float, list[str]] = {}
         for name, seen in self._seen.items():
             rate, low, high = seen.tolist()
             if low == high:
                 constant.setdefault(rate, []).append(name)
-        return tuple(
+        return [
             f"{len(layers)} layer{'s' * (len(layers) > 1)} with a constant firing rate of {rate:g}, "
             f"from which nothing is learned: {', '.join(layers[:4])}{', ...' * (len(layers) > 4)}"
             for rate, layers in sorted(constant.items())
-        )
+        ]
 
 
 # -- memory ----------------------------------------------------------------------------------------

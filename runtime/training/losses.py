@@ -276,11 +276,6 @@ class Objective:
             self._layers[name] = (module, inputs[0], out)
 
     @property
-    def classes(self) -> int:
-        """Number of classes, or of numbers, of the output."""
-        return self.shape[0]
-
-    @property
     def reads_neurons(self) -> bool:
         """True if a term reads inputs and outputs of neurons."""
         return any(term.layers for term in self._terms)

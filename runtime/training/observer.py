@@ -74,7 +74,7 @@ class Epoch:
     images_per_second: float = 0.0
     shares: Mapping[str, float] = field(default_factory=dict)
     firing: Mapping[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: Sequence[str] = ()
     skipped: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
 
@@ -84,8 +84,7 @@ class Epoch:
         return -self.test_loss if self.test_accuracy is None else self.test_accuracy
 
     def as_dict(self) -> dict[str, object]:
-        record = asdict(self)
-        return {**record, "warnings": list(self.warnings)}
+        return asdict(self)
 
 
 class StopTraining(Exception):

@@ -20,7 +20,7 @@ from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system.errors import CheckpointError, TrainingError
-from danetc.runtime.training.backward import Part, check_backward, make_backward, whole
+from danetc.runtime.training.backward import Part, check_backward, make_backward
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World, device_name, form_buckets, share
 from danetc.runtime.training.evaluation import Evaluation, check_record, read_evaluation
@@ -107,13 +107,13 @@ class PhaseRun:
         model.to(world.device)
         for teacher in teachers.values():
             teacher.to(world.device).eval()
-        synchronised = settings.sync_norm and world.size > 1
-        if synchronised:
-            convert_sync(model)
-        several = len(model.signature.outputs) > 1
         self.shared: nn.Module = model
-        if whole(phase.gradient):  # otherwise the loop averages gradients itself
-            self.shared = share(model, world, synchronised=synchronised, unused=several)
+        if world.size > 1:
+            if settings.sync_norm:
+                convert_sync(model)
+            if phase.gradient.name == "bptt":  # otherwise the loop averages gradients itself
+                several = len(model.signature.outputs) > 1
+                self.shared = share(model, world, synchronised=settings.sync_norm, unused=several)
         self.average = None if phase.ema is None else Average(model, phase.ema)
         self.kept: nn.Module = model if self.average is None else self.average.module
         self._changes = Changes(phase, self.batches.steps, model, self.kept)
@@ -328,7 +328,7 @@ class PhaseRun:
         self.totals.add(over_time(self.loss.output(outputs)), labels, loss)
 
     def new_totals(self) -> Totals:
-        return Totals(self.world.device, self.loss.target, self.loss.classes)
+        return Totals(self.world.device, self.loss.target, self.loss.shape[0])
 
     def autocast(self) -> AbstractContextManager[object]:
         return autocast(self.phase.precision, self.world.device)

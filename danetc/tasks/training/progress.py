@@ -61,7 +61,7 @@ class TrainingProgress(Callback):
         self._began = self._said = time.monotonic()
         self._first: int | None = None  # step before the first of this process
         self._every = every
-        self._warned: tuple[str, ...] = ()
+        self._warned: Sequence[str] = []
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
