@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -51,16 +51,6 @@ def is_step_under_way() -> bool:
 def is_later_step() -> bool:
     """True during a step that is not the first of its stream."""
     return _UNDER_WAY.get() is True
-
-
-@runtime_checkable
-class Stepping(Protocol):
-    """A layer that can run time step by time step."""
-
-    rank: int
-
-    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
-        """Run one time step of inputs [N, ...]; return the output and the next state. The first state is None."""
 
 
 _CODES: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], StepCode]] = WeakKeyDictionary()
@@ -170,7 +160,7 @@ class _Writer:
         if isinstance(module, fx.GraphModule):
             return self.scope(module, f"{name}.", args)
         match module:
-            case Stepping():
+            case _ if hasattr(module, "advance") and hasattr(module, "rank"):
                 call = _advanced(module, name, bool(node.kwargs.get("is_driven")))
             case _ if hasattr(module, "over_time"):
                 call = _looped(module, name.removesuffix(name.rpartition(".")[2]))

@@ -44,13 +44,16 @@ class MatchReport:
 
     def __str__(self) -> str:
         parts = [f"matched {len(self.matched)} tensors by {self.how}"]
-        kept = [name for name in self.missing if not name.endswith(_COUNTER)]
-        if kept:
+        if kept := _uncounted(self.missing):
             parts.append(f"kept {some(kept)} as initialised")
-        unused = [name for name in self.unexpected if not name.endswith(_COUNTER)]
-        if unused:
+        if unused := _uncounted(self.unexpected):
             parts.append(f"left out the file's {some(unused)}")
         return ", ".join(parts)
+
+
+def _uncounted(names: Iterable[str]) -> list[str]:
+    """The names, without those of counters of batches."""
+    return [name for name in names if not name.endswith(_COUNTER)]
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -80,18 +83,24 @@ def match(model: nn.Module, weights: Mapping[str, Tensor]) -> MatchReport:
     Raises WeightsError for the first weight of the model that the file lacks or has in another shape.
     ``model.load_state_dict(report.state)`` loads the result.
     """
-    wanted = model.state_dict()
-    names = {name for name in wanted if not name.endswith(_COUNTER)}
-    given = {name for name in weights if not name.endswith(_COUNTER)}
-    optional = _neuron_entries(model)
+    wanted, optional = model.state_dict(), _neuron_entries(model)
+    names, given = set(_uncounted(wanted)), set(_uncounted(weights))
+    how: Literal["name", "order"] = "order"
     if len(names & given) * 2 > len(names):  # the same network, perhaps with a mistake
+        how = "name"
         refuse_names("the file", names - optional - given, given - names)
         pairs = {name: name for name in wanted if name in weights}
-        for name in pairs:
-            _fit(name, wanted[name], name, weights[name])
-        return _report("name", wanted, weights, pairs)
-    pairs = _by_order(wanted, weights, optional)
-    return _report("order", wanted, weights, pairs)
+        _fit(pairs, wanted, weights)
+    else:
+        pairs = _by_order(wanted, weights, optional)
+    used = set(pairs.values())
+    return MatchReport(
+        how,
+        pairs,
+        tuple(name for name in wanted if name not in pairs),
+        tuple(name for name in weights if name not in used),
+        {name: weights[pairs[name]] if name in pairs else wanted[name] for name in wanted},
+    )
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -173,10 +182,9 @@ def _by_order(
 
 def _layers(names: Iterable[str]) -> _Layers:
     found: _Layers = {}
-    for name in names:
+    for name in _uncounted(names):
         layer, _, leaf = name.rpartition(".")
-        if leaf != _COUNTER:
-            found.setdefault(layer, {})[leaf] = name
+        found.setdefault(layer, {})[leaf] = name
     return found
 
 
@@ -190,13 +198,12 @@ def _pair(
             raise WeightsError(
                 f"layer {number}, {name}, has {some(mine)}, but the file's {other} has {some(own)}"
             )
-        for leaf, entry in mine.items():
-            source = own[leaf]
-            _fit(entry, wanted[entry], source, weights[source])
-            pairs[entry] = source
+        found = {entry: own[leaf] for leaf, entry in mine.items()}
+        _fit(found, wanted, weights)
         counter, source = f"{name}.{_COUNTER}", f"{other}.{_COUNTER}"
         if counter in wanted and source in weights:
-            pairs[counter] = source
+            found[counter] = source
+        pairs |= found
     if len(ours) != len(theirs):
         more, fewer = ("model", "file") if len(ours) > len(theirs) else ("file", "model")
         extra = [*(ours if more == "model" else theirs)][min(len(ours), len(theirs))]
@@ -219,31 +226,18 @@ def _made(layer: str) -> list[tuple[int, int, int]]:
     return key
 
 
-def _fit(name: str, mine: Tensor, source: str, other: Tensor) -> None:
-    what = name if name == source else f"{name} (the file's {source})"
-    if mine.shape != other.shape:
-        raise WeightsError(
-            f"{what} should be {_size(mine.shape)}, but the file has {_size(other.shape)}"
-        )
-    if mine.is_floating_point() != other.is_floating_point():
-        raise WeightsError(f"{what} should be {mine.dtype}, but the file has {other.dtype}")
-
-
-def _report(
-    how: Literal["name", "order"],
-    wanted: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
-    pairs: Mapping[str, str],
-) -> MatchReport:
-    used = set(pairs.values())
-    state = {name: weights[pairs[name]] if name in pairs else wanted[name] for name in wanted}
-    return MatchReport(
-        how,
-        dict(pairs),
-        tuple(name for name in wanted if name not in pairs),
-        tuple(name for name in weights if name not in used),
-        state,
-    )
+def _fit(
+    pairs: Mapping[str, str], wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> None:
+    """Raise WeightsError for a pair of another shape or kind of numbers."""
+    for name, source in pairs.items():
+        mine, other = wanted[name], weights[source]
+        what = name if name == source else f"{name} (the file's {source})"
+        if mine.shape != other.shape:
+            sizes = ["x".join(map(str, each.shape)) or "a number" for each in (mine, other)]
+            raise WeightsError(f"{what} should be {sizes[0]}, but the file has {sizes[1]}")
+        if mine.is_floating_point() != other.is_floating_point():
+            raise WeightsError(f"{what} should be {mine.dtype}, but the file has {other.dtype}")
 
 
 def _neuron_entries(model: nn.Module) -> set[str]:
@@ -256,7 +250,3 @@ def _neuron_entries(model: nn.Module) -> set[str]:
         if isinstance(module, Neuron)
         for name in module.state_dict()
     }
-
-
-def _size(shape: torch.Size) -> str:
-    return "x".join(map(str, shape)) or "a number"
