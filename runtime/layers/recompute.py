@@ -34,7 +34,7 @@ def recomputed(
     saved = [_save(value, kind) for value, kind in zip(inputs, kinds, strict=True)]
     device = next((x.device for x in inputs if isinstance(x, Tensor)), None)
     owners = [module for top in modules for module in top.modules()]
-    before = {
+    before: dict[tuple[nn.Module, str], Tensor] = {
         (module, name): buffer.clone()
         for module in owners
         if isinstance(module, ReadsWhatItMoves)

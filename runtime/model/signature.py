@@ -87,11 +87,10 @@ class Signature:
     def arguments(self, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the inputs of a call in order, given by position or name or as one concatenated tensor. Raises
         TypeError."""
-        rank, only = len(self.input), args[0] if len(args) == 1 and not named else None
-        is_whole = rank and isinstance(only, Tensor) and only.dim() > rank
-        if is_whole and only.shape[-rank:] == self.input:
+        rank, whole = len(self.input), args[0] if len(args) == 1 and not named else None
+        if rank and isinstance(whole, Tensor) and whole.shape[-rank:] == self.input:
             widths = [item.shape[0] for item in self.inputs.values()]
-            return tuple(only.split(widths, -rank))
+            return tuple(whole.split(widths, -rank))
         found = dict(zip(self.inputs, args, strict=False))
         strange = [name for name in named if name not in self.inputs or name in found]
         found.update(named)

@@ -136,15 +136,6 @@ def test_what_changes_each_value_by_itself_comes_last_and_of_bytes() -> None:
     assert changed(inside, images[0]).dtype == torch.float32
 
 
-def test_frames_of_events_at_once() -> None:
-    transform = image_transform([item("random_crop"), item("horizontal_flip")], events=True)
-    frames = torch.randint(0, 9, (10, 4, 2, 8, 8), dtype=torch.uint8)
-    together = transform.change_batch(frames, list(range(10)))
-    for index in range(10):
-        torch.manual_seed(index)
-        assert torch.equal(together[index], changed(transform, frames[index]))
-
-
 def test_a_step_that_cannot_be_applied_is_named() -> None:
     transform = image_transform([Item("random_crop", (("size", 28), ("padding", 2)))])
     for call in (

@@ -88,21 +88,6 @@ def slopes(values: NeuronProgram, at: Tensor, *learnt: Tensor) -> tuple[Tensor, 
     return output, list(compiled.step_vjp(*at, *learnt, torch.ones_like(at[0]), silent, silent))
 
 
-@pytest.mark.parametrize(
-    "opcode", [name for name, info in OPCODES.items() if len(info.conditions) < info.arity]
-)
-def test_the_derivative_by_a_learnt_number(opcode: str) -> None:
-    """Summed over all elements; the same as that of an operand that has the number everywhere."""
-    at = points(opcode)
-    number = 1.1
-    at = at[:, at[0] == number]
-    _, found = slopes(program_of(opcode), at)
-    _, learnt = slopes(
-        program_of(opcode, scalar=True), at, torch.tensor(number, dtype=torch.float64)
-    )
-    torch.testing.assert_close(learnt[3], found[0].sum(), rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize("opcode", OPCODES)
 def test_the_values_of_a_function(opcode: str) -> None:
     """The constant value, the kernel's and the plain reference's are the same."""

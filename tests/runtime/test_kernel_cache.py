@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ import pytest
 
 from danetc.runtime.kernels import cache as kernel_cache
 from danetc.runtime.kernels import torch_internals
-from danetc.runtime.kernels.cache import NotPrivate, kernel_folder, making_kernels, private_folder
+from danetc.runtime.kernels.cache import NotPrivate, kernel_folder, private_folder
 
 needs_owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners here")
 needs_root = pytest.mark.skipif(
@@ -164,38 +162,3 @@ def test_two_users_on_one_machine(shared: Path) -> None:
         assert (shared / str(user) / "kernels").stat().st_uid == user
     assert as_user(12346, shared / "12345") == 1
     assert as_user(12345, shared / "12346") == 1
-
-
-@pytest.mark.thorough
-def test_a_folder_that_does_not_last_goes_with_the_process(tmp_path: Path) -> None:
-    program = (
-        "import warnings; warnings.simplefilter('ignore');"
-        "from danetc.runtime.kernels.cache import kernel_folder;"
-        "folder = kernel_folder(); (folder / 'kernel').touch(); print(folder)"
-    )
-    (tmp_path / "file").touch()
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "DANETC_CACHE_DIR": str(tmp_path / "file")},
-        check=True,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    folder = Path(done.stdout.strip())
-    assert folder.name.startswith("danetc-kernels-")
-    assert not folder.exists()
-
-
-def test_what_others_compile_stays_where_they_want_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
-    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "theirs"))
-    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
-    with making_kernels(), making_kernels():
-        assert cache_dir() == str(tmp_path / "kernels" / "inductor")
-        assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "kernels" / "triton")
-    assert cache_dir() == str(tmp_path / "theirs")
-    assert "TRITON_CACHE_DIR" not in os.environ

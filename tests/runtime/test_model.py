@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model, ScopeModule
@@ -71,14 +70,6 @@ def test_fx_traces_it_again(neuron: str, training: bool, lead: tuple[int, ...]) 
     assert not isinstance(traced, ScopeModule)
 
 
-def test_a_traced_model_still_changes_its_mode() -> None:
-    model = model_of()
-    traced = torch.fx.symbolic_trace(copy.deepcopy(model))
-    x = randn(4, 3, 8, 8)
-    run(model, x), run(traced, x)
-    assert_same(run(model.eval(), x), run(traced.eval(), x))
-
-
 @pytest.mark.thorough
 def test_export_for_training_of_a_sequence() -> None:
     model = model_of(blocks=1)
@@ -102,21 +93,6 @@ def test_compile_finds_no_graph_break(neuron: str) -> None:
         assert_same(run(model, x), gradients(compiled, compiled(x)), 1e-12)
     for (name, a), b in zip(model.named_buffers(), compiled.buffers(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12, msg=name)
-
-
-@pytest.mark.thorough
-@pytest.mark.usefixtures("fresh_dynamo")
-def test_inductor_compiles_it() -> None:
-    """A norm, a neuron that learns and a mean over time: each kernel takes seconds to compile."""
-    text = """use std
-    network net {
-      input = image(3, 6, 6); steps = 2; neuron = PLIF; surrogate = sigmoid(alpha = 4)
-      out = in -> conv(4) -> norm -> spike -> avgpool -> mean_over_time -> linear(3)
-    }"""
-    model = emit(graph_of(check_text(text))).double().eval()
-    compiled = torch.compile(model, fullgraph=True)
-    x = randn(2, 3, 6, 6)
-    assert_same(run(model, x), gradients(model, compiled(x)), 1e-9)
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
@@ -259,11 +235,3 @@ def test_streaming_with_what_depends_on_the_step() -> None:
 
 
 # -- what a model knows of itself -----------------------------------------------------------------
-
-
-def test_it_knows_its_topology_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = resnet()
-    model = emit(graph)
-    assert model.topology is graph
-    monkeypatch.setattr("danetc.compiler.draw.html.to_html", lambda g: f"<svg>{g.name}</svg>")
-    assert model._repr_html_() == copy.deepcopy(model)._repr_html_() == "<svg>net</svg>"

@@ -182,19 +182,6 @@ def test_a_model_that_ran_on_the_cpu_moves_to_meta(backend: str, memory: str) ->
         assert model.stream(image().to("meta"))[0].is_meta
 
 
-@pytest.mark.parametrize(("backend", "memory"), MEMORY)
-def test_built_on_meta(backend: str, memory: str) -> None:
-    with torch.device("meta"):
-        model = built("learnt", backend, memory)
-    assert all(value.is_meta for value in model.state_dict().values())
-    assert model(image().to("meta")).is_meta
-    model.to_empty(device="cpu")
-    real = built("learnt", backend, memory)
-    model.load_state_dict(real.state_dict())
-    for a, b in zip(step(model, image()), step(real, image()), strict=True):
-        assert torch.equal(a, b)
-
-
 # -- modes and subclasses --------------------------------------------------------------------------
 
 

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 import danetc
 from danetc.compiler.emit.fx import emit
-from danetc.dsl.kinds import ANALOG, Kind
+from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.kernel_cpp import expression
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.kernels import native, native_group
-from danetc.runtime.kernels.bit_packing import pack, unpack
 from danetc.runtime.kernels.fusion_group import Term
 from danetc.runtime.layers import group_calls
 from danetc.runtime.layers.concatenation import LazyConcatenation, Slice, Value, slices_of
@@ -406,19 +405,3 @@ def test_a_source_compiles_without_a_warning(change: dict[str, bool], tmp_path: 
 
 
 # -- bits ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("count", [1, 7, 8, 65, 40_003])
-def test_bits_are_those_of_torch(bits: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = Kind(-3, 2**bits - 4, 0.5)
-    generator = torch.Generator().manual_seed(bits)
-    x = (torch.randint(0, 2**bits, (count,), generator=generator) - 3) * 0.5
-    mine = pack(x, kind)
-    assert torch.equal(unpack(mine, x.shape, x.dtype, kind), x)
-    monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", False)
-    theirs = pack(x, kind)
-    assert count % 8 or torch.equal(theirs, mine)  # what fills the last byte is nobody's
-    assert torch.equal(unpack(mine, x.shape, x.dtype, kind), x)
-    monkeypatch.undo()
-    assert torch.equal(unpack(theirs, x.shape, x.dtype, kind), x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -15,8 +14,6 @@ from danetc.dsl.neuron.learn import Learn
 from danetc.runtime.checks.propositions import first_step, slope
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
-from tests.surrogates import sigmoid, step
-from tests.written import neuron_text
 
 T, SHAPE = 4, (3, 2, 5, 4)
 
@@ -116,32 +113,6 @@ def test_surrogates(compiled: Any, text: str, theirs: nn.Module) -> None:
     assert_same(ours, theirs, inputs())
 
 
-def test_learnable_threshold_and_bounds(compiled: Any) -> None:
-    class Reference(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tau = nn.Parameter(torch.tensor(math.log(math.expm1(1.0)), dtype=torch.float64))
-            self.threshold = nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
-
-        def forward(self, x_seq: Tensor) -> Tensor:
-            u, out = torch.zeros_like(x_seq[0]), []
-            k = 1 / (1.0 + nn.functional.softplus(self.tau))
-            for x in x_seq:
-                v = (1 - k) * u + k * x
-                s = step(v - self.threshold, sigmoid(4))
-                u = v * (1 - s)
-                out.append(s)
-            return torch.stack(out)
-
-    program = compiled("LIF", tau=Learn(2.0, above=1.0), v_threshold=Learn(0.7))
-    ours = Neuron(program.text(), T, 3).double()
-    assert [name for name, _ in ours.named_parameters()] == ["tau_raw", "v_threshold"]
-    with torch.no_grad():  # exactly the same start: the parameters were float32
-        for parameter, item in zip(ours.params(), program.learnables, strict=True):
-            parameter.fill_(item.raw)
-    assert_same(ours, Reference(), inputs(3))
-
-
 @pytest.mark.parametrize(
     "bound", [Learn(2.0, above=1.0), Learn(2.0, below=2.25), Learn(2.0, above=1.5, below=8.0)]
 )
@@ -223,21 +194,6 @@ def test_bad_input_is_named(compiled: Any) -> None:
         Neuron("neuron x; import os", 1, 1)
 
 
-CLASSES = """
-neuron mixed(tau = 2.0) {
-  state lambda = 0.5
-  state b = 0.0
-  torch = learn(0.3, above = 0.0)
-  self = x - lambda / tau
-  fire = self >= 1 and not (b > 2) or self < -3
-  g = max(min(self, 2), -2) if fire else tanh(self) * torch - (b - (x - lambda))
-  s = heaviside(g - 1) + sigmoid(g)
-  lambda = detach(self) * (1 - s) + -b
-  b = b * 0.5 + (s > 1.2)
-}
-"""
-
-
 INTEGER = """
 neuron integer_LIF(most = 4) {
   state u = 0.0
@@ -246,49 +202,6 @@ neuron integer_LIF(most = 4) {
   u = v - s
 }
 """
-
-
-LATE = """
-neuron late {
-  v = 0.5 * delay(v, 1) * (1 - delay(s, 1)) + x + sum(j / 4 * delay(x, j) for j in 1 .. 3)
-  s = heaviside(v - 1) + heaviside(v - 2)
-}
-"""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "IF",
-        "LIF",
-        "PLIF",
-        "LIF_soft",
-        "ALIF",
-        "readout",
-        "MSLIF",
-        "SlidingPSN",
-        "ReLU",
-        "mixed",
-        "integer",
-        "late",
-    ],
-)
-def test_the_class_for_readers_computes_the_same(compiled: Any, name: str) -> None:
-    program = compiled({"mixed": CLASSES, "integer": INTEGER, "late": LATE}.get(name, name))
-    scope: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": Tensor, "math": math}
-    label, text = neuron_text(program)
-    exec(text, scope)
-    readable = scope[label]().double()
-    neuron = Neuron(program.text(), T, 3).double()
-    readable.load_state_dict(neuron.state_dict())
-    assert_bits = gradients(readable, inputs())
-    for x in (inputs(), inputs()[0].expand(T, *SHAPE)):
-        out, grad, params = gradients(neuron, x)
-        expected, expected_grad, expected_params = gradients(readable, x)
-        assert torch.equal(out, expected)
-        torch.testing.assert_close(grad, expected_grad, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(params, expected_params, rtol=1e-12, atol=1e-12)
-    assert assert_bits[0].shape == (T, *SHAPE)
 
 
 @pytest.mark.parametrize("name", ["IF", "LIF", "MSLIF", "ReLU", "integer"])
@@ -300,3 +213,18 @@ def test_the_reference_has_the_slopes_of_the_kernel(compiled: Any, name: str) ->
     (expected,) = ours.backward(torch.ones(1, 8, 1).double(), x.unsqueeze(0), [], None)
     torch.testing.assert_close(slope(program, x), expected[0], rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(first_step(program, x), ours.forward(x.unsqueeze(0), [], None)[0])
+
+
+def test_a_state_that_the_step_only_writes_from_scalars(compiled: Any) -> None:
+    """It is spread over the tensor, and its gradient summed."""
+    program = compiled(
+        "neuron n { state u = 0.0; w = learn(0.4); v = x * u + w; u = w * 2; s = v }"
+    )
+    assert "spread" in kernel(program.text()).source
+    x = torch.randn(3, 4, 3, dtype=torch.float64, requires_grad=True)
+    w = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    out = torch.ops.danetc.neuron(x, [w], 3, 1, program.text())
+    expected = torch.stack([x[0] * 0 + w, x[1] * (2 * w) + w, x[2] * (2 * w) + w])
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+    found, wanted = (torch.autograd.grad(y.square().sum(), [x, w]) for y in (out, expected))
+    torch.testing.assert_close(found, wanted)

@@ -62,22 +62,6 @@ def test_no_packing_of_what_a_precision_does_not_have(kind: Kind, dtype: torch.d
     assert (there != exact).any() or there[there > 0].min() < torch.finfo(dtype).tiny
 
 
-@pytest.mark.parametrize("bound", [1, 5, 255])
-def test_any_layout(bound: int) -> None:
-    x = whole(bound, 2, 3, 4, 5, 6)
-    for form in (
-        x,
-        x[1],
-        x.flatten(0, 1),
-        x.flatten(0, 1).to(memory_format=torch.channels_last),
-        x.transpose(0, 1),
-        x[:, :, :, ::2],
-        x[0, :1].expand(3, -1, -1, -1),
-    ):
-        kept = SavedTensor(form, count(bound))
-        assert torch.equal(kept.restore(kept.save(form)), form)
-
-
 def test_packed_once_for_all_views() -> None:
     """A neuron's output is packed for the convolution and for the fusion group that reads it."""
     x = whole(1, 2, 3, 4)

@@ -166,17 +166,6 @@ def test_kinds_of_what_takes_whole_numbers(body: str, x: Kind, kind: str) -> Non
     assert str(output_kind(compiled(body), x)) == kind
 
 
-@pytest.mark.parametrize(
-    ("body", "neuron"),
-    [
-        ("s = heaviside(x)", True), ("s = round(x)", True), ("state u = 0.0; u = u + x; s = u", True),
-        ("s = max(x, 0)", False), ("s = x * sigmoid(x)", False), ("s = x if x > 0 else 0.1 * x", False),
-    ],
-)  # fmt: skip
-def test_what_has_a_state_or_a_step_is_a_neuron(body: str, neuron: bool) -> None:
-    assert compiled(body).is_neuron == neuron
-
-
 # -- neurons as they run --------------------------------------------------------------------------
 
 

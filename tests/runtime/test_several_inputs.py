@@ -13,7 +13,6 @@ from danetc.compiler.emit.fx import emit
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.neuron.program import Wired
 from danetc.dsl.neuron.reading import read_program
-from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
 from tests.differential.helpers import randn
 from tests.runtime.conftest import Compile
@@ -60,18 +59,6 @@ def test_the_kernel_is_the_loop(compiled: Compile, static: bool) -> None:
     assert 0.02 < mine.mean() < 0.98
     for a, b in zip(gradients(mine, *values, w), gradients(theirs, *values, w), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.thorough
-def test_operators_keep_their_promises(compiled: Compile) -> None:
-    """Fake tensors have the shapes, strides and types of real ones; gradients flow."""
-    text = compiled(GATED, gate=Wired.INPUT).text()
-    x = randn(2, 3, 4, 2).requires_grad_()
-    w = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(torch.ops.danetc.neuron.default, (x, [w], T, 3, text))
-    torch.library.opcheck(torch.ops.danetc.neuron.default, (x, [w], T, 2, text))
-    states = kernel(text).initial_states(x.detach())
-    torch.library.opcheck(torch.ops.danetc.neuron_step.default, (x, states, [w], text))
 
 
 NETWORK = f"""use std

@@ -66,8 +66,13 @@ class Times(nn.Module):
         return self.factor * x
 
 
-def each_norm(change: Callable[[Any], None]) -> Callable[[Model], None]:
+def each_norm(change: Callable[[Any], Any]) -> Callable[[Model], None]:
     return lambda model: [change(norm) for _, _, norm in norms(model)] and None
+
+
+def with_values(**values: Any) -> Callable[[Model], None]:
+    """Set attributes of every norm."""
+    return each_norm(lambda norm: [setattr(norm, *item) for item in values.items()])
 
 
 def replaced(new: Callable[[Any], nn.Module | None]) -> Callable[[Model], None]:
@@ -176,10 +181,6 @@ def scaled_spikes(model: Model) -> None:
         neuron.register_forward_hook(lambda module, args, out: 0.7 * out)
 
 
-def own_pool(model: Model) -> None:
-    model.head.avgpool = nn.AdaptiveMaxPool2d(1)
-
-
 def changed_conv(model: Model) -> None:
     in_branch(model).conv2 = nn.Conv2d(4, 4, 1).apply(_constant)
 
@@ -248,63 +249,17 @@ def seeded(change: Callable[[Model], None]) -> Callable[[Model], None]:
     return run
 
 
-def frozen(model: Model) -> None:
-    for _, _, norm in norms(model):
-        norm.eval()
-
-
 def half_frozen(model: Model) -> None:
     for _, _, norm in norms(model)[::2]:
         norm.eval().requires_grad_(False)
-
-
-def no_momentum(norm: Any) -> None:
-    norm.momentum = None
-
-
-def no_running(norm: Any) -> None:
-    norm.track_running_stats = False
-    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
-
-
-def no_tracking(norm: Any) -> None:
-    norm.track_running_stats = False
-
-
-def no_affine(norm: Any) -> None:
-    norm.weight = norm.bias = None
 
 
 def own_forward(norm: Any) -> None:
     norm.forward = lambda x, call=norm.forward: 2 * call(x)
 
 
-def hooked(norm: Any) -> None:
-    norm.register_forward_hook(lambda module, args, out: 1.5 * out)
-
-
-def pre_hooked(norm: Any) -> None:
-    norm.register_forward_pre_hook(lambda module, args: (args[0] + 0.3,))
-
-
-def backward_hooked(norm: Any) -> None:
-    norm.register_full_backward_hook(lambda module, given, grads: (given[0] * 3,))
-
-
-def backward_pre_hooked(norm: Any) -> None:
-    norm.register_full_backward_pre_hook(lambda module, grads: (grads[0] * 2,))
-
-
-def doubled(norm: Any) -> None:
-    norm.double()
-
-
 def double_buffer(norm: Any) -> None:
     norm.running_mean = norm.running_mean.double()
-
-
-def shifted_eps(norm: Any) -> None:
-    norm.eps, norm.momentum = 0.1, 0.7
 
 
 def old_weight_norm(model: Model) -> None:
@@ -325,7 +280,7 @@ SURGERIES: dict[str, Callable[[Model], Any]] = {
     "bias of norms not contiguous": each_norm(non_contiguous("bias")),
     "buffers not contiguous": each_norm(non_contiguous("running_mean", "running_var")),
     "a buffer in float64": each_norm(double_buffer),
-    "norms in float64": each_norm(doubled),
+    "norms in float64": each_norm(nn.Module.double),
     "group norms": replaced(group_norm),
     "no norms": replaced(lambda norm: nn.Identity()),
     "norms that are None": replaced(lambda norm: None),
@@ -336,27 +291,35 @@ SURGERIES: dict[str, Callable[[Model], Any]] = {
     "torch's SyncBatchNorm": nn.SyncBatchNorm.convert_sync_batchnorm,
     "our own": convert_sync,
     "instance norms": replaced(lambda norm: nn.InstanceNorm2d(norm.num_features, affine=True)),
-    "no momentum": each_norm(no_momentum),
-    "no running statistics": each_norm(no_running),
-    "running statistics that stay": each_norm(no_tracking),
-    "not affine": each_norm(no_affine),
-    "eps and momentum": each_norm(shifted_eps),
-    "frozen statistics": frozen,
+    "no momentum": with_values(momentum=None),
+    "no running statistics": with_values(
+        track_running_stats=False, running_mean=None, running_var=None, num_batches_tracked=None
+    ),
+    "running statistics that stay": with_values(track_running_stats=False),
+    "not affine": with_values(weight=None, bias=None),
+    "eps and momentum": with_values(eps=0.1, momentum=0.7),
+    "frozen statistics": each_norm(nn.Module.eval),
     "some frozen": half_frozen,
     "no gradients of norms": each_norm(lambda norm: norm.requires_grad_(False)),
     "weights of norms that are tied": tied,
     "one norm twice": shared_norm,
     "pruned norms": seeded(each_norm(pruned)),
     "a forward of its own": each_norm(own_forward),
-    "forward hooks": each_norm(hooked),
-    "forward pre-hooks": each_norm(pre_hooked),
-    "backward hooks": each_norm(backward_hooked),
-    "backward pre-hooks": each_norm(backward_pre_hooked),
+    "forward hooks": each_norm(lambda n: n.register_forward_hook(lambda m, x, y: 1.5 * y)),
+    "forward pre-hooks": each_norm(
+        lambda n: n.register_forward_pre_hook(lambda m, x: (x[0] + 0.3,))
+    ),
+    "backward hooks": each_norm(
+        lambda n: n.register_full_backward_hook(lambda m, given, grads: (given[0] * 3,))
+    ),
+    "backward pre-hooks": each_norm(
+        lambda n: n.register_full_backward_pre_hook(lambda m, grads: (grads[0] * 2,))
+    ),
     "weight norm by hooks": seeded(old_weight_norm),
     "weight norm": seeded(new_weight_norm),
     "a branch replaced": branch_per_step,
     "a convolution replaced": changed_conv,
-    "a pooling replaced": own_pool,
+    "a pooling replaced": lambda model: setattr(model.head, "avgpool", nn.AdaptiveMaxPool2d(1)),
     "the neuron of the stem": other_neurons(0),
     "the neuron behind a sum": other_neurons(2),
     "all neurons": other_neurons(0, 1, 2, 3, 4),
