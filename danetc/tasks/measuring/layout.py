@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from danetc.compiler.analysis.summary import is_neuron, on_main_path, summarise
-from danetc.compiler.draw.units import parts
+from danetc.compiler.draw.units import Parts
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.at_node import products_of
 from danetc.compiler.ir.graph import Block, Graph
@@ -33,7 +33,7 @@ def layout_of(graph: Graph) -> Layout:
     called = (stage for stage in graph.stages if all(map(is_called, stage.blocks)))
     graph = replace(graph, stages=tuple(called))
     scopes = {stage.scope: index for index, stage in enumerate(graph.stages)}
-    flow, joined = graph.to_networkx(), parts(graph).between
+    flow, joined = graph.to_networkx(), Parts(graph).between
     members: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     neurons, weights = [], []
     for node in graph.nodes.values():
