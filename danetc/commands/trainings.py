@@ -489,10 +489,9 @@ def export_text(exported: Exported, source: str) -> str:
     found = exported.compared
     if found is not None:
         others = "; in the others, rounding changes a spike" * (found.agreeing < found.samples)
-        warmed = ", after its norms were warmed" * found.warmed
         lines.append(
             f"read back: {found.agreeing} of {found.samples} random samples agree within "
-            f"{found.largest:.1e}{others} (outputs vary by {found.deviation:.2g}{warmed})"
+            f"{found.largest:.1e}{others} (outputs vary by {found.deviation:.2g})"
         )
     elif exported.uncompared:
         lines.append(f"not compared with the model: {exported.uncompared}")

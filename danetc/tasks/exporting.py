@@ -9,7 +9,7 @@ itself, with its weights changed by about as much as rounding changes numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_
 
 SAMPLES, BATCH = 100, 20
 VARIED = 0.01
-"""Least standard deviation of outputs over samples; otherwise the norms are warmed first."""
+"""Least standard deviation over samples of outputs that are compared."""
 TOLERANCE = 1e-5
 """Largest difference, relative to the largest output plus 1."""
 ROUNDING = 0.25
@@ -54,14 +54,12 @@ class FileComparison:
             threshold.
         largest: largest difference of the samples that agree.
         deviation: standard deviation of the model's outputs over samples.
-        warmed: True if norms were warmed first, since the network's own outputs do not vary.
     """
 
     samples: int
     agreeing: int
     largest: float
     deviation: float
-    warmed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +154,7 @@ def _check_output(request: ExportRequest, output: Path) -> None:
 def compare_file(content: Content, row: Format, data: bytes) -> FileComparison | str:
     """Compare a file's bytes with the model; a string says why that is not possible.
 
-    If the model's outputs do not vary, a file of the network with warmed norms is written and
-    compared instead. Raises UserError if the differences are not due to rounding.
+    Raises UserError if the differences are not due to rounding.
     """
     graph = content.graph
     drawn = (n.path for n in graph.nodes.values() if OPS[n.op].random and not OPS[n.op].training)
@@ -170,12 +167,8 @@ def compare_file(content: Content, row: Format, data: bytes) -> FileComparison |
     model.load_state_dict(content.model.state_dict())
     run = _stepwise(model, graph) if content.streaming else lambda *x: outputs_of(model(*x))
     expected = _outputs(graph, run, batches)
-    warmed = _deviation(expected) < VARIED
-    if warmed:
-        make_vary(model, graph, min(samples, BATCH))
-        content = replace(content, model=model)
-        data = row.write(content)
-        expected = _outputs(graph, run, batches)
+    if (deviation := _deviation(expected)) < VARIED:
+        return "its outputs are the same for all samples, as those of an untrained network"
     assert row.run is not None
     gap = _gaps(expected, _outputs(graph, row.run(data, content), batches))
     room = TOLERANCE * (1 + max(float(y.abs().max()) for y in expected))
@@ -194,7 +187,7 @@ def compare_file(content: Content, row: Format, data: bytes) -> FileComparison |
             )
     if not agreeing:
         return f"rounding alone changes spikes in each of {samples} random samples"
-    return FileComparison(samples, agreeing, float(gap[agrees].max()), _deviation(expected), warmed)
+    return FileComparison(samples, agreeing, float(gap[agrees].max()), deviation)
 
 
 def _gaps(mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> Tensor:
@@ -251,26 +244,6 @@ def _stepwise(model: Model, graph: Graph) -> Callable[..., Sequence[Tensor]]:
         return [torch.stack(values) for values in zip(*steps, strict=True)]
 
     return run
-
-
-def make_vary(model: Model, graph: Graph, samples: int = BATCH) -> None:
-    """Warm norms and enlarge weights until the outputs vary twice as much as they must.
-
-    Only weights of norms and linear layers, and biases, are changed, in up to five attempts.
-    """
-    generator = torch.Generator().manual_seed(0)
-    for attempt in range(5):
-        for parameter in model.parameters():
-            if attempt and parameter.dim() == 1:
-                parameter.add_(0.4 * torch.rand(parameter.shape, generator=generator))
-            elif attempt and parameter.dim() == 2:
-                parameter.mul_(2.0)
-        for seed in range(3):
-            model.train()(*_inputs(graph, samples, 1000 + seed))
-        model.eval()
-        outputs = _outputs(graph, lambda *x: outputs_of(model(*x)), [_inputs(graph, samples, 0)])
-        if _deviation(outputs) >= 2 * VARIED:
-            return
 
 
 # -- checkpoints -----------------------------------------------------------------------------------

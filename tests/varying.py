@@ -1,0 +1,31 @@
+"""Networks with new weights whose outputs vary over samples, so that comparing them proves something."""
+
+from __future__ import annotations
+
+import torch
+
+from danetc.compiler.ir.graph import Graph
+from danetc.runtime.model.built import Model
+from danetc.runtime.model.signature import outputs_of
+from danetc.tasks.exporting import BATCH, VARIED, _deviation, _inputs, _outputs
+
+
+@torch.no_grad()
+def make_vary(model: Model, graph: Graph, samples: int = BATCH) -> None:
+    """Warm norms and enlarge weights until the outputs vary twice as much as they must.
+
+    Only weights of norms and linear layers, and biases, are changed, in up to five attempts.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for attempt in range(5):
+        for parameter in model.parameters():
+            if attempt and parameter.dim() == 1:
+                parameter.add_(0.4 * torch.rand(parameter.shape, generator=generator))
+            elif attempt and parameter.dim() == 2:
+                parameter.mul_(2.0)
+        for seed in range(3):
+            model.train()(*_inputs(graph, samples, 1000 + seed))
+        model.eval()
+        outputs = _outputs(graph, lambda *x: outputs_of(model(*x)), [_inputs(graph, samples, 0)])
+        if _deviation(outputs) >= 2 * VARIED:
+            return
