@@ -107,7 +107,7 @@ def test_data_that_have_moved_since_the_training(danetc: Run, tmp_path: Path) ->
     again = danetc("train", "--from", "run/run.json")
     for status, told in (*found, (again.status, again.err)):
         assert status == 1
-        assert "there is no folder data; did you mean `dta`?" in told
+        assert "there is no folder data; folder:DIR takes one" in told
         assert "--data" in told
     moved = danetc("eval", "run", "--data", "folder:dta", "--json")
     assert moved.status == 0
