@@ -155,33 +155,24 @@ def make_cells(
 ) -> list[GridCell]:
     """Return every combination, in the order of the networks, then of the axes.
 
-    ``base`` is the training that all share. Raises UserError with everything that is wrong, by cell.
+    ``base`` is the training that all share. Raises UserError, which names the cell.
     """
     names = [axis.name for axis in axes]
     check_axes(networks, names, base)
     cells: list[GridCell] = []
-    failures: dict[str, list[str]] = {}
     for network in networks:
         for values in product(*(axis.values for axis in axes)):
             chosen = dict(zip(names, values, strict=True))
             try:
                 cells.append(make_cell(network, chosen, base, folder))
             except (SpecError, TopologyError) as error:
-                failures.setdefault(str(error), []).append(cell_name(network.name, chosen))
-    raise_failures(failures)
+                raise refused(cell_name(network.name, chosen), error) from error
     return cells
 
 
-def raise_failures(failures: Mapping[str, Sequence[str]]) -> None:
-    """Raise UserError if there are failures; they map an error text to the cells that have it."""
-    if not failures:
-        return
-    parts = []
-    for text, names in failures.items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        plural = "s" if len(names) > 1 else ""
-        parts.append(f"cell{plural} {'; '.join(names[:3])}{more}: {text}")
-    raise UserError("\n".join([*parts, "nothing was trained"]))
+def refused(cell: str, error: Exception) -> UserError:
+    """Return the error for a cell that is not valid."""
+    return UserError(f"cell {cell}: {error}\nnothing was trained")
 
 
 def check_axes(

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 def checked_runs(request: ComparisonRequest, *, quiet: bool) -> list[GridRun]:
     """Return all runs of a grid, checked. Nothing is written.
 
-    Raises UserError with everything that is wrong.
+    Raises UserError for the first thing that is wrong.
     """
     check_folder(request.folder)
     networks = find_networks(request.patterns, request.networks)

@@ -20,7 +20,7 @@ from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.system.files import within
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.losses import Objective
-from danetc.tasks.grid.cells import GridCell, raise_failures
+from danetc.tasks.grid.cells import GridCell, refused
 from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.model_directory import TRAINING, epochs_in
 from danetc.tasks.networks import initialise
@@ -76,16 +76,14 @@ class CellChecker:
     def check_all(
         self, cells: Sequence[GridCell], on_progress: Callable[[], object]
     ) -> list[GridRun]:
-        """Return the runs of all cells. Raises UserError with everything that is wrong, by cell."""
+        """Return the runs of all cells. Raises UserError, which names the cell."""
         runs: list[GridRun] = []
-        failures: dict[str, list[str]] = {}
         for cell in cells:
             on_progress()
             try:
                 runs += self.runs(cell)
             except CHECKED as error:
-                failures.setdefault(str(error), []).append(cell.name)
-        raise_failures(failures)
+                raise refused(cell.name, error) from error
         return runs
 
     def runs(self, cell: GridCell) -> list[GridRun]:
