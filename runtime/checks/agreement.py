@@ -15,7 +15,7 @@ from danetc.runtime.layers.time import DropPath
 from danetc.runtime.model.signature import random_input
 
 TOLERANCE = 1e-9
-"""Largest relative difference that counts as equal; rounding is about 1e-14."""
+"""Largest relative difference between equal models; rounding errors are about 1e-14."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def agreement(
     largest = max((_largest(p.grad) for p in left.parameters()), default=0.0)
     for name, twin in pairs.items():
         a, b = left.get_parameter(name).grad, right.get_parameter(twin).grad
-        # A gradient that is zero up to rounding (of a bias before a norm) has no scale.
+        # The gradient of a bias before a norm is zero up to rounding, so it has no scale of its own.
         gradients.append(_gap(a, b, floor=1e-3 * largest))
     return Agreement(
         size,

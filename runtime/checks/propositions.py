@@ -43,7 +43,7 @@ class GradientMean:
 
 @dataclass(frozen=True, slots=True)
 class GradientCheck:
-    """Gradients between the outputs of blocks against their formula.
+    """Comparison of the gradients between outputs of blocks with their formula.
 
     ``error`` is the largest relative difference over all positions and ``pairs`` of blocks. ``least`` and ``most`` are
     those of dO^{n-1}/dO^0, ``places`` its means. ``ratio`` is the least ratio of a gradient to the derivative g of its

@@ -142,7 +142,7 @@ def _convert_only(*given: Any) -> None:
     _convert(*given)
 
 
-# The operator through which modes of torch see the call; with fake tensors it does nothing.
+# An operator that dispatch modes see; it does nothing for fake tensors.
 _OPERATOR = "danetc::convert_bits"
 torch.library.define(
     _OPERATOR,
@@ -265,7 +265,7 @@ _SLICES = "_danetc_slices"
 def save_slices(x: Tensor, slices: Sequence[Tensor], axis: int) -> None:
     """Save the slices of a concatenation ``x`` for backward instead of the result.
 
-    Where n layers read everything before them, memory then grows with n and not with its square.
+    If each of n layers reads the outputs of all layers before it, memory then grows linearly with n.
     """
     whole: list[Tensor] = []
     for part in slices:

@@ -38,8 +38,8 @@ COMPILE = True
 DEVICES = ("cuda",)
 """Types of devices that Inductor compiles for."""
 
-# Sizes that the compiler takes for typical; they affect vectors and threads, not results. They differ from
-# each other because it treats equal sizes as one.
+# Example sizes for the compiler, which affect vectorisation but not results. They differ from each other
+# because the compiler treats equal sizes as one symbol.
 _BATCH, _CHANNELS, _LENGTH = 24, 96, 392
 _MAX_INDEX = 2**31  # kernels index by 32 bits
 
@@ -96,7 +96,7 @@ class CompiledFunction:
         return (second,) if self.is_last(args) and self._affine(args) else (first, second)
 
     def is_last(self, args: Sequence[Tensor]) -> bool:
-        """True if channels come last, as far as the arguments show it."""
+        """True if the arguments per channel have the layout of channels last."""
         return all(x.dim() < 2 for x in self._affine(args))
 
     def _affine(self, args: Sequence[Tensor]) -> list[Tensor]:
@@ -263,7 +263,7 @@ def _compiled(
     examples = [example(x, *each) for x, each in zip(args, _typical(kernel, args), strict=True)]
     with mode:  # without annotations, which cannot be stored
         graph = find("make_fx")(lambda *values: [*kernel.function(*values)])(*examples)
-    # Patterns are those of matrix products and attention; setting them up takes a second.
+    # The pattern matcher is for matrix products and attention, and takes a second to initialise.
     patches: dict[str, Any] = {"pattern_matcher": False, **(settings or {})}
     if internals.has(InternalUse.STACK):  # write the steps of an output where they belong
         patches |= dict.fromkeys(CONCATENATION, 0)

@@ -43,8 +43,8 @@ def neuron(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str)
     """Run all time steps of a layer of neurons: [N, ...] or [T, N, ...] to [T, N, ...].
 
     ``program`` is the text of a NeuronProgram, ``params`` its learnables (scalars or one per channel, with T in front if
-    each step has its own). Several inputs are stacked in the last dimension of ``x``, which ``rank`` counts. States are
-    reset in every call; [N, ...] gives [N, ...] if nothing varies. Raises ValueError for a wrong shape.
+    each step has its own). Several inputs are stacked in the last dimension of ``x``, which ``rank`` counts. Each call starts
+    from the initial states; [N, ...] gives [N, ...] if nothing varies. Raises ValueError for a wrong shape.
     """
     repeats = _time(x, steps, rank)
     if is_timeless(x, rank, program):

@@ -87,12 +87,12 @@ def call_of(model: nn.Module, args: tuple[Any, ...]) -> Iterator[None]:
 
 
 def call_under_way() -> ModelCall | None:
-    """Return the call of this thread."""
+    """Return the call of a model that this thread runs, if any."""
     return getattr(_local, "call", None)
 
 
 def prefetch() -> list[KernelRequest] | None:
-    """Return the kernels of the call under way; None if they are not known, and the second time."""
+    """Return the kernels of the current call; None if they are not known, or on the second request."""
     call = call_under_way()
     _local.call = None
     if call is None:

@@ -228,7 +228,7 @@ def base(x: Tensor) -> Tensor | None:
 
 
 def is_transformed() -> bool:
-    """True inside torch.func or forward-mode differentiation, which need differentiable operations of torch."""
+    """True inside a transform of torch.func or forward-mode differentiation."""
     if torch.compiler.is_compiling() or not has(InternalUse.TRANSFORMS):
         return False
     return (

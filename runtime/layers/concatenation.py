@@ -1,4 +1,4 @@
-"""Lazy concatenation: fused neurons read the slices, everybody else the whole tensor."""
+"""Lazy concatenation: fused neurons read the slices, other layers the whole tensor."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class LazyConcatenation:
 
     @property
     def shape(self) -> torch.Size:
-        """Shape of the concatenation; static slices are repeated if others vary."""
+        """Shape of the concatenation, with static slices repeated over time if another one varies."""
         longest = max([each.tensor for each in self.slices], key=Tensor.dim)
         sizes = list(longest.shape)
         sizes[self.dim] = sum([each.tensor.shape[self.dim] for each in self.slices])

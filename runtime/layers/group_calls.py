@@ -1,6 +1,7 @@
 """Calls of fusion groups: by C++ libraries on a CPU (``NativePlan``), else by kernels (``KernelPlan``).
 
-Libraries and kernels differ by rounding alone. A term may be a lazy concatenation; libraries read its slices.
+Libraries and kernels compute the same up to rounding. A term may be a lazy concatenation; libraries read its
+slices.
 """
 
 from __future__ import annotations
@@ -340,7 +341,7 @@ def _launch(
         else:
             plan.group.forward(addresses, sizes, numbers)
         return
-    # Modes of torch see an operator; it has no effect on fake tensors.
+    # Dispatch modes see an operator, which does nothing for fake tensors.
     written, read = {id(x): x for x in tensors if x is not None}, [*read_only()]
     for x in read:
         written.pop(id(x), None)

@@ -1,8 +1,8 @@
 """Weights that are laid out once for the code that reads them, and not in each call.
 
-A layout is used again while the layer has the same parameter, in the same memory and with the same version: torch
-counts the writes to a tensor. Torch does not count writes through ``.data`` or NumPy. A sample of the numbers finds
-those that change most of a weight, such as a step of an optimizer; after other ones, ``forget_layouts``.
+A layout is reused while the layer has the same parameter with the same data pointer and version counter. The version
+counter does not include writes through ``.data`` or NumPy. A sample of the numbers detects writes that change most of a
+weight, such as a step of an optimizer; call ``forget_layouts`` after others.
 """
 
 from __future__ import annotations

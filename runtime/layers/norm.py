@@ -203,8 +203,8 @@ def one_value(x: Tensor) -> str:
 class RunningMean(ReadsWhatItMoves, Leaf, Synchronisable):
     """Running mean of each group of channels over training passes, without a gradient.
 
-    For x [T, N, C, ...] or [N, C, ...] the output is [N, groups, 1, ...], the same for all samples. A training pass
-    first updates the mean by the share ``momentum``; the first pass sets it to its own mean over T, N, the
+    For x [T, N, C, ...] or [N, C, ...] the output is [N, groups, 1, ...], the same for all samples. In training, a pass
+    first moves the mean by ``momentum`` towards its own; the first pass sets it to its own mean over T, N, the
     channels of the group and pixels.
     """
 

@@ -1,7 +1,7 @@
 """Convolutions, poolings and products that save less for the backward pass.
 
-They save whole-numbered inputs in bits and replace what torch saves for pooling. Traced, or if no gradient is needed,
-they are their parents.
+They save whole numbers in bits, and less than torch for pooling. If torch traces the model, or if no gradient is
+needed, they behave as their base classes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Conv(torch.autograd.Function):
         ctx.options = options
         ctx.saved = saved = SavedTensor(x, kind)
         ctx.has_bias = bias is not None
-        # (Torch saves the input even of a frozen layer.)
+        # (F.conv2d saves the input even if the weight needs no gradient.)
         ctx.save_for_backward(saved.save(x) if ctx.needs_input_grad[1] else None, weight)
         stride, padding, dilation, groups = options
         ctx.is_product = pointwise.is_product(x, weight, stride, padding, groups)
@@ -230,7 +230,7 @@ def _like_input(ctx: Any, grad: Tensor) -> Tensor:
 
 
 class PackedAvgPool2d(Leaf, nn.AvgPool2d):
-    """Average pooling that saves nothing; torch's own saves its input for its shape."""
+    """Average pooling that saves no tensor; torch saves the input for its shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         window = _window(self, x)

@@ -1,10 +1,10 @@
 """Segments of a network that save only their inputs and run again in the backward pass.
 
-Under the policy ``recompute`` a scope runs its nodes segment by segment, each under torch's checkpoint. The autograd
-graph is that of the policy ``none``, so that outputs, gradients and buffers are the same bit for bit.
+The policy ``recompute`` runs each segment of a scope under ``torch.utils.checkpoint``. The autograd graph is the same as
+with the policy ``none``, so outputs, gradients and buffers are equal bit for bit.
 
-Inputs are saved in bits where they are whole-numbered. The second run has the random state, autocast and buffers of the
-first, and writes to no buffer.
+Inputs are packed into bits if they are whole numbers. The second run uses the random state, autocast and buffers of the
+first, and does not write to buffers.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _SecondRun:
 
 
 def _save(value: Any, kind: Kind) -> Callable[[], Any]:
-    """Save an input of a segment, packed if its kind allows it; return a function that restores it."""
+    """Save an input of a segment, packed if possible, and return a function that restores it."""
     if not isinstance(value, Tensor):
         return lambda: value
     needs = value.requires_grad

@@ -101,7 +101,7 @@ def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, window: Window) -> 
     do not matter.
     """
     outputs, channels = weight.shape[:2]
-    if window == _PLAIN:  # each output reads its own pixel
+    if window == _PLAIN:  # a 1x1 convolution
         by_pixel = grad.movedim(1, -1).reshape(-1, outputs)
         rows = x.movedim(1, -1).reshape(-1, channels)
         return (by_pixel.t() @ rows).as_strided(weight.shape, weight.stride())
@@ -137,16 +137,16 @@ def input_gradient(shape: Sequence[int], grad: Tensor, weight: Tensor, window: W
 
 @lru_cache(maxsize=256)
 def _only_place(shape: tuple[int, int, int], window: Window) -> int | None:
-    """The only place of the kernel that reads pixels, if there is one, as for a padded map of one pixel."""
+    """Return the place of the kernel that reads pixels if there is only one, as for a padded map of one pixel."""
     found = (reads(shape, window) < shape[0] * shape[1] * shape[2]).any(1).nonzero().flatten()
     return int(found) if len(found) == 1 else None
 
 
 def _columns(x: Tensor, window: Window) -> Tensor:
-    """The inputs of each output, [C * KH * KW, N * HO * WO]."""
+    """Return the inputs of each output, [C * KH * KW, N * HO * WO]."""
     images, channels, height, width = x.shape
     places = reads((images, height, width), window)
-    if x.element_size() < 4:  # torch selects rows faster in half precision
+    if x.element_size() < 4:  # index_select is faster along rows in half precision
         chosen = _bordered_rows(x).index_select(0, places.view(-1)).t()
     else:
         values = x.new_zeros(channels, images * height * width + 1)
@@ -156,13 +156,13 @@ def _columns(x: Tensor, window: Window) -> Tensor:
 
 
 def _rows(x: Tensor, window: Window) -> Tensor:
-    """The inputs of each output, [N * HO * WO, KH * KW * C]."""
+    """Return the inputs of each output, [N * HO * WO, KH * KW * C]."""
     places = reads((x.shape[0], *x.shape[2:]), window)
     return _bordered_rows(x).index_select(0, places.t().reshape(-1)).view(places.shape[1], -1)
 
 
 def _bordered_rows(x: Tensor) -> Tensor:
-    """The pixels [N * H * W, C], and a row of zeros."""
+    """Return the pixels [N * H * W, C] and a row of zeros."""
     images, channels, height, width = x.shape
     values = x.new_zeros(images * height * width + 1, channels)
     values[:-1].view(images, height, width, channels).copy_(x.movedim(1, -1))

@@ -196,7 +196,7 @@ def _drive_apart(graph: torch.fx.Graph, node: torch.fx.Node, layer: Any, is_grou
 
 
 def _own_class(scope: ScopeModule) -> type[ScopeModule]:
-    """The class of a scope before GraphModule derived another one for its code."""
+    """Return the class of a scope, without the subclass that GraphModule creates for each object."""
     found = next(each for each in type(scope).__mro__ if "GraphModuleImpl" not in each.__qualname__)
     assert issubclass(found, ScopeModule)
     return found
@@ -217,7 +217,7 @@ class Model(ScopeModule):
     [N, classes], or [T, N, classes] if the head does not average over time; a tuple for several outputs.
 
     ``topology`` is the compiler's graph that the model was emitted from, which ``show`` draws in a notebook; ``spec`` is
-    its text. A forward pass uses neither; copies of a model share them.
+    its text. Copies of a model share both; a forward pass does not use them.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from danetc.runtime.kernels.torch_internals import is_fake, is_transformed
 from danetc.runtime.system.errors import DataError
 
 _AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)
-"""Types that operations under autocast convert."""
+"""Types that autocast converts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,8 @@ class Signature:
 
         ``x`` is [N, ...] or [T, N, ...]; for one ``frame`` [N, ...]. Its device is that of the model's weights. So is
         its type, or one that converts exactly: bool, a narrower float and, for events, which are counts, small
-        integers. Proxies pass, as do other devices and types if hooks may change them before the model runs.
+        integers. Proxies of fx are not checked, nor are devices and types if the model has forward pre-hooks, which may convert
+        the input.
         """
         if isinstance(x, fx.Proxy) or torch.compiler.is_compiling():
             return x
@@ -188,7 +189,7 @@ def outputs_of(given: Any) -> tuple[Tensor, ...]:
 def random_input(
     kind: Kind, size: Sequence[int], generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Return random numbers of a kind; normal ones for an analog value."""
+    """Return random values of a kind, normally distributed if it is analog."""
     if not kind.is_integer:
         return torch.randn(tuple(size), generator=generator, dtype=dtype)
     units = torch.randint(kind.low, kind.high + 1, tuple(size), generator=generator)

@@ -79,7 +79,7 @@ def _say_which_hooks_rest(named: Mapping[str, nn.Module]) -> None:
 
 
 def frame(y: Tensor, rank: int) -> Tensor:
-    """Return [1, N, ...] without its time dimension; [N, ...] unchanged."""
+    """Remove the time dimension of [1, N, ...]; [N, ...] is returned unchanged."""
     return y.squeeze(0) if y.dim() == rank + 2 else y
 
 
@@ -118,7 +118,7 @@ class _Writer:
         self.after = self.graph.placeholder("after")
 
     def scope(self, scope: fx.GraphModule, prefix: str, inputs: Sequence[Any]) -> Any:
-        """Write a scope whose modules have ``prefix`` before their names; return its output."""
+        """Write the nodes of a scope, with ``prefix`` before the names of modules; return its output."""
         values: dict[fx.Node, Any] = dict(zip(_placeholders(scope), inputs, strict=True))
 
         def known(given: Any) -> Any:
@@ -179,8 +179,8 @@ class _Writer:
 
 
 Call = Callable[..., Any]
-"""Takes the states before, a dictionary for the states after, and the inputs of its layer. (Looking layers up by name
-would take longer than many of them compute.)"""
+"""A function of the states before, a dictionary for the states after, and the inputs of its layer. (A look-up of the
+layer by name would take longer than many layers.)"""
 
 
 def _advanced(module: Any, name: str, is_driven: bool = False) -> Call:
@@ -253,7 +253,7 @@ def _unflatten(x: Tensor, start: int, lead: torch.Size) -> Tensor:
 
 
 _LEADING: dict[str, Call] = {"flatten": _flatten, "unflatten": _unflatten}
-"""Replacements of the methods by which scopes join and split T and N for layers without time."""
+"""Replacements of ``flatten`` and ``unflatten``, with which scopes join and split T and N."""
 
 
 def _code_now(before: States, x: Tensor, steps: int, rank: int, tau: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weight files: safetensors with a digest of their own bytes; and state dicts that hold shared layers once."""
+"""Safetensors files with a digest of their own bytes, and state dicts that contain shared layers once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class WeightsError(UserError):
 def tensor_file(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> list[bytes | memoryview]:
-    """Return a safetensors file with its digest, in pieces; equal tensors give equal bytes.
+    """Return a safetensors file with its digest, in pieces. The bytes depend on names and values alone.
 
     The pieces of tensors on the CPU are their own memory, so that writing a network needs no copy of it.
     """
