@@ -13,7 +13,7 @@ neuron    a neuron's equations unrolled in time (Fig. 2)
 A level is a function from a graph to a ``Sheet``, a picture with all positions, which ``engine``
 passes to Graphviz. In an SVG the keys of boxes are their ids: an operation on the level ``op`` is
 ``s0b1n17`` (node 17 of the graph, in block 1 of stage 0), or ``g2n3`` outside of the stages.
-``draw_with_members`` returns the operations that each box stands for, too.
+``draw_with_members`` also returns the operations of each box.
 """
 
 from __future__ import annotations

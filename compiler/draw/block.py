@@ -1,6 +1,6 @@
 """The levels ``block``, which draws the wiring of a block as in Fig. 1 of the paper, and ``op``.
 
-The level ``block`` draws each different wiring of the network once. Usually these are the first block of
+The level ``block`` draws each kind of block in the network once. Usually these are the first block of
 a stage, which has a projection, and the other blocks of the stage.
 """
 
@@ -57,7 +57,7 @@ def block_level(graph: Graph) -> Sheet:
 
 
 def comparison(graphs: Sequence[Graph]) -> Sheet:
-    """Draw a column for each network, its opening block above a repeated one, as in Fig. 1.
+    """Draw the first block and a later block of a stage of each network, as in Fig. 1 of the paper.
 
     Raises DrawError if a network has no blocks.
     """
@@ -173,7 +173,7 @@ def _captioned(key: str, sheet: Sheet, title: str, where: str) -> Sheet:
 
 
 def op_level(graph: Graph) -> Sheet:
-    """Draw every operation; of adjacent equal blocks, only the first."""
+    """Draw every operation. Only the first of several equal blocks is drawn."""
     of = Parts(graph)
     grouped = [runs(stage, number, of) for number, stage in enumerate(graph.stages)]
     flows: dict[str, FlowChart] = {}

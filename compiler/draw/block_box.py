@@ -144,7 +144,7 @@ def layer_cell(of: Parts, node: Node, *, wide: bool = False) -> TextCell:
 
 
 def _lines(nodes: Sequence[Node], depth: int) -> list[tuple[str, list[Node]]]:
-    """Group the layers by scope. A new line starts if the first operation of a scope is repeated."""
+    """Return lines of consecutive layers in the same scope. A repeated first operation starts a new line."""
     lines: list[tuple[str, list[Node]]] = []
     first: dict[str, str] = {}
     for node in nodes:

@@ -1,7 +1,7 @@
-"""Graphviz: running the program, reading layouts, and writing pictures to files.
+"""Functions that run Graphviz, read its layouts, and return pictures as files.
 
-Graphviz is one function, ``Layout``: the installed program, or what ``use_layout`` puts in its place
-where there are no processes, as in a browser.
+By default they run the installed program. In a browser, which cannot run programs, ``use_layout`` sets
+another function.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ FORMATS = ("svg", "png", "pdf", "gv")
 _DPI = 144
 _MOST_PIXELS = 30_000  # a side of a PNG
 _SIGNS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF", "json0": b'"bb"'}
-"""Bytes that are found in every valid file of a format."""
+"""Bytes that every file of a format must contain."""
 _BETWEEN = re.compile(rb"^\}[\s,]*^\{", re.MULTILINE)  # two graphs in Graphviz's JSON
 _FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
@@ -122,7 +122,7 @@ def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
 def check_engine(kind: str) -> None:
     """Raise GraphvizError if the program for a format of ``FORMATS`` is not installed.
 
-    Only some levels need it for a .gv file. In this case the error is raised when the picture is drawn.
+    A .gv file needs the program only for some levels. The error is then raised by ``render``.
     """
     if kind != "gv" and _layout is run_program:
         program(system=kind == "pdf")

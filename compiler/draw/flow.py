@@ -1,4 +1,4 @@
-"""Data-flow graphs of operations. The layout is computed by ``dot``."""
+"""Pictures of the data flow between operations. The layout is computed by ``dot``."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from danetc.compiler.draw.words import clean
 MARGIN = 14.0  # around a picture
 _BOLD = "Helvetica-Bold"  # text in <B> would be higher than its neighbours
 _ITALIC = "Helvetica-Oblique"
-_BASE_LINE = 0.3  # Graphviz's offset of a text below the middle of its node, in font sizes
+_BASE_LINE = 0.3  # distance from the middle of a node to the baseline, as a share of the font size
 _SHAPES = {
     "box": ("box", "filled"),
     "round": ("box", "rounded,filled"),

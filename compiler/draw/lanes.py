@@ -1,7 +1,7 @@
 """A lane: stops from left to right, and beside them the wires that skip a stop.
 
-If a value is read by later stops, one line above the boxes leads to all of them. This keeps pictures of
-dense additions readable. Wires to earlier stops run below the boxes.
+If a value is read by later stops, one line above the boxes leads to all of them. This makes dense
+additions easier to read. Wires to earlier stops are drawn below the boxes.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Lane:
         return routed(source.last, stop.first, wire.look, corners, wire.tooltip)
 
     def _tap(self, i: int, place: int, count: int) -> float:
-        """Return the x coordinate at which a wire reaches the top or the bottom of a stop."""
+        """Return the x coordinate of the end of a wire at the top or the bottom of a stop."""
         sheet = self.stops[i].unit.sheet
         spread = min(TAP, (sheet.boxes[0].width - 8) / count)
         if sheet.boxes[0].shape == "bar":

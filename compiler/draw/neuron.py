@@ -81,7 +81,7 @@ class _Unrolled:
         kinds = {each.name: each.kind for each in made}
         kinds |= {name: Kind.of(ranges[name]) for name in (*self.states, *program.takes)}
         self.looks = {name: kind_look(kind) for name, kind in kinds.items()}
-        # a state that is read in the same step gets another box at the end of the step
+        # states that are also read in the same step have a second box at its end
         self.own = {r.name for each in made for r in each.reads if not r.before} & {*self.states}
 
     def _key(self, name: str, step: int) -> str:

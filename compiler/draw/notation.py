@@ -49,7 +49,7 @@ WIDEST = 330.0
 _SUM, _PRODUCT = 2, 3
 _FLAT = 8.5  # fractions in a smaller font are written on one line
 _OPENING = ("(", "|", "^")
-_DEEPEST = 60  # maximum depth of nested operations
+_DEEPEST = 60  # maximum depth of operations in a formula
 
 
 def symbol(name: str, size: float = SIZE, *, constant: bool = True) -> Formula:
@@ -95,7 +95,7 @@ class Equation:
 
 
 def equations(program: NeuronProgram, step: str = "t", before: str = "t − 1") -> list[Equation]:
-    """Return the named values of one time step in order; states have their own names.
+    """Return the equations of the named values at a time step, in order.
 
     ``step`` and ``before`` are the indices of this and the last step. Values that do not depend
     on time are left out; see ``values``.
@@ -215,7 +215,7 @@ class Notation:
         return tuple(Read(*key, detached) for key, detached in found.items())
 
     def equation(self, left: Formula, value: Operand, *, top: bool = True) -> Formula:
-        """Return the formula ``left = value``. Long sums are split into several lines."""
+        """Return the formula ``left = value``. A long sum takes several lines."""
         parts = [row([left, word(" = ")]), *self._addends(value, top)]
         whole = row(parts)
         if whole.width <= WIDEST:
@@ -316,7 +316,7 @@ class Notation:
 
 
 _GAP = 4.0
-_INDENT = 5.0  # left margin
+_INDENT = 5.0  # margin on the left
 _BESIDE = 10.0  # space between a value and the description
 
 

@@ -22,8 +22,8 @@ from danetc.compiler.draw.sheet import (
 from danetc.dsl.record import record
 
 PAGE = 1120.0
-_STEP = 7.0  # distance between parallel wires
-_CLEAR = 10.0  # distance between a wire and a box
+_STEP = 7.0  # distance between two parallel wires
+_CLEAR = 10.0  # minimum distance between a wire and a box
 _SMALL_UNIT = 90.0  # units of at most this width may exceed the page by _OVER
 _OVER = 320.0
 _PORT = 18.0  # distance between the ends of wires at a unit
@@ -81,7 +81,7 @@ class _Rows:
         self.into: dict[str, list[Link]] = defaultdict(list)
         self.turning: dict[str, list[Link]] = defaultdict(
             list
-        )  # links that do not go straight to the next unit
+        )  # links that leave the row of their tail or skip a unit
         order = {key: i for i, key in enumerate(self.units)}
         self.direct = {link for link in self.links if order[link.head] == order[link.tail] + 1}
         trail = dict.fromkeys(self.units, 8.0)
@@ -97,7 +97,7 @@ class _Rows:
         self.place: dict[str, Point] = {}
 
     def _lead(self, links: Sequence[Link]) -> float:
-        """Return the width that labels and vertical wires need in front of a unit."""
+        """Return the width of the space in front of a unit, which contains labels and vertical wires."""
         labels = [caption("", link.label, size=SMALL).width for link in links if link.label]
         return max(labels, default=0.0) + 16 + _STEP * len(links)
 
@@ -114,9 +114,7 @@ class _Rows:
         return rows
 
     def sheet(self) -> Sheet:
-        crossing: dict[int, list[Link]] = defaultdict(
-            list
-        )  # the links that pass the gap above a row
+        crossing: dict[int, list[Link]] = defaultdict(list)  # the links in the gap above each row
         margin: list[Link] = []
         for link in self.links:
             a, b = self.row_of[link.tail], self.row_of[link.head]

@@ -27,7 +27,7 @@ _CELL_GAP = 6.0
 
 @record
 class TextCell:
-    """A piece of text of one style. Cells of a box are aligned in columns."""
+    """A piece of text in one style. The cells of a box form columns."""
 
     text: str
     bold: bool = False
@@ -49,7 +49,7 @@ Rows = tuple[tuple[TextCell, ...], ...]
 
 @record
 class Box:
-    """A box with rows of text or a formula, positioned by its centre.
+    """A box that contains rows of text or a formula. ``x`` and ``y`` are the coordinates of its centre.
 
     ``key`` is unique in a sheet; ``nodes`` are the ids of the operations that the box stands for.
     """
@@ -94,11 +94,11 @@ class Box:
         return self.formula.moved(self.x - self.formula.width / 2, top + self.formula.ascent)
 
     def at(self, x: float, y: float) -> Box:
-        """Return the box with its centre at a point."""
+        """Move the box so that its centre is at the given point."""
         return replace(self, x=x, y=y)
 
     def from_corner(self, left: float, top: float) -> Box:
-        """Return the box with its top left corner at a point."""
+        """Move the box so that its top left corner is at the given point."""
         return self.at(left + self.width / 2, top + self.height / 2)
 
 
@@ -235,7 +235,7 @@ _ARROW = 6.0
 
 
 def _toward(a: Point, b: Point, distance: float) -> Point:
-    length = abs(b[0] - a[0]) + abs(b[1] - a[1])  # all lines are horizontal or vertical
+    length = abs(b[0] - a[0]) + abs(b[1] - a[1])  # the distance along an axis
     part = min(1.0, distance / length) if length else 0.0
     return (a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part)
 

@@ -54,7 +54,7 @@ def chain_box(of: Parts, name: str) -> Box:
 
 
 def groups_of(of: Parts, number: int) -> list[list[int]]:
-    """Group a stage's blocks: single ones, and runs that are drawn as one."""
+    """Return the indices of the blocks of a stage. The blocks of a group are drawn as one box."""
     stage = of.graph.stages[number]
     n = len(stage.blocks)
     if n <= _MOST_WHOLE:

@@ -28,7 +28,7 @@ from danetc.compiler.ir.rule_forms import (
 )
 
 _MOST_NESTED = 4
-_INPUT = "input of "  # placeholder for the source of a later block's input
+_INPUT = "input of "  # used as the source until the input of a later block is known
 _SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min"}
 
 
@@ -213,7 +213,7 @@ class StageLane:
 def _junction(
     key: str, sign: str, entering: Sequence[LaneWire], tooltip: str, note: str = ""
 ) -> Unit:
-    """Return the unit of an addition or another join. The note is written below it."""
+    """Return the unit of a join such as an addition, with a note below it."""
     text = TextCell(sign, bold=len(sign) == 1, size=12.0 if len(sign) == 1 else 9.0)
     width = max(26.0, text.width() + 8, TAP * len(entering) + 8)
     box = Box(key, ((text,),), width, 26.0, shape="bar", fill="join", pen=1.2, tooltip=tooltip)

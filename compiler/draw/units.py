@@ -12,7 +12,7 @@ from danetc.compiler.draw.words import clean, look, size, wire_tooltip
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 
-# A longer chain is split into several units, if possible before a layer with weights.
+# A chain with more layers is split, if possible in front of a layer with weights.
 _FULL, _LONGEST = 8, 12
 _LOOSE = ("p",)  # attributes that are ignored, as the rate of drop-path depends on the depth
 
@@ -106,7 +106,7 @@ class Parts:
 
 
 def signature(block: Block, nodes: list[Node]) -> tuple[object, ...]:
-    """Return the operations, sizes and connections of a block. They are the same for equal blocks."""
+    """Return a key that is the same for all blocks with equal operations, sizes and connections."""
 
     def said(node: Node) -> object:
         attrs = tuple(sorted((k, str(v)) for k, v in node.attrs.items() if k not in _LOOSE))
