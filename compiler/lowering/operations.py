@@ -69,9 +69,8 @@ class OperationValues(Evaluator):
         if expr.op in ("and", "or"):
             left = self.condition(expr.left, env)
             return left if left == (expr.op == "or") else self.condition(expr.right, env)
-        steps: list[
-            tuple[str, s.Expr]
-        ] = []  # a loop, since long sums would exceed the recursion limit
+        # a loop, since long sums would exceed the recursion limit
+        steps: list[tuple[str, s.Expr]] = []
         node: s.Expr = expr
         while isinstance(node, s.Binary) and node.op not in ("and", "or"):
             steps.append((node.op, node.right))
@@ -364,9 +363,8 @@ class OperationValues(Evaluator):
         """Check an argument against the type, the bounds and the words of its parameter."""
         words = parameter.words
         if isinstance(value, v.Choice) and value.id in words:
-            return (
-                self.drawn(value.id, env, expr.span).text if value.id in FIRST_WEIGHTS else value.id
-            )
+            is_drawn = value.id in FIRST_WEIGHTS
+            return self.drawn(value.id, env, expr.span).text if is_drawn else value.id
         if isinstance(value, v.Drawn) and value.id in words:
             return value.text
         start = _start_of(value) if parameter.schedule else None
