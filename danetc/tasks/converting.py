@@ -95,7 +95,7 @@ class Converted(Returned):
 
     def frame(self) -> Any:
         """Return a DataFrame with a row for each T. Raises UserError without pandas."""
-        return frame(item.as_dict() for item in self.over_time)
+        return frame(map(asdict, self.over_time))
 
     def figure(self) -> Any:
         """Return a figure of the accuracy over T (or the loss, if numbers are learned), and that of the
@@ -178,36 +178,30 @@ def convert_trained(
 
 def _refuse_unless_convertible(graph: Graph) -> None:
     """Raise UserError for the first node that has no spiking counterpart, with what to do."""
-    found = [(node, why) for node in graph.nodes.values() if (why := _why_not(graph, node))]
-    if found:
-        node, why = found[0]
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise UserError(f"{graph.name} cannot be converted: `{node.path}` {why}{more}")
+    for node in graph.nodes.values():
+        row, why = OPS[node.op], ""
+        if node.op == "neuron":
+            program = graph.program(node)
+            if [(each.opcode, each.args) for each in program.ops] != [("relu", ("x",))]:
+                why = (
+                    f"is a neuron `{program.name}`, but only ReLU is converted: train the network "
+                    "with `neuron = ReLU`"
+                )
+        elif node.op == "input" and node.attrs["events"]:
+            why = "takes frames that differ, but only images are converted"
+        elif node.op == "relu":
+            why = "is the operation relu; write `spike` there, and `neuron = ReLU` in the network"
+        elif node.op not in ("input", "maxpool") and not (
+            row.linear and row.time in ("pointwise", "reduces")
+        ):
+            why = (
+                f"({node.op}) is not linear, so it has no rate of spikes; use convolutions, "
+                "`batchnorm`, pooling and additions, and train again"
+            )
+        if why:
+            raise UserError(f"{graph.name} cannot be converted: `{node.path}` {why}")
     if not any(node.op == "neuron" for node in graph.nodes.values()):
         raise UserError(f"{graph.name} cannot be converted: it has no neurons in place of ReLU")
-
-
-def _why_not(graph: Graph, node: Node) -> str | None:
-    row = OPS[node.op]
-    if node.op == "neuron":
-        program = graph.program(node)
-        if [(each.opcode, each.args) for each in program.ops] == [("relu", ("x",))]:
-            return None
-        return (
-            f"is a neuron `{program.name}`, but only ReLU is converted: train the network with "
-            "`neuron = ReLU`"
-        )
-    if node.op == "input":
-        frames = bool(node.attrs["events"])
-        return "takes frames that differ, but only images are converted" if frames else None
-    if node.op == "maxpool" or (row.linear and row.time in ("pointwise", "reduces")):
-        return None
-    if node.op == "relu":
-        return "is the operation relu; write `spike` there, and `neuron = ReLU` in the network"
-    return (
-        f"({node.op}) is not linear, so it has no rate of spikes; use convolutions, `batchnorm`, "
-        "pooling and additions, and train again"
-    )
 
 
 def _with_neurons(before: CompiledNetwork, how: ConversionRequest) -> CompiledNetwork:

@@ -70,9 +70,6 @@ class Figures:
         accuracy = [] if self.top1 is None else [percent(self.top1)]
         return ", ".join([*accuracy, *([scores(self.scores)] if self.scores else [])])
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def accuracy_figure(lines: Mapping[str, Sequence[Figures]], title: str) -> Any:
     """Return a figure of matplotlib: accuracy over T, or the loss if numbers are learned.
@@ -115,6 +112,9 @@ class DirectoryEvaluator:
         if asked.checkpoint is not None:
             self.model, before = at_checkpoint(self.model, trained.path, asked.checkpoint, backend)
         self.recorded, self.trained = before, replace(trained, evaluation=before)
+        threads = before and before.threads  # sums may round otherwise with another number
+        if threads is None or "OMP_NUM_THREADS" in os.environ or threads > usable_cores():
+            threads = torch.get_num_threads()
         now = before or Evaluation(steps=self.model.signature.steps)
         if asked.batch is not None:
             now = replace(now, batch=asked.batch, processes=1)
@@ -126,7 +126,7 @@ class DirectoryEvaluator:
             precision=asked.precision or now.precision,
             output=asked.train_output or now.output,
             device=device_name(self.device),
-            threads=_threads(now.threads),
+            threads=threads,
         )
         if now.channels_last:
             to_channels_last(self.model)
@@ -276,15 +276,6 @@ class DirectoryEvaluator:
         ]
 
 
-def _threads(recorded: int | None) -> int:
-    """Return the number of threads of the training, by which sums may round, if there are cores for
-    them and the user has not set another number.
-    """
-    if recorded is None or "OMP_NUM_THREADS" in os.environ or recorded > usable_cores():
-        return torch.get_num_threads()
-    return recorded
-
-
 # -- the command ------------------------------------------------------------------------------------
 
 
@@ -321,7 +312,7 @@ class Evaluated(Returned):
     def frame(self) -> Any:
         """Return a DataFrame with a row for each requested T, else for each T over time. Raises UserError
         without pandas."""
-        return frame(item.as_dict() for item in self.results or self.over_time)
+        return frame(map(asdict, self.results or self.over_time))
 
     def figure(self) -> Any:
         """Return a figure of accuracy (of the loss, if numbers are learned) over T. Raises UserError

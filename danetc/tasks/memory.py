@@ -282,8 +282,7 @@ class Chosen:
         return f"{self.policy}: {self.step}; the budget is {show_size(self.budget)}"
 
     def as_dict(self) -> dict[str, object]:
-        step = None if self.step is None else self.step.as_dict()
-        return {"policy": self.policy, "budget": self.budget, "step": step}
+        return asdict(self)
 
 
 def choose(graph: Graph, memory: Memory, *, batch: int, backend: str) -> Chosen:
