@@ -27,7 +27,7 @@ from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.words import LEARNT_PER, OF_CALL, OF_PARAMETER
 from danetc.editor.analysis import Analysis
-from danetc.editor.cursor import ENDS, Call, Cursor, Place, is_here, phases_before, read_cursor
+from danetc.editor.cursor import ENDS, Call, Cursor, Place, is_here, read_cursor
 from danetc.editor.documentation import entry_for
 from danetc.editor.meanings import (
     EQUATION_PORTS,
@@ -142,8 +142,8 @@ def _values(cursor: Cursor, place: Place) -> Iterator[Proposal]:
         yield from _all(cursor, "choice", words)
         if alone:
             return
-        if cursor.last.type != "ARROW":
-            want = _argument_want(target, call)
+        if target is not None and target.kind in ("neuron", "surrogate", "network"):
+            want = "number"
     names = cursor.names
     free = [  # inside parentheses, a line may read its own earlier value
         meaning
@@ -244,18 +244,6 @@ def _parameters(cursor: Cursor, call: s.Call, target: Meaning) -> Iterator[Propo
             yield builtin_argument(cursor.span, each.name, target.name)
 
 
-def _argument_want(target: Meaning | None, call: Call) -> Want:
-    """Return what an argument must be."""
-    if target is None:
-        return "any"
-    if target.name == "stage":
-        name = call.argument.name
-        first = name is None and call.argument is call.node.args[0]
-        return "block" if first or name == "block" else "number"
-    operation = target.kind == "operation" and not OPS[target.name].arguments
-    return "number" if operation or target.kind in ("neuron", "surrogate", "network") else "any"
-
-
 def _words(target: Meaning | None, parameter: str | None) -> tuple[tuple[str, ...], bool]:
     """Return the words that an argument accepts. The flag is True if it accepts only these."""
     if target is not None and target.name in OF_CALL:
@@ -308,7 +296,9 @@ def _of_type(cursor: Cursor, kind: Type, item: s.Declaration) -> Iterator[Propos
             for name in parts:
                 yield named(cursor.span, changed_part(name))
         case WordType.PHASE:
-            yield from _all(cursor, "phase", phases_before(item))
+            groups = [line for line in item.body or () if isinstance(line, s.Group) and line.name]
+            before = [group.name or "" for group in groups if not any(map(is_here, s.walk(group)))]
+            yield from _all(cursor, "phase", before)
         case IntType() | FloatType():
             rows = RECIPE_SETTINGS.items()
             numbers = [key for key, row in rows if isinstance(row.type, IntType | FloatType)]

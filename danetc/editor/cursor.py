@@ -7,7 +7,7 @@ and with all brackets closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -155,10 +155,3 @@ def read_cursor(analysis: Analysis, offset: int) -> Cursor:
             if token.type == "RBRACE" and not opened:
                 head = None
     return Cursor(analysis, Span(analysis.source, start, end), last, head, tuple(opened))
-
-
-def phases_before(item: s.Declaration) -> Iterator[str]:
-    """Yield the phases of a recipe before the one around the cursor."""
-    for line in item.body or ():
-        if isinstance(line, s.Group) and line.name and not any(map(is_here, s.walk(line))):
-            yield line.name

@@ -61,7 +61,13 @@ def symbols(analysis: Analysis) -> tuple[OutlineSymbol, ...]:
 
 def _declared(item: s.Declaration, program: s.Program) -> OutlineSymbol:
     children = [
-        OutlineSymbol(param.name, "parameter", _default(param), param.span, param.name_span)
+        OutlineSymbol(
+            param.name,
+            "parameter",
+            "" if param.default is None else f"= {shorten(param.default.span.text)}",
+            param.span,
+            param.name_span,
+        )
         for param in item.params
     ]
     children += _lines(item.body or ())
@@ -71,21 +77,11 @@ def _declared(item: s.Declaration, program: s.Program) -> OutlineSymbol:
         if not each.kind and item.span.start < each.span.start < item.span.end
     ]
     children.sort(key=lambda child: child.span.start)
+    variant = item.value is not None and item.body is not None
+    base = f" = {shorten(item.value.span.text)}" if variant and item.value is not None else ""
     return OutlineSymbol(
-        item.name, item.kind, _head(item), item.span, item.name_span, tuple(children)
+        item.name, item.kind, item.kind + base, item.span, item.name_span, tuple(children)
     )
-
-
-def _head(item: s.Declaration) -> str:
-    """Return the kind of a declaration, with its base if it is a variant."""
-    base = item.value
-    if base is not None and item.body is not None:
-        return f"{item.kind} = {shorten(base.span.text)}"
-    return item.kind
-
-
-def _default(param: s.Param) -> str:
-    return "" if param.default is None else f"= {shorten(param.default.span.text)}"
 
 
 def _lines(body: tuple[s.Stmt, ...]) -> Iterator[OutlineSymbol]:
