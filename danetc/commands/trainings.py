@@ -127,7 +127,7 @@ def train_command(
         dry_run: Print the plan and, after ten timed steps of each phase, the time; write nothing.
     """
     from danetc.runtime.system.machine import keep_freed_memory
-    from danetc.tasks.training.progress import TrainingProgress, print_training, result
+    from danetc.tasks.training.progress import TrainingProgress, print_trials, result
     from danetc.tasks.training.trials import run
 
     if again is None:
@@ -147,8 +147,8 @@ def train_command(
         return None
 
     def show() -> None:
-        if not quiet:
-            print_training(record)
+        if "trials" in record and not quiet:
+            print_trials(record)
         echo(f"{result(record)}; written to {directory}")
 
     return Answer(

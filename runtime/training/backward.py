@@ -54,7 +54,7 @@ def make_backward(item: Item) -> Backward:
 
 
 def check_backward(item: Item, model: Model, objective: Objective) -> None:
-    """Raise TrainingError if a network or its loss needs all steps at once and has not."""
+    """Raise TrainingError if the network or the loss needs all steps at once, and the gradient does not."""
     if item.name == "bptt":
         return
     how = f"`gradient = {item.name}` runs the network step by step"

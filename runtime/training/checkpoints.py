@@ -1,8 +1,8 @@
-"""Checkpoints on disk: written atomically, verified when read, never pickled.
+"""Checkpoints on disk, which are written atomically and verified when they are read.
 
-A checkpoint is a folder of safetensors and a ``state.json`` with the size and SHA-256 of each file
-and of itself (``danetc.runtime.system.files``). It is written beside its place, flushed to the disk,
-and renamed:
+A checkpoint is a folder of safetensors files and a ``state.json`` with the SHA-256 of each file and
+of itself (``danetc.runtime.system.files``). It is written to a temporary folder, flushed to the
+disk, and renamed. Nothing is pickled.
 
 ======================= ============================================================
 ``last``                the newest
@@ -92,7 +92,7 @@ class Checkpoints:
         self._kept: Position | None = None
 
     def write(self, snapshot: Snapshot, *names: str) -> bool:
-        """Write a checkpoint under each name; return True on success."""
+        """Write a checkpoint under each of the names. Return True on success."""
         self.write_later(snapshot, *names)
         self.wait()
         return self._failure is None
@@ -113,7 +113,7 @@ class Checkpoints:
         if self._failure is None:
             for name in self._names:
                 self._written(self.folder / name)
-        elif not self._failing:  # a full disk is reported once
+        elif not self._failing:  # so that a full disk is reported once
             there = f"that of {self._kept} stays" if self._kept is not None else "there is none yet"
             self._notice(f"no checkpoint was written: {self._failure}; {there}")
         self._failing = self._failure is not None
@@ -127,10 +127,10 @@ class Checkpoints:
     def latest(self) -> Snapshot | None:
         """Return the newest intact checkpoint, or None if there are none.
 
-        Removes those that were incomplete when their process died. Damaged ones are skipped with a
-        notice. Raises CheckpointError if all are damaged.
+        Removes those that were incomplete when their process died. A damaged checkpoint is skipped
+        with a notice. Raises CheckpointError if all are damaged.
         """
-        for path in self.folder.glob(".*.old-*"):  # its place is empty if the process died then
+        for path in self.folder.glob(".*.old-*"):  # the process died before it was replaced
             place = self.folder / path.name[1:].rpartition(".old-")[0]
             if not place.exists():
                 path.rename(place)
@@ -184,7 +184,7 @@ class Checkpoints:
             if name == LAST and place.exists():
                 previous = self.folder / PREVIOUS
                 old = self.folder / f".{PREVIOUS}.tmp-{process}"
-                if previous.exists():  # renamed first: half removed, it would look damaged
+                if previous.exists():  # a partly removed checkpoint would look damaged
                     previous.rename(old)
                 place.rename(previous)
             elif place.exists():
@@ -242,7 +242,7 @@ def read_checkpoint(folder: Path) -> Snapshot:
 
 
 def _read_state(folder: Path) -> tuple[Position, dict[str, Any]]:
-    """Read and verify state.json. Raises CheckpointError."""
+    """Read the state of a checkpoint and verify it. Raises CheckpointError."""
     try:
         record = read_record(within(folder.parent, folder.name, STATE))
     except DamagedError as error:

@@ -130,7 +130,7 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator[World]:
-    """Join the world that torchrun's environment describes, over NCCL on GPUs and gloo on CPUs.
+    """Join the processes that torchrun has started, with NCCL on GPUs and gloo on CPUs.
 
     Every process raises errors of the types ``together`` at once, unless they are marked by
     ``World.own``, so rank 0 is left the time to report them. Raises TrainingError if the processes
@@ -187,8 +187,8 @@ def share(model: nn.Module, world: World, *, synchronised: bool, unused: bool) -
     """Return DDP around a model.
 
     ``synchronised``: norms have the same statistics in all processes. ``unused``: the loss may not
-    depend on all parameters. Buffers are broadcast before each pass only if a layer reads them in
-    training; those of rank 0 are saved (``World.buffers_from_first``).
+    depend on all parameters. The buffers are broadcast before each pass if a layer reads them in
+    training; otherwise those of rank 0 are saved (``World.buffers_from_first``).
     """
     read = any(isinstance(module, ReadsWhatItMoves) for module in model.modules())
     with warnings.catch_warnings():
@@ -205,9 +205,9 @@ def share(model: nn.Module, world: World, *, synchronised: bool, unused: bool) -
 def form_buckets(shared: nn.Module, loss: Callable[[], Tensor]) -> None:
     """Run passes with a dummy ``loss`` so that DDP forms its final buckets.
 
-    DDP regroups gradients after its first pass, and sums over processes round by their place in a
-    bucket. Without this, the first step after a resume would round differently from the same step
-    of an uninterrupted training. Only random states change.
+    DDP regroups the gradients after the first pass, and the rounding of a sum depends on its place
+    in a bucket. Without this, the first step of a resumed training would differ from the same step
+    of an uninterrupted one. Only the random states change.
     """
     if not isinstance(shared, DistributedDataParallel):
         return

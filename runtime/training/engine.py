@@ -125,11 +125,11 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         clock.lap("data")
         optimizer.zero_grad(set_to_none=True)
         for number, (x, labels, targets) in enumerate(parts, 1):
-            # Gradients are averaged over processes; each part counts by its images.
+            # DDP averages gradients over processes; a part is weighted by its number of images.
             share = len(labels) * world.size / batch.total
             with quiet_gradients(run.shared, last=number == len(parts)):
                 run.learn(x, labels, targets, share)
-        if world.size > 1 and run.shared is run.model:  # otherwise DDP has averaged gradients
+        if world.size > 1 and run.shared is run.model:  # DDP does this itself
             world.mean([p.grad for p in run.model.parameters() if p.grad is not None])
         run.totals.skip(batch.skipped)
         step = run.add_step(epoch, batch, [x for x, _, _ in parts])

@@ -1,4 +1,4 @@
-"""Conditions of an evaluation: everything that decides its figures except the weights.
+"""Conditions of an evaluation, which together with the weights determine its figures.
 
 A training records them with the figures of its last evaluation, so that another evaluation of the
 same weights can give the same figures. Never imports torch.

@@ -88,7 +88,7 @@ def _tensors(output: object) -> Iterator[Tensor]:
 class FiringProbe:
     """Firing rates of the layers of a model: spikes averaged over T, N and neurons.
 
-    Recorded in passes under ``watching``. Outputs that are whole numbers other than 0 and 1 count as
+    The rates are recorded inside of ``watching``. Outputs that are whole numbers other than 0 and 1 count as
     that many spikes. Activation functions and neurons with real-valued output have no rate.
     """
 

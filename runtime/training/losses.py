@@ -59,7 +59,7 @@ def _cross_entropy(seen: Seen, label_smoothing: float) -> Tensor:
 
 
 def _entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Return the mean over images; maps are averaged over their labelled pixels first."""
+    """Return the mean over the images, where a map counts with the mean of its labelled pixels."""
     if output.dim() == 2:
         return F.cross_entropy(output, labels, label_smoothing=label_smoothing)
     each = F.cross_entropy(output, labels, label_smoothing=label_smoothing, reduction="none")
@@ -178,7 +178,7 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
 """Functions of ``Seen`` and of the numeric arguments in ``dsl.recipe.items``, by name."""
 
 _PLACES = ("output", "neuron", "teacher")
-"""Arguments that select what a term reads."""
+"""Arguments that select the input of a term."""
 
 
 def of_term(item: Item) -> Callable[[Seen], Tensor]:
@@ -193,7 +193,7 @@ def of_term(item: Item) -> Callable[[Seen], Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """A term with its factor.
+    """A term of a loss.
 
     ``place`` is the index of the output that it reads, ``taught`` that of the teacher's, and
     ``layers`` are the names of the neurons that it reads.
@@ -249,7 +249,7 @@ class Objective:
         self._images: Tensor | None = None  # the last input of the teachers
         self._taught: dict[str, Any] = {}
         if model is None and all(row.training for row in rows):
-            # for test images, if only functions from a user's file train
+            # the loss of the test images if all terms are functions of the user
             terms = NUMBERS_LOSS if target == "numbers" else DEFAULT_LOSS
         self._terms: list[_Term] = []
         for item, factor in ((term.item, term.factor) for term in terms):
@@ -290,7 +290,7 @@ class Objective:
 
     def __call__(self, outputs: Any, labels: Tensor, images: Tensor | None = None) -> Tensor:
         """Return the loss of the model's last outputs; ``images`` are the input of the teachers."""
-        if images is not self._images:  # groups of steps have the same images
+        if images is not self._images:  # the groups of a truncated gradient share the images
             self._images, self._taught = images, {}
         values = []
         for term in self._terms:

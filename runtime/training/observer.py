@@ -54,7 +54,7 @@ class StepReport:
 class Epoch:
     """Figures of an epoch (from 1) over all processes. Accuracies are from 0 to 1.
 
-    Those of training are means over the epoch, of augmented images and changing weights. If pixels
+    Figures of the training are means over the epoch, in which the weights change. If pixels
     are classified, accuracies are of pixels and ``scores`` has ``miou``; if numbers are learned,
     accuracies are None and ``scores`` has ``rmse``. ``images_per_second`` and ``shares`` are of
     training, ``firing`` has the rates of layers on a batch of test images, and ``skipped`` counts
@@ -80,7 +80,7 @@ class Epoch:
 
     @property
     def quality(self) -> float:
-        """Criterion of the best epoch: test accuracy, or the negative test loss without one."""
+        """Test accuracy, or the negative test loss if there is no accuracy; the best epoch has the highest."""
         return -self.test_loss if self.test_accuracy is None else self.test_accuracy
 
     def as_dict(self) -> dict[str, object]:
@@ -124,7 +124,7 @@ class Callback:
 
 
 class Callbacks(Callback):
-    """Calls several callbacks in order, and requests a stop if one of them raises StopTraining."""
+    """Calls a sequence of callbacks, and requests a stop if one of them raises StopTraining."""
 
     def __init__(self, callbacks: Sequence[Callback], stop: StopRequest) -> None:
         self._callbacks, self._stop = tuple(callbacks), stop

@@ -22,23 +22,19 @@ def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
     With ``decay = weights`` only the weights of convolutions and linear layers decay.
     """
     given: dict[str, Any] = dict(item.arguments)
-    everywhere = given.pop("decay", "all") == "all"
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    if not everywhere:
-        decaying = {
-            module.weight
-            for module in model.modules()
-            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
-        }
-        some = [p for p in model.parameters() if p in decaying]
-        others = [p for p in model.parameters() if p not in decaying]
+    if given.pop("decay", "all") == "weights":
+        kinds = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+        weights = {module.weight for module in model.modules() if isinstance(module, kinds)}
+        others = [p for p in model.parameters() if p not in weights]
+        some = [p for p in model.parameters() if p in weights]
         groups = [{"params": some}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
     if "beta1" in given:
         given["betas"] = given.pop("beta1"), given.pop("beta2")
     make: type[torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[item.name].torch)
     if "fused" in inspect.signature(make).parameters:
-        given["fused"] = True  # one kernel for all weights, where torch has it
+        given["fused"] = True  # one kernel for all weights if torch has one
     return make(groups, **given)
 
 

@@ -52,7 +52,7 @@ _UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
 
 
 class PhaseRun:
-    """A phase while it runs.
+    """State of a running phase.
 
     ``shared`` is called in place of ``model`` in training: the model, or DDP around it. ``kept`` is
     tested and saved at the end: the model, or the ``average`` of its weights. ``done`` counts the
@@ -111,7 +111,7 @@ class PhaseRun:
         if world.size > 1:
             if settings.sync_norm:
                 convert_sync(model)
-            if phase.gradient.name == "bptt":  # otherwise the loop averages gradients itself
+            if phase.gradient.name == "bptt":  # otherwise the training loop averages the gradients
                 several = len(model.signature.outputs) > 1
                 self.shared = share(model, world, synchronised=settings.sync_norm, unused=several)
         self.average = None if phase.ema is None else Average(model, phase.ema)

@@ -17,7 +17,7 @@ BY_CODE = 0
 
 
 class StopRequest:
-    """Records the first signal while entered; the training checks ``wanted`` after each step.
+    """Records a signal that arrives inside of the context; the training checks it after each step.
 
     A process that stops for a signal has the exit status of one that the signal kills
     (``Stopped.status``). Outside the main thread Python allows no handlers, and none is installed.
@@ -33,7 +33,7 @@ class StopRequest:
         return self.signal is not None
 
     def request(self, signum: int) -> None:
-        """Request a stop, like the signal."""
+        """Request a stop as if the signal had arrived."""
         self.signal = signum
 
     def __enter__(self) -> StopRequest:

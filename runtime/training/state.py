@@ -61,7 +61,7 @@ def _placed(value: Tensor, key: str, parameter: Tensor) -> Tensor:
     Raises CheckpointError if its shape or type does not fit the parameter.
     """
     if key == "step" and value.numel() == 1:
-        return value.clone()  # a count, which torch keeps on the CPU
+        return value.clone()  # the number of steps, which torch keeps on the CPU
     if (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
         raise CheckpointError(
             f"the checkpoint's optimizer has a {key} that is not of its parameter"
@@ -145,7 +145,7 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
 
 
 def seed_everything(*seeds: int) -> None:
-    """Seed all generators by a sequence of numbers; different sequences give different streams."""
+    """Seed all generators by a sequence of numbers; different seeds give different streams of numbers."""
     word = np.random.SeedSequence(seeds).generate_state(2, np.uint64)
     torch.manual_seed(int(word[0] >> np.uint64(1)))
     random.seed(int(word[1]))

@@ -1,7 +1,7 @@
-"""Sums over the images of an epoch, steps whose metrics are on their way to the host, and times.
+"""Sums over the images of an epoch, the steps in flight, and the clock.
 
-The target decides the sums: correct answers for classes, for pixels also the overlap of each class,
-and squared distances for numbers. On a GPU the host queues a step while the device computes the one
+For classes, correct answers are counted; for pixels, also the overlap of each class; for numbers,
+squared errors are added. On a GPU the host queues a step while the device computes the one
 before, so it reads the metrics of that one when the next is queued. On a CPU it reads them at once.
 """
 
@@ -24,7 +24,7 @@ from danetc.runtime.training.observer import PARTS
 
 _IMAGES, _LOSS, _ANSWERS, _TOP1, _TOP5, _SKIPPED = range(6)
 _COMMON = 6
-"""Number of sums that every target has; those of one target follow."""
+"""Number of sums that do not depend on the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def _per_class(values: Tensor, where: Tensor, classes: int) -> Tensor:
 
 
 def added_up(parts: Sequence[Sums]) -> Sums:
-    """Add up the sums of parts in their order, by which floats round."""
+    """Return the sum of several sums. The order matters for the rounding of floats."""
     columns = zip(*(part.values for part in parts), strict=True)
     return Sums(tuple(sum(column) for column in columns), parts[0].target)
 

@@ -1,4 +1,4 @@
-"""Batches of a phase in one process: on its device, mixed, and cut into parts."""
+"""Batches of a phase in one process, on its device and split into parts."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TrainingBatches:
         return images.transpose(0, 1) if self._events else images
 
     def _read(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Mark errors of reading as errors of this process."""
+        """Mark errors in the data as errors of this process alone."""
         try:
             yield from batches
         except DataError as error:

@@ -17,7 +17,7 @@ from danetc.runtime.training.observer import Callback, PhasePlan, StepReport
 from danetc.tasks.converting import Converted
 from danetc.tasks.evaluate import Evaluated, Figures
 from danetc.tasks.training.directory import metrics_csv
-from danetc.tasks.training.progress import TrainingProgress, mean_shares, print_training
+from danetc.tasks.training.progress import TrainingProgress, print_trials
 from danetc.tasks.training.progress import result as training_result
 from danetc.tasks.training.train import Training
 from danetc.tasks.training.trials import run
@@ -67,30 +67,6 @@ def test_values_with_commas_stay_in_their_column() -> None:
     text = metrics_csv([{"phase": 'a,"b"', "epoch": 1, "shares": {"data": 0.5}}])
     (row,) = csv.DictReader(io.StringIO(text))
     assert (row["phase"], row["share_data"], row["test_loss"]) == ('a,"b"', "0.5", "")
-
-
-def epoch(name: str, number: int, seconds: float, data: float, top1: float) -> dict[str, Any]:
-    return {
-        "phase": name, "epoch": number, "seconds": seconds, "images_per_second": 100.0,
-        "shares": {"data": data, "forward": 1 - data}, "train_loss": 1.0, "test_loss": 1.0,
-        "test_accuracy": top1, "test_top5": 1.0,
-    }  # fmt: skip
-
-
-def test_the_last_table_has_a_row_for_each_phase(capsys: pytest.CaptureFixture[str]) -> None:
-    epochs = [
-        epoch("first", 1, 3600.0, 0.1, 0.5),
-        epoch("first", 2, 1200.0, 0.5, 0.4),
-        epoch("full", 1, 60.0, 0.0, 0.75),
-    ]
-    print_training({"epochs": epochs})
-    lines = capsys.readouterr().out.splitlines()
-    first = next(line for line in lines if line.startswith("first"))
-    assert first.split()[:3] == ["first", "2", "1:20:00"]
-    assert "20.0%" in first  # (0.1 * 3600 + 0.5 * 1200) / 4800
-    assert "50.00%" in first  # the best, beside the last
-    assert any(line.startswith("full") for line in lines)
-    assert sum(mean_shares(epochs).values()) == pytest.approx(1.0)
 
 
 def test_long_epochs_tell_how_far_they_are_where_there_is_no_terminal() -> None:
@@ -166,12 +142,12 @@ def test_results_have_tables_and_figures() -> None:
 def test_a_table_of_trials(capsys: pytest.CaptureFixture[str]) -> None:
     trials = [{"seed": seed, "test_accuracy": seed / 10, "directory": "d"} for seed in (5, 6)]
     record: dict[str, Any] = {"test_accuracy": 0.55, "deviation": 0.0707, "trials": trials}
-    print_training(record)
+    print_trials(record)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line for line in lines if "%" in "".join(line)] == [
         ["5", "50.00%", "d"], ["6", "60.00%", "d"], ["mean", "55.00%"], ["deviation", "7.07%"],
     ]  # fmt: skip
-    print_training({**record, "deviation": None, "trials": trials[:1]})
+    print_trials({**record, "deviation": None, "trials": trials[:1]})
     assert "deviation" not in capsys.readouterr().out
 
 

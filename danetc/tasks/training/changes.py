@@ -80,7 +80,7 @@ def _check_operation(graph: Graph, change: Change) -> None:
 
 
 def _start(compiled: CompiledNetwork, path: str, first: float) -> float:
-    """Return the value of a parameter in the network; ``first`` if its layers differ."""
+    """Return the value of a parameter in the network, or ``first`` if it differs between layers."""
     try:
         changed = compiled.with_settings({**compiled.settings, path: f"scheduled({first!r})"})
     except SpecError as error:
@@ -115,7 +115,7 @@ def _neurons(graph: Graph) -> Iterator[tuple[Node, NeuronProgram]]:
 
 
 def _try(compiled: CompiledNetwork, path: str, value: float) -> None:
-    """Raise UserError unless the network takes a value; warn as for a network with this value."""
+    """Raise UserError if a value is not valid in the network; print the warnings about it."""
     try:
         tried = compiled.with_settings({**compiled.settings, path: repr(value)})
     except SpecError as error:

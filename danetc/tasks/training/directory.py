@@ -63,12 +63,11 @@ FORMAT = 1
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.csv"
 MOVING = ("danetc", "torch", "device", "processes", "threads", "git")
-"""Facts in run.json that may change when a run is resumed."""
+"""Facts of run.json that may differ when a run is resumed."""
 _FIGURES = (
     "phase", "epoch", "learning_rate", "train_loss", "train_accuracy", "train_top5",
     "test_loss", "test_accuracy", "test_top5", "seconds", "images_per_second", "skipped",
 )  # fmt: skip
-_SCORES = ("miou", "rmse")
 
 
 @dataclass(frozen=True)
@@ -140,16 +139,17 @@ class RunDirectory:
 def metrics_csv(epochs: Sequence[Mapping[str, Any]]) -> str:
     """Return a table with a row for each epoch; ``row`` counts over all phases, from 1.
 
-    The file is replaced, not appended to, so that a killed run has no row twice and none missing.
+    The file is replaced as a whole, so that a killed run neither repeats nor loses a row.
     """
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    shares, tests = (f"share_{part}" for part in PARTS), (f"test_{name}" for name in _SCORES)
-    writer.writerow(["row", *_FIGURES, *shares, *tests])
+    shares, scores = [f"share_{part}" for part in PARTS], ["test_miou", "test_rmse"]
+    columns = ["row", *_FIGURES, *shares, *scores]
+    writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
     for number, epoch in enumerate(epochs, 1):
-        parts = (epoch.get("shares", {}).get(part, "") for part in PARTS)
-        scores = (epoch.get("scores", {}).get(name, "") for name in _SCORES)
-        writer.writerow([number, *(epoch.get(key, "") for key in _FIGURES), *parts, *scores])
+        row = {f"share_{part}": share for part, share in epoch.get("shares", {}).items()}
+        row |= {f"test_{name}": value for name, value in epoch.get("scores", {}).items()}
+        writer.writerow({"row": number, **epoch, **row})
     return stream.getvalue()
 
 

@@ -82,7 +82,7 @@ def _phase(plan: TrainingPlan, index: int, world: World) -> Record:
     stop = StopRequest()
     watch, trial = _Stopwatch(stop), Trial(plan, world, stop)
     model, _ = trial.model(replace(phase, start=None))
-    with suppress(Stopped):  # without `with stop`, a signal ends it at once
+    with suppress(Stopped):  # a signal ends the process at once
         fit(
             model, plan.data, phase, trial.settings(index), observer=watch, world=world,
             stop=stop, teachers=teachers_of(phase, plan.backend),

@@ -1,4 +1,4 @@
-"""The plan of a training, made from its request: network, recipe, data, seeds, directory."""
+"""The plan of a training: the network, the recipe, the data, the seeds and the directory."""
 
 from __future__ import annotations
 
@@ -74,8 +74,7 @@ class TrainingPlan:
     def settings(self, seed: int) -> dict[str, Any]:
         """Return the settings that determine the numbers of a run, as JSON data.
 
-        Not among them is what only determines where they are computed, how fast, and how often they
-        are saved.
+        Settings that only change the speed, the device or the checkpoints are left out.
         """
         recipe = self.recipe.as_dict()
         del recipe["origins"]
@@ -310,7 +309,7 @@ def find_recipe(
 
 
 def teachers_of(phase: Phase, backend: str) -> dict[str, Model]:
-    """Return the networks that losses of a phase learn from (``distill``), by their directories.
+    """Return the teachers of a phase (``distill``) by their directories.
 
     Raises UserError.
     """

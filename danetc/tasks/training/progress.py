@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -15,10 +14,10 @@ from rich.table import Column
 
 from danetc.output.console import terminal_bar
 from danetc.output.echo import echo, note
-from danetc.output.figures import NAMES, percent, score, scores
+from danetc.output.figures import percent, scores
 from danetc.output.table import print_table
 from danetc.runtime.kernels.announcing import unannounced
-from danetc.runtime.training.observer import PARTS, Callback
+from danetc.runtime.training.observer import Callback
 
 if TYPE_CHECKING:
     from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
@@ -118,7 +117,7 @@ class TrainingProgress(Callback):
             f"top-5 {percent(epoch.test_top5, width=6)}  {more}"
             f"{epoch.images_per_second:,.0f} images/s  {epoch.seconds:.1f} s"
         )
-        if epoch.warnings != self._warned:  # the same ones are printed once
+        if epoch.warnings != self._warned:  # repeated warnings are printed once
             self._warned = epoch.warnings
             for warning in epoch.warnings:
                 self._say(f"warning: {warning}")
@@ -157,18 +156,6 @@ def show_time(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-Row = Mapping[str, Any]
-HEADS = {"communication": "comm.", "optimizer": "optim."}
-
-
-def print_training(record: Mapping[str, Any]) -> None:
-    """Print the results of a training, or of several trials."""
-    if "trials" in record:
-        _print_trials(record)
-    else:
-        _print_phases(record["epochs"])
-
-
 def result(record: Mapping[str, Any]) -> str:
     """Return a line with the accuracy; for trials, their mean and sample standard deviation."""
     if record["test_accuracy"] is None:
@@ -185,59 +172,8 @@ def result(record: Mapping[str, Any]) -> str:
     return f"{accuracy}{spread} over {len(record['trials'])} trials"
 
 
-def _print_phases(epochs: Sequence[Row]) -> None:
-    more = epochs[-1].get("scores", {})
-    heads = (
-        "phase", "epochs", "time", "images/s", *(HEADS.get(part, part) for part in PARTS),
-        "test loss", "top-1", "top-5", "best top-1", *(NAMES[name] for name in more),
-    )  # fmt: skip
-    rows = []
-    for name, found in groupby(epochs, key=lambda epoch: epoch["phase"]):
-        each = list(found)
-        last = each[-1]
-        best = max(each, key=quality)
-        shares, more = mean_shares(each), last.get("scores", {})
-        rows.append(
-            (
-                name,
-                str(len(each)),
-                show_time(sum(epoch["seconds"] for epoch in each)),
-                f"{mean_speed(each):,.0f}",
-                *(f"{shares[part]:.1%}" for part in PARTS),
-                f"{last['test_loss']:.4f}",
-                percent(last["test_accuracy"]),
-                percent(last["test_top5"]),
-                f"{percent(best['test_accuracy'])} in {best['epoch']}",
-                *(score(name, value) for name, value in more.items()),
-            )
-        )
-    echo()
-    print_table(heads, rows, right=set(range(1, len(heads))))
-    echo("data (the wait for it), ..., optim.: shares of the training time")
-
-
-def quality(epoch: Row) -> float:
-    """Return the test accuracy of an epoch, or the negative test loss if there is no accuracy."""
-    accuracy = epoch["test_accuracy"]
-    return float(-epoch["test_loss"] if accuracy is None else accuracy)
-
-
-def mean_shares(epochs: Sequence[Row]) -> dict[str, float]:
-    """Return the shares of time of several epochs, weighted by their length."""
-    whole = sum(epoch["seconds"] for epoch in epochs) or 1.0
-    return {
-        part: sum(epoch["seconds"] * epoch["shares"].get(part, 0.0) for epoch in epochs) / whole
-        for part in PARTS
-    }
-
-
-def mean_speed(epochs: Sequence[Row]) -> float:
-    """Return the harmonic mean of the speeds of epochs, which have the same number of images."""
-    speeds = [epoch["images_per_second"] for epoch in epochs]
-    return len(speeds) / sum(1 / speed for speed in speeds) if all(speeds) else 0.0
-
-
-def _print_trials(record: Mapping[str, Any]) -> None:
+def print_trials(record: Mapping[str, Any]) -> None:
+    """Print the accuracy of each trial, their mean and deviation."""
     rows = [
         (str(trial["seed"]), percent(trial["test_accuracy"]), trial["directory"])
         for trial in record["trials"]

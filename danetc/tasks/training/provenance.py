@@ -1,4 +1,4 @@
-"""Facts of a run in run.json: versions, machine, command and git state."""
+"""Facts of a run that are written to run.json, such as versions and the state of git."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MACHINE = {
 LIBRARIES = (
     "torchvision", "numpy", "safetensors", "spikingjelly", "webdataset", "datasets", "tonic",
 )  # fmt: skip
-"""Names of the libraries whose versions are recorded."""
+"""Libraries whose versions are recorded."""
 CHANGED = 50
-"""Maximum number of changed files that are named."""
+"""Maximum number of changed files in the record."""
 
 
 def machine_facts(world: World) -> dict[str, Any]:
-    """Return versions, machine, command and git state as JSON data."""
+    """Return the versions, the machine, the command and the git state of a run as JSON data."""
     on_gpu = world.device.type == "cuda"
     return {
         "danetc": danetc_version(),
@@ -66,8 +66,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def git_state() -> dict[str, Any] | None:
     """Return the commit and changed files of the current work tree, or None outside of one.
 
-    Runs no program that the repository's configuration names: its filters are set to nothing, so
-    files that a filter rewrites are compared as they are.
+    No program that is set in the configuration of the repository is run. Filters are disabled, so
+    a file that a filter rewrites may be listed as changed.
     """
     try:
         commit = _git("rev-parse", "HEAD").strip()
@@ -89,7 +89,7 @@ _SAFE = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
 }
-"""Environment in which git neither fetches missing objects nor writes its index."""
+"""Environment variables that keep git from fetching objects and from writing its index."""
 
 
 def _filters() -> list[str]:

@@ -97,7 +97,7 @@ def check_repetition(repeated: Record, settings: Record, facts: Record, note: No
 
 
 def recipe_text(settings: Record, whole: Record) -> str:
-    """Return a resolved recipe as source. ``whole`` also has the settings that change no number."""
+    """Return a resolved recipe as source. ``whole`` also has the settings that do not affect the numbers."""
     lines = [f"recipe {settings['name']} {{"]
     for name, phase in settings["phases"].items():
         lines.append(f"  phase {name} {{")

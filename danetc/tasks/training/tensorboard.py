@@ -1,4 +1,4 @@
-"""Curves of a training for TensorBoard, in ``tensorboard/PHASE`` of the run's directory.
+"""Curves of a training for TensorBoard, in ``tensorboard/PHASE`` in the directory of the run.
 
 They need ``danetc[tensorboard]``. Each phase is a run of its own, so that phases of different T share
 the names of their curves. The axis counts the phase's steps.
@@ -103,7 +103,7 @@ class TensorBoard(Callback):
             return
         try:
             for name, value in values.items():
-                if value is not None:  # there is no accuracy for numbers
+                if value is not None:  # None if numbers are learned
                     self._writer.add_scalar(name, value, step)
             self._writer.flush()
         except OSError as error:

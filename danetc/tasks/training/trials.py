@@ -1,4 +1,4 @@
-"""A training from a plan to a directory: trials, phases, what is saved, and how a run is resumed."""
+"""Training of a plan: its trials and phases, the files that are written, and the resumption of a run."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def run(
 def with_plan(
     request: TrainingRequest, note: Note, work: Callable[[TrainingPlan, World, Note], Result]
 ) -> Result:
-    """Return what ``work`` makes of a request's plan, in this process or as one of torchrun's.
+    """Return the result of ``work`` on the plan of a request, in this process or in those of torchrun.
 
-    Only rank 0 gives notes. Raises as ``run`` does.
+    Only rank 0 prints notes. Raises as ``run`` does.
     """
     if request.deterministic:  # must be set before CUDA is initialized
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -176,7 +176,7 @@ class Trial:
         resume: Snapshot | None,
         earlier: list[dict[str, Any]],
     ) -> Fitted:
-        """Train a phase, and write its network and results.
+        """Train a phase, and write the network and the results to the directory.
 
         The network's files are written with the first weights of the phase, so that those of an
         earlier phase, which may have another T, are never beside the network of this one.
@@ -243,7 +243,7 @@ class Trial:
         return model, matched
 
     def _end_of(self, phase: str, checkpoints: Checkpoints) -> Mapping[str, Tensor]:
-        """Return the last weights of a phase that another process has trained."""
+        """Return the weights at the end of a phase that was trained before the run was resumed."""
         return self.world.on_first(
             lambda: weights_of(read_checkpoint(checkpoints.folder / f"phase-{phase}"))
         )
