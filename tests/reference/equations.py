@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,20 +63,6 @@ def _unsoftened(excess: float) -> float:
 
 
 CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}
-_NUMBERS: Mapping[str, Callable[[float], float]] = {
-    "exp": math.exp,
-    "log": math.log,
-    "sqrt": math.sqrt,
-    "abs": abs,
-    "tanh": math.tanh,
-    "sin": math.sin,
-    "cos": math.cos,
-    "erf": math.erf,
-    "sigmoid": lambda a: 1 / (1 + math.exp(-a)),
-    "round": lambda a: float(round(a)),
-    "heaviside": lambda a: float(a >= 0),
-    "detach": lambda a: a,
-}
 _ARRAYS: Mapping[str, Callable[[Var], Var]] = {
     "exp": f.exp,
     "log": f.log,
@@ -89,19 +76,17 @@ _ARRAYS: Mapping[str, Callable[[Var], Var]] = {
     "round": f.rounded,
     "detach": f.detach,
 }
-_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-}
-_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
+OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
 }
 
 
@@ -136,11 +121,10 @@ class Equations:
                     if isinstance(one, bool):
                         return one if one == (op == "or") else other
                 return a & b if op == "and" else a | b
-            case s.Binary(op, left, right) if op in _ARITHMETIC:
-                return _ARITHMETIC[op](self.number(left), self.number(right))
             case s.Binary(op, left, right):
                 a, b = self.number(left), self.number(right)
-                return _COMPARISONS[op](_plain(a), _plain(b))
+                a, b = (a, b) if op in "+-*/" else (_plain(a), _plain(b))
+                return OPERATORS[op](a, b)
             case s.IfElse(then, condition, otherwise):
                 known = self.truth(condition)
                 if isinstance(known, bool):
@@ -233,7 +217,7 @@ def _call(name: str, args: list[Value], heaviside: Callable[[Var], Var]) -> Valu
         return result
     (arg,) = args
     if isinstance(arg, float):
-        return _NUMBERS[name](arg)
+        return float(arg >= 0) if name == "heaviside" else float(_ARRAYS[name](Var(arg)).data)
     return heaviside(arg) if name == "heaviside" else _ARRAYS[name](arg)
 
 

@@ -21,55 +21,35 @@ def _sigmoid(x: Array) -> Array:
         return np.where(x >= 0, 1 / (1 + np.exp(-x)), np.exp(x) / (1 + np.exp(x)))
 
 
-def exp(x: Var) -> Var:
-    value = np.exp(x.data)
-    return unary(x, value, value)
+def _function(
+    value: Callable[[Array], Array], slope: Callable[[Array, Array], Array | float]
+) -> Callable[[Var], Var]:
+    """Return a function of one array, element by element; ``slope`` takes operand and value."""
+
+    def apply(x: Var) -> Var:
+        y = value(x.data)
+        return unary(x, y, slope(x.data, y))
+
+    return apply
 
 
-def log(x: Var) -> Var:
-    return unary(x, np.log(x.data), 1 / x.data)
-
-
-def sqrt(x: Var) -> Var:
-    value = np.sqrt(x.data)
-    return unary(x, value, 0.5 / value)
-
-
-def absolute(x: Var) -> Var:
-    return unary(x, np.abs(x.data), np.sign(x.data))
-
-
-def sigmoid(x: Var) -> Var:
-    value = _sigmoid(x.data)
-    return unary(x, value, value * (1 - value))
-
-
-def tanh(x: Var) -> Var:
-    value = np.tanh(x.data)
-    return unary(x, value, 1 - value * value)
-
-
-def erf(x: Var) -> Var:
-    value = np.vectorize(math.erf, otypes=[float])(x.data)
-    return unary(x, value, 2 / math.sqrt(math.pi) * np.exp(-(x.data**2)))
-
-
-def sin(x: Var) -> Var:
-    return unary(x, np.sin(x.data), np.cos(x.data))
-
-
-def cos(x: Var) -> Var:
-    return unary(x, np.cos(x.data), -np.sin(x.data))
-
-
-def softplus(x: Var) -> Var:
-    return unary(x, np.logaddexp(0, x.data), _sigmoid(x.data))
+_erf = np.vectorize(math.erf, otypes=[float])
+exp = _function(np.exp, lambda x, y: y)
+log = _function(np.log, lambda x, y: 1 / x)
+sqrt = _function(np.sqrt, lambda x, y: 0.5 / y)
+absolute = _function(np.abs, lambda x, y: np.sign(x))
+sigmoid = _function(_sigmoid, lambda x, y: y * (1 - y))
+tanh = _function(np.tanh, lambda x, y: 1 - y * y)
+erf = _function(_erf, lambda x, y: 2 / math.sqrt(math.pi) * np.exp(-(x**2)))
+sin = _function(np.sin, lambda x, y: np.cos(x))
+cos = _function(np.cos, lambda x, y: -np.sin(x))
+softplus = _function(lambda x: np.logaddexp(0, x), lambda x, y: _sigmoid(x))
+relu = _function(lambda x: np.maximum(x, 0), lambda x, y: np.where(x > 0, 1.0, 0.0))
+rounded = _function(np.rint, lambda x, y: 1.0)
 
 
 def gelu(x: Var) -> Var:
-    below = 0.5 * (1 + np.vectorize(math.erf)(x.data / math.sqrt(2)))
-    density = np.exp(-0.5 * x.data**2) / math.sqrt(2 * math.pi)
-    return unary(x, x.data * below, below + x.data * density)
+    return x * (0.5 * (1 + erf(x * (1 / math.sqrt(2)))))
 
 
 def softmax(x: Var, axis: int) -> Var:
@@ -81,16 +61,6 @@ def softmax(x: Var, axis: int) -> Var:
         return share * (gradient - (gradient * share).sum(axis, keepdims=True))
 
     return Var(share, (x, pull))
-
-
-def relu(x: Var) -> Var:
-    """Its slope at 0 is 0."""
-    return unary(x, np.maximum(x.data, 0), np.where(x.data > 0, 1.0, 0.0))
-
-
-def rounded(x: Var) -> Var:
-    """Halves go to even; gradients pass as they are."""
-    return unary(x, np.rint(x.data), 1.0)
 
 
 def detach(x: Var) -> Var:

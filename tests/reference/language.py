@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from danetc.dsl.syntax import tree as s
-from tests.reference.equations import CONSTANTS, Learn, learn_of
+from tests.reference.equations import CONSTANTS, OPERATORS, Learn, learn_of
 from tests.reference.values import (
     LAYER_LINES,
     NORMS,
@@ -57,30 +57,15 @@ def _given(value: Any) -> Any:
 
 
 class Evaluator:
-    """Evaluates expressions. ``settings`` are the network's, or those of the stage at hand."""
+    """Evaluates expressions. ``settings`` are the network's, or those of the stage at hand.
+
+    ``Layers`` has what it asks for: ``apply``, ``join``, ``function``, ``product``, ``input``,
+    ``carried``, ``delayed``, ``numbers`` and ``put_back``.
+    """
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
         self.scope: tuple[str, ...] = ()
-
-    def apply(self, layer: Any, wire: Wire) -> Wire:
-        """What a layer makes of a value."""
-        raise NotImplementedError
-
-    def join(self, op: str, left: Any, right: Any) -> Wire:
-        """Two values, or a value and a number, joined by an operator."""
-        raise NotImplementedError
-
-    def function(self, name: str, args: list[Wire]) -> Wire:
-        """``concat``, ``min`` and ``max`` of values, ``sqrt`` of one."""
-        raise NotImplementedError
-
-    def product(self, name: str, wires: Mapping[str, Wire], attrs: Mapping[str, Any]) -> Wire:
-        """``scores`` and ``mix``."""
-        raise NotImplementedError
-
-    def input(self, name: str, shape: tuple[int, ...]) -> Wire:
-        raise NotImplementedError
 
     def evaluate(self, expr: s.Expr, env: Env, want: str = "any") -> Any:
         """``want`` is what an ambiguous name is asked for: a ``layer``, a ``norm``, or ``any``."""
@@ -152,28 +137,7 @@ class Evaluator:
             return _made(right, lambda value: self.binary(op, left, value))
         if op == "/" and isinstance(left, int) and isinstance(right, int) and left % right == 0:
             return left // right
-        match op:
-            case "+":
-                return left + right
-            case "-":
-                return left - right
-            case "*":
-                return left * right
-            case "/":
-                return left / right
-            case "==":
-                return left == right
-            case "!=":
-                return left != right
-            case "<":
-                return left < right
-            case "<=":
-                return left <= right
-            case ">":
-                return left > right
-            case ">=":
-                return left >= right
-        raise AssertionError(op)
+        return OPERATORS[op](left, right)
 
     # -- names
 
@@ -320,20 +284,6 @@ class Evaluator:
 
         loops.reads[key] = read, count, wire
         return wire
-
-    def carried(self, role: str) -> Wire | None:
-        """What is carried in a loop before the first step: 0. None of a delay in no loop."""
-        raise NotImplementedError
-
-    def delayed(self, wire: Wire, steps: int) -> Wire:
-        raise NotImplementedError
-
-    def numbers(self) -> Any:
-        """How far layers are numbered, for ``put_back``."""
-        raise NotImplementedError
-
-    def put_back(self, numbers: Any) -> None:
-        raise NotImplementedError
 
     def refer(self, bound: Bound) -> Any:
         """A backbone by its name is its stages; what else is declared stays as it is."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.reference import functions as f
-from tests.reference.equations import Learn, Neuron, surrogate
+from tests.reference.equations import OPERATORS, Learn, Neuron, surrogate
 from tests.reference.language import Evaluator
 from tests.reference.tape import Array, Var, as_var, broadcast, concat, stack
 from tests.reference.values import (
@@ -31,22 +31,24 @@ from tests.reference.values import (
 )
 from tests.reference.weights import Weights
 
-EXACT = (
-    "maxpool",
-    "relu",
-    "detach",
-    "max",
-    "upsample",
-    "pad",
-    "flatten",
-    "swap",
-    "shuffle",
-    "reshape",
-    "dropout",
-    "droppath",
-    "poisson",
-    "latency",
-    "delay",
+EXACT = frozenset(
+    [
+        "maxpool",
+        "relu",
+        "detach",
+        "max",
+        "upsample",
+        "pad",
+        "flatten",
+        "swap",
+        "shuffle",
+        "reshape",
+        "dropout",
+        "droppath",
+        "poisson",
+        "latency",
+        "delay",
+    ]
 )
 """Operations without roundings."""
 ELEMENTWISE: Mapping[str, Callable[[Var], Var]] = {
@@ -165,9 +167,7 @@ class Layers(Evaluator):
         values = f.side_by_side(values)
         varies = any(side.varies for side in (left, right) if isinstance(side, Wire))
         a, b = (as_var(value) for value in values)
-        made = {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b}[
-            op
-        ]()
+        made = OPERATORS[op](a, b)
         return Wire(made, varies) if op in "+-" else self._rounded(Wire(made, varies))
 
     def function(self, name: str, args: list[Any]) -> Wire:
@@ -223,12 +223,6 @@ class Layers(Evaluator):
                     return self.self_wired(block, wire, {})
         raise AssertionError(layer)
 
-    def backbone(self, backbone: Backbone, wire: Wire) -> Wire:
-        raise NotImplementedError
-
-    def self_wired(self, block: Bound, wire: Wire, known: Mapping[str, Any]) -> Wire:
-        raise NotImplementedError
-
     # -- loops over time ---------------------------------------------------------------------------
 
     def carried(self, role: str) -> Wire | None:
@@ -277,11 +271,8 @@ class Layers(Evaluator):
             case "linear" if attrs["over"] is not None:
                 return Wire(self._linear_over(op, attrs, x), varies or attrs["over"] == "time")
             case "linear":
-                flat = x.reshape(*x.shape[:2], -1)
-                path = self.weights.path(self.scope, op.role)
-                weight = self.weights.take(path, "weight", attrs["width"], flat.shape[2])
-                self.weights.multiplied.add(self.weights.name(path, "weight"))
-                bias = self.weights.take(path, "bias", attrs["width"]) if attrs["bias"] else None
+                flat, width = x.reshape(*x.shape[:2], -1), attrs["width"]
+                _, weight, bias = self._weighted(op, width, width, flat.shape[2])
                 return Wire(f.linear(flat, weight, bias), varies)
             case "tdbn":
                 threshold = self._threshold()
@@ -389,6 +380,14 @@ class Layers(Evaluator):
     def channels(self, wire: Wire, first: int, last: int) -> Wire:
         return Wire(f.taken(wire.data, 2, np.arange(first, last + 1)), wire.varies)
 
+    def _weighted(self, op: Op, width: int, *shape: int) -> tuple[tuple[str, ...], Var, Var | None]:
+        """The path, the weight and the bias of the next layer of weights."""
+        path = self.weights.path(self.scope, op.role)
+        weight = self.weights.take(path, "weight", *shape)
+        self.weights.multiplied.add(self.weights.name(path, "weight"))
+        bias = self.weights.take(path, "bias", width) if op.attrs["bias"] else None
+        return path, weight, bias
+
     def _conv(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
         """The axis that it slides over is brought to the rows, with one column, and back."""
         width, kernel, groups = attrs["width"], attrs["kernel"], attrs["groups"]
@@ -401,12 +400,9 @@ class Layers(Evaluator):
             before, after = reach // 2, reach - reach // 2
         elif over == "time":
             before, after = reach, 0
-        path = self.weights.path(self.scope, op.role)
         sizes = {None: (kernel, kernel), "rows": (kernel, 1), "columns": (1, kernel)}
         shape = sizes.get(over, (kernel,))
-        weight = self.weights.take(path, "weight", width, x.shape[2] // groups, *shape)
-        self.weights.multiplied.add(self.weights.name(path, "weight"))
-        bias = self.weights.take(path, "bias", width) if attrs["bias"] else None
+        _, weight, bias = self._weighted(op, width, width, x.shape[2] // groups, *shape)
         if over is None:
             x = f.padded(x, (3, 4), before, after)
             return f.conv(x, weight, bias, attrs["stride"], 0, dilation, groups)
@@ -422,10 +418,8 @@ class Layers(Evaluator):
     def _conv_transposed(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
         """A convolution, with the kernel turned round, of the map with stride - 1 zeros between pixels."""
         width, kernel, groups = attrs["width"], attrs["kernel"], attrs["groups"]
-        path, part = self.weights.path(self.scope, op.role), width // groups
-        weight = self.weights.take(path, "weight", x.shape[2], part, kernel, kernel)
-        self.weights.multiplied.add(self.weights.name(path, "weight"))
-        bias = self.weights.take(path, "bias", width) if attrs["bias"] else None
+        part = width // groups
+        _, weight, bias = self._weighted(op, width, x.shape[2], part, kernel, kernel)
         for axis in (3, 4):
             wide = f.to_front(x, axis)
             between = np.zeros(((x.shape[axis] - 1) * attrs["stride"] + 1, x.shape[axis]))
@@ -447,10 +441,8 @@ class Layers(Evaluator):
         """Along one axis; over channels, rows and columns the weights are a convolution's."""
         axis = AXES[attrs["over"]]
         width = x.shape[0] if axis == 0 else attrs["width"]
-        path = self.weights.path(self.scope, op.role)
         ones = () if axis == 0 else (1, 1)
-        weight = self.weights.take(path, "weight", width, x.shape[axis], *ones)
-        self.weights.multiplied.add(self.weights.name(path, "weight"))
+        path, weight, bias = self._weighted(op, width, width, x.shape[axis], *ones)
         turned = f.to_front(x, axis)
         if attrs["window"] is not None:
             later, earlier = np.indices(weight.data.shape)
@@ -460,8 +452,7 @@ class Layers(Evaluator):
                 share = float(self.weights.take(path, "masked").data)
             weight = weight * Var(share * seen + (1 - share))
         made = f.mixed_first(turned, weight.reshape(width, -1))
-        if attrs["bias"]:
-            bias = self.weights.take(path, "bias", width)
+        if bias is not None:
             made = made + bias.reshape(-1, *[1] * (len(made.shape) - 1))
         return f.from_front(made, axis)
 
@@ -502,31 +493,17 @@ class Layers(Evaluator):
             ((1,) if per_step or by_step else (0, 1)) + pixels,
             attrs.get("eps", f.EPS),
         )
-        if self.training and by_step:
-            count = x.data[0].size // channels
-            known_as = [self.weights.name(path, f"running_{name}") for name in ("mean", "var")]
-            moved = [
-                self.result.buffers.get(name, buffer.data)
-                for name, buffer in zip(known_as, buffers, strict=True)
-            ]
-            for now in zip(mean, variance * count / max(1, count - 1), strict=True):
-                moved = [
-                    (1 - f.MOMENTUM) * old + f.MOMENTUM * new.reshape(shape)
-                    for old, new in zip(moved, now, strict=True)
-                ]
-            for name, buffer in zip(("mean", "var"), moved, strict=True):
-                self.result.buffers[self.weights.name(path, f"running_{name}")] = buffer
-        elif self.training:
-            names = [self.weights.name(path, f"running_{name}") for name in ("mean", "var")]
+        names = [self.weights.name(path, f"running_{name}") for name in ("mean", "var")]
+        if self.training:
             steps = x.shape[0] if wire.varies else self.steps
-            count = x.data[0].size // channels * (1 if per_step else steps)
+            count = x.data[0].size // channels * (1 if per_step or by_step else steps)
             unbiased = variance * count / max(1, count - 1)
             for name, old, new in zip(names, buffers, (mean, unbiased), strict=True):
-                before = self.result.buffers.get(name, old.data)  # a place before has moved it
-                moved = (1 - f.MOMENTUM) * before + f.MOMENTUM * new.reshape(shape)
+                moved = self.result.buffers.get(name, old.data)  # a place before may have moved it
+                for now in new if by_step else [new]:
+                    moved = (1 - f.MOMENTUM) * moved + f.MOMENTUM * now.reshape(shape)
                 self.result.buffers[name] = moved
         if pad := attrs.get("pad", 0):
-            names = [self.weights.name(path, f"running_{name}") for name in ("mean", "var")]
             mean, variance = (self.result.buffers.get(n, self.weights.state[n]) for n in names)
             border = bias.data - mean * weight.data / np.sqrt(variance + attrs["eps"])
             inside = f.padded(Var(np.ones(y.shape)), (3, 4), pad, pad)
