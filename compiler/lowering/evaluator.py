@@ -27,8 +27,7 @@ from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.loading import standard
 from danetc.dsl.modules import Module
-from danetc.dsl.neuron.learn import Learn
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.program import Learn, NeuronProgram
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.overrides import named

@@ -18,8 +18,7 @@ from danetc.compiler.lowering.names import NamedValues
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.equations import compile_neuron
-from danetc.dsl.neuron.learn import Learn
-from danetc.dsl.neuron.program import NeuronProgram, Wired
+from danetc.dsl.neuron.program import Learn, NeuronProgram, Wired
 from danetc.dsl.syntax.source import Span
 
 MAX_LAYERS = 10_000

@@ -16,8 +16,8 @@ from danetc.dsl.diagnostics.diagnostic import Label, closest, meant
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.kinds import ANALOG, count
-from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.opcodes import functions
+from danetc.dsl.neuron.program import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 

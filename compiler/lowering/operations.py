@@ -22,7 +22,7 @@ from danetc.compiler.lowering.environment import SPECIAL, Env, Want
 from danetc.compiler.lowering.evaluator import ROUND, Evaluator, flows_in
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.first_weights import FIRST_WEIGHTS
-from danetc.dsl.neuron.learn import Learn
+from danetc.dsl.neuron.program import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 

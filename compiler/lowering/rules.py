@@ -27,7 +27,7 @@ from danetc.compiler.lowering.operations import as_learnt
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.neuron.learn import Learn
+from danetc.dsl.neuron.program import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 

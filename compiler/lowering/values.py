@@ -9,7 +9,7 @@ from typing import TypeGuard, Union
 from danetc.compiler.ir.graph import Attribute
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.modules import Module
-from danetc.dsl.neuron.learn import Learn
+from danetc.dsl.neuron.program import Learn
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration

@@ -180,7 +180,7 @@ def _one_step(network: CheckedNetwork) -> Iterator[Finding]:
     if "steps" in network.lowered.says or any(node.attrs["events"] for node in graph.inputs):
         return
     for node, program in _first_of_each(network):
-        if program.is_stateful:
+        if program.states:
             yield Finding(
                 network.declaration.name_span,
                 f"network `{graph.name}` does not set `steps`, so it has one time step",

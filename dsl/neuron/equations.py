@@ -14,13 +14,13 @@ from typing import TypeVar
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter
 from danetc.dsl.neuron.derivative import derive_surrogate, differentiate
 from danetc.dsl.neuron.expressions import OUTPUT, Arguments, ExpressionLowering
-from danetc.dsl.neuron.learn import Learn, check_learn
 from danetc.dsl.neuron.opcodes import ConstantError, Operand, functions
 from danetc.dsl.neuron.parameters import Parameters, ParameterValue
 from danetc.dsl.neuron.program import (
     INPUT,
     NEXT,
     SURROGATE,
+    Learn,
     Learnable,
     NeuronProgram,
     NeuronState,
@@ -205,9 +205,6 @@ class _Equations(ExpressionLowering):
             case Learn() if self.what == "surrogate":
                 raise self.error("E0714", "a surrogate has no learnable parameters", span)
             case Learn():
-                self.wrong |= not check_learn(value, span, self.reporter)
-                if self.wrong:
-                    raise Reported
                 return self.learn(name, value, span, owned=True)
         return ParameterValue(float(value), name)
 
@@ -315,13 +312,11 @@ class _Equations(ExpressionLowering):
     ) -> None:
         name, place = self.declaration.name, self.declaration.name_span
         labels = (Label(self.places[OUTPUT], "the output"),)
-        for wired in inputs:
+        for wired in (*inputs, INPUT):
             if wired not in needed:
-                message = f"`{wired}` is an input and has no influence on `{OUTPUT}`"
-                raise self.error("E0712", message, self.argument_spans.get(wired, place))
-        if INPUT not in needed:
-            message = f"the output of `{name}` does not depend on `{INPUT}`, its input"
-            raise self.error("E0712", message, place, labels=labels)
+                message = f"the output of `{name}` does not depend on `{wired}`, its input"
+                span = self.argument_spans.get(wired, place)
+                raise self.error("E0712", message, span, labels=labels)
         detaches = any(op.opcode == "detach" and op.name in needed for op in self.builder.ops)
         if INPUT not in trained and not detaches:
             message = f"no gradient flows from the output of `{name}` to `{INPUT}`"

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.neuron.learn import LEARN_TAKES, Learn, check_learn, stored
 from danetc.dsl.neuron.opcodes import (
     ARITHMETIC,
     COMPARISONS,
@@ -20,7 +19,8 @@ from danetc.dsl.neuron.opcodes import (
     functions,
     is_smooth,
 )
-from danetc.dsl.neuron.program import INPUT, Learnable, Wired, unique
+from danetc.dsl.neuron.parameters import ParameterValue
+from danetc.dsl.neuron.program import INPUT, Learn, Learnable, Wired, unique
 from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span, shorten
@@ -209,7 +209,7 @@ class ExpressionLowering:
             hint = "a surrogate is a smooth function of `x`, or its derivative"
             raise self.error("E0714", message, function.span, hint=hint)
         loops = any(isinstance(arg.value, s.Each) for arg in call.args) and name in FOLDS
-        allowed = LEARN_TAKES if name == "learn" else ()
+        allowed = ("above", "below", "per", "per_step") if name == "learn" else ()
         for arg in call.args:
             if arg.name is not None and arg.name not in allowed:
                 hint = f"it takes {', '.join(f'`{each}`' for each in allowed)}" if allowed else None
@@ -280,15 +280,13 @@ class ExpressionLowering:
 
     def _delay(self, value: s.Expr, steps: s.Expr) -> Value:
         count = self._whole(steps, "the number of time steps")
-        if count < 0:
-            message = f"a delay by {count} time steps looks ahead"
-            raise self._blame(steps, "E0717", message, "equations read this step and earlier ones")
-        if count > MAX_STEPS:
-            message = f"a delay by {count} time steps, of {MAX_STEPS} that it may be"
-            raise self._blame(steps, "E0716", message)
+        if not 0 <= count <= MAX_STEPS:
+            message = f"a delay by {count} time steps; it may be 0 to {MAX_STEPS}"
+            raise self._blame(steps, "E0717", message)
         name = value.id if isinstance(value, s.Name) else self.target
+        later = name in self.later or name == self.target
         number = None
-        if count and self._comes_later(value):
+        if count and later and isinstance(value, s.Name) and name not in self.values:
             chain = self._later_chains.setdefault(name, [])
         else:
             number = self.number(value)
@@ -302,12 +300,6 @@ class ExpressionLowering:
             self.builder.inputs += (state,)
             chain.append(state)
         return chain[count - 1]
-
-    def _comes_later(self, expr: s.Expr) -> bool:
-        """True for a name that gets its value in this equation or in a later one."""
-        if not isinstance(expr, s.Name) or expr.id in self.values:
-            return False
-        return expr.id in self.later or expr.id == self.target
 
     def _learn(self, call: s.Call) -> Value:
         (start,) = (arg for arg in call.args if arg.name is None)
@@ -326,9 +318,6 @@ class ExpressionLowering:
         by_step = per == "step" or bool(bounds.pop("per_step", False))
         per = "layer" if per == "step" else per
         value = Learn(init, bounds.get("above"), bounds.get("below"), per, by_step)
-        if not check_learn(value, call.span, self.reporter):
-            self.wrong = True
-            raise Reported
         own = call is self.whole and self.target not in self.builder.inputs  # no state's next value
         return self.learn(self.target, value, call.span, owned=own)
 
@@ -337,19 +326,54 @@ class ExpressionLowering:
 
         It has the given name if it owns it: a parameter, or all of an equation.
         """
+        self._check(value, span)
+        above, below, raw = value.above, value.below, value.raw
         if not owned:  # names include the counters of `for`
             place = "".join(f"_{index}".replace("-", "m") for index in self.counters.values())
             name = unique(f"{name}_learnt{place}", self.taken)
-        while (parameter := Learnable(name, 0.0, value.above, value.below).parameter) in self.taken:
+        while (parameter := Learnable(name, 0.0, above, below).parameter) in self.taken:
             if owned and parameter == name:
                 break
             name, owned = f"{name}_", False
-        item, result = stored(self.builder, name, value)
+        build, scheduled = self.builder, "" if value.trained else f"neuron.{name}"
+        if isinstance(value.init, ParameterValue) and (above, below) == (None, None):
+            raw = raw if scheduled else ParameterValue(raw, value.init.origin)
+        else:
+            build.fix(value.init, above, below)
+        item = Learnable(name, raw, above, below, value.per, value.per_step, scheduled)
+        build.add_input(parameter, scalar=item.is_scalar)
+        result: Operand = parameter
+        if above is not None and below is not None:
+            share = build.emit("mul", below - above, build.emit("sigmoid", parameter))
+            result = build.emit("add", above, share)
+        elif above is not None:
+            result = build.emit("add", above, build.emit("softplus", parameter))
+        elif below is not None:
+            result = build.emit("sub", below, build.emit("softplus", parameter))
         self.taken |= {name, parameter}
-        self.builder.label(result, name)
+        build.label(result, name)
         self.learnables.append(item)
         self.learnt_at[name] = span
         return result
+
+    def _check(self, value: Learn, span: Span) -> None:
+        """Report a start outside of the bounds, and numbers that neurons do not have."""
+        low = -math.inf if value.above is None else value.above
+        high = math.inf if value.below is None else value.below
+        if value.per not in ("layer", "channel"):
+            hint = (
+                "it learns per `layer`, `channel` or `step`; or numbers that join values: "
+                f"`learn(1.0, per = {value.per}) * x` before the layer"
+            )
+            message = f"a neuron has no parameters per {value.per}"
+            raise self.error("E0711", message, span, hint=hint)
+        if not low < value.init < high:
+            ends = [f"above {low:g}"] * (value.above is not None)
+            ends += [f"below {high:g}"] * (value.below is not None)
+            wanted = " and ".join(ends) or "a number"
+            message = f"`learn` starts at {value.init:g}, which is not {wanted}"
+            hint = "the start lies strictly between the bounds"
+            raise self.error("E0711", message, span, hint=hint)
 
 
 def _all(lower: Callable[[s.Expr], T], exprs: Iterable[s.Expr]) -> list[T]:

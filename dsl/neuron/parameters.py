@@ -47,11 +47,6 @@ def folded(value: float, opcode: str, args: Iterable[Any]) -> float:
     return ParameterValue(value, (opcode, *origins))
 
 
-def origin_of(value: object) -> Origin | None:
-    """Return the origin of a constant, if it has one."""
-    return value.origin if isinstance(value, ParameterValue) else None
-
-
 def names_of(value: object) -> set[str]:
     """Return the parameters of which a constant was made."""
     found = _walk(value.origin) if isinstance(value, ParameterValue) else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from enum import Enum
@@ -35,6 +36,32 @@ class NeuronState:
 
     name: str
     init: float
+
+
+@record
+class Learn:
+    """The value of ``learn(init, above = ..., below = ..., per = ...)``, strictly within bounds.
+
+    There is one number for a layer, or one for each channel; ``per_step`` has a number for each
+    time step as well. ``scheduled(init)`` is one for a layer that a recipe changes: not ``trained``.
+    """
+
+    init: float
+    above: float | None = None
+    below: float | None = None
+    per: str = "layer"
+    per_step: bool = False
+    trained: bool = True
+
+    @property
+    def raw(self) -> float:
+        """First value of the stored number, which is not bounded."""
+        above, below = self.above, self.below
+        if above is not None and below is not None:
+            return math.log(self.init - above) - math.log(below - self.init) + 0.0
+        if above is not None:
+            return _softplus_inverse(self.init - above)
+        return _softplus_inverse(below - self.init) if below is not None else self.init + 0.0
 
 
 @record
@@ -126,10 +153,6 @@ class NeuronProgram:
         return (INPUT, *self.inputs)
 
     @property
-    def is_stateful(self) -> bool:
-        return bool(self.states)
-
-    @property
     def per_step(self) -> bool:
         """True if it has learnables for each time step and so runs for one T only."""
         return any(item.per_step for item in self.learnables)
@@ -137,7 +160,7 @@ class NeuronProgram:
     @property
     def varies(self) -> bool:
         """True if the output may vary over time for a constant input."""
-        return self.is_stateful or self.per_step
+        return bool(self.states) or self.per_step
 
     @property
     def membrane(self) -> Operand | None:
@@ -152,7 +175,7 @@ class NeuronProgram:
     @property
     def is_neuron(self) -> bool:
         """True for a program with states or a step; False for an activation function."""
-        return self.is_stateful or self.has_step
+        return bool(self.states) or self.has_step
 
     def scalars(self, *, constant: bool = False) -> frozenset[str]:
         """Values that are numbers of the layer or of a channel: computed from learnables only.
@@ -277,3 +300,8 @@ def unique(name: str, taken: Iterable[str]) -> str:
     while name in names:
         name += "_"
     return name
+
+
+def _softplus_inverse(y: float) -> float:
+    """The z with log(1 + exp(z)) = y, for y > 0."""
+    return y + math.log(-math.expm1(-y)) + 0.0  # -0.0 becomes 0.0

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TypeVar
 
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand
-from danetc.dsl.neuron.parameters import folded, names_of, origin_of
+from danetc.dsl.neuron.parameters import folded, names_of
 from danetc.dsl.ranges import REAL, NumberRange, constant
 from danetc.dsl.record import record
 from danetc.dsl.work import current
@@ -142,14 +142,11 @@ class ProgramBuilder:
         if same is not None:
             self.fix(*args)
             return same
-        if opcode in ("max", "min"):
-            left, right = args
-            if isinstance(left, float):  # the constant comes second, as in clamp
-                left, right = right, left
-            if opcode == "max" and right == 0.0:
-                self.fix(right)
-                return self.append("relu", (left,))
-            return self.append(opcode, (left, right))
+        if opcode in ("max", "min") and isinstance(args[0], float):
+            args = args[::-1]  # the constant comes second, as in clamp
+        if opcode == "max" and args[1] == 0.0:
+            self.fix(args[1])
+            return self.append("relu", args[:1])
         return self.append(opcode, args)
 
     def _identity(self, opcode: str, args: Sequence[Operand]) -> Operand | None:
@@ -189,7 +186,8 @@ class ProgramBuilder:
         key = (opcode, tuple(repr(arg) if isinstance(arg, float) else arg for arg in args))
         if key in self._known:
             known = self.by_name[self._known[key]].args
-            if list(map(origin_of, known)) != list(map(origin_of, args)):
+            origins, others = ([getattr(it, "origin", None) for it in its] for its in (known, args))
+            if origins != others:
                 self.fix(*known, *args)  # they are one operation only if they are equal
             return self._known[key]
         if len(self.ops) >= self.max_ops:

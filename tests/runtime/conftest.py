@@ -9,8 +9,7 @@ import pytest
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron
-from danetc.dsl.neuron.learn import Learn
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.program import Learn, NeuronProgram
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import Declaration, Number

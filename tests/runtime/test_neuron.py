@@ -10,7 +10,7 @@ from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
-from danetc.dsl.neuron.learn import Learn
+from danetc.dsl.neuron.program import Learn
 from danetc.runtime.checks.propositions import first_step, slope
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron

@@ -13,8 +13,7 @@ from torch import Tensor
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.dsl.neuron.learn import Learn
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.program import Learn, NeuronProgram
 from danetc.dsl.neuron.spikingjelly import SURROGATES, match_neuron, match_surrogate
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron

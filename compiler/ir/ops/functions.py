@@ -24,7 +24,7 @@ from danetc.compiler.ir.ops.row import (
 )
 from danetc.dsl import ranges
 from danetc.dsl.kinds import Kind
-from danetc.dsl.neuron.learn import Learn
+from danetc.dsl.neuron.program import Learn
 
 
 def _pointwise(name: str, meaning: str, target: str, operator: str, **more: Any) -> Op:
