@@ -27,7 +27,7 @@ from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.words import LEARNT_PER, OF_CALL, OF_PARAMETER
 from danetc.editor.analysis import Analysis
-from danetc.editor.cursor import ENDS, Call, Cursor, Place, is_here, read_cursor
+from danetc.editor.cursor import ENDS, Cursor, EnclosingCall, Place, is_here, read_cursor
 from danetc.editor.documentation import entry_for
 from danetc.editor.meanings import (
     EQUATION_PORTS,
@@ -210,7 +210,7 @@ def _fits(meaning: Meaning, want: Want) -> bool:
     return True
 
 
-def _target(cursor: Cursor, call: Call) -> Meaning | None:
+def _target(cursor: Cursor, call: EnclosingCall) -> Meaning | None:
     """Return the meaning of the callee of the call around the cursor."""
     module, item = cursor.analysis.module, cursor.declaration
     if module is None or not isinstance(call.node.function, s.Name):

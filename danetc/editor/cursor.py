@@ -28,7 +28,7 @@ HERE = "_the_word_at_the_cursor_"
 
 
 @dataclass(frozen=True)
-class Call:
+class EnclosingCall:
     """A call around the cursor, the argument at the cursor, and what the call must be."""
 
     node: s.Call
@@ -42,7 +42,7 @@ class Place:
 
     line: str
     want: Want
-    call: Call | None
+    call: EnclosingCall | None
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Cursor:
         for line, root, want in MeaningReader(module).expressions(item):
             nodes = list(wants(root, want))
             around = [
-                Call(node, arg, wanted)
+                EnclosingCall(node, arg, wanted)
                 for node, wanted in nodes
                 if isinstance(node, s.Call)
                 for arg in node.args
