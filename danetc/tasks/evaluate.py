@@ -112,7 +112,7 @@ class DirectoryEvaluator:
         if asked.checkpoint is not None:
             self.model, before = at_checkpoint(self.model, trained.path, asked.checkpoint, backend)
         self.recorded, self.trained = before, replace(trained, evaluation=before)
-        threads = before and before.threads  # sums may round otherwise with another number
+        threads = None if before is None else before.threads  # by which sums may round
         if threads is None or "OMP_NUM_THREADS" in os.environ or threads > usable_cores():
             threads = torch.get_num_threads()
         now = before or Evaluation(steps=self.model.signature.steps)

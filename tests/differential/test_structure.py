@@ -1,4 +1,4 @@
-"""What a line of a spec changes in a network: zero_init, ``with``, slices, rules."""
+"""What a line of a spec changes in a network: zero_init, ``with``, identities of connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.differential.helpers import randn, text
@@ -105,51 +105,3 @@ def test_the_identity_of_a_connection_stands_where_the_shape_stays() -> None:
     shortcuts = {path: init for path, init in norms(graph).items() if ".shortcut." in path}
     assert len(shortcuts) == 5, "the projection's and the identities'"
     assert set(shortcuts.values()) == {0.5 * 0.8}
-
-
-# -- rules ----------------------------------------------------------------------------------------
-
-
-def feeds(graph: Graph) -> list[tuple[str, list[int | str]]]:
-    """For each block of the one stage, and for its result: the join and what it reads."""
-    (stage,) = graph.stages
-    names: dict[int, int | str] = {block.output: i for i, block in enumerate(stage.blocks)}
-    names[stage.entry] = "in"
-
-    def parts(id: int) -> tuple[str, list[int | str]]:
-        node: Node = graph[id]
-        if id in names:
-            return "is", [names[id]]
-        return node.op, [names[operand] for operand in node.inputs]
-
-    return [parts(id) for id in (*(block.input for block in stage.blocks), stage.result)]
-
-
-def stage_of(blocks: int, rule: str, more: str) -> Graph:
-    """The lowered graph as it was written, of one stage whose blocks keep the shape."""
-    return text(small(f"stage(basic(4), {blocks}) via origin by {rule}", more=more), ())
-
-
-def expected(blocks: int, reads: Callable[[int], list[int]], join: str = "add") -> object:
-    """The stage's input, then for each block what ``reads`` says, then the last block."""
-    first: list[tuple[str, list[int | str]]] = [("is", ["in"])]
-    for i in range(1, blocks):
-        terms: list[int | str] = [*reads(i)]
-        first.append((join if len(terms) > 1 else "is", terms))
-    return [*first, ("is", [blocks - 1])]
-
-
-@pytest.mark.parametrize("k", [1, 2, 3, 9])
-def test_a_window_reads_the_last_k_blocks(k: int) -> None:
-    rule = "rule window(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }"
-    graph = stage_of(7, f"window(k = {k})", rule)
-    assert feeds(graph) == expected(7, lambda i: [j for j in range(i) if i - j <= k])
-
-
-def test_a_condition_picks_the_blocks_that_are_read() -> None:
-    rule = """rule powers_of_two {
-      in[i] = sum(out[j] for j in 0 .. i-1 if (i - j) == 1 or (i - j) == 2 or (i - j) == 4)
-      result = out[n-1]
-    }"""
-    graph = stage_of(9, "powers_of_two", rule)
-    assert feeds(graph) == expected(9, lambda i: [j for j in range(i) if i - j in (1, 2, 4)])
