@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sys
-from pathlib import Path
 
 import networkx as nx
 import pytest
 
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.draw import engine
 from danetc.compiler.draw.block import block_level, op_level, wirings_of
 from danetc.compiler.draw.flow import op_flow
 from danetc.compiler.draw.sheet import Box, Sheet
@@ -175,17 +171,9 @@ def test_wires_end_at_boxes(name: str) -> None:
         check_ends(level(graph))
 
 
-@pytest.mark.parametrize("program", ["dot", "graphviz-pure"])
 @pytest.mark.parametrize("name", ["danet_c_r50", "sew_r18", "baa_r18", "own_connection"])
-def test_the_branch_of_a_block_is_straight(
-    name: str, program: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever engine there is: from the input through all its layers to the output."""
-    folder = str(Path(sys.executable).parent)
-    place = shutil.which(program) or shutil.which(program, path=folder)
-    if place is None:
-        pytest.skip(f"there is no {program}")
-    monkeypatch.setattr(engine, "program", lambda **_: place)
+def test_the_branch_of_a_block_is_straight(name: str) -> None:
+    """From the input through all its layers to the output."""
     graph = graph_of(check_file(name))
     of = Parts(graph)
     sheet = block_level(graph)
