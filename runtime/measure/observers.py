@@ -16,6 +16,9 @@ from danetc.runtime.measure.distribution import Distribution, Gathered, reach_of
 from danetc.runtime.measure.layout import NeuronLayer, StageLayout
 from danetc.runtime.measure.membrane import Membrane, NoMembrane, instrument
 
+_OF_MEMBRANES = frozenset({"gradient-stability", "potential", "input"})
+"""Measures for which the steps of a layer are computed again."""
+
 
 class NeuronSums:
     """Sums over the time steps of a layer of neurons, for the measures that are ``wanted``."""
@@ -35,9 +38,8 @@ class NeuronSums:
 
     def see(self, neuron: Neuron, args: tuple[Tensor, ...], out: Tensor) -> None:
         """Hook of the layer."""
-        frames = out.detach()
-        if frames.dim() == neuron.rank + 1:
-            frames = frames.unsqueeze(0)
+        timeless = out.dim() == neuron.rank + 1  # one output stands for all steps
+        frames = out.detach().unsqueeze(0) if timeless else out.detach()
         if self.counts_spikes:
             self._count_spikes(frames)
         x = kernel(neuron.program).first(args[0])
@@ -46,14 +48,12 @@ class NeuronSums:
         if "input" in self.wanted:
             self.inputs = self.inputs or Gathered(reach_of(x, threshold))
             self.inputs.add(x)
-        if isinstance(self.membrane, NoMembrane) or not {
-            "gradient-stability", "potential", "input",
-        }.intersection(self.wanted):  # fmt: skip
+        if isinstance(self.membrane, NoMembrane) or _OF_MEMBRANES.isdisjoint(self.wanted):
             return
         if "potential" in self.wanted:
             self.potentials = self.potentials or Gathered(reach_of(x, threshold, len(frames)))
         self.neurons += frames[0].numel()
-        repeats = neuron.steps if len(frames) == 1 else 1
+        repeats = neuron.steps if timeless else 1
         for instant in instrument(neuron.program).instants(neuron, args[0]):
             self.slopes += float(instant.slope.double().sum()) * repeats
             self.thresholds += float(instant.threshold.double().sum())

@@ -209,12 +209,13 @@ def test_operations_and_energy(both: tuple[Model, Measures, list[Plain]], wiring
     assert found.dense_macs == summary.macs + summary.additions
 
 
-def test_a_sequence_counts_its_own_steps() -> None:
-    """Of 5 equal frames: the rates of T = 5, and the stem is computed 5 times."""
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_sequence_counts_its_own_steps(steps: int) -> None:
+    """Of 5 equal frames, or of one: the rates of that T, and the stem is computed T times."""
     x, labels = batch()
-    frames = x.expand(5, *x.shape)
+    frames = x.expand(steps, *x.shape)
     sequence = measure(build(steps=3), [(frames, labels)])
-    static = measure(build(steps=5), [(x, labels)])
+    static = measure(build(steps=steps), [(x, labels)])
     assert sequence.firing_rate == static.firing_rate
     assert sequence.gradient_stability is not None
     assert static.gradient_stability is not None
@@ -222,7 +223,7 @@ def test_a_sequence_counts_its_own_steps() -> None:
     assert sequence.operations is not None
     assert static.operations is not None
     stem, same = sequence.operations.layers[0], static.operations.layers[0]
-    assert stem.dense == 5 * same.dense
+    assert stem.dense == steps * same.dense
 
 
 def test_only_what_is_asked_for_is_measured() -> None:
