@@ -17,7 +17,7 @@ from danetc.compiler.emit.scopes import Path, ScopeTree
 from danetc.dsl.record import record
 
 Number = Union[int, float]
-_CHANNELS = re.compile(r"((in_|out_)?channels|width)\d*")
+_CHANNELS = re.compile(r"((in_)?channels|width)\d*")
 """Roles of numbers of channels, which are written without a name."""
 
 
@@ -166,6 +166,15 @@ def grouped(drafts: Sequence[Draft]) -> list[list[Draft]]:
     return [*groups.values()]
 
 
+Key = tuple[bool, tuple[tuple[type, Number], ...]]
+"""Sizes of a parameter in each scope, and True for numbers of channels."""
+
+
+def _key(column: Sequence[Size]) -> Key:
+    values = tuple((type(size.value), size.value) for size in column)
+    return bool(_CHANNELS.fullmatch(column[0].role)), values
+
+
 def settle(item: Class) -> list[New]:
     """Choose the parameters of a class and write its constructor; return the call of each draft.
 
@@ -174,20 +183,20 @@ def settle(item: Class) -> list[New]:
     """
     drafts = item.drafts
     found = [[size for _, part in draft.parts for size in sizes(part)] for draft in drafts]
-    names: dict[object, str] = {}
+    roles: dict[Key, set[str]] = {}
+    for column in zip(*found, strict=True):
+        roles.setdefault(_key(column), set()).add(column[0].role)
+    names: dict[Key, str] = {}
     columns: dict[str, tuple[Size, ...]] = {}
     texts: list[str | None] = []
     for column in zip(*found, strict=True):
-        first = column[0]
-        values = tuple((type(size.value), size.value) for size in column)
-        key = bool(_CHANNELS.fullmatch(first.role)), values
-        if len({*values}) == 1:
+        first, key = column[0], _key(column)
+        if len({*key[1]}) == 1:
             texts.append(None if first.value == first.default else str(first.value))
             continue
         if key not in names:
-            base = variable(first.role)
-            if base in ("channels", "out_channels"):
-                base = "width" if "channels" in columns else "channels"
+            base = "channels" if "channels" in roles[key] else variable(first.role)
+            base = "width" if base == "channels" and base in columns else base
             names[key] = free(base, columns.__contains__)
             columns[names[key]] = column
         texts.append(names[key])
