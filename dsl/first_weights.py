@@ -45,8 +45,6 @@ ARGUMENTS: Mapping[str, str] = {
 
 MODES = ("fan_in", "fan_out")
 """Dimension of a layer that determines the variance."""
-_GAIN = {"gain": 1.0}
-_MODE = {"mode": "fan_out"}
 
 
 _ROWS = (
@@ -79,31 +77,24 @@ _ROWS = (
             "b": numbers["cut"],
         },
     ),
-    FirstWeights(
-        "xavier_normal",
-        "normal distribution with variance gain^2 * 2 / (fan_in + fan_out)",
-        "xavier_normal_",
-        _GAIN,
+    *(
+        FirstWeights(
+            f"xavier_{shape}",
+            f"{shape} distribution with variance gain^2 * 2 / (fan_in + fan_out)",
+            f"xavier_{shape}_",
+            {"gain": 1.0},
+        )
+        for shape in ("normal", "uniform")
     ),
-    FirstWeights(
-        "xavier_uniform",
-        "uniform distribution with variance gain^2 * 2 / (fan_in + fan_out)",
-        "xavier_uniform_",
-        _GAIN,
-    ),
-    FirstWeights(
-        "he_normal",
-        "normal distribution with variance 2 / fan",
-        "kaiming_normal_",
-        _MODE,
-        lambda numbers: {**numbers, "nonlinearity": "relu"},
-    ),
-    FirstWeights(
-        "he_uniform",
-        "uniform distribution with variance 2 / fan",
-        "kaiming_uniform_",
-        _MODE,
-        lambda numbers: {**numbers, "nonlinearity": "relu"},
+    *(
+        FirstWeights(
+            f"he_{shape}",
+            f"{shape} distribution with variance 2 / fan",
+            f"kaiming_{shape}_",
+            {"mode": "fan_out"},
+            lambda numbers: {**numbers, "nonlinearity": "relu"},
+        )
+        for shape in ("normal", "uniform")
     ),
     FirstWeights(
         "lecun_normal",
@@ -119,7 +110,7 @@ _ROWS = (
         {},
         lambda numbers: {"a": math.sqrt(5)},
     ),
-    FirstWeights("orthogonal", "orthogonal matrix times gain", "orthogonal_", _GAIN),
+    FirstWeights("orthogonal", "orthogonal matrix times gain", "orthogonal_", {"gain": 1.0}),
 )
 FIRST_WEIGHTS: Mapping[str, FirstWeights] = {row.name: row for row in _ROWS}
 """Rows by name."""

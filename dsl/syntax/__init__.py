@@ -1,1 +1,1 @@
-"""Text to syntax tree and back: tokens, grammar, parser with error recovery, formatter."""
+"""The parser, with error recovery, and the formatter."""

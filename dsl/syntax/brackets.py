@@ -1,4 +1,4 @@
-"""Pairs of brackets, found before parsing so that open brackets are known."""
+"""Pairs of brackets. They are found before parsing, so the parser knows which are not closed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _OPENING = {closing: opening for opening, closing in _CLOSING.items()}
 
 @record(slots=False)
 class Brackets:
-    """Pairs of brackets by token index.
+    """Pairs of brackets, by the index of their tokens.
 
-    ``partner[i]`` is the bracket that token i pairs with; unmatched brackets have none.
+    ``partner[i]`` is the index of the matching bracket of token i, if there is one.
     ``inside[i]`` is the innermost bracket open at token i, or -1. ``too_deep`` is the first bracket
     beyond the limit of nesting.
     """
@@ -37,7 +37,7 @@ _OPERATORS = frozenset(
 
 
 def strays(tokens: Sequence[Token]) -> list[int]:
-    """Return surplus braces: of the kind that is more frequent, at places where none is allowed."""
+    """Return the braces that have to be removed: of the more frequent kind, where no brace is allowed."""
     counts = Counter(token.type for token in tokens)
     surplus = counts["LBRACE"] - counts["RBRACE"]
     kind = "LBRACE" if surplus > 0 else "RBRACE"

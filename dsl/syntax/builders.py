@@ -157,7 +157,7 @@ class Builders:
         return syntax.Flow(tuple(steps), span=span)
 
     def _check_step(self, step: Expr) -> None:
-        """Report a step that is neither a name, a call, a selection nor in parentheses."""
+        """Report a step of a flow that has to be in parentheses."""
         match step:
             case syntax.Binary(op=op):
                 what = f"the operands of `{op}`"
@@ -249,7 +249,7 @@ class Builders:
 
     def _shallow(self, value: Expr) -> Expr:
         """The value, or a name in place of one nested too deeply to recurse over (reported)."""
-        # A tree is never deeper than its text has characters, so most values need no walk.
+        # The depth of a tree is at most the length of its text.
         if value.span.end - value.span.start > MAX_DEPTH:
             stack: list[tuple[syntax.Node, int]] = [(value, 1)]
             while stack:

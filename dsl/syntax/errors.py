@@ -1,7 +1,7 @@
-"""Messages for unexpected tokens, and how the parser continues after them.
+"""Error messages for unexpected tokens, and the recovery from each error.
 
-``diagnose`` tries the functions of ``RULES`` from the specific to the general; the docstring of a rule
-says what it recognises. Without a match, the message lists the expected tokens. docs/decisions.md
+``diagnose`` calls the functions in ``RULES`` in order and returns the first result. The docstring of a
+rule is a description of the errors that it recognises. The last rule lists the expected tokens. docs/decisions.md
 measures the effect of each rule.
 """
 
@@ -58,12 +58,12 @@ UNEXPECTED = {
         "`,` separates arguments: there are no tuples, and kernels, strides and paddings are square",
     ),
 }
-"""Code and hint of a token where another is expected."""
+"""The code and the hint for each type of unexpected token."""
 
 
 @record(slots=False)
 class Situation:
-    """Context of the unexpected token i; its statement or head of a declaration begins at ``begin``.
+    """Context of the unexpected token i. ``begin`` is the first token of its statement or declaration.
 
     ``accepts`` returns True for token types that are allowed in its place.
     """
@@ -110,7 +110,7 @@ class Situation:
         return first_on_line(self.source, self.tokens, i)
 
     def opening(self) -> int | None:
-        """Return the round or square bracket of this statement that is open before the token."""
+        """Return the index of the innermost open bracket of this statement, if it is round or square."""
         around = self.i - 1
         if self.before.type not in CLOSING:
             around = self.brackets.inside[self.i - 1] if self.i > 0 else -1
@@ -135,8 +135,8 @@ class Situation:
 
 @record(slots=False)
 class Found:
-    """An error, and how to continue: with a replaced, inserted or dropped token, or else from the
-    next statement at or after ``resume``."""
+    """An error, and the way to continue: replace, insert or drop a token, or else skip to the next
+    statement that starts at or after ``resume``."""
 
     diagnostic: Diagnostic
     replace: tuple[str, str] | None = None
@@ -223,7 +223,7 @@ def reserved(case: Situation) -> Found | None:
 
 
 def missing_value(case: Situation) -> Found | None:
-    """An operator without a value after it; the next statement may have been read as its operand."""
+    """An operator that is not followed by a value, or whose operand is the next statement."""
     start = case.line_start()
     if start is not None and case.tokens[start - 1].type in (*OPERATORS, "USE"):
         operator = case.tokens[start - 1]

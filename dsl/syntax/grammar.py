@@ -1,7 +1,7 @@
-"""The parse table of ``danet.lark``, built by lark and stored as JSON to save start-up time.
+"""The parse table of ``danet.lark``, which lark builds, stored as JSON for a faster start.
 
-Run ``python -m danetc.dsl.syntax.grammar`` after a change of the grammar. A stored table that was
-built from another grammar is ignored; lark then builds one in memory.
+Run ``python -m danetc.dsl.syntax.grammar`` after changing the grammar. If the stored table does not
+match the grammar, lark builds the table in memory.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def table() -> ParseTable:
 
 
 def make_table(text: str) -> ParseTable:
-    """Build the table with lark and number its states in a reproducible order."""
+    """Build the table with lark. The numbers of its states are deterministic."""
     from lark import Lark
     from lark.grammar import Rule
     from lark.lexer import PatternStr, TerminalDef
@@ -95,7 +95,7 @@ def make_table(text: str) -> ParseTable:
             actions[-1]["$END"] = number[end]
 
     terminals = []
-    for terminal in lark.terminals:  # lark has sorted them: priority, then length
+    for terminal in lark.terminals:  # sorted by priority and length
         pattern = terminal.pattern.to_regexp()
         is_word = isinstance(terminal.pattern, PatternStr) and terminal.pattern.value.isalpha()
         terminals.append((terminal.name, pattern + r"(?!\w)" if is_word else pattern))
@@ -112,7 +112,7 @@ def make_table(text: str) -> ParseTable:
 
 
 def dump(made: ParseTable) -> str:
-    """Return the table as JSON with one state or rule per line."""
+    """Return the table as JSON, with one state or rule on each line."""
     data = asdict(made) | {"ignored": sorted(made.ignored)}
     lines = []
     for name, value in data.items():

@@ -94,9 +94,9 @@ def _fill(chain: Chain, column: int, indent: int, reserve: int) -> str:
     return out
 
 
-# Levels of the grammar, lowest precedence first. An operand below the level of its place gets
-# parentheses.
-STEP = 9  # level of a step of a flow
+# Precedence levels of the grammar, in ascending order. An operand is put in parentheses if its level is
+# lower than the minimum for its place.
+STEP = 9  # minimum level of the steps of a flow
 _VALUE, _EITHER, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _PART, _POSTFIX = range(11)
 _BINARY = {
     "or": (_OR, _AND), "and": (_AND, _NOT),

@@ -43,7 +43,7 @@ def named(args: Iterable[Arg], positions: Iterable[str]) -> list[Arg]:
 
 
 def with_argument(value: Expr, arg: Arg, positions: Iterable[str] = ()) -> Expr:
-    """Return a call, or a name as a call without arguments, with an argument added or replaced.
+    """Add an argument to a call, or replace it. A name is a call without arguments.
 
     ``positions`` are the names of the parameters. Other expressions are returned unchanged.
     """

@@ -1,7 +1,7 @@
 """Parser: tokens to the tree, reporting all syntax errors of a file.
 
 The loop runs lark's LALR table. After an error it cuts the stack back to a state where a statement
-or declaration may begin, and skips tokens to the next one. A statement gives one error at most.
+or declaration may begin, and skips tokens to the next one. Each statement has at most one error.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ def parse(
     """Parse a file and report its errors, at most MAX_ERRORS.
 
     ``part`` restricts it to whole declarations from the start of a line; ``head`` holds tokens to
-    read first. With errors, the program holds what could be read, so its lack of a name means
-    nothing.
+    read first. If there are errors, names may be missing from the program.
     """
     nothing = syntax.Program((), span=part or Span(source, 0, len(source.text)))
     if len(source.text) > MAX_CHARACTERS:
@@ -138,8 +137,8 @@ class _Run:
         self.starts: list[int] = []
         self.ends: list[int] = []
         self.recoveries = 0
-        self.bad_region = -1  # first token of the last statement with an error
-        self.inserted_before = -1  # token before which a missing one was inserted
+        self.bad_region = -1  # index of the first token of the last statement with an error
+        self.inserted_before = -1  # index of the last token that a missing one was inserted before
         self.rules: list[tuple[str, int, Callable[..., Any] | None, tuple[int, ...]]] = [
             (origin, length, getattr(self.builders, name) if name else None, places)
             for origin, length, name, places in table().rules
@@ -154,7 +153,7 @@ class _Run:
             if not self.feed(token):
                 self.recoveries += 1
                 if len(self.errors) > MAX_ERRORS or self.recoveries > MAX_RECOVERIES:
-                    return []  # too many errors to continue
+                    return []  # stop: there are too many errors
                 i = self.recover(i)
             elif i == last:
                 return list(self.values[0].items)
@@ -162,7 +161,7 @@ class _Run:
                 i += 1
 
     def feed(self, token: Token) -> bool:
-        """Reduce what the token completes, then shift it; False if the token is not allowed here."""
+        """Apply reductions until the token can be shifted. Return False if it is not allowed here."""
         actions = table().actions
         kind = token.type
         while True:
@@ -208,7 +207,7 @@ class _Run:
 
     def recover(self, i: int) -> int:
         """Report the error at token i, and return the index of the token to continue from."""
-        from danetc.dsl.syntax.errors import (  # deferred: most texts have no error
+        from danetc.dsl.syntax.errors import (  # deferred: only needed for errors
             Situation,
             diagnose,
         )
@@ -274,7 +273,7 @@ class _Run:
         return ()
 
     def report(self, error: Diagnostic, begin: int, stop: int) -> None:
-        """Add an error unless its statement, the tokens from begin to stop, has one already."""
+        """Add an error unless there is one in its statement, the tokens from begin to stop."""
         start = min(self.tokens[begin].start, error.span.start)
         end = self.tokens[stop].start
         place = bisect_left(self.lexical, start, key=_start)
@@ -300,7 +299,7 @@ class _Run:
         return bisect_left(self.tokens, self.starts[base], key=lambda token: token.start)
 
     def is_complete(self, in_body: bool, i: int) -> bool:
-        """True if the statement or item before token i is complete."""
+        """True if the previous statement or item is complete at token i."""
         before = self.tokens[max(i - 1, 0)].type
         if in_body:
             return before in ("SEMICOLON", "RBRACE") and self.accepts("RBRACE")
@@ -319,13 +318,13 @@ class _Run:
             states.append(table().gotos[states[-1]][origin])
 
     def is_unclosed(self, begin: int, i: int) -> bool:
-        """True if the file ends or another declaration begins while a body is open."""
+        """True if the body is still open at the end of the file or at the next declaration."""
         if begin == i - 1 and starts_declaration(self.tokens, begin):
             return self.tokens[begin].text != self.tokens[i].text  # else it is repeated
         return self.accepts("RBRACE") and (self.tokens[i].type == "$END" or self.begins_use(i))
 
     def begins_use(self, i: int) -> bool:
-        """True if token i begins a ``use`` outside of all closed bodies."""
+        """True if token i is the start of a ``use`` that is not inside a closed body."""
         follows = self.tokens[min(i + 1, len(self.tokens) - 1)].type
         return (
             self.tokens[i].type == "USE"
@@ -336,7 +335,7 @@ class _Run:
 
     def close_bodies(self, base: int, at: int) -> int:
         """Report and close the open braces, and return the index of the token to continue from."""
-        from danetc.dsl.syntax.errors import unclosed  # deferred: most texts have no error
+        from danetc.dsl.syntax.errors import unclosed  # deferred: only needed for errors
 
         opened = [value for value in self.values[: base + 1] if isinstance(value, Token)]
         self.report(unclosed(self.source, self.tokens, self.brackets, opened, at), at, at)
@@ -348,7 +347,7 @@ class _Run:
         return at
 
     def sync(self, i: int, in_body: bool) -> int:
-        """Return the first token from i on where parsing can continue."""
+        """Return the index of the first token, starting at i, where parsing can continue."""
         tokens, partner = self.tokens, self.brackets.partner
         while True:
             around = self.brackets.inside[i]
@@ -384,12 +383,12 @@ class _Run:
         )
 
     def resume(self, base: int, in_body: bool, stop: int) -> int:
-        """Discard the current statement and continue at a token that `sync` found."""
+        """Remove the current statement from the stacks and return the token to continue with."""
         self.cut(base)
         token = self.tokens[stop]
         if token.type == "SEMICOLON":
             return stop + 1
-        if token.type == "LBRACE":  # a body whose head has an error
+        if token.type == "LBRACE":  # the body of a declaration with an error in its head
             if not in_body:
                 self.feed(Token("KIND", "network", token.start, token.start))
             self.feed(Token("NAME", "unnamed", token.start, token.start))

@@ -1,9 +1,9 @@
 """Formatter: the tree to canonical text.
 
-A body on one line stays on one line if it fits; other bodies have one statement per line, with
-aligned ``=``. Single blank lines between statements are kept. Comments on their own line stay
-before the same item, and comments at the end of a line stay there; those inside of an expression
-move before the statement.
+A body that is on one line stays on one line if it fits. In other bodies, each statement is on its own
+line and ``=`` is aligned. Single blank lines between statements are kept. Comments on their own line stay
+before the same item, and comments at the end of a line stay there; a comment inside
+of an expression is moved before its statement.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from danetc.dsl.syntax.source import NOWHERE, SourceFile, Span
 
 __all__ = ["format_source", "print_expr", "print_program"]
 
-_LONGEST_ALIGNED = 20  # longer names are not aligned
+_LONGEST_ALIGNED = 20  # maximum length of the names that are aligned
 
 
 def format_source(program: syntax.Program) -> str:
@@ -58,7 +58,7 @@ def _head(span: Span) -> Span:
 
 
 def print_program(program: syntax.Program) -> str:
-    """Return the text of a program without comments, with every body on several lines.
+    """Return the text of a program without its comments, in which no body is on one line.
 
     Does not use spans, so programs need not come from text.
     """
@@ -77,7 +77,7 @@ class _Formatter:
         self.text = program.span.source.text
         self.was_text = program.span.source is not NOWHERE.source
         self.comments = sorted(program.comments, key=_start)
-        self.next = 0  # index of the next comment to print
+        self.next = 0  # index of the next comment
         self.between: list[syntax.Comment] = []  # comments between the steps of the next flow
         self.lines: list[_Line] = []
         self.block = 0  # first line of the innermost body
@@ -116,7 +116,7 @@ class _Formatter:
         return self.comments[first : self.next]
 
     def leading(self, item: syntax.Use | syntax.Declaration | syntax.Stmt, indent: int) -> bool:
-        """Print the comments before an item; return True if they begin with a blank line."""
+        """Print the comments that precede an item. Return True if the first line is blank."""
         first = len(self.lines)
         self.own_lines(self.taken(item.span.start), indent)
         self.blank_line(item.span.start)
@@ -132,7 +132,7 @@ class _Formatter:
             self.lines.append(_Line(" " * indent + comment.text))
 
     def trailing(self, end: int) -> None:
-        """Append the comment that follows an offset on its line to the last printed line."""
+        """Append the comment after an offset, if it is on the same line, to the last line of the output."""
         if self.next < len(self.comments):
             comment = self.comments[self.next]
             if not self.text[end : comment.span.start].strip(" \t;"):
@@ -159,7 +159,7 @@ class _Formatter:
         return self.text.count("\n", start, offset) > 1
 
     def head_end(self, item: syntax.Use | syntax.Declaration | syntax.Stmt) -> int:
-        """Return the offset where an item ends, or where its body begins."""
+        """Return the offset of the end of an item, or of the start of its body."""
         if isinstance(item, syntax.Declaration | syntax.Group) and item.body is not None:
             return self.brace(item)
         return item.span.end
@@ -243,7 +243,7 @@ class _Formatter:
             self.put(prefix + render(document(item.value), indent + len(prefix), indent), indent)
 
     def flow(self, value: syntax.Expr, prefix: str, indent: int, following: int) -> None:
-        """Print a flow with comments between its steps, one step per line."""
+        """Print a flow that has comments between its steps, with one step on each line."""
         assert isinstance(value, syntax.Flow)
         comments, self.between = self.between, []
         for number, step in enumerate(value.steps):
@@ -261,7 +261,7 @@ class _Formatter:
                     self.lines.append(_Line(" " * following + comment.text))
 
     def target_widths(self, body: tuple[syntax.Stmt, ...]) -> Iterator[int]:
-        """Yield for each statement the width of its padded target."""
+        """Yield the width to which the target of each statement is padded."""
         run: list[syntax.Stmt] = []
         for statement in body:
             if run and not self.are_neighbours(run[-1], statement):
@@ -271,7 +271,7 @@ class _Formatter:
         yield from _widths(run)
 
     def are_neighbours(self, left: syntax.Stmt, right: syntax.Stmt) -> bool:
-        """True if two statements are printed on adjacent lines with aligned ``=``."""
+        """True if two statements are on adjacent lines of the output, with their ``=`` aligned."""
         if not (isinstance(left, syntax.Define) and isinstance(right, syntax.Define)):
             return False
         if self.has_blank_line(right.span.start):
@@ -349,7 +349,7 @@ def _use(item: syntax.Use) -> Doc:
 
 
 def _aligned_comments(lines: Sequence[_Line]) -> Iterator[str]:
-    """Yield the lines with their comments, aligned on neighbouring lines if they fit."""
+    """Yield the lines with their comments, which are aligned with those of adjacent lines if they fit."""
     run: list[_Line] = []
     for line in [*lines, None]:
         if line is not None and line.comment:

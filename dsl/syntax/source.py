@@ -14,7 +14,7 @@ from danetc.dsl.record import record
 
 @record(slots=False, eq=False)
 class SourceFile:
-    """A named text, compared by identity."""
+    """A text with a name. Two source files are equal only if they are the same object."""
 
     name: str
     text: str = field(repr=False)
@@ -42,7 +42,7 @@ class SourceFile:
 
 @record
 class Span:
-    """A half-open range of offsets in one source file."""
+    """The part of a source file from ``start`` to ``end`` (exclusive)."""
 
     source: SourceFile
     start: int

@@ -30,7 +30,7 @@ class Token(NamedTuple):
 
 @record(frozen=False)
 class Scan:
-    """Tokens of a file, ending with ``$END``, its comments, and errors of single words.
+    """The tokens of a file, of which the last is ``$END``, its comments, and its invalid words.
 
     ``is_text`` is False if the rest was not read: after a line of Python or too many errors.
     """
@@ -154,7 +154,7 @@ def _line_of_python(source: SourceFile, line: re.Match[str]) -> Diagnostic:
 
 
 def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
-    """Report an invalid word and add its equivalent."""
+    """Report an invalid word and add the token that is meant."""
     meant: tuple[str, str] | None = None
     hint: str | None
     match kind:
@@ -198,7 +198,7 @@ def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
         case "OPEN_STRING":
             line = span.source.text.rfind("\n", 0, span.start)
             while out.errors and out.errors[-1].span.start > line:
-                out.errors.pop()  # they follow from the missing quote
+                out.errors.pop()  # errors caused by the missing quote
             code, message = "E0106", "this string is not closed on its line"
             meant = ("STRING", f'{word}"')
             closed = inserting(span.source, span.start + len(word.rstrip()), '"')

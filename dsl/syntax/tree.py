@@ -1,7 +1,7 @@
 """Syntax tree: immutable nodes with their spans.
 
-Equality ignores spans, so ``parse(print(tree)) == tree``. Parentheses are not stored; the printer
-writes those that precedence requires.
+Equality ignores spans, so ``parse(print(tree)) == tree``. Parentheses are not stored: the printer
+adds the parentheses that are required by operator precedence.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Number:
 
     @property
     def value(self) -> int | float:
-        whole = self.text.isdigit() and len(self.text) < 400  # a longer one is infinite
+        whole = self.text.isdigit() and len(self.text) < 400  # a longer number is infinite
         return int(self.text) if whole else float(self.text)
 
 
@@ -202,7 +202,7 @@ class Group:
     name: str | None
     body: tuple[Stmt, ...]
     span: Span = _span()
-    name_span: Span = _span()  # of the name, or of the kind without one
+    name_span: Span = _span()  # place of the name, or of the kind if there is no name
 
 
 Stmt = Union[Define, State, Group]
@@ -272,7 +272,7 @@ class Lost:
 
 @record
 class Program:
-    """A file: declarations, comments, and names ``lost`` to errors."""
+    """A file with its declarations, comments, and the names that are ``lost`` because of errors."""
 
     items: tuple[Use | Declaration, ...]
     comments: tuple[Comment, ...] = field(default=(), compare=False, repr=False)

@@ -1,8 +1,8 @@
-"""Words: names that are literals as arguments of some parameters.
+"""Words: names that are literals if they are the arguments of certain parameters.
 
-In ``sum(over = channels)`` and ``conv(8, padding = same)``, a listed name is a word, whatever else
-has that name; other names are read as anywhere. The parameter alone decides, so the tree has a
-node for words.
+In ``sum(over = channels)`` and ``conv(8, padding = same)``, the names ``channels`` and ``same`` are
+words, even if something else has the same name. This depends only on the parameter, so the tree has
+a node for words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ AXES = ("channels", "rows", "columns", "pixels", "time")
 """Axes of a value; ``pixels`` are rows and columns together."""
 
 LEARNT_PER = ("layer", "channel", "step", "neuron")
-"""Units for which ``learn`` has separate numbers."""
+"""Values of ``per``: the units that have separate learnable numbers."""
 
 OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "over": AXES,
@@ -25,6 +25,6 @@ OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "per": (*LEARNT_PER, "sample"),
     "statistics": ("step", "cumulative"),
 }
-"""Words by name of the parameter."""
+"""Words for each parameter."""
 OF_CALL: Mapping[str, tuple[str, ...]] = {"swap": AXES}
-"""Words by name of the function, for arguments without names."""
+"""Words for the unnamed arguments of each function."""
