@@ -249,6 +249,11 @@ def test_figures_from_python() -> None:
         found.figure("loss")
     with pytest.raises(UserError, match="there is no `dept`"):
         found.figure(x="dept")
+    turned = replace(found, rows=found.rows[::-1]).figure(x="wiring")  # in the order of the grid
+    ticks = [each.get_text() for each in turned.axes[2].get_xticklabels()]
+    assert ticks == ["sew", "origin by densely_additive", "origin"]
+    numbers = replace(found, rows=found.rows[::-1]).figure(x="depth")  # in the order of numbers
+    assert [each.get_text() for each in numbers.axes[2].get_xticklabels()] == ["20", "56"]
 
 
 def test_cells_that_differ_in_no_number_stand_side_by_side() -> None:

@@ -53,7 +53,9 @@ class _Figure:
             row.name: in_figure(", ".join(str(row.values[name]) for name in names)) for row in rows
         }
         self.lines = list(dict.fromkeys(self.labels.values()))
-        self.values = sorted(values, key=lambda each: (isinstance(each, str), each)) or self.lines
+        if all(type(value) in (int, float) for value in values):
+            values.sort()
+        self.values = values or self.lines
         size = max(6.4, _PANEL[0] * len(classes)), panels * _PANEL[1] + 0.4
         self.figure = new_figure(*size)
         self.grid = self.figure.subplots(panels, len(classes), squeeze=False, sharey="row")

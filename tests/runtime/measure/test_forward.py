@@ -17,7 +17,7 @@ from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.measuring.measure import measure
 
-from .conftest import DENSE, SEW, batch, build
+from .conftest import DENSE, SEW, SPEC, batch, build
 from .plain import THRESHOLD, Plain, slope
 
 BATCHES = [(x.double(), labels) for x, labels in (batch(4, 0), batch(3, 1))]
@@ -207,6 +207,24 @@ def test_operations_and_energy(both: tuple[Model, Measures, list[Plain]], wiring
     assert found.dense_energy == pytest.approx(1e-12 * MAC * dense)
     summary = summarise(model.topology)  # type: ignore[arg-type]
     assert found.dense_macs == summary.macs + summary.additions
+
+
+def test_layers_in_shortcuts_are_measured_but_not_counted() -> None:
+    """SEW has a neuron in the shortcut of a stage that changes the shape."""
+    text = SPEC.format(steps=3, wiring="sew").replace(
+        "stage(basic(3), 3)", "stage(basic(6), 1, stride = 2)"
+    )
+    found = measure(danetc.build(text=text, seed=1), [batch()])
+    assert found.gradient_stability is not None
+    assert found.firing_rate is not None
+    stabilities = {each.main: [] for each in found.gradient_stability.layers}  # type: ignore[var-annotated]
+    for each in found.gradient_stability.layers:
+        stabilities[each.main].append(each.stability)
+    assert (len(stabilities[True]), len(stabilities[False])) == (3, 1)
+    assert found.gradient_stability.counted == 3
+    assert found.gradient_stability.overall == pytest.approx(math.prod(stabilities[True]))
+    rates = [each.rate for each in found.firing_rate.layers if each.main]
+    assert found.firing_rate.mean_of_layers == pytest.approx(sum(rates) / 3)
 
 
 @pytest.mark.parametrize("steps", [1, 5])
