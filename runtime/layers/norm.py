@@ -232,11 +232,11 @@ class RunningMean(ReadsWhatItMoves, Leaf, Synchronisable):
         """Return the mean of each group of channels of a batch, [groups]."""
         groups = x.detach().unflatten(-self.rank, (self.groups, -1)).transpose(0, -self.rank - 1)
         mean: Tensor = groups.flatten(1).mean(1, dtype=self.mean.dtype)
-        if not is_synchronised(self):
-            return mean
-        samples = x.shape[-self.rank - 1]
-        sums = reduce_sum(torch.cat([mean * samples, mean.new_full((1,), samples)]))
-        return sums[:-1] / sums[-1]
+        if is_synchronised(self):
+            samples = x.shape[-self.rank - 1]
+            sums = reduce_sum(torch.cat([mean * samples, mean.new_full((1,), samples)]))
+            mean = sums[:-1] / sums[-1]
+        return mean
 
     def extra_repr(self) -> str:
         return f"{self.groups}, momentum={self.momentum}"

@@ -40,7 +40,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
 )
 """Package, module and definitions (all, if empty), in the order of their text in a model."""
 _FIRST = "frames"  # the module whose definitions precede the network; others follow it
-_RUNTIME_BASES = frozenset({"Leaf", "ReadsWhatItMoves"})
+_RUNTIME_BASES = frozenset({"Leaf", "ReadsWhatItMoves", "Synchronisable"})
 _RUNTIME_METHODS = frozenset({"at", "extra_repr"})
 
 
@@ -118,7 +118,7 @@ def _definition(text: str, first: bool) -> _Definition:
 
 
 def _standalone(text: str, item: ast.ClassDef | ast.FunctionDef | ast.Assign) -> str:
-    """The text of a definition, without the bases and methods that only the runtime uses."""
+    """The text of a definition, without the bases, methods and branches that only the runtime uses."""
     lines = text.replace("torch.ops.danetc.", "").split("\n")
     assert item.end_lineno is not None
     if not isinstance(item, ast.ClassDef):
@@ -132,5 +132,9 @@ def _standalone(text: str, item: ast.ClassDef | ast.FunctionDef | ast.Assign) ->
         if isinstance(part, ast.FunctionDef) and part.name in _RUNTIME_METHODS:
             assert part.end_lineno is not None
             left_out |= {*range(part.lineno - 2, part.end_lineno)}  # and the empty line before
+    for part in ast.walk(item):
+        if isinstance(part, ast.If) and ast.unparse(part.test) == "is_synchronised(self)":
+            assert part.end_lineno is not None
+            left_out |= {*range(part.lineno - 1, part.end_lineno)}
     own = range(item.lineno - 1, item.end_lineno)
     return "\n".join(lines[number] for number in own if number not in left_out)
