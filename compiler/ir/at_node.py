@@ -72,7 +72,11 @@ def macs_of(graph: Graph, node: Node) -> int:
 
 def products_of(graph: Graph, node: Node) -> tuple[Product, ...]:
     """Return the products of a node, for one sample at one step."""
-    return OPS[node.op].multiplied(node.attrs, operands(graph, node), node.value.shape)
+    row, values = OPS[node.op], operands(graph, node)
+    if row.products is not None:
+        return row.products(node.attrs, values, node.value.shape)
+    macs = row.macs(node.attrs, values, node.value.shape)
+    return (Product(macs, (values[0].kind,)),) if macs else ()
 
 
 def call_of(graph: Graph, node: Node) -> TorchModule | TorchFunction | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import field
-from itertools import chain
+from itertools import chain, count
 from typing import TYPE_CHECKING, Union, assert_never
 
 from danetc.compiler.ir.rule_forms import (
@@ -270,9 +270,5 @@ def shares_among(shares: Mapping[int, int], nodes: Container[int]) -> dict[int, 
 
 def unique(base: str, taken: Callable[[str], bool]) -> str:
     """Return ``base``, or the first of ``base2``, ``base3``, ... that is not taken."""
-    if not taken(base):
-        return base
-    number = 2
-    while taken(f"{base}{number}"):
-        number += 1
-    return f"{base}{number}"
+    names = chain((base,), (f"{base}{number}" for number in count(2)))
+    return next(name for name in names if not taken(name))

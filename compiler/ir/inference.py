@@ -30,7 +30,7 @@ class Inference:
         self.neurons = neurons
         self.nodes = nodes
         self._values: dict[tuple[object, ...], _Known] = {}
-        self._equal: dict[Value, Value] = {}
+        self._equal: dict[Value, Value] = {}  # one object for all equal values
         self._tables = Tables()
         self._known: dict[int, RangeTable | None] = {}
 
@@ -49,15 +49,12 @@ class Inference:
         computed = self._computed(op, attrs, inputs) if is_computed else None
         if computed is None:
             return value
-        return self._shared(replace(value, kind=Kind.of(computed[1])))
+        value = replace(value, kind=Kind.of(computed[1]))
+        return self._equal.setdefault(value, value)
 
     def forget(self, id: int) -> None:
         """Forget a node that was removed; its id will be reused."""
         self._known.pop(id, None)
-
-    def _shared(self, value: Value) -> Value:
-        """Return one object for all equal values, which are found by identity."""
-        return self._equal.setdefault(value, value)
 
     def _by_values(
         self, op: str, attrs: Mapping[str, Attribute], values: tuple[Value, ...]
@@ -81,7 +78,8 @@ class Inference:
             case "pointwise":
                 varies = varies or row.per_step(attrs)
         whole = row.numbers is not None and all(value.kind.is_integer for value in values)
-        return self._shared(Value(shape, kind, varies)), whole, attrs, values
+        value = Value(shape, kind, varies)
+        return self._equal.setdefault(value, value), whole, attrs, values
 
     def _computed(
         self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]

@@ -27,7 +27,6 @@ from danetc.compiler.ir.ops.row import (
 )
 from danetc.dsl import ranges
 from danetc.dsl.kinds import PRECISIONS, Kind
-from danetc.dsl.ranges import NumberRange
 
 
 def _pixels(shape: Shape) -> int:
@@ -88,16 +87,11 @@ def _all_at_once(attrs: Attrs, values: Values) -> Shape:
 # -- kinds ----------------------------------------------------------------------------------------
 
 
-def summed(values: NumberRange, count: int) -> NumberRange:
-    """Return the range of a sum of ``count`` numbers of a range."""
-    return NumberRange(values.low * count, values.high * count, values.unit)
-
-
 def product_of(a: Kind, b: Kind, count: int) -> Kind:
     """Return the kind of a matrix product: sums of ``count`` products."""
     if not (a.is_integer and b.is_integer):
         return Kind()
-    return Kind.of(summed(ranges.multiply(a.range, b.range), count))
+    return Kind.of(ranges.total(ranges.multiply(a.range, b.range), count))
 
 
 def _scores_kind(attrs: Attrs, values: Values) -> Kind:
@@ -192,7 +186,7 @@ ROWS = (
         "scores", "attention scores q k^T: dot product of each query and key, per head",
         _scores, _scores_kind, _module("Scores"), (_HEADS,),
         fused=_module("Scores", saved=2), arguments=("q", "k"), operands=(2, 2),
-        absorbing=0.0, products=_products_of_scores, pixels=False, label=_label("q kᵀ,"),
+        absorbing=0.0, products=_products_of_scores, label=_label("q kᵀ,"),
         onnx=onnx.scores,
         example="scores(a, b, heads = 2)", source="Vaswani et al., NeurIPS 2017",
     ),

@@ -60,9 +60,7 @@ def pooling(target: str) -> Emit:
     """A module of torch that pools windows."""
 
     def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-        kwargs: dict[str, Attribute] = {"stride": attrs["stride"]}
-        if attrs["padding"]:
-            kwargs["padding"] = attrs["padding"]
+        kwargs = {"stride": attrs["stride"], **unusual(attrs, padding=0)}
         return TorchModule(target, (attrs["kernel"],), kwargs)
 
     return emit

@@ -39,14 +39,11 @@ def _softmax_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, At
     return ("softmax_over_time", {}) if attrs["over"] == "time" else ("softmax", attrs)
 
 
-def _softmax_over_time(
-    attrs: Attrs, values: Values, value: Value, context: Context
-) -> TorchFunction:
-    return TorchFunction("torch.softmax", kwargs={"dim": -len(value.shape) - 2})
-
-
 def _softmax(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-    dim = shapes.AXES.index(str(attrs["over"])) - len(value.shape)
+    rank = len(value.shape)
+    if "over" not in attrs:  # over time
+        return TorchFunction("torch.softmax", kwargs={"dim": -rank - 2})
+    dim = shapes.AXES.index(str(attrs["over"])) - rank
     return TorchFunction("torch.softmax", kwargs={"dim": dim}, layout="any")
 
 
@@ -71,13 +68,9 @@ def _learnt_shape(attrs: Attrs, values: Values) -> Shape:
     return (whole(attrs, "channels"), whole(attrs, "height"), whole(attrs, "width"))
 
 
-def _is_bounded(attrs: Attrs) -> bool:
-    return any(attrs[name] is not None for name in BOUNDS)
-
-
 def _learnt_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     shape = _learnt_shape(attrs, values)
-    name = "weight_raw" if _is_bounded(attrs) else "weight"
+    name = "weight" if all(attrs[bound] is None for bound in BOUNDS) else "weight_raw"
     return {name: (context.steps, *shape) if attrs["per_step"] else shape}
 
 
@@ -125,7 +118,7 @@ ROWS = (
     ),
     Op(
         "softmax_over_time", "softmax along the time steps", shapes.same, kinds.analog,
-        _softmax_over_time, public=False, time="mixes", ahead=lambda attrs: True,
+        _softmax, public=False, time="mixes", ahead=lambda attrs: True,
         label=lambda attrs: ("softmax over T", ""),
         onnx=onnx.softmax_over_time,
     ),

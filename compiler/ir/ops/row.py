@@ -125,10 +125,6 @@ OnnxForm: TypeAlias = Callable[[Any, Any, Sequence[str]], str]
 Weights: TypeAlias = Callable[[Attrs, Values, Context], dict[str, Shape]]
 
 
-def _named(attrs: Attrs) -> tuple[str, str]:
-    return "", ""
-
-
 @record
 class Op:
     """A row of the table. Defaults fit most operations."""
@@ -150,8 +146,6 @@ class Op:
     """Names of its operands, if it is written as a function of values: `scores(q, k)`."""
     size_of: int | None = None
     """Place of an operand that is read for its size alone."""
-    pixels: bool = True
-    """True if rows and columns of its result are those of an image."""
     complete: Callable[[dict[str, Any]], None] | None = None
     """Sets attributes whose defaults depend on others, which are None until then."""
     bare: str = ""
@@ -247,7 +241,7 @@ class Op:
     """Name in the equations of a rule."""
     sign: str = ""
     """Sign of a join in pictures, in a circle."""
-    label: Callable[[Attrs], tuple[str, str]] = _named
+    label: Callable[[Attrs], tuple[str, str]] = lambda attrs: ("", "")
     """Layer and size in pictures; ("", "") for its name."""
     equation: Callable[[Attrs, str], tuple[str, int]] | None = None
     """Formula of its operand, and its precedence (1 for a sum, 2 for a product)."""
@@ -277,13 +271,6 @@ class Op:
         moves = self.kind is kinds.kept or self.training  # the numbers of its operand
         without_offset = self.norm is not None or (self.linear and not attrs.get("bias"))
         return x if moves else 0.0 if x == 0 and (without_offset or self.cuts) else None
-
-    def multiplied(self, attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
-        """Return the products that it computes."""
-        if self.products is not None:
-            return self.products(attrs, values, shape)
-        macs = self.macs(attrs, values, shape)
-        return (Product(macs, (values[0].kind,)),) if macs else ()
 
     def per_step(self, attrs: Attrs) -> bool:
         """Return True if it has parameters for each time step (not for a neuron, see
