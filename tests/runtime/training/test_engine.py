@@ -82,18 +82,6 @@ def test_the_same_seed_gives_the_same_training(few: DataSet) -> None:
         assert torch.equal(value, two.weights[name])
 
 
-@pytest.mark.thorough
-def test_loaders_change_no_bit(few: DataSet) -> None:
-    chosen = phase(ADAM + "; augment = random_crop(8, padding = 1) -> mixup")
-    model = NETWORK % "mean_over_time -> dropout(0.3) ->"
-    alone, loaded = (
-        run(danetc.build(text=model, seed=1), few, chosen, workers=workers) for workers in (0, 2)
-    )
-    assert alone.figures == loaded.figures
-    for name, value in alone.weights.items():
-        assert torch.equal(value, loaded.weights[name])
-
-
 def test_accumulated_parts_make_one_step(few: DataSet) -> None:
     # Without a norm the parts of a batch do not see each other, so only rounding differs.
     text = (NETWORK % "mean_over_time ->").replace("norm -> ", "").replace("via sew", "via bare")
@@ -142,13 +130,6 @@ def test_the_running_mean_of_the_weights_is_kept(few: DataSet) -> None:
     assert done.model is not model
     assert all(torch.equal(value, done.saved[-1][name]) for name, value in kept.items())
     assert any(not torch.equal(value, kept[name]) for name, value in model.state_dict().items())
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("precision", ["mixed", "bf16"])
-def test_lower_precision_trains(few: DataSet, precision: str) -> None:
-    epochs = run(small(), few, phase(f"{ADAM}; precision = {precision}")).watcher.epochs
-    assert epochs[-1].train_loss < epochs[0].train_loss
 
 
 def test_clipping_bounds_the_step_and_reports_the_norm(few: DataSet) -> None:

@@ -72,16 +72,6 @@ def test_tet_takes_every_step() -> None:
         loss(Seen(output[0], labels))
 
 
-def test_optimizers_get_what_the_recipe_says() -> None:
-    model = nn.Linear(2, 2)
-    sgd = phase("epochs = 1; optimizer = sgd(lr = 0.5, momentum = 0.9, weight_decay = 1e-4)")
-    group = make_optimizer(model, sgd.optimizer).param_groups[0]
-    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.5, 0.9, 1e-4)
-    adamw = phase("epochs = 1; optimizer = adamw(lr = 0.1, beta2 = 0.95)")
-    group = make_optimizer(model, adamw.optimizer).param_groups[0]
-    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.1, (0.9, 0.95), 0.0)
-
-
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_is_that_of_its_row(name: str) -> None:
     row = OPTIMIZERS[name]

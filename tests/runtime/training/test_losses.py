@@ -136,6 +136,7 @@ def test_membranes_are_those_before_the_reset() -> None:
 
 
 def test_a_teacher_is_learnt_from() -> None:
+    """It sees a batch once, in however many parts the network runs."""
     model, teacher = made(), made(seed=2).eval()
     text = 'cross_entropy(output = late) + 0.5 * distill("runs/t", temperature = 2, output = early)'
     loss = objective(text, model, teachers={"runs/t": teacher})
@@ -145,8 +146,13 @@ def test_a_teacher_is_learnt_from() -> None:
         known = (teacher(x)[0] / 2).softmax(-1)
     divergence = (known * (known.log() - (outputs[0] / 2).log_softmax(-1))).sum(-1).mean()
     expected = F.cross_entropy(outputs[1].mean(0), LABELS) + 0.5 * 4 * divergence
+    calls: list[Tensor] = []
+    teacher.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0]))
     same_gradients(model, loss(outputs, LABELS, x), expected)
     assert all(weight.grad is None for weight in teacher.parameters())
+    torch.testing.assert_close(loss(outputs, LABELS, x), expected)
+    loss(outputs, LABELS, x.clone())
+    assert [call is x for call in calls] == [True, False]
 
 
 def test_test_images_are_judged_by_the_outputs_alone() -> None:
@@ -214,16 +220,3 @@ recipe taught = alone {{ loss = mse + distill("runs/teacher") }}
     )
     with pytest.raises(danetc.UserError, match="teachers"):
         danetc.train("net.danet", recipe="taught", output="runs/net", seed=2, **arguments)
-
-
-def test_a_teacher_sees_a_batch_once_however_many_parts_it_runs_in() -> None:
-    model, teacher, x = made(), made(seed=2).eval(), images()
-    calls: list[Tensor] = []
-    teacher.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0]))
-    text = 'cross_entropy(output = late) + distill("runs/t", output = early)'
-    loss = objective(text, model, teachers={"runs/t": teacher})
-    outputs = model(x)
-    first = loss(outputs, LABELS, x)
-    torch.testing.assert_close(loss(outputs, LABELS, x), first)
-    loss(outputs, LABELS, x.clone())
-    assert [call is x for call in calls] == [True, False]
