@@ -66,27 +66,6 @@ def frames(ours: Graph) -> Tensor:
 
 
 @torch.no_grad()
-def wake(network: nn.Module, seed: int = 7) -> None:
-    """Draw weights and biases of norms, and all other biases.
-
-    With weights from 1 to 2, neurons after the norms fire; the initial weights of 1 and biases of 0
-    would hide which norm a value passed.
-    """
-    generator = torch.Generator().manual_seed(seed)
-
-    def shift(parameter: Tensor, low: float, high: float) -> None:
-        noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
-        parameter.copy_(low + (high - low) * noise)
-
-    for module in network.modules():
-        for key, parameter in module.named_parameters(recurse=False):
-            if hasattr(module, "running_mean") and key == "weight":
-                shift(parameter, 1.0, 2.0)
-            elif key == "bias":
-                shift(parameter, -0.2, 0.6)
-
-
-@torch.no_grad()
 def rouse(network: nn.Module, x: Tensor, rounds: int = 25) -> list[float]:
     """Adjust the layer before each neuron until the neuron fires at a moderate rate.
 

@@ -16,7 +16,7 @@ from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure import measure
 from danetc.tasks.measuring.layout import layout_of
 from tests.differential.helpers import observe, randn
-from tests.zoo.harness import BATCH, CASES, NAMES, frames, graph, wake
+from tests.zoo.harness import BATCH, CASES, NAMES, frames, graph, rouse
 
 ASKED = ("firing-rate", "gradients", "operations")
 OFTEN = (
@@ -38,11 +38,11 @@ def test_a_network_can_be_measured(name: str) -> None:
     ours = graph(name, CASES[name])
     torch.manual_seed(0)
     model = emit(ours, 0).double()
-    wake(model)
+    x = frames(ours)
+    rouse(model, x)
     for module in model.modules():
         if hasattr(module, "momentum"):
             module.momentum = 1.0
-    x = frames(ours)
     with torch.no_grad():
         model(x)  # what evaluation takes is of this batch
     model.eval()
