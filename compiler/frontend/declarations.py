@@ -85,7 +85,7 @@ class _Checker:
                 )
 
     def _twice(self, declaration: s.Declaration, defines: list[s.Define]) -> None:
-        """Report parameters and definitions of the same name; equations may define a name again."""
+        """Report parameters and definitions of the same name, except in equations."""
         places: dict[str, s.Param | s.Define] = {}
         reported: set[str] = set()
         kind = declaration.kind
@@ -186,7 +186,7 @@ class _Checker:
         else:
             env = Env(self.module, "rule", values)
             short, long = (self._read(bound, env, blocks) for blocks in RULE_SIZES)
-            if long:  # a rule may be valid only for long stages
+            if long:  # some rules are only valid for long stages
                 self.lowering.report(short or long)
 
     def _read(self, rule: Bound, env: Env, blocks: int) -> list[Diagnostic]:

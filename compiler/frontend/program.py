@@ -1,4 +1,4 @@
-"""Parse files, resolve names, and lower and verify networks. Does not import torch."""
+"""Checks of files, from the text to the graphs of networks. Does not import torch."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Checked:
 
     @cached_property
     def graphs(self) -> Mapping[str, Graph]:
-        """Graphs of the networks, before the passes."""
+        """Return the graph of each network before the passes."""
         return {name: item.graph for name, item in self.lowered.items()}
 
     @cached_property

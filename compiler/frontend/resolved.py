@@ -23,8 +23,8 @@ def resolved_spec(
 ) -> str:
     """Return the text of a network, its bases and all declarations they use, with settings.
 
-    Different declarations of the same name are distinguished by a number. The result contains the
-    whole text of each base, without comments.
+    Different declarations of the same name are distinguished by a number. The result contains
+    each base as a whole, but no comments.
     """
     root = checked.declaration(network)
     exprs = read_settings(settings or {})
@@ -44,7 +44,7 @@ def resolved_spec(
 class _Collector:
     """Declarations that a network reaches, each once, and their new names.
 
-    ``parameters`` are values set from outside, with names of ``module``; ``owners`` are the ids of the
+    ``parameters`` are the values that are set from outside, which use names of ``module``; ``owners`` are the ids of the
     networks that define them. ``lines`` are the changed lines of each network.
     """
 
@@ -161,7 +161,7 @@ def _owners(declaration: s.Declaration, module: Module) -> dict[str, int]:
 def _lines(
     root: s.Declaration, module: Module, lines: Mapping[str, s.Expr]
 ) -> dict[int, dict[str, s.Expr]]:
-    """Return the lines set from outside, by the ids of their networks.
+    """Return the lines that are set from outside by the ids of their networks.
 
     A line is the root's; an argument belongs to the line that is effective for the root.
     """
@@ -181,7 +181,7 @@ def _lines(
 
 
 def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.Declaration:
-    """Return a network with some lines of its body replaced or added."""
+    """Return a network in which some lines of the body are replaced or added."""
     if not lines:
         return declaration
     kept = [item for item in declaration.body or () if item.name not in lines]

@@ -149,7 +149,7 @@ def residual_block(dialect: Dialect, region: Region) -> FoundBlock | None:
 
 
 def _weight(chain: tuple[Sequence[Node], int]) -> tuple[int, int, int]:
-    """Return a key that is largest for the branch: weighted layers, kernel sizes, length."""
+    """Return a sort key that is larger for a branch than for a shortcut."""
     weighted = [node for node in chain[0] if OPS[node.op].weighted]
     kernels = (whole(node.attrs, "kernel") for node in weighted if "kernel" in node.attrs)
     return len(weighted), sum(kernels), len(chain[0])
@@ -164,13 +164,13 @@ def _leaves(graph: Graph, region: Region, users: Mapping[int, Sequence[int]], id
 
 
 def _joined(dialect: Dialect, id: int, names: dict[int, str]) -> str:
-    """Write the joins at the end of a region; the branch comes first in sums and products."""
+    """Return the expression that joins the branch and the shortcut at the end of a region."""
     if id in names:
         return names[id]
     node = dialect.graph[id]
     operands = [_joined(dialect, i, names) for i in node.inputs]
     if node.op in {"add", "mul"}:
-        operands.sort(key="shortcut".__eq__)
+        operands.sort(key="shortcut".__eq__)  # the branch first
     return dialect.value(node, operands)
 
 

@@ -12,7 +12,7 @@ from danetc.dsl.syntax import tree as s
 
 
 class Unwritten(UserError):
-    """A network, or a part of one, has no text; the message says what and why."""
+    """Raised if a network or a part of it cannot be written in the language."""
 
 
 @cache

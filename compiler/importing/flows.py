@@ -123,7 +123,7 @@ def literal_blocks(
 ) -> tuple[list[str], dict[str, str]]:
     """Return a call for each region, and the declarations of the blocks by name. Raises Unwritten.
 
-    Regions that differ only in numbers are one block, whose parameters are these.
+    Regions that differ only in numbers share one block with parameters for these numbers.
     """
     bodies = []
     for region in regions:

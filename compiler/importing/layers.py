@@ -21,7 +21,7 @@ _STEPS: Mapping[str, Callable[[Node], str]] = {
     ),
     "sum_over_time": lambda node: "sum(over = time)",
 }
-"""Operations whose name in the language is different."""
+"""Operations that have a different name in the language."""
 
 _SIGNS: Mapping[str, str] = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _FUNCTIONS: Mapping[str, str] = {"maximum": "max", "minimum": "min", "concat": "concat"}

@@ -61,7 +61,7 @@ class NamedBlock:
 
     @property
     def text(self) -> str:
-        """The call, whose first argument needs no name; defaults of std are left out."""
+        """Return the call of the block, without arguments that have their default values."""
         defaults = defaults_of(standard()[self.name]) if self.name in standard() else {}
         (_, first), *rest = self.arguments
         more = {name: constant(v) for name, v in rest if v != defaults.get(name)}

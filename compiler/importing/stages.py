@@ -1,4 +1,4 @@
-"""Detection of stages: equal blocks in sequence, or blocks connected by a rule of std."""
+"""Detection of stages, which are sequences of equal blocks or blocks connected by a rule."""
 
 from __future__ import annotations
 
