@@ -89,22 +89,6 @@ def test_the_model_file_needs_torch_alone(danetc: Run, small: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
-def test_the_resolved_spec_stands_alone_and_gives_the_same_network(
-    danetc: Run, tmp_path: Path
-) -> None:
-    (tmp_path / "shared.danet").write_text("block twin(w) = conv(w) -> conv(w)\n")
-    spec = SMALL.replace("use std\n", 'use std\nuse "shared.danet"\n').replace("basic", "twin")
-    (tmp_path / "small.danet").write_text(spec)
-    danetc("build", "small.danet", "-o", "out", "--set", "classes=7", "--set", "steps=3")
-    alone = tmp_path / "out" / "spec.danet"
-    assert "use" not in {line.split(" ")[0] for line in alone.read_text().splitlines()}
-    model = package.build(alone)
-    assert output(model).shape == (2, 7)
-    assert torch.equal(output(model), output(package.load(tmp_path / "out")))
-    first = json.loads((tmp_path / "out" / "summary.json").read_text())["summary"]
-    assert json.loads(danetc("summary", alone, "--json").out) == first
-
-
 def test_init_takes_weights_and_says_what_matched(danetc: Run, small: Path, tmp_path: Path) -> None:
     danetc("build", small, "-o", "a", "--seed", "1")
     result = danetc("build", small, "-o", "b", "--init", "a/weights.safetensors")

@@ -17,7 +17,7 @@ import danetc as package
 from danetc.main import main
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weight_files import NUMBERS, load_weights, tensor_file
-from danetc.runtime.model.weights import WeightsError, read_weights
+from danetc.runtime.model.weights import read_weights
 from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
@@ -269,23 +269,6 @@ def test_a_checkpoint(tmp_path: Path) -> None:
 
 
 # -- weights on their own --------------------------------------------------------------------------
-
-
-def test_exported_weights_with_a_changed_bit_begin_no_training(
-    danetc: Run, written: Path, tmp_path: Path
-) -> None:
-    assert danetc("export", written, "-o", "x.safetensors").status == 0
-    path = tmp_path / "x.safetensors"
-    data = path.read_bytes()
-    for changed in flips(data, 60):
-        path.write_bytes(changed)
-        with pytest.raises(WeightsError, match="damaged"):
-            read_weights(path)
-    done = danetc("build", written / "spec.danet", "-o", "y", "--init", "x.safetensors")
-    assert done.status == 1
-    assert "x.safetensors: the file is damaged" in done.err
-    save_file(load_file(written / "weights.safetensors"), path)
-    assert set(read_weights(path)) == set(load_file(written / "weights.safetensors"))
 
 
 OF_EACH_TYPE = {str(dtype): torch.tensor([[3, 0, 1]]).to(dtype) for dtype in NUMBERS}

@@ -231,25 +231,6 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
 # -- building --------------------------------------------------------------------------------------
 
 
-@pytest.mark.thorough
-def test_building_in_python(small: Path) -> None:
-    none, lean = peaks(package.build(small).topology, 64, "fused")
-    for memory, expected in (
-        ("none", False),
-        ("recompute", True),
-        (str(none), False),
-        (str(lean), True),
-    ):
-        model = package.build(small, backend="fused", memory=memory, batch=64)
-        assert recomputes(model) == expected
-    with pytest.raises(UserError, match=r"does not fit .* take a batch of about"):
-        package.build(small, backend="fused", memory=str(lean - 1), batch=64)
-    with pytest.raises(UserError, match="8XB"):
-        package.build(small, memory="8XB", batch=64)
-    with pytest.raises(TypeError, match="batch="):
-        package.build(small, memory="8GB")
-
-
 def test_what_the_machine_has_not_is_refused(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("danetc.runtime.system.machine.free_memory", lambda: 1000)
     with pytest.raises(UserError, match=r"into 1.00 kB, all that this machine has free.* takes"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 
 import danetc
 from danetc.compiler import check_text
-from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
@@ -72,31 +70,6 @@ def test_it_is_the_same_module_called_again() -> None:
         moved, torch.cat([twin.x.f.norm.running_mean, twin.x.g.norm.running_var]), atol=0.05
     )
     assert model.x.f.norm is model.y.f.norm
-
-
-def test_its_weights_are_counted_and_stored_once() -> None:
-    graph = text(SIAMESE)
-    model = built(graph)
-    conv = 4 * 2 * 9 + 4 * 4
-    parameters = conv + 2 * 4 + 2 * 4 + (8 * 5 + 5)
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    facts = summarise(graph)
-    assert facts.parameters == parameters
-    single = summarise(text(SIAMESE.replace("shared(", "(")))
-    assert facts.macs + facts.additions == single.macs + single.additions
-    names = list(model.state_dict())
-    assert not [name for name in names if name.startswith("y.")]
-    assert "x.f.conv.weight" in names
-    other = built(graph, seed=3)
-    other.load_state_dict(model.state_dict())
-    x = randn(N, 4, 6, 6)
-    model.eval()
-    other.eval()
-    assert torch.equal(other(x), model(x))
-    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), model.float().double()):
-        assert again.x.g.conv is again.y.g.conv
-        assert list(again.state_dict()) == names
-        assert torch.allclose(again(x), other(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("memory", ["none", "recompute"])
