@@ -80,7 +80,7 @@ def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Label
     [N, H, W] are classes of pixels (255: none), and floats [N] or [N, D] are numbers.
     """
     shape, kind = list(y.shape), y.dtype.kind
-    if y.ndim >= 2 and shape[1] == 1 and kind != "f":
+    if y.ndim >= 2 and shape[1] == 1:
         y = y[:, 0]
     dimensions = {"U": 1, "S": 1, "f": 2}.get(kind, 3)
     if kind not in "USbuif" or not 1 <= y.ndim <= dimensions or not y.size:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 import danetc
 from danetc.compiler.ir.graph import Graph
+from danetc.dsl.kinds import SPIKE
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.measure import NeuronLayer
 from danetc.runtime.measure.membrane import Membrane, NoMembrane, find_membrane, instrument
+from danetc.runtime.measure.observers import (
+    NeuronSums,
+    firing_rates,
+    gradient_stability,
+    membrane_potentials,
+)
 from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.measure import measure
 
@@ -172,3 +182,21 @@ def test_neurons_without_states_stand_for_all_steps() -> None:
     expected = 4 * float(slope(once.stem.conv(x).detach() - 0.2).mean())
     assert static.layers[0].stability == pytest.approx(expected, rel=1e-6)
     assert sequence.overall == pytest.approx(static.overall, rel=1e-6)
+
+
+def test_sums_of_a_layer_by_hand() -> None:
+    """A potential at the threshold fires, and sequences of different lengths begin together."""
+    neuron = network("neuron N { s = heaviside(x - 0.25) }").stem.spike
+    layer = NeuronLayer("it", True, False, True, SPIKE, None)
+    sums = NeuronSums(layer, neuron, ["firing-rate", "potential"])
+    at_threshold = torch.full((1, 1, 2, 1, 1), 0.25)
+    below = torch.zeros(3, 1, 2, 1, 1)
+    for x in (at_threshold, below, at_threshold):
+        sums.see(neuron, (x,), neuron(x))
+    (rate,) = firing_rates([sums]).layers
+    assert rate.steps == pytest.approx((2 / 3, 0.0, 0.0))
+    (found,) = membrane_potentials([sums]).layers
+    assert (found.firing, found.threshold) == (pytest.approx(4 / 10), 0.25)
+    sums.slopes, sums.neurons = 1e300, 1
+    stability = gradient_stability([sums, sums])
+    assert (stability.overall, stability.log10_overall) == (math.inf, pytest.approx(600))
