@@ -126,13 +126,13 @@ def dump(made: ParseTable) -> str:
 
 def _from_json(data: dict[str, Any]) -> ParseTable:
     return ParseTable(
-        grammar=data["grammar"],
-        start=data["start"],
-        actions=tuple(data["actions"]),
-        gotos=tuple(data["gotos"]),
-        rules=tuple((*rule[:3], tuple(rule[3])) for rule in data["rules"]),
-        terminals=tuple((name, pattern) for name, pattern in data["terminals"]),
-        ignored=frozenset(data["ignored"]),
+        data["grammar"],
+        data["start"],
+        tuple(data["actions"]),
+        tuple(data["gotos"]),
+        tuple((*rule[:3], tuple(rule[3])) for rule in data["rules"]),
+        tuple((name, pattern) for name, pattern in data["terminals"]),
+        frozenset(data["ignored"]),
     )
 
 
