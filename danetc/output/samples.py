@@ -53,7 +53,7 @@ def picture(samples: Sequence[ShownSample]) -> Image:
     cells = [F.interpolate(part[None], size)[0] for each in parts for part in each]
     columns = across * max(1, COLUMNS // across)
     grid = make_grid(torch.stack(cells), columns, padding=GAP, pad_value=1)
-    image = to_pil_image((255 * grid).round().byte())
+    image: Image = to_pil_image((255 * grid).round().byte())
     draw = ImageDraw.Draw(image)
     for number, each in enumerate(samples):
         row, column = divmod(number * across, columns)

@@ -132,9 +132,9 @@ def _standalone(text: str, item: ast.ClassDef | ast.FunctionDef | ast.Assign) ->
         if isinstance(part, ast.FunctionDef) and part.name in _RUNTIME_METHODS:
             assert part.end_lineno is not None
             left_out |= {*range(part.lineno - 2, part.end_lineno)}  # and the empty line before
-    for part in ast.walk(item):
-        if isinstance(part, ast.If) and ast.unparse(part.test) == "is_synchronised(self)":
-            assert part.end_lineno is not None
-            left_out |= {*range(part.lineno - 1, part.end_lineno)}
+    for branch in ast.walk(item):
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "is_synchronised(self)":
+            assert branch.end_lineno is not None
+            left_out |= {*range(branch.lineno - 1, branch.end_lineno)}
     own = range(item.lineno - 1, item.end_lineno)
     return "\n".join(lines[number] for number in own if number not in left_out)
