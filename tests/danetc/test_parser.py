@@ -13,8 +13,6 @@ from danetc.arguments import hints_of, split_hint
 from danetc.commands.parser import make_command
 from danetc.main import COMMANDS
 
-from .conftest import Run
-
 
 def function_of(name: str) -> Any:
     module = importlib.import_module(f"danetc.commands.{COMMANDS[name][0]}")
@@ -38,25 +36,3 @@ def test_every_parameter_is_on_the_command_line_and_explained(name: str) -> None
     assert found.keys() - {"json"} == wanted
     for each in found.values():
         assert not isinstance(each, click.Option) or each.help, each.name
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("eval", "x", "--steps", "1,0"), "0 is not in the range"),
-        (("eval", "x", "--steps", "1,two"), "'two' is not a valid integer"),
-        (("convert", "x", "--percentile", "40"), "40"),
-        (("build", "x", "--set", "steps=1", "--set", "steps=2"), "steps is set twice"),
-        (("compare", "x", "--data", "digits", "--address", "auto"), "choose the engine ray"),
-        (("compare", "x", "--data", "digits", "--grid", "steps"), "is not NAME=VALUE"),
-        (("compare", "--data", "digits"), "Missing argument"),
-        (("search", "x"), "Missing option '--data'. Data sets are"),
-        (("search", "x", "--data", "digits", "--front", "--pruner", "median"), "single objective"),
-        (("train", "--data", "digits"), "Missing argument"),
-        (("import", "m:f", "-o", "a.danet", "--input", "3x"), "channels x height x width"),
-    ],
-)
-def test_wrong_usage(danetc: Run, arguments: tuple[str, ...], message: str) -> None:
-    result = danetc(*arguments)
-    assert (result.status, result.out) == (2, "")
-    assert message in result.err

@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from xml.etree import ElementTree
 
 import pytest
 
@@ -27,12 +26,6 @@ def give_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
 # -- check -----------------------------------------------------------------------------------------
 
 
-def test_check_is_quiet_about_good_specs(danetc: Run, small: Path) -> None:
-    result = danetc("check", small, "danet_c_r18")
-    assert (result.status, result.err) == (0, "")
-    assert "no errors" in result.out
-
-
 def test_check_shows_every_error_of_every_file(danetc: Run, tmp_path: Path, small: Path) -> None:
     (tmp_path / "a.danet").write_text(WRONG)
     (tmp_path / "b.danet").write_text("network {")
@@ -50,12 +43,9 @@ def test_check_json_is_a_list_of_objects(danetc: Run, tmp_path: Path, small: Pat
     result = danetc("check", "--json", "a.danet", small)
     assert (result.status, result.err) == (1, "")
     found = json.loads(result.out)
-    assert [(item["path"], item["line"], item["column"]) for item in found] == [
-        ("a.danet", 6, 12),
-        ("a.danet", 9, 35),
-    ]
-    for item in found:
-        assert {"code", "message", "path", "line", "column", "end", "hint"} <= item.keys()
+    places = [(item["path"], item["line"], item["column"]) for item in found]
+    assert places == [("a.danet", 6, 12), ("a.danet", 9, 35)]
+    assert {"code", "message", "hint"} <= found[0].keys() & found[1].keys()
     assert found[0]["end"] == {"line": 6, "column": 15}
     good = danetc("check", "--json", small)
     assert (good.status, json.loads(good.out)) == (0, [])
@@ -74,9 +64,7 @@ def test_check_reads_standard_input(danetc: Run, monkeypatch: pytest.MonkeyPatch
     give_input(monkeypatch, SMALL.encode())
     assert danetc("check", "-").status == 0
     give_input(monkeypatch, WRONG.encode())
-    result = danetc("check", "-")
-    assert result.status == 1
-    assert "<stdin>:6:12" in result.err
+    assert "<stdin>:6:12" in danetc("check", "-").err
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"\x7fELF" + bytes(200), b"# \n" * 500_000])
@@ -96,14 +84,22 @@ def test_junk_is_a_clear_error(
 UGLY = "use std\nnetwork  a{input=image(1,8,8);steps=1 # one\nneuron=IF}\n"
 
 
-def test_fmt_rewrites_in_place_once(danetc: Run, tmp_path: Path) -> None:
-    path = tmp_path / "a.danet"
+def test_fmt_rewrites_in_place_what_check_and_diff_only_show(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, link = tmp_path / "a.danet", tmp_path / "link.danet"
     path.write_text(UGLY)
     path.chmod(0o640)
-    link = tmp_path / "link.danet"
     link.symlink_to(path)
-    result = danetc("fmt", link)
-    assert (result.status, result.out) == (0, "")
+    (tmp_path / "wrong.danet").write_text("network a { input = ")
+    assert danetc("fmt", "--check", path).status == 1
+    assert "-network  a{" in danetc("fmt", "--diff", path).out
+    assert danetc("fmt", "--check", "--diff", path).status == 1
+    assert path.read_text() == UGLY
+    result = danetc("fmt", "wrong.danet", link)
+    assert (result.status, result.out) == (1, "")
+    assert "wrong.danet:1:" in result.err
+    assert (tmp_path / "wrong.danet").read_text() == "network a { input = "
     assert "reformatted" in result.err
     new = path.read_text()
     assert new != UGLY
@@ -111,50 +107,13 @@ def test_fmt_rewrites_in_place_once(danetc: Run, tmp_path: Path) -> None:
     assert link.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o640
     assert danetc("fmt", path).err == ""
-    assert path.read_text() == new
-
-
-def test_fmt_check_and_diff_change_nothing(danetc: Run, tmp_path: Path) -> None:
-    path = tmp_path / "a.danet"
-    path.write_text(UGLY)
-    assert danetc("fmt", "--check", path).status == 1
-    diff = danetc("fmt", "--diff", path)
-    assert diff.status == 0
-    assert "-network  a{" in diff.out
-    assert path.read_text() == UGLY
-    assert danetc("fmt", "--check", "--diff", path).status == 1
-    danetc("fmt", path)
     assert danetc("fmt", "--check", path).status == 0
-
-
-def test_fmt_from_input_to_output(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    assert path.read_text() == new
     give_input(monkeypatch, UGLY.encode())
-    result = danetc("fmt", "-")
-    (tmp_path / "a.danet").write_text(UGLY)
-    danetc("fmt", "a.danet")
-    assert result.out == (tmp_path / "a.danet").read_text()
-
-
-def test_fmt_leaves_a_file_with_a_syntax_error(danetc: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.danet").write_text("network a { input = ")
-    (tmp_path / "b.danet").write_text(UGLY)
-    result = danetc("fmt", "a.danet", "b.danet")
-    assert result.status == 1
-    assert "a.danet:1:" in result.err
-    assert (tmp_path / "a.danet").read_text() == "network a { input = "
-    assert (tmp_path / "b.danet").read_text() != UGLY
+    assert danetc("fmt", "-").out == new
 
 
 # -- explain ---------------------------------------------------------------------------------------
-
-
-def test_explain_prints_a_page(danetc: Run) -> None:
-    result = danetc("explain", "e0201")
-    assert result.status == 0
-    assert result.out.startswith("# E0201: ")
-    assert "## Fixed" in result.out
 
 
 def test_explain_prints_all_that_a_name_means(danetc: Run) -> None:
@@ -184,20 +143,16 @@ def test_help_is_of_commands_and_names(danetc: Run) -> None:
 # -- list, new and show ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("subject", TOPICS)
-def test_list_has_the_names_of_a_topic(danetc: Run, subject: str) -> None:
-    names = {entry["name"] for entry in json.loads(danetc("list", subject, "--json").out)}
-    lines = danetc("list", subject).out.splitlines()
-    assert {line.split("  ")[0] for line in lines} == names
-    assert len(lines) == len(names) > 0
-
-
-def test_list_alone_has_the_topics(danetc: Run) -> None:
+def test_list_has_topics_and_their_names_as_wide_as_the_terminal(
+    danetc: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert set(json.loads(danetc("list", "--json").out)) == set(TOPICS)
     assert {line.split()[0] for line in danetc("list").out.splitlines()} == set(TOPICS)
-
-
-def test_list_is_as_wide_as_the_terminal(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for subject in TOPICS:
+        names = {entry["name"] for entry in json.loads(danetc("list", subject, "--json").out)}
+        lines = danetc("list", subject).out.splitlines()
+        assert {line.split("  ")[0] for line in lines} == names
+        assert len(lines) == len(names) > 0
     monkeypatch.setattr("danetc.output.table._terminal_width", lambda: 60)
     lines = danetc("list", "operations").out.splitlines()
     assert max(map(len, lines)) <= 60
@@ -245,11 +200,9 @@ def test_every_place_that_an_error_cites_can_be_shown(danetc: Run, small: Path) 
 # -- completion ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_a_script(danetc: Run, shell: str) -> None:
-    result = danetc("completion", shell)
-    assert result.status == 0
-    assert COMPLETE in result.out
+def test_completion_is_a_script(danetc: Run) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert COMPLETE in danetc("completion", shell).out
 
 
 def test_commands_are_completed(
@@ -266,14 +219,12 @@ def test_commands_are_completed(
 # -- summary and draw ------------------------------------------------------------------------------
 
 
-def test_summary_prints_the_facts(danetc: Run, small: Path) -> None:
-    result = danetc("summary", "danet_c_r50")
-    assert result.status == 0
-    assert "25,557,032" in result.out
-    facts = json.loads(danetc("summary", "danet_c_r50", "--json").out)
-    assert "25557032" in json.dumps(facts)
-    more = json.loads(danetc("summary", small, "--set", "classes=11", "--json").out)
-    fewer = json.loads(danetc("summary", small, "--json").out)
+def test_summary_counts_parameters(danetc: Run, small: Path) -> None:
+    assert "25,557,032" in danetc("summary", "danet_c_r50").out
+    more, fewer = (
+        json.loads(danetc("summary", small, "--set", f"classes={n}", "--json").out)
+        for n in (11, 10)
+    )
     assert more["parameters"] == fewer["parameters"] + 5  # 4 weights and a bias
 
 
@@ -291,21 +242,9 @@ def test_a_setting_may_read_the_parameters_of_the_network(danetc: Run) -> None:
     assert "unknown name `widht`" in failed.err
 
 
-def test_draw_writes_a_picture(danetc: Run, tmp_path: Path, small: Path) -> None:
-    assert danetc("draw", small, "-o", "out.svg").status == 0
-    root = ElementTree.parse(tmp_path / "out.svg").getroot()
-    assert root.tag.endswith("svg")
-
-
-def test_draw_into_a_missing_folder_is_an_error(danetc: Run, small: Path) -> None:
-    result = danetc("draw", small, "-o", "no/such/out.svg")
-    assert result.status == 1
-    assert "no/such" in result.err
-
-
 def test_an_unknown_setting_is_the_spec_authors_error(danetc: Run, small: Path) -> None:
-    for command in (["summary", small], ["build", small], ["draw", small, "-o", "x.svg"]):
-        result = danetc(*command, "--set", "stepz=2")
+    for command in ("summary", "build", "draw"):
+        result = danetc(command, small, "--set", "stepz=2")
         assert result.status == 1
         assert "did you mean `steps`?" in result.err
         assert "--set" in result.err
