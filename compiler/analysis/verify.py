@@ -47,9 +47,8 @@ def _faults(graph: Graph) -> Iterator[tuple[Node, str]]:
     """Yield nodes whose place, operands, attributes or value are wrong."""
     seen: set[int] = set()
     paths: set[tuple[str, ...]] = set()
-    scopes = {
-        node.scope[:depth] for node in graph.nodes.values() for depth in range(len(node.scope) + 1)
-    }
+    inner = {node.scope for node in graph.nodes.values()}
+    scopes = {scope[:depth] for scope in inner for depth in range(len(scope) + 1)}
     inference = Inference(graph.neurons, graph.nodes)
     for id, node in graph.nodes.items():
         path = (*node.scope, node.name)

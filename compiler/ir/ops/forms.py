@@ -88,9 +88,7 @@ def with_bias(attrs: Attrs, weight: Shape, count: int) -> dict[str, Shape]:
 def pair(attrs: Attrs, name: str, other: int) -> tuple[int, int]:
     """Return an attribute for rows and columns; a layer over one axis has ``other`` for the other."""
     one = whole(attrs, name) if name in attrs else other
-    match attrs.get("axis"):
-        case "rows":
-            return one, other
-        case "columns":
-            return other, one
-    return one, one
+    axis = attrs.get("axis")
+    if axis is None:
+        return one, one
+    return (one, other) if axis == "rows" else (other, one)
