@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
+from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.measure import WeightLayer
+from danetc.runtime.measure.operations import OperationCount, macs_of
 from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.measure import measure
 
@@ -104,3 +109,19 @@ def test_operations_of_what_reads_them(kind: str) -> None:
     else:
         expected = (0.0, active)
     assert (layer.additions, layer.macs) == pytest.approx(expected)
+
+
+def test_operations_of_products_and_transposed_convolutions() -> None:
+    """Of an integer factor and a real one, pairs without a 0 are multiplied."""
+    graded = Kind(0, 4, 1.0)
+    for kinds, wanted in (((graded, ANALOG), 3.0), ((ANALOG, ANALOG), 4.0)):
+        count = OperationCount(WeightLayer("it", True, (kinds,)))
+        module = SimpleNamespace(factors=2, multiplied=lambda a, b: [(a, b)])
+        a, b = torch.tensor([[2.0, 3.0]]), torch.tensor([[0.5, 0.25], [1.0, 0.0]])
+        count.see(module, (a, b), a @ b)
+        found = count.result(1)
+        assert (found.dense, found.macs, found.additions) == (4.0, wanted, 0.0)
+        assert found.active == 3 / 4
+    spread = nn.ConvTranspose2d(2, 3, 2, stride=2)
+    x = torch.zeros(1, 2, 4, 4)
+    assert macs_of(spread, x, spread(x)) == 3 * 2 * 2 * x.numel()
