@@ -5,7 +5,7 @@ the tests that execute the changed line. A mutant that no test notices is printe
 test is missing, or the line can go, or the change is equivalent.
 
 The first run measures which tests execute which lines and how long they take (coverage contexts). The
-result is kept in ``build/mutants`` until a source changes; a changed test file is measured alone.
+result is kept in ``build/mutants`` until a source or a test changes.
 Sources and tests may be edited while mutants run, since these are made from the copy.
 """
 
@@ -17,16 +17,19 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+from bisect import bisect
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -75,133 +78,84 @@ class Mutant:
 
 
 # -- mutants ---------------------------------------------------------------------------------------
+UNCHANGED = ast.JoinedStr | ast.Raise | ast.Assert | ast.Import | ast.ImportFrom
+"""Texts and messages: what they say is not checked by mutants."""
 
 
-class Sites(ast.NodeVisitor):
-    """Collects the mutants of one file."""
+def children(node: ast.AST) -> Iterable[ast.AST]:
+    """Return the parts of a node that are changed: no annotations, docstrings or imports for types."""
+    match node:
+        case ast.If(test=ast.Name("TYPE_CHECKING")) | ast.Expr(value=ast.Constant()):
+            return ()
+        case ast.AnnAssign(value=value) | ast.Assign(value=value):
+            return () if value is None or "__slots__" in ast.unparse(node) else (value,)
+        case ast.FunctionDef(args=args):
+            defaults = [each for each in (*args.defaults, *args.kw_defaults) if each is not None]
+            return (*node.decorator_list, *defaults, *node.body)
+    return () if isinstance(node, UNCHANGED) else ast.iter_child_nodes(node)
 
-    def __init__(self, path: str, source: bytes) -> None:
-        self.path, self.source = path, source
-        self.starts = [0]
-        for line in source.splitlines(keepends=True):
-            self.starts.append(self.starts[-1] + len(line))
-        self.found: list[Mutant] = []
 
-    def span(self, node: Any) -> tuple[int, int]:
-        begin = self.starts[node.lineno - 1] + node.col_offset
-        return begin, self.starts[node.end_lineno - 1] + node.end_col_offset
+def mutants_of(path: Path) -> Iterator[Mutant]:
+    source, place = path.read_bytes(), path.relative_to(TREE).as_posix()
+    starts = [0, *accumulate(len(line) for line in source.splitlines(keepends=True))]
 
-    def add(self, node: Any, start: int, end: int, text: str) -> None:
-        self.found.append(Mutant(self.path, node.lineno, start, end, text))
+    def span(node: Any) -> tuple[int, int]:
+        begin = starts[node.lineno - 1] + node.col_offset
+        return begin, starts[node.end_lineno - 1] + node.end_col_offset
 
-    def between(self, left: ast.expr, right: ast.expr, text: str) -> None:
+    def text(node: ast.AST) -> str:
+        return source[slice(*span(node))].decode()
+
+    def between(left: ast.AST, right: ast.AST, new: str) -> Iterator[tuple[int, int, str]]:
         """Replace the operator between two operands, keeping parentheses around them."""
-        start, end = self.span(left)[1], self.span(right)[0]
-        gap = self.source[start:end]
-        first = next((i for i, c in enumerate(gap) if chr(c) not in " \n)#\\"), None)
-        if first is None or b"#" in gap:
-            return
-        last = len(gap.rstrip(b" \n(\\"))
-        if first < last:
-            self.add(right, start + first, start + last, text)
+        start = span(left)[1]
+        gap = re.fullmatch(rb"[ \n)\\]*([^#]*?)[ \n(\\]*", source[start : span(right)[0]])
+        if gap and gap[1]:
+            yield start + gap.start(1), start + gap.end(1), new
 
-    def negate(self, test: ast.expr) -> None:
-        start, end = self.span(test)
-        self.add(test, start, end, f"(not ({self.source[start:end].decode()}))")
+    def changes(node: ast.AST) -> Iterator[tuple[int, int, str]]:
+        negated: list[ast.expr] = []
+        match node:
+            case ast.Compare(left=left, ops=ops, comparators=others):
+                for one, operator, other in zip([left, *others], ops, others, strict=False):
+                    yield from between(one, other, COMPARE[type(operator)])
+            case ast.BoolOp(op=op, values=values):
+                for pair in pairwise(values):
+                    yield from between(*pair, "or" if isinstance(op, ast.And) else "and")
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in BINARY:
+                texts = ast.JoinedStr | ast.List | ast.Tuple
+                if not isinstance(left, texts) and not isinstance(right, texts):
+                    yield from between(left, right, BINARY[type(op)])
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                yield *span(node), text(operand)
+            case ast.Constant(value=bool(value)):
+                yield *span(node), str(not value)
+            case ast.Constant(value=int(value) | float(value)):
+                yield *span(node), f"({value!r} + 1)"
+            case ast.If(test=test) | ast.IfExp(test=test):
+                negated = [test]
+            case ast.comprehension(ifs=tests):
+                negated = tests
+            case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
+                yield *span(node), "return None"
+            case ast.Expr(value=ast.Call()):
+                yield *span(node), "pass"
+            case ast.Call(func=ast.Name(name) as function) if name in CALLS:
+                yield *span(function), CALLS[name]
+            case ast.Break() | ast.Continue():
+                yield *span(node), "continue" if isinstance(node, ast.Break) else "break"
+        for test in negated:
+            yield *span(test), f"(not ({text(test)}))"
 
-    def visit_Compare(self, node: ast.Compare) -> None:
-        operands = [node.left, *node.comparators]
-        for left, operator, right in zip(operands, node.ops, operands[1:], strict=False):
-            self.between(left, right, COMPARE[type(operator)])
-        self.generic_visit(node)
+    def visit(node: ast.AST) -> Iterator[Mutant]:
+        found = list(children(node))
+        if found or not isinstance(node, ast.If):  # of imports for types
+            for start, end, new in changes(node):
+                yield Mutant(place, bisect(starts, start), start, end, new)
+        for child in found:
+            yield from visit(child)
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> None:
-        text = "or" if isinstance(node.op, ast.And) else "and"
-        for left, right in zip(node.values, node.values[1:], strict=False):
-            self.between(left, right, text)
-        self.generic_visit(node)
-
-    def visit_BinOp(self, node: ast.BinOp) -> None:
-        texts = (node.left, node.right)
-        is_text = any(isinstance(x, ast.JoinedStr | ast.List | ast.Tuple) for x in texts)
-        if type(node.op) in BINARY and not is_text:
-            self.between(node.left, node.right, BINARY[type(node.op)])
-        self.generic_visit(node)
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
-        if isinstance(node.op, ast.Not):
-            start, end = self.span(node)
-            self.add(node, start, end, self.source[slice(*self.span(node.operand))].decode())
-        self.generic_visit(node)
-
-    def visit_Constant(self, node: ast.Constant) -> None:
-        start, end = self.span(node)
-        if isinstance(node.value, bool):
-            self.add(node, start, end, str(not node.value))
-        elif isinstance(node.value, int | float):
-            self.add(node, start, end, f"({node.value!r} + 1)")
-
-    def visit_If(self, node: ast.If) -> None:
-        if ast.unparse(node.test) != "TYPE_CHECKING":
-            self.negate(node.test)
-            self.generic_visit(node)
-
-    def visit_IfExp(self, node: ast.IfExp) -> None:
-        self.negate(node.test)
-        self.generic_visit(node)
-
-    def visit_comprehension(self, node: ast.comprehension) -> None:
-        for test in node.ifs:
-            self.negate(test)
-        self.generic_visit(node)
-
-    def visit_Return(self, node: ast.Return) -> None:
-        if node.value is not None and not isinstance(node.value, ast.Constant):
-            self.add(node, *self.span(node), "return None")
-        self.generic_visit(node)
-
-    def visit_Expr(self, node: ast.Expr) -> None:
-        if not isinstance(node.value, ast.Constant):  # a docstring
-            if isinstance(node.value, ast.Call):
-                self.add(node, *self.span(node), "pass")
-            self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> None:
-        if isinstance(node.func, ast.Name) and node.func.id in CALLS:
-            self.add(node, *self.span(node.func), CALLS[node.func.id])
-        self.generic_visit(node)
-
-    def visit_Break(self, node: ast.Break) -> None:
-        self.add(node, *self.span(node), "continue")
-
-    def visit_Continue(self, node: ast.Continue) -> None:
-        self.add(node, *self.span(node), "break")
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        if node.value is not None and ast.unparse(node.target) != "__slots__":
-            self.visit(node.value)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        defaults = [x for x in (*node.args.defaults, *node.args.kw_defaults) if x is not None]
-        for child in (*node.decorator_list, *defaults, *node.body):
-            self.visit(child)
-
-    def visit_Assign(self, node: ast.Assign) -> None:
-        if ast.unparse(node.targets[0]) != "__slots__":
-            self.visit(node.value)
-
-    def ignore(self, node: ast.AST) -> None:
-        """Texts and messages: what they say is not checked by mutants."""
-
-    visit_JoinedStr = visit_Raise = visit_Assert = visit_Import = visit_ImportFrom = ignore
-
-
-def mutants_of(path: Path) -> list[Mutant]:
-    """All mutants of a file that are still Python."""
-    source = path.read_bytes()
-    sites = Sites(path.relative_to(TREE).as_posix(), source)
-    sites.visit(ast.parse(source))
-    return sites.found
+    return visit(ast.parse(source))
 
 
 def apply(mutant: Mutant, source: bytes) -> bytes:
@@ -219,23 +173,15 @@ def is_python(source: bytes) -> bool:
 def sources(room: str) -> list[Path]:
     """The package's files in a room, or in all rooms for an empty name."""
     found = (path for top in TOPS for path in sorted((TREE / top).rglob("*.py")))
-    return [
-        path
-        for path in found
-        if path.resolve() == path and path.relative_to(TREE).as_posix().startswith(room)
-    ]
+    return [p for p in found if p.resolve() == p and p.is_relative_to(TREE / room)]
 
 
 def chosen(room: str, count: int, seed: int) -> list[Mutant]:
+    """Draw mutants of a room that are still Python."""
     every = [mutant for path in sources(room) for mutant in mutants_of(path)]
     random.Random(seed).shuffle(every)
-    picked: list[Mutant] = []
-    for mutant in every:
-        if len(picked) == count:
-            break
-        if is_python(apply(mutant, (TREE / mutant.path).read_bytes())):
-            picked.append(mutant)
-    return picked
+    sound = (each for each in every if is_python(apply(each, (TREE / each.path).read_bytes())))
+    return [*islice(sound, count)]
 
 
 HOW = "core = ctrace\nconcurrency = multiprocessing, thread\npatch = fork, subprocess, _exit\n"
@@ -283,49 +229,34 @@ def pytest_sessionfinish(session: Any) -> None:
         Path(os.environ["DANETC_MUTANT_TIMES"]).write_text(json.dumps(fit), "utf-8")
 
 
-def state() -> dict[str, str]:
-    """Digests of the files on which the measurement depends."""
-    found = {path.relative_to(ROOT).as_posix(): path for path in tracked() if path.is_file()}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in found.items()
-        if name.startswith((*TOPS, "tests", "specs")) and name != "tests/mutants.py"
-    }
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return found
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
 def measure(jobs: int) -> tuple[Path, dict[str, float]]:
     """Run the default tests with coverage contexts; returns their data and the tests' seconds.
 
-    Where nothing but test files has changed since the last time, only these are run again.
+    What was measured the last time is taken where no source and no test has changed since.
     """
     data, times, stamp = BUILD / "coverage", BUILD / "times.json", BUILD / "state.json"
     copy_tree(TREE)
-    before, now = read_json(stamp), state()
-    changed = {name for name in before | now if before.get(name) != now.get(name)}
-    if not changed:
+    now = {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in tracked()
+        if path.is_file() and path.relative_to(ROOT).parts[0] in (*TOPS, "tests", "specs")
+    }
+    if read_json(stamp) == now:
         return data, read_json(times)
-    several = not all(Path(name).name.startswith("test_") for name in changed)
-    files = [] if several else sorted(changed & now.keys())
-    print(f"measuring which lines are executed by {' '.join(files) or 'all tests'}", flush=True)
+    print("measuring which lines are executed by each test", flush=True)
     stamp.unlink(missing_ok=True)
     config = BUILD / "coveragerc"
     config.write_text(f"[run]\nsource = {', '.join(TOPS)}\ndata_file = {data}\n{HOW}", "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "worksteal"]
     command += ["-p", "tests.mutants", "--cov", f"--cov-config={config}", "--cov-context=test"]
     command += ["--cov-report=", "-p", "no:cacheprovider"]
-    command += [] if several else ["--cov-append", *files]
-    found = BUILD / "found.json"
-    env = environment(TREE) | {"DANETC_MUTANT_TIMES": str(found)}
+    env = environment(TREE) | {"DANETC_MUTANT_TIMES": str(times)}
     with (BUILD / "measuring.log").open("w") as log:
         subprocess.run(command, cwd=TREE, env=env, check=False, stdout=log, stderr=log)
-    kept = {} if several else read_json(times)
-    kept = {test: each for test, each in kept.items() if test.partition("::")[0] not in changed}
-    times.write_text(json.dumps(kept | read_json(found)), "utf-8")
     stamp.write_text(json.dumps(now), "utf-8")
     return data, read_json(times)
 
@@ -333,58 +264,51 @@ def measure(jobs: int) -> tuple[Path, dict[str, float]]:
 class Chooser:
     """Chooses the tests of a mutant, the ones that execute fewest files first."""
 
-    def __init__(self, data: Path, times: Mapping[str, float]) -> None:
+    def __init__(self, path: Path, times: Mapping[str, float]) -> None:
         from coverage import CoverageData
 
-        self.data, self.times = CoverageData(str(data)), times
-        self.data.read()
-        self.files = {
-            Path(name).relative_to(TREE).as_posix(): name
-            for name in self.data.measured_files()
-            if name.startswith(str(TREE))
-        }
+        self.times = times
         self.breadth: Counter[str] = Counter()
         self.by_file: dict[str, dict[int, set[str]]] = {}
-        for path, name in self.files.items():
-            lines = {
-                line: {context.rpartition("|")[0] for context in contexts if context}
-                for line, contexts in self.data.contexts_by_lineno(name).items()
-            }
-            self.by_file[path] = lines
-            self.breadth.update(set().union(*lines.values()) if lines else ())
+        data = CoverageData(str(path))
+        data.read()
+        for name in data.measured_files():
+            if Path(name).is_relative_to(TREE):
+                lines = {
+                    line: {context.rpartition("|")[0] for context in contexts} & times.keys()
+                    for line, contexts in data.contexts_by_lineno(name).items()
+                }
+                self.by_file[Path(name).relative_to(TREE).as_posix()] = lines
+                self.breadth.update(set().union(*lines.values()))
 
-    def tests(self, mutant: Mutant) -> list[str]:
-        """Tests that execute the line.
+    def candidates(self, mutant: Mutant) -> set[str]:
+        """Return the tests that execute the line.
 
         Of a line that runs at import alone, or in processes that are not measured (of a fork server),
         those that execute anything else of the file, and those of the test file with its name; of a
         file that is never imported, those that execute its folder or the one above.
         """
         lines = self.by_file.get(mutant.path, {})
-        found = lines.get(mutant.line, set()) & self.times.keys()
-        if not found:
-            file = f"test_{Path(mutant.path).stem}.py"
-            found = {name for name in self.times if f"/{file}::" in name}
-            if mutant.line in lines:
-                found |= set().union(*lines.values()) & self.times.keys()
-            if not lines:  # text that is copied into programs, and not imported
-                folder = str(Path(mutant.path).parents[1])
-                near = (each for path, each in self.by_file.items() if path.startswith(folder))
-                found |= (
-                    set().union(*(x for each in near for x in each.values())) & self.times.keys()
-                )
-        ranked = sorted(found, key=lambda name: (self.breadth[name], self.times[name], name))
+        if found := lines.get(mutant.line):
+            return found
+        near = [lines] if mutant.line in lines else []
+        if not lines:  # text that is copied into programs, and not imported
+            folder = str(Path(mutant.path).parents[1])
+            near = [each for path, each in self.by_file.items() if path.startswith(folder)]
+        named = {name for name in self.times if f"/test_{Path(mutant.path).stem}.py::" in name}
+        return named.union(*(tests for each in near for tests in each.values()))
+
+    def tests(self, mutant: Mutant) -> list[str]:
         taken: list[str] = []
         seconds, cases = 0.0, Counter[str]()
-        for name in ranked:
+        found = self.candidates(mutant)
+        for name in sorted(found, key=lambda name: (self.breadth[name], self.times[name], name)):
             function = name.partition("[")[0]
-            if cases[function] == PER_FUNCTION or (taken and seconds + self.times[name] > BUDGET_S):
-                continue
-            cases[function] += 1
-            seconds += self.times[name]
-            taken.append(name)
-            if len(taken) == MOST_TESTS:
-                break
+            within = not taken or seconds + self.times[name] <= BUDGET_S
+            if within and cases[function] < PER_FUNCTION and len(taken) < MOST_TESTS:
+                cases[function] += 1
+                seconds += self.times[name]
+                taken.append(name)
         return taken
 
 
@@ -398,14 +322,9 @@ def run(tests: Sequence[str], tree: Path, seconds: float) -> set[str] | None:
     arguments.write_text("\n".join(tests), "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-o", "cache_dir=cache", f"@{arguments}"]
     process = subprocess.Popen(
-        command,
-        cwd=tree,
-        env=environment(tree),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=limit_memory,
-    )
+        command, cwd=tree, env=environment(tree), start_new_session=True, preexec_fn=limit_memory,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
         status = process.wait(timeout=START_S + SLOWER * seconds)
     except subprocess.TimeoutExpired:
@@ -438,34 +357,23 @@ def outcomes(picked: Sequence[Mutant], chooser: Chooser, jobs: int) -> Iterator[
             shutil.rmtree(tree, ignore_errors=True)
             shutil.copytree(TREE, tree, symlinks=True)
         trees.put(tree)
-    sound: dict[str, bool] = {}
-
-    def fails_anyway(test: str, tree: Path) -> bool:
-        """True if a test fails in this copy without a mutant, which then proves nothing."""
-        if test not in sound:
-            sound[test] = not run([test], tree, chooser.times.get(test, 0.0))
-        return not sound[test]
 
     def one(mutant: Mutant) -> tuple[Mutant, str]:
-        tests = chooser.tests(mutant)
-        tree = trees.get()
+        tests, tree = chooser.tests(mutant), trees.get()
         path = tree / mutant.path
         original = path.read_bytes()
         try:
-            while tests:
-                replace(path, apply(mutant, original))
-                failed = run(tests, tree, sum(chooser.times[test] for test in tests))
-                replace(path, original)
-                if failed is None or not failed <= set(tests):
-                    return mutant, "killed"  # hangs, or cannot be imported
-                if not failed:
-                    return mutant, "survived"
-                unsound = {test for test in failed if fails_anyway(test, tree)}
-                if not unsound:
-                    return mutant, "killed"
-                print(f"fails without a mutant: {', '.join(unsound)}", flush=True)
-                tests = [test for test in tests if sound.get(test, True)]
-            return mutant, "not run"
+            replace(path, apply(mutant, original))
+            seconds = sum(chooser.times[test] for test in tests)
+            failed = run(tests, tree, seconds) if tests else set()
+            replace(path, original)
+            if tests and failed == set():
+                return mutant, "survived"
+            # One that hangs, or cannot be imported, is noticed; a test that fails anyway proves nothing.
+            is_sound = (
+                failed is None or not failed <= set(tests) or not run([*failed], tree, seconds)
+            )
+            return mutant, "killed" if tests and is_sound else "not run"
         finally:
             replace(path, original)
             trees.put(tree)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import danetc as package
-from danetc.errors import UserError
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.layers.fused import FusedNeuron
 
@@ -31,9 +30,11 @@ def quick(tmp_path: Path) -> Path:
     return path
 
 
-def record(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((folder / "training.json").read_text())
-    return found
+def train(danetc: Run, quick: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """Train quietly; return the record and what was noted."""
+    result = danetc("train", quick, "--data", "digits", "--quiet", "-o", "run", "--fresh", *options)
+    assert result.status == 0
+    return json.loads((quick.parent / "run" / "training.json").read_text()), result.err
 
 
 def has_regions(model: torch.nn.Module) -> bool:
@@ -41,56 +42,29 @@ def has_regions(model: torch.nn.Module) -> bool:
 
 
 @pytest.mark.thorough
-def test_training_is_fused_by_default_and_close_to_eager(
-    danetc: Run, quick: Path, tmp_path: Path
-) -> None:
-    losses = {}
-    for name, options in (("fused", ()), ("eager", ("--backend", "eager"))):
-        result = danetc("train", quick, "--data", "digits", "--quiet", "-o", name, *options)
-        assert (result.status, result.err) == (0, "")
-        found = record(tmp_path / name)
-        assert found["backend"] == name
-        (epoch,) = found["epochs"]  # type: ignore[misc]
-        losses[name] = epoch["train_loss"]
-    assert losses["fused"] == pytest.approx(losses["eager"], rel=0.02)
-    eager, fused = (
-        package.load(tmp_path / "fused", backend="eager"),
-        package.load(tmp_path / "fused"),
-    )
-    assert not has_regions(eager)
-    assert has_regions(fused)
+def test_training_is_fused_by_default_and_close_to_eager(danetc: Run, quick: Path) -> None:
+    eager, noted = train(danetc, quick, "--backend", "eager")
+    last, _ = train(danetc, quick, "--channels-last")
+    fused, _ = train(danetc, quick)
+    assert (eager["backend"], fused["backend"], noted) == ("eager", "fused", "")
+    losses = [found["epochs"][0]["train_loss"] for found in (fused, eager)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert (last["channels_last"], fused["channels_last"]) == (True, False)
+    assert last["test_accuracy"] == pytest.approx(fused["test_accuracy"], abs=0.1)
+    one, other = (package.load(quick.parent / "run", backend=name) for name in ("eager", "fused"))
+    assert (has_regions(one), has_regions(other)) == (False, True)
     x = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(fused.eval()(x), eager.eval()(x))
+    torch.testing.assert_close(other.eval()(x), one.eval()(x))
 
 
 def test_without_a_compiler_training_is_eager_and_says_why(
-    danetc: Run, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiler, "missing_compiler", lambda device: "no C++ compiler")
-    result = danetc("train", quick, "--data", "digits", "--quiet", "-o", "run")
-    assert result.status == 0
-    assert result.err.count("note:") == 1
-    assert "the backend is eager: there is no C++ compiler" in result.err
-    assert record(tmp_path / "run")["backend"] == "eager"
-
-
-@pytest.mark.thorough
-def test_channels_last(danetc: Run, quick: Path, tmp_path: Path) -> None:
-    for name, options in (("last", ("--channels-last",)), ("first", ())):
-        result = danetc("train", quick, "--data", "digits", "--quiet", "-o", name, *options)
-        assert (result.status, result.err) == (0, "")
-        assert record(tmp_path / name)["channels_last"] == (name == "last")
-    one, other = (record(tmp_path / name)["test_accuracy"] for name in ("last", "first"))
-    assert isinstance(one, float)
-    assert one == pytest.approx(other, abs=0.1)
-
-
-def test_an_unknown_backend_is_wrong_usage(danetc: Run, quick: Path) -> None:
-    result = danetc("train", quick, "--data", "digits", "--backend", "magic")
-    assert result.status == 2
-    assert "magic" in result.err
-    with pytest.raises(UserError, match="no backend magic; there are eager, fused, spikingjelly"):
-        package.build(quick, backend="magic")
+    found, noted = train(danetc, quick)
+    assert noted.count("note:") == 1
+    assert "the backend is eager: there is no C++ compiler" in noted
+    assert found["backend"] == "eager"
 
 
 def test_a_backend_that_is_not_installed_is_a_clear_error(
@@ -106,12 +80,10 @@ def test_a_backend_that_is_not_installed_is_a_clear_error(
 
 
 def test_build_gives_the_same_weights_for_each_backend(quick: Path) -> None:
-    def weights(backend: str) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = package.build(quick, seed=3, backend=backend).state_dict()
-        return found
-
-    eager = weights("eager")
-    for backend in ("fused", "spikingjelly"):
-        other = weights(backend)
+    eager, *others = (
+        package.build(quick, seed=3, backend=backend).state_dict()
+        for backend in ("eager", "fused", "spikingjelly")
+    )
+    for other in others:
         assert list(other) == list(eager)
         assert all(torch.equal(value, other[name]) for name, value in eager.items())

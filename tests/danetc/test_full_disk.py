@@ -71,10 +71,8 @@ def test_the_file_is_named(
     assert result.status == 1
     if command[0] in ("measure", "eval"):  # what took the time is not lost
         assert "small: " in result.out
-    last = result.err.splitlines()[-1]
-    assert (
-        last == f"danetc: {WRITES[command]}: {FULL} (File too large); free some space and try again"
-    )
+    told = f"danetc: {WRITES[command]}: {FULL} (File too large); free some space and try again"
+    assert result.err.splitlines()[-1] == told
     assert (tmp_path / "bent.danet").read_text() == bent
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.name for path in left} <= {"a.danet", "bent.danet", ".lock", ".lock.owner"}
@@ -116,23 +114,22 @@ def test_standard_output_is_named(arguments: list[str]) -> None:
 
 
 def test_other_errors_are_named_too(tmp_path: Path) -> None:
+    place = tmp_path / "nowhere" / "x.json"
     with pytest.raises(OSError, match=r"x\.json") as caught:
-        replace_file(tmp_path / "nowhere" / "x.json", b"")
-    assert explain_os_error(caught.value) == (
-        f"{tmp_path / 'nowhere' / 'x.json'}: No such file or directory"
-    )
+        replace_file(place, b"")
+    assert explain_os_error(caught.value) == f"{place}: No such file or directory"
 
 
 def test_a_file_that_somebody_reads_is_replaced_a_moment_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows refuses it while the file is open."""
-    refused = [PermissionError(errno.EACCES, "in use"), None]
+    refused = [PermissionError(errno.EACCES, "in use")]
     replace = os.replace
 
     def once(*places: Path) -> None:
-        if (error := refused.pop(0)) is not None:
-            raise error
+        if refused:
+            raise refused.pop()
         replace(*places)
 
     monkeypatch.setattr("danetc.runtime.system.files._WAITS", (0.0,))

@@ -124,6 +124,12 @@ def place(mark: str) -> str:
     return f"mine.py, line {next(n for n, line in enumerate(lines, 1) if line.endswith(f'# {mark}'))}, "
 
 
+def assert_told(capsys: pytest.CaptureFixture[str], *parts: str) -> None:
+    told = capsys.readouterr().err
+    assert all(part in told for part in parts), told
+    assert "bug" not in told
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("loss", "what"),
@@ -139,9 +145,7 @@ def test_an_error_of_an_own_loss(loss: str, what: str, capsys: pytest.CaptureFix
     recipe = f'recipe.loss=python("mine.py:{loss}")'
     arguments = ["train", "net.danet", "--data", "digits", "-o", "run", "--set", recipe]
     assert main([*arguments, "--set", "recipe.epochs=1"]) == 1
-    told = capsys.readouterr().err
-    assert f"{place(loss)}in {loss}: {what}" in told
-    assert "bug" not in told
+    assert_told(capsys, f"{place(loss)}in {loss}: {what}")
 
 
 @pytest.mark.parametrize(("name", "what"), [
@@ -149,10 +153,7 @@ def test_an_error_of_an_own_loss(loss: str, what: str, capsys: pytest.CaptureFix
 ])  # fmt: skip
 def test_an_error_of_own_data(name: str, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", f"python:mine.py:{name}"]) == 1
-    told = capsys.readouterr().err
-    assert place(name) in told
-    assert what in told
-    assert "bug" not in told
+    assert_told(capsys, place(name), what)
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.thorough)])
@@ -180,10 +181,7 @@ def test_an_error_of_an_imported_model(
     factory: str, mark: str, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["import", f"mine.py:{factory}", "-o", "x.danet", "--input", "1x8x8"]) == 1
-    told = capsys.readouterr().err
-    assert place(mark) in told
-    assert what in told
-    assert "bug" not in told
+    assert_told(capsys, place(mark), what)
 
 
 def test_a_call_that_a_factory_does_not_take_is_told_as_such() -> None:
