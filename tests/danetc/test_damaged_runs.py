@@ -64,18 +64,16 @@ def make(folder: Path) -> Path:
 
 def damage(run: Path, chance: random.Random) -> str:
     """Do one kind of damage to a run, and say which."""
-    files = sorted(each for each in run.rglob("*") if each.is_file() and each.name != ".lock")
-    records = [each for each in files if each.suffix == ".json"]
-    tensors = [each for each in files if each.suffix == ".safetensors"]
+    there = sorted(each for each in run.rglob("*") if each.name != ".lock")
+    records = [each for each in there if each.suffix == ".json"]
+    tensors = [each for each in there if each.suffix == ".safetensors"]
     match chance.randrange(8):
         case 0 | 1 | 2 | 3:
             return _record(chance.choice(records), chance)
         case 4:
             return _tensors(chance.choice(tensors), chance)
-        case 5:
-            return _folder(run, chance)
         case _:
-            return _file(chance.choice(files), chance)
+            return _replaced(chance.choice(there), run.parent / "outside", chance)
 
 
 def _record(path: Path, chance: random.Random) -> str:
@@ -136,48 +134,29 @@ def _settle(path: Path) -> None:
         save_record({**read_record(training), "weights": digest(data)}, training)
 
 
-def _file(path: Path, chance: random.Random) -> str:
-    data = path.read_bytes()
+def _replaced(path: Path, outside: Path, chance: random.Random) -> str:
+    """Put something else in place of a file or a folder."""
+    data = bytearray(path.read_bytes() if path.is_file() else b"x") or bytearray(b"x")
+    end = chance.randrange(len(data))
+    cut = bytes(data[:end])
+    data[end] ^= 1 << chance.randrange(8)
     kinds: dict[str, Callable[[], object]] = {
-        "removed": path.unlink,
+        "removed": lambda: None,
         "empty": lambda: path.write_bytes(b""),
-        "cut": lambda: path.write_bytes(data[: chance.randrange(len(data) or 1)]),
+        "cut": lambda: path.write_bytes(cut),
         "noise": lambda: path.write_bytes(chance.randbytes(200)),
-        "flipped": lambda: path.write_bytes(_flipped(data, chance)),
-        "folder": lambda: (path.unlink(), path.mkdir()),
-        "pipe": lambda: (path.unlink(), os.mkfifo(path)),
-        "link to nothing": lambda: (path.unlink(), path.symlink_to("nothing")),
-        "link to itself": lambda: (path.unlink(), path.symlink_to(path.name)),
-        "link outside": lambda: (path.unlink(), path.symlink_to("/etc/passwd")),
-        "link to a device": lambda: (path.unlink(), path.symlink_to("/dev/zero")),
+        "flipped": lambda: path.write_bytes(data),
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "link to nothing": lambda: path.symlink_to("nothing"),
+        "link to itself": lambda: path.symlink_to(path.name),
+        "link outside": lambda: path.symlink_to(outside),
+        "link to a file outside": lambda: path.symlink_to("/etc/passwd"),
+        "link to a device": lambda: path.symlink_to("/dev/zero"),
     }
     kind = chance.choice(list(kinds))
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
     kinds[kind]()
-    return f"{path}: {kind}"
-
-
-def _flipped(data: bytes, chance: random.Random) -> bytes:
-    changed = bytearray(data or b"x")
-    changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
-    return bytes(changed)
-
-
-def _folder(run: Path, chance: random.Random) -> str:
-    folders = sorted(each for each in run.rglob("*") if each.is_dir())
-    path = chance.choice(folders)
-    kind = chance.choice(("removed", "file", "pipe", "link outside", "link to nothing", "emptied"))
-    shutil.rmtree(path)
-    match kind:
-        case "file":
-            path.write_bytes(b"x")
-        case "pipe":
-            os.mkfifo(path)
-        case "link outside":
-            path.symlink_to(run.parent / "outside")
-        case "link to nothing":
-            path.symlink_to("nothing")
-        case "emptied":
-            path.mkdir()
     return f"{path}: {kind}"
 
 

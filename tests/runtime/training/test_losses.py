@@ -167,35 +167,38 @@ def test_test_images_are_judged_by_the_outputs_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "says"),
+    ("loss", "how", "says"),
     [
         (
             "cross_entropy(output = lat)",
+            {},
             "the recipe's loss: the network has no output `lat`; it has `early`, `late`",
         ),
-        ("cross_entropy", r"cross_entropy\(output = early\)"),
-        ("firing_rate", "does not depend on the labels"),
-        ("mse(output = late) + firing_rate(neuron = IF)", "no neuron `IF`; it has LIF, quarter"),
-        ("mse(output = late) + membrane(neuron = quarter)", "no threshold"),
+        ("cross_entropy", {}, r"cross_entropy\(output = early\)"),
+        ("firing_rate", {}, "does not depend on the labels"),
+        (
+            "mse(output = late) + firing_rate(neuron = IF)",
+            {},
+            "no neuron `IF`; it has LIF, quarter",
+        ),
+        ("mse(output = late) + membrane(neuron = quarter)", {}, "no threshold"),
+        (
+            "mse(output = late) + firing_rate",
+            {"backend": "fused", "memory": "recompute"},
+            "--memory none",
+        ),
+        ("mse(output = late) + membrane", {"backend": "fused"}, "--backend eager"),
+        (
+            'mse(output = late) + distill("runs/t", output = early)',
+            {},
+            r"gives early \(4\), late \(4\).* 10 classes",
+        ),
     ],
 )
-def test_names_are_those_of_the_network(loss: str, says: str) -> None:
+def test_what_does_not_fit_the_network(loss: str, how: dict[str, str], says: str) -> None:
+    teacher = danetc.build(text=NET.replace("linear(10)", "linear(4)"), backend="eager")
     with pytest.raises(TrainingError, match=says):
-        objective(loss, made())
-
-
-def test_what_cannot_be_read_is_said() -> None:
-    with pytest.raises(TrainingError, match="--memory none"):
-        objective("mse(output = late) + firing_rate", made("fused", memory="recompute"))
-    with pytest.raises(TrainingError, match="--backend eager"):
-        objective("mse(output = late) + membrane", made("fused"))
-    small = danetc.build(text=NET.replace("linear(10)", "linear(4)"), backend="eager")
-    with pytest.raises(TrainingError, match=r"gives early \(4\), late \(4\).* 10 classes"):
-        objective(
-            'mse(output = late) + distill("runs/t", output = early)',
-            made(),
-            teachers={"runs/t": small},
-        )
+        objective(loss, made(**how), teachers={"runs/t": teacher})
 
 
 @pytest.mark.thorough

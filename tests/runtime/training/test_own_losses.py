@@ -104,27 +104,18 @@ def test_a_loss_of_potentials() -> None:
         ('python("mine.py:focal")', r"called with \(output, labels\).*missing.*gamma"),
         ('python("mine.py:focal", gamma = 1, beta = 2)', "unexpected keyword argument 'beta'"),
         ('python("broken.py:a")', "broken.py, line 1, in <module>: ZeroDivisionError"),
+        # in the first step
+        ('python("mine.py:each")', r"gives tensor\(.*, not one real number"),
+        ('python("mine.py:number")', "gives 1.0, not one real number"),
+        ('python("mine.py:cut")', "passes no gradient"),
     ],
 )
-def test_what_is_wrong_before_a_step(loss: str, says: str) -> None:
+def test_what_is_wrong(loss: str, says: str) -> None:
     Path("broken.py").write_text("1 / 0")
-    with pytest.raises(TrainingError, match=says):
-        objective(loss, small())
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("each", r"gives tensor\(.*, not one real number"),
-        ("number", "gives 1.0, not one real number"),
-        ("cut", "passes no gradient"),
-    ],
-)
-def test_what_gives_no_loss(name: str, says: str) -> None:
     model = small()
-    loss = objective(f'python("mine.py:{name}")', model)
+    outputs = model(torch.rand(4, 1, 8, 8))
     with pytest.raises(TrainingError, match=says):
-        loss(model(torch.rand(4, 1, 8, 8)), torch.arange(4))
+        objective(loss, model)(outputs, torch.arange(4))
 
 
 def test_what_check_refuses() -> None:
