@@ -472,9 +472,9 @@ def export_command(request: ExportRequest) -> Answer:
     danetc. Before the file is kept, it is read back and compared with the model on random samples;
     the result is printed.
     """
-    from danetc.tasks.exporting import export_network
+    from danetc.tasks.exporting import export
 
-    exported = export_network(request)
+    exported = export(**vars(request))
     return Answer(exported.as_dict(), lambda: echo(export_text(exported, str(request.source))))
 
 

@@ -94,11 +94,6 @@ def export(request: ExportRequest) -> Exported:
     UserError if the source or the file is wrong, if the network has no such form, and if the file does
     not compute what the model does; SpecError for a spec.
     """
-    return export_network(request)
-
-
-def export_network(request: ExportRequest) -> Exported:
-    """Write a network to a file. Raises as ``export``."""
     source, output = request.source, Path(request.output)
     _check_output(request, output)
     place = directory_of(source)
