@@ -17,7 +17,7 @@ MAX_BITS = 8
 
 @record
 class Precision:
-    """Numbers that a floating-point type represents exactly.
+    """The numbers that are exact in a floating-point type.
 
     These are integers up to ``whole``, and powers of two from ``least`` to below ``most``.
     """
@@ -75,7 +75,7 @@ class Kind:
     def bits(self) -> int:
         """Number of bits of a packed number; 0 if it is not packed.
 
-        Numbers are only packed if each precision can represent them exactly.
+        A kind is only packed if all of its numbers are exact in each precision.
         """
         return _bits(self)
 

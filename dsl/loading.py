@@ -147,7 +147,7 @@ class _Loader:
         imports: list[tuple[Use, frozenset[str]]] = []
         for use in program.uses:
             if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
-                continue  # with a syntax error it may name something else
+                continue  # its names may be wrong because of the syntax error
             exports = self._exports(use, path)
             if use.names is None:
                 complete = complete and exports.complete
@@ -263,7 +263,7 @@ class _Loader:
         return _Exports(use.module)
 
     def _report_unknown(self, name: UseName, exports: _Exports) -> tuple[str, ...]:
-        """Report a name that is not declared; return those that were probably meant."""
+        """Report a name that is not declared, and return the names that are similar to it."""
         if not exports.complete:
             return ()
         message, hint = (
@@ -329,7 +329,7 @@ def load_module(
     reporter: Reporter,
     texts: Mapping[str, str] | None = None,
 ) -> Module:
-    """Parse a file and all that it uses; report every error of every file once.
+    """Parse a file and the files that it uses, and report the errors of all files.
 
     Files that a SourceFile uses are found relative to the folder of its name. ``texts`` are used in
     place of files, by their real paths: those that an editor has open. Raises SpecError if the file

@@ -1,4 +1,4 @@
-"""Modules: files with the names that they see; declarations with their modules."""
+"""Modules, which are files with the names that are visible in them, and their declarations."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Module:
         return Resolved(self.own[name], self)
 
     def declaration_at(self, span: Span) -> Span:
-        """Return the declaration that contains a place; the place itself if none does."""
+        """Return the span of the declaration that contains a place, or else the place itself."""
         items = self.program.items if span.source is self.source else ()
         within = (it.span for it in items if it.span.start <= span.start < it.span.end)
         return next(within, span)

@@ -28,7 +28,7 @@ _ROUNDING = 2.0**-22  # arithmetic of float32 rounds by 2^-24, its functions by 
 class NumberRange:
     """Numbers from ``low`` to ``high``; only multiples of ``unit``, a power of two, if it is not 0.
 
-    An end is infinite if float32 cannot represent it exactly.
+    A bound is infinite if it cannot be represented exactly in float32.
     """
 
     low: float
@@ -133,7 +133,7 @@ def _outwards(low: float, high: float) -> NumberRange:
         return REAL
     low -= abs(low) * _ROUNDING if math.isfinite(low) else 0.0
     high += abs(high) * _ROUNDING if math.isfinite(high) else 0.0
-    low = 0.0 if 0 < low < 1 / _FAR else low  # numbers as small as that may become 0
+    low = 0.0 if 0 < low < 1 / _FAR else low  # such small numbers may be rounded to 0
     high = 0.0 if -1 / _FAR < high < 0 else high
     return NumberRange(low if low > -_FAR else -math.inf, high if high < _FAR else math.inf)
 
@@ -163,7 +163,7 @@ def subtract(a: NumberRange, b: NumberRange) -> NumberRange:
 
 
 def multiply(a: NumberRange, b: NumberRange) -> NumberRange:
-    """Range of products; its ends are products of ends."""
+    """Return the range of the products, whose bounds are products of the bounds."""
     corners = [_times(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
     return _arithmetic(min(corners), max(corners), a.unit * b.unit)
 
@@ -241,7 +241,7 @@ def rising(
 ) -> Callable[[NumberRange], NumberRange]:
     """Return the rule of an increasing function, with its limits at the two infinities.
 
-    The ends allow for the errors with which machines compute such functions.
+    The bounds include the rounding errors of such functions.
     """
 
     def rule(a: NumberRange) -> NumberRange:
@@ -329,7 +329,7 @@ class Tables:
 
 
 _TURNS = 40
-"""Limit of steps; a range that still grows after them may become any number."""
+"""Maximum number of steps. If a range is still growing after them, it is unbounded."""
 _MOVES = 3
 """Number of changes after which a range is assumed to keep growing."""
 
@@ -353,7 +353,7 @@ def fixpoint(
                 continue
             moved = True
             moves[name] += 1
-            if moves[name] > _MOVES:  # an end that still moves becomes infinite
+            if moves[name] > _MOVES:  # the bound becomes infinite if it keeps changing
                 merged = NumberRange(
                     before.low if merged.low >= before.low else -math.inf,
                     before.high if merged.high <= before.high else math.inf,

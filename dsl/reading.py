@@ -19,7 +19,7 @@ from danetc.dsl.syntax.source import SourceFile, Span
 MAX_FILE_BYTES = 1_000_000
 SUFFIX = ".danet"
 ZOO = "zoo/"  # prefix and folder of published networks
-_MAX_ENTRIES = 1000  # of a folder that are compared with a missing name
+_MAX_ENTRIES = 1000  # maximum number of files that are compared with a missing name
 LANGUAGE = 1
 FIRST_LINE = f"# danet {LANGUAGE}"
 VERSION = re.compile(r"\ufeff?# *danet +([0-9]{1,9})[ \t]*(?:\r?\n|\Z)")

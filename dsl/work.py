@@ -1,9 +1,9 @@
 """Limits of the work of a check, so that a short text cannot take long.
 
-Work is counted in steps of about a microsecond. Steps are the values of expressions, operations of
-networks, terms of rules and names taken from other files, as a short text can cause many of them. Letters compared to
-suggest a name are counted separately. The counts depend on the text alone, so that every machine
-accepts the same specs.
+Work is counted in steps, each of about a microsecond. There is a step for each value of an expression,
+operation of a network, term of a rule, and imported name, because a short text can have many of them.
+The letters that are compared to suggest names are counted separately. The counts only depend on the
+text, so that the same specs are accepted on all machines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_COMPARED = 100_000
 
 
 class Exhausted(Exception):
-    """Raised if a check exceeds its limit; ``span`` is the place of the next step, if known."""
+    """Raised if a check needs more steps than its limit. ``span`` is the place of the next step, if known."""
 
     def __init__(self, limit: float, span: Span | None) -> None:
         super().__init__(limit, span)
@@ -44,7 +44,7 @@ class Work:
         self.steps += steps
 
     def allow(self, characters: int) -> None:
-        """Raise the limit for a text of so many characters."""
+        """Increase the limit by the length of a text."""
         self.limit += PER_CHARACTER * characters
 
     def compare(self, name: str, names: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 Severity = Literal["error", "warning"]
-"""Errors prevent a build; warnings point to suspicious code in a spec that builds."""
+"""A spec with an error cannot be built. A warning is about code that is probably wrong."""
 
 
 CODES: Mapping[str, str] = {

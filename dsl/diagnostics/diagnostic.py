@@ -82,7 +82,7 @@ class TooManyErrors(Exception):
 
 @record(frozen=False)
 class Reporter:
-    """Collects errors, each place and code once. More than ``most`` raise TooManyErrors.
+    """Collects errors. An error with the same place and code as a previous one is ignored. More than ``most`` raise TooManyErrors.
 
     ``met`` counts all errors, including repeated ones.
     """
@@ -206,7 +206,7 @@ def render_all(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:
 
 
 def render(diagnostic: Diagnostic, colour: bool = False) -> str:
-    """Render a diagnostic: message, place, source lines with marked spans, labels, hint."""
+    """Return the text of a diagnostic, with the source lines of its span and its labels."""
 
     def paint(text: str, style: str) -> str:
         return f"{_COLOURS[style]}{text}\033[0m" if colour else text
@@ -248,7 +248,7 @@ def _excerpt(
     shown = "".join(
         (" " if ch in "\t\r" else "\N{REPLACEMENT CHARACTER}")
         if HIDDEN.match(ch) or not ch.isprintable()
-        else ch  # replaced by characters of equal width, so the mark stays aligned
+        else ch  # the same width, so that the mark is aligned
         for ch in shown
     )
     under = " " * (first - cut) + mark * max(1, min(length, _MAX_LINE - (first - cut)))

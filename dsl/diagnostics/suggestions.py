@@ -15,8 +15,8 @@ from itertools import islice
 
 from danetc.dsl.work import current
 
-MAX_NAME = 64  # longer names have no suggestions
-MAX_CANDIDATES = 1_000  # compared in one pool
+MAX_NAME = 64  # maximum length of a name that gets suggestions
+MAX_CANDIDATES = 1_000  # maximum number of candidates per pool
 MAX_TIES = 3
 
 _NO_LETTER = re.compile(r"[\W_]+")
@@ -27,8 +27,8 @@ def nearest(
 ) -> tuple[str, ...]:
     """Return the candidate nearest to a name, several if they are equally near, or none.
 
-    ``likely`` are the names allowed at this place; ``others`` are compared if none of these is near,
-    with one edit at most. With ``words``, a name also matches a candidate whose words include its
+    ``likely`` are the names that can be used here. If none of them is near, the names in ``others``
+    are compared, with at most one edit. With ``words``, a name also matches a candidate whose words include its
     own or are included in them: ``kernel_size`` matches ``kernel``.
 
     At most MAX_CANDIDATES of each pool are compared, and in one check no more than ``work`` allows.

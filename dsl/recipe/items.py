@@ -1,4 +1,4 @@
-"""Items of recipes, a table for each family: optimizers, schedules, losses, transforms of images.
+"""Tables of the items of recipes: optimizers, schedules, losses and image transforms.
 
 A new loss is a row here and a function in ``runtime.training.losses``.
 """
@@ -31,7 +31,7 @@ def family(*items: Spec) -> Mapping[str, Spec]:
 PROBABILITY = FloatType(0.0, 1.0)
 FRACTION = FloatType(0.0, 1.0, open_high=True)  # below 1
 POSITIVE = FloatType(0.0, open_low=True)
-SIZE = IntType(1, 10_000)  # of an image, in pixels
+SIZE = IntType(1, 10_000)  # size of an image in pixels
 RATE = Argument("lr", FloatType(0.0, 1000.0, open_low=True), None, "learning rate")
 DECAY = Argument("weight_decay", FloatType(0.0, 1.0), 0.0, "weight decay")
 DECAYED = Argument(
@@ -84,7 +84,7 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
             DECAYED,
         ),
         torch="AdamW",
-        largest_rate=1.0,  # each weight changes by about the rate at each step
+        largest_rate=1.0,  # in each step, a weight changes by about the learning rate
         example="adamw(lr = 0.01)",
     ),
 )

@@ -67,7 +67,7 @@ class RecipeReader:
         levels: Settings of the recipe, of the one that it varies, and so on.
         phases: Phases in order, those of the varied recipe first, with the places of their names.
         lost: Settings whose absence a reported error explains.
-        complete: False if syntax errors may hide settings.
+        complete: False if settings may be missing because of syntax errors.
     """
 
     def __init__(self, reporter: Reporter) -> None:

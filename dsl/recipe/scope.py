@@ -71,7 +71,7 @@ def _all(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
 
 @record(frozen=False)
 class Scope:
-    """Settings of one phase, or of the whole recipe, each evaluated when first read.
+    """The settings of a phase or of the recipe. A setting is evaluated when it is first read.
 
     ``owner`` is the name of the phase in errors, ``earlier`` are the phases before it, ``lost`` the
     settings whose absence a reported error explains.

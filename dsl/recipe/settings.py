@@ -221,7 +221,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         if "row" in item.metadata
     }
 )
-"""Settings by key; settings of phases come first."""
+"""Settings by key, starting with those of phases."""
 
 
 def keys_of(*places: Place) -> list[str]:

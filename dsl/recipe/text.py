@@ -69,7 +69,7 @@ def _times(factor: float) -> str:
 
 
 def _item(item: Mapping[str, Any], family: str) -> str:
-    """Return an item as written; names that are not set are omitted."""
+    """Return the text of an item, without the names that are not set."""
     spec = ITEMS[family][item["name"]]
     many = spec.many.name if spec.many is not None else None
     types = {row.name: row.type for row in spec.arguments}
