@@ -106,6 +106,7 @@ def standard() -> Mapping[str, Resolved]:
     return _std().names
 
 
+@cache
 def std_files() -> tuple[SourceFile, ...]:
     """Return the files of the standard library, sorted by name."""
     return tuple(module.source for module in _std().modules.values())
