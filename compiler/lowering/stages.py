@@ -288,11 +288,11 @@ class StageBuilder:
         scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
 
         def moved(id: int) -> int:
-            return id + shift if id in known.nodes else feed.id if id == known.feed.id else id
+            return id + shift if id >= first else feed.id if id == known.feed.id else id
 
         for id in known.nodes:
             old = nodes[id]
-            inputs = tuple(map(moved, old.inputs))
+            inputs = tuple([moved(i) for i in old.inputs])
             value = lowering.inference.value(old.op, old.attrs, inputs) if inputs else old.value
             scope = scopes.setdefault(old.scope, (*lowering.scope, *old.scope[depth:]))
             nodes[id + shift] = Node(
