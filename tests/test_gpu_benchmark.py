@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,29 +18,20 @@ TINY = ["--device", "cpu", "--tiny"]
 
 @pytest.fixture(scope="module")
 def gpu() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(FOLDER))
-    try:
-        spec = importlib.util.spec_from_file_location("gpu_benchmark", FOLDER / "gpu.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["gpu_benchmark"] = module
-        spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        before = {*sys.modules}
+        module = importlib.import_module("gpu")
         sys.modules["timing"].SAMPLE = 0.0  # type: ignore[attr-defined]
         yield module
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in ("gpu_benchmark", "common", "candidates", "counterparts", "steps", "timing"):
+        for name in {"gpu", "common", "candidates", "counterparts", "steps", "timing"} - before:
             sys.modules.pop(name, None)
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "part",
-    [
-        *("agree", "roofline"),
-        *(pytest.param(part, marks=pytest.mark.thorough) for part in ("steps", "regions")),
-    ],
+    ["agree", "roofline", "steps", "regions"],
 )
 def test_a_part_runs(
     gpu: Any, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

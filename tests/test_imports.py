@@ -95,30 +95,15 @@ def test_imports_run_downwards(upper: str) -> None:
     assert not wrong
 
 
-def test_the_graph_knows_nothing_of_who_makes_it_and_who_reads_it() -> None:
-    inside = ("danetc.compiler.ir", "danetc.dsl")
-    wrong = [
-        f"{name} imports {other}"
-        for name, other in graph().edges
-        if name.startswith(inside[0]) and not other.startswith(inside)
-    ]
-    assert not wrong
-
-
-def test_tasks_know_nothing_of_the_command_line() -> None:
-    """They are called from Python too."""
-    inside = ("danetc.tasks.", "danetc.output.")
-    above = ("danetc.commands",)
-    wrong = [
-        f"{name} imports {other}"
-        for name, other in graph().edges
-        if name.startswith(inside) and other.startswith(above)
-    ]
-    assert not wrong
+def test_the_graph_knows_neither_who_makes_it_nor_who_reads_it() -> None:
+    """And tasks, which are called from Python too, know nothing of the command line."""
+    inside, tasks = ("danetc.compiler.ir", "danetc.dsl"), ("danetc.tasks.", "danetc.output.")
+    for name, other in graph().edges:
+        assert not name.startswith(inside[0]) or other.startswith(inside), (name, other)
+        assert not (name.startswith(tasks) and other.startswith("danetc.commands")), (name, other)
 
 
 def test_every_room_says_what_it_holds() -> None:
     for path in modules().values():
-        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-        assert doc, f"{path.relative_to(ROOT)} has no docstring"
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         assert len(doc) > 10, f"{path.relative_to(ROOT)}: {doc}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import sys
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -53,52 +56,37 @@ def test_every_other_file_is_package_data() -> None:
     assert {path for path in files_on_disk("*") if is_data(path)} == listed
 
 
-@pytest.mark.parametrize(
-    ("package", "name"),
-    [
+def test_data_is_found_as_a_resource() -> None:
+    for package, name in (
         ("danetc", "py.typed"),
         ("danetc.dsl.syntax", "danet.lark"),
-        ("danetc.dsl.std", "neurons.danet"),
         ("danetc.dsl.diagnostics.explain", "E0101.md"),
         ("danetc.specs", "danet_c_r50.danet"),
         ("danetc.pretrained", "danet_c_small_digits/weights.safetensors"),
-    ],
-)
-def test_data_is_found_as_a_resource(package: str, name: str) -> None:
-    assert files(package).joinpath(name).is_file()
+    ):
+        assert files(package).joinpath(name).is_file()
 
 
 def test_every_import_is_a_dependency() -> None:
     """What the package imports comes from the standard library, itself or its dependencies."""
-    import ast
-    import sys
-
     project = SETTINGS["project"]
-    extras = [
-        requirement
-        for name, requirements in project["optional-dependencies"].items()
-        if name != "dev"  # an extra for users; a command says so where one is absent
-        for requirement in requirements
+    extras = project[
+        "optional-dependencies"
+    ]  # those for users; a command says so where one is absent
+    declared = [
+        *project["dependencies"],
+        *(x for name in extras.keys() - {"dev"} for x in extras[name]),
     ]
-    declared = {
-        requirement.split(">")[0].split("<")[0].split("[")[0].strip()
-        for requirement in [*project["dependencies"], *extras]
-    }
-    names = {
-        "IPython": "ipython",
-        "PIL": "pillow",
-    }  # where the import has another name than the package
-    allowed = declared | {"danetc"} | set(sys.stdlib_module_names)
+    allowed = {re.match(r"[\w-]+", each)[0] for each in declared}  # type: ignore[index]
+    allowed |= {"danetc", "IPython", "PIL", *sys.stdlib_module_names}
+    assert {"ipython", "pillow"} <= allowed  # the packages of the two with another name
     for module in files_on_disk("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
-            imported: list[str] = []
-            if isinstance(node, ast.Import):
-                imported = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-                imported = [node.module]
-            for name in imported:
-                root = name.split(".")[0]
-                assert names.get(root, root) in allowed, f"{module} imports {name}"
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            for name in names:
+                assert name.partition(".")[0] in allowed, f"{module} imports {name}"
 
 
 def test_versions_agree() -> None:
