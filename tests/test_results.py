@@ -103,27 +103,30 @@ def test_accuracy_of_two_phases() -> None:
         assert [len([e for e in epochs if e["phase"] == phase]) for phase in last] == [12, 3]
 
 
+def said(pattern: str) -> tuple[str, ...]:
+    """The groups of a pattern in README.md, whose lines may break anywhere."""
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = re.search(pattern, text)
+    assert found is not None
+    return found.groups()
+
+
 def test_the_readme_says_the_same() -> None:
     """README.md's numbers are those of the older runs' table."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    flat = " ".join(text.split())
-    found = re.search(
+    numbers = said(
         r"Origin falls from (\d+) to (\d+) and (\d+) %; the densely additive rule keeps it at "
         r"(\d+) and (\d+) % \((\d+) at depth 110 in the rule's other reading; (\d+) in a second set "
-        r"of runs\)",
-        flat,
+        r"of runs\)"
     )
-    assert found is not None
-    *first, second = (int(number) for number in found.groups())
     older, again = (older_accuracies(file) for file in ("accuracy.json", "training.json"))
-    wanted = [mean(older["origin_net", depth].values()) for depth in (20, 56, 110)]
-    wanted += [mean(older["danet_c_net", depth].values()) for depth in (56, 110)]
-    wanted.append(mean(older["listing1_net", 110].values()))
-    assert first == [round(value) for value in wanted]
-    assert second == round(mean(again["danet_c_net", 110].values()))
+    wanted = [older["origin_net", depth] for depth in (20, 56, 110)]
+    wanted += [older["danet_c_net", depth] for depth in (56, 110)]
+    wanted += [older["listing1_net", 110], again["danet_c_net", 110]]
+    assert [int(number) for number in numbers] == [round(mean(each.values())) for each in wanted]
     ours = table("|  | depth 20 | depth 56 | depth 110 |")
     assert {*OLDER} < {*ours}
-    rows = table("| | depth 20 | depth 56 | depth 110 |", text)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = table("| | depth 20 | depth 56 | depth 110 |", readme)
     for name, row in (
         ("Origin (`via origin`)", "Origin"),
         ("DANet-C (`via origin by densely_additive`)", "DANet-C (Eq. 11)"),
@@ -133,37 +136,28 @@ def test_the_readme_says_the_same() -> None:
 
 
 def test_the_readme_says_the_same_of_resnet_34() -> None:
-    flat = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    said = re.search(
+    *numbers, seeds = said(
         r"DANet-C has (\d+) % and Origin (\d+) %, or (\d+) and (\d+) % if the last norm of each "
-        r"block starts at 0 \((\w+) seeds?\)",
-        flat,
+        r"block starts at 0 \((\w+) seeds?\)"
     )
-    assert said is not None
-    found = findings.same_seeds(
-        *(
+    plain, zero = (
+        [
             pick(CELLS, connection="origin", rule=rule, depth=34, zero_init=zero)
-            for zero in (False, True)
             for rule in (EQ_11, CHAIN)
-        )
+        ]
+        for zero in (False, True)
     )
+    found = findings.same_seeds(*plain, *zero)
     assert found is not None
-    *numbers, seeds = said.groups()
     assert list(map(int, numbers)) == [round(findings.accuracy(cells)) for cells in found]
     assert {"one": 1, "two": 2, "three": 3}[seeds] == len(found[0])
-    claim = re.search(
+    claim = said(
         r"classifies (\d+) % of the test images correctly .*? (\d+) % with .*? \(mean of three seeds\).*? "
-        r"it is (\d+) and (\d+) %",
-        flat,
+        r"it is (\d+) and (\d+) %"
     )
-    assert claim is not None
-    plain = [
-        pick(CELLS, connection="origin", rule=rule, depth=34, zero_init=False)
-        for rule in (EQ_11, CHAIN)
-    ]
     assert [len(cells) for cells in plain] == [3, 3]
     wanted = [round(findings.accuracy(cells)) for cells in (*plain, *found[2:])]
-    assert [int(number) for number in claim.groups()] == wanted
+    assert [int(number) for number in claim] == wanted
 
 
 # -- how it is computed ----------------------------------------------------------------------------
@@ -176,13 +170,13 @@ def test_shown() -> None:
 
 
 def test_rank_correlation_is_spearmans() -> None:
-    assert rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]) == pytest.approx(1)
-    assert rank_correlation([1, 2, 3], [5, 4, 0]) == pytest.approx(-1)
-    assert rank_correlation([1, 2, 3, 4, 5], [5, 6, 7, 8, 7]) == pytest.approx(
-        0.8207827
-    )  # Wikipedia's ties
-    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
-    assert rank_correlation([1, 2], [1, 2]) is None
+    for one, other, wanted in (
+        ([1, 2, 3], [5, 4, 0], pytest.approx(-1)),
+        ([1, 2, 3, 4, 5], [5, 6, 7, 8, 7], pytest.approx(0.8207827)),  # Wikipedia's ties
+        ([1, 1, 1], [1, 2, 3], None),
+        ([1, 2], [1, 2], None),
+    ):
+        assert rank_correlation(one, other) == wanted
 
 
 @pytest.mark.parametrize("dense", [True, False])
@@ -212,28 +206,11 @@ def test_predictions_are_those_that_were_written() -> None:
     assert all(compute([], []).verdict == WAITS for _, compute in beyond.PREDICTIONS.values())
 
 
-def test_pick_takes_what_is_asked_for() -> None:
-    found = pick(CELLS, connection="origin", rule=EQ_11, depth=34, zero_init=False)
-    assert len(found) == 3
-    for each in found:
-        axes = each.record["axes"]
-        assert (axes["connection"], axes["rule"], axes["depth"]) == ("origin", EQ_11, 34)
-
-
 @pytest.mark.thorough
 def test_figures_are_the_same_each_time(tmp_path: Path) -> None:
     first = drawing.draw(CELLS, tmp_path / "first")
     again = drawing.draw(CELLS, tmp_path / "again")
     assert [a.read_bytes() for a in first] == [b.read_bytes() for b in again]
-
-
-def test_what_is_written_of_a_run_is_json(tmp_path: Path) -> None:
-    record = {"seed": 1, "layers": [{"rate": 0.5}, {"rate": 0.25}], "made": {"commit": "c"}}
-    run.write(record, tmp_path / "cell.json")
-    text = (tmp_path / "cell.json").read_text(encoding="utf-8")
-    assert json.loads(text) == record
-    assert text.count("\n") == 8
-    assert [path.name for path in tmp_path.iterdir()] == ["cell.json"]
 
 
 TWO = f"""
@@ -254,8 +231,9 @@ def test_what_is_done_or_held_is_not_trained_again(
 ) -> None:
     """Of four runs one is done, one is held by another process, one fails, and one is trained."""
     (tmp_path / "table.toml").write_text(TWO, encoding="utf-8")
-    (tmp_path / "cells").mkdir()
-    (tmp_path / "cells" / "blocks,n=2,seed=0.json").write_text("{}", encoding="utf-8")
+    cells = tmp_path / "cells"
+    cells.mkdir()
+    (cells / "blocks,n=2,seed=0.json").write_text("{}", encoding="utf-8")
     trained = []
 
     def train(wanted: run.Run, folder: Path) -> float:
@@ -264,20 +242,20 @@ def test_what_is_done_or_held_is_not_trained_again(
             raise RuntimeError("no memory")
         return 1.0
 
+    record = {"seed": 0, "layers": [{"rate": 0.5}, {"rate": 0.25}]}
     monkeypatch.setattr(run, "train", train)
     monkeypatch.setattr(run, "measure", lambda wanted, folder: {})
-    monkeypatch.setattr(run, "kept", lambda wanted, folder, measured, seconds: {"cpu": seconds})
-    options = {"data": "digits", "runs": "runs", "cells": "cells", "table": "table.toml"}
-    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    monkeypatch.setattr(run, "kept", lambda wanted, folder, measured, seconds: record)
+    line = "run.py --data digits --runs runs --cells cells --table table.toml"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.chdir", lambda place: None)
-    monkeypatch.setattr("sys.argv", ["run.py", *given])
+    monkeypatch.setattr("sys.argv", line.split())
     with run.held(tmp_path / "runs" / "locks" / "blocks,n=2,seed=1") as own:
         assert own
         assert run.main() == 1
     assert trained == ["blocks,n=3,seed=0", "blocks,n=3,seed=1"]
-    found = {path.stem for path in (tmp_path / "cells").iterdir()}
-    assert found == {"blocks,n=2,seed=0", "blocks,n=3,seed=0"}
+    assert {path.stem for path in cells.iterdir()} == {"blocks,n=2,seed=0", "blocks,n=3,seed=0"}
+    assert json.loads((cells / "blocks,n=3,seed=0.json").read_text(encoding="utf-8")) == record
     assert "no memory" in capsys.readouterr().err
 
 
@@ -296,19 +274,19 @@ def test_a_training_that_diverges_is_a_result(
     (folder / "run.json").write_text(json.dumps({"facts": facts}))
     (tmp_path / "seed-0.seconds").write_text("2.0")
     wanted = next(run.all_runs(run.read_groups(tmp_path / "table.toml"), "digits"))
-    said = "`w` is no longer finite after epoch 2; lower optimizer.lr"
+    told = "`w` is no longer finite after epoch 2; lower optimizer.lr"
 
     def train(wanted: run.Run, folder: Path) -> float:
-        raise UserError(said)
+        raise UserError(told)
 
     monkeypatch.setattr(run, "train", train)
     assert run.one(wanted, folder, file, 0) == (0, 0)
     monkeypatch.setattr("results.data.HERE", tmp_path)
     (found,) = read_diverged("table")
-    assert (found.record["diverged"], found.record["epochs"]) == (said, [figures])
+    assert (found.record["diverged"], found.record["epochs"]) == (told, [figures])
     assert found.record["made"]["cpu_seconds"] == 2.0
     assert read_cells("table") == []
     file.unlink()
-    said = "there is no data"
+    told = "there is no data"
     assert run.one(wanted, folder, file, 0) == (0, 1)
     assert not file.exists()

@@ -49,10 +49,10 @@ def blocks(page: str) -> Iterator[DocumentBlock]:
     lines = page.splitlines()
     number = 0
     while number < len(lines):
-        if lines[number].startswith("```"):
-            language, _, options = lines[number].removeprefix("```").partition(" ")
+        if fence := re.match("`{3,}", lines[number]):
+            language, _, options = lines[number][fence.end() :].partition(" ")
             title = options.partition('title="')[2].partition('"')[0]
-            end = lines.index("```", number + 1)
+            end = lines.index(fence[0], number + 1)
             yield DocumentBlock(language, title, "\n".join(lines[number + 1 : end]), number + 1)
             number = end
         number += 1
