@@ -138,28 +138,20 @@ class Found:
     """An error, and the way to continue: replace, insert or drop a token, or else skip to the next
     statement that starts at or after ``resume``."""
 
-    diagnostic: Diagnostic
+    code: str
+    message: str
+    span: Span
+    label: str = ""
+    labels: tuple[Label, ...] = ()
+    hint: str | None = None
     replace: tuple[str, str] | None = None
     insert: tuple[str, str] | None = None
     drop: bool = False
     resume: int = 0
 
-
-def found(
-    code: str,
-    message: str,
-    span: Span,
-    *,
-    label: str = "",
-    labels: tuple[Label, ...] = (),
-    hint: str | None = None,
-    replace: tuple[str, str] | None = None,
-    insert: tuple[str, str] | None = None,
-    drop: bool = False,
-    resume: int = 0,
-) -> Found:
-    diagnostic = Diagnostic(code, message, span, label, labels, hint)
-    return Found(diagnostic, replace, insert, drop, resume)
+    @property
+    def diagnostic(self) -> Diagnostic:
+        return Diagnostic(self.code, self.message, self.span, self.label, self.labels, self.hint)
 
 
 # Rules
@@ -178,7 +170,7 @@ def outside(case: Situation) -> Found | None:
         labels = []
         if i > 0 and case.before.type == "RBRACE":
             labels.append(Label(case.span(i - 1), "the declaration before ends here"))
-        return found(
+        return Found(
             "E0115",
             f"`{case.text(i, i + 1) if named else token.text}` is outside of every declaration",
             case.span(i),
@@ -189,7 +181,7 @@ def outside(case: Situation) -> Found | None:
     if not named:
         return None
     imports = token.text in ("import", "include", "from", "require")
-    return found(
+    return Found(
         "E0114",
         f"`{token.text}` does not begin a declaration",
         case.span(i),
@@ -213,7 +205,7 @@ def reserved(case: Situation) -> Found | None:
         return None
     near = did_you_mean(token.text, ("width",)) if case.before.type in ("LPAR", "COMMA") else None
     renamed = replacing(case.span(case.i), f"{token.text}_")
-    return found(
+    return Found(
         "E0113",
         f"`{token.text}` is a reserved word and cannot be a name",
         case.span(case.i),
@@ -227,7 +219,7 @@ def missing_value(case: Situation) -> Found | None:
     start = case.line_start()
     if start is not None and case.tokens[start - 1].type in (*OPERATORS, "USE"):
         operator = case.tokens[start - 1]
-        return found(
+        return Found(
             "E0119",
             f"`{operator.text}` has no value after it",
             case.span(start - 1),
@@ -238,21 +230,21 @@ def missing_value(case: Situation) -> Found | None:
     if before.type == "USE" and i > 0:
         hint = 'write `use std` or `use "file.danet"`'
         message = f"`use` names no module: found {case.found}"
-        return found("E0119", message, case.span(i - 1), hint=hint)
+        return Found("E0119", message, case.span(i - 1), hint=hint)
     if case.begins or not case.accepts("NAME") or token.type in STARTS_VALUE:
         return None
     span = case.span(i - 1) if case.first_on_line(i) else case.span(i - 1, i)
     message = f"expected {_wanted(case)} after `{before.text}`, found {case.found}"
     if before.type == "COMMA":
         hint = Hint("leave out the `,`", removing(case.span(i - 1)))
-        return found("E0116", message, case.span(i - 1), hint=hint)
+        return Found("E0116", message, case.span(i - 1), hint=hint)
     if before.type not in OPERATORS and (before.type, token.type) != ("LPAR", "RPAR"):
         return None
     known = UNEXPECTED.get(token.type, ("", None))[1] if token.type != "EQUAL" else None
     if token.type == before.type and token.text == before.text:
         twice = removing(Span(case.source, before.end, token.end))
         known = Hint(f"`{token.text}` is written twice", twice)
-    return found("E0119", message, span, hint=known)
+    return Found("E0119", message, span, hint=known)
 
 
 def open_bracket(case: Situation) -> Found | None:
@@ -270,7 +262,7 @@ def open_bracket(case: Situation) -> Found | None:
     what = case.tokens[opening].text
     if opening > 0 and case.tokens[opening - 1].type in NAME_LIKE:
         what = case.text(opening - 1, opening)
-    return found(
+    return Found(
         "E0103",
         f"`{what}` is not closed",
         case.span(opening),
@@ -284,18 +276,18 @@ def surplus(case: Situation) -> Found | None:
     """A bracket or separator that can be left out."""
     i, token, before = case.i, case.token, case.before
     if token.type in ("RPAR", "RSQB", "RBRACE") and i not in case.brackets.partner:
-        return found("E0104", f"this `{token.text}` closes nothing", case.span(i), drop=True)
+        return Found("E0104", f"this `{token.text}` closes nothing", case.span(i), drop=True)
     if token.type in ("COMMA", "SEMICOLON") and (
         case.begins or before.type in ("LPAR", "LSQB", "COMMA")
     ):
         message = f"there is nothing before this `{token.text}`"
-        return found("E0116", message, case.span(i), drop=True)
+        return Found("E0116", message, case.span(i), drop=True)
     if token.type == "COMMA" and case.opening() is None and case.accepts("SEMICOLON"):
         message = "`,` separates arguments and cannot be written here"
         hint = "statements are separated by `;` or are on lines of their own"
         ends = not starts_statement(case.tokens, i + 1)
         fixed = removing(case.span(i)) if ends else replacing(case.span(i), ";")
-        return found("E0116", message, case.span(i), hint=Hint(hint, fixed), drop=ends)
+        return Found("E0116", message, case.span(i), hint=Hint(hint, fixed), drop=ends)
     is_empty = case.after.type == "RBRACE"
     closing = case.brackets.partner.get(i, i)
     if (
@@ -305,7 +297,7 @@ def surplus(case: Situation) -> Found | None:
         and (is_empty or "\n" in case.span(i, closing).text or closing == i)
         and (not case.first_on_line(i) or (is_empty and case.in_body))
     ):
-        return found("E0101", "a body cannot be written here", case.span(i), drop=True)
+        return Found("E0101", "a body cannot be written here", case.span(i), drop=True)
     return None
 
 
@@ -314,14 +306,14 @@ def equals(case: Situation) -> Found | None:
     i, token = case.i, case.token
     if token.text == "==" and case.accepts("EQUAL"):
         message, hint = "assign a value to a name with `=`", "`==` compares two values"
-        return found("E0112", message, case.span(i), hint=hint, replace=("EQUAL", "="))
+        return Found("E0112", message, case.span(i), hint=hint, replace=("EQUAL", "="))
     if token.type == "EQUAL" and case.in_body and case.first_on_line(i):
-        return found("E0111", "a name is missing before this `=`", case.span(i), hint=STATEMENT)
+        return Found("E0111", "a name is missing before this `=`", case.span(i), hint=STATEMENT)
     second = any(word.type == "EQUAL" for word in case.tokens[case.begin : i])
     if token.type == "EQUAL" and second and case.accepts("CMP"):
         code, hint = UNEXPECTED["EQUAL"]
         message = "there is a second `=` here"
-        return found(code, message, case.span(i), hint=hint, replace=("CMP", "=="))
+        return Found(code, message, case.span(i), hint=hint, replace=("CMP", "=="))
     return None
 
 
@@ -354,7 +346,7 @@ def _no_operator(case: Situation, right: int) -> Found:
     else:
         hint = Hint("steps are joined by `->`; a new statement begins on a new line")
     missing = "an operator or `,`" if in_brackets else "an operator"
-    return found(
+    return Found(
         "E0108",
         f"{missing} is missing between `{left.text}` and `{token.text}`",
         case.span(right) if case.first_on_line(right) else case.span(right - 1, right),
@@ -374,7 +366,7 @@ def statement(case: Situation) -> Found | None:
         is_sign = token.type in ("EQUAL", *OPERATORS)
         known = STATEMENT if is_sign else UNEXPECTED.get(token.type, ("", STATEMENT))[1]
         message, hint = f"expected `name = value`, found {case.found}", answer("word", token.text)
-        return found("E0111", message, case.span(i), hint=hint or known, resume=i + 1)
+        return Found("E0111", message, case.span(i), hint=hint or known, resume=i + 1)
     if not case.first_on_line(begin) and case.tokens[begin - 1].type in ENDS_VALUE:
         return _no_operator(case, begin)
     first, names = case.tokens[begin], case.text(begin, i - 1)
@@ -382,7 +374,7 @@ def statement(case: Situation) -> Found | None:
     is_value = token.type in ("NUMBER", "STRING") and same_line and not case.first_on_line(i)
     if is_value and (count == 1 or first.type == "STATE"):
         message = f"a `=` is missing after `{names}`"
-        return found("E0111", message, case.span(i), hint=STATEMENT, insert=("EQUAL", "="))
+        return Found("E0111", message, case.span(i), hint=STATEMENT, insert=("EQUAL", "="))
     if count == 2 and same_line and (_opens(case) or case.after.type == "LBRACE"):
         return None  # a group
     hint = did_you_mean(first.text, ["state"]) or answer("word", first.text) or STATEMENT
@@ -391,13 +383,13 @@ def statement(case: Situation) -> Found | None:
         hint = Hint(f"`{first.text}` is written twice", removing(twice))
     if token.type in ("LPAR", *OPERATORS) and token.type != "EQUAL" and count == 1:
         message = f"this value has no name: {STATEMENT}"
-        return found("E0111", message, case.span(begin, i), hint=f"write `name = {names} ...`")
+        return Found("E0111", message, case.span(begin, i), hint=f"write `name = {names} ...`")
     if count == 1 or not same_line or first.type == "STATE":
         last = begin if not same_line else i - 1
         message = f"`{case.text(begin, last)}` has no value"
-        return found("E0111", message, case.span(begin, last), hint=hint, resume=last + 1)
+        return Found("E0111", message, case.span(begin, last), hint=hint, resume=last + 1)
     message = f"a `=` is missing after `{first.text}`"
-    return found("E0111", message, case.span(begin, begin + 1), hint=hint)
+    return Found("E0111", message, case.span(begin, begin + 1), hint=hint)
 
 
 def _names(case: Situation) -> int:
@@ -422,7 +414,7 @@ def anything(case: Situation) -> Found:
         message, span = f"{message} after `{case.before.text}`", case.span(i - 1)
     message = f"{message}, found {case.found}"
     code = code if insert is None else "E0101"
-    return found(code, message, span, hint=hint, insert=insert, resume=i + skipped)
+    return Found(code, message, span, hint=hint, insert=insert, resume=i + skipped)
 
 
 def _lacks_else(case: Situation) -> bool:
