@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -77,12 +76,6 @@ def at(text: str, part: str) -> int:
     return len(text[: text.index(part)].encode("utf-16-le")) // 2
 
 
-@pytest.fixture
-def other_layout() -> Iterator[None]:
-    yield
-    engine.use_layout(run_program)
-
-
 @pytest.mark.thorough
 def test_every_method_answers_with_nothing_but_the_standard_library_and_networkx() -> None:
     """Neither torch nor click nor processes: in the browser there are none."""
@@ -149,8 +142,7 @@ def test_what_cannot_be_answered_says_why() -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.usefixtures("other_layout")
-def test_another_graphviz_draws() -> None:
+def test_another_graphviz_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
     def render(text: str, engine: str, form: str) -> str:
@@ -158,6 +150,7 @@ def test_another_graphviz_draws() -> None:
         return run_program([text], engine, form).decode()
 
     expected = {level: danetc.draw(text=SPEC, network="small", level=level) for level in LEVELS}
+    monkeypatch.setattr(engine, "_layout", run_program)
     bridge.draw_with(render)
     for level in LEVELS:
         assert ask("draw", level=level)["svg"].encode() == expected[level]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -57,16 +56,14 @@ def test_a_file_is_in_the_style_of_fmt(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in shipped_specs() if not name.startswith(ZOO)])
-def test_a_spec_is_a_few_lines_with_a_word_on_what_it_is(name: str) -> None:
+def test_networks_take_what_the_issue_names(name: str) -> None:
+    """``classes``, ``image``, ``steps`` and ``width`` are parameters of a network or its bases.
+
+    A spec is a few lines with a word on what it is.
+    """
     text = shipped_specs()[name].read_text("utf-8")
     assert text.startswith("# ")
     assert len(text.splitlines()) <= 30
-    assert all(len(line) <= 100 for line in text.splitlines())
-
-
-@pytest.mark.parametrize("name", [name for name in shipped_specs() if not name.startswith(ZOO)])
-def test_networks_take_what_the_issue_names(name: str) -> None:
-    """``classes``, ``image``, ``steps`` and ``width`` are parameters of a network or its bases."""
     module = load(name)
     parameters: set[str] = set()
     declaration: Declaration = module.own[name]
@@ -82,27 +79,18 @@ def test_networks_take_what_the_issue_names(name: str) -> None:
     assert {"classes", "image", "steps", "width"} <= parameters
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_depth_of_a_name_is_that_of_its_backbone(family: str) -> None:
-    names = [name for name in shipped_specs() if re.fullmatch(rf"{family}_r\d+", name)]
-    assert len(names) >= len(DEPTHS)
-    for name in names:
-        used = {node.id for node in walk(load(name).own[name]) if isinstance(node, Name)}
-        depth = name.rpartition("_r")[2]
-        assert {word for word in used if word.startswith("resnet")} == {f"resnet{depth}"}
+def used(name: str) -> set[str]:
+    return {node.id for node in walk(load(name).own[name]) if isinstance(node, Name)}
 
 
-def test_the_rule_is_what_sets_danet_c_and_d_apart_from_their_bases() -> None:
+def test_a_name_says_the_backbone_and_the_rule() -> None:
+    for family in FAMILIES:
+        for depth in DEPTHS:
+            words = {word for word in used(f"{family}_r{depth}") if word.startswith("resnet")}
+            assert words == {f"resnet{depth}"}
     for dense, base in (("danet_c", "origin"), ("danet_d", "baa")):
         for depth in DEPTHS:
-            ours = _names(f"{dense}_r{depth}")
-            theirs = _names(f"{base}_r{depth}")
-            assert ours - theirs == {"densely_additive"}
-            assert theirs <= ours
-
-
-def _names(name: str) -> set[str]:
-    return {node.id for node in walk(load(name).own[name]) if isinstance(node, Name)}
+            assert used(f"{dense}_r{depth}") ^ used(f"{base}_r{depth}") == {"densely_additive"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ is its own. The table shows both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from danetc.compiler.analysis.summary import summarise
@@ -17,24 +17,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
 OPENS, CLOSES = "<!-- table: python -m tests.zoo.page -->\n", "<!-- end of the table -->\n"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What the comment at the head of a file says."""
-
-    paper: str
-    differs: str
-
-
-def entry_of(name: str) -> Entry:
-    lines = []
-    for line in file_of(name).read_text("utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").strip())
-    paper, _, rest = "\n".join(lines).partition("\n")
-    words = " ".join(rest.split())
-    sentence, dot, _ = words.partition(". ")
-    return Entry(paper.rstrip("."), (sentence + dot).strip().rstrip("."))
+def entry_of(name: str) -> tuple[str, str]:
+    """The paper and what differs, by the comment at the head of a file."""
+    lines = file_of(name).read_text("utf-8").splitlines()
+    paper, *rest = (line.strip("# ") for line in takewhile(lambda each: each[:1] == "#", lines))
+    return paper.rstrip("."), " ".join(rest).partition(". ")[0].rstrip(".")
 
 
 def own_lines(text: str) -> int:
@@ -50,13 +37,12 @@ def table() -> str:
     )
     rows = [f"| {' | '.join(titles)} |\n", "|---|---|---|---|--:|--:|--:|\n"]
     for name in NAMES:
-        entry, full = entry_of(name), graph(name, {})
+        full = graph(name, {})
         parameters = f"{summarise(full).parameters:,}"
         said = ", ".join(number for number, settings in published(name).items() if not settings)
         cells = (
             f"[`{name}`](../specs/zoo/{name}.danet)",
-            entry.paper,
-            entry.differs,
+            *entry_of(name),
             cell(name),
             str(own_lines(file_of(name).read_text("utf-8"))),
             f"{parameters} ({said})" if said else parameters,

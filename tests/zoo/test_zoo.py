@@ -70,16 +70,11 @@ def test_a_network_is_what_the_interpreter_computes(
         assert resting <= MAX_RESTING * len(rates), rates
 
 
-def test_every_network_is_run() -> None:
+def test_every_file_is_run_short_and_says_whose_network_it_is() -> None:
     assert tuple(CASES) == NAMES
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_file_is_short_and_says_whose_network_it_is(name: str) -> None:
-    assert own_lines(file_of(name).read_text("utf-8")) <= MAX_LINES
-    entry = entry_of(name)
-    assert entry.paper
-    assert entry.differs
+    for name in NAMES:
+        assert own_lines(file_of(name).read_text("utf-8")) <= MAX_LINES
+        assert all(entry_of(name)), name
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if published(name)])
@@ -115,8 +110,5 @@ def test_the_page_is_up_to_date() -> None:
     """``python -m tests.zoo.page`` writes it."""
     text = PAGE.read_text("utf-8")
     assert write_table(text) == text
-
-
-def test_the_readme_counts_the_networks() -> None:
-    text = PAGE.parents[1].joinpath("README.md").read_text("utf-8")
-    assert f"lists {len(NAMES)} published networks" in text
+    readme = PAGE.parents[1].joinpath("README.md").read_text("utf-8")
+    assert f"lists {len(NAMES)} published networks" in readme
