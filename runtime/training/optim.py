@@ -55,15 +55,11 @@ class Average:
             [*model.parameters(), *model.buffers()],
             strict=True,
         )
-        averaged, values = [], []
         for average, value in pairs:
             if self.count and average.is_floating_point():
-                averaged.append(average)
-                values.append(value)
+                average.lerp_(value, 1 - self._ema)
             else:
                 average.copy_(value)
-        if averaged:
-            torch._foreach_lerp_(averaged, values, 1 - self._ema)
         self.count += 1
 
 

@@ -26,7 +26,6 @@ from danetc.runtime.kernels.torch_internals import TABLE, InternalUse
 from danetc.runtime.layers import inference, spike_conv
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.registered import has_hooks
-from danetc.runtime.training.distributed import communication
 from danetc.tasks.memory import plain_step, step_memory
 from danetc.tasks.training.plan import default_backend
 from tests.differential.helpers import randn, text
@@ -216,7 +215,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = object.__new__(torch.nn.parallel.DistributedDataParallel)
-    assert communication(shared) == communication(shared) == 0.0
+    assert internals.waited(shared) is internals.waited(shared) is None
 
 
 def global_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
