@@ -165,17 +165,8 @@ class World:
         self.plain = self.root / f"unmeasured{EVIL}"
 
     def train(self, *more: object) -> list[object]:
-        return [
-            "train",
-            self.spec,
-            "--data",
-            self.data,
-            "--recipe",
-            "quick",
-            "--backend",
-            "eager",
-            *more,
-        ]
+        quick = ["--recipe=quick", "--backend=eager"]
+        return ["train", self.spec, "--data", self.data, *quick, *more]
 
 
 @pytest.fixture(scope="module")
