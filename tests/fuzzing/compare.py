@@ -220,8 +220,8 @@ class Subject:
         torch.manual_seed(self.seed)
         model.zero_grad()
         result = model(x)
-        for hook in hooks:
-            hook.remove()
+        kept, drawn = dict(neurons), dict(drawn)  # a recomputed segment calls the hooks once more
+        layers = dict(layers)
         given = result if isinstance(result, tuple) else (result,)
         outputs = dict(zip(self.graph.outputs, given, strict=True))
         loss = torch.zeros(())
@@ -229,11 +229,13 @@ class Subject:
             loss = loss + (y * torch.from_numpy(projection(name, y.shape)).to(y.dtype)).sum()
         if loss.requires_grad:
             loss.backward()
+        for hook in hooks:  # a norm with hooks is not part of a fused layer, in both runs
+            hook.remove()
         grads = {name: _gradient(value) for name, value in model.named_parameters()}
         grads["the input"] = _gradient(x)
         buffers = {n: array(v) for n, v in model.named_buffers() if not n.endswith(COUNTER)}
         found = {name: array(y) for name, y in outputs.items()}
-        return Seen(found, grads, buffers, neurons, layers), drawn
+        return Seen(found, grads, buffers, kept, layers), drawn
 
     def compare(self, seen: Seen, expected: Seen, what: str) -> None:
         for part in PARTS:
