@@ -141,12 +141,11 @@ def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 def browser() -> Iterator[Browser]:
     """A headless Chromium. Without one the test is skipped, or fails where it is required."""
     place = shutil.which("chromium") or shutil.which("chromium-browser")
-    if place is None:
-        _without("there is no chromium on the PATH (Debian: apt install chromium)")
-    if importlib.util.find_spec("playwright") is None:
-        _without(
-            "playwright is not installed (pip install playwright; it needs no browser of its own)"
-        )
+    if place is None or importlib.util.find_spec("playwright") is None:
+        reason = "Chromium (Debian: apt install chromium) or playwright is not installed"
+        if os.environ.get(REQUIRED) == "1":
+            pytest.fail(f"{reason}, and {REQUIRED}=1 wants the tests in a browser to run")
+        pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
     # Chromium's sandbox does not work for root, nor in most containers; the pages are our own.
@@ -156,9 +155,3 @@ def browser() -> Iterator[Browser]:
         )
         yield found
         found.close()
-
-
-def _without(reason: str) -> None:
-    if os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"{reason}, and {REQUIRED}=1 wants the tests in a browser to run")
-    pytest.skip(reason)

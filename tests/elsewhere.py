@@ -94,22 +94,15 @@ def a_folder(path: Any, *_: Any) -> Exception | None:
     return PermissionError(13, "Permission denied", path) if folder else None
 
 
-def open_or_there(source: Any, target: Any, *_: Any) -> Exception | None:
-    for each in in_use(source):
-        return PermissionError(13, f"The process cannot access the file ({each})", source)
-    return FileExistsError(17, "File exists", target) if os.path.lexists(target) else None
-
-
-def either_open(source: Any, target: Any, *_: Any) -> Exception | None:
-    for each in (*in_use(source), *in_use(target)):
-        return PermissionError(13, f"The process cannot access the file ({each})", target)
+def an_open_file(*paths: Any) -> Exception | None:
+    for each in (each for path in paths[:2] for each in in_use(path)):
+        return PermissionError(13, f"The process cannot access the file ({each})", paths[-1])
     return None
 
 
-def open_file(path: Any, *_: Any) -> Exception | None:
-    for each in in_use(path):
-        return PermissionError(13, f"The process cannot access the file ({each})", path)
-    return None
+def open_or_there(source: Any, target: Any) -> Exception | None:
+    there = os.path.lexists(target)
+    return an_open_file(source) or (FileExistsError(17, "File exists", target) if there else None)
 
 
 def import_libraries() -> None:
@@ -133,8 +126,8 @@ def hide_posix() -> None:
     shutil._use_fd_functions = False  # type: ignore[attr-defined]
     os.open = unless(a_folder, os.open)
     os.rename = unless(open_or_there, os.rename)
-    os.replace = unless(either_open, os.replace)
-    os.unlink = os.remove = unless(open_file, os.unlink)
+    os.replace = unless(an_open_file, os.replace)
+    os.unlink = os.remove = unless(an_open_file, os.unlink)
     os.kill = unless(lambda *_: AssertionError("os.kill ends a process at once"), os.kill)
     multiprocessing.set_start_method("spawn")
     # What reads or writes text says in which encoding: each system has its own default.
@@ -160,30 +153,27 @@ def main() -> None:
     Path("small.danet").write_text(f"# caf\u00e9 \u2192\n{SPEC}", encoding="utf-8")
     from danetc.main import main as danetc
 
-    train = ["train", "small.danet", "--data", "folder:images", "--backend", "eager", "-o", "run"]
-    for command in (
-        ["--version"],
-        ["check", "small.danet"],
-        ["fmt", "small.danet"],
-        ["fmt", "--check", "small.danet"],
-        ["summary", "small.danet"],
-        ["draw", "small.danet", "-o", "small.svg"],
-        ["build", "small.danet", "-o", "built"],
-        ["build", "small.danet", "-o", "built"],
-        [*train, "--dry-run"],
-        [*train, "--set", "recipe.workers=1"],
-        train,
-        [*train, "--set", "recipe.epochs=2", "--override"],
-        [*train, "--set", "recipe.seed=1", "--fresh"],
-        ["eval", "run"],
-        ["train", "--from", "run/run.json", "-o", "again", "--quiet"],
-        ["measure", "run", "--data", "folder:images", "--batches", "1"],
-        ["report", "run", "-o", "report.html"],
-        ["export", "run", "-o", "weights.safetensors"],
-    ):
-        print("$ danetc", *command, flush=True)
-        status = danetc(command)
-        assert status == 0, f"{command} ended with {status}"
+    train = "train small.danet --data folder:images --backend eager -o run"
+    for line in f"""--version
+check small.danet
+fmt small.danet
+fmt --check small.danet
+summary small.danet
+draw small.danet -o small.svg
+build small.danet -o built
+build small.danet -o built
+{train} --dry-run
+{train} --set recipe.workers=1
+{train}
+{train} --set recipe.epochs=2 --override
+{train} --set recipe.seed=1 --fresh
+eval run
+train --from run/run.json -o again --quiet
+measure run --data folder:images --batches 1
+report run -o report.html
+export run -o weights.safetensors""".splitlines():
+        print("$ danetc", line, flush=True)
+        assert danetc(line.split()) == 0, line
     assert Path("run.before-1", "run.json").is_file()
 
 
