@@ -60,12 +60,8 @@ class Popen:
         start_new_session: bool = False,
         creationflags: int = 0,
     ) -> None:
-        python, *options = command
-        words = options[options.index("-m") + 1 :]
-        assert (python, options[: -len(words)]) in (
-            (sys.executable, ["-P", "-m"]),
-            (sys.executable, ["-m"]),
-        )
+        words = command[command.index("-m") + 1 :]
+        assert command[0] == sys.executable
         assert creationflags == 0
         self._child: list[int] = []  # the ends that this process has no use for
         self.stdin: IO[bytes] | None = None
@@ -82,16 +78,9 @@ class Popen:
         nested = mp.parent_process() is not None
         context: Any = mp.get_context("fork") if nested else forked()
         handles = [None if each is None else _Handle(each) for each in (stdin, stdout, stderr)]
-        self._process = context.Process(
-            target=_main,
-            args=(
-                words,
-                str(cwd or Path.cwd()),
-                dict(env or os.environ),
-                handles,
-                start_new_session,
-            ),
-        )
+        folder = str(cwd or Path.cwd())
+        args = words, folder, dict(env or os.environ), handles, start_new_session
+        self._process = context.Process(target=_main, args=args)
         self._process.start()
         self.pid: int = self._process.pid
         for each in self._child:
@@ -103,18 +92,17 @@ class Popen:
         return open(own, "rb"), other
 
     @property
-    def returncode(self) -> int | None:
-        code: int | None = self._process.exitcode
-        return code
+    def returncode(self) -> Any:
+        return self._process.exitcode
 
-    def poll(self) -> int | None:
+    def poll(self) -> Any:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
-        if (status := self.returncode) is None:
+        if self.returncode is None:
             raise subprocess.TimeoutExpired("a forked command", timeout or 0.0)
-        return status
+        return int(self.returncode)
 
     def send_signal(self, signum: int) -> None:
         if self.poll() is None:

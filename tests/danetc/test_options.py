@@ -10,19 +10,15 @@ from danetc.arguments import Setting, parse_setting
 @pytest.mark.parametrize(
     ("text", "name", "value"),
     [
-        ("steps=2", "steps", 2),
         ("shift=-3", "shift", -3),
-        ("lr=0.5", "lr", 0.5),
         ("lr=1e-4", "lr", 1e-4),
         ("flag=true", "flag", True),
-        ("flag=false", "flag", False),
         ("neuron=LIF", "neuron", "LIF"),
         (" neuron = LIF(tau = 4.0) ", "neuron", "LIF(tau = 4.0)"),
         ("recipe.full.epochs=5", "recipe.full.epochs", 5),
         ("a=b==c", "a", "b==c"),
         ("a=1_000", "a", "1_000"),  # not a number of the language, so left to the compiler
         ("a=nan", "a", "nan"),
-        ("a=inf", "a", "inf"),
         ("a=" + "9" * 5000, "a", "9" * 5000),  # int() would refuse it
         ("a=9**9**9", "a", "9**9**9"),
     ],

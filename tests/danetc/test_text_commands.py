@@ -127,11 +127,11 @@ def test_explain_prints_all_that_a_name_means(danetc: Run) -> None:
     assert "tau" in [each["name"] for each in found[0]["parameters"]]
 
 
-@pytest.mark.parametrize(("near", "name"), [("E0020", "E0"), ("cnov", "conv"), ("orgin", "origin")])
-def test_an_unknown_name_gets_a_hint(danetc: Run, near: str, name: str) -> None:
-    result = danetc("explain", near)
-    assert result.status == 1
-    assert f"nothing is called {near}; did you mean `{name}" in result.err
+def test_an_unknown_name_gets_a_hint(danetc: Run) -> None:
+    for near, name in (("E0020", "E0"), ("cnov", "conv"), ("orgin", "origin")):
+        result = danetc("explain", near)
+        assert result.status == 1
+        assert f"nothing is called {near}; did you mean `{name}" in result.err
 
 
 def test_help_is_of_commands_and_names(danetc: Run) -> None:

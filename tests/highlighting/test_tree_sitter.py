@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -61,38 +61,28 @@ def tree_sitter(tmp_path_factory: pytest.TempPathFactory) -> TreeSitter:
     return TreeSitter(program, tmp_path_factory.mktemp("tree-sitter"))
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every text as a file."""
-    folder = tmp_path_factory.mktemp("texts")
-    found = {name: folder / name.replace("/", "-") for name in TEXTS}
-    for name, place in found.items():
-        place.write_text(TEXTS[name], encoding="utf-8")
-    return found
-
-
-def parsed(tool: TreeSitter, files: Sequence[Path], status: int = 0) -> list[str]:
-    """The tree of each file as text."""
+def parsed(tool: TreeSitter, folder: Path, texts: Iterable[str], status: int = 0) -> list[str]:
+    """The tree of each text as text."""
+    files = []
+    for number, text in enumerate(texts):
+        files.append(folder / f"{number}.danet")
+        files[-1].write_text(text + "\n", encoding="utf-8")
     output = tool.run("parse", *map(str, files), status=status)
     trees = re.split(r"^\(source_file", output, flags=re.MULTILINE)[1:]
     assert len(trees) == len(files)
     return trees
 
 
-def test_every_text_has_the_compilers_nodes(
-    tree_sitter: TreeSitter, places: dict[str, Path]
-) -> None:
-    trees = parsed(tree_sitter, list(places.values()))
+def test_every_text_has_the_compilers_nodes(tree_sitter: TreeSitter, tmp_path: Path) -> None:
+    trees = parsed(tree_sitter, tmp_path, TEXTS.values())
     for (name, text), tree in zip(TEXTS.items(), trees, strict=True):
         seen = Counter(re.findall(r"\((\w+) \[", tree))
-        assert "ERROR" not in tree, name
-        assert "MISSING" not in tree, name
+        assert not {"ERROR", "MISSING"} & {*re.findall("[A-Z]+", tree)}, name
         program = parse(SourceFile(name, text), Reporter())
         own = Counter(NODES[type(node)] for node in s.walk(program) if type(node) in NODES)
         own["string"] += sum(use.is_path for use in program.uses)  # a path is no node of ours
-        assert {node: seen[node] for node in NODES.values()} == {
-            node: own[node] for node in NODES.values()
-        }, name
+        for node in NODES.values():
+            assert seen[node] == own[node], (name, node)
 
 
 WRONG = [
@@ -109,14 +99,11 @@ WRONG = [
 
 
 def test_what_is_wrong_is_an_error(tree_sitter: TreeSitter, tmp_path: Path) -> None:
-    files = []
-    for number, text in enumerate(WRONG):
+    trees = parsed(tree_sitter, tmp_path, WRONG, status=1)
+    for text, tree in zip(WRONG, trees, strict=True):
         reporter = Reporter()
         parse(SourceFile("wrong", text), reporter)
         assert reporter.diagnostics, text
-        files.append(tmp_path / f"{number}.danet")
-        files[-1].write_text(text + "\n")
-    for text, tree in zip(WRONG, parsed(tree_sitter, files, status=1), strict=True):
         assert "ERROR" in tree or "MISSING" in tree, text
 
 

@@ -234,9 +234,7 @@ def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
         outputs = module(frames)
         several = list(outputs) if isinstance(outputs, tuple) else [outputs]
         fired = [spikes[layer] for layer in layers]
-        assert_alive(
-            model, [y.detach() for y in several], fired, f"{name} against its authors' code"
-        )
+        assert_alive(model, [y.detach() for y in several], fired, name)
         return outputs
 
     return observe(model, run, x, gradients, buffers, comparison.seed)
@@ -251,11 +249,9 @@ def largest_gap(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> float
         assert value.shape == other.shape, f"{key}: {value.shape} here, {other.shape} in theirs"
         if not value.size:
             continue
-        if "output" in key:
-            scale = np.abs(other).max()
-        else:
-            largest = other[:, 1]
-            scale = np.maximum(largest, FLOOR * largest.max())[:, None]
+        scale = np.abs(other).max()
+        if "output" not in key:
+            scale = np.maximum(other[:, 1], FLOOR * other[:, 1].max())[:, None]
         worst = max(worst, float((np.abs(value - other) / scale).max()))
     return worst
 
@@ -341,12 +337,11 @@ def record(
         FOLDER.mkdir(exist_ok=True)
         kept_bits = {key: _shortened(value) for key, value in seen.items()}
         np.savez_compressed(FOLDER / f"{name}.npz", **kept_bits)  # type: ignore[arg-type]
-        description = asdict(comparison) | {"gap": gap}
-        default = asdict(Comparison(comparison.repository))
+        default = asdict(Comparison("")).items()
         kept = {
             key: value
-            for key, value in description.items()
-            if key == "repository" or value != default[key]
+            for key, value in (asdict(comparison) | {"gap": gap}).items()
+            if (key, value) not in default
         }
         text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
         (FOLDER / f"{name}.json").write_text(text, "utf-8")

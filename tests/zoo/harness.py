@@ -46,14 +46,9 @@ def assert_alive(
         assert float(output.std()) > DEVIATION, f"{where}: the outputs are all alike"
     layers = [module for module in model.modules() if isinstance(module, Neuron)]
     for layer, fired in zip(layers, spikes, strict=True):
-        if has_step(layer):
+        if read_program(layer.program).has_step:  # no activation function
             rate = float((fired != 0).double().mean())
             assert RATES[0] <= rate <= RATES[1], f"{where}: a layer fires at the rate {rate:.3f}"
-
-
-def has_step(layer: Neuron) -> bool:
-    """True unless the layer is an activation function."""
-    return read_program(layer.program).has_step
 
 
 def frames(ours: Graph) -> Tensor:
@@ -88,7 +83,7 @@ def rouse(network: nn.Module, x: Tensor, rounds: int = 25) -> list[float]:
                 if isinstance(getattr(module, "weight", None), Tensor):
                     before[0] = module
                 return
-            if not has_step(module):
+            if not read_program(module.program).has_step:
                 return
             rates.append(float((output != 0).double().mean()))
             layer, quiet = before[0], rates[-1] < 0.05
