@@ -71,16 +71,6 @@ def plain(directory: Path, steps: int) -> tuple[float, float, float]:
     return float(loss), float(right[:, 0].mean()), float(right[:, :5].sum(1).mean())
 
 
-def test_the_numbers_are_those_of_the_training(danetc: Run, trained: Path) -> None:
-    run = trained / "seed-1"
-    (found,) = evaluate(danetc, run)
-    last = json.loads((run / "training.json").read_text())["epochs"][-1]
-    (figures,) = found["results"]
-    assert (figures["loss"], figures["top1"]) == (last["test_loss"], last["test_accuracy"])
-    assert (figures["top5"], figures["images"]) == (last["test_top5"], 72)
-    assert (found["data"], found["trained_steps"]) == ("digits", 2)
-
-
 def test_other_t_are_those_of_networks_built_so_and_follow_from_one_run(
     danetc: Run, trained: Path
 ) -> None:

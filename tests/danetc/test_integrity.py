@@ -96,55 +96,35 @@ def test_no_changed_bit_is_loaded(written: Path, model: Model, name: str) -> Non
     each_flip(written / name, lambda: check(written, model))
 
 
-def no_file(path: Path) -> None:
-    path.unlink()
+def put(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(change(path.read_bytes()))
 
 
-def a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def a_pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def longer(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"\n")
-
-
-def brackets(path: Path) -> None:
-    path.write_bytes(b"[" * 200_000)
-
-
-def binary(path: Path) -> None:
-    path.write_bytes(bytes(range(256)) * 4)
-
-
-DAMAGE = [no_file, a_folder, empty, cut, longer, brackets, binary]
-if hasattr(os, "mkfifo"):
-    DAMAGE.append(a_pipe)
+OTHER_BYTES: dict[str, Callable[[Path], object]] = {
+    "empty": put(lambda data: b""),
+    "cut": put(lambda data: data[:-1]),
+    "longer": put(lambda data: data + b"\n"),
+    "brackets": put(lambda data: b"[" * 200_000),
+    "binary": put(lambda data: bytes(range(256)) * 4),
+}
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    **OTHER_BYTES,
+    "no file": lambda path: path.unlink(),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+if not hasattr(os, "mkfifo"):
+    del DAMAGE["a pipe"]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", FILES)
-def test_other_damage(
-    written: Path, model: Model, tmp_path: Path, name: str, damage: Callable[[Path], None]
-) -> None:
+def test_other_damage(written: Path, model: Model, tmp_path: Path, name: str, damage: str) -> None:
     directory = tmp_path / "out"
     shutil.copytree(written, directory)
     check(directory, model)
-    damage(directory / name)
-    if damage is no_file and name in ("model.py", "topology.svg", "small.graph"):
+    DAMAGE[damage](directory / name)
+    if damage == "no file" and name in ("model.py", "topology.svg", "small.graph"):
         check(directory, model)
         return
     with pytest.raises((package.UserError, DamagedError), match=name):
@@ -246,8 +226,8 @@ def test_no_changed_bit_of_a_record_is_read(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     save_record(record, path)
     each_flip(path, lambda: read(tmp_path))
-    for damage in (empty, cut, longer, brackets, binary, a_folder):
-        damage(path)
+    for damage in (*OTHER_BYTES, "a folder"):
+        DAMAGE[damage](path)
         with pytest.raises(package.UserError, match=name):
             read(tmp_path)
         if path.is_dir():

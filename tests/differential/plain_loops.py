@@ -141,19 +141,33 @@ def in_stages(w: Weights, xs: Tensor) -> Tensor:
     return readout(w, ys)
 
 
-def fed_back(w: Weights, xs: Tensor) -> Tensor:
-    """A stage whose last block feeds its first, one step later, and its second, two steps later."""
+def block(w: Weights, i: int, neuron: LIF, x: Tensor) -> Tensor:
+    """A block of one convolution via sew."""
+    name = f"x.0.blocks.{i}.branch"
+    return x + neuron(norm_of_step(w, f"{name}.norm", conv(w, f"{name}.conv", x)))
+
+
+def feedback(w: Weights, xs: Tensor) -> Tensor:
+    """The first of three blocks is fed by what comes in and by the last, two steps before."""
     neurons, ys = [LIF() for _ in range(3)], []
     back = [torch.zeros(xs.shape[1], 4, 6, 6, dtype=xs.dtype)] * 2
     for x in xs:
-        y = 3 * conv(w, "a.conv", x)
-        first = y + back[-1]
-        h = first
-        for i in range(3):
-            h = h + 0.5 * back[-2] if i == 1 else h
-            h = neurons[i](2 * (conv(w, f"h.0.blocks.{i}.branch.conv", h) + h))
+        h = conv(w, "stem.conv", x) + back[-2]
+        for i, neuron in enumerate(neurons):
+            h = block(w, i, neuron, h)
         back.append(h)
-        ys.append(h + first)
+        ys.append(h)
+    return readout(w, ys)
+
+
+def feedback_after_opening(w: Weights, xs: Tensor) -> Tensor:
+    """The second of three blocks is fed by the first and by the last, one step before."""
+    neurons, ys = [LIF() for _ in range(3)], []
+    h = torch.zeros(xs.shape[1], 4, 6, 6, dtype=xs.dtype)
+    for x in xs:
+        h = block(w, 0, neurons[0], conv(w, "stem.conv", x)) + h
+        h = block(w, 2, neurons[2], block(w, 1, neurons[1], h))
+        ys.append(h)
     return readout(w, ys)
 
 
@@ -205,6 +219,12 @@ def delays(w: Weights, xs: Tensor) -> Tensor:
     three = torch.cat([zeros.expand(3, *zeros.shape[1:]), a])[: len(a)]
     lif = LIF()
     return readout(w, [lif(x) for x in a + 2 * one - three])
+
+
+FED_BACK = f"""norm = batchnorm(statistics = step)
+  stem = in -> conv(4)
+  x = stem -> (stage(single(4), 3) via sew by {{}})
+  out = x -> {HEAD}"""
 
 
 @dataclass(frozen=True)
@@ -272,19 +292,9 @@ connection sewn { each = conv -> spike; out = shortcut + branch }""",
         ),
         in_stages,
     ),
-    "fed back": Case(
-        network(
-            f"""a = 3 * (in -> conv(4))
-  h = a -> stage(single(4), 3) via joined by back
-  out = h -> {HEAD}""",
-            """connection joined { each = conv; out = (2 * (branch + shortcut)) -> spike }
-rule back {
-  in[0]  = in + (out[n-1] -> delay(1))
-  in[i]  = out[i-1] + 0.5 * (out[n-1] -> delay(2)) if i == 1 else out[i-1]
-  result = out[n-1] + in[0]
-}""",
-        ),
-        fed_back,
+    "feedback": Case(network(FED_BACK.format("feedback(steps = 2)")), feedback),
+    "feedback after opening": Case(
+        network(FED_BACK.format("feedback_after_opening")), feedback_after_opening
     ),
     "earlier values": Case(
         network(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 from torch import Tensor
 
 from danetc.compiler.emit.fx import Model, emit
-from tests.differential.helpers import randn, text
-from tests.differential.networks import small
+from tests.differential.helpers import text
 
 
 def code(encoder: str, steps: int) -> Model:
@@ -51,24 +49,3 @@ def test_latency_spikes_once_the_earlier_the_brighter() -> None:
     for pixel, train in zip(image.flatten(), spikes.flatten(1).T, strict=True):
         when = math.floor(tau * math.log(1 / pixel)) if pixel > 0 else steps
         assert train.tolist() == [float(step == when) for step in range(steps)]
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("encoder", ["poisson", "latency(tau = 2)"])
-def test_a_network_learns_from_encoded_images(encoder: str) -> None:
-    """Eight images of two classes, which differ in which half is bright."""
-    model = emit(text(small("tiny via sew", input=f"image(3, 8, 8) -> {encoder}")))
-    labels = torch.arange(8) % 2
-    images = randn(8, 3, 8, 8).float().sigmoid() * 0.4
-    images[labels == 0, :, :4] += 0.5
-    images[labels == 1, :, 4:] += 0.5
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    torch.manual_seed(0)
-    losses = []
-    for _ in range(25):
-        loss = torch.nn.functional.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert sum(losses[-3:]) / 3 < 0.25 * losses[0]

@@ -23,7 +23,7 @@ from tests.differential.helpers import (
     observe,
     randn,
 )
-from tests.differential.networks import ENCODED, VARIETY, variety
+from tests.differential.networks import VARIETY, variety
 
 STEPS, BATCH = 3, 2
 
@@ -83,29 +83,6 @@ def test_the_resolved_spec_is_the_same_graph(name: str) -> None:
     graph = variety(name)
     again = graph_of(check_text(resolved_spec(check_text(f"use std\n{VARIETY[name]}"))))
     assert again == graph
-    assert again == graph
-
-
-@pytest.mark.parametrize(
-    "name",
-    [each for each in alternating(VARIETY) if each.values[0] not in (*ENCODED, "events")],
-)
-def test_a_static_image_is_the_same_image_at_every_step(name: str) -> None:
-    """Also in the graph as it was lowered, where the image is repeated before all else."""
-    for graph, modes in ((variety(name), (True, False)), (variety(name, ()), (True,))):
-        model = built(graph)
-        image = sample(graph)
-        for training in modes:
-            model.train(training)
-            before = {key: value.clone() for key, value in model.named_buffers()}
-            torch.manual_seed(0)
-            static = observe(model, image)
-            static.gradients = {key: value.clone() for key, value in static.gradients.items()}
-            model.load_state_dict(before, strict=False)
-            torch.manual_seed(0)
-            sequence = observe(model, image.expand(STEPS, *image.shape))
-            sequence.gradients["x"] = sequence.gradients["x"].sum(0)
-            assert_same(static, sequence, outputs=1e-12, gradients=1e-12, buffers=1e-12)
 
 
 def test_a_neuron_whose_inputs_are_all_static() -> None:

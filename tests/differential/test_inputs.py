@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import danetc
 from danetc.compiler import check_text, graph_of
+from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
@@ -167,8 +168,6 @@ def test_it_is_trained_and_exported(tmp_path: Path) -> None:
     trained = danetc.train(source, data=data, output=tmp_path / "run")
     assert trained is not None
     graph = text(SIZES)
-    from danetc.compiler.emit.python import emit_python
-
     module = executed(emit_python(graph)).float().eval()
     still, moving = (x.float() for x in both(graph))
     batch = torch.export.Dim("batch", min=1)

@@ -1,4 +1,4 @@
-"""Numbers that are learnt among values: models in all their forms against the interpreter."""
+"""Numbers that are learnt among values: of each step, shared, and those that a spec cannot have."""
 
 from __future__ import annotations
 
@@ -12,109 +12,8 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import weights_of
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.differential.helpers import randn
-from tests.fuzzing.compare import Case, Subject, compiling
-from tests.fuzzing.forms import FORMS, _check_form
+from tests.fuzzing.compare import compiling
 from tests.surrogates import sigmoid, step
-
-NETWORKS = {
-    "static": """
-connection rezero {
-  each = spike -> conv -> norm; projection = conv -> norm
-  out = learn(0.2, per = channel) * branch + shortcut
-}
-network net {
-  input = image(2, 6, 6); steps = 3; neuron = IF; surrogate = sigmoid(alpha = 4)
-  e = in -> conv(4) -> norm
-  x = (e + learn(0.1, per = neuron)) -> spike
-  y = x -> (stage(basic(4), 2) -> stage(basic(6), 2, stride = 2)) via rezero
-  out = max(y, learn(-0.5)) -> spike -> avgpool -> mean_over_time -> linear(5)
-}""",
-    "by_step": """
-block mixed(w, g = learn(0.4, above = 0, below = 1)) {
-  a = in -> conv(w) -> norm -> spike
-  b = in -> conv(w) -> norm
-  out = g * a + (1 - g) * b
-}
-network net {
-  input = image(2, 6, 6); steps = 3; neuron = LIF(tau = learn(2.0, above = 1)); surrogate = atan
-  scale = learn(1.5, above = 0.5, per = step)
-  shift = 0.5 * learn(0.1, below = 1, per = channel) - 0.2
-  a = (scale * (in -> conv(4) -> norm)) -> spike
-  b = (a - shift) -> stage(mixed(4), 2)
-  c = (scale * b + shift + learn(0.05, per = channel, per_step = true)) -> spike
-  d = (c -> flatten -> linear(6)) - learn(0.3, per = neuron)
-  out = outputs(y = d, map = min(c, b))
-}""",
-    "neurons": """
-neuron gated(a = 0.4) {
-  state u = 0.1
-  g = learn(a, above = 0, below = 1, per = channel)
-  k = learn(0.9, above = 0.2)
-  v = g * k * u + (1 - g) * x + learn(0.2, per = channel)
-  s = heaviside(v - k)
-  u = v - g * detach(s)
-}
-neuron scaled { s = learn(0.8, per = channel) * x }
-network net {
-  input = image(2, 6, 6); steps = 3; surrogate = sigmoid(alpha = 4)
-  neuron = LIF(tau = learn(2.0, above = 1, per = channel))
-  stem = conv(4) -> norm -> spike -> maxpool(2)
-  stages = stage(basic(4), 2) via origin(inter = gated)
-  head = avgpool -> linear(6) -> norm -> gated(a = 0.6) -> linear(5) -> scaled
-}""",
-    "neurons_by_step": """
-neuron early(a = 0.4) {
-  state u = 0.1
-  g = learn(a, above = 0, below = 1, per = channel, per_step = true)
-  k = learn(0.9, above = 0.2, per = step)
-  v = g * u + (1 - g) * x + learn(0.2) - sum(learn(0.1, per = step) * delay(x, j) for j in 1 .. 2)
-  s = heaviside(v - k)
-  u = v - g * detach(s)
-}
-neuron scaled { s = learn(0.8, per_step = true) * x }
-network net {
-  input = image(2, 6, 6); steps = 3; surrogate = sigmoid(alpha = 4)
-  neuron = LIF(tau = learn(2.0, above = 1, per = step))
-  a = in -> scaled -> conv(4) -> norm -> spike
-  b = a -> conv(4) -> norm
-  c = ((0.5 * a + b) -> early) -> LIF(v_threshold = learn(0.8, per = channel, per_step = true))
-  h = (c + (h -> delay(1) -> conv(4))) -> early
-  out = h -> avgpool -> linear(6) -> norm -> early(a = 0.6) -> linear(5) -> scaled
-}""",
-    "rules": """
-rule weighed(w = learn(0.9)) {
-  in[i] = sum(learn(0.5) * out[j] for j in 0 .. i - 1) + 2 * w * in[0]
-  shortcut[i] = mean(out[0 .. i - 1])
-  result = learn(0.7, per = channel) * sum(out[0 .. n - 1]) + w * out[n - 1]
-}
-network net {
-  input = image(2, 6, 6); steps = 2; neuron = IF; surrogate = sigmoid(alpha = 4)
-  stem = conv(4) -> norm -> spike
-  stages = (stage(basic(4), 3) -> maxpool(2) -> stage(basic(4), 2)) via origin by weighed
-  head = spike -> avgpool -> linear(5)
-}""",
-}
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("name", NETWORKS)
-def test_learnt_numbers_are_as_the_interpreter_has_them(name: str) -> None:
-    checked = check_text(f"use std\n{NETWORKS[name]}")
-    subject, case = Subject(checked, "net", 3, torch.float64), Case()
-    with compiling(False):
-        fused = subject.emitted("fused")
-        for training in (False, True):
-            subject.check(subject.model, training, "eager", case)
-            subject.check(fused, training, "fused", case)
-        for form in FORMS:
-            _check_form(subject, form, fused, case)
-    assert case.compared["eager, training"] == 1
-    assert case.near == case.unstable == case.infinite == 0
-    assert case.compared["python, training"] == 1
-    assert case.compared["stream"] == (name != "static")
-    assert any("weight_raw" in key for key in subject.state) == (name == "by_step")
-    assert bool(subject.model.signature.fixed) == ("by_step" in name)
-
 
 BY_STEP = """
 neuron decaying {

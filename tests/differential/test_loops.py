@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from copy import deepcopy
-from typing import Any
 
 import pytest
 import torch
@@ -15,9 +14,7 @@ from danetc.compiler import check_text
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.emit.python import emit_python
-from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.model.built import Model
 from tests.differential.helpers import assert_close, built, text
 from tests.differential.plain_loops import (
     CASES,
@@ -28,6 +25,7 @@ from tests.differential.plain_loops import (
     graph_of,
     one_loop,
 )
+from tests.differential.test_forms import executed
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -75,8 +73,11 @@ def test_forms(name: str) -> None:
         "unpickled": pickle.loads(pickle.dumps(emit(graph))),
         "recompute": emit(graph, memory="recompute"),
         "spikingjelly": emit(graph, backend="spikingjelly"),
-        "model.py": _standalone(graph, emit(graph)),
+        "fused": emit(graph, backend="fused"),
+        "fused recompute": emit(graph, backend="fused", memory="recompute"),
+        "model.py": executed(emit_python(graph)).float(),
     }
+    forms["model.py"].load_state_dict(emit(graph).state_dict())
     for what, form in forms.items():
         z = form.train()(x)
         assert torch.equal(z, y), what
@@ -87,32 +88,19 @@ def test_forms(name: str) -> None:
             assert torch.equal(buffer, model.get_buffer(each)), each
 
 
-def _standalone(graph: Graph, model: Model) -> nn.Module:
-    scope: dict[str, Any] = {"__name__": "standalone"}
-    exec(compile(emit_python(graph), "model.py", "exec"), scope)
-    result: nn.Module = scope["Model"]()
-    result.load_state_dict(model.state_dict())
-    return result
-
-
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("name", CASES)
 def test_streams(name: str, steps: int) -> None:
     """Steps one after the other, in evaluation: what is delayed is a state of the stream."""
-    model = built(graph_of(name, steps)).eval()
-    x = frames(steps)
+    model, x = built(graph_of(name, steps)), frames(steps)
+    model.train()(x)
+    model.eval()
     outputs, states = [], None
     for frame in x:
         y, states = model.stream(frame, states)
         outputs.append(y)
     assert_close(torch.stack(outputs).mean(0), model(x), 1e-12)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_folds(name: str) -> None:
-    model = built(graph_of(name, 3))
-    model.train()(frames(3))
-    assert_close(fold(model.eval())(frames(3)), model(frames(3)), 1e-9)
+    assert_close(fold(model)(x), model(x), 1e-9)
 
 
 def test_an_image_in_a_loop_is_there_at_each_step() -> None:
@@ -170,20 +158,3 @@ network n(blocks = 1) {
 
     few, many = (len(build(checked, settings={"blocks": n}).nodes) for n in (10, 1000))
     assert (few - 2) * 100 == many - 2
-
-
-@pytest.mark.parametrize("name", [name for name in CASES if name != "delays"])
-def test_the_fused_backend_does_the_same(name: str) -> None:
-    graph = graph_of(name, 3)
-    x = frames(3).float()
-    for memory in ("none", "recompute"):
-        plain, fused = emit(graph).train(), emit(graph, 0, "fused", memory).train()
-        y, z = plain(x), fused(x)
-        assert torch.equal(y, z)
-        y.square().sum().backward()
-        z.square().sum().backward()
-        for each, parameter in plain.named_parameters():
-            assert parameter.grad is not None
-            twin = fused.get_parameter(each).grad
-            assert twin is not None
-            assert_close(twin, parameter.grad, 1e-6, each, floor=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,14 +15,13 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
+from danetc.runtime.model.built import Model
 from danetc.tasks.equivalence import equivalence
-from tests.differential.helpers import built, randn, shake, text
+from tests.differential.helpers import built, randn, text
 from tests.differential.networks import SHARED
-from tests.differential.test_forms import executed
+from tests.differential.test_forms import executed, packed
 from tests.differential.test_inputs import fired, flat
-from tests.fuzzing.compare import Case, compiling
-from tests.fuzzing.forms import check_network
+from tests.fuzzing.compare import compiling
 
 T, N = 3, 4
 SIAMESE = """
@@ -36,10 +36,7 @@ network siamese {
 }
 """
 LEARNT = SIAMESE.replace("-> norm -> spike)", "-> norm -> PLIF)")
-
-
-def learnt(dtype: torch.dtype = torch.float64) -> tuple[Graph, Tensor]:
-    return text(LEARNT), randn(N, 4, 6, 6).to(dtype)
+SCHEDULED = SIAMESE.replace("sigmoid(alpha = 4)", "sigmoid(alpha = scheduled(4.0))")
 
 
 def test_it_is_the_same_module_called_again() -> None:
@@ -72,83 +69,44 @@ def test_it_is_the_same_module_called_again() -> None:
     assert model.x.f.norm is model.y.f.norm
 
 
-@pytest.mark.parametrize("memory", ["none", "recompute"])
-def test_backends_and_model_py_do_the_same(memory: str) -> None:
-    graph, x = learnt()
-    model = emit(graph).double()
-    shake(model)
-    fused = emit(graph, backend="fused", memory=memory).double()
-    fused.load_state_dict(model.state_dict())
-    written: nn.Module = executed(emit_python(graph))
-    assert list(written.state_dict()) == list(model.state_dict()) == list(fused.state_dict())
-    written.load_state_dict(model.state_dict())
-    found = [model(x), fused(x), written(*x.split(2, 1))]
-    for y in found:
-        y.square().sum().backward()
-    assert found[0].std() > 0.01
-    for other, y in ((fused, found[1]), (written, found[2])):
-        assert torch.allclose(found[0], y, atol=1e-12)
-        for p, q in zip(model.parameters(), other.parameters(), strict=True):
-            assert p.grad is not None
-            assert torch.allclose(p.grad, q.grad, rtol=1e-9, atol=1e-9)
-        for p, q in zip(model.buffers(), other.buffers(), strict=True):
-            assert torch.allclose(p, q, rtol=1e-12)
-    folded = danetc.fold(fused.eval())
-    assert torch.allclose(folded(x), fused(x), atol=1e-9)
+FORMS: dict[str, Callable[[Graph], nn.Module]] = {
+    "fused": lambda graph: emit(graph, backend="fused"),
+    "recompute": lambda graph: emit(graph, backend="fused", memory="recompute"),
+    "copy": lambda graph: copy.deepcopy(emit(graph, backend="fused")),
+    "spikingjelly": lambda graph: emit(graph, backend="spikingjelly"),
+    "model.py": lambda graph: packed(executed(emit_python(graph)), graph),
+}
 
 
-@pytest.mark.parametrize("neuron", ["-> spike)", "-> PLIF)"])
-def test_neurons_of_another_library_stand_at_several_places(neuron: str) -> None:
-    """The backend `spikingjelly`, outputs and gradients, and the weights of both under one name."""
-    pytest.importorskip("spikingjelly")
-    graph, x = text(SIAMESE.replace("-> spike)", neuron)), randn(N, 4, 6, 6)
-    model, other = built(graph), emit(graph, backend="spikingjelly").double()
-    shake(model)
-    assert sum(isinstance(layer, SpikingJellyNeuron) for layer in other.modules()) >= 2
-    other.load_state_dict(model.state_dict())
-    assert list(other.state_dict()) == list(model.state_dict())
-    mine, theirs = model(x), other(x)
-    assert float(mine.detach().std()) > 0.01
-    torch.testing.assert_close(theirs, mine, rtol=1e-9, atol=1e-9)
-    for y in (mine, theirs):
-        y.square().sum().backward()
-    for (name, p), q in zip(model.named_parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(q.grad, p.grad, rtol=1e-9, atol=1e-9, msg=name)
-    states, steps = None, []
-    for _ in range(T):
-        found, states = other.eval().stream(x, states)
-        steps.append(found)
-    assert torch.allclose(torch.stack(steps), other(x), atol=1e-9)
-
-
-def test_a_scheduled_number_of_a_shared_neuron_is_there_once() -> None:
-    source = SIAMESE.replace("sigmoid(alpha = 4)", "sigmoid(alpha = scheduled(4.0))")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("neuron", ["PLIF", "scheduled"])
+def test_every_form_does_the_same_with_the_same_weights(neuron: str, form: str) -> None:
+    source = SCHEDULED if neuron == "scheduled" else LEARNT
     graph, x = text(source), randn(N, 4, 6, 6)
-    model, fused = built(graph), emit(graph, backend="fused").double()
-    for each in (model, fused):
-        names = [name for name, _ in each.named_buffers() if "alpha" in name]
+    model, other = built(graph), FORMS[form](graph).double()
+    if neuron == "scheduled":
+        names = [name for name, _ in other.named_buffers() if "alpha" in name]
         assert names == ["x.f.spike.surrogate_alpha", "x.g.spike.surrogate_alpha"]
-    model.x.f.spike.surrogate_alpha.fill_(1.5)
-    fused.load_state_dict(model.state_dict())
-    found = []
+        model.x.f.spike.surrogate_alpha.fill_(1.5)
+    assert list(other.state_dict()) == list(model.state_dict())
+    other.load_state_dict(model.state_dict())
     with compiling(False):
-        for each in (model, fused, copy.deepcopy(fused)):
-            y = each(x)
+        mine, theirs = model(x), other(x)
+        for y in (mine, theirs):
             y.square().sum().backward()
-            found.append((y, [p.grad for p in each.parameters()]))
-    for y, grads in found:
-        torch.testing.assert_close(y, found[0][0], rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(grads, found[0][1], rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.thorough
-def test_the_interpreter_and_numbers_agree() -> None:
-    case = Case()
-    for seed, source in ((3, SHARED), (5, LEARNT)):
-        checked = check_text(f"use std\n{source}")
-        check_network(checked, checked.networks[0], seed, case)
-    assert case.compared["eager, training"] + case.unstable + case.near == 2
-    assert case.compared["fused, evaluation"] >= 1
+        assert mine.std() > 0.01
+        torch.testing.assert_close(theirs, mine, rtol=1e-9, atol=1e-9)
+        for (name, p), q in zip(model.named_parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(q.grad, p.grad, rtol=1e-9, atol=1e-9, msg=name)
+        torch.testing.assert_close([*other.buffers()], [*model.buffers()], rtol=1e-12, atol=0)
+        if isinstance(other, Model):
+            other.eval()
+            states, steps = None, []
+            for _ in range(T):
+                found, states = other.stream(x, states)
+                steps.append(found)
+            torch.testing.assert_close(torch.stack(steps), other(x), rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(danetc.fold(other)(x), other(x), rtol=1e-9, atol=1e-9)
 
 
 def test_graphs_are_compared_with_their_shared_weights() -> None:

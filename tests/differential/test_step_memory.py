@@ -21,7 +21,7 @@ from danetc.runtime.training.settings import autocast
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import plain_step, size_of, step_memory
 from tests.differential.helpers import text
-from tests.differential.networks import small, variety
+from tests.differential.networks import VARIETY, small, variety
 from tests.differential.plain_loops import CASES
 from tests.differential.plain_loops import graph_of as loop
 
@@ -67,36 +67,7 @@ def test_what_a_resnet_saves_is_exact(precision: str) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "name",
-    [
-        "tdbn",  # a norm of spikes saves bits
-        "tebn",  # saves what it has normed before it is scaled, and gives float32
-        "per_step",  # saves a copy, with time among the channels
-        "cumulative",
-        "by_step",
-        "scheduled",
-        "groupnorm",  # statistics of each sample
-        "dropped",  # saves random states
-        "own_neurons",
-        "bottleneck",
-        "densenet",  # saves the parts of a concatenation
-        "sew_iand",
-        "attention",
-        "functions",  # constants, as float64
-        "axes",
-        "swapped",
-        "over_time",
-        "along",
-        "ordinary",
-        "causal",
-        "windows",
-        "learnt_in_blocks",
-        "learnt_values",
-        "unet",  # segments that several scopes run; several outputs
-        "poisson",
-    ],
-)
+@pytest.mark.parametrize("name", VARIETY)
 def test_what_is_rare_is_exact(name: str) -> None:
     check_exact(variety(name), *((*each, p) for each in EVERY for p in ("float32", "bf16")))
 
