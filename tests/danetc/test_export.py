@@ -25,7 +25,6 @@ from tests.differential.helpers import text
 from tests.differential.networks import small as small_network
 from tests.varying import make_vary
 from tests.written import save_tensors
-from tests.zoo import harness as zoo
 
 from .conftest import SMALL, Run
 
@@ -132,27 +131,6 @@ def test_onnx_is_compared_with_the_model(
     assert record["compared"]["deviation"] > 0.01
     assert record["compared"]["largest"] <= 1e-5
     assert record["compared"]["agreeing"] > 95
-
-
-OF_THE_ZOO = (
-    "spikformer", "qkformer", "spikingresformer", "ternary", "plif_net", "psn", "tebn",
-    "spiking_lstm", "dcls_delays", "srnn",
-)  # fmt: skip
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("name", OF_THE_ZOO)
-def test_ten_of_the_zoo_are_the_same_in_onnx(name: str) -> None:
-    graph = zoo.graph(name, zoo.CASES[name])
-    model = emit(graph)
-    with torch.no_grad():
-        make_vary(model, graph)
-    content, row = Content(graph, model.eval()), FORMATS[".onnx"]
-    found = compare_file(content, row, row.write(content))
-    assert isinstance(found, FileComparison)
-    assert found.deviation > 0.01
-    assert found.largest <= 1e-5
-    assert found.agreeing >= found.samples - 3
 
 
 @pytest.mark.parametrize("ending", [".onnx", ".nir"])

@@ -8,7 +8,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from danetc.compiler import check_text
 from danetc.compiler.emit.fx import emit
@@ -18,12 +18,10 @@ from danetc.runtime.layers.neuron import Neuron
 from tests.differential.helpers import assert_close, built, text
 from tests.differential.plain_loops import (
     CASES,
-    HEAD,
     STEPS,
     frames,
     gradients,
     graph_of,
-    one_loop,
 )
 from tests.differential.test_forms import executed
 
@@ -101,29 +99,6 @@ def test_streams(name: str, steps: int) -> None:
         outputs.append(y)
     assert_close(torch.stack(outputs).mean(0), model(x), 1e-12)
     assert_close(fold(model)(x), model(x), 1e-9)
-
-
-def test_an_image_in_a_loop_is_there_at_each_step() -> None:
-    source = f"""network n {{
-  input = image(2, 6, 6); steps = 4; neuron = LIF; surrogate = atan
-  h = (3 * (in -> conv(4)) + (h -> delay(1) -> conv(4))) -> spike
-  out = h -> {HEAD}
-}}"""
-    model = built(text(source))
-    image = frames(1)[0]
-
-    def plain(x: Tensor) -> Tensor:
-        weights = dict(model.named_parameters())
-        weights |= {
-            "a.conv.weight": weights["h.conv1.weight"],
-            "h.conv.weight": weights["h.conv2.weight"],
-        }
-        return one_loop(weights, x)
-
-    expected = plain(image.expand(4, *image.shape))
-    assert_close(model(image), expected, 1e-12)
-    assert_close(model(image.expand(4, *image.shape)), expected, 1e-12)
-    assert_close(model(frames(6)), plain(frames(6)), 1e-12)
 
 
 def test_statistics_of_each_step() -> None:

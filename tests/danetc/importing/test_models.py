@@ -270,53 +270,6 @@ def test_containers_of_one_step_are_looked_into() -> None:
 # -- what is refused ---------------------------------------------------------------------------------
 
 
-class Odd(nn.Module):
-    """A model with something that cannot be read."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__()
-        self.what = what
-        self.conv = nn.Conv2d(2, 2, 3, padding=1)
-        self.odd = {
-            "lstm": nn.LSTM(12, 12),
-            "reflect": nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"),
-            "oblong": nn.Conv2d(2, 2, (3, 1), padding=(1, 0)),
-        }.get(what, nn.Identity())
-
-    def forward(self, x: Tensor) -> Any:
-        x = self.conv(x)
-        match self.what:
-            case "control":
-                return x if x.sum() > 0 else -x
-            case "sort":
-                return torch.sort(x)[0]
-            case "ceil":
-                return nn.functional.avg_pool2d(x, 5, 2, 0, True)
-            case "uncounted":
-                return nn.functional.avg_pool2d(x, 3, 2, 1, False, False)
-            case "two":
-                return {"a": x}
-        return self.odd(x)
-
-
-@pytest.mark.parametrize(
-    ("what", "why"),
-    [
-        ("lstm", "odd: danetc cannot read a torch.nn.modules.rnn.LSTM"),
-        ("reflect", "odd: its padding is reflect"),
-        ("oblong", "odd: its kernel is"),
-        ("control", "depends on the values of a tensor"),
-        ("sort", "danetc cannot read `sort`"),
-        ("ceil", "ceil_mode pools a part of a window"),
-        ("uncounted", "divides by other than its window's size"),
-        ("two", "the model returns a dict"),
-    ],
-)
-def test_what_cannot_be_read_is_refused(what: str, why: str) -> None:
-    with pytest.raises(UserError, match=why):
-        danetc.import_network(Odd(what), (2, 12, 12), samples=4)
-
-
 class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
