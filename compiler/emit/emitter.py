@@ -132,17 +132,6 @@ class Emitter:
                     for id in group.norms
                 ]
             )
-        for part in model.modules() if self.groups else ():
-            if isinstance(part, ScopeModule):
-                targets = [str(call.target) for call in part.graph.find_nodes(op="call_module")]
-                layers = {target: part.get_submodule(target) for target in targets}
-                part._set_groups(
-                    {
-                        target: layer
-                        for target, layer in layers.items()
-                        if isinstance(layer, FusedNeuron) and layer._is_group
-                    }
-                )
         for scope, loop, names in self.looped:
             loop.bind(model.get_submodule(dotted(*scope)), names)
 

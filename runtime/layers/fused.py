@@ -113,9 +113,7 @@ class FusedNeuron(Neuron):
 
     # -- a call ------------------------------------------------------------------------------------
 
-    def forward(self, *values: Value, is_driven: bool = False) -> Tensor:
-        if is_driven:
-            return super().forward(*[whole(x) for x in values])
+    def forward(self, *values: Value) -> Tensor:
         # (Lists, because a generator per layer takes longer than the check.)
         if is_traced() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
             return self._by_operation(values)
@@ -314,10 +312,6 @@ class FusedNeuron(Neuron):
 
     def current(self, *inputs: Tensor) -> Tensor:
         return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)
-
-    def _drive(self, *values: Value) -> Tensor:
-        """The sum, for another module in the neuron's place."""
-        return self._sum([whole(x) for x in values])
 
     def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
         """The sum of the terms, operation by operation."""

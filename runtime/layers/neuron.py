@@ -111,10 +111,7 @@ class Neuron(nn.Module):
     def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
         """Return the output of one time step of inputs [N, ...], and the state for the next: the neuron's states, with
         the number of steps so far if learnables depend on it."""
-        return self._advance_by(self.current(*inputs), before)
-
-    def _advance_by(self, x: Tensor, before: Any) -> tuple[Tensor, Any]:
-        """As ``advance``, of the neuron's input."""
+        x = self.current(*inputs)
         if not self._per_step:
             return self.step(x, before)
         now, states = before or (0, None)

@@ -75,8 +75,8 @@ def _segment(
     def segment_run(scope: Recomputed, *values: Any) -> tuple[Any, ...]:
         called = [scope.get_submodule(target) for target in targets]
         modules = [each.step if isinstance(each, Loop) else each for each in called]
-        groups = [scope._groups[target] for target in targets if target in scope._groups]
-        modules += [norm for group in groups for norm in group._norms if norm is not None]
+        norms = [norm for each in called for norm in getattr(each, "_norms", ())]
+        modules += [norm for norm in norms if norm is not None]
         return recomputed(partial(code, scope), values, kinds, modules, segment.random)
 
     return segment_run
@@ -121,12 +121,7 @@ class Recomputed(ScopeModule):
         self.__dict__.pop("_plan", None)  # it is made of this graph's nodes
         return super().__deepcopy__(memo)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        self.__dict__.pop("_plan", None)
-        return super().__reduce__()
-
     def _run(self, inputs: tuple[Any, ...]) -> Any:
-        self._regroup()
         graph, code = self.__dict__.get("_plan") or (None, None)
         if graph is not self.graph:
             graph, code = self.__dict__["_plan"] = self.graph, _by_segments(self.graph)

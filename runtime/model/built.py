@@ -8,21 +8,16 @@ Every scope of a network's graph is a ``ScopeModule``: ``model.stages[2].blocks[
 from __future__ import annotations
 
 import copy
-import operator
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.fx.graph import PythonCode
 
-from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.prefetch import call_of
 from danetc.runtime.layers.laid_out import forget_layouts
-from danetc.runtime.model.pickling import Packed, pack, unpack
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.model.stepping import STEP, States, frame, step_code, step_under_way
 
@@ -49,6 +44,16 @@ class Indexed(_Base):
 
     def __bool__(self) -> bool:
         return True  # even without numbered children
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. Raises RuntimeError in place of replacing the neuron of a fusion group."""
+        layer = self.__dict__.get("_modules", {}).get(name)
+        if getattr(layer, "_is_group", False) and value is not layer:
+            raise RuntimeError(
+                f"`{name}` also computes the norms and the sum before it; to replace it, build the "
+                'model with backend="eager"'
+            )
+        super().__setattr__(name, value)
 
 
 class ModuleGroup(Indexed, nn.Module):
@@ -78,63 +83,22 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         own = type(self)
         if "__call__" in vars(own):  # a slow wrapper that prints the line of an error
             del own.__call__
-        if self._groups:
-            _regroup_first(self)
         return code
-
-    # -- fusion groups -----------------------------------------------------------------------------
-
-    _groups: Mapping[str, Any] = MappingProxyType({})
-    """The neurons of fusion groups as built, by their targets in the graph. Each takes the terms of the sum
-    before it."""
-    _replaced: Mapping[str, bool] = MappingProxyType({})
-    """The targets that were replaced, and whether the new module is a neuron of a group."""
-
-    def _set_groups(self, groups: Mapping[str, Any]) -> None:
-        """Watch neurons of groups; a module that replaces one gets the sum, as a plain neuron does."""
-        self._groups, self._whole = dict(groups), pack(self.graph)
-        if groups:
-            _regroup_first(self)
-
-    def _regroup(self) -> bool:
-        """Rewrite the graph for replaced neurons, with their norms and sums as separate calls; return True if it
-        changed."""
-        replaced = {}
-        for target, layer in self._groups.items():
-            now = _below(self, target)
-            if now is not layer and (now is None or layer not in now.modules()):
-                replaced[target] = hasattr(now, "_drive")
-        if replaced == self._replaced:
-            return False
-        self._replaced = replaced
-        graph = unpack(self._whole)
-        for node in list(graph.find_nodes(op="call_module")):
-            if node.target in replaced:
-                _drive_apart(graph, node, self._groups[node.target], replaced[node.target])
-        self._take(graph)
-        return True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
         """A copy of the same class. (GraphModule's own copy loses indexing and the order of children.)"""
         result = memo[id(self)] = _blank(_own_class(self), type(self).__name__)
         state = copy.deepcopy(self.__dict__, memo)
-        result._restore(state, state.pop("_graph"))
+        graph, children = state.pop("_graph"), state.pop("_modules")
+        result.__dict__.update(state, _modules={})
+        result._take(graph)
+        result._modules.update(children)
         return result
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        state = {name: value for name, value in self.__dict__.items() if name != "_generated"}
-        return _blank, (_own_class(self), type(self).__name__), (state, pack(state.pop("_graph")))
-
-    def __setstate__(self, packed: tuple[dict[str, Any], Packed]) -> None:
-        state, graph = packed
-        self._restore(state, unpack(graph))
-
-    def _restore(self, state: dict[str, Any], graph: torch.fx.Graph) -> None:
-        """Set the attributes and the graph of a copy."""
-        children = state.pop("_modules")
-        self.__dict__.update(state, _modules={})
-        self._take(graph)
-        self._modules.update(children)
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a model of danetc cannot be pickled: save model.state_dict(), and load it into danetc.build(spec)"
+        )
 
     def _take(self, graph: torch.fx.Graph) -> None:
         """Compile a graph. (Its reference to the module is weak, so that a model's weights are freed with the last
@@ -151,48 +115,6 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
 
     def __str__(self) -> str:
         return repr(self)  # not the code, which is in ``code``
-
-
-def _below(scope: nn.Module, path: str) -> nn.Module | None:
-    found: nn.Module | None = scope
-    for name in path.split("."):
-        found = None if found is None else found._modules.get(name)
-    return found
-
-
-@internals.constant
-def _regrouped(scope: ScopeModule) -> bool:
-    return scope._regroup()
-
-
-def _regroup_first(scope: ScopeModule) -> None:
-    """Make a scope check its neurons before it runs the code of its graph. (The code is an attribute of the object,
-    which torch.compile reads again in the middle of a call.)"""
-    own: Any = type(scope)
-    scope.__dict__["_generated"] = own.forward
-
-    @wraps(own.forward)
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _regrouped(self)
-        return self._generated(self, *args, **kwargs)
-
-    own.forward = forward
-
-
-def _drive_apart(graph: torch.fx.Graph, node: torch.fx.Node, layer: Any, is_group: bool) -> None:
-    """Pass the sum of a group to the module of a ``node`` that replaces the neuron ``layer``."""
-    with graph.inserting_before(node):
-        groups = graph.create_node("get_attr", "_groups")
-        group = graph.call_function(operator.getitem, (groups, str(node.target)))
-        drive = graph.call_method("_drive", (group, *node.args))
-    if layer._added:
-        with graph.inserting_after(node):
-            total = graph.call_function(operator.add, (node.args[0],))
-        node.replace_all_uses_with(total)
-        total.args = (*total.args, node)
-    for made in (groups, group, drive):
-        made.meta.update(node.meta)
-    node.args, node.kwargs = (drive,), {"is_driven": True} if is_group else {}
 
 
 def _own_class(scope: ScopeModule) -> type[ScopeModule]:

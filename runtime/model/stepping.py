@@ -84,10 +84,6 @@ def frame(y: Tensor, rank: int) -> Tensor:
 
 
 def _written(model: fx.GraphModule) -> StepCode:
-    for scope in model.modules():
-        regroup: Callable[[], bool] | None = getattr(scope, "_regroup", None)
-        if regroup is not None:
-            regroup()
     writer = _Writer()
     inputs = [writer.graph.placeholder(node.name) for node in _placeholders(model)]
     for taken in inputs:  # an input may be called `before`
@@ -161,7 +157,7 @@ class _Writer:
             return self.scope(module, f"{name}.", args)
         match module:
             case _ if hasattr(module, "advance") and hasattr(module, "rank"):
-                call = _advanced(module, name, bool(node.kwargs.get("is_driven")))
+                call = _advanced(module, name)
             case _ if hasattr(module, "over_time"):
                 call = _looped(module, name.removesuffix(name.rpartition(".")[2]))
             case Learnt():
@@ -183,16 +179,12 @@ Call = Callable[..., Any]
 layer by name would take longer than many layers.)"""
 
 
-def _advanced(module: Any, name: str, is_driven: bool = False) -> Call:
-    """One step of a layer with a state; with ``is_driven`` of a neuron that takes the sum before it."""
+def _advanced(module: Any, name: str) -> Call:
+    """One step of a layer with a state."""
     rank = getattr(module, "input_rank", module.rank)
 
     def step(before: States, after: States, *inputs: Tensor) -> Tensor:
-        frames, known = [frame(x, rank) for x in inputs], before.get(name)
-        if is_driven:
-            y, state = module._advance_by(*frames, known)
-        else:
-            y, state = module.advance(frames, known)
+        y, state = module.advance([frame(x, rank) for x in inputs], before.get(name))
         if state is not None:
             after[name] = state
         result: Tensor = y.unsqueeze(0)

@@ -8,7 +8,6 @@ refuses, the fused one refuses too.
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -118,18 +117,6 @@ def plain_norm(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     return new
 
 
-class Rate(nn.Module):
-    """A neuron of another library, with a weight of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(0.7))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.scale * x)
-        return y.expand(3, *y.shape) if y.dim() == 4 else y  # at each of the steps
-
-
 def spikes(model: nn.Module) -> list[tuple[nn.Module, str, Neuron]]:
     """All layers of neurons, as ``norms`` gives norms."""
     return [
@@ -138,42 +125,6 @@ def spikes(model: nn.Module) -> list[tuple[nn.Module, str, Neuron]]:
         for name, child in parent.named_children()
         if isinstance(child, Neuron)
     ]
-
-
-def other_neurons(*places: int) -> Callable[[Model], None]:
-    def change(model: Model) -> None:
-        found = spikes(model)
-        for place in places:
-            parent, name, _ = found[place]
-            setattr(parent, name, Rate())
-
-    return change
-
-
-def swapped_neurons(model: Model) -> None:
-    found = spikes(model)
-    (first, a, one), (second, b, other) = found[0], found[2]
-    setattr(first, a, other)
-    setattr(second, b, one)
-
-
-def copied_neurons(model: Model) -> None:
-    for parent, name, neuron in spikes(model):
-        setattr(parent, name, copy.deepcopy(neuron))
-
-
-def replaced_and_put_back(model: Model) -> None:
-    found = spikes(model)
-    for parent, name, _ in found:
-        setattr(parent, name, Rate())
-    model(images(5))
-    for parent, name, neuron in found:
-        setattr(parent, name, neuron)
-
-
-def norms_and_neurons(model: Model) -> None:
-    replaced(group_norm)(model)
-    other_neurons(0, 2)(model)
 
 
 def scaled_spikes(model: Model) -> None:
@@ -320,13 +271,6 @@ SURGERIES: dict[str, Callable[[Model], Any]] = {
     "a branch replaced": branch_per_step,
     "a convolution replaced": changed_conv,
     "a pooling replaced": lambda model: setattr(model.head, "avgpool", nn.AdaptiveMaxPool2d(1)),
-    "the neuron of the stem": other_neurons(0),
-    "the neuron behind a sum": other_neurons(2),
-    "all neurons": other_neurons(0, 1, 2, 3, 4),
-    "neurons that change places": swapped_neurons,
-    "copies of neurons": copied_neurons,
-    "neurons replaced and put back": replaced_and_put_back,
-    "norms and neurons": norms_and_neurons,
     "spikes that a hook scales": scaled_spikes,
 }
 
@@ -397,7 +341,7 @@ def agree(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 FIRST = (
     "nothing", "parametrized norms", "weight of norms not contiguous", "a buffer in float64",
-    "group norms", "torch's SyncBatchNorm", "forward hooks", "all neurons", "copies of neurons",
+    "group norms", "torch's SyncBatchNorm", "forward hooks",
     "spikes that a hook scales", "frozen statistics",
 )  # fmt: skip
 
@@ -499,37 +443,33 @@ def test_layers_in_loops_can_be_replaced() -> None:
 @pytest.mark.usefixtures("compiling")
 @pytest.mark.parametrize(
     "name",
-    ["parametrized norms", "group norms", "torch's SyncBatchNorm", "all neurons", "forward hooks"],
+    ["parametrized norms", "group norms", "torch's SyncBatchNorm", "forward hooks"],
 )
 def test_copies_and_segments_do_the_same(name: str) -> None:
-    """A model that was copied or unpickled, before the change and after it, and one that runs again by
-    segments."""
+    """A model that was copied, before the change and after it, and one that runs again by segments."""
     graph = text(NETWORK)
     eager, fused = both()
     lean = emit(graph, 0, "fused", "recompute")
     lean.load_state_dict(eager.state_dict())
-    models = [copy.deepcopy(fused), pickle.loads(pickle.dumps(fused)), lean]
+    models = [copy.deepcopy(fused), lean]
     SURGERIES[name](fused)
     models.append(copy.deepcopy(fused))
-    changes = [SURGERIES[name]] * 3 + [lambda model: None]
+    changes = [SURGERIES[name]] * 2 + [lambda model: None]
     expected = observed(eager, SURGERIES[name], warm=False)
     for model, change in zip(models, changes, strict=True):
         agree(observed(model, change, warm=False), expected)
 
 
-@pytest.mark.thorough
-def test_a_replaced_neuron_is_traced_and_compiled() -> None:
+def test_the_neuron_of_a_fusion_group_stays() -> None:
     eager, fused = both()
-    whole = torch.compile(fused, fullgraph=True, backend="eager")
-    torch.testing.assert_close(whole(images()), fused(images()))
-    for model in (eager, fused):
-        replaced(group_norm)(model)
-        in_block(model).spike = nn.ReLU()
-    traced = fx.symbolic_trace(copy.deepcopy(fused))
-    expected = eager.eval()(images())
-    fused.eval()
-    torch.testing.assert_close(whole(images()), expected)
-    torch.testing.assert_close(traced.eval()(images()), expected)
+    wrapped = nn.Sequential(fused.stem.spike, nn.Identity())
+    for neuron in (nn.ReLU(), copy.deepcopy(fused.stem.spike), wrapped, None):
+        with pytest.raises(RuntimeError, match=r"norms and the sum before it.*backend=\"eager\""):
+            fused.stem.spike = neuron
+    fused.stem.spike = fused.stem.spike
+    before = eager(images())
+    in_block(eager).spike = nn.ReLU()
+    assert not torch.equal(eager(images()), before)
 
 
 def dense() -> tuple[Model, Model]:
