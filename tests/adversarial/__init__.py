@@ -6,8 +6,7 @@ to check: about ``size`` characters, or so much more asked for in fewer. ``wild`
 
 from __future__ import annotations
 
-from tests.adversarial import names, networks, others, words  # noqa: F401  (they fill the table)
-from tests.adversarial.parts import SPECS, network, staged
+from tests.adversarial.specs import SPECS, network, staged
 from tests.adversarial.wild import wild
 
 __all__ = ["SPECS", "network", "staged", "wild"]
