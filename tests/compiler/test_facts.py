@@ -244,20 +244,6 @@ def test_what_blocks_read_and_give_and_what_the_stage_gives(stages: str, kinds: 
     assert stage_kinds(stages, mean) == kinds
 
 
-@pytest.mark.parametrize("family", ["danet_c", "danet_d"])
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_danets_blocks_read_counts(family: str, depth: int) -> None:
-    """Block i reads the sum of all i blocks before it; the opening one what the stage does."""
-    for stage in summary(f"{family}_r{depth}").stages:
-        most = stage.blocks - 1
-        assert stage.block_reads == (f"0 .. {most}" if most > 1 else "spike")
-        assert (stage.block_gives, stage.gives) == ("spike", "spike")
-    listing = {"stages": f"resnet{depth} via origin by densely_additive_all"}
-    if family == "danet_c":
-        for stage in summarise(graph_of(check_file(f"danet_c_r{depth}"), settings=listing)).stages:
-            assert (stage.block_gives, stage.gives) == ("spike", f"0 .. {stage.blocks}")
-
-
 LEAKY = "state u = 0.0; v = 0.5 * u + x; "
 OF_NEURONS = {
     LEAKY + "s = heaviside(v - 0.5) + heaviside(v - 1); u = v - s": "0 .. 2",

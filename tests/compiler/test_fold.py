@@ -139,22 +139,6 @@ def test_an_addend_of_one_channel_cannot_take_a_factor_of_many() -> None:
     assert folding.kept == (norm,)
 
 
-def test_dropout_is_gone_and_hides_nothing() -> None:
-    net = Net()
-    conv = net("conv", net("dropout", 0, p=0.5), name="conv", width=4)
-    norm = net("batchnorm", net("droppath", conv, p=0.5), name="norm")
-    spike = net("dropout", net.spike(norm), name="last", p=0.5)
-    graph = net.finish(spike, net("flatten", spike, name="flat"))
-    folding = plan_folding(graph)
-    verify(folding.graph)
-    assert names(graph, folding.folded) == ["norm"]
-    assert {node.op for node in folding.graph.nodes.values()} == {
-        "input", "conv", "neuron", "flatten",
-    }  # fmt: skip
-    assert folding.graph.outputs["out"] == folding.graph[spike - 1].id
-    assert str(folding.graph[folding.graph.outputs["out1"]].value.kind) == "spike"
-
-
 # -- additions behind neurons ---------------------------------------------------------------------
 
 
@@ -166,19 +150,6 @@ def summed(graph: Graph) -> FusionPlan:
         seen.add(node.id)
     assert seen.issuperset(result.graph.outputs.values())
     return result
-
-
-def test_a_chain_of_sums() -> None:
-    net = Net(varies=True)
-    total, names_ = net("sigmoid", 0, name="x"), []
-    for i in range(3):
-        spike = net.spike(total, f"s{i}")
-        total = net("add", total, spike, name=f"sum{i}")
-        names_.append(spike)
-    result = summed(net.finish(total))
-    assert result.sums == set(names_)
-    assert new(result.graph, "s2") == ("neuron", ["s1", "s1"])
-    assert result.graph.outputs == {"out": names_[-1]}
 
 
 @pytest.mark.parametrize("why", ["read twice", "an output", "a wider sum", "itself", "of three"])

@@ -8,8 +8,7 @@ from itertools import product
 import pytest
 
 from danetc.compiler import check_text, graph_of
-from danetc.compiler.ir.at_node import weights
-from danetc.dsl.kinds import SPIKE, Kind
+from danetc.dsl.kinds import SPIKE
 from danetc.dsl.loading import is_library
 from tests.compiler.lowered import SPEC, flow, graph, node, ops, output, paths, spec
 from tests.dsl.examples import EXAMPLES
@@ -36,18 +35,6 @@ def test_names_follow_the_spec() -> None:
         "stages.1.blocks.1.branch.spike", "stages.1.blocks.1.branch.conv2",
         "stages.1.blocks.1.branch.norm2", "stages.1.blocks.1.add", "stages.1.blocks.1.spike",
         "head.avgpool", "head.mean_over_time", "head.flatten", "head.linear",
-    ]  # fmt: skip
-
-
-def test_parameters_come_in_the_order_of_the_spec() -> None:
-    """Stem, then each block's branch, its shortcut, what stands after, then the head."""
-    lowered = graph(spec().replace("via origin", "via baa"))
-    weighted = [item.path for item in lowered.nodes.values() if weights(lowered, item)]
-    assert weighted[:2] == ["stem.conv", "stem.norm"]
-    assert weighted[-1] == "head.linear"
-    block = [path for path in weighted if path.startswith("stages.1.blocks.0.")]
-    assert [path.removeprefix("stages.1.blocks.0.") for path in block] == [
-        "branch.conv1", "branch.norm", "branch.conv2", "shortcut.conv", "shortcut.norm", "norm",
     ]  # fmt: skip
 
 
@@ -103,24 +90,6 @@ def test_a_layer_between_stages_goes_with_the_later_one() -> None:
 # -- kinds: the row of Table I ---------------------------------------------------------------------
 
 
-def between(text: str) -> Kind:
-    """What passes from the first block of a stage to the second."""
-    lowered = graph(text)
-    return lowered[lowered.stages[0].blocks[0].output].value.kind
-
-
-@pytest.mark.parametrize(
-    ("connection", "kind"),
-    [
-        ("origin", "spike"), ("tdbn", "spike"), ("baa", "spike"), ("sew", "0 .. 2"), ("sew_and", "spike"),
-        ("sew_iand", "spike"), ("pa_a", "analog"), ("pa_b", "analog"), ("ms", "analog"), ("plain", "spike"),
-    ],
-)  # fmt: skip
-def test_kinds_of_table_1(connection: str, kind: str) -> None:
-    stages = f"stage(basic(8), 2) via {connection}"
-    assert str(between(spec(stages=stages))) == kind
-
-
 @pytest.mark.parametrize(
     ("layer", "kind"),
     [
@@ -170,11 +139,6 @@ def test_encoders_stand_at_the_input() -> None:
         (found,) = (item for item in lowered.nodes.values() if item.op in ("poisson", "latency"))
         assert found.value.kind == SPIKE
         assert node(lowered, "stem.conv").inputs == (found.id,)
-
-
-def test_steps() -> None:
-    assert graph().steps == 2
-    assert graph("\n".join(line for line in SPEC.splitlines() if "steps" not in line)).steps == 1
 
 
 # -- settings: variants, parameters, with ----------------------------------------------------------
@@ -270,24 +234,9 @@ def test_norms(norm: str, op: str, attrs: dict[str, object]) -> None:
     assert attrs.items() <= found.attrs.items()
 
 
-def test_no_norm() -> None:
-    assert "norm" not in " ".join(paths(graph(spec(norm="none"))))
-
-
 def test_tdbn_scales_by_the_threshold_of_the_neuron() -> None:
     lowered = graph(spec(norm="tdbn(0.5)", neuron="IF(v_threshold = 3.0)"))
     assert node(lowered, "stem.norm").attrs["init"] == 1.5
-
-
-def test_zero_init_starts_the_last_norm_of_each_branch_at_zero() -> None:
-    lowered = graph(spec(zero_init="true"))
-    zero = [item.path for item in lowered.nodes.values() if item.attrs.get("init") == 0.0]
-    assert zero == [
-        f"stages.{stage}.blocks.{block}.branch.norm2" for stage, block in product((0, 1), (0, 1))
-    ]
-
-
-# -- plain dataflow --------------------------------------------------------------------------------
 
 
 # -- where nodes come from -------------------------------------------------------------------------
@@ -339,25 +288,6 @@ def test_connections_of_std(connection: str) -> None:
     assert [
         item.op for item in lowered.nodes.values() if item.scope == tuple(block.split("."))
     ] == rest
-
-
-def test_identity_stands_where_the_shape_is_kept() -> None:
-    text = spec(stages="stage(basic(8), 2) via tdbn_identity")
-    lowered = graph(text)
-    assert ops(lowered, "stages.0.blocks.0.shortcut") == ["batchnorm"]
-
-
-def test_a_connection_takes_a_layer() -> None:
-    lowered = graph(spec(stages="stage(basic(8), 1) via origin(inter = LIF)"))
-    assert node(lowered, "stages.0.blocks.0.branch.spike").attrs["neuron"] == "IF"
-    assert node(lowered, "stages.0.blocks.0.spike").attrs["neuron"] == "LIF"
-
-
-def test_what_follows_the_join_is_known() -> None:
-    lowered = graph(spec().replace("via origin", "via baa"))
-    block = lowered.stages[0].blocks[0]
-    assert block.after == ("batchnorm", "neuron")
-    assert lowered[block.join].op == "add"
 
 
 def test_drop_path_by_depth() -> None:

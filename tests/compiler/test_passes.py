@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ import torch
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE, Pass, run
-from danetc.compiler.passes.simplify import merge_duplicates, remove_dead
+from danetc.compiler.passes.simplify import merge_duplicates
 from danetc.compiler.passes.static import hoist_static
 from danetc.tasks.inputs import taken
 from tests.alternating import alternating
@@ -67,18 +66,6 @@ def test_the_passes_that_reorder_nothing_say_so() -> None:
 # -- each pass ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("blocks", [3, 10])
-def test_running_sums_need_an_addition_a_block(blocks: int) -> None:
-    stage = f"stage(basic(4), {blocks}) via origin by densely_additive_all"
-    written = text(small(stage), ())
-    operands = [len(node.inputs) for node in written.nodes.values() if node.op == "add"]
-    joins = blocks  # each block's own
-    assert sum(operands) - len(operands) == joins + (blocks - 1) * blocks // 2
-    rewritten = merge_duplicates(written)
-    assert operations(rewritten)["add"] == joins + blocks - 1
-    assert all(len(node.inputs) == 2 for node in rewritten.nodes.values() if node.op == "add")
-
-
 def test_running_sums_keep_a_value_that_is_added_to_itself() -> None:
     twice = "connection twice { each = conv -> norm -> spike; out = branch + branch + shortcut }"
     written = text(small("stage(basic(4), 1) via twice", more=twice), ())
@@ -87,67 +74,6 @@ def test_running_sums_keep_a_value_that_is_added_to_itself() -> None:
     assert any(node.inputs[0] == node.inputs[1] for node in joins)
     x = randn(2, 3, 8, 8)
     assert_same(observe(built(rewritten), x), observe(built(written), x), gradients=1e-12)
-
-
-def test_dead_nodes_are_removed() -> None:
-    graph = text(small(), ())
-    last = graph[graph.outputs["out"]]
-    id = max(graph.nodes) + 1
-    dead = replace(last, id=id, op="sigmoid", attrs={}, inputs=(last.id,), name="dead")
-    with_dead = replace(graph, nodes={**graph.nodes, id: dead})
-    assert remove_dead(with_dead) == graph
-    assert remove_dead(graph) == graph
-
-
-def test_duplicates_are_merged_but_not_what_has_weights_or_draws() -> None:
-    """One squeeze for two gates, two excitations; two neurons that learn; two dropouts."""
-    more = """connection gates {
-      each = conv -> norm -> spike; last = conv -> norm
-      a = branch -> avgpool -> conv(channels, kernel = 1) -> sigmoid -> dropout(0.5)
-      b = branch -> avgpool -> conv(channels, kernel = 1) -> sigmoid -> dropout(0.5)
-      out = (a * branch + b * branch + shortcut) -> spike
-    }"""
-    written = text(small("stage(basic(4), 1) via gates", more=more), ())
-    before, after = operations(written), operations(merge_duplicates(written))
-    assert before["global_avgpool"] - after["global_avgpool"] == 1
-    for op in ("conv", "dropout"):
-        assert before[op] == after[op]
-
-    two = """connection two(kind = IF) {
-      each = conv -> norm -> spike; last = conv -> norm
-      a = (branch + shortcut) -> kind
-      b = (branch + shortcut) -> kind
-      out = max(a, b)
-    }"""
-    for neuron, merged in (("IF", 1), ("PLIF", 0)):
-        stage = f"stage(basic(4), 1) via two(kind = {neuron})"
-        written = text(small(stage, more=two), ())
-        before, after = operations(written), operations(merge_duplicates(written))
-        assert before["neuron"] - after["neuron"] == merged, neuron
-
-
-@pytest.mark.parametrize(("layer", "left"), [("maxpool(3, stride = 1)", 1), ("dropout(0.5)", 2)])
-def test_what_draws_random_numbers_is_never_merged(layer: str, left: int) -> None:
-    spec = f"""network net {{
-      input = image(3, 8, 8); steps = 1; neuron = IF; surrogate = atan
-      out = ((in -> {layer}) + (in -> {layer})) -> avgpool -> linear(2)
-    }}"""
-    after = operations(merge_duplicates(text(spec, ())))
-    assert after[layer.partition("(")[0]] == left
-
-
-def test_what_does_not_vary_is_computed_once() -> None:
-    graph = hoist_static(text(small(), ()))
-    assert operations(graph)["repeat"] == 0
-    assert _static(graph) == {"input", "stem.conv", "stem.norm", "head.mean_over_time",
-                              "head.flatten", "head.linear"}  # fmt: skip
-
-
-def test_what_has_weights_for_each_step_gets_its_copies() -> None:
-    for norm in ("batchnorm(per_step = true)", "tebn"):
-        graph = hoist_static(text(small(settings=f"neuron = IF; norm = {norm}"), ()))
-        assert {"input", "stem.conv"} <= _static(graph)
-        assert "stem.norm" not in _static(graph)
 
 
 def test_an_image_that_meets_what_varies_is_not_repeated() -> None:
@@ -175,10 +101,6 @@ def test_a_static_output_keeps_its_time() -> None:
     graph = run(written, PIPELINE)
     image = randn(2, 3, 8, 8)
     assert built(graph)(image).shape == built(written)(image).shape == (3, 2, 5)
-
-
-def _static(graph: Graph) -> set[str]:
-    return {node.path for node in graph.nodes.values() if not node.value.varies}
 
 
 @pytest.mark.parametrize("after", ["norm", "norm -> norm", "spike -> norm"])
@@ -209,20 +131,3 @@ def test_a_norm_per_step_after_a_static_join_gets_its_copies(after: str) -> None
     expected = observe(built(written), x)
     torch.manual_seed(0)
     assert_same(observe(built(graph), x), expected, outputs=1e-12, gradients=1e-12, buffers=1e-12)
-
-
-@pytest.mark.parametrize("layer", ["dropout", "droppath"])
-def test_what_draws_anew_at_each_step_is_not_computed_once(layer: str) -> None:
-    graph = hoist_static(text(small(stem=f"conv(4) -> {layer}(0.5) -> spike"), ()))
-    values = {node.path: node.value for node in graph.nodes.values()}
-    assert not values["stem.conv"].varies
-    assert values[f"stem.{layer}"].varies
-
-
-def test_the_last_of_a_sum_that_is_shared_keeps_its_name() -> None:
-    """What a running sum adds last is the sum that was written; the parts are new."""
-    stage = "stage(basic(4), 4) via origin by densely_additive_all"
-    written = text(small(stage), ())
-    sums = {node.path for node in written.nodes.values() if node.op == "add"}
-    graph = merge_duplicates(written)
-    assert sums == {node.path for node in graph.nodes.values() if node.op == "add"}

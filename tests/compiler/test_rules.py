@@ -106,26 +106,20 @@ RULES: dict[str, Equations] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_forms(name: str) -> None:
-    text, feed, result = RULES[name]
-    found = stage(f"rule mine {{ {text} }}")
-    assert [block.feed for block in found.blocks] == [StageInput(), *(feed(i) for i in range(1, 5))]
-    assert found.result_form == result
-
-
 @pytest.mark.parametrize(
     ("use", "name"),
     [
+        *(("mine", name) for name in RULES),
         ("chain", "chain"),
         ("densely_additive", "Eq. 11"),
         ("densely_additive_all", "Listing 1"),
         ("densely_additive_after_opening", "Listing 1 after the opening block"),
     ],
 )
-def test_rules_of_std_say_the_equations_of_the_paper(use: str, name: str) -> None:
-    _, feed, result = RULES[name]
-    found = stage("", use)
+def test_forms(use: str, name: str) -> None:
+    """The rules of std say the equations of the paper."""
+    text, feed, result = RULES[name]
+    found = stage(f"rule mine {{ {text} }}", use)
     assert [block.feed for block in found.blocks] == [StageInput(), *(feed(i) for i in range(1, 5))]
     assert found.result_form == result
 
@@ -191,11 +185,6 @@ def test_a_rule_reads_values_of_earlier_steps() -> None:
     assert lowered.carries[nodes[2].id] == found.blocks[2].output
     assert (nodes[3].op, nodes[3].inputs) == ("delay", (found.entry,))
     run(lowered)  # verified after each pass
-
-
-def test_what_several_blocks_read_is_carried_once() -> None:
-    lowered = late("rule mine { in[i] = out[i-1] + (out[n-1] -> delay(1)); result = out[n-1] }")
-    assert len(lowered.carries) == 1
 
 
 @pytest.mark.parametrize(("connection", "kind"), [("origin", "spike"), ("sew", "analog")])

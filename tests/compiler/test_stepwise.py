@@ -78,20 +78,13 @@ def test_the_mean_of_the_first_steps_is_the_output_of_a_shorter_run(spec: str) -
         (text("avgpool -> mean_over_time -> linear(3)", code=" -> latency"), "(latency) lays"),
         (text("conv(4, kernel = 2, over = time, padding = same) -> avgpool"), "later ones"),
         (text("avgpool -> softmax(over = time) -> mean_over_time -> linear(3)"), "later ones"),
+        (text("avgpool -> linear(3)").replace("LIF", "ReLU"), "the same for every T"),
     ],
 )
 def test_what_does_not_follow_from_one_run_says_why(spec: str, reason: str) -> None:
     told = why_not_stepwise(graph_of(check_text(spec)))
     assert told is not None
     assert reason in told
-
-
-def test_a_network_without_time_says_so() -> None:
-    spec = text("avgpool -> linear(3)").replace("neuron = LIF", "neuron = relu")
-    spec += "neuron relu { s = max(x, 0) }"
-    told = why_not_stepwise(graph_of(check_text(spec)))
-    assert told is not None
-    assert "the same for every T" in told
 
 
 def test_what_looks_ahead_does_not_stream() -> None:

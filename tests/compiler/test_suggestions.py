@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -29,8 +29,6 @@ from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration
-
-NORMS = tuple(name for name, op in OPS.items() if op.role == "norm")
 
 KINDS = ("swap", "delete", "double", "replace", "insert")
 _LETTERS = string.ascii_lowercase + "_"
@@ -93,10 +91,6 @@ USES: Mapping[str, Callable[[str], str]] = {
 """A declaration of each kind where it is used."""
 
 
-def _called(what: str, names: Iterable[str], use: Callable[[str], str]) -> Place:
-    return Place(what, tuple(names), use)
-
-
 def places() -> Iterator[Place]:
     """All places, from the tables of the language: a new row is tried by being there."""
     for kind, use in USES.items():
@@ -105,7 +99,7 @@ def places() -> Iterator[Place]:
         if item.params and item.kind in USES:
             use = USES[item.kind]
             names = tuple(param.name for param in item.params)
-            yield _called(f"parameter of a {item.kind}", names, lambda name, use=use, item=item: use(f"{item.name}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
+            yield Place(f"parameter of a {item.kind}", names, lambda name, use=use, item=item: use(f"{item.name}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
     yield Place("operation in a flow", PUBLIC, lambda name: network(stem=f"conv(8) -> {name}"))
     yield Place("operation called", PUBLIC, lambda name: network(stem=f"conv(8) -> {name}(1)"))
     yield Place(
@@ -114,7 +108,7 @@ def places() -> Iterator[Place]:
     yield Place("norm", (*NORMS, "none"), lambda name: network(norm=name))
     for op in PUBLIC:
         names = tuple(parameter.name for parameter in OPS[op].parameters)
-        yield _called("parameter of an operation", names, lambda name, op=op: network(stem=f"conv(8) -> {op}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
+        yield Place("parameter of an operation", names, lambda name, op=op: network(stem=f"conv(8) -> {op}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
     yield Place("function", tuple(MATH), lambda name: network(stem=f"conv({name}(8.0))"))
     yield Place("use std", tuple(sorted(standard())), lambda name: f"use std ({name})")
     yield Place("setting of a network", NETWORK_SETTINGS, lambda name: network(**{name: "4"}))

@@ -56,12 +56,9 @@ def test_a_line_of_a_block_tells_of_all_its_uses() -> None:
         ("neuron N(tau = 2.0) { state u = 0.0; v = u + x / ta|u; s = heaviside(v) }", "tau = 2.0"),
         ("neuron N { state u = 0.0; v = |u + x; s = heaviside(v); u = v }", "state u = 0.0"),
         ("neuron N { s = heavi|side(x) }", "heaviside"),
-        (
-            "rule r { in[i] = sum(out[j] for j in 0 .. i-1); result = out[|n-1] }",
-            "number of blocks",
-        ),
+        ("rule r { in[i] = out[i-1]; result = out[|n-1] }", "number of blocks"),
         ("rule r { in[i] = sum(out[|j] for j in 0 .. i-1); result = out[n-1] }", "variable"),
-        ("recipe r { epo|chs = 3; optimizer = adamw(lr = 0.1) }", "assed over"),
+        ("recipe r { epo|chs = 3; optimizer = adamw(lr = 0.1) }", "asses over"),
         ("recipe r { epochs = 3; optimizer = ad|amw(lr = 0.1) }", "torch.optim.AdamW"),
         ("recipe r { epochs = 3; optimizer = adamw(l|r = 0.1) }", "learning rate"),
         ("recipe r { epochs = 3; loss = tet(wei|ght = 0.1) }", "squared error"),
@@ -70,7 +67,6 @@ def test_a_line_of_a_block_tells_of_all_its_uses() -> None:
     ],
 )
 def test_a_name_of_anything_else_is_explained(marked: str, says: str) -> None:
-    says = says.replace("assed over", "asses over")
     assert says.casefold() in text_at("use std\n" + marked + "\n").casefold()
 
 

@@ -105,15 +105,7 @@ def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
     "name",
-    [
-        '"]; evil [label="x',
-        "<script>alert(1)</script>",
-        "a&b",
-        "\\N\\G",
-        "\0\x1b[31m",
-        "é" * 500,
-        "--><x",
-    ],
+    ['"]; evil [label="x', "<script>alert(1)</script>", "\\N\\G&--><x", "\0\x1b[31m" + "é" * 500],
 )
 def test_any_name_is_drawn_as_text(name: str, level: str) -> None:
     graph = resnet()
