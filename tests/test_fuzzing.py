@@ -16,9 +16,7 @@ import torch
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.ir.ops import OPS, REQUIRED
-from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import LOSSES
-from danetc.reference import topic
 from danetc.runtime.kernels import neuron as kernel
 from danetc.runtime.training import losses, optim
 from tests.differential.networks import VARIETY
@@ -190,14 +188,6 @@ def test_the_interpreter_has_every_operation_with_its_defaults() -> None:
     }
     held = {name: [*parameters.items()] for name, parameters in OPERATIONS.items()}
     assert held == {name: [*row.items()] for name, row in table.items()}
-
-
-def test_the_list_that_the_page_of_meanings_names_has_every_operation_and_function() -> None:
-    text = Path(__file__).parents[1].joinpath("docs", "semantics.md").read_text("utf-8")
-    public = {name for name, row in OPS.items() if row.public}
-    for name, table in (("operations", public), ("equations", functions())):
-        assert f"`danetc list {name}`" in text
-        assert {*table} == {entry.name for entry in topic(name)}
 
 
 def test_a_state_is_a_value_at_the_first_step_too() -> None:

@@ -13,11 +13,7 @@ from danetc.output.table import unique_labels
         (["a", "b"], ["runs/x", "runs/y"], ["a", "b"]),
         (["a", "a"], ["runs/x", "runs/y"], ["x", "y"]),
         (["a", "a"], ["one/x.danet", "two/x.danet"], ["one/x", "two/x"]),
-        (
-            ["a", "a", "b"],
-            ["grid/a/seed-0", "grid/a/seed-1", "grid/b/seed-0"],
-            ["a/seed-0", "a/seed-1", "b/seed-0"],
-        ),
+        (["a", "a", "b"], ["g/a/s0", "g/a/s1", "g/b/s0"], ["a/s0", "a/s1", "b/s0"]),
         (["a", "a"], ["runs/a", "a.danet"], ["runs/a", "a"]),
         (["a", "a"], ["runs/a", "runs"], ["runs/a", "runs"]),
     ],

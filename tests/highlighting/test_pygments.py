@@ -7,19 +7,9 @@ import sys
 import tomllib
 
 import pytest
+from pygments import token
 from pygments.lexers import get_lexer_by_name, get_lexer_for_filename
-from pygments.token import (
-    Comment,
-    Keyword,
-    Name,
-    Number,
-    Operator,
-    Punctuation,
-    String,
-    Token,
-    Whitespace,
-    _TokenType,
-)
+from pygments.token import Comment, Keyword, Name, Number, Operator, String
 
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tokens import scan
@@ -27,17 +17,17 @@ from danetc.highlighting.lexer import DanetLexer
 from tests.highlighting.texts import ROOT, TEXTS
 
 
-def lexed(text: str) -> list[tuple[_TokenType, str]]:
+def lexed(text: str) -> list[tuple[token._TokenType, str]]:
     """The tokens of a text but white space."""
     found = DanetLexer(stripnl=False, ensurenl=False).get_tokens(text)
-    return [(kind, value) for kind, value in found if kind not in Whitespace]
+    return [(kind, value) for kind, value in found if kind not in token.Whitespace]
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_tokens_are_those_of_the_compiler(name: str) -> None:
     text = TEXTS[name]
     seen = lexed(text)
-    assert [value for kind, value in seen if kind in Token.Error] == []
+    assert [value for kind, value in seen if kind in token.Error] == []
     read = scan(SourceFile(name, text))
     assert read.errors == []
     own = [(token.start, token.text) for token in read.tokens if token.text]
@@ -45,7 +35,7 @@ def test_tokens_are_those_of_the_compiler(name: str) -> None:
     assert [value.rstrip() for _, value in seen] == [value for _, value in sorted(own)]
 
 
-KINDS: dict[str, dict[str, _TokenType]] = {
+KINDS: dict[str, dict[str, token._TokenType]] = {
     "network a(b = 1) { }": {"network": Keyword.Declaration, "a": Name.Class},
     "x = network -> conv": {"network": Name},
     "use std": {"std": Name.Namespace},
@@ -61,7 +51,7 @@ KINDS: dict[str, dict[str, _TokenType]] = {
     "s = resnet50 via sew": {"via": Keyword, "resnet50": Name.Builtin},
     "a = b and not c": {"not": Operator.Word},
     'use "a.danet" (b) # all': {'"a.danet"': String.Double, "# all": Comment.Single},
-    "a = true; b = 2": {"true": Keyword.Constant, ";": Punctuation},
+    "a = true; b = 2": {"true": Keyword.Constant, ";": token.Punctuation},
     "network b = a via sew { }": {"via": Keyword},
     "phase full { epochs = 5 }": {"phase": Keyword.Declaration, "full": Name.Class},
     "android = orange": {"android": Name.Attribute, "orange": Name},
@@ -76,7 +66,7 @@ def test_a_word_in_its_place(text: str) -> None:
 
 
 def test_wrong_signs_are_errors() -> None:
-    assert [value for kind, value in lexed("a = b @ 3x") if kind in Token.Error] == ["@", "3"]
+    assert [value for kind, value in lexed("a = b @ 3x") if kind in token.Error] == ["@", "3"]
 
 
 def test_pyproject_names_the_lexer_and_pygments_finds_it() -> None:

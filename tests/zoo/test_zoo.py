@@ -10,16 +10,7 @@ from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.resolved import resolved_spec
 from tests.fuzzing import compare as interpreting
-from tests.zoo.harness import (
-    CASES,
-    NAMES,
-    RATES,
-    checked,
-    file_of,
-    graph,
-    published,
-    rouse,
-)
+from tests.zoo.harness import CASES, NAMES, RATES, checked, file_of, graph, published, rouse
 from tests.zoo.page import PAGE, entry_of, own_lines, write_table
 
 MAX_LINES = 30
@@ -27,7 +18,7 @@ MAX_RESTING = 0.25
 """Share of layers that may rest in a random network: products of attention reach no threshold."""
 RESTING = ("ma_snn", "se_adlif", "spiking_lstm")
 """Networks that fire only with weights in narrow ranges; ``test_authors`` draws such."""
-OFTEN = (
+OFTEN = [
     "bntt",
     "decolle",
     "plif_net",
@@ -37,7 +28,7 @@ OFTEN = (
     "srnn",
     "stsc_snn",
     "tebn",
-)
+]
 """One of each kind; ``make thorough`` runs all."""
 RUNS = [pytest.param(name, marks=[pytest.mark.thorough] * (name not in OFTEN)) for name in NAMES]
 
