@@ -13,28 +13,33 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.mark.thorough
-def test_a_plain_loop_trains_a_network(capsys: pytest.CaptureFixture[str]) -> None:
-    """As the example has it, but for one epoch."""
-    program = (EXAMPLES / "own_loop.py").read_text("utf-8")
-    assert program.count("range(4)") == 1
-    with torch.random.fork_rng():
-        exec(compile(program.replace("range(4)", "range(1)"), "own_loop.py", "exec"), {})
-    found = re.fullmatch(r"test accuracy (.*)%\n", capsys.readouterr().out)
-    assert found is not None
-    assert float(found[1]) > 30  # of ten classes
-
-
-@pytest.mark.thorough
-def test_lightning_trains_a_network(capsys: pytest.CaptureFixture[str]) -> None:
-    """As the example has it, but for two epochs over a part of the images."""
-    pytest.importorskip("lightning")
-    program = (EXAMPLES / "lightning_loop.py").read_text("utf-8")
-    assert program.count("EPOCHS = 4") == program.count("    logger=False,") == 1
-    program = program.replace("EPOCHS = 4", "EPOCHS = 2")
-    program = program.replace("    logger=False,", "    logger=False, limit_train_batches=35,")
+@pytest.mark.parametrize(
+    ("name", "shortened", "least"),
+    [
+        ("own_loop", {"range(4)": "range(1)"}, 30),
+        (
+            "lightning_loop",
+            {
+                "EPOCHS = 4": "EPOCHS = 2",
+                " logger=False,": " logger=False, limit_train_batches=35,",
+            },
+            35,
+        ),
+    ],
+)
+def test_a_loop_trains_a_network(
+    name: str, shortened: dict[str, str], least: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the example has it, but for fewer epochs, and over a part of the images."""
+    program = (EXAMPLES / f"{name}.py").read_text("utf-8")
+    if name.startswith("lightning"):
+        pytest.importorskip("lightning")
+    for long, short in shortened.items():
+        assert program.count(long) == 1
+        program = program.replace(long, short)
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Lightning, on how many workers to take
-        exec(compile(program, "lightning_loop.py", "exec"), {"__name__": "lightning_loop"})
+        exec(compile(program, f"{name}.py", "exec"), {"__name__": name})
     found = re.fullmatch(r"test accuracy (.*)%\n", capsys.readouterr().out)
     assert found is not None
-    assert float(found[1]) > 35  # of ten classes
+    assert float(found[1]) > least  # of ten classes

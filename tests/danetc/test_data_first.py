@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -30,14 +31,11 @@ print(json.dumps([found, modules]))
 """
 
 
-def outcomes(lines: list[list[str]], folder: Path) -> tuple[list[tuple[int, str]], list[str]]:
+def outcomes(lines: list[list[str]], folder: Path) -> Any:
     """Status and message of each command line in one fresh process, and what it has imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE], input=json.dumps(lines), cwd=folder, capture_output=True,
-        text=True, check=True,
-    )  # fmt: skip
-    found, modules = json.loads(done.stdout)
-    return [(status, text) for status, text in found], modules
+    command, given = [sys.executable, "-c", PROBE], json.dumps(lines)
+    done = subprocess.run(command, input=given, cwd=folder, capture_output=True, text=True)
+    return json.loads(done.stdout)
 
 
 def with_data() -> list[str]:

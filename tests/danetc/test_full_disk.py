@@ -84,13 +84,12 @@ def test_a_training_goes_on_without_checkpoints_and_says_where_they_should_be(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their folder alone takes no more."""
-    from danetc.runtime.training import checkpoints
 
     def no_space(path: Path, data: bytes) -> None:
         with naming(path):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "write_flushed", no_space)
+    monkeypatch.setattr("danetc.runtime.training.checkpoints.write_flushed", no_space)
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     train = ("train", "a.danet", "--data", "digits", "--backend", "eager", "-q", "-o", "run")
     result = danetc(*train)

@@ -86,12 +86,12 @@ class Net(nn.Module):
     def forward(self, x):
         self.calls += 1
         if self.calls > 1:
-            raise IndexError("again")  # again
+            raise IndexError("again")  # Net
         return torch.flatten(self.conv(x), 1)
 
 class Untraced(Net):
     def forward(self, x):
-        raise IndexError("at once")  # at once
+        raise IndexError("at once")  # Untraced
 
 def misused():
     return Net(3)  # misused
@@ -122,36 +122,38 @@ def place(mark: str) -> str:
     return f"mine.py, line {next(n for n, line in enumerate(lines, 1) if line.endswith(f'# {mark}'))}, "
 
 
-def assert_told(capsys: pytest.CaptureFixture[str], *parts: str) -> None:
-    told = capsys.readouterr().err
-    assert all(part in told for part in parts), told
-    assert "bug" not in told
+TRAIN = 'train net.danet --data digits -o run --set recipe.epochs=1 --set recipe.loss=python("mine.py:{}")'
+IMPORT = "import mine.py:{} -o x.danet --input 1x8x8"
+CASES = {
+    "raises": (TRAIN, 'in raises: ValueError: no loss (`raise ValueError("no loss")  # raises`)'),
+    "mistyped": (TRAIN, "in mistyped: RuntimeError: "),
+    "leaves": (TRAIN, "in leaves: SystemExit: 7"),
+    "mute": (TRAIN, "in mute: Mute: with a message that fails itself"),
+    "backward": (TRAIN, "in backward: KeyError: 'in backward'"),
+    "length": ("data python:mine.py:{}", "OSError: no length"),
+    "classes": ("data python:mine.py:{}", "RuntimeError: no classes"),
+    "quits": ("data python:mine.py:{}", "SystemExit: bye"),
+    "Net": (IMPORT, "IndexError: again"),
+    "Untraced": (IMPORT, "IndexError: at once"),
+    "misused": (IMPORT, "TypeError: "),
+}
+"""Command lines that run an object of the file, and what they say of the line with its name."""
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("loss", "what"),
+    "name",
     [
-        ("raises", 'ValueError: no loss (`raise ValueError("no loss")  # raises`)'),
-        ("mistyped", "RuntimeError: "),
-        ("leaves", "SystemExit: 7"),
-        ("mute", "Mute: with a message that fails itself"),
-        ("backward", "KeyError: 'in backward'"),
+        pytest.param(name, marks=[pytest.mark.thorough] * (row[0] == TRAIN))
+        for name, row in CASES.items()
     ],
 )
-def test_an_error_of_an_own_loss(loss: str, what: str, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = f'recipe.loss=python("mine.py:{loss}")'
-    arguments = ["train", "net.danet", "--data", "digits", "-o", "run", "--set", recipe]
-    assert main([*arguments, "--set", "recipe.epochs=1"]) == 1
-    assert_told(capsys, f"{place(loss)}in {loss}: {what}")
-
-
-@pytest.mark.parametrize(("name", "what"), [
-    ("length", "OSError: no length"), ("classes", "RuntimeError: no classes"), ("quits", "SystemExit: bye"),
-])  # fmt: skip
-def test_an_error_of_own_data(name: str, what: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", f"python:mine.py:{name}"]) == 1
-    assert_told(capsys, place(name), what)
+def test_an_error_of_own_code(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line, what = CASES[name]
+    assert main(line.format(name).split()) == 1
+    told = capsys.readouterr().err
+    assert place(name) in told
+    assert what in told
+    assert "bug" not in told
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.thorough)])
@@ -165,21 +167,6 @@ def test_an_error_of_a_sample(workers: int) -> None:
             pass
     batches.close()
     assert place("late") in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("factory", "mark", "what"),
-    [
-        ("Net", "again", "IndexError: again"),
-        ("Untraced", "at once", "IndexError: at once"),
-        ("misused", "misused", "TypeError: "),
-    ],
-)
-def test_an_error_of_an_imported_model(
-    factory: str, mark: str, what: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["import", f"mine.py:{factory}", "-o", "x.danet", "--input", "1x8x8"]) == 1
-    assert_told(capsys, place(mark), what)
 
 
 def test_a_call_that_a_factory_does_not_take_is_told_as_such() -> None:
