@@ -135,12 +135,12 @@ def explain_command(
     a function, a neuron, a connection, a rule, a setting of recipes, a keyword. `danetc list` lists
     the names.
     """
-    from danetc.reference import find, names
+    from danetc.reference import by_name, find
     from danetc.reference.entry import page
 
     found = find(name) or find(name.upper())
     if not found:
-        close = did_you_mean(name, names()) or did_you_mean(name.upper(), names())
+        close = did_you_mean(name, by_name()) or did_you_mean(name.upper(), by_name())
         raise UserError(f"nothing is called {name}; {close or '`danetc list` lists all names'}")
 
     def print_page() -> None:

@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
-from danetc.reference import library, operations, recipes, words
-from danetc.reference.entry import Entry, EntryParameter
-from danetc.reference.library import entry_of
+from danetc.dsl.recipe.items import ITEMS
+from danetc.dsl.syntax.tree import DECLARATION_KINDS
+from danetc.reference import library, tables, words
+from danetc.reference.entry import Entry as Entry
+from danetc.reference.entry import EntryParameter as EntryParameter
+from danetc.reference.library import entry_of as entry_of
 
 SECTIONS: Mapping[str, Callable[[], Iterator[Entry]]] = {
     "words": words.words,
-    "operations": operations.operations,
-    "functions": operations.spec_functions,
-    "equations": operations.neuron_functions,
-    "first-weights": operations.first_weights,
+    "operations": tables.operations,
+    "functions": tables.spec_functions,
+    "equations": tables.neuron_functions,
+    "first-weights": tables.first_weights,
     "std": library.library,
-    "settings": recipes.settings,
-    "items": recipes.items,
+    "settings": tables.settings,
+    "items": tables.items,
     "networks": library.networks,
     "pretrained": library.pretrained,
     "data": library.data,
@@ -29,36 +32,21 @@ SECTIONS: Mapping[str, Callable[[], Iterator[Entry]]] = {
 """Functions that yield the entries, in the order of the reference."""
 
 
+_KINDS = {
+    "words": ("keyword", "word", "axis", "network setting"),
+    "std": DECLARATION_KINDS[1:],
+    "items": tuple(family for family in ITEMS if family != "evaluate"),  # steps of augment too
+    "codes": ("error", "warning"),
+}
+_PLURALS = {"axis": "axes", "loss": "losses", "augment": "augmentations"}
+
 TOPICS: Mapping[str, tuple[str, str | None]] = {
-    "keywords": ("words", "keyword"),
-    "words": ("words", "word"),
-    "axes": ("words", "axis"),
-    "network-settings": ("words", "network setting"),
-    "operations": ("operations", None),
-    "functions": ("functions", None),
-    "equations": ("equations", None),
-    "first-weights": ("first-weights", None),
-    "std": ("std", None),
-    "neurons": ("std", "neuron"),
-    "surrogates": ("std", "surrogate"),
-    "connections": ("std", "connection"),
-    "rules": ("std", "rule"),
-    "blocks": ("std", "block"),
-    "backbones": ("std", "backbone"),
-    "recipes": ("std", "recipe"),
-    "settings": ("settings", None),
-    "optimizers": ("items", "optimizer"),
-    "schedules": ("items", "schedule"),
-    "losses": ("items", "loss"),
-    "changes": ("items", "change"),
-    "gradients": ("items", "gradient"),
-    "augmentations": ("items", "augment"),
-    "networks": ("networks", None),
-    "pretrained": ("pretrained", None),
-    "data": ("data", None),
-    "codes": ("codes", None),
-    "errors": ("codes", "error"),
-    "warnings": ("codes", "warning"),
+    **{name: (name, None) for name in SECTIONS if name not in ("words", "items")},
+    **{
+        _PLURALS.get(kind, f"{kind}s").replace(" ", "-"): (name, kind)
+        for name, kinds in _KINDS.items()
+        for kind in kinds
+    },
 }
 """Topics of ``danetc list``: entries of a section, all or of one kind."""
 
@@ -82,7 +70,8 @@ def entries() -> Iterator[Entry]:
 
 
 @cache
-def _by_name() -> Mapping[str, tuple[Entry, ...]]:
+def by_name() -> Mapping[str, tuple[Entry, ...]]:
+    """Return the entries of each name."""
     found: dict[str, tuple[Entry, ...]] = {}
     for entry in entries():
         found[entry.name] = (*found.get(entry.name, ()), entry)
@@ -91,14 +80,4 @@ def _by_name() -> Mapping[str, tuple[Entry, ...]]:
 
 def find(name: str) -> tuple[Entry, ...]:
     """Return the entries of a name; several if it has several meanings (``sigmoid``)."""
-    return _by_name().get(name, ())
-
-
-def names() -> tuple[str, ...]:
-    """Return all names that have an entry."""
-    return tuple(_by_name())
-
-
-__all__ = [
-    "SECTIONS", "TOPICS", "Entry", "EntryParameter", "entries", "entry_of", "find", "names", "section", "topic",
-]  # fmt: skip
+    return by_name().get(name, ())

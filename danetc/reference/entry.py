@@ -6,9 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-WORDS_OF_TYPE = {int: "a whole number", float: "a number", bool: "`true` or `false`"}
-"""Texts for the types of parameters."""
-
 
 @dataclass(frozen=True, slots=True)
 class EntryParameter:
@@ -69,10 +66,6 @@ def sentence(text: str) -> str:
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
-CODES = ("error", "warning")
-"""Kinds whose text is a whole page with examples."""
-
-
 def page(found: Sequence[Entry]) -> str:
     """Return the page of a name with all its meanings."""
     return "\n\n".join("\n\n".join(sections(entry)) for entry in found)
@@ -80,7 +73,7 @@ def page(found: Sequence[Entry]) -> str:
 
 def sections(entry: Entry) -> Iterator[str]:
     """Yield the paragraphs of an entry."""
-    if entry.kind in CODES:
+    if entry.kind in ("error", "warning"):  # whose text is a whole page with examples
         yield f"# {entry.name}: {entry.summary[:1].lower()}{entry.summary[1:].rstrip('.')}"
         yield entry.text
         return
@@ -90,28 +83,21 @@ def sections(entry: Entry) -> Iterator[str]:
     if entry.text:
         yield entry.text
     if entry.parameters:
-        yield "\n".join(map(parameter, entry.parameters))
+        facts = ["; ".join(filter(None, (row.takes, _default(row)))) for row in entry.parameters]
+        yield "\n".join(
+            f"- `{row.name}`: {row.meaning}" + f" ({fact})" * bool(fact)
+            for row, fact in zip(entry.parameters, facts, strict=True)
+        )
     if entry.declaration:
-        yield f"Declared in {entry.place}:"
-        yield _block(entry.declaration)
+        yield f"Declared in {entry.place}:\n\n```danet\n{entry.declaration.strip()}\n```"
     if entry.paper:
         yield f"From: {entry.paper}."
     if entry.example:
-        yield "## Example"
-        yield _block(entry.example)
-
-
-def parameter(row: EntryParameter) -> str:
-    """Return a parameter as a list item."""
-    facts = [fact for fact in (row.takes, _default(row)) if fact]
-    return f"- `{row.name}`: {row.meaning}" + f" ({'; '.join(facts)})" * bool(facts)
+        yield f"## Example\n\n```danet\n{entry.example.strip()}\n```"
 
 
 def _default(row: EntryParameter) -> str:
+    """Return the default of a parameter in words."""
     if row.default is None:
         return "required" if row.takes else ""
     return f"{row.default} by default" if row.default else ""
-
-
-def _block(text: str) -> str:
-    return f"```danet\n{text.strip()}\n```"

@@ -5,51 +5,30 @@ from __future__ import annotations
 _SPIKES = "in -> conv(8) -> norm -> spike"
 
 
-def network(
-    lines: list[str],
-    *,
-    before: str = "",
-    image: str = "image(3, 16, 16)",
-    neuron: str = "IF",
-    surrogate: str = "atan",
-) -> str:
+def network(lines: list[str], *, before: str = "", **settings: str) -> str:
     """Return a spec of one network with these lines, after the declarations ``before``."""
-    lines = [
-        f"input = {image}", "steps = 4", f"neuron = {neuron}", f"surrogate = {surrogate}", *lines
-    ]  # fmt: skip
+    given = {"input": "image(3, 16, 16)", "steps": "4", "neuron": "IF", "surrogate": "atan"}
+    lines = [*(f"{name} = {value}" for name, value in (given | settings).items()), *lines]
     return f"use std\n\n{before}network example {{\n{_aligned(lines)}\n}}\n"
 
 
-def flow(text: str, *, starts: bool, image: str = "image(3, 16, 16)") -> str:
+def flow(text: str, *, starts: bool, **settings: str) -> str:
     """Return a network whose output is a flow. A flow that does not start with a value gets `a`, spikes of
     8 x 16 x 16; one that does may read `b`, too, other spikes of that size."""
     words = set(text.replace("(", " ").replace(")", " ").replace(",", " ").split())
     lines = [f"a = {_SPIKES}"] if "a" in words or not starts else []
     lines += [f"b = {_SPIKES}"] if "b" in words else []
-    return network([*lines, f"out = {text}" if starts else f"out = a -> {text}"], image=image)
+    return network([*lines, f"out = {text}" if starts else f"out = a -> {text}"], **settings)
 
 
-def tiny(
-    *,
-    before: str = "",
-    stages: str = "stage(basic(8), 2) via sew",
-    neuron: str = "IF",
-    surrogate: str = "atan",
-    image: str = "image(3, 16, 16)",
-    fires: bool = True,
-) -> str:
+def tiny(stages: str = "stage(basic(8), 2) via sew", *, fires: bool = True, **settings: str) -> str:
     """Return a network with a stem, stages and a head; the neuron between is in the stem or the head."""
-    return network(
-        [
-            "stem = conv(8) -> norm" + " -> spike" * fires,
-            f"stages = {stages}",
-            "head = " + "spike -> " * (not fires) + "avgpool -> mean_over_time -> linear(10)",
-        ],
-        before=before,
-        image=image,
-        neuron=neuron,
-        surrogate=surrogate,
-    )
+    lines = [
+        "stem = conv(8) -> norm" + " -> spike" * fires,
+        f"stages = {stages}",
+        "head = " + "spike -> " * (not fires) + "avgpool -> mean_over_time -> linear(10)",
+    ]
+    return network(lines, **settings)
 
 
 def recipe(lines: list[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from itertools import count
 
 from danetc.dsl.diagnostics import explain
@@ -21,21 +20,15 @@ from danetc.reference import examples
 from danetc.reference.entry import Entry, EntryParameter, call, sentence
 from danetc.runtime.data.sources import SOURCES
 
-
-@dataclass(frozen=True, slots=True)
-class Documentation:
-    """Documentation of a declaration: its first sentence, further text, and a line for parameters."""
-
-    summary: str
-    rest: str
-    parameters: Mapping[str, str]
-
-
 _SENTENCES = re.compile(r"""(.*?\.)\ +(?=[A-Z`"])(.*)""")
 
 
-def documentation(program: Program, declaration: Declaration) -> Documentation:
-    """Return the documentation of a declaration, from the comment above it and that of its file.
+def _documentation(
+    program: Program, declaration: Declaration
+) -> tuple[str, str, Mapping[str, str]]:
+    """Return the first sentence on a declaration, further text, and a line for each parameter.
+
+    They are read from the comment above the declaration, and from that of its file.
 
     The comment of a file is at its beginning, before a blank line; its parameters are those of all
     declarations. The comment of a network that is the last of a file may be that of the file, too.
@@ -58,7 +51,7 @@ def documentation(program: Program, declaration: Declaration) -> Documentation:
         text = head or text
     found = _SENTENCES.fullmatch(text)
     summary, rest = found.groups() if found else (text, "")
-    return Documentation(summary, rest, {**shared, **own})
+    return summary, rest, {**shared, **own}
 
 
 def _read(lines: list[str]) -> tuple[str, dict[str, str]]:
@@ -78,45 +71,42 @@ def _read(lines: list[str]) -> tuple[str, dict[str, str]]:
     return " ".join(" ".join(text).split()), parameters
 
 
-IN_USE = "in use"
-"""Entry of a list of parameters with the stages that show a declaration."""
-
 _STAGES = {
     "block": "stage({name}(8), 2) via sew",
     "backbone": "{name} via sew",
     "connection": "stage(basic(8), 2) via {name} -> stage(basic(16), 2, stride = 2) via {name}",
     "rule": "stage(basic(8), 4) via origin by {name}",
 }
-"""Stages that show a declaration, by its kind."""
+"""Stages that show a declaration, by its kind, unless its comment has an entry `in use`."""
 
 
-def example_of(declaration: Declaration, said: Documentation) -> str | None:
+def _example_of(declaration: Declaration, in_use: str | None) -> str | None:
     """Return a spec that uses a declaration of std; None for kinds without examples."""
     name, kind = declaration.name, declaration.kind
-    in_use = said.parameters.get(IN_USE)
     if kind in _STAGES:
         image = "image(3, 64, 64)" if kind == "backbone" else "image(3, 16, 16)"
         stages = in_use or _STAGES[kind].format(name=name)
         preactivation = re.search(r"\beach\s*=\s*spike\b", declaration.span.text)
-        return examples.tiny(stages=stages, image=image, fires=preactivation is None)
-    if kind == "neuron":
-        return examples.tiny(neuron=name)
-    if kind == "surrogate":
-        return examples.tiny(surrogate=name)
+        return examples.tiny(stages, input=image, fires=preactivation is None)
+    if kind in ("neuron", "surrogate"):
+        return examples.tiny(**{kind: name})
     if kind == "recipe":
         return f"use std\n\nrecipe example = {name} {{\n  seed = 1\n}}\n"
     return None
 
 
 def entry_of(module: Module, declaration: Declaration) -> Entry:
-    """Return the entry of a declaration of any file, from its signature and comments."""
-    said = documentation(module.program, declaration)
+    """Return the entry of a declaration of any file, from its signature and comments.
+
+    Its example is for declarations of std.
+    """
+    summary, text, meanings = _documentation(module.program, declaration)
     parameters = tuple(
         EntryParameter(
             item.name,
             "",
             None if item.default is None else item.default.span.text,
-            said.parameters.get(item.name, ""),
+            meanings.get(item.name, ""),
         )
         for item in declaration.params
     )
@@ -124,9 +114,10 @@ def entry_of(module: Module, declaration: Declaration) -> Entry:
         declaration.name,
         declaration.kind,
         call(declaration.name, [item.usage for item in parameters]),
-        said.summary,
+        summary,
         parameters,
-        said.rest,
+        text,
+        _example_of(declaration, meanings.get("in use")),
         place=f"{declaration.span.source.name}:{declaration.span.line}",
         declaration=declaration.span.text,
     )
@@ -134,11 +125,8 @@ def entry_of(module: Module, declaration: Declaration) -> Entry:
 
 def library() -> Iterator[Entry]:
     """Yield the declarations of the standard library, kind by kind."""
-    found = [(each.module, each.declaration) for each in standard().values()]
-    found.sort(key=lambda each: (DECLARATION_KINDS.index(each[1].kind), each[1].name))
-    for module, declaration in found:
-        said = documentation(module.program, declaration)
-        yield replace(entry_of(module, declaration), example=example_of(declaration, said))
+    found = [entry_of(each.module, each.declaration) for each in standard().values()]
+    yield from sorted(found, key=lambda each: (DECLARATION_KINDS.index(each.kind), each.name))
 
 
 def networks() -> Iterator[Entry]:
@@ -146,35 +134,28 @@ def networks() -> Iterator[Entry]:
     for name, location in shipped_specs().items():
         program = parse(read_source(location), Reporter())
         declared = [item for item in program.declarations if item.kind == "network"][-1]
-        said = documentation(program, declared)
-        shown = ", ".join(item.span.text for item in declared.params)
-        yield Entry(
-            name,
-            "network",
-            f"{name}({shown})" if shown else name,
-            said.summary,
-            text=said.rest,
-            place=f"{name}.danet:{declared.span.line}",
-        )
+        summary, text, _ = _documentation(program, declared)
+        signature = call(name, [item.span.text for item in declared.params])
+        place = f"{name}.danet:{declared.span.line}"
+        yield Entry(name, "network", signature, summary, text=text, place=place)
 
 
 def pretrained() -> Iterator[Entry]:
     """Yield the trained networks with accuracy, data, T and parameters."""
     for name in pretrained_names():
-        place = directory_of(PREFIX + name)
-        read = {
-            each: json.loads((place / f"{each}.json").read_text(encoding="utf-8"))
-            for each in ("run", "training", "summary")
-        }
-        summary = read["summary"]["summary"]
+        run, training, whole = (
+            json.loads((directory_of(PREFIX + name) / f"{file}.json").read_text(encoding="utf-8"))
+            for file in ("run", "training", "summary")
+        )
+        summary = whole["summary"]
         neurons = " and ".join(each["name"] for each in summary["neuron_kinds"])
         yield Entry(
             PREFIX + name,
             "pretrained network",
             f"danetc eval {PREFIX}{name}",
-            f"{read['training']['test_accuracy']:.2%} of the test images of "
-            f"{read['run']['facts']['data']['name']} right: {read['summary']['network']}, "
-            f"{neurons}, T = {summary['steps']}, {summary['parameters']:,} parameters.",
+            f"{training['test_accuracy']:.2%} of the test images of {run['facts']['data']['name']} "
+            f"right: {whole['network']}, {neurons}, T = {summary['steps']}, "
+            f"{summary['parameters']:,} parameters.",
         )
 
 
