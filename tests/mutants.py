@@ -37,7 +37,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "mutants"
 TREE = BUILD / "tree-0"
-"""The copy from which mutants are made. (There is another for each further job.)"""
+"""The copy from which mutants are made. (There is another for each job, in which they are run.)"""
 TOPS = ("dsl", "compiler", "runtime", "danetc")
 BUDGET_S = 15.0
 """Seconds of tests that are run for a mutant, as they took without it."""
@@ -71,10 +71,6 @@ class Mutant:
     start: int
     end: int
     text: str
-
-    @property
-    def room(self) -> str:
-        return "/".join(Path(self.path).parts[:-1][:2])
 
 
 # -- mutants ---------------------------------------------------------------------------------------
@@ -351,11 +347,10 @@ def replace(path: Path, source: bytes) -> None:
 
 def outcomes(picked: Sequence[Mutant], chooser: Chooser, jobs: int) -> Iterator[tuple[Mutant, str]]:
     trees: SimpleQueue[Path] = SimpleQueue()
-    for number in range(jobs):
+    for number in range(1, jobs + 1):
         tree = BUILD / f"tree-{number}"
-        if number:
-            shutil.rmtree(tree, ignore_errors=True)
-            shutil.copytree(TREE, tree, symlinks=True)
+        shutil.rmtree(tree, ignore_errors=True)
+        shutil.copytree(TREE, tree, symlinks=True)
         trees.put(tree)
 
     def one(mutant: Mutant) -> tuple[Mutant, str]:
@@ -402,16 +397,14 @@ def main() -> None:
         parser.error(f"no folder {room}")
     chooser = Chooser(*measure(asked.jobs))
     picked = chosen(room, asked.count, asked.seed)
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    counts = Counter[str]()
     for mutant, outcome in outcomes(picked, chooser, asked.jobs):
-        counts[mutant.room][outcome] += 1
+        counts[outcome] += 1
         if outcome != "killed":
             print(f"{outcome}: {shown(mutant)}", flush=True)
-    total = sum(counts.values(), Counter[str]())
-    print(f"\n{'room':24} mutants  killed  survived  not run")
-    for room, row in (*sorted(counts.items()), ("all", total)):
-        print(f"{room:24} {row.total():7} {row['killed'] / row.total():7.0%}"
-              f" {row['survived']:9} {row['not run']:8}")  # fmt: skip
+    print(
+        *(f"{count} of {counts.total()} {outcome}" for outcome, count in counts.items()), sep=", "
+    )
 
 
 if __name__ == "__main__":
