@@ -101,10 +101,8 @@ def test_trials_are_evaluated_together(danetc: Run, trained: Path, tmp_path: Pat
     assert "seed-1, mean of the first T steps" in (tmp_path / "line.svg").read_text()
 
 
-def test_a_checkpoint_in_place_of_the_last_weights(
-    danetc: Run, trained: Path, tmp_path: Path
-) -> None:
-    run = shutil.copytree(trained / "seed-0", tmp_path / "run")
+def test_a_checkpoint_in_place_of_the_last_weights(danetc: Run, trained: Path) -> None:
+    run = shutil.copytree(trained / "seed-0", Path("run"))
     (last,) = evaluate(danetc, run)
     (best,) = evaluate(danetc, run, "--checkpoint", "best")
     assert best["results"][0]["loss"] == last["results"][0]["loss"]
@@ -112,7 +110,7 @@ def test_a_checkpoint_in_place_of_the_last_weights(
     assert other["results"][0]["loss"] == pytest.approx(plain(trained / "seed-0", 3)[0], abs=1e-5)
     assert danetc("export", run, "-o", "w.safetensors", "--checkpoint", "best").status == 0
     before = load_file(trained / "seed-0" / "weights.safetensors")
-    after = load_file(tmp_path / "w.safetensors")
+    after = load_file(Path("w.safetensors"))
     assert all(torch.equal(before[name], after[name]) for name in before)
     missing = danetc("eval", run, "--checkpoint", "bets")
     assert "has no checkpoint `bets`; there are best, last" in missing.err
@@ -123,11 +121,9 @@ def test_a_checkpoint_in_place_of_the_last_weights(
     assert "is not as it was written" in damaged.err
 
 
-def test_weights_of_another_epoch_than_the_figures(
-    danetc: Run, trained: Path, tmp_path: Path
-) -> None:
+def test_weights_of_another_epoch_than_the_figures(danetc: Run, trained: Path) -> None:
     """A training that was killed between the two files leaves such."""
-    run = tmp_path / "run"
+    run = Path("run")
     shutil.copytree(trained / "seed-0", run)
     shutil.copy(trained / "seed-1" / "weights.safetensors", run)
     result = danetc("eval", run, "--data", "digits")
@@ -135,9 +131,7 @@ def test_weights_of_another_epoch_than_the_figures(
     assert "weights.safetensors is not of the last epoch in training.json" in result.err
 
 
-def test_recordings_bring_their_own_steps(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recordings_bring_their_own_steps(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: Counter[str] = Counter()
     for each in (evaluator.open_set, evaluator.with_steps):
 
@@ -146,7 +140,7 @@ def test_recordings_bring_their_own_steps(
             return of(*args, **how)
 
         monkeypatch.setattr(evaluator, each.__name__, counted)
-    (tmp_path / "e.danet").write_text(EVENTS)
+    (Path("e.danet")).write_text(EVENTS)
     assert danetc("build", "e.danet", "-o", "e").status == 0
     (found,) = evaluate(danetc, "e", "--data", f"{FLASHES}4", "--over-time")
     assert [item["steps"] for item in found["over_time"]] == [1, 2, 3, 4]
@@ -178,20 +172,18 @@ def test_one_of_several_outputs(danetc: Run, tmp_path: Path) -> None:
     assert "has 10 classes, but the network has 7 outputs" in wrong.err
 
 
-def test_what_cannot_be_evaluated_is_a_clear_error(
-    danetc: Run, trained: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_be_evaluated_is_a_clear_error(danetc: Run, trained: Path) -> None:
     run = trained / "seed-0"
     bent = SMALL.replace("linear(classes)", "linear(9) -> sigmoid -> linear(classes)")
-    (tmp_path / "bent.danet").write_text(bent)
+    (Path("bent.danet")).write_text(bent)
     timed = SMALL.replace("neuron = LIF", "neuron = LIF; norm = tebn")
-    (tmp_path / "timed.danet").write_text(timed)
+    (Path("timed.danet")).write_text(timed)
     for name in ("bent", "timed"):
         assert danetc("build", f"{name}.danet", "-o", name).status == 0
     assert danetc("build", "bent.danet", "-o", "damaged").status == 0
-    weights = tmp_path / "damaged" / "weights.safetensors"
+    weights = Path("damaged/weights.safetensors")
     weights.write_bytes(weights.read_bytes()[:-100])
-    (tmp_path / "empty").mkdir()
+    (Path("empty")).mkdir()
     for arguments, message in (
         ((run, "--data", "synthetic:size=8,channels=1,classes=7,count=20"), "has 7 classes"),
         ((run, "--data", "synthetic:size=16,channels=1,count=20"), "takes 1 x 8 x 8"),
@@ -203,7 +195,7 @@ def test_what_cannot_be_evaluated_is_a_clear_error(
         (("damaged", "--data", "digits"), "weights.safetensors is damaged"),
         (("bent", "--data", "digits", "--over-time"), "(sigmoid) stands behind a mean over time"),
         (("timed", "--data", "digits", "--steps", "3"), "runs at T = 2 alone, not 3"),
-        ((run, "--over-time", "-o", tmp_path / "no" / "x.svg"), "no such folder"),
+        ((run, "--over-time", "-o", Path("no/x.svg")), "no such folder"),
     ):
         result = danetc("eval", *arguments, "--backend", "eager")
         assert (result.status, result.out) == (1, "")

@@ -192,16 +192,7 @@ def test_training_takes_the_cheapest_policy_that_fits(danetc: Run, quick: Path) 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "settings",
-    [
-        pytest.param(ADAMW, id="adamw"),
-        pytest.param(f"{ADAMW}; ema = 0.9; clip = 1.0", id="ema", marks=pytest.mark.thorough),
-        pytest.param(
-            "precision = bf16; optimizer = sgd(lr = 0.1, momentum = 0.9)",
-            id="bf16",
-            marks=pytest.mark.thorough,
-        ),
-    ],
+    "settings", [f"{ADAMW}; ema = 0.9; clip = 1.0", f"{ADAMW}; precision = bf16"]
 )
 def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> None:
     """The whole training, from its data to its last weights, with all tensors that it makes."""
@@ -256,13 +247,11 @@ def test_a_built_directory_keeps_its_policy(danetc: Run, small: Path, tmp_path: 
         package.load(tmp_path / "d0", memory="lean")
 
 
-def test_a_directory_that_nothing_fits_is_not_written(
-    danetc: Run, small: Path, tmp_path: Path
-) -> None:
+def test_a_directory_that_nothing_fits_is_not_written(danetc: Run, small: Path) -> None:
     result = danetc("build", small, "-o", "out", "--memory", "1kB", "--batch", "64")
     assert result.status == 1
     assert "not even a batch of 1 fits" in result.err
-    assert not (tmp_path / "out").exists()
+    assert not (Path("out")).exists()
     result = danetc("build", small, "-o", "out", "--memory", "1kB")
     assert result.status == 2
     assert "--batch" in result.err
@@ -277,13 +266,7 @@ def test_the_summary_counts_each_policy(danetc: Run, tmp_path: Path) -> None:
     lean = step_memory(step, "recompute")
     options = (
         "summary",
-        "tiny.danet",
-        "--batch",
-        "64",
-        "--optimizer",
-        "adamw",
-        "--precision",
-        "bf16",
+        *["tiny.danet", "--batch", "64", "--optimizer", "adamw", "--precision", "bf16"],
     )
     record = json.loads(danetc(*options, "--json").out)
     found = {(plan["backend"], plan["policy"]): plan for plan in record["memory"]}

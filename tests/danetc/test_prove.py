@@ -126,11 +126,9 @@ def test_a_check_that_fails_is_told_and_exits_with_1(danetc: Run, tmp_path: Path
         ("neuron = LIF", "neuron = LIF; norm = tebn"),
     ],
 )
-def test_other_neurons_surrogates_norms_and_inputs(
-    danetc: Run, tmp_path: Path, change: tuple[str, str]
-) -> None:
+def test_other_neurons_surrogates_norms_and_inputs(danetc: Run, change: tuple[str, str]) -> None:
     text = WIDER.replace("VIA", "origin").replace(*change)
-    (tmp_path / "a.danet").write_text(text)
+    (Path("a.danet")).write_text(text)
     result = danetc("prove", "a.danet", "--json")
     assert result.status == 0
     assert statuses(result)["1"] == [HOLDS] * 2

@@ -589,15 +589,20 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+def new_repository() -> None:
+    """Make the working directory a repository."""
+    git("init", "-q")
+    for key, value in (("user.name", "x"), ("user.email", "x@example.com")):
+        git("config", key, value)
+
+
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose configuration runs a program wherever git lets it; ``marker`` is there once
     it has run. Its index is made to look older than its files, so that git would compare these."""
     folder = _made(tmp_path / "repository")
     monkeypatch.chdir(folder)
-    git("init", "-q")
-    for key, value in (("user.name", "x"), ("user.email", "x@example.com")):
-        git("config", key, value)
+    new_repository()
     for name in ("a", "b", "c"):
         (folder / name).write_text(name)
     git("add", ".")
@@ -655,9 +660,7 @@ def test_a_file_that_was_only_touched_is_not_listed_as_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    git("init", "-q")
-    for key, value in (("user.name", "x"), ("user.email", "x@example.com")):
-        git("config", key, value)
+    new_repository()
     names = ("touched", "gone", "edited", "same size", "staged")
     for name in names:
         (tmp_path / name).write_bytes(b"1\n2\n")

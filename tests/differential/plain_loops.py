@@ -256,8 +256,9 @@ CASES = {
         several,
     ),
     "convlstm": Case(
-        f"""
-block convlstm(width) {{
+        network(
+            f"stem = convlstm(4)\n  head = {HEAD}",
+            """block convlstm(width) {
   both = 4 * concat(in, h -> delay(1))
   ig   = both -> conv(width, bias = true) -> spike
   f    = both -> conv(width, bias = true) -> spike
@@ -266,12 +267,8 @@ block convlstm(width) {{
   c    = f * (c -> delay(1)) + ig * g
   h    = o * c
   out  = h
-}}
-network n(T = 2) {{
-  input = events(2, 6, 6); steps = T; neuron = LIF; surrogate = atan
-  stem = convlstm(4)
-  head = {HEAD}
-}}""",
+}""",
+        ),
         convlstm,
     ),
     "norms": Case(

@@ -54,9 +54,7 @@ def test_the_text_of_an_import() -> None:
     ]
 
 
-def test_it_writes_a_spec_and_a_directory_that_others_read(
-    danetc: Run, nets: Path, tmp_path: Path
-) -> None:
+def test_it_writes_a_spec_and_a_directory_that_others_read(danetc: Run, nets: Path) -> None:
     done = danetc("import", "nets.py:make(width=6)", "--input", "2x8x8", "-o", "net.danet", "--samples", 8, "--json")  # fmt: skip
     assert done.status == 0, done.err
     record = json.loads(done.out)

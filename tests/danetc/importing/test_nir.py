@@ -90,18 +90,6 @@ def test_a_file_says_how_long_its_steps_are(tmp_path: Path) -> None:
     assert "LIF(tau = 1.5)" in found.text
 
 
-def test_what_differs_between_neurons_is_refused(tmp_path: Path) -> None:
-    _, path = written(tmp_path)
-    graph = nir.read(str(path))
-    name = next(name for name, node in graph.nodes.items() if isinstance(node, nir.IF))
-    graph.nodes[name].v_threshold = np.random.default_rng(0).random(
-        graph.nodes[name].v_threshold.shape
-    )
-    nir.write(str(path), graph)
-    with pytest.raises(UserError, match="its v_threshold differs from neuron to neuron"):
-        danetc.import_network(path, samples=4)
-
-
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("nir"), "LIF")[1]

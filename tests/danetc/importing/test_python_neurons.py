@@ -18,7 +18,7 @@ from danetc.tasks.formats import standalone
 from danetc.tasks.importing.network import ImportedNetwork
 from tests.differential.networks import VARIETY, small
 
-Step: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Step: TypeAlias = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 Spread: TypeAlias = Callable[[Tensor], Tensor]
 """An image at each time step."""
 
@@ -62,95 +62,21 @@ class Fires(torch.autograd.Function):
         return grad * (x.abs() < ctx.width / 2) / ctx.width, None
 
 
-class Own(nn.Module):
-    """A network that its author has written with loops; ``what`` is in its neurons."""
-
-    def __init__(self, what: str = "") -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.what = what
-        self.conv = nn.Conv2d(1, 4, 3, padding=1)
-        self.more = nn.Conv2d(4, 4, 3, padding=1)
-        self.decay = nn.Parameter(torch.tensor(0.7))
-        self.last = nn.Linear(4, 3)
-        with torch.no_grad():
-            for weight in (self.conv.weight, self.more.weight):
-                weight.mul_(3.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.fire(self.conv(x).unsqueeze(0).repeat(3, 1, 1, 1, 1))
-        shape = y.shape
-        y = self.fire(self.more(y.flatten(0, 1)).view(3, -1, 4, *shape[3:]))
-        return self.last(y.mean((-2, -1)).mean(0))  # type: ignore[no-any-return]
-
-    def fire(self, x: Tensor) -> Tensor:
-        u, given, adapted = torch.zeros_like(x[0]), [], 0.0  # which Python computes with at first
-        for t in range(3):
-            decay = torch.sigmoid(self.decay) if self.what == "learnt" else 0.5
-            u = decay * u + x[t]
-            if self.what == "adaptive":
-                u = u - adapted
-            spike = Fires.apply(u - 1.0, 0.8)
-            if self.what == "steps":
-                spike = spike * (t + 1)
-            given.append(spike.clone())
-            adapted = 0.9 * adapted + 0.2 * given[-1]
-            u = u - spike
-        return torch.stack(given)
-
-
-def imported(model: nn.Module, **more: Any) -> ImportedNetwork:
-    return danetc.import_network(model, (1, 6, 6), samples=6, **more)
-
-
-@pytest.mark.thorough
-def test_a_network_of_plain_code_is_read() -> None:
-    model = Own()
-    found = imported(model)
-    assert "surrogate = rectangle(width = 0.8)" in found.text
-    assert "steps     = 3" in found.text
-    assert found.found.own == ("imported_neuron",)  # std's leaky neurons scale their input
-    assert found.agreement.difference < 1e-9
-    x = torch.rand(5, 1, 6, 6)
-    with torch.no_grad():
-        wanted = model.eval()(x)
-        torch.testing.assert_close(found.model.eval()(x), wanted)
-    assert wanted.std(0).mean() > 1e-3
-
-
-def test_a_state_may_start_as_a_number_of_python() -> None:
-    found = imported(Own("adaptive"))
-    assert "state u1 = 0.0" in found.text
-    assert found.agreement.difference < 1e-9
-
-
-@pytest.mark.parametrize(
-    ("what", "more", "why"),
-    [
-        ("learnt", {}, "decay is used more than once"),
-        ("steps", {"steps": 3}, "with the same equations at each step"),
-        ("", {"steps": 5}, "run for 3 time steps: --steps 3"),
-    ],
-)
-def test_what_is_not_the_same_at_each_step_is_refused(
-    what: str, more: dict[str, Any], why: str
-) -> None:
-    with pytest.raises(UserError, match=why):
-        imported(Own(what), **more)
-
-
 def repeated(x: Tensor) -> Tensor:
     return x.unsqueeze(0).repeat(3, 1, 1, 1, 1)
 
 
 class Stepwise(nn.Module):
-    """A network whose neuron is a function of the membrane and a frame: what both become."""
+    """A network whose neuron is a function of the membrane, a frame and the step: what the membrane
+    and the output become. Python may compute with ``start`` at first."""
 
-    def __init__(self, step: Step, spread: Spread = repeated) -> None:
+    def __init__(
+        self, step: Step, spread: Spread = repeated, start: float | None = None, layers: int = 1
+    ) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.conv, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4, 3)
-        self.step, self.spread = step, spread
+        self.step, self.spread, self.start, self.layers = step, spread, start, layers
         with torch.no_grad():
             self.conv.weight.mul_(3.0)
 
@@ -158,17 +84,19 @@ class Stepwise(nn.Module):
         assert x.dim() == x.ndim == len(x.shape) == 4
         assert (x.size(1), x.numel(), x.device.type) == (1, 36 * len(x), "cpu")
         x = self.spread(self.conv(x))
-        u, given = torch.zeros_like(x[0]), []
-        for frame in x:
-            u, out = self.step(u, frame)
-            given.append(out)
-        return self.last(torch.stack(given).mean((-2, -1)).mean(0))  # type: ignore[no-any-return]
+        for _ in range(self.layers):
+            u, given = torch.zeros_like(x[0]) if self.start is None else self.start, []
+            for t, frame in enumerate(x):
+                u, out = self.step(u, frame, t)
+                given.append(out)
+            x = torch.stack(given)
+        return self.last(x.mean((-2, -1)).mean(0))  # type: ignore[no-any-return]
 
 
 def step_of(after: Callable[[Tensor, Tensor], Tensor]) -> Step:
     """A leaky step that fires at 1, and what becomes of the membrane by it and the spike."""
 
-    def step(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def step(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         u = 0.5 * u + x
         spike: Tensor = Fires.apply(u - 1.0, 0.8)
         return after(u, spike), spike
@@ -176,20 +104,63 @@ def step_of(after: Callable[[Tensor, Tensor], Tensor]) -> Step:
     return step
 
 
-def bounded(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def bounded(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     u = torch.maximum(0.5 * u + x, -1.0 * torch.ones_like(x))
     spike: Tensor = Fires.apply(u - 1.0, 0.8)
     return u - spike, spike
 
 
-def decaying(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def decaying(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     u = u * torch.exp(-torch.abs(x)) + x.relu()
     return u, torch.tanh(u) / 2
 
 
-def gated(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def gated(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     u = 0.5 * u + x
     return u, (u > 0.5).to(x.dtype) * u
+
+
+def louder(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    u, out = gated(u, x, t)
+    return u, (t + 1) * out
+
+
+class Learnt(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.decay = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        return gated(torch.sigmoid(self.decay) * u, x, t)
+
+
+def imported(model: nn.Module, **more: Any) -> ImportedNetwork:
+    return danetc.import_network(model, (1, 6, 6), samples=4, **more)
+
+
+@pytest.mark.parametrize("start", [None, 0.0])
+def test_a_network_of_plain_code_is_read(start: float | None) -> None:
+    found = imported(Stepwise(step_of(lambda u, spike: u - spike), start=start))
+    assert "surrogate = rectangle(width = 0.8)" in found.text
+    assert "steps     = 3" in found.text
+    assert " = 0.0\n" in found.text
+    assert found.found.own == ("imported_neuron",)  # std's leaky neurons scale their input
+    assert found.agreement.difference < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "why"),
+    [
+        (Stepwise(Learnt(), layers=2), {}, "decay is used more than once"),
+        (Stepwise(louder), {"steps": 3}, "with the same equations at each step"),
+        (Stepwise(gated), {"steps": 5}, "run for 3 time steps: --steps 3"),
+    ],
+)
+def test_what_is_not_the_same_at_each_step_is_refused(
+    model: nn.Module, more: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(UserError, match=why):
+        imported(model, **more)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +180,7 @@ def gated(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 def test_steps_of_own_code_have_the_same_outputs_and_gradients(step: Step, equation: str) -> None:
     """Gradients go through spikes, and through no other comparison."""
     model = Stepwise(step)
-    found = danetc.import_network(model, (1, 6, 6), samples=4)
+    found = imported(model)
     assert equation in found.text
     x = torch.rand(5, 1, 6, 6)
     results = []
@@ -232,7 +203,7 @@ def test_steps_of_own_code_have_the_same_outputs_and_gradients(step: Step, equat
     ],
 )
 def test_an_image_is_spread_over_time(spread: Spread) -> None:
-    found = danetc.import_network(Stepwise(gated, spread), (1, 6, 6), samples=4)
+    found = imported(Stepwise(gated, spread))
     assert "in -> conv(4, bias = true) -> spike -> " in found.text
     assert "steps  = 3" in found.text
 
@@ -242,9 +213,9 @@ def test_an_image_is_spread_over_time(spread: Spread) -> None:
 )
 def test_a_repetition_of_more_than_time_is_refused(spread: Spread) -> None:
     with pytest.raises(UserError, match="a repetition by"):
-        danetc.import_network(Stepwise(gated, spread), (1, 6, 6), samples=4)
+        imported(Stepwise(gated, spread))
 
 
 def test_steps_that_all_read_the_same_value_are_refused() -> None:
     with pytest.raises(UserError, match="runs step by step over something else than"):
-        danetc.import_network(Stepwise(gated, lambda x: [x] * 3), (1, 6, 6), samples=4)  # type: ignore[arg-type, return-value]
+        imported(Stepwise(gated, lambda x: [x] * 3))  # type: ignore[arg-type, return-value]
