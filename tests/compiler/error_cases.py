@@ -382,6 +382,21 @@ SHAPES = {
     "padding": flow("out = b -> «maxpool(3, padding = 2)»", "E0501", "more than half"),
     "groups of the input": net("conv(16)", "«conv(16, groups = 16)»", "E0501", "3 input channels"),
     "groups of a norm": net("conv(16) -> norm", "conv(16) -> «groupnorm(5)»", "E0501", "5 groups"),
+    "first weights without a number": net(
+        "conv(16)", "conv(16, init = «normal»)", "E0307", "`normal` needs `std`"
+    ),
+    "first weights are a number": net(
+        "conv(16)", "conv(16, init = «0.1»)", "E0304", "`xavier_uniform`"
+    ),
+    "fans of first weights": net(
+        "conv(16)", "conv(16, init = he_normal(mode = «bilinear»))", "E0304", "`fan_in`"
+    ),
+    "first weights of a network": net(
+        "steps = 2", "init = «0.1»", "E0304", "`init` cannot be the number 0.1"
+    ),
+    "many numbers of first weights": net(
+        "steps = 2", "init = normal(0.1, 0.2, «0.3»)", "E0303", "at most 2 arguments"
+    ),
     "vector": net("linear(classes)", "linear(classes) -> «conv(3)»", "E0501", "a vector of 10"),
     "sum": flow("out = «a + b»", "E0501", "8 x 16 x 16 and 16 x 8 x 8", "projection"),
     "concat": flow("out = «concat(a, b)»", "E0501", "sizes do not agree", "channels"),
@@ -405,12 +420,14 @@ SHAPES = {
         "does not end with a norm",
         "leave `zero_init` out",
     ),
-    "norm starts at zero": connection(
-        "each = conv -> norm -> spike; projection = conv; "
-        "out = (branch + shortcut) -> «norm(init = 0)»",
-        "E0503",
-        "silences the block",
-        "end of a branch",
+    "a neuron that no gradient passes": Case(
+        NET.replace("head =", "head = «cut» ->") + "neuron cut { s = heaviside(detach(x)) }\n",
+        "E0504",
+        "no gradient",
+    ),
+    "unused layer": flow("c = in -> «conv(8)»; out = b -> conv(channels(c))", "E0504", "`c.conv`"),
+    "unused neuron that learns": flow(
+        "c = in -> «PLIF»; out = b -> conv(channels(c))", "E0504", "`c.spike`"
     ),
     "encoder after weights": flow("out = b -> «poisson»", "E0504", "no gradient passes", "encoder"),
 }

@@ -34,6 +34,16 @@ def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
 AT_RANDOM = {f"wild {seed}": partial(wild, seed) for seed in range(20)}
 
 
+ACCEPTED = [
+    "a_long_flow", "a_long_concatenation", "values_that_double", "a_long_chain_of_values",
+    "a_long_chain_backwards", "a_network_of_10000_blocks", "a_dense_network_of_10000_blocks",
+    "a_network_of_10000_lines", "many_small_networks", "many_outputs",
+    "many_neurons", "many_recipes", "a_recipe_of_many_phases", "files_that_use_all_others", "one_file_used_often",
+    "the_library_used_often",
+]  # fmt: skip
+"""Long files and deep networks are no attack."""
+
+
 @pytest.mark.usefixtures("scaled")
 @pytest.mark.parametrize("name", [*SPECS, *AT_RANDOM])
 def test_a_check_stays_within_its_bounds(
@@ -49,34 +59,13 @@ def test_a_check_stays_within_its_bounds(
     with work.bounded() as spent:
         status = main(["check", "main.danet"])
     out, err = capsys.readouterr()
-    assert status in (0, 1)
+    assert status in ([0] if name in ACCEPTED else [0, 1])
     assert "internal error" not in err
     assert len(out) + len(err) < MOST_OUTPUT
     characters = sum(map(len, files.values()))
     # twice, since warnings have a bound of their own; the last step may be one of many
     assert spent.steps < 2 * (work.BASE + 3 * work.PER_CHARACTER * characters) + 50_000
     assert err.count("\nerror[") <= MAX_ERRORS + 2
-
-
-ACCEPTED = [
-    "a_long_flow", "a_long_concatenation", "values_that_double", "a_long_chain_of_values",
-    "a_long_chain_backwards", "a_network_of_10000_blocks", "a_dense_network_of_10000_blocks",
-    "a_network_of_10000_lines", "many_small_networks", "many_outputs",
-    "many_neurons", "many_recipes", "a_recipe_of_many_phases", "files_that_use_all_others", "one_file_used_often",
-    "the_library_used_often",
-]  # fmt: skip
-
-
-@pytest.mark.usefixtures("scaled")
-@pytest.mark.parametrize("name", ACCEPTED)
-def test_what_says_much_may_cost_much(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Long files and deep networks are no attack."""
-    monkeypatch.chdir(tmp_path)
-    for file, text in SPECS[name](SIZE).items():
-        (tmp_path / file).write_text(text)
-    check_file("main.danet")
 
 
 @pytest.mark.parametrize("name", ["a_network_of_10000_blocks", "a_network_of_10000_lines"])

@@ -40,15 +40,10 @@ def test_a_convolution_that_something_else_reads_keeps_its_norm(reader: str) -> 
     assert new(folding.graph, "norm") == ("batchnorm", ["conv"])
 
 
-@pytest.mark.parametrize("norm", ["groupnorm", "tebn", "per_step"])
+@pytest.mark.parametrize("norm", ["groupnorm", "tebn"])
 def test_norms_that_are_not_constant_stay(norm: str) -> None:
     net = Net(varies=True)
-    conv = net("conv", 0, name="conv", width=4)
-    if norm == "per_step":
-        net("batchnorm", conv, name="norm", per_step=True)
-    else:
-        net(norm, conv, name="norm")
-    graph = net.finish(2)
+    graph = net.finish(net(norm, net("conv", 0, width=4), name="norm"))
     folding = plan_folding(graph)
     verify(folding.graph)
     assert names(graph, folding.kept) == ["norm"]
@@ -73,18 +68,15 @@ def test_a_norm_behind_a_sum_of_convolutions_goes_into_all_of_them() -> None:
     assert new(folding.graph, "spike") == ("neuron", ["add"])
 
 
-@pytest.mark.parametrize("nested", [False, True])
-def test_a_norm_moves_onto_the_one_addend_that_is_no_convolution(nested: bool) -> None:
+def test_a_norm_moves_onto_the_one_addend_that_is_no_convolution() -> None:
     """BAA with an identity shortcut: norm(conv + x) = a conv + norm(x)."""
     net = Net()
     x = net.spike(0, "first")
     conv = net("conv", x, name="conv", width=3)
     other = net("conv", x, name="other", width=3)
-    total = net("add", x, conv, name="add")
-    if nested:
-        total = net("add", other, total, name="whole")
+    total = net("add", other, net("add", x, conv, name="add"), name="whole")
     norm = net("batchnorm", total, name="norm")
-    graph = net.finish(net.spike(norm), *([] if nested else [other]))
+    graph = net.finish(net.spike(norm))
     folding = plan_folding(graph)
     verify(folding.graph)
     assert names(graph, folding.moved) == ["norm"]
@@ -92,10 +84,9 @@ def test_a_norm_moves_onto_the_one_addend_that_is_no_convolution(nested: bool) -
     assert folding.scalings[conv] == (Scaling(norm, False),)
     assert new(folding.graph, "norm") == ("batchnorm", ["first"])
     assert new(folding.graph, "add") == ("add", ["norm", "conv"])
-    assert new(folding.graph, "spike") == ("neuron", ["whole" if nested else "add"])
+    assert new(folding.graph, "spike") == ("neuron", ["whole"])
     assert folding.graph[conv].attrs["bias"] is False
-    if nested:
-        assert folding.scalings[other] == (Scaling(norm, False),)
+    assert folding.scalings[other] == (Scaling(norm, False),)
 
 
 def test_a_sum_takes_over_the_readers_of_a_norm_that_moved() -> None:

@@ -12,7 +12,6 @@ from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.verify import InvariantError, verify
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.passes import PIPELINE
-from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.kinds import SPIKE, Kind
 from danetc.dsl.ranges import constant
 
@@ -133,51 +132,6 @@ def test_a_graph_broken_by_hand_is_caught(name: str) -> None:
 def test_a_fault_names_its_source_line() -> None:
     with pytest.raises(InvariantError, match=r"`stem\.norm` \(<text>:8:\d+\)"):
         verify(BROKEN["shape"][0]())
-
-
-# -- broken by the spec: an error with a code, on the user's line ------------------------------------
-
-
-def _headed(head: str, more: str = "") -> str:
-    return spec().replace("head =", f"head = {head} ->") + more
-
-
-def _flows(*lines: str, neuron: str = "IF") -> str:
-    body = "\n  ".join(
-        ("input = image(3, 8, 8)", f"neuron = {neuron}; surrogate = sigmoid", *lines)
-    )
-    return f"use std\nnetwork n {{\n  {body}\n}}\n"
-
-
-ERRORS = {
-    "an encoder": (_headed("poisson"), "E0504", "poisson", "`head.poisson`"),
-    "a neuron that is cut off": (
-        _headed("cut", "neuron cut { s = heaviside(detach(x)) }\n"), "E0504", "cut", "no gradient",
-    ),
-    "an unused layer": (
-        _flows("a = in -> conv(8)", "out = in -> conv(channels(a))"), "E0504", "conv(8)", "`a.conv`",
-    ),
-    "an unused neuron that learns": (
-        _flows("a = in -> spike", "out = in -> conv(channels(a))", neuron="PLIF"),
-        "E0504", "PLIF", "`a.spike`",
-    ),
-    "a norm after the join that starts at 0": (
-        spec("chain").replace("via origin", "via mine")
-        + "connection mine {\n  each = conv -> norm -> spike\n  projection = conv -> norm\n"
-        "  out = (branch + shortcut) -> norm(init = 0)\n}\n",
-        "E0503", "norm(init = 0)", "silences the block",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ERRORS)
-def test_what_a_spec_breaks_is_an_error_on_its_line(name: str) -> None:
-    text, code, place, words = ERRORS[name]
-    with pytest.raises(SpecError) as caught:
-        check_text(text)
-    (found,) = caught.value.diagnostics
-    assert (found.code, found.span.text) == (code, place)
-    assert words in found.message
 
 
 def test_a_norm_that_starts_at_zero_beside_a_shortcut_does_not_silence_the_block() -> None:

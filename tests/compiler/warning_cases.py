@@ -267,7 +267,6 @@ PLAIN = {
     + "network m(classes = 10) = n { steps = 2 }\n",
     "a variant that hands its parameters on": NET
     + "network m(classes = 100) = n(classes) { steps = 2 }\n",
-    "positions in our order": net(("conv(16)", "conv(64, 7, 2)")),
     "patches as wide as the input": net(("conv(16)", "conv(16) -> conv(16, 8, 8, 0)")),
     "a norm's initial weight": net(("-> norm ->", "-> norm(0.5) ->")),
     "a norm's initial weight by name": net(("-> norm ->", "-> batchnorm(init = 16) ->")),
@@ -297,12 +296,6 @@ PLAIN = {
     "a reset of more than the potential": mine(
         "state u = 0.0; v = 0.5 * u + x; s = heaviside(v - 1); u = v * (1 - 4 * s)"
     ),
-    "spikes that add up to the threshold": net(
-        ("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> spike(v_threshold = 4.0)")
-    ),
-    "a leak that comes to the threshold": net(
-        ("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> LIF(v_threshold = 0.9)")
-    ),
     "a neuron that learns its threshold": net(
         ("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> spike(v_threshold = learn(5.0))")
     ),
@@ -314,7 +307,6 @@ PLAIN = {
         ("stages = ", "stages = stage(normed, 2) -> "),
         after="block normed { out = in -> norm -> spike -> conv(16) -> norm }\n",
     ),
-    "the strict threshold of MS-ResNet": net(("= IF", "= MSLIF")),
     "an activation before a neuron": net(("-> norm -> spike", "-> norm -> ReLU -> spike")),
     "another neuron as interblock neuron": net(
         ("= IF", "= IF(detach_reset = true)"), ("via origin", "via origin(inter = LIF)")
@@ -328,7 +320,6 @@ PLAIN = {
     "one step that is meant": net(("steps = 4", "steps = 1")),
     "an ANN without steps": net(("  steps = 4\n", ""), ("= IF", "= ReLU")),
     "events without steps": net(("  steps = 4\n", ""), ("image(3", "events(3")),
-    "an ANN's surrogate": net(("= IF", "= ReLU")),
     "a norm that only a variant has no use for": net(("steps = 4", "steps = 4; norm = tebn"))
     + "network m = n { stem = conv(16) -> spike; stages = stage(basic(16), 2) via bare }\n"
     "connection bare { each = conv -> spike; out = branch }\n",

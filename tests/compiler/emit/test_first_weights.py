@@ -12,7 +12,6 @@ from torch import Tensor
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
-from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 
 WIDTH, CHANNELS, KERNEL = 96, 64, 3
@@ -106,21 +105,3 @@ def test_weights_start_as_the_spec_says(name: str) -> None:
     standalone = module["Model"]().state_dict()  # type: ignore[operator]
     assert holds(standalone["stem.conv.weight"])
     assert not standalone["stem.conv.bias"].any()
-
-
-@pytest.mark.parametrize(
-    ("given", "setting", "code", "words"),
-    [
-        ("init = normal, ", "", "E0307", "`normal` needs `std`"),
-        ("init = 0.1, ", "", "E0304", "`xavier_uniform`"),
-        ("init = he_normal(mode = bilinear), ", "", "E0304", "`fan_in`"),
-        ("", "init = 0.1", "E0304", "`init` cannot be the number 0.1"),
-        ("", "init = normal(0.1, 0.2, 0.3)", "E0303", "at most 2 arguments"),
-    ],
-)
-def test_mistakes_are_named(given: str, setting: str, code: str, words: str) -> None:
-    with pytest.raises(SpecError) as caught:
-        check_text(network(given, setting))
-    (found,) = caught.value.diagnostics
-    assert found.code == code
-    assert words in found.message
