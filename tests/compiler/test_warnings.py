@@ -144,6 +144,3 @@ def test_used_files(tmp_path: Path) -> None:
         "  each = conv -> norm -> norm -> spike  # allow W0206\n  out = branch\n}\n"
     )
     assert warnings_of(check_file(str(main))) == ()
-
-
-# -- the tables of the rules -----------------------------------------------------------------------

@@ -82,9 +82,7 @@ SUSPICIOUS = {
         "block `mine`",
     ),
     "a parameter of a network": Case(
-        net(("classes = 10", "classes = 10, «width» = 16")),
-        "W0103",
-        "parameter `width` of network `n`",
+        net(("classes = 10", "classes = 10, «width» = 16")), "W0103", "`width` of network `n`"
     ),
     "a parameter of a neuron": Case(
         mine("s = heaviside(x - v_threshold)", params="(«tau» = 2.0, v_threshold = 1.0)"),

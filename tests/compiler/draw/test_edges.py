@@ -27,14 +27,8 @@ network net {{
   head = avgpool -> mean_over_time -> linear(3)
 }}
 """
-RULES = (
-    "chain",
-    "densely_additive",
-    "densely_additive_all",
-    "densely_additive_after_opening",
-    "densely_concatenated",
-    "window(k = 2)",
-)
+ADDITIVE = ("densely_additive", "densely_additive_all", "densely_additive_after_opening")
+RULES = ("chain", *ADDITIVE, "densely_concatenated", "window(k = 2)")
 OWN = """rule greatest { in[i] = max(out[i - 1], 0.5 * sum(out[0 .. i - 1])); result = out[n - 1] }
 rule inputs { in[i] = out[0] if i == 1 else in[i - 1] + 0.5 * out[i - 1]; result = out[n - 1] }
 rule window(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }
