@@ -33,7 +33,7 @@ from common import (
 from steps import TrainingStep
 from timing import medians, time_interleaved
 
-from danetc.output.plots import LinePanel, line_figure
+from danetc.output.returned import LinePanel, line_figure
 from danetc.runtime.system.figures import WITHOUT, can_plot
 
 TIMES = (1, 2, 4, 8)

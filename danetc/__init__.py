@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from danetc.compiler.emit.inference import fold as fold
     from danetc.dsl.diagnostics.diagnostic import SpecError as SpecError
     from danetc.errors import UserError as UserError
-    from danetc.output.spec_messages import SpecWarning as SpecWarning
+    from danetc.output.echo import SpecWarning as SpecWarning
     from danetc.runtime.training.observer import Callback as Callback
     from danetc.runtime.training.observer import StopTraining as StopTraining
     from danetc.tasks.converting import convert as convert
@@ -51,7 +51,7 @@ _HOMES = {
     "Callback": "danetc.runtime.training.observer",
     "StopTraining": "danetc.runtime.training.observer",
     "SpecError": "danetc.dsl.diagnostics.diagnostic",
-    "SpecWarning": "danetc.output.spec_messages",
+    "SpecWarning": "danetc.output.echo",
     "UserError": "danetc.errors",
     "build": "danetc.tasks.networks",
     "check": "danetc.tasks.networks",
@@ -75,10 +75,10 @@ __all__ = sorted({"__version__", *_HOMES})
 
 def __getattr__(name: str) -> Any:
     """Import a name when it is first used (PEP 562)."""
-    import importlib
+    import importlib.metadata
 
     if name == "__version__":
-        value: Any = importlib.import_module("danetc.version").version()
+        value: Any = importlib.metadata.version("danetc")
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     else:

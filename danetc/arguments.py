@@ -14,7 +14,6 @@ Args:
     checkpoint: Use these weights of a run, as in best or epoch-0010. [default: those of the last epoch]
     classes: Use this many classes of the data set, drawn at random.
     data: Data set, as in digits or folder:DIR.
-    deny_warnings: Exit with 1 if there is a warning.
     evaluate: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
         center_crop(224)', or none. [default: the training's]
     force: Replace an existing file.
@@ -45,7 +44,6 @@ import os
 import re
 import sys
 import typing
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -77,7 +75,6 @@ class Option:
         separator: Splits one text into several values.
         missing: Returns what to add to the error if the argument is missing. The command line then does
             not use the default of the parameter.
-        apply: Called with the value before the command runs.
         python: True if only the Python interface has the argument.
     """
 
@@ -89,7 +86,6 @@ class Option:
     parse: Callable[[str], Any] | None = None
     separator: str | None = None
     missing: Callable[[], str] | None = None
-    apply: Callable[[Any], None] | None = None
     python: bool = False
 
 
@@ -173,13 +169,6 @@ def _evaluate(text: str) -> Any:
     return read_setting("evaluate", text, "--evaluate")
 
 
-def _deny(value: bool) -> None:
-    from danetc.output.spec_messages import SpecWarning
-
-    if value:
-        warnings.simplefilter("error", SpecWarning)
-
-
 # -- arguments that several commands take ----------------------------------------------------------
 
 
@@ -204,13 +193,12 @@ Checkpoint: TypeAlias = Annotated[str, Option("NAME")]
 Classes: TypeAlias = Annotated[int, Option(least=2)]
 Count: TypeAlias = Annotated[int, Option(least=1)]
 Data: TypeAlias = Annotated[str, DATA]
-DenyWarnings: TypeAlias = Annotated[bool, Option(apply=_deny)]
 Evaluate: TypeAlias = Annotated[Any, Option("STEPS", parse=_evaluate)]
 Init: TypeAlias = Annotated[Place, Option("WEIGHTS")]
 Memory: TypeAlias = Annotated[str | int, Option("none|recompute|SIZE", parse=parse_memory)]
 Network: TypeAlias = Annotated[str, Option("NAME")]
 Plot: TypeAlias = Annotated[
-    Path, Option("OUT.svg|OUT.png", parse=late("danetc.output.plots", "plot_place"))
+    Path, Option("OUT.svg|OUT.png", parse=late("danetc.output.returned", "plot_place"))
 ]
 Seed: TypeAlias = Annotated[int, Option(least=0, most=2**63 - 1)]
 Settings: TypeAlias = Annotated[Mapping[str, Setting], Option("NAME=VALUE", parse=parse_setting)]
@@ -223,20 +211,8 @@ Workers: TypeAlias = Annotated[int, Option(least=0, most=1024)]
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a function's parameters, or of a dataclass's fields.
-
-    An annotation whose names only a type checker imports becomes Any.
-    """
-    owners = reversed(function.__mro__[:-1]) if isinstance(function, type) else (function,)
-    found: dict[str, Any] = {}
-    for owner in owners:
-        names = vars(sys.modules[owner.__module__])
-        for name, text in inspect.get_annotations(owner).items():
-            try:
-                found[name] = eval(text, dict(names)) if isinstance(text, str) else text
-            except NameError:
-                found[name] = Any
-    return found
+    """Return the annotations of a function's parameters, or of a dataclass's fields."""
+    return typing.get_type_hints(function, include_extras=True)
 
 
 def _is_union(hint: Any) -> bool:
@@ -256,17 +232,10 @@ def split_hint(hint: Any) -> tuple[Any, Option]:
 
 
 def described(documented: Any) -> tuple[str, dict[str, str]]:
-    """Return a docstring without its section Args, and the entries of that section."""
+    """Return a docstring without its section Args, which is the last, and the entries of that section."""
     text, _, section = (inspect.getdoc(documented) or "").partition("\nArgs:\n")
-    entries: dict[str, str] = {}
-    lines = section.splitlines()
-    while lines and (not lines[0].strip() or lines[0].startswith("    ")):
-        line = lines.pop(0)
-        if entry := re.match(r"    \*?(\w+): (.*)", line):
-            name, entries[entry[1]] = entry.groups()
-        elif line.strip():
-            entries[name] += f" {line.strip()}"
-    return "\n\n".join(filter(None, (text.strip(), "\n".join(lines).strip()))), entries
+    entries = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
+    return text.strip(), {name: " ".join(said.split()) for name, said in entries}
 
 
 def help_of(function: Callable[..., Any], name: str) -> str:
@@ -276,16 +245,6 @@ def help_of(function: Callable[..., Any], name: str) -> str:
         if text := described(owner)[1].get(name):
             return text.replace("``", "`").replace(" [default: ", "  [default: ")
     return ""
-
-
-def type_text(hint: Any) -> str:
-    """Return an annotation as text, without what it says to the command line."""
-    if get_origin(hint) is Annotated:
-        return type_text(get_args(hint)[0])
-    if _is_union(hint):
-        return " | ".join(dict.fromkeys(map(type_text, get_args(hint))))
-    text = "None" if hint is type(None) else inspect.formatannotation(hint)
-    return re.sub(r"\b(collections\.abc|danetc[\w.]*)\.", "", text)
 
 
 def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], Callable[P, R]]:
@@ -300,7 +259,7 @@ def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], C
 
         hints, signature = hints_of(request), inspect.signature(request)
         fields = [
-            each.replace(annotation=type_text(hints[each.name]))
+            each.replace(annotation=split_hint(hints[each.name])[0])
             for each in signature.parameters.values()
         ]
         lines = [f"    {each.name}: {help_of(request, each.name)}" for each in fields]
@@ -327,9 +286,8 @@ def check_fields(request: Any) -> None:
     for field in dataclasses.fields(request):
         value, hint = getattr(request, field.name), hints[field.name]
         if not _fits(value, hint):
-            raise WrongType(f"`{field.name}` is {type_text(hint)}, not {value!r}")
-        if isinstance(value, str) and "\0" in value and field.name != "text":
-            raise UserError(f"`{field.name}` holds a NUL character")
+            kind = inspect.formatannotation(split_hint(hint)[0])
+            raise WrongType(f"`{field.name}` is {kind}, not {value!r}")
         _check_value(field.name, value, hint)
 
 

@@ -18,8 +18,7 @@ import click
 from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
 from danetc.dsl.diagnostics.visible import visible
 from danetc.errors import SaidElsewhere, UserError
-from danetc.output.echo import echo, echo_usage
-from danetc.output.spec_messages import DENIED, SpecWarning, show
+from danetc.output.echo import SpecWarning, echo, echo_usage, show_diagnostics
 from danetc.runtime.system.torchrun import is_first
 
 COMMANDS = {
@@ -70,8 +69,6 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] == "help":
-            args = _help(ctx, args[1:])
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             close = did_you_mean(name, COMMANDS)
@@ -83,39 +80,14 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-def _help(ctx: click.Context, names: list[str]) -> list[str]:
-    """Return the command line for `danetc help NAME`: help of a command, or the meaning of a name."""
-    if not names:
-        echo(ctx.get_help())
-        ctx.exit()
-    if names[0] in COMMANDS:
-        return [names[0], "--help"]
-    return ["explain", *names]
-
-
-def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        from danetc.version import with_libraries
-
-        echo(with_libraries())
-        ctx.exit()
-
-
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Print the version, with those of torch and Python, and exit.",
-)
+@click.version_option(package_name="danetc", message="%(prog)s %(version)s")
 def program() -> None:
     """Describe, check, build and train deep spiking neural networks.
 
     A FILE ends in .danet; a NAME without an ending is one of the shipped specs, as in
-    `danetc build danet_c_r50`. `danetc help NAME` explains a command, an operation, a neuron, a
-    setting or a code.
+    `danetc build danet_c_r50`. `danetc explain NAME` explains an operation, a neuron, a setting
+    or a code.
     """
 
 
@@ -144,11 +116,8 @@ def reported(action: Callable[[], int]) -> int:
         echo("\ninterrupted", err=True)
         return INTERRUPTED
     except SpecError as error:
-        show(error.diagnostics)
+        show_diagnostics(error.diagnostics)
         return 1
-    except SpecWarning as warning:
-        show(warning.diagnostics)
-        return _fail(DENIED)
     except SaidElsewhere:
         return 1
     except UserError as error:
@@ -223,7 +192,7 @@ def _show_warning(
     """Print a warning of danetc without the line of its code, others as Python does."""
     if isinstance(message, SpecWarning):
         if is_first():
-            show(message.diagnostics)
+            show_diagnostics(message.diagnostics)
         return
     if category is RuntimeWarning and Path(filename).is_relative_to(Path(__file__).parent):
         echo(f"warning: {message}", err=True)

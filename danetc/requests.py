@@ -22,6 +22,8 @@ from danetc.errors import UserError
 
 if TYPE_CHECKING:
     from danetc.runtime.training.observer import Callback
+else:  # which imports torch
+    Callback = Any
 
 Accuracy: TypeAlias = Literal["last", "best"]
 
@@ -42,7 +44,6 @@ class TrainingOptions:
         backend: Backend that runs the network. [default: fused if its kernels can be compiled, else eager]
         channels_last: Store feature maps with channels last: faster on a GPU, and for large images on a
             CPU.
-        progress: True to show progress and notes as the command does; by default only in a notebook.
     """
 
     recipe: Annotated[str | None, arg.Option("NAME")] = None
@@ -92,7 +93,7 @@ class TrainingRequest(TrainingOptions):
     fresh: bool = False
     override: bool = False
     no_code: bool = False
-    callbacks: Sequence[Callback] = ()
+    callbacks: Annotated[Sequence[Callback], arg.PYTHON] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -297,12 +298,8 @@ class EvaluationRequest:
             first T steps, if the head permits it.
         prepare: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
             center_crop(224)', or none. [default: the training's]
-        batch: Images per batch. [default: the training's]
         train_output: Output to evaluate if the network has several. [default: the one trained]
-        backend: Backend that runs the network. [default: the training's]
-        precision: Precision of the arithmetic. [default: the training's]
         seed: Seed of what a network draws, such as random spikes. [default: the training's]
-        progress: True to show bars and notes as the command does; by default only in a notebook.
     """
 
     directory: Annotated[arg.Place, arg.DIRECTORY]
@@ -342,7 +339,6 @@ class ConversionRequest:
             maximum.
         channels: One threshold per channel, not per layer.
         batches: Number of batches of training images that thresholds are computed on.
-        progress: True to show bars and notes as the command does; by default only in a notebook.
     """
 
     source: Annotated[arg.Place, arg.RUN]

@@ -33,7 +33,6 @@ def compare_command(
     training_plot: arg.Plot | None = None,
     form: Annotated[arg.Form, arg.Option(flag="--format")] = "table",
     quiet: bool = False,
-    deny_warnings: arg.DenyWarnings = False,
 ) -> None:
     """Train a grid of networks and compare their results.
 
@@ -150,7 +149,6 @@ def search_command(
     plot: arg.Plot | None = None,
     form: Annotated[arg.Form, arg.Option(flag="--format")] = "table",
     quiet: bool = False,
-    deny_warnings: arg.DenyWarnings = False,
 ) -> None:
     """Search networks and settings with Optuna.
 
@@ -219,7 +217,7 @@ def report_command(
         output: File of the page.
         data: Measure runs without measures.json on these data.
     """
-    from danetc.output.echo import replace_text
+    from danetc.runtime.system.files import replace_file
     from danetc.tasks.reporting import grid_figures, make_page, open_runs
 
     if output.suffix.lower() not in (".html", ".htm"):
@@ -234,7 +232,7 @@ def report_command(
 
         runs = [run if run.measures else measured(run, data) for run in runs]
     page = make_page(runs, note, grid_figures(paths, note))
-    replace_text(output, page)
+    replace_file(output, page.encode(), follow=True)
 
     def show() -> None:
         if bare := sum(run.measures is None for run in runs):

@@ -34,7 +34,6 @@ def summary_command(
     batch: arg.Count | None = None,
     precision: arg.Precision = "float32",
     optimizer: Annotated[str, arg.Option(choices=(*OPTIMIZERS, "sgd_momentum"))] = "sgd_momentum",
-    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Print parameters, operations and memory of a network.
 
@@ -122,7 +121,6 @@ def build_command(
     memory: arg.Memory = "none",
     batch: arg.Count | None = None,
     backend: Literal["eager", "fused"] = "eager",
-    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Compile a network into a model directory and print its summary.
 
@@ -172,7 +170,6 @@ def draw_command(
     theme: Literal["auto", "light", "dark"] = "auto",
     network: arg.Network | None = None,
     set: arg.Settings,
-    deny_warnings: arg.DenyWarnings = False,
 ) -> None:
     """Draw a network's topology as SVG, PNG, PDF or .gv.
 
@@ -204,7 +201,6 @@ def prove_command(
     network: arg.Network | None = None,
     set: arg.Settings,
     numbers: bool = True,
-    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Check the paper's propositions on a network.
 
@@ -254,7 +250,6 @@ def equiv_command(
     networks: Annotated[tuple[str, ...], arg.Option("NAME", "--network")] = (),
     set: arg.Settings,
     numbers: bool = True,
-    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Check whether two specs describe the same network.
 
@@ -350,7 +345,6 @@ def bench_command(
     memory: arg.Memory = "none",
     rounds: arg.Count = 7,
     threads: arg.Count | None = None,
-    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer:
     """Measure time and memory of a network: a training step and a forward pass, eager and fused.
 

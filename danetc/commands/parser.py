@@ -100,7 +100,7 @@ def _parameters(function: Callable[..., Any]) -> list[click.Parameter]:
         _parameter(function, parameter, kind, option)
         for parameter in inspect.signature(function).parameters.values()
         for kind, option in [split_hint(hints[parameter.name])]
-        if not (option.python or is_dataclass(kind) or (kind is Any and option == Option()))
+        if not (option.python or is_dataclass(kind))
     ]
 
 
@@ -190,8 +190,6 @@ def _finished(
     value: Any,
 ) -> Any:
     """Return the value of a parameter; a mapping is made of pairs."""
-    if option.apply is not None:
-        option.apply(value)
     if container is not Mapping:
         return value
     found: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from danetc.arguments import SPEC, Option
 from danetc.commands.parser import Answer
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError, did_you_mean
 from danetc.errors import UserError
-from danetc.output.echo import echo, read_standard_input, replace_text
+from danetc.output.echo import counted, echo, read_standard_input, show_diagnostics
 
 WITHOUT_PYGLS = "the language server needs pygls: pip install 'danetc[lsp]'"
 AROUND = 6
@@ -38,8 +38,6 @@ def check_command(
     Args:
         deny_warnings: Exit with 1 if there is a warning, too.
     """
-    from danetc.output.spec_messages import DENIED, counted, show
-
     by_place: dict[tuple[str, str, int, int], Diagnostic] = {}
     for spec in specs:
         for item in _diagnostics(spec):
@@ -53,9 +51,9 @@ def check_command(
 
     def print_all() -> None:
         if found:
-            show(found)
+            show_diagnostics(found)
         if denied:
-            echo(f"danetc: {DENIED}", err=True)
+            echo("danetc: a warning makes the status 1 (--deny-warnings)", err=True)
         elif not failed:
             warnings = f", {counted(found)}" if found else ""
             echo(f"{len(specs)} spec{'s' * (len(specs) != 1)} checked, no errors{warnings}")
@@ -119,7 +117,9 @@ def fmt_command(
         elif old != new and check:
             echo(f"{file} would be reformatted", err=True)
         elif old != new:
-            replace_text(Path(file), new)
+            from danetc.runtime.system.files import replace_file  # late: hashlib takes 5 ms
+
+            replace_file(Path(file), new.encode(), follow=True)
             echo(f"{file} reformatted", err=True)
     if errors:
         raise SpecError(errors)

@@ -109,7 +109,6 @@ def train_command(
     min_accuracy: Annotated[float | None, arg.Option("SHARE", least=0, most=1)] = None,
     dry_run: bool = False,
     quiet: bool = False,
-    deny_warnings: arg.DenyWarnings = False,
 ) -> Answer | None:
     """Train a network on a data set by a recipe.
 
@@ -333,7 +332,6 @@ def measure_command(
     set: arg.Settings,
     seed: arg.Seed = 0,
     output: Annotated[Path | None, arg.Option("DIR")] = None,
-    deny_warnings: arg.DenyWarnings = False,
     form: Annotated[arg.Form, arg.Option(flag="--format")] = "table",
 ) -> None:
     """Measure networks on a data set.

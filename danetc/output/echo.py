@@ -8,10 +8,12 @@ sequences. Bars go through ``danetc.output.console``.
 from __future__ import annotations
 
 import json
+import os
 import sys
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, render_all
@@ -21,9 +23,6 @@ from danetc.errors import UserError
 
 if TYPE_CHECKING:
     import click
-
-MAX_BYTES = 1_000_000
-"""Largest size of a spec on standard input, as for files."""
 
 Note: TypeAlias = Callable[[str], None]
 """Tells the user something beside the result, as ``note`` does."""
@@ -48,11 +47,6 @@ def echo_styled(
 def note(text: str) -> None:
     """Tell the user something beside the result, on standard error."""
     echo(f"note: {text}", err=True)
-
-
-def echo_diagnostics(diagnostics: Sequence[Diagnostic], *, colour: bool) -> None:
-    """Print errors of a spec to standard error. Their quotations are made visible when rendered."""
-    echo_styled(render_all(diagnostics, colour=colour) + "\n", err=True)
 
 
 def echo_usage(error: click.ClickException) -> None:
@@ -86,20 +80,55 @@ def read_standard_input() -> SourceFile:
     """Return the spec on standard input, called ``<stdin>``. Raises UserError if it is no text."""
     if sys.stdin is None:  # `<&-`
         raise UserError("there is no standard input to read a spec from")
-    data = sys.stdin.buffer.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise UserError(f"standard input holds more than {MAX_BYTES} bytes, too many for a spec")
     try:
-        return SourceFile("<stdin>", data.decode("utf-8-sig"))
+        return SourceFile("<stdin>", sys.stdin.buffer.read().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"standard input is not UTF-8 text (byte {error.start})") from error
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file so that readers find either the old or the new one, complete.
+class SpecWarning(UserWarning):
+    """Suspicious code in a spec that builds; ``diagnostics`` have the messages and the places."""
 
-    A symbolic link stays one, and the file keeps its permissions. Raises OSError with its name.
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__(diagnostics)  # pickle creates it from its arguments
+        self.diagnostics = tuple(diagnostics)
+
+    def __str__(self) -> str:
+        return render_all(self.diagnostics)
+
+
+def warn(found: Sequence[Diagnostic]) -> None:
+    """Issue warnings of a spec as a Python warning, at the first frame outside danetc.
+
+    The command line prints it as it prints errors.
     """
-    from danetc.runtime.system.files import replace_file  # late: hashlib takes 5 ms
+    if not found:
+        return
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith("danetc."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(SpecWarning(found), stacklevel=level)
 
-    replace_file(path, text.encode("utf-8"), follow=True)
+
+MOST_SHOWN = 50
+"""Largest number of diagnostics that are printed; all of them are counted."""
+
+
+def show_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
+    """Print diagnostics to stderr, in colour on a terminal, with their number and a hint."""
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    echo_styled(render_all(diagnostics[:MOST_SHOWN], colour=colour) + "\n", err=True)
+    code = next((item.code for item in diagnostics if item.severity == "error"), None)
+    code = code or diagnostics[0].code
+    more = f" (the first {MOST_SHOWN} are shown)" if len(diagnostics) > MOST_SHOWN else ""
+    echo(f"{counted(diagnostics)}{more}; `danetc explain {code}` tells more", err=True)
+
+
+def counted(diagnostics: Sequence[Diagnostic]) -> str:
+    """Return a text like ``2 errors, 1 warning``."""
+    counts = Counter(item.severity for item in diagnostics)
+    return ", ".join(
+        f"{counts[severity]} {severity}{'' if counts[severity] == 1 else 's'}"
+        for severity in ("error", "warning")
+        if counts[severity]
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from danetc.errors import UserError
-from danetc.output.plots import LinePanel, line_figure
+from danetc.runtime.system.figures import STYLES, WITHOUT, can_plot, in_figure, new_figure
 
 if TYPE_CHECKING:
     import pandas
@@ -45,6 +47,59 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
     except ImportError as error:
         raise UserError("tables of results need pandas: pip install 'danetc[notebook]'") from error
     return pandas.json_normalize([dict(row) for row in rows])
+
+
+def need_matplotlib() -> None:
+    """Raise UserError if matplotlib is missing."""
+    if not can_plot():
+        raise UserError(WITHOUT)
+
+
+def plot_place(text: str) -> Path:
+    """Return the file of a figure. Raises UserError if none could be written there."""
+    path = Path(text)
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise UserError(f"a figure is SVG or PNG, so its name ends in .svg or .png: {path}")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: there is no such folder")
+    need_matplotlib()
+    return path
+
+
+@dataclass(frozen=True)
+class LinePanel:
+    """Lines by name as (x, y), and their axes.
+
+    Both axes begin at 0 with ``from_zero``; the y axis is logarithmic with ``log``.
+    """
+
+    across: str
+    up: str
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    title: str = ""
+    from_zero: bool = False
+    log: bool = False
+
+
+def line_figure(panels: Sequence[LinePanel]) -> Any:
+    """Return a figure of matplotlib with panels side by side. Raises UserError without it."""
+    need_matplotlib()
+    figure = new_figure(3.8 * len(panels), 3.2)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for place, (name, (x, y)) in enumerate(panel.lines.items()):
+            colour, dash, marker = STYLES[place % len(STYLES)]
+            axes.plot(
+                x, y, color=colour, linestyle=dash, marker=marker, ms=4, label=in_figure(name)
+            )
+        axes.set(title=panel.title, xlabel=panel.across, ylabel=panel.up)
+        if panel.from_zero:
+            highest = max((value for _, y in panel.lines.values() for value in y), default=1)
+            axes.set_ylim(0, 1.06 * highest)
+            axes.set_xlim(left=0)
+        if panel.log:
+            axes.set_yscale("log")
+        axes.legend(fontsize="small")
+    return figure
 
 
 def training_curves(epochs: Sequence[Mapping[str, Any]]) -> Any:

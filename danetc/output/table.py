@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -50,10 +49,10 @@ def show(table: Table, form: str, stream: TextIO) -> None:
         case "latex":
             stream.write(latex(table))
         case "csv":
-            rows = ([_exact(cell) for cell in row] for row in table.rows)
-            stream.write(csv_text([table.heads, *rows]))
-        case _:
-            raise ValueError(f"a table has no form {form}")
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(map(visible, table.heads))
+            for row in table.rows:
+                writer.writerow([visible(c.text) if c.value is None else c.value for c in row])
 
 
 def print_table(
@@ -82,28 +81,23 @@ def print_table(
         echo(f"* is {mark}", file=stream)
 
 
-def _terminal_width() -> int | None:
-    """Return the number of columns of a terminal; None for a file or a program, which has any width."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def _terminal_width() -> int:
+    """Return the number of columns of a terminal, or as good as unlimited for a file or a program."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def print_columns(rows: Sequence[tuple[str, str]]) -> None:
     """Print names and their meanings, which are wrapped to the width of a terminal."""
     widest = max((len(name) for name, _ in rows), default=0)
-    limit = _terminal_width()
     for name, text in rows:
-        lines = [text]
-        if limit is not None:
-            lines = textwrap.wrap(text, max(NARROWEST, limit - widest - 2)) or [""]
+        lines = textwrap.wrap(text, max(NARROWEST, _terminal_width() - widest - 2)) or [""]
         for place, line in enumerate(lines):
             echo(f"{name if place == 0 else '':<{widest}}  {line}".rstrip())
 
 
 def print_text(text: str) -> None:
     """Print a text, wrapped to the width of a terminal."""
-    limit = _terminal_width()
-    for line in [text] if limit is None else textwrap.wrap(text, max(NARROWEST, limit)):
-        echo(line)
+    echo(textwrap.fill(text, max(NARROWEST, _terminal_width())))
 
 
 def markdown(table: Table) -> str:
@@ -145,19 +139,6 @@ def _latex(text: str) -> str:
         lambda found: _SPECIAL.get(found[0], f"\\{found[0]}"),
         visible(text),
     ).replace(" x ", r" $\times$ ")
-
-
-def _exact(cell: Cell) -> object:
-    return cell.text if cell.value is None else cell.value
-
-
-def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as lines of CSV; an empty field for None."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(
-        [visible(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
-    )
-    return stream.getvalue()
 
 
 def unique_labels(names: Sequence[str], places: Sequence[str | Path]) -> list[str]:

@@ -13,20 +13,12 @@ from pathlib import Path
 from danetc.errors import UserError
 
 PREFIX = "pretrained:"
-_SUMMARY, _WEIGHTS = (
-    "summary.json",
-    "weights.safetensors",
-)  # as danetc.tasks.model_directory has them
+_WEIGHTS = "weights.safetensors"
 
 
 def pretrained_names() -> tuple[str, ...]:
     """Return the names of the networks, without ``pretrained:``, in alphabetical order."""
-    return tuple(sorted(each.parent.name for each in Path(__file__).parent.glob(f"*/{_SUMMARY}")))
-
-
-def pretrained_sources() -> tuple[str, ...]:
-    """Return ``pretrained:NAME`` of each network."""
-    return tuple(PREFIX + name for name in pretrained_names())
+    return tuple(sorted(each.parent.name for each in Path(__file__).parent.glob(f"*/{_WEIGHTS}")))
 
 
 def directory_of(source: str | os.PathLike[str]) -> Path:

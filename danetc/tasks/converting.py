@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ from danetc.tasks.model_directory import (
 )
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 from danetc.tasks.trained import data_of, open_trained
-from danetc.version import version
 
 FORMAT = 1
 """Version of conversion.json."""
@@ -164,7 +164,7 @@ def convert_trained(
     line = of_snn.up_to(steps)
     flat = {path: tuple(values.flatten().tolist()) for path, values in thresholds.items()}
     found = Converted(place, named, how, compiled.graph.name, text, figures, tuple(line), flat)
-    record = {"format": FORMAT, "danetc": version(), **found.as_dict()}
+    record = {"format": FORMAT, "danetc": version("danetc"), **found.as_dict()}
     del record["directory"]
     record["weights"] = file_digest(place / WEIGHTS)
     record["source_weights"] = file_digest(opened.path / WEIGHTS)

@@ -22,8 +22,7 @@ from danetc.errors import UserError
 from danetc.output.console import image_bar, in_notebook
 from danetc.output.echo import Note, note
 from danetc.output.figures import percent, scores
-from danetc.output.plots import LinePanel, line_figure
-from danetc.output.returned import Returned, frame
+from danetc.output.returned import LinePanel, Returned, frame, line_figure
 from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
 from danetc.runtime.data import Prepared

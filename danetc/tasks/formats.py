@@ -68,10 +68,11 @@ class Format:
 
 
 def _safetensors(content: Content) -> bytes:
-    from danetc.runtime.model.weight_files import tensor_file
-    from danetc.version import version
+    from importlib.metadata import version
 
-    about = {"danetc": version(), "network": content.graph.name}
+    from danetc.runtime.model.weight_files import tensor_file
+
+    about = {"danetc": version("danetc"), "network": content.graph.name}
     return b"".join(tensor_file(content.weights, about))
 
 
@@ -153,8 +154,9 @@ def _run_source(data: bytes, content: Content) -> Run:
 
 
 def _onnx(content: Content) -> bytes:
+    from importlib.metadata import version
+
     from danetc.compiler.emit.onnx import emit_onnx
-    from danetc.version import version
 
     graph, signature = content.graph, content.model.signature
     if content.streaming and signature.whole:
@@ -163,7 +165,7 @@ def _onnx(content: Content) -> bytes:
         graph,
         content.arrays(),
         streaming=content.streaming,
-        about={"danetc": version(), "network": graph.name, "steps": str(graph.steps)},
+        about={"danetc": version("danetc"), "network": graph.name, "steps": str(graph.steps)},
     )
     data: bytes = made.SerializeToString()
     return data
@@ -212,12 +214,13 @@ def _run_onnx(data: bytes, content: Content) -> Run:
 
 
 def _nir(content: Content) -> bytes:
+    from importlib.metadata import version
+
     import nir
 
     from danetc.compiler.emit.nir import emit_nir
-    from danetc.version import version
 
-    made = emit_nir(content.graph, content.arrays(), {"danetc": version()})
+    made = emit_nir(content.graph, content.arrays(), {"danetc": version("danetc")})
     stream = io.BytesIO()
     nir.write(stream, made)
     return stream.getvalue()

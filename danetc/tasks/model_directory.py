@@ -22,6 +22,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,6 @@ from danetc.runtime.system.files import (
     write_flushed,
 )
 from danetc.runtime.system.locks import OWNER
-from danetc.version import version
 
 if TYPE_CHECKING:
     from danetc.compiler.emit.fx import Model
@@ -118,7 +118,7 @@ def model_files(
         note(f"there is no {PICTURE}: {error}")
     record: dict[str, object] = {
         "format": FORMAT,
-        "danetc": version(),
+        "danetc": version("danetc"),
         "language": LANGUAGE,
         "network": graph.name,
         "settings": dict(compiled.settings),

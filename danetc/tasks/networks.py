@@ -13,7 +13,7 @@ from danetc.arguments import BackendName, Count, Seed, Setting, parse_memory
 from danetc.compiler.passes import run
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
-from danetc.output.spec_messages import warn
+from danetc.output.echo import warn
 from danetc.pretrained import weights_of
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from danetc.dsl.loading import std_files
 from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.syntax.source import SourceFile
 from danetc.errors import UserError
-from danetc.output.echo import replace_text
 from danetc.reference import section
+from danetc.runtime.system.files import replace_file
 
 FIRST_SPEC = """\
 # A spiking ResNet. `danetc check FILE` checks it, `danetc draw FILE` draws it, and
@@ -63,7 +63,7 @@ def write_first_spec(path: Path) -> None:
         )
     if path.exists():
         raise UserError(f"there is a file {path} already; choose another name")
-    replace_text(path, FIRST_SPEC.replace("NAME", name))
+    replace_file(path, FIRST_SPEC.replace("NAME", name).encode(), follow=True)
 
 
 def find_text(place: str) -> tuple[SourceFile, int | None, str]:

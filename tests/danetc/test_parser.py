@@ -27,7 +27,7 @@ def test_every_parameter_is_on_the_command_line_and_explained(name: str) -> None
     for key, hint in hints_of(function).items():
         if is_dataclass(hint) and key != "return":
             kinds = hints_of(hint)  # type: ignore[arg-type]
-            names = {each.name for each in fields(hint)} - {"callbacks"}
+            names = {each.name for each in fields(hint)}
             wanted |= {each for each in names if not split_hint(kinds[each])[1].python}
         elif key != "return":
             wanted.add(key)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.pretrained import PREFIX, directory_of, pretrained_names, pretrained_sources, weights_of
+from danetc.pretrained import PREFIX, directory_of, pretrained_names, weights_of
 from danetc.reference import topic
 from danetc.runtime.data import DataError, open_data
 
@@ -96,7 +96,9 @@ def test_they_are_the_folders_and_listed(danetc: Run) -> None:
         assert entry.name == PREFIX + name
         assert f"{stated['test_accuracy']:.2%}" in entry.summary
         assert entry.summary in listed
-    assert pretrained_sources() == tuple(entry.name for entry in topic("pretrained"))
+    assert tuple(PREFIX + name for name in pretrained_names()) == tuple(
+        entry.name for entry in topic("pretrained")
+    )
 
 
 def test_a_name_that_is_not_there_gets_a_hint(danetc: Run) -> None:

@@ -134,12 +134,6 @@ def test_an_unknown_name_gets_a_hint(danetc: Run) -> None:
         assert f"nothing is called {near}; did you mean `{name}" in result.err
 
 
-def test_help_is_of_commands_and_names(danetc: Run) -> None:
-    assert "Commands:" in danetc("help").out
-    assert danetc("help", "train").out == danetc("train", "--help").out
-    assert danetc("help", "conv").out == danetc("explain", "conv").out
-
-
 # -- list, new and show ----------------------------------------------------------------------------
 
 

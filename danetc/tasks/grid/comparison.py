@@ -17,8 +17,7 @@ from danetc.arguments import check_choice, takes
 from danetc.errors import UserError
 from danetc.output.console import in_notebook, terminal_bar
 from danetc.output.echo import echo, note
-from danetc.output.plots import need_matplotlib
-from danetc.output.returned import Returned, frame
+from danetc.output.returned import Returned, frame, need_matplotlib
 from danetc.requests import ComparisonRequest
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest

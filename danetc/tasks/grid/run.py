@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -38,7 +39,6 @@ from danetc.tasks.grid.plan import GridRun
 from danetc.tasks.grid.results import FORMAT
 from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.training.progress import show_time
-from danetc.version import version
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,12 @@ class GridRecord:
     def __init__(self, request: GridRequest, cells: Iterable[Mapping[str, Any]] = ()) -> None:
         self._folder, self._lock = request.folder, Lock()
         axes = ["network", *(axis.name for axis in request.axes)]
-        self._head = {"format": FORMAT, "danetc": version(), "data": request.data, "axes": axes}
+        self._head = {
+            "format": FORMAT,
+            "danetc": version("danetc"),
+            "data": request.data,
+            "axes": axes,
+        }
         self._cells = {cell["name"]: dict(cell) for cell in cells}
 
     def add(self, run: GridRun, outcome: Outcome) -> None:

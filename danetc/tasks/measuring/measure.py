@@ -14,8 +14,7 @@ from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.output.console import image_bar
 from danetc.output.echo import note
-from danetc.output.plots import need_matplotlib
-from danetc.output.returned import Returned, frame
+from danetc.output.returned import Returned, frame, need_matplotlib
 from danetc.requests import MeasuredOn
 from danetc.runtime.data import Prepared
 from danetc.runtime.layers.inference import InferenceModel

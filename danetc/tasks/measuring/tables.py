@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from danetc.output.echo import echo
 from danetc.output.table import Cell, Table, print_table
-from danetc.version import version
 
 if TYPE_CHECKING:
     from danetc.requests import MeasuredOn
@@ -160,4 +160,4 @@ def whole_record(asked: MeasuredOn, measured: Sequence[dict[str, Any]]) -> dict[
     """Return the content of measures.json."""
     names = {"text": "data", "split": "split", "classes": "classes", "subset_seed": "subset_seed"}
     data = {name: getattr(asked, of) for name, of in names.items()}
-    return {"format": FORMAT, "danetc": version(), "data": data, "measured": list(measured)}
+    return {"format": FORMAT, "danetc": version("danetc"), "data": data, "measured": list(measured)}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from danetc.errors import UserError
-from danetc.output.plots import LinePanel, line_figure
+from danetc.output.returned import LinePanel, line_figure
 from danetc.runtime.system.figures import WITHOUT, can_plot, figure_bytes, in_figure
 from danetc.tasks.model_directory import GRID
 from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order

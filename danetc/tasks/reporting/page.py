@@ -35,7 +35,7 @@ def make_page(
 
     ``note`` is told what the page lacks. ``figures`` are those of grids.
     """
-    from danetc.version import version
+    from importlib.metadata import version
 
     for run in runs:
         _check(run)
@@ -60,7 +60,7 @@ def make_page(
         finalize=_visible,
     )  # fmt: skip
     return environment.from_string(_file("page.html.j2")).render(
-        version=version(),
+        version=version("danetc"),
         title=", ".join(names),
         runs=runs,
         drawn=drawn,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from danetc.arguments import Setting
 from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
-from danetc.output.plots import need_matplotlib
-from danetc.output.returned import Returned, frame
+from danetc.output.returned import Returned, frame, need_matplotlib
 from danetc.output.table import Cell, Table
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.tasks.grid.plot import data_name

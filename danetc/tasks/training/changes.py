@@ -14,7 +14,7 @@ from danetc.dsl.recipe.item import Change
 from danetc.dsl.recipe.schema import SCHEDULED_OPERATIONS
 from danetc.dsl.recipe.settings import Recipe
 from danetc.errors import UserError
-from danetc.output.spec_messages import warn
+from danetc.output.echo import warn
 from danetc.tasks.networks import CompiledNetwork
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from danetc.dsl.reading import open_regular
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe, named_in_losses
 from danetc.errors import UserError
-from danetc.output.echo import Note
-from danetc.output.spec_messages import warn
+from danetc.output.echo import Note, warn
 from danetc.pretrained import directory_of, weights_of
 from danetc.requests import RepeatedTraining, TrainingRequest
 from danetc.runtime.data import DataSet, Target, open_data

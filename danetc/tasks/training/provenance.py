@@ -16,7 +16,6 @@ import torch
 
 from danetc.dsl.reading import LANGUAGE
 from danetc.runtime.training.distributed import World, device_name
-from danetc.version import version as danetc_version
 
 MACHINE = {
     "device": "the device",
@@ -36,7 +35,7 @@ def machine_facts(world: World) -> dict[str, Any]:
     """Return the versions, the machine, the command and the git state of a run as JSON data."""
     on_gpu = world.device.type == "cuda"
     return {
-        "danetc": danetc_version(),
+        "danetc": version("danetc"),
         "language": LANGUAGE,
         "python": platform.python_version(),
         "torch": torch.__version__,
