@@ -6,34 +6,22 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from benchmarks.counterparts import (
     Counterpart,
     spikingjelly_counterpart,
     torchvision_counterpart,
 )
-from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler import check_file, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.weights import match
-
-STEM = "conv(64, kernel = 7, stride = 2) -> norm -> spike -> maxpool(3, stride = 2)"
-HEAD = "avgpool -> mean_over_time -> linear(10)"
+from tests.runtime.test_spiking import run
 
 
 def shipped(name: str, **settings: Any) -> Graph:
     return graph_of(check_file(name), settings=settings)
-
-
-def text(stages: str, head: str = HEAD, neuron: str = "IF") -> Graph:
-    return graph_of(
-        check_text(
-            f"use std\nnetwork n {{ input = image(3, 64, 64); steps = 2; neuron = {neuron}\n"
-            f"surrogate = sigmoid; stem = {STEM}; stages = {stages}; head = {head} }}"
-        )
-    )
 
 
 @pytest.mark.parametrize(
@@ -97,12 +85,3 @@ def test_its_neurons_do_the_same(neuron: str) -> None:
     assert torch.equal(results[0][0], results[1][0])
     for a, b in zip(results[0][1:], results[1][1:], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
-
-
-def run(layer: torch.nn.Module, x: Tensor) -> list[Tensor]:
-    """Spikes, and the gradients of the input and the parameters."""
-    x = x.clone().requires_grad_()
-    y = layer(x)
-    weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view(y.shape)
-    inputs = [x, *layer.parameters()]
-    return [y.detach(), *torch.autograd.grad((y * weights).sum(), inputs)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +15,6 @@ from danetc.runtime.kernels import torch_internals
 from danetc.runtime.kernels.cache import NotPrivate, kernel_folder, private_folder
 
 needs_owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners here")
-needs_root = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone can be several users"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -129,36 +125,3 @@ def test_that_of_another_user_is_not_read(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "geteuid", lambda: place.stat().st_uid + 1)
     with pytest.raises(NotPrivate, match="belongs to another user"):
         private_folder(place)
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A folder in which every user may make one. (pytest's own are closed to others.)"""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o1777)
-        yield Path(folder)
-
-
-@needs_root
-def test_two_users_on_one_machine(shared: Path) -> None:
-    """Each has a folder of its own, in the same place above; neither takes the other's."""
-
-    def as_user(user: int, folder: Path) -> int:
-        process = os.fork()
-        if not process:
-            status = 3
-            try:
-                os.setuid(user)
-                private_folder(folder / "kernels")
-                status = 0
-            except NotPrivate:
-                status = 1
-            finally:
-                os._exit(status)
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-
-    for user in (12345, 12346):
-        assert as_user(user, shared / str(user)) == 0
-        assert (shared / str(user) / "kernels").stat().st_uid == user
-    assert as_user(12346, shared / "12345") == 1
-    assert as_user(12345, shared / "12346") == 1

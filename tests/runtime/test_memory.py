@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.allocated import peak_bytes, saved_bytes
 from danetc.compiler.emit.fx import emit
@@ -150,52 +147,6 @@ def test_peak_bytes_of_known_tensors() -> None:
     before = torch.empty(MIB, dtype=torch.uint8)
     assert peak_bytes(step) == 3 * MIB
     assert peak_bytes(lambda: before.add_(1)) < 64  # the number 1
-
-
-class _Storages(TorchDispatchMode):
-    """The storages that operations make, by weak reference."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: dict[StorageWeakRef, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for item in torch.utils._pytree.tree_leaves(result):
-            if isinstance(item, Tensor):
-                storage = item.untyped_storage()
-                self.seen.setdefault(StorageWeakRef(storage), storage.nbytes())
-        return result
-
-    def alive(self) -> int:
-        return sum(size for ref, size in self.seen.items() if not ref.expired())
-
-
-@pytest.mark.parametrize("memory", ["none", "recompute"])
-@pytest.mark.parametrize("backend", ["eager", "fused"])
-def test_saved_bytes_agree_with_living_storages(backend: str, memory: str) -> None:
-    graph = network("origin", "densely_additive", 4)
-    model = emit(graph, backend=backend, memory=memory)
-    x = images(graph)
-    counted = saved_bytes(lambda: loss_of(model, x))
-    there = {
-        item.untyped_storage().data_ptr() for item in (x, *model.parameters(), *model.buffers())
-    }
-    with _Storages() as storages:
-        loss = loss_of(model, x)
-    gc.collect()
-    other = storages.alive() - loss.untyped_storage().nbytes()
-    other -= sum(
-        size for ref, size in storages.seen.items() if not ref.expired() and _address(ref) in there
-    )
-    assert counted == pytest.approx(other, rel=0.02)
-    assert counted > 0
-    loss.backward()
-
-
-def _address(ref: StorageWeakRef) -> int:
-    storage = torch.UntypedStorage._new_with_weak_ptr(ref.cdata)
-    return storage.data_ptr() if storage is not None else 0
 
 
 # -- running again --------------------------------------------------------------------------------

@@ -49,14 +49,6 @@ def test_opcheck(compiled: Any) -> None:
     torch.library.opcheck(ops.neuron_step.default, (x, states, [w], program))
 
 
-def test_mean_over_time_and_per_step() -> None:
-    x, sequence = torch.rand(2, 3), torch.rand(5, 2, 3)
-    assert torch.equal(ops.mean_over_time(x, 1), x)
-    assert torch.equal(ops.mean_over_time(sequence, 1), sequence.mean(0))
-    assert torch.equal(ops.per_step(x, 4, 1), torch.stack([x] * 4))
-    assert torch.equal(ops.per_step(sequence, 4, 1), sequence)
-
-
 def test_poisson() -> None:
     torch.manual_seed(0)
     x = torch.tensor([[-0.5, 0.0, 0.25, 0.9, 1.0, 1.5]])

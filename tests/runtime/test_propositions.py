@@ -21,14 +21,18 @@ from danetc.runtime.layers.neuron import Neuron
 NEURONS = [
     "IF", "IF(v_threshold = 0.5, detach_reset = true)", "LIF", "LIF(tau = 4.0, v_rest = 0.1)", "PLIF",
     "PLIF(tau = 3.0)", "IF_soft", "LIF_soft", "ALIF", "MSLIF", "SlidingPSN", "readout",
-    "ReLU",
+    "ReLU", "integer",
 ]  # fmt: skip
+INTEGER = """neuron integer(most = 4) {
+  state u = 0.0; v = 0.5 * u + x; s = round(min(max(v, 0), most)); u = v - s
+}"""
 SURROGATES = ["sigmoid(alpha = 4)", "atan", "triangle", "rectangle"]
 
 
 def program(neuron: str, surrogate: str = "sigmoid(alpha = 4)") -> NeuronProgram:
     checked = check_text(
         f"""use std
+        {INTEGER}
         network n {{
           input = image(3, 8, 8); steps = 1; neuron = {neuron}; surrogate = {surrogate}
           stem = conv(4) -> spike; head = avgpool -> linear(2)
@@ -44,7 +48,7 @@ def test_the_reference_agrees_with_the_kernels(neuron: str, surrogate: str) -> N
     made = program(neuron, surrogate)
     generator = torch.Generator().manual_seed(0)
     x = 2 * torch.randn(1, 3, 50, generator=generator, dtype=torch.float64)
-    x[0, 0, :2] = torch.tensor([0.0, 1.0])
+    x[0, 0, :8] = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0, 4.0, 5.0, 8.0])  # kinks, thresholds
     x.requires_grad_()
     y = Neuron(made.text(), 1, 1).double()(x)
     (grad,) = torch.autograd.grad(y.sum(), x)

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
@@ -47,7 +47,7 @@ def randn(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def run(layer: Neuron, x: Tensor) -> list[Tensor]:
+def run(layer: nn.Module, x: Tensor) -> list[Tensor]:
     """Spikes, and the gradients of the input and the parameters."""
     x = x.clone().requires_grad_()
     y = layer(x)
