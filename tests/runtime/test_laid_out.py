@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,20 +18,12 @@ from danetc.runtime.model.built import Model
 from tests.differential.helpers import shake, text
 from tests.differential.networks import small
 
-pytestmark = pytest.mark.usefixtures("compiling")
+pytestmark = pytest.mark.usefixtures("compiling", "one_thread")
 NETWORK = small(
     "layers via origin",
     more="backbone layers = stage(basic(16), 1)",
     stem="conv(16) -> norm -> spike",
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +30,7 @@ from tests.alternating import alternating
 from tests.differential.helpers import randn, shake, text
 from tests.differential.networks import VARIETY, small, variety
 from tests.runtime.test_fused import NEURONS, compare_models, inputs
+from tests.runtime.test_native import compiles
 
 pytestmark = [
     pytest.mark.usefixtures("compiling"),
@@ -391,17 +390,6 @@ def test_every_operation_is_torch_s(tmp_path: Path) -> None:
     "change", [{}, {"channels_last": True}, {"bfloat16": True}, {"added": True, "carries": True}]
 )
 def test_a_source_compiles_without_a_warning(change: dict[str, bool], tmp_path: Path) -> None:
-    compiler = native.compiler()
-    assert compiler is not None
-    is_x86 = platform.machine() in ("x86_64", "AMD64")
     terms = (Term(False, False), Term(True, False), Term(False, True))
     source = native_group.group_source(key_of(NEURONS["PLIF"])._replace(terms=terms, **change))
-    for flags in ((), *(native._VECTORS.values() if is_x86 else ())):
-        command = [
-            *compiler, *native._options(), native_group._OPTION, "-Wall", "-Wextra",
-            "-Wno-unused", "-Werror", *flags, "-x", "c++", "-", "-o", str(tmp_path / "library"),
-        ]  # fmt: skip
-        subprocess.run(command, input=source.encode(), check=True)
-
-
-# -- bits ----------------------------------------------------------------------------------------------
+    compiles(source.encode(), tmp_path / "library", native_group._OPTION, "-Wno-unused")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -86,39 +88,51 @@ def test_an_image_is_the_image_repeated(name: str, shape: tuple[int, ...]) -> No
     torch.testing.assert_close(out.expand_as(expected), expected, rtol=1e-12, atol=1e-12)
 
 
+class By(nn.Module):
+    """What a function computes by norms of torch."""
+
+    def __init__(self, norms: nn.Module, run: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.norms, self.run = norms, run
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(self.norms, x)
+
+
 def test_a_sequence_is_torchs_batch_norm() -> None:
     ours = shaken(StaticBatchNorm2d(3, STEPS))
     theirs = nn.BatchNorm2d(3).double()
     theirs.load_state_dict(ours.state_dict())
     x = values(STEPS, 5, 3, 4, 2)
-
-    class Flat(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = theirs
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.norm(x.flatten(0, 1)).view(x.shape)
-
-    for one, other in zip(step(ours, x), step(Flat(), x), strict=True):
+    flat = By(theirs, lambda norm, x: norm(x.flatten(0, 1)).view(x.shape))
+    for one, other in zip(step(ours, x), step(flat, x), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert all(map(torch.equal, ours.buffers(), theirs.buffers()))
 
 
-def one_for_each_step(ours: nn.Module) -> nn.ModuleList:
-    """T of torch's norms with the weights that ours has for each step."""
+def each_step(norms: Any, x: Tensor) -> Tensor:
+    return torch.stack([norm(x_t) for norm, x_t in zip(norms, x, strict=True)])
+
+
+def so_far(norms: Any, x: Tensor) -> Tensor:
+    parts = (x[: t + 1].flatten(0, 1) for t in range(STEPS))
+    return torch.stack([norm(y)[-x.shape[1] :] for norm, y in zip(norms, parts, strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "run", "rtol", "atol"),
+    [(StepBatchNorm2d, each_step, 1e-12, 1e-12), (CumulativeBatchNorm2d, so_far, 1e-10, 1e-11)],
+)
+def test_steps_are_those_of_one_norm_each(
+    kind: type[nn.Module], run: Callable[[Any, Tensor], Tensor], rtol: float, atol: float
+) -> None:
+    """Of the step, or of steps 0 to t: outputs and statistics to 1e-12, gradients to these."""
+    ours = shaken(kind(3, STEPS))
     norms = nn.ModuleList([nn.BatchNorm2d(3) for _ in range(STEPS)]).double()
     for t, norm in enumerate(norms):
         norm.weight.data.copy_(ours.weight[t])
         norm.bias.data.copy_(ours.bias[t])
-    return norms
-
-
-def assert_are(
-    ours: nn.Module, theirs: nn.Module, norms: nn.ModuleList, rtol: float, atol: float
-) -> None:
-    """Outputs and running statistics to 1e-12, gradients to these tolerances."""
-    x = values(STEPS, 5, 3, 4, 2)
+    theirs, x = By(norms, run), values(STEPS, 5, 3, 4, 2)
     loose, tight = {"rtol": rtol, "atol": atol}, {"rtol": 1e-12, "atol": 1e-12}
     out, grad, (weight, bias) = step(ours, x)
     expected, expected_grad, params = step(theirs, x)
@@ -131,21 +145,6 @@ def assert_are(
         torch.testing.assert_close(getattr(ours, name), stacked, **tight)
     ours.eval(), norms.eval()
     torch.testing.assert_close(ours(x), theirs(x), **tight)
-
-
-def test_per_step_is_one_norm_for_each_step() -> None:
-    ours = shaken(StepBatchNorm2d(3, STEPS))
-    norms = one_for_each_step(ours)
-
-    class Separate(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norms = norms
-
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.stack([norm(x_t) for norm, x_t in zip(norms, x, strict=True)])
-
-    assert_are(ours, Separate(), norms, 1e-12, 1e-12)
 
 
 def test_tebn_is_spikingjellys() -> None:
@@ -171,24 +170,6 @@ def test_another_number_of_steps_is_an_error(kind: type[nn.Module]) -> None:
 def test_one_value_a_channel_is_an_error(kind: type[nn.Module]) -> None:
     with pytest.raises(ValueError, match="more than one value"):
         kind(3, 1)(torch.rand(1, 3, 1, 1))
-
-
-def test_statistics_so_far_are_those_of_a_norm_of_all_steps_so_far() -> None:
-    """Forward, gradients and running statistics of T batch norms, of steps 0 to t each."""
-    ours = shaken(CumulativeBatchNorm2d(3, STEPS))
-    norms = one_for_each_step(ours)
-
-    class SoFar(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norms = norms
-
-        def forward(self, x: Tensor) -> Tensor:
-            parts = (x[: t + 1].flatten(0, 1) for t in range(STEPS))
-            found = [norm(part) for norm, part in zip(norms, parts, strict=True)]
-            return torch.stack([y[-x.shape[1] :] for y in found])
-
-    assert_are(ours, SoFar(), norms, 1e-10, 1e-11)
 
 
 def test_statistics_so_far_are_differentiated_twice() -> None:

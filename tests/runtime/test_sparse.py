@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,25 +14,10 @@ from danetc.runtime.layers import sparse
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.laid_out import is_laid_out
 from danetc.runtime.layers.packed import PackedConv2d
+from tests.runtime.test_small_maps import OPTIONS
 
-pytestmark = pytest.mark.usefixtures("compiling")
-OPTIONS: tuple[dict[str, Any], ...] = (
-    {"kernel_size": 3, "padding": 1},
-    {"kernel_size": 3, "stride": 2, "padding": 1, "bias": False},
-    {"kernel_size": 1},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 2, "padding": 1, "dilation": 2},
-    {"kernel_size": (3, 1), "stride": (1, 2), "padding": (2, 0), "dilation": (2, 1)},
-)
+pytestmark = pytest.mark.usefixtures("compiling", "one_thread")
 SHAPES = ((1, 1, 1), (1, 4, 4), (3, 5, 3))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def spikes(shape: tuple[int, ...], rate: float, seed: int = 1) -> Tensor:
@@ -60,7 +44,7 @@ def test_it_is_the_convolution(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images, height, width = shape
-    layer = nn.Conv2d(17, 23, **options)
+    layer = nn.Conv2d(17, 23, **options, bias=rate < 1)
     kernel = layer.weight.shape[2:]
     monkeypatch.setattr(sparse, "PER_READING", 1.0)
     x = spikes((images, 17, max(height, kernel[0]), max(width, kernel[1])), rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -33,70 +34,37 @@ from tests.differential.networks import small
 
 HOME = "runtime/kernels/torch_internals.py"
 ROWS = sorted(TABLE)
-DOCUMENTED = {"torch._inductor.aoti_compile_and_package", "torch._inductor.aoti_load_package"}
-"""What torch's documentation of AOTInductor tells users to call."""
-
-
 # -- one module ------------------------------------------------------------------------------------
 
 
-def private(name: str) -> bool:
-    """Whether a dotted name is one that torch keeps for itself. (The experimental part of fx has
-    no promise either.)"""
-    parts = name.split(".")
-    return parts[0] == "torch" and (
-        any(part.startswith("_") and not part.startswith("__") for part in parts)
-        or "experimental" in parts
-    )
+OWN = "|".join(name for path in TABLE if (name := path.rpartition(".")[2]).startswith("_"))
+PRIVATE = re.compile(
+    r"\btorch[\w.]*\.(_[a-z]|experimental)|from torch\S* import .*\b_[a-z]"
+    rf"|(?<!self)(?<!cls)\.({OWN})\b",
+    re.IGNORECASE,
+)
+"""Names that torch keeps for itself. (The experimental part of fx has no promise either.)"""
 
 
-def names_in(tree: ast.AST) -> Iterator[str]:
-    """Every dotted name that a module imports or reads, and attributes by the names of the table."""
-    own = {path.rpartition(".")[2] for path in TABLE if path.rpartition(".")[2].startswith("_")}
+def private(program: str) -> list[str]:
+    """The lines of a program that use such a name, comments and texts apart."""
+    tree = ast.parse(program)
     for node in ast.walk(tree):
-        match node:
-            case ast.Import(names):
-                yield from (each.name for each in names)
-            case ast.ImportFrom(module=str(module), names=names, level=0):
-                yield from (f"{module}.{each.name}" for each in names)
-            case ast.Attribute(value=ast.Name("self" | "cls")):
-                pass
-            case ast.Attribute(attr=attr) if attr in own:
-                yield f"torch.{attr}"
-            case ast.Attribute():
-                yield ast.unparse(node)
-
-
-def sources() -> list[Path]:
-    root = Path(danetc.__file__).parent
-    found = [
-        Path(folder, file)
-        for folder, _, files in os.walk(root, followlinks=True)
-        for file in files
-        if file.endswith(".py")
-    ]
-    assert len(found) > 200
-    return found
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = ""
+    return [line for line in ast.unparse(tree).splitlines() if PRIVATE.search(line)]
 
 
 def test_one_module_uses_what_torch_keeps_for_itself() -> None:
-    used = {}
-    for path in sources():
-        found = {name for name in names_in(ast.parse(path.read_text("utf-8"))) if private(name)}
-        found -= DOCUMENTED
-        if found:
-            used[path.relative_to(Path(danetc.__file__).parent).as_posix()] = found
-    assert list(used) == [HOME], used
-
-
-def test_the_check_above_sees_what_it_is_for() -> None:
-    program = (
-        "import torch._dynamo\nfrom torch.fx.experimental import proxy_tensor\n"
-        "from torch.utils import _pytree\nx = torch._C.get()\ny = x._version\n"
-    )
-    found = {name for name in names_in(ast.parse(program)) if private(name)}
-    assert found >= {"torch._dynamo", "torch.utils._pytree", "torch._C", "torch._version"}
-    assert "torch.fx.experimental.proxy_tensor" in found
+    bad = ("import torch._dynamo", "from torch.fx.experimental import proxy_tensor",
+           "from torch.utils import _pytree", "x = torch._C.get()", "y = x._version")  # fmt: skip
+    assert private("\n".join(bad)) == [*bad]
+    root = Path(danetc.__file__).parent
+    files = [Path(at, name) for at, _, names in os.walk(root, followlinks=True) for name in names]
+    sources = [path for path in files if path.suffix == ".py"]
+    assert len(sources) > 200
+    used = [path for path in sources if private(path.read_text("utf-8"))]
+    assert [path.relative_to(root).as_posix() for path in used] == [HOME]
 
 
 # -- each of them hidden ---------------------------------------------------------------------------
