@@ -56,11 +56,11 @@ def test_build_writes_everything_and_prints_the_summary(danetc: Run, small: Path
     assert record["danetc"] == package.__version__
     assert record["seed"] == 0
     assert record["summary"]["parameters"] > 0
-    (Path("new")).mkdir()
-    (Path("new/file")).write_text("")
-    assert directory.stat().st_mode == (Path("new")).stat().st_mode
+    Path("new").mkdir()
+    Path("new/file").write_text("")
+    assert directory.stat().st_mode == Path("new").stat().st_mode
     modes = {path.stat().st_mode for path in directory.iterdir()}
-    assert modes == {(Path("new/file")).stat().st_mode}
+    assert modes == {Path("new/file").stat().st_mode}
 
 
 def test_what_is_loaded_is_what_was_built(danetc: Run, small: Path, tmp_path: Path) -> None:
@@ -103,9 +103,9 @@ def test_a_link_to_a_model_directory_stays_one(danetc: Run, small: Path, tmp_pat
 
 @pytest.mark.parametrize("target", ["full", "file", ".", ".."])
 def test_what_danetc_has_not_written_is_not_replaced(danetc: Run, small: Path, target: str) -> None:
-    (Path("full")).mkdir()
-    (Path("full/thesis.tex")).write_text("years of work")
-    (Path("file")).write_text("work")
+    Path("full").mkdir()
+    Path("full/thesis.tex").write_text("years of work")
+    Path("file").write_text("work")
     before = sorted(Path().rglob("*"))
     result = danetc("build", small, "-o", target)
     assert result.status == 1
@@ -115,11 +115,11 @@ def test_what_danetc_has_not_written_is_not_replaced(danetc: Run, small: Path, t
 
 def test_a_file_put_into_a_model_directory_is_not_lost(danetc: Run, small: Path) -> None:
     danetc("build", small, "-o", "out")
-    (Path("out/notes.txt")).write_text("notes")
+    Path("out/notes.txt").write_text("notes")
     result = danetc("build", small, "-o", "out")
     assert result.status == 1
     assert "notes.txt" in result.err
-    assert (Path("out/notes.txt")).read_text() == "notes"
+    assert Path("out/notes.txt").read_text() == "notes"
 
 
 @pytest.mark.parametrize("step", ["write", "rename"])

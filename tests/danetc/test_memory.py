@@ -251,7 +251,7 @@ def test_a_directory_that_nothing_fits_is_not_written(danetc: Run, small: Path) 
     result = danetc("build", small, "-o", "out", "--memory", "1kB", "--batch", "64")
     assert result.status == 1
     assert "not even a batch of 1 fits" in result.err
-    assert not (Path("out")).exists()
+    assert not Path("out").exists()
     result = danetc("build", small, "-o", "out", "--memory", "1kB")
     assert result.status == 2
     assert "--batch" in result.err

@@ -128,7 +128,7 @@ def test_a_check_that_fails_is_told_and_exits_with_1(danetc: Run, tmp_path: Path
 )
 def test_other_neurons_surrogates_norms_and_inputs(danetc: Run, change: tuple[str, str]) -> None:
     text = WIDER.replace("VIA", "origin").replace(*change)
-    (Path("a.danet")).write_text(text)
+    Path("a.danet").write_text(text)
     result = danetc("prove", "a.danet", "--json")
     assert result.status == 0
     assert statuses(result)["1"] == [HOLDS] * 2
