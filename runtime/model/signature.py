@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.kernels.torch_internals import is_fake, is_transformed
 from danetc.runtime.system.errors import DataError
 
-_AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)
+_AUTOCAST = {torch.float32, torch.float16, torch.bfloat16}
 """Types that autocast converts."""
 
 
@@ -35,17 +36,9 @@ class ModelInput:
         whose = f" as `{name}`" if name else ""
         if not isinstance(x, Tensor):
             what = "" if frame else "a tensor "
-            raise TypeError(f"the model takes {what}{wanted}{whose}, not {_described(x)}")
-        if x.layout is not torch.strided:
-            layout = str(x.layout).removeprefix("torch.")
-            raise ValueError(f"the model takes dense tensors, not {layout}; take x.to_dense()")
+            raise TypeError(f"the model takes {what}{wanted}{whose}, not a {type(x).__name__}")
         if not _is_symbolic(x) and (x.dim() not in ranks or x.shape[-rank:] != self.shape):
-            hint = ""
-            if x.dim() in ranks and rank == 3:
-                kind = "events" if self.sequence else "image"
-                own = ", ".join(map(str, x.shape[-rank:]))
-                hint = f"; for these set the network's input to {kind}({own})"
-            raise ValueError(f"the model takes {wanted}{whose}, not {list(x.shape)}{hint}")
+            raise ValueError(f"the model takes {wanted}{whose}, not {list(x.shape)}")
         return x
 
     def check_numbers(self, x: Tensor) -> None:
@@ -91,20 +84,14 @@ class Signature:
         if rank and isinstance(whole, Tensor) and whole.shape[-rank:] == self.input:
             widths = [item.shape[0] for item in self.inputs.values()]
             return tuple(whole.split(widths, -rank))
-        found = dict(zip(self.inputs, args, strict=False))
-        strange = [name for name in named if name not in self.inputs or name in found]
-        found.update(named)
-        if len(args) > len(self.inputs) or strange or len(found) < len(self.inputs):
-            sizes = ", ".join(map(str, self.input))
-            together = f", or one tensor [..., {sizes}] with the channels of all" * bool(sizes)
-            given = [
-                str(list(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in args
-            ]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        takes = inspect.Signature([inspect.Parameter(name, kind) for name in self.inputs])
+        try:
+            return takes.bind(*args, **named).args
+        except TypeError as error:
             raise TypeError(
-                f"the model takes {len(self.inputs)} inputs: {', '.join(self.inputs)}{together}; not "
-                f"{', '.join([*given, *strange]) or 'none'}"
-            )
-        return tuple(found[name] for name in self.inputs)
+                f"the model takes the inputs {', '.join(self.inputs)}: {error}"
+            ) from None
 
     def check_all(
         self, given: Sequence[Any], model: nn.Module, *, frame: bool = False
@@ -116,20 +103,14 @@ class Signature:
         )
         if any(not isinstance(x, Tensor) or _is_symbolic(x) for x in taken):
             return taken
-        ranks = [len(item.shape) for item in self.inputs.values()]
-        counts = [x.shape[-rank - 1] for x, rank in zip(taken, ranks, strict=True)]
-        lasts = [
-            len(x) if x.dim() == rank + 2 else self.steps
-            for x, rank in zip(taken, ranks, strict=True)
-        ]
-        for what, numbers in (("samples", counts), ("time steps", [] if frame else lasts)):
-            if len(set(numbers)) > 1:
-                told = ", ".join(f"{n} {k}" for n, k in zip(self.inputs, numbers, strict=True))
-                repeats = f" (an image is repeated T = {self.steps} times)"
-                raise ValueError(
-                    f"the inputs have different numbers of {what}: {told}"
-                    + repeats * (what == "time steps")
-                )
+        sizes = set()
+        for x, item in zip(taken, self.inputs.values(), strict=True):
+            rank = len(item.shape)
+            steps = len(x) if x.dim() == rank + 2 else self.steps
+            sizes.add((1 if frame else steps, x.shape[-rank - 1]))
+        if len(sizes) > 1:
+            found = " and ".join(f"T = {steps}, N = {count}" for steps, count in sorted(sizes))
+            raise ValueError(f"the inputs have different numbers of steps or samples: {found}")
         return taken
 
     def check(
@@ -143,10 +124,9 @@ class Signature:
     ) -> Any:
         """Return ``x`` as the model takes it, or raise TypeError or ValueError.
 
-        ``x`` is [N, ...] or [T, N, ...]; for one ``frame`` [N, ...]. Its device is that of the model's weights. So is
-        its type, or one that converts exactly: bool, a narrower float and, for events, which are counts, small
-        integers. Proxies of fx are not checked, nor are devices and types if the model has forward pre-hooks, which may convert
-        the input.
+        ``x`` is [N, ...] or [T, N, ...]; for one ``frame`` [N, ...]. Its device and type are those of the model's
+        weights. Proxies of fx are not checked, nor are devices and types if the model has forward pre-hooks, which may
+        convert the input.
         """
         if isinstance(x, fx.Proxy) or torch.compiler.is_compiling():
             return x
@@ -166,7 +146,7 @@ class Signature:
                 )
         weight = next((each for each in model.parameters() if each.is_floating_point()), None)
         if not model._forward_pre_hooks:
-            x = _of_type(x, weight, counts=item.sequence or item.kind.is_integer)
+            _check_type(x, weight)
             if weight is not None and weight.device.type != "meta" and x.device != weight.device:
                 raise ValueError(
                     f"the model's weights are on {weight.device}, the input is on {x.device}: move "
@@ -196,39 +176,15 @@ def random_input(
     return units.to(dtype) * kind.unit
 
 
-def _is_exact(given: torch.dtype, wanted: torch.dtype, *, counts: bool) -> bool:
-    """True if converting a type to another keeps the numbers and their meaning."""
-    if not wanted.is_floating_point or torch.promote_types(given, wanted) != wanted:
-        return False
-    if given is torch.bool or given.is_floating_point:
-        return True
-    return counts and 2 ** torch.iinfo(given).bits * torch.finfo(wanted).eps <= 2
-
-
-def _of_type(x: Tensor, weight: Tensor | None, *, counts: bool) -> Tensor:
-    """Convert an input to the type of the weights if that is exact; otherwise raise ValueError. ``counts`` says that
-    integers are counts: bytes of an image are fractions of 255.
-    """
+def _check_type(x: Tensor, weight: Tensor | None) -> None:
+    """Raise ValueError for an input of another type than the weights."""
     wanted = weight.dtype if weight is not None else torch.float32
     if x.dtype == wanted or (weight is None and x.is_floating_point()):
-        return x
-    if torch.is_autocast_enabled(x.device.type) and x.dtype in _AUTOCAST and wanted in _AUTOCAST:
-        return x
-    if _is_exact(x.dtype, wanted, counts=counts):
-        return x.to(wanted)
+        return
+    if {x.dtype, wanted} <= _AUTOCAST and torch.is_autocast_enabled(x.device.type):
+        return
     name, found = (str(each).removeprefix("torch.") for each in (wanted, x.dtype))
-    if x.dtype == torch.uint8:
-        hint = "bytes of an image are from 0 to 255: x.float() / 255, normalised as in the training"
-    elif x.is_floating_point():
-        hint = f"take x.to(torch.{name}), or model.to(torch.{found})"
-    else:
-        hint = f"take x.to(torch.{name})"
-    raise ValueError(f"the model takes {name}, as its weights are, not {found}; {hint}")
-
-
-def _described(x: object) -> str:
-    """Describe an object that is no tensor, and how to convert it."""
-    kind = type(x)
-    if kind.__module__ == "numpy" and hasattr(x, "shape"):
-        return f"an array of numpy {list(x.shape)}; torch.from_numpy(x) makes a tensor of it"
-    return f"an object of type {kind.__qualname__}"
+    raise ValueError(
+        f"the model takes {name}, as its weights are, not {found}; take x.to(torch.{name})"
+        + " / 255 for an image in bytes" * (x.dtype == torch.uint8)
+    )

@@ -8,9 +8,7 @@ under different names.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +23,6 @@ from danetc.runtime.system.files import DamagedError, check_tensors
 
 _COUNTER = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-_FINAL = re.compile(r"fc|classifier|head|linear")
 
 
 @dataclass(frozen=True)
@@ -157,27 +154,16 @@ _Layers = dict[str, dict[str, str]]
 def _by_order(
     wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], optional: set[str]
 ) -> dict[str, str]:
-    """Pair layers in order; neurons separately, because a file may lack them all."""
+    """Pair layers in order, without the parameters of neurons, which mean something else in another kind of neuron."""
     ours = _layers(name for name in wanted if name not in optional)
-    scalars = {n for n in weights if not weights[n].dim() and not n.endswith(_COUNTER)}
-    theirs = _layers(name for name in weights if name not in scalars)
-    orders = [theirs]
-    if [*theirs] == sorted(theirs):  # safetensors sorts by name: the names tell the order
-        orders.append({name: theirs[name] for name in sorted(theirs, key=_made)})
-    for number, order in enumerate(orders, 1):
-        try:
-            pairs = _pair(ours, order, wanted, weights)
-            break
-        except WeightsError as error:
-            if number == len(orders):
-                message = f"neither names nor order fit this network: {error}"
-                raise WeightsError(message) from error
-    neurons = _layers(name for name in wanted if name in optional)
-    other = _layers(name for name in weights if name in scalars)
-    if len(neurons) == len(other) and neurons:
-        with suppress(WeightsError):  # parameters of another kind of neuron mean something else
-            pairs |= _pair(neurons, other, wanted, weights)
-    return pairs
+    theirs = _layers(name for name, value in weights.items() if value.dim())
+    try:
+        return _pair(ours, theirs, wanted, weights)
+    except WeightsError as error:
+        message = f"neither names nor order fit this network: {error}"
+        if [*theirs] == sorted(theirs):
+            message += "; if the file is of safetensors, which sorts names, take a .pt file"
+        raise WeightsError(message) from error
 
 
 def _layers(names: Iterable[str]) -> _Layers:
@@ -212,18 +198,6 @@ def _pair(
             f"the {more}'s {extra} has no counterpart in the {fewer}"
         )
     return pairs
-
-
-def _made(layer: str) -> list[tuple[int, int, int]]:
-    """A sort key that orders the layers of a ResNet as they are made: convN, bnN, layerN or downsample, fc."""
-    key = []
-    for part in layer.split("."):
-        word, number = re.fullmatch(r"(.*?)(\d*)", part).groups()  # type: ignore[union-attr]
-        group = 0 if word in ("", "conv", "bn", "norm") else 1
-        if _FINAL.fullmatch(word):
-            group = 2
-        key.append((group, int(number or 0), int(word in ("bn", "norm"))))
-    return key
 
 
 def _fit(

@@ -25,9 +25,9 @@ BOTH = r"the model takes \[N, 3, 8, 8\] or \[T, N, 3, 8, 8\], not "
 FRAME = r"the model takes one frame \[N, 3, 8, 8\], not "
 
 SHAPES: list[tuple[tuple[int, ...], str]] = [
-    ((2, 3, 6, 6), r"\[2, 3, 6, 6\]; for these set the network's input to image\(3, 6, 6\)$"),
-    ((2, 3, 8, 9), r"\[2, 3, 8, 9\]; .* image\(3, 8, 9\)$"),
-    ((2, 1, 8, 8), r"\[2, 1, 8, 8\]; .* image\(1, 8, 8\)$"),
+    ((2, 3, 6, 6), r"\[2, 3, 6, 6\]$"),
+    ((2, 3, 8, 9), r"\[2, 3, 8, 9\]$"),
+    ((2, 1, 8, 8), r"\[2, 1, 8, 8\]$"),
     ((3, 8, 8), r"\[3, 8, 8\]$"),
     ((2, 8, 8, 3), r"\[2, 8, 8, 3\]"),
     ((1, 2, 2, 3, 8, 8), r"\[1, 2, 2, 3, 8, 8\]$"),
@@ -36,20 +36,18 @@ SHAPES: list[tuple[tuple[int, ...], str]] = [
 ]
 ONES = torch.ones(2, 3, 8, 8)
 VALUES: list[tuple[Any, type[Exception], str]] = [
-    (ONES.numpy(), TypeError, r"an array of numpy \[2, 3, 8, 8\]; torch.from_numpy\(x\) makes"),
-    (ONES.tolist(), TypeError, "an object of type list"),
-    (None, TypeError, "an object of type NoneType"),
-    ([ONES], TypeError, "an object of type list"),
+    (ONES.numpy(), TypeError, "not a ndarray"),
+    (ONES.tolist(), TypeError, "not a list"),
+    (None, TypeError, "not a NoneType"),
+    ([ONES], TypeError, "not a list"),
     (
-        ONES.to(torch.uint8),
+        ONES.byte(),
         ValueError,
-        r"takes float32, as its weights are, not uint8; bytes .*/ 255",
+        r"not uint8; take x.to\(torch.float32\) / 255 for an image in bytes$",
     ),
-    (
-        ONES.double(),
-        ValueError,
-        r"not float64; take x.to\(torch.float32\), or model.to\(torch.float64\)",
-    ),
+    (ONES.double(), ValueError, r"takes float32, as its weights are, not float64; take"),
+    (ONES.half(), ValueError, "not float16"),
+    (ONES.bool(), ValueError, r"not bool; take x.to\(torch.float32\)$"),
     (ONES.long(), ValueError, r"not int64; take x.to\(torch.float32\)$"),
     (ONES.to(torch.complex64), ValueError, "not complex64"),
     (ONES.to("meta"), ValueError, r"weights are on cpu, the input is on meta: .* x.to\('cpu'\)"),
@@ -94,7 +92,7 @@ def test_a_network_for_sequences_takes_sequences_alone() -> None:
     assert model(torch.zeros(2, 2, 2, 8, 8)).shape == (2, 5)
     taken = r"the model takes \[T, N, 2, 8, 8\], not "
     ours(model, torch.zeros(2, 2, 8, 8), ValueError, taken + r"\[2, 2, 8, 8\]$", False)
-    larger = taken + r"\[2, 2, 2, 9, 9\]; .* events\(2, 9, 9\)$"
+    larger = taken + r"\[2, 2, 2, 9, 9\]$"
     ours(model, torch.zeros(2, 2, 2, 9, 9), ValueError, larger, False)
     assert model.stream(torch.zeros(2, 2, 8, 8))[0].shape == (2, 5)
 
@@ -145,8 +143,7 @@ def test_the_type_of_the_weights_is_that_of_the_input() -> None:
     model = emit(STATIC).double()
     assert model(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64
     x = torch.rand(2, 3, 8, 8)
-    assert torch.equal(model(x), model(x.double()))  # each float32 is a float64
-    ours(model, x.long(), ValueError, "takes float64, as its weights are", False)
+    ours(model, x, ValueError, "takes float64, as its weights are, not float32", False)
     bare = danetc.build(
         text=(
             "use std\nnetwork bare { input = image(3, 8, 8); steps = 2; neuron = IF\n"
@@ -158,10 +155,6 @@ def test_the_type_of_the_weights_is_that_of_the_input() -> None:
     for dtype in (torch.float32, torch.float64):
         assert bare(torch.rand(2, 3, 8, 8).to(dtype)).dtype == dtype
     ours(bare, torch.ones(2, 3, 8, 8).long(), ValueError, "takes float32", False)
-
-
-def test_a_sparse_tensor() -> None:
-    ours(emit(STATIC), ONES.to_sparse(), ValueError, "not sparse_coo; take x.to_dense()", False)
 
 
 def test_hooks_may_prepare_the_input() -> None:
@@ -179,6 +172,14 @@ def test_wrong_numbers_of_arguments_are_left_to_python() -> None:
     for arguments in ((), (ONES, ONES)):
         with pytest.raises(TypeError, match="forward"):
             model(*arguments)
+
+
+def test_a_summary_prints_and_has_its_facts() -> None:
+    model = danetc.build("danet_c_small", backend="eager")
+    found = model.summary()
+    assert found.parameters == sum(each.numel() for each in model.parameters())
+    assert f"parameters  {found.parameters:,}" in str(found)
+    assert str(found).count("densely_additive") == 3
 
 
 # -- model.py --------------------------------------------------------------------------------------
