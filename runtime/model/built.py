@@ -135,7 +135,8 @@ class Model(ScopeModule):
     """A network.
 
     Takes [N, C, H, W] (static) or [T, N, C, H, W] (a sequence of frames); several inputs by position or name, or as
-    one tensor with the channels of all. Their dtype is that of the weights. Returns [N, classes], or [T, N, classes] if the head does not average over time; a tuple for several outputs.
+    one tensor with the channels of all. Their dtype is that of the weights. Returns [N, classes], or [T, N, classes]
+    if the head does not average over time; a tuple for several outputs.
 
     ``topology`` is the compiler's graph that the model was emitted from, which ``show`` draws in a notebook; ``spec`` is
     its text. Copies of a model share both; a forward pass does not use them.

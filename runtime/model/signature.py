@@ -32,13 +32,11 @@ class ModelInput:
         sizes, rank = ", ".join(map(str, self.shape)), len(self.shape)
         ranks = (rank + 1,) if frame else (rank + 2,) if self.sequence else (rank + 1, rank + 2)
         forms = " or ".join(f"[{'T, ' * (each - rank - 1)}N, {sizes}]" for each in ranks)
-        wanted = f"one frame {forms}" if frame else forms
         whose = f" as `{name}`" if name else ""
         if not isinstance(x, Tensor):
-            what = "" if frame else "a tensor "
-            raise TypeError(f"the model takes {what}{wanted}{whose}, not a {type(x).__name__}")
+            raise TypeError(f"the model takes a tensor {forms}{whose}, not a {type(x).__name__}")
         if not _is_symbolic(x) and (x.dim() not in ranks or x.shape[-rank:] != self.shape):
-            raise ValueError(f"the model takes {wanted}{whose}, not {list(x.shape)}")
+            raise ValueError(f"the model takes {forms}{whose}, not {list(x.shape)}")
         return x
 
     def check_numbers(self, x: Tensor) -> None:

@@ -191,11 +191,8 @@ def _pair(
             found[counter] = source
         pairs |= found
     if len(ours) != len(theirs):
-        more, fewer = ("model", "file") if len(ours) > len(theirs) else ("file", "model")
-        extra = [*(ours if more == "model" else theirs)][min(len(ours), len(theirs))]
         raise WeightsError(
-            f"the model has {len(ours)} layers with weights, the file {len(theirs)}: "
-            f"the {more}'s {extra} has no counterpart in the {fewer}"
+            f"the model has {len(ours)} layers with weights, and the file has {len(theirs)}"
         )
     return pairs
 

@@ -22,7 +22,7 @@ STATIC = text(small("stage(basic(4), 1) via sew"))
 EVENTS = text(small("stage(basic(4), 1) via sew", input="events(2, 8, 8)"))
 TIMED = text(small("stage(basic(4), 1) via sew", settings="neuron = LIF; norm = tebn"))
 BOTH = r"the model takes \[N, 3, 8, 8\] or \[T, N, 3, 8, 8\], not "
-FRAME = r"the model takes one frame \[N, 3, 8, 8\], not "
+FRAME = r"the model takes \[N, 3, 8, 8\], not "
 
 SHAPES: list[tuple[tuple[int, ...], str]] = [
     ((2, 3, 6, 6), r"\[2, 3, 6, 6\]$"),

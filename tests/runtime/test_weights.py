@@ -144,9 +144,9 @@ def test_another_depth_is_refused() -> None:
     renamed = {f"net.{name}": value for name, value in emit(resnet(blocks=2)).state_dict().items()}
     untouched(emit(resnet(blocks=3)), renamed, r"neither names nor order.*blocks\.2\.branch\.conv1")
     fewer = {name: value for name, value in renamed.items() if "head" not in name}
-    untouched(emit(resnet(blocks=2)), fewer, r"21 layers.*file 20: the model's head\.linear")
+    untouched(emit(resnet(blocks=2)), fewer, "21 layers.* file has 20")
     more = {**renamed, "extra.weight": torch.zeros(3)}
-    untouched(emit(resnet(blocks=2)), more, r"file 22: the file's extra")
+    untouched(emit(resnet(blocks=2)), more, "file has 22")
 
 
 def test_the_first_mismatch_is_named() -> None:
