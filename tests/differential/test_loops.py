@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from copy import deepcopy
 
 import pytest
@@ -56,7 +55,6 @@ def test_forms(name: str) -> None:
     expected = gradients(model, y, x)
     forms: dict[str, nn.Module] = {
         "a copy": deepcopy(emit(graph)),
-        "unpickled": pickle.loads(pickle.dumps(emit(graph))),
         "recompute": emit(graph, memory="recompute"),
         "spikingjelly": emit(graph, backend="spikingjelly"),
         "fused": emit(graph, backend="fused"),
