@@ -75,10 +75,10 @@ __all__ = sorted({"__version__", *_HOMES})
 
 def __getattr__(name: str) -> Any:
     """Import a name when it is first used (PEP 562)."""
-    import importlib.metadata
+    import importlib
 
     if name == "__version__":
-        value: Any = importlib.metadata.version("danetc")
+        value: Any = importlib.import_module("importlib.metadata").version("danetc")
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     else:
