@@ -272,7 +272,7 @@ class SearchRequest(GridRequest):
     output: Annotated[arg.Place, arg.Option("DIR")] = "runs/search"
     trials: arg.Count = 20
     front: bool = False
-    sampler: Literal["tpe", "random", "grid", "nsga2"] = "tpe"
+    sampler: Literal["tpe", "random", "nsga2"] = "tpe"
     sampler_seed: Annotated[int, arg.Option(least=0, most=2**31 - 1)] = 0
     pruner: Literal["none", "median", "hyperband"] = "none"
 

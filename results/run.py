@@ -115,7 +115,7 @@ def all_runs(groups: list[Group], data: str | None = None) -> Iterator[Run]:
     Each run uses ``data``, or the data named in its table.
     """
     from danetc.requests import TrainingRequest
-    from danetc.tasks.grid.cells import Axis, find_networks, make_cells
+    from danetc.tasks.grid.cells import Axis, combinations, find_networks, make_cell
 
     seen = set()
     networks = {
@@ -125,7 +125,9 @@ def all_runs(groups: list[Group], data: str | None = None) -> Iterator[Run]:
     for group in groups:
         axes = [Axis(name, tuple(values)) for name, values in group.axes.items()]
         base = TrainingRequest("", data or group.data, recipe=group.recipe)
-        for cell in make_cells([networks[group.spec][group.network]], axes, base, Path()):
+        chosen = [networks[group.spec][group.network]]
+        for network, values in combinations(chosen, axes, base):
+            cell = make_cell(network, values, base, Path())
             for seed in group.seeds:
                 run = Run(group, cell.name, cell.axes, seed, cell.request)
                 if run.name not in seen:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from danetc.arguments import Setting, parse_setting
 from danetc.compiler import check_file
-from danetc.compiler.frontend.topology import PARTS, TopologyError, restaged, settable
+from danetc.compiler.frontend.topology import PARTS, restaged, settable
 from danetc.dsl.diagnostics.diagnostic import SpecError, instead
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE
@@ -79,8 +79,6 @@ def parse_axis(text: str) -> Axis:
         raise ValueError(f"`{text}` is not NAME=VALUE,VALUE,..., as in steps=1,4")
     if name in ("seed", "seeds"):
         raise ValueError("every cell is trained with every seed: use --seeds N, not --grid")
-    if name == "data":
-        raise ValueError("accuracies on different data sets cannot be compared: run one grid each")
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
         raise ValueError(f"`{name}` has the value {twice[0]} twice")
@@ -111,10 +109,6 @@ def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[GridNet
     Raises UserError.
     """
     specs = [spec for pattern in patterns for spec in _matching(pattern)]
-    places = (spec if spec in shipped_specs() else str(Path(spec).resolve()) for spec in specs)
-    for spec, count in Counter(places).items():
-        if count > 1:
-            raise UserError(f"{spec} is given {count} times, but each cell has one folder")
     networks: list[GridNetwork] = []
     for spec in specs:
         try:
@@ -132,7 +126,7 @@ def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[GridNet
     for name, count in Counter(each.name for each in networks).items():
         if count > 1:
             both = " and ".join(each.spec for each in networks if each.name == name)
-            raise UserError(f"{both} both have a network `{name}`; rename one of them")
+            raise UserError(f"{both} both have a network `{name}`, but each cell has one folder")
     return networks
 
 
@@ -150,29 +144,14 @@ def _matching(pattern: str) -> list[str]:
     return found
 
 
-def make_cells(
-    networks: Sequence[GridNetwork], axes: Sequence[Axis], base: TrainingRequest, folder: Path
-) -> list[GridCell]:
-    """Return every combination, in the order of the networks, then of the axes.
-
-    ``base`` is the training that all share. Raises UserError, which names the cell.
-    """
+def combinations(
+    networks: Sequence[GridNetwork], axes: Sequence[Axis], base: TrainingRequest
+) -> list[tuple[GridNetwork, dict[str, Setting]]]:
+    """Return every network with every combination of values. Raises UserError as ``check_axes``."""
     names = [axis.name for axis in axes]
     check_axes(networks, names, base)
-    cells: list[GridCell] = []
-    for network in networks:
-        for values in product(*(axis.values for axis in axes)):
-            chosen = dict(zip(names, values, strict=True))
-            try:
-                cells.append(make_cell(network, chosen, base, folder))
-            except (SpecError, TopologyError) as error:
-                raise refused(cell_name(network.name, chosen), error) from error
-    return cells
-
-
-def refused(cell: str, error: Exception) -> UserError:
-    """Return the error for a cell that is not valid."""
-    return UserError(f"cell {cell}: {error}\nnothing was trained")
+    found = product(networks, *(axis.values for axis in axes))
+    return [(network, dict(zip(names, values, strict=True))) for network, *values in found]
 
 
 def check_axes(
@@ -196,10 +175,9 @@ def check_axes(
         setting, dot, argument = name.partition(".")
         if name in always or name.startswith(PREFIX) or setting in known:
             continue
-        hint = f"did you mean `{PREFIX}{name}`?"
-        if setting not in RECIPE:
-            axes = [f"{each}{dot}{argument}" for each in dict.fromkeys([*always, *known])]
-            hint = instead(name, axes, "the axes are")
+        axes = [f"{each}{dot}{argument}" for each in dict.fromkeys([*always, *known])]
+        recipe = [PREFIX + name] if setting in RECIPE else []
+        hint = instead(name, recipe or axes, "the axes are")
         raise UserError(
             f"--grid {name}: {network.name} has no parameter and no setting `{name}`; {hint}"
         )

@@ -21,18 +21,12 @@ from danetc.output.returned import Returned, frame, need_matplotlib
 from danetc.requests import ComparisonRequest
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
-from danetc.tasks.grid.cells import find_networks, make_cells
+from danetc.tasks.grid.cells import cell_name, combinations, find_networks, make_cell
 from danetc.tasks.grid.engines import start_engine
-from danetc.tasks.grid.plan import CellChecker, GridRun, refuse_changed
+from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun, refuse_changed
 from danetc.tasks.grid.plot import FIGURES, across
 from danetc.tasks.grid.results import GridResults, read_results, results_of
-from danetc.tasks.grid.run import (
-    GridProgress,
-    GridRecord,
-    Outcome,
-    in_parallel,
-    train_run,
-)
+from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import GRID, LOCKS
 from danetc.tasks.training.directory import locked
 
@@ -47,11 +41,18 @@ def checked_runs(request: ComparisonRequest, *, quiet: bool) -> list[GridRun]:
     """
     check_folder(request.folder)
     networks = find_networks(request.patterns, request.networks)
-    cells = make_cells(networks, request.axes, request.training, request.folder)
+    chosen = combinations(networks, request.axes, request.training)
     columns = ("checking cells", BarColumn(), MofNCompleteColumn())
+    checker, runs = CellChecker(note), []
     with terminal_bar(*columns, stream=sys.stderr, hidden=quiet) as bar:
-        task = bar.add_task("", total=len(cells))
-        return CellChecker(note).check_all(cells, lambda: bar.advance(task))
+        for network, values in bar.track(chosen):
+            try:
+                cell = make_cell(network, values, request.training, request.folder)
+                runs += checker.runs(cell)
+            except CHECKED as error:
+                name = cell_name(network.name, values)
+                raise UserError(f"cell {name}: {error}\nnothing was trained") from error
+    return runs
 
 
 def planned(runs: Sequence[GridRun], request: ComparisonRequest) -> GridResults:
@@ -119,7 +120,11 @@ def commands(runs: Sequence[GridRun], request: ComparisonRequest) -> list[str]:
 def _recorded(runs: Sequence[GridRun], request: ComparisonRequest) -> Iterator[GridRecord]:
     """Lock the folder of a grid and record its runs."""
     if not (request.fresh or request.override):
-        refuse_changed(runs)
+        refuse_changed(
+            runs,
+            "choose another place with -o DIR, resume under the new settings with --override, or "
+            "start such runs over with --fresh (the old ones are moved aside)",
+        )
     request.folder.mkdir(parents=True, exist_ok=True)
     with locked(request.folder):
         record = GridRecord(request)
@@ -141,7 +146,7 @@ class Comparison(Returned, GridResults):
     def frame(self) -> pandas.DataFrame:
         """Return a row for each cell; accuracies are from 0 to 1. Raises UserError without pandas."""
         names = ("name", *self.varying(), "parameters", "mean", "deviation", "best", "state")
-        return frame({name: each.as_dict()[name] for name in names} for each in self.rows)
+        return frame({name: row[name] for name in names} for row in self.as_dict()["cells"])
 
     def figure(self, name: str = "accuracy", x: str | None = None) -> Any:
         """Return a figure of matplotlib, as ``danetc compare`` draws it.

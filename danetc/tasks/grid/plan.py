@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.system.files import within
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.losses import Objective
-from danetc.tasks.grid.cells import GridCell, refused
+from danetc.tasks.grid.cells import GridCell
 from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.model_directory import TRAINING, epochs_in
 from danetc.tasks.networks import initialise
@@ -73,19 +73,6 @@ class CellChecker:
     def __init__(self, note: Note) -> None:
         self._once, self._open = cache(note), cache(open_data)
 
-    def check_all(
-        self, cells: Sequence[GridCell], on_progress: Callable[[], object]
-    ) -> list[GridRun]:
-        """Return the runs of all cells. Raises UserError, which names the cell."""
-        runs: list[GridRun] = []
-        for cell in cells:
-            on_progress()
-            try:
-                runs += self.runs(cell)
-            except CHECKED as error:
-                raise refused(cell.name, error) from error
-        return runs
-
     def runs(self, cell: GridCell) -> list[GridRun]:
         """Return a run for each seed. Nothing is written. Raises the exceptions in ``CHECKED``."""
         plan = make_plan(cell.request, alone(), self._once, self._open)
@@ -129,10 +116,9 @@ def _run(
     known = read_run(path)
     if known is None:
         return GridRun(cell, facts, seed, path, "new")
-    if changes := compare(known["settings"], settings):
-        return GridRun(cell, facts, seed, path, "changed", tuple(changes))
-    run = GridRun(cell, facts, seed, path, "begun")
-    return replace(run, state="done") if run.epochs == run.total else run
+    changes = tuple(compare(known["settings"], settings))
+    run = GridRun(cell, facts, seed, path, "changed" if changes else "begun", changes)
+    return replace(run, state="done") if not changes and run.epochs == run.total else run
 
 
 def _check_model(plan: TrainingPlan) -> None:
@@ -153,7 +139,7 @@ def _check_model(plan: TrainingPlan) -> None:
         )
 
 
-def refuse_changed(runs: Sequence[GridRun]) -> None:
+def refuse_changed(runs: Sequence[GridRun], hint: str) -> None:
     """Check that existing runs have the same settings. Raises UserError with the differences."""
     listed = [
         "\n  ".join([f"{run.path} holds a run under other settings:", *run.changes])
@@ -161,8 +147,4 @@ def refuse_changed(runs: Sequence[GridRun]) -> None:
         if run.state == "changed"
     ]
     if listed:
-        listed.append(
-            "choose another place with -o DIR, resume under the new settings with --override, or "
-            "start such runs over with --fresh (the old ones are moved aside)"
-        )
-        raise UserError("\n".join(listed))
+        raise UserError("\n".join([*listed, hint]))

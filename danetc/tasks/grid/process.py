@@ -42,8 +42,6 @@ def train(
     ``look`` is called regularly, and returns True to stop the training. It is also stopped, and
     waited for, if an exception ends this function.
     """
-    if not Path(log).parent.is_dir():
-        raise FileNotFoundError(f"{Path(log).parent} is not there: all machines must see the grid")
     environment = dict(os.environ)
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)

@@ -119,19 +119,13 @@ class CellRow:
         return f"{done}, {len(self.errors)} failed" if self.errors else done
 
     def as_dict(self) -> dict[str, Any]:
+        names = ("parameters", "seeds", "scores", "mean", "deviation", "best", "state", "errors")
         return {
             "name": self.name,
             **self.values,
-            "parameters": self.parameters,
+            **{name: getattr(self, name) for name in names},
             "epochs_x_T": self.cost,
-            "seeds": list(self.seeds),
-            "scores": {str(seed): value for seed, value in self.scores.items()},
-            "mean": self.mean,
-            "deviation": self.deviation,
-            "best": self.best,
-            "state": self.state,
-            "errors": {str(seed): text for seed, text in self.errors.items()},
-            "curves": {name: [list(point) for point in self.curve(name)] for name in self.curves},
+            "curves": {name: self.curve(name) for name in self.curves},
         }
 
 
@@ -199,8 +193,6 @@ def read_results(folder: Path, accuracy: Accuracy = "last") -> GridResults:
     record = record_if_any(folder / GRID)
     if record is None:
         raise UserError(f"{folder / GRID} does not exist, so there is nothing to report")
-    if not isinstance(record.get("cells"), list) or type(record.get("format")) is not int:
-        raise UserError(f"{folder / GRID} is damaged: it names no runs")
     return results_of(record, folder, accuracy)
 
 

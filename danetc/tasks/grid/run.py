@@ -20,13 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from danetc.errors import UserError
 from danetc.output.console import terminal_bar
@@ -103,21 +97,22 @@ def train_run(
 ) -> Outcome:
     """Train a run until it ends, or until ``stopping`` returns True and its state is saved.
 
-    ``on_epoch`` is called with the number of epochs on disk whenever there are more.
+    ``on_epoch`` is called with the number of epochs on disk whenever their record has changed.
     """
     # The name must not match the pattern `grid/CELL/seed-*` of the directories of runs.
     log = run.path.with_name(f"log-{run.path.name}.txt")
     log.parent.mkdir(parents=True, exist_ok=True)
     with append_own(log) as stream:
         start = stream.seek(0, os.SEEK_END)
-    seen = _changed_at(run.path)
+    seen = 0
 
     def look() -> bool:
         nonlocal seen
-        changed = _changed_at(run.path)
-        if changed != seen:
-            seen = changed
-            with suppress(UserError):  # a damaged record is written anew after the next epoch
+        # There may be no record yet, and a damaged one is written anew after the next epoch.
+        with suppress(UserError, OSError):
+            changed = (run.path / TRAINING).stat().st_mtime_ns
+            if changed != seen:
+                seen = changed
                 on_epoch(run.epochs)
         return stopping()
 
@@ -133,15 +128,6 @@ def train_run(
         stream.seek(start)
         text = stream.read().decode("utf-8", "replace")
     return Outcome("failed", _error(status, text.rstrip().splitlines()), seconds)
-
-
-def _changed_at(path: Path) -> tuple[int, int]:
-    """Return the modification time and the inode of the file, which change when it is replaced."""
-    try:
-        found = (path / TRAINING).stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_ino
 
 
 def _error(status: int | str, lines: Sequence[str]) -> str:

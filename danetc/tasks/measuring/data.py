@@ -70,10 +70,7 @@ class Subject:
 
 
 def open_subject(
-    source: str,
-    network: str | None,
-    settings: Mapping[str, Setting],
-    seed: int,
+    source: str, network: str | None, settings: Mapping[str, Setting], seed: int
 ) -> Subject:
     """Load the model from the directory of a run, or build it from a spec, on a GPU if there is one.
 
@@ -92,10 +89,7 @@ def open_subject(
             "for spec files"
         )
     model = load(source, backend="eager", memory="none")
-    trained = open_trained(source)
-    untrained = f"{source} holds no training: its weights are taken as they are"
-    notice = untrained if trained.evaluation is None else ""
-    return Subject(source, model.to(device), trained, notice)
+    return Subject(source, model.to(device), open_trained(source))
 
 
 def open_set(
@@ -121,12 +115,8 @@ def open_set(
     """
     tested = None if trained is None else trained.evaluation
     recorded: Mapping[str, Any] = (None if tested is None else tested.data) or {}
-    notices: list[str] = []
     if classes is None and trained is not None and trained.subset is not None:
         classes, subset_seed = trained.subset
-        notices.append(
-            f"of its classes the {classes} that the training has drawn (subset seed {subset_seed})"
-        )
     steps = evaluate if evaluate is not None or tested is None else tested.evaluate
     try:
         check_together(text, signature)
@@ -145,8 +135,9 @@ def open_set(
                 Item(name, (("size", size),)) for name, size in usual if data.shape is None
             )
             done = write_setting("evaluate", steps) if steps else "nothing is done to them"
-            notices.append(f"no recipe says how images are prepared: {done}")
-        found = prepared(replace(data, notices=(*data.notices, *notices)), steps)
+            notice = f"no recipe says how images are prepared: {done}"
+            data = replace(data, notices=(*data.notices, notice))
+        found = prepared(data, steps)
         check_fit(
             data,
             signature,
@@ -155,9 +146,7 @@ def open_set(
             output=signature.outputs[output or next(iter(signature.outputs))],
         )
     except DataError as error:
-        raise UserError(
-            f"{text}: {error}" if trained is None else f"{trained.path}: {error}"
-        ) from error
+        raise UserError(f"{trained.path if trained else text}: {error}") from error
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from danetc.arguments import Count, Split
+from danetc.arguments import Count, Split, check_choice
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.recipe.text import write_setting
@@ -54,7 +54,8 @@ class Measurement(Returned, Measures):
             table = overall([(self.layout.network, self)])
             values = (cell.text if cell.value is None else cell.value for cell in table.rows[0])
             return frame([dict(zip(table.heads, values, strict=True))])
-        found = asdict(self._found(measure))
+        check_choice("measure", measure, tuple(self.taken()))
+        found = asdict(self.taken()[measure])
         if "stages" not in found:
             return frame(found["layers" if "layers" in found else "parameters"])
         return frame(
@@ -69,21 +70,12 @@ class Measurement(Returned, Measures):
 
         Raises UserError if it was not measured, and without matplotlib.
         """
-        self._found(measure)
+        check_choice("measure", measure, tuple(self.taken()))
         need_matplotlib()
         return FIGURES[measure]([(self.layout.network, self)])
 
     def _line(self) -> str:
         return f"{self.layout.network} on {self.images:,} images: {', '.join(self.taken())}"
-
-    def _found(self, measure: str) -> Any:
-        taken = self.taken()
-        if measure not in taken:
-            known = ", ".join(taken)
-            raise UserError(
-                f"{measure} was not measured of {self.layout.network}; there is {known}"
-            )
-        return taken[measure]
 
 
 def measure(

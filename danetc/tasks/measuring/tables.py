@@ -22,8 +22,6 @@ def print_measures(measures: Measures) -> None:
     for name, shows in _NEURONS.items():
         if name in taken:
             found = taken[name].neurons if name == "gradients" else taken[name].layers
-            if name == "firing-rate" and all(each.kind == "spike" for each in found):
-                shows = {head: shows[head] for head in shows if head != "active"}  # equals the rate
             neurons.append(({each.layer: each for each in found}, shows))
     weights: list[tuple[Mapping[str, Any], Mapping[str, Show]]] = []
     if measures.gradients is not None:
@@ -113,43 +111,30 @@ def _whole(measures: Measures) -> dict[str, tuple[float, str]]:
 Show = Callable[[Any], str]
 
 
-def _shows(form: str, **names: str) -> dict[str, Show]:
-    """Return columns of attributes, whose heads are given by keyword, in a format."""
-
-    def show(name: str) -> Show:
-        return lambda each: form.format(getattr(each, name))
-
-    return {head: show(name) for name, head in names.items()}
-
-
-def _spread(letter: str) -> dict[str, Show]:
-    return {
-        f"{letter} mean": lambda each: f"{each.distribution.mean:z.3f}",
-        f"{letter} std": lambda each: f"{each.distribution.std:.3f}",
-    }
-
-
+_MEAN, _STD = "{0.distribution.mean:z.3f}".format, "{0.distribution.std:.3f}".format
+_TERMS = {"spatial": "{0.spatial:.2e}".format, "temporal": "{0.temporal:.2e}".format}
 _NEURONS: Mapping[str, Mapping[str, Show]] = {
     "firing-rate": {
-        **_shows("{:.4f}", rate="rate"),
-        **_shows("{:.1%}", active="active", silent="silent"),
+        "rate": "{0.rate:.4f}".format,
+        "active": "{0.active:.1%}".format,
+        "silent": "{0.silent:.1%}".format,
     },
-    "gradient-stability": _shows("{:.4f}", stability="dO/dV"),
-    "potential": {**_spread("V"), **_shows("{:.2%}", firing="V >= V_th")},
+    "gradient-stability": {"dO/dV": "{0.stability:.4f}".format},
+    "potential": {"V mean": _MEAN, "V std": _STD, "V >= V_th": "{0.firing:.2%}".format},
     "input": {
-        **_spread("X"),
+        "X mean": _MEAN,
+        "X std": _STD,
         "X to N(0, V_th^2)": lambda each: "-" if each.distance is None else f"{each.distance:.3f}",
     },
-    "gradients": _shows("{:.2e}", whole="|dL/dX|", spatial="spatial", temporal="temporal"),
+    "gradients": {"|dL/dX|": "{0.whole:.2e}".format, **_TERMS},
 }
 """Columns of the table of neurons by the measure that they show."""
-_GRADIENTS = _shows(
-    "{:.2e}", whole="|dL/dW|", spatial="spatial", temporal="temporal", direct="direct"
-)
+_GRADIENTS = {"|dL/dW|": "{0.whole:.2e}".format, **_TERMS, "direct": "{0.direct:.2e}".format}
 _OPERATIONS = {
-    **_shows("{}", kind="input"),
-    **_shows("{:.1%}", active="active"),
-    **_shows("{:,.0f}", additions="additions", macs="MACs"),
+    "input": "{0.kind}".format,
+    "active": "{0.active:.1%}".format,
+    "additions": "{0.additions:,.0f}".format,
+    "MACs": "{0.macs:,.0f}".format,
 }
 
 FORMAT = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from danetc.arguments import Setting
 from danetc.dsl.syntax.overrides import override_text
@@ -20,8 +20,6 @@ from danetc.tasks.searching.study import RECORD, STORAGE, open_study
 if TYPE_CHECKING:
     import pandas
 
-State = Literal["complete", "pruned", "failed", "running", "waiting"]
-
 
 @dataclass(frozen=True)
 class TrialRow:
@@ -29,21 +27,26 @@ class TrialRow:
 
     ``cell`` is the name of its folder and ``values`` those on the axes. ``score`` is the accuracy from
     0 to 1, or the error of numbers; None unless the trial is complete. ``operations`` are the MACs
-    and additions for one image over all time steps; None for an impossible network. ``epochs`` were
-    reported to the pruner, and ``reason`` says why the trial was pruned or failed. ``best`` is True
-    if no other trial is better; of the trials of a cell, for the first only.
+    and additions for one image over all time steps; None for an impossible network. ``state`` is
+    ``complete``, ``pruned``, ``failed``, ``running`` or ``waiting``, ``epochs`` were reported to the
+    pruner, and ``reason`` says why the trial was pruned or failed. ``best`` is True if no other trial
+    is better; of the trials of a cell, for the first only.
     """
 
     number: int
     cell: str
     values: Mapping[str, Setting]
-    state: State
+    state: str
     score: float | None
     operations: int | None
     parameters: int | None
     epochs: int
     reason: str | None
     best: bool = False
+
+
+_NOTED = ("score", "operations", "parameters", "reason")
+"""Fields of a trial that may be missing in its record."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,8 +90,7 @@ class SearchResult(Returned):
 
     def _line(self) -> str:
         best = [f"{each.cell} ({self.measure.text(each.score)})" for each in self.best]
-        shown = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
-        told = f"; the best {self.measure.head}: {shown}" if best else ""
+        told = f"; the best {self.measure.head}: {', '.join(best)}" if best else ""
         return f"{self.directory}: {len(self.trials)} trials on {self.data}{told}"
 
 
@@ -105,19 +107,15 @@ def read_search(folder: Path) -> SearchResult:
             if not known:  # the process was killed before any value was drawn
                 continue
             measure = MEASURES[known.get("measure", measure.name)]
-            state: Any = "failed" if trial.state.name == "FAIL" else trial.state.name.lower()
             rows.append(
                 TrialRow(
                     number=trial.number,
                     cell=known["cell"],
                     values=known["axes"],
-                    state=state,
-                    score=known.get("score"),
-                    operations=known.get("operations"),
-                    parameters=known.get("parameters"),
+                    state=trial.state.name.lower().replace("fail", "failed"),
                     epochs=len(trial.intermediate_values),
-                    reason=known.get("reason"),
                     best=first.get(known["cell"]) == trial.number,
+                    **{name: known.get(name) for name in _NOTED},
                 )
             )
         axes = ("network", *(name for name in record["space"] if name != "network"))
@@ -150,23 +148,13 @@ def table(found: SearchResult) -> Table:
                 for count in (row.operations, row.parameters)
             ),
             Cell(measure.text(row.score), row.best and not found.front, row.score),
-            Cell(_state(row)),
+            Cell(": ".join([row.state, *(row.reason or "").splitlines()[:1]])),
         )
         for row in rows
     )
     heads = ("trial", *names, "operations", "params", measure.head, "state")
-    numeric = {
-        place
-        for place, name in enumerate(names, 1)
-        if all(type(row.values.get(name)) in (int, float) for row in rows)
-    }
-    right = numeric | {0, *range(len(names) + 1, len(heads) - 1)}
-    return Table(heads, body, frozenset(right), "the best")
-
-
-def _state(row: TrialRow) -> str:
-    reason = (row.reason or "").partition("\n")[0]
-    return reason if reason.startswith(row.state) else f"{row.state}: {reason}".removesuffix(": ")
+    right = frozenset({0, *range(len(names) + 1, len(heads) - 1)})
+    return Table(heads, body, right, "the best")
 
 
 def front_figure(found: SearchResult) -> Any:

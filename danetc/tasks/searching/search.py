@@ -5,7 +5,6 @@ A trial is a cell of ``danetc compare`` with one seed, in the same folders, trai
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from danetc.tasks.grid.cells import (
 )
 from danetc.tasks.grid.comparison import check_folder
 from danetc.tasks.grid.engines import Engine, start_engine
-from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun
+from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun, refuse_changed
 from danetc.tasks.grid.results import Measure, measure_of
 from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import GRID, TRAINING, epochs_in, record_if_any
@@ -65,9 +64,6 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
         space = (Axis("network", tuple(networks)), *space)
     if not space:
         raise UserError("there is nothing to search: give an axis, as in --grid width=8..64")
-    most = request.trials
-    if request.sampler == "grid":
-        most = min(most, math.prod(len(each.values) for each in space))
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), StopRequest() as stop:
@@ -75,14 +71,15 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
         study = open_study(folder, ["maximize", "minimize"] if request.front else ["maximize"])
         _refuse_another(study, request, networks, space)
         drawn = len(study.trials)
-        study.sampler = SAMPLERS[request.sampler](space, request.sampler_seed, drawn)
+        # The seed grows with the trials, so that a resumed search does not draw the same numbers.
+        study.sampler = SAMPLERS[request.sampler](request.sampler_seed + drawn)
         study.pruner = PRUNERS[request.pruner]()
         waiting = resume(study)
-        left = waiting + max(0, most - drawn)
+        left = waiting + max(0, request.trials - drawn)
         if left:
             with (
                 closing(start_engine(request)) as engine,
-                GridProgress(max(most, drawn), drawn - waiting, quiet=quiet) as shown,
+                GridProgress(drawn - waiting + left, drawn - waiting, quiet=quiet) as shown,
             ):
                 search = _Search(request, networks, space, study, engine, stop, shown, cells)
                 in_parallel([search.trial] * left, engine.jobs, stop)
@@ -120,10 +117,9 @@ def _refuse_another(
         },
         **{name: getattr(request, name) for name in _SHARED},
     }
-    known = study.user_attrs.get(RECORD)
-    if known is None:
-        study.set_user_attr(RECORD, record)
-    changed = [name for name in record if known is not None and known.get(name) != record[name]]
+    known = study.user_attrs.get(RECORD, record)
+    study.set_user_attr(RECORD, known)
+    changed = [name for name in record if known.get(name) != record[name]]
     if changed:
         raise UserError(
             f"{request.folder} holds another search, which differs in {', '.join(changed)}; choose "
@@ -188,7 +184,7 @@ class _Search:
                 self._end(trials, "FAIL", str(outcome.error))
             elif pruned:
                 outcome = replace(outcome, error=f"pruned after epoch {pruned}")
-                self._end(trials, "PRUNED", str(outcome.error))
+                self._end(trials, "PRUNED", f"after epoch {pruned}")
             self.cells.keep(run, outcome)
         self.shown.ended(run, number, outcome)
 
@@ -211,9 +207,7 @@ class _Search:
             reason = str(error).partition("\n")[0]
             self.shown.passed(f"{cell}: it is impossible, and is pruned: {reason}")
             return None
-        if run.state == "changed":
-            listed = "\n  ".join([f"{run.path} holds a run under other settings:", *run.changes])
-            raise UserError(f"{listed}\nchoose another place with -o DIR")
+        refuse_changed([run], "choose another place with -o DIR")
         self._note(trial, **_sizes(run))
         if run.state == "done" or cell in self.done:
             self._complete([trial], run)

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?::(log|{_NUMBER}))?", re.ASCII)
-_DIGITS = 6
-"""Significant digits of a drawn number: people read the names of cells."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +51,8 @@ class SearchRange:
         return all(isinstance(each, int) for each in (self.low, self.high, self.step or 1))
 
     def rounded(self, value: float) -> float:
-        """Return a drawn value as an integer, or with six digits within the range."""
-        if self.whole:
-            return int(value)
-        return min(max(float(f"{value:.{_DIGITS}g}"), float(self.low)), float(self.high))
-
-    @property
-    def values(self) -> tuple[Setting, ...]:
-        """All values. Raises UserError if there are infinitely many."""
-        step = self.step or (1 if self.whole and not self.log else None)
-        if step is None:
-            raise UserError(
-                f"the sampler grid needs finitely many values: `{self.name}` has no step, as in "
-                f"{self.name}={self.low}..{self.high}:STEP"
-            )
-        count = round((self.high - self.low) / step) + 1
-        return tuple(self.rounded(self.low + place * step) for place in range(count))
+        """Return a drawn real number with six significant digits, which the names of cells show."""
+        return min(max(float(f"{value:.6g}"), float(self.low)), float(self.high))
 
     def __str__(self) -> str:
         end = ":log" if self.log else "" if self.step is None else f":{self.step}"
@@ -127,26 +111,11 @@ def need_optuna() -> Any:
     return optuna
 
 
-def _grid(space: Sequence[Dimension], seed: int) -> Any:
-    """Return a sampler that draws every combination once, in an order given by the seed."""
-
-    class Grid(need_optuna().samplers.GridSampler):  # type: ignore[misc]
-        def after_trial(self, *arguments: Any) -> None:
-            """Optuna would stop ``study.optimize``, which is not running."""
-
-    return Grid({each.name: each.values for each in space}, seed=seed)
-
-
-SAMPLERS: Mapping[str, Callable[[Sequence[Dimension], int, int], Any]] = {
-    "tpe": lambda space, seed, drawn: need_optuna().samplers.TPESampler(seed=seed + drawn),
-    "random": lambda space, seed, drawn: need_optuna().samplers.RandomSampler(seed=seed + drawn),
-    "grid": lambda space, seed, drawn: _grid(space, seed),
-    "nsga2": lambda space, seed, drawn: need_optuna().samplers.NSGAIISampler(
-        seed=seed + drawn, population_size=10
-    ),
+SAMPLERS: Mapping[str, Callable[[int], Any]] = {
+    "tpe": lambda seed: need_optuna().samplers.TPESampler(seed=seed),
+    "random": lambda seed: need_optuna().samplers.RandomSampler(seed=seed),
+    "nsga2": lambda seed: need_optuna().samplers.NSGAIISampler(seed=seed, population_size=10),
 }
-"""Samplers, from the space, a seed and the number of trials drawn before, so that a resumed search
-draws no number again."""
 
 PRUNERS: Mapping[str, Callable[[], Any]] = {
     "none": lambda: need_optuna().pruners.NopPruner(),
@@ -180,7 +149,6 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
             )
         else:
             study = library.load_study(study_name=STUDY, storage=storage)
-            study.user_attrs[RECORD]
     except KeyError:
         raise UserError(f"{path} is no search of danetc") from None
     except DatabaseError as error:
