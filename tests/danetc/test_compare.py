@@ -303,13 +303,13 @@ def test_results_are_read_from_their_folder(tmp_path: Path) -> None:
         first, second = found["cells"]
         assert (first["name"], first["stages"], first["mean"]) == ("net,stages=3", "a, 3", value)
         assert (first["wiring"], first["T"], first["epochs_x_T"]) == ("x by x", "1, 4", 6)
-        assert (first["scores"], first["seeds"], first["best"]) == ({"3": value}, [3], False)
+        assert (first["scores"], first["seeds"], first["best"]) == ({3: value}, (3,), False)
         assert (first["deviation"], first["state"], first["errors"]) == (None, "done", {})
-        assert first["curves"]["train_loss"] == [[0.25, 0.0], [0.5, 0.0], [0.375, 0.0]]
+        assert first["curves"]["train_loss"] == [(0.25, 0.0), (0.5, 0.0), (0.375, 0.0)]
         assert (second["mean"], second["state"]) == (None, "0 of 1 runs")
     record = read_record(tmp_path / GRID)
     for wrong, message in (
-        ({"cells": 1}, "it names no runs"),
+        ({"cells": 1}, "is not as it was written (TypeError"),
         ({"cells": [{**record["cells"][0], "facts": {}}]}, "is not as it was written (KeyError"),
     ):
         save_record({**record, **wrong}, tmp_path / GRID)

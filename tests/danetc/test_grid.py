@@ -19,7 +19,14 @@ from danetc.requests import TrainingRequest
 from danetc.runtime.data import open_data
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
-from danetc.tasks.grid.cells import GridCell, cell_name, find_networks, make_cells, parse_axis
+from danetc.tasks.grid.cells import (
+    GridCell,
+    cell_name,
+    combinations,
+    find_networks,
+    make_cell,
+    parse_axis,
+)
 from danetc.tasks.grid.plan import CellChecker, GridRun
 from danetc.tasks.grid.run import GridProgress, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import TRAINING
@@ -55,7 +62,6 @@ def test_commas_in_brackets_part_nothing(text: str, values: tuple[object, ...]) 
         ("steps=1,,2", "is not NAME=VALUE"),
         ("steps=1,2,1", "has the value 1 twice"),
         ("seed=1,2", "use --seeds N"),
-        ("data=digits,cifar10", "run one grid each"),
         ("classes=1,5", "2 or more"),
         ("recipe=1,2", "names of recipes"),
     ],
@@ -91,7 +97,8 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
     axes = [
         parse_axis(text) for text in ("classes=5,10", "depth=20,56", "steps=1", "recipe=digits")
     ]
-    cells = make_cells(networks, axes, replace(BASE, set={"width": 4}), tmp_path)
+    base = replace(BASE, set={"width": 4})
+    cells = [make_cell(*each, base, tmp_path) for each in combinations(networks, axes, base)]
     assert len(cells) == 8 == len({cell.name for cell in cells})
     last = cells[-1]
     assert last.name == "danet_c_r20,classes=10,depth=56,steps=1,recipe=digits"
@@ -112,8 +119,7 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
     [
         (["nothing_*.danet"], "no file and no shipped spec matches `nothing_*.danet`"),
         (["origin_r2"], "did you mean"),
-        (["small.danet", "./small.danet"], "is given 2 times"),
-        (["small.danet", "same.danet"], "both have a network `small`"),
+        (["small.danet", "./small.danet"], "both have a network `small`"),
         (["small.danet", "-n", "smal"], "did you mean `small`?"),
         (["small.danet", "bad.danet"], "every cell of bad.danet:\nerror[E"),
         (["small.danet", "--grid", "clases=5,10"], "did you mean `classes`?"),
@@ -142,7 +148,6 @@ def test_everything_is_checked_before_anything_is_trained(
     danetc: Run, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "small.danet").write_text(SMALL + QUICK)
-    (tmp_path / "same.danet").write_text(SMALL + QUICK)
     (tmp_path / "bad.danet").write_text(SMALL.replace("origin", "orign"))
     large = SMALL.replace("small", "large").replace("8, 8", "9, 9")
     (tmp_path / "large.danet").write_text(large + QUICK)
@@ -170,12 +175,11 @@ def test_notes_and_data_are_those_of_all_cells(
     monkeypatch.setattr("danetc.tasks.grid.plan.open_data", opening)
     base = replace(BASE, set={"recipe.precision": "mixed"}, backend="eager")
     networks = find_networks([str(small)], [])
-    cells = make_cells(networks, [parse_axis("recipe.batch=10,20")], base, tmp_path)
     notes: list[str] = []
-    seen: list[int] = []
-    runs = CellChecker(notes.append).check_all(cells, lambda: seen.append(1))
-    assert [run.state for run in runs] == ["new", "new"]
-    assert (len(opened), len(seen)) == (1, 2)
+    checker = CellChecker(notes.append)
+    for each in combinations(networks, [parse_axis("recipe.batch=10,20")], base):
+        assert [run.state for run in checker.runs(make_cell(*each, base, tmp_path))] == ["new"]
+    assert len(opened) == 1
     assert len([note for note in notes if "float16" in note]) == 1
 
 

@@ -108,18 +108,6 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
         package.measure(Linear(2, 2), "digits")  # type: ignore[arg-type]
 
 
-def test_the_share_of_active_neurons_is_that_of_graded_spikes(danetc: Run, small: Path) -> None:
-    """A neuron that gives 0 or 1 is active as often as it fires."""
-    plain = danetc("measure", small, *QUICK, "--only", "firing-rate")
-    assert re.search(r"layer +rate +silent *\n", plain.out)
-    counting = "neuron counts { state u = 0.0; v = u + x; s = round(min(max(v, 0), 3)); u = v - s }"
-    small.write_text(
-        f"{small.read_text()}\n{counting}\n".replace("neuron = LIF", "neuron = counts")
-    )
-    graded = danetc("measure", small, *QUICK, "--only", "firing-rate")
-    assert re.search(r"layer +rate +active +silent *\n", graded.out), graded.err
-
-
 def test_several_in_one_table_as_in_tables_4_and_5(
     danetc: Run, small: Path, tmp_path: Path
 ) -> None:
