@@ -228,10 +228,7 @@ def test_numbers_of_tables() -> None:
 
 
 def test_names_that_are_no_axis() -> None:
-    for draw in (
-        lambda name: table(comparison(), [name]),
-        lambda name: across(comparison(), name),
-    ):
+    for draw in (lambda name: table(comparison(), [name]), lambda name: across(comparison(), name)):
         with pytest.raises(UserError, match="there is no `dept`"):
             draw("dept")
     twice = GridResults("digits", (), "last", comparison().rows[:1] * 2)

@@ -22,12 +22,7 @@ from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import Axis
 from danetc.tasks.grid.plan import GridRun
 from danetc.tasks.model_directory import GRID, TRAINING
-from danetc.tasks.searching.results import (
-    SearchResult,
-    TrialRow,
-    read_search,
-    table,
-)
+from danetc.tasks.searching.results import SearchResult, TrialRow, read_search, table
 from danetc.tasks.searching.search import run_search
 from danetc.tasks.searching.study import PRUNERS, SAMPLERS, SearchRange, open_study, parse_dimension
 
@@ -364,10 +359,7 @@ def test_a_search_goes_on_where_it_was_stopped(
 
 @pytest.mark.thorough
 def test_a_signal_saves_what_runs(
-    danetc: Run,
-    tmp_path: Path,
-    pretend: Callable[..., Trainings],
-    monkeypatch: pytest.MonkeyPatch,
+    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.danet").write_text(SPEC)
     engine = pretend(lambda axes, epoch: 0.5)

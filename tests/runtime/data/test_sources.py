@@ -62,19 +62,13 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (
-            "digits.npz",
-            "there is no data set `digits.npz`; did you mean `digits`?",
-        ),
+        ("digits.npz", "there is no data set `digits.npz`; did you mean `digits`?"),
         (
             "csv:t.csv,label=a",
             "`csv:t.csv,label=a`: tables are not read: save their columns as arrays with",
         ),
         ("notes.CSV,test=0.2", "for npz:FILE, or write a Dataset, python:FILE.py:NAME"),
-        (
-            "masks:data",
-            "`masks:data`: folders of masks are not read: write a Dataset, python:",
-        ),
+        ("masks:data", "`masks:data`: folders of masks are not read: write a Dataset, python:"),
         ("", "there is no data set ``. Data sets are digits, fashion-mnist:DIR"),
         (":x", "there is no data set `:x`. Data sets are digits, fashion-mnist:DIR"),
         (
@@ -94,10 +88,7 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
         ("digits:x", "`digits` takes no argument"),
         ("folder:data/images,test=", "the option `test` of `folder` is empty; write test=VALUE"),
         ("folder:data/images,test=a,test=b", "`folder` has the option `test` twice; leave one out"),
-        (
-            "folder:data/images,classes=notes.txt",
-            "notes.txt must name 2 or more different classes",
-        ),
+        ("folder:data/images,classes=notes.txt", "notes.txt must name 2 or more different classes"),
         (
             "folder:data/images,classes=data/images",
             "data/images is not a file; classes:FILE takes one",

@@ -87,10 +87,7 @@ def test_the_parts_are_those_of_the_equations(wiring: str) -> None:
         weight = f"{weight}.weight"
         for place, part in enumerate((found.spatial, found.temporal)):
             (expected,) = torch.autograd.grad(
-                layer.inputs,
-                [state[weight]],
-                [each[place] for each in parts],
-                retain_graph=True,
+                layer.inputs, [state[weight]], [each[place] for each in parts], retain_graph=True
             )
             assert bool(expected.any())
             assert torch.allclose(part[weight], expected, rtol=0, atol=1e-13)
