@@ -15,7 +15,8 @@ from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure import WeightLayer
 from danetc.runtime.measure.operations import OperationCount, macs_of
 from danetc.runtime.model.built import Model
-from danetc.tasks.measuring.measure import measure
+
+from .conftest import measure
 
 NEURONS = {
     "0 .. 4 of 1/4": "state u = 0; v = u + x; s = round(min(max(4 * v, 0), 4)) / 4; u = v - s",
@@ -63,7 +64,6 @@ def outputs_of(model: Model) -> list[Tensor]:
 def test_a_rate_counts_units_of_either_sign(kind: str) -> None:
     model = network(NEURONS[kind])
     found = measure(model, batches(), only=["firing-rate"]).firing_rate
-    assert found is not None
     assert not found.skipped
     for layer, out in zip(found.layers, outputs_of(model), strict=True):
         units = out.abs().double() / UNITS[kind]
@@ -85,7 +85,6 @@ def test_a_rate_counts_units_of_either_sign(kind: str) -> None:
 )
 def test_what_gives_real_numbers_has_no_rate(body: str, reason: str) -> None:
     found = measure(network(body), batches(), only=["firing-rate"]).firing_rate
-    assert found is not None
     assert not found.layers
     assert {item.partition(": ")[2] for item in found.skipped} == {reason}
     assert len(found.skipped) == 2
@@ -96,7 +95,6 @@ def test_operations_of_what_reads_them(kind: str) -> None:
     """Spikes of either sign and of any unit add; other whole numbers multiply."""
     model = network(NEURONS[kind])
     found = measure(model, batches(), only=["operations"]).operations
-    assert found is not None
     layer = found.layers[1]
     out = outputs_of(model)[0].double()
     dense = 3 * 16 * 2 * 3 * 9

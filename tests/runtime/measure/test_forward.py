@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, TypeAlias
 
 import numpy
 import pytest
@@ -11,13 +12,11 @@ from torch import Tensor
 
 import danetc
 from danetc.compiler.analysis.summary import summarise
-from danetc.runtime.measure import Measures
 from danetc.runtime.measure.operations import ADDITION, MAC
 from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.layout import layout_of
-from danetc.tasks.measuring.measure import measure
 
-from .conftest import DENSE, SEW, SPEC, batch, build
+from .conftest import DENSE, SEW, SPEC, batch, build, measure
 from .plain import THRESHOLD, Plain, slope
 
 BATCHES = [(x.double(), labels) for x, labels in (batch(4, 0), batch(3, 1))]
@@ -35,8 +34,11 @@ def passes_of(model: Model, sew: bool) -> list[Plain]:
     return passes
 
 
+Both: TypeAlias = tuple[Model, Any, list[Plain]]
+
+
 @pytest.fixture
-def both(wiring: str) -> tuple[Model, Measures, list[Plain]]:
+def both(wiring: str) -> Both:
     """A network, what was measured, and the plain passes."""
     model = build(wiring).double()
     return model, measure(model, BATCHES), passes_of(model, wiring == SEW)
@@ -78,10 +80,9 @@ def test_values_of_a_block_whose_neuron_another_block_reads_too() -> None:
         assert (block.least, block.most) == pytest.approx((least, most))
 
 
-def test_firing_rates(both: tuple[Model, Measures, list[Plain]]) -> None:
+def test_firing_rates(both: Both) -> None:
     _, measures, passes = both
     found = measures.firing_rate
-    assert found is not None
     assert not found.skipped
     assert [layer.layer for layer in found.layers] == list(passes[0].layers)
     spikes = [joined(passes, layer.layer, "spikes") for layer in found.layers]
@@ -99,10 +100,9 @@ def test_firing_rates(both: tuple[Model, Measures, list[Plain]]) -> None:
     assert found.mean_of_neurons == pytest.approx(float(everything.mean()))
 
 
-def test_gradient_stability(both: tuple[Model, Measures, list[Plain]]) -> None:
+def test_gradient_stability(both: Both) -> None:
     _, measures, passes = both
     found = measures.gradient_stability
-    assert found is not None
     product = 1.0
     for layer in found.layers:
         slopes = slope(joined(passes, layer.layer, "potentials") - THRESHOLD)
@@ -115,12 +115,10 @@ def test_gradient_stability(both: tuple[Model, Measures, list[Plain]]) -> None:
     assert found.geometric_mean == pytest.approx(product ** (1 / 7), rel=1e-10)
 
 
-def test_membrane_potentials_before_the_reset(both: tuple[Model, Measures, list[Plain]]) -> None:
+def test_membrane_potentials_before_the_reset(both: Both) -> None:
     _, measures, passes = both
     found = measures.potential
-    assert found is not None
     assert not found.skipped
-    assert measures.firing_rate is not None
     for layer, rate in zip(found.layers, measures.firing_rate.layers, strict=True):
         potentials = joined(passes, layer.layer, "potentials").numpy().ravel()
         seen = layer.distribution
@@ -130,7 +128,6 @@ def test_membrane_potentials_before_the_reset(both: tuple[Model, Measures, list[
         assert seen.mean == pytest.approx(potentials.mean(), abs=1e-10)
         assert seen.std == pytest.approx(potentials.std(), rel=1e-9)
         assert (seen.least, seen.most) == pytest.approx((potentials.min(), potentials.max()))
-        assert seen.histogram is not None
         edges = numpy.array(seen.histogram.edges())
         counts, _ = numpy.histogram(potentials.astype(numpy.float32), edges)
         # Values may stand on an edge, which float32 and float64 put to either side.
@@ -139,24 +136,21 @@ def test_membrane_potentials_before_the_reset(both: tuple[Model, Measures, list[
         assert whole == pytest.approx(1)
 
 
-def test_inputs_of_neurons(both: tuple[Model, Measures, list[Plain]]) -> None:
+def test_inputs_of_neurons(both: Both) -> None:
     _, measures, passes = both
-    assert measures.input is not None
     for layer in measures.input.layers:
         inputs = joined(passes, layer.layer, "inputs").numpy().ravel()
         assert layer.threshold == THRESHOLD
         assert layer.distribution.mean == pytest.approx(inputs.mean(), abs=1e-10)
         assert layer.distribution.std == pytest.approx(inputs.std(), rel=1e-9)
-        assert layer.distance is not None
         normal = 0.5 * (1 + torch.erf(torch.from_numpy(numpy.sort(inputs)) / math.sqrt(2)))
         steps = torch.arange(1, inputs.size + 1) / inputs.size
         kolmogorov = float((normal - steps).abs().max())
         assert layer.distance == pytest.approx(kolmogorov, abs=0.05)
 
 
-def test_values_from_block_to_block(both: tuple[Model, Measures, list[Plain]], wiring: str) -> None:
+def test_values_from_block_to_block(both: Both, wiring: str) -> None:
     _, measures, passes = both
-    assert measures.values is not None
     (stage,) = measures.values.stages
     assert stage.kind == ("0 .. 4" if wiring == SEW else "spike")
     assert (stage.connection, stage.rule) == (
@@ -174,11 +168,10 @@ def test_values_from_block_to_block(both: tuple[Model, Measures, list[Plain]], w
     assert stage.most > 1 or wiring == DENSE
 
 
-def test_operations_and_energy(both: tuple[Model, Measures, list[Plain]], wiring: str) -> None:
+def test_operations_and_energy(both: Both, wiring: str) -> None:
     """Also against the compiler's count, from shapes alone."""
     model, measures, passes = both
     found = measures.operations
-    assert found is not None
     additions = macs = dense = 0.0
     kinds = {}
     for layer in found.layers:
@@ -215,8 +208,6 @@ def test_layers_in_shortcuts_are_measured_but_not_counted() -> None:
         "stage(basic(3), 3)", "stage(basic(6), 1, stride = 2)"
     )
     found = measure(danetc.build(text=text, seed=1), [batch()])
-    assert found.gradient_stability is not None
-    assert found.firing_rate is not None
     stabilities = {each.main: [] for each in found.gradient_stability.layers}  # type: ignore[var-annotated]
     for each in found.gradient_stability.layers:
         stabilities[each.main].append(each.stability)
@@ -235,11 +226,7 @@ def test_a_sequence_counts_its_own_steps(steps: int) -> None:
     sequence = measure(build(steps=3), [(frames, labels)])
     static = measure(build(steps=steps), [(x, labels)])
     assert sequence.firing_rate == static.firing_rate
-    assert sequence.gradient_stability is not None
-    assert static.gradient_stability is not None
     assert sequence.gradient_stability.overall == pytest.approx(static.gradient_stability.overall)
-    assert sequence.operations is not None
-    assert static.operations is not None
     stem, same = sequence.operations.layers[0], static.operations.layers[0]
     assert stem.dense == steps * same.dense
 

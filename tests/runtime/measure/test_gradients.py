@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from danetc.runtime.measure.gradients import Split, split_gradients
 from danetc.runtime.measure.run import mean_cross_entropy
 from danetc.runtime.model.built import Model
-from danetc.tasks.measuring.measure import measure
 
-from .conftest import SEW, batch, build, layout
+from .conftest import SEW, batch, build, layout, measure
 from .plain import TAU, THRESHOLD, Layer, Plain, slope
 
 
@@ -126,7 +125,6 @@ def test_norms_are_means_over_batches_and_frozen_weights_are_left_out() -> None:
     model.stem.conv.weight.requires_grad_(False)
     batches = [batch(4, 0), batch(4, 1)]
     found = measure(model, batches, only=["gradients"]).gradients
-    assert found is not None
     assert found.batches == 2
     norms = {each.parameter: each for each in found.parameters}
     assert "stem.conv.weight" not in norms

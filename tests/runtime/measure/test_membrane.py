@@ -21,8 +21,8 @@ from danetc.runtime.measure.observers import (
     membrane_potentials,
 )
 from danetc.runtime.model.built import Model
-from danetc.tasks.measuring.measure import measure
 
+from .conftest import measure
 from .plain import slope
 
 NETWORK = """
@@ -97,10 +97,6 @@ def test_several_thresholds_are_no_single_potential() -> None:
     assert isinstance(found, NoMembrane)
     assert "no single membrane potential: its output is made of 2 heavisides" in found.reason
     measures = measure(network(ternary), [(torch.rand(2, 1, 4, 4), torch.tensor([0, 1]))])
-    assert measures.firing_rate is not None
-    assert measures.gradient_stability is not None
-    assert measures.potential is not None
-    assert measures.input is not None
     assert {layer.kind for layer in measures.firing_rate.layers} == {"-1 .. 1"}
     assert not measures.firing_rate.skipped
     assert not measures.potential.layers
@@ -118,7 +114,6 @@ def test_an_analog_network_has_no_thresholds() -> None:
     assert isinstance(found, NoMembrane)
     assert "no threshold" in found.reason
     measures = measure(network(relu), [(torch.rand(2, 1, 4, 4), torch.tensor([0, 1]))])
-    assert measures.operations is not None
     assert measures.operations.additions == 0
     assert measures.operations.macs == measures.operations.dense_macs
     assert measures.gradients is not None
@@ -177,8 +172,6 @@ def test_neurons_without_states_stand_for_all_steps() -> None:
     x, labels = torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 2])
     static = measure(once, [(x, labels)]).gradient_stability
     sequence = measure(once, [(x.expand(4, *x.shape), labels)]).gradient_stability
-    assert static is not None
-    assert sequence is not None
     expected = 4 * float(slope(once.stem.conv(x).detach() - 0.2).mean())
     assert static.layers[0].stability == pytest.approx(expected, rel=1e-6)
     assert sequence.overall == pytest.approx(static.overall, rel=1e-6)

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from danetc.runtime.measure.plots import FIGURES, Entry, draw_all
-from danetc.tasks.measuring.measure import measure
 
-from .conftest import DENSE, SEW, batch, build
+from .conftest import DENSE, SEW, batch, build, measure
 
 pytest.importorskip("matplotlib")
 
