@@ -37,21 +37,16 @@ class Noise(Dataset):
 
 
 class Masks(Noise):
+    def __init__(self, count, form):
+        super().__init__(count)
+        self.form = form
+
     def __getitem__(self, index):
         image = np.full((6, 8, 3), index, np.uint8)
-        return Image.fromarray(image), Image.fromarray(image[..., 0] % 3)
-
-
-class Tensors(Noise):
-    def __getitem__(self, index):
-        image = torch.full((3, 6, 8), index)
-        return image, image[0] % 3
-
-
-class Arrays(Noise):
-    def __getitem__(self, index):
-        image = np.full((6, 8, 3), index, np.uint8)
-        return image, image[..., 0] % 3
+        mask = image[..., 0] % 3
+        if self.form is torch.tensor:
+            image = image.transpose(2, 0, 1)
+        return self.form(image), self.form(mask)
 
 
 class Tagged(Noise):
@@ -83,11 +78,8 @@ class Fails(Noise):
         return super().__getitem__(index)
 
 
-def both():
-    return Noise(9), Noise(6)
-
-def tagged():
-    return Tagged(9), Subset(Tagged(9), [1, 5])
+both = lambda: (Noise(9), Noise(6))
+tagged = lambda: (Tagged(9), Subset(Tagged(9), [1, 5]))
 
 def by_train(train=True):
     return Noise(9 if train else 4)
@@ -103,26 +95,14 @@ def unlike():
     x, y = torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
     return (x, y), (torch.zeros(4, 1, 3, 3), y / 2)
 
-def one():
-    return Noise(10)
+one = lambda: Noise(10)
+masks = lambda form=Image.fromarray: (Masks(9, form), Masks(4, form))
+mask_tensors = lambda: masks(torch.tensor)
+mask_arrays = lambda: masks(np.asarray)
+wrong = lambda: (Wrong(9), Wrong(9))
+fails = lambda: (Fails(9), Fails(9))
+stream = lambda: (Stream(), Stream())
 
-def masks():
-    return Masks(9), Masks(4)
-
-def mask_tensors():
-    return Tensors(9), Tensors(4)
-
-def mask_arrays():
-    return Arrays(9), Arrays(4)
-
-def wrong():
-    return Wrong(9), Wrong(9)
-
-def fails():
-    return Fails(9), Fails(9)
-
-def stream():
-    return Stream(), Stream()
 
 class Given(Noise):
     classes = None  # the same for each sample
@@ -136,44 +116,22 @@ class Given(Noise):
 
 IMAGE = [[0.0, 1.0], [1.0, 0.0]]
 
-def lists():
-    return [Given((IMAGE, [1.0, 2.0])), Given((IMAGE, [3.0, 4.0]))]
-
-def rows():
-    return Given(((1.0, 2.0, 3.0), 1)), Given(((3.0, 2.0, 1.0), 0))
-
-def triples():
-    return Given((1, 2, 3)), Noise(2)
-
-def objects():
-    return Given((object(), 1)), Noise(2)
-
-def odd_labels():
-    return Given((IMAGE, object())), Noise(2)
-
-def ragged():
-    return Given(([[1], [1, 2]], 1)), Noise(2)
-
-def flat_maps():
-    return Given((IMAGE, [[0.5, 1.0]] * 2)), Noise(2)
-
-def low_maps():
-    return Given((IMAGE, [[-3, 1]] * 2)), Noise(2)
-
-def empty():
-    return Given((IMAGE, 1), 0), Noise(2)
-
-def longer_numbers():
-    return Given((IMAGE, [1.0, 2.0])), Given((IMAGE, [1.0]))
-
-def void_maps():
-    return Given((IMAGE, [[255, 255]] * 2)), Given((IMAGE, [[255, 255]] * 2))
+lists = lambda: [Given((IMAGE, [1.0, 2.0])), Given((IMAGE, [3.0, 4.0]))]
+rows = lambda: (Given(((1.0, 2.0, 3.0), 1)), Given(((3.0, 2.0, 1.0), 0)))
+triples = lambda: (Given((1, 2, 3)), Noise(2))
+objects = lambda: (Given((object(), 1)), Noise(2))
+odd_labels = lambda: (Given((IMAGE, object())), Noise(2))
+ragged = lambda: (Given(([[1], [1, 2]], 1)), Noise(2))
+flat_maps = lambda: (Given((IMAGE, [[0.5, 1.0]] * 2)), Noise(2))
+low_maps = lambda: (Given((IMAGE, [[-3, 1]] * 2)), Noise(2))
+empty = lambda: (Given((IMAGE, 1), 0), Noise(2))
+longer_numbers = lambda: (Given((IMAGE, [1.0, 2.0])), Given((IMAGE, [1.0])))
+void_maps = lambda: (Given((IMAGE, [[255, 255]] * 2)), Given((IMAGE, [[255, 255]] * 2)))
 
 def nothing():
     pass
 
-def three():
-    return 1, 2, 3
+three = lambda: (1, 2, 3)
 
 def needs(root):
     return root
