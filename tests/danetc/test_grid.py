@@ -35,6 +35,7 @@ from .conftest import SMALL, Result, Run
 from .test_train import QUICK
 
 BASE = TrainingRequest("")
+COMPARE = ("compare", "a.danet", "--data", "digits", "--backend", "eager", "-o", "out")
 
 
 @pytest.mark.parametrize(
@@ -210,9 +211,8 @@ def made_of(state: Callable[[Path], tuple[Any, Sequence[str]]]) -> Any:
 def planned(danetc: Run, tmp_path: Path) -> Callable[..., Result]:
     """`compare` of three seeds with 1 and 4 steps."""
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    arguments = ("compare", "a.danet", "--data", "digits", "--seeds", "3", "--backend", "eager",
-                 "--grid", "steps=1,4", "--set", "recipe.epochs=2", "-o", "out")  # fmt: skip
-    return lambda *more: danetc(*arguments, *more)
+    more = ("--seeds", "3", "--grid", "steps=1,4", "--set", "recipe.epochs=2")
+    return lambda *last: danetc(*COMPARE, *more, *last)
 
 
 def test_a_dry_run_shows_the_cells(planned: Callable[..., Result]) -> None:
@@ -321,8 +321,7 @@ def test_what_is_done_is_said_and_not_trained_again(
     danetc: Run, outcomes: dict[int, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    asked = ("compare", "a.danet", "--data", "digits", "--seeds", "2", "--set", "recipe.epochs=3",
-             "--backend", "eager", "-o", "out")  # fmt: skip
+    asked = (*COMPARE, "--seeds", "2", "--set", "recipe.epochs=3")
     assert "runs are done" not in danetc(*asked).err
 
     def state(path: Path) -> Any:
@@ -456,9 +455,7 @@ def test_as_many_runs_at_a_time_as_the_engine_takes(
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     engine = Ending(lambda run: int(run.seed == 3), looks=2)
     monkeypatch.setattr("danetc.tasks.grid.comparison.start_engine", lambda request: engine)
-    asked = ("compare", "a.danet", "--data", "digits", "--seeds", "5", "--set", "recipe.epochs=2",
-             "--backend", "eager", "-o", "out")  # fmt: skip
-    done = danetc(*asked)
+    done = danetc(*COMPARE, "--seeds", "5", "--set", "recipe.epochs=2")
     assert done.status == 1
     assert "1 of 5 runs failed" in done.err
     assert engine.most == 2

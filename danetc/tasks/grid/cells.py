@@ -150,8 +150,8 @@ def combinations(
     """Return every network with every combination of values. Raises UserError as ``check_axes``."""
     names = [axis.name for axis in axes]
     check_axes(networks, names, base)
-    found = product(networks, *(axis.values for axis in axes))
-    return [(network, dict(zip(names, values, strict=True))) for network, *values in found]
+    found = product(networks, product(*(axis.values for axis in axes)))
+    return [(network, dict(zip(names, values, strict=True))) for network, values in found]
 
 
 def check_axes(

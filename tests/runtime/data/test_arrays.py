@@ -157,29 +157,28 @@ def test_what_is_not_said_is_asked_for(
         open_data(text + options)
 
 
-def test_files_that_are_damaged_or_would_run_code(tmp_path: Path) -> None:
-    (tmp_path / "no.npz").write_text("no archive")
-    with pytest.raises(DataError, match=r"no.npz cannot be read: it is not a file of numpy.savez"):
-        open_data(str(tmp_path / "no.npz"))
-    objects = np.array([{}], dtype=object)
-    text = save(tmp_path, x_train=objects, y_train=[0], x_test=objects, y_test=[0])
-    with pytest.raises(DataError, match="Python objects, not numbers"):
-        open_data(text)
-    uneven = save(tmp_path, x_train=np.zeros((3, 4, 4)), y_train=[0, 1], x_test=1, y_test=1)
-    with pytest.raises(DataError, match=r"has 3 images and 2 labels"):
-        open_data(f"{uneven},test=0.5")
+X, Y = np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1]
+SHAPES = {"[0]": [], "[]": 1, "[4, 0]": np.zeros((4, 0)), "[0, 3, 3]": np.zeros((0, 3, 3))}
+NO_TEXT = np.full(4, 0x110000, np.uint32).view("<U1"), np.array([b"\xff"] * 4)
 
 
 @pytest.mark.parametrize(
-    ("labels", "shown"),
-    [([], "[0]"), (1, "[]"), (np.zeros((4, 0)), "[4, 0]"), (np.zeros((0, 3, 3)), "[0, 3, 3]")],
-)
-def test_labels_of_no_sample_are_named(labels: object, shown: str, tmp_path: Path) -> None:
-    x = np.zeros((4, 2, 2), np.uint8)
-    text = save(tmp_path, x_train=x, y_train=labels, x_test=x, y_test=[0, 1, 0, 1])
-    told = f"the label array of a.npz (train) has the shape {shown} and the type "
-    with pytest.raises(DataError, match=re.escape(told)):
-        open_data(text)
+    ("arrays", "told"),
+    [
+        ({"x_train": np.array([{}], dtype=object)}, "Python objects, not numbers"),
+        ({"x_train": np.zeros((3, 4, 4)), "y_train": [0, 1]}, "has 3 images and 2 labels"),
+        *(
+            ({"y_train": labels}, rf"the label array of a.npz \(train\) has the shape {re.escape(shape)} and")
+            for shape, labels in SHAPES.items()
+        ),
+        *(({"y_train": names}, "label array of .* holds names that are not text") for names in NO_TEXT),
+        *(({"class_names": names}, "`class_names` of .* holds names that are not") for names in NO_TEXT),
+    ],
+)  # fmt: skip
+def test_wrong_arrays_are_named(arrays: dict[str, Any], told: str, tmp_path: Path) -> None:
+    usual = {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}
+    with pytest.raises(DataError, match=told):
+        open_data(save(tmp_path, **{**usual, **arrays}))
 
 
 @pytest.mark.parametrize(
@@ -194,8 +193,7 @@ def test_labels_of_no_sample_are_named(labels: object, shown: str, tmp_path: Pat
     ],
 )
 def test_a_damaged_array_is_named(header: str | None, tmp_path: Path) -> None:
-    x, y = np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1]
-    text = save(tmp_path, x_train=x, x_test=x, y_test=y)
+    text = save(tmp_path, x_train=X, x_test=X, y_test=Y)
     path = text.removeprefix("npz:")
     member = b"no array"
     if header is not None:
@@ -206,22 +204,12 @@ def test_a_damaged_array_is_named(header: str | None, tmp_path: Path) -> None:
         open_data(text)
 
 
-@pytest.mark.parametrize("name", ["y_train", "class_names"])
-def test_names_that_are_no_text_are_refused(name: str, tmp_path: Path) -> None:
-    x, y = np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1]
-    for names in (np.full(4, 0x110000, np.uint32).view("<U1"), np.array([b"\xff"] * 4)):
-        arrays = {"x_train": x, "y_train": y, "x_test": x, "y_test": y, name: names}
-        with pytest.raises(
-            DataError, match=r"(label array|`class_names`) of .* holds names that are not text"
-        ):
-            open_data(save(tmp_path, **arrays))
-
-
-def test_an_npy_file_in_front_of_an_archive_is_no_file_of_savez(tmp_path: Path) -> None:
-    x, y = np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1]
-    text = save(tmp_path, x_train=x, y_train=y, x_test=x, y_test=y)
-    path = Path(text.removeprefix("npz:"))
-    np.save(tmp_path / "front.npy", x)
-    path.write_bytes((tmp_path / "front.npy").read_bytes() + path.read_bytes())
-    with pytest.raises(DataError, match=r"cannot be read: it is not a file of numpy.savez"):
-        open_data(text)
+@pytest.mark.parametrize("front", [False, True])
+def test_what_is_no_file_of_savez(tmp_path: Path, front: bool) -> None:
+    """A text, and an npy file in front of an archive."""
+    path = Path(save(tmp_path, x_train=X, y_train=Y, x_test=X, y_test=Y))
+    np.save(tmp_path / "front.npy", X)
+    data = (tmp_path / "front.npy").read_bytes() + path.read_bytes()
+    path.write_bytes(data if front else b"no archive")
+    with pytest.raises(DataError, match=r"a.npz cannot be read: it is not a file of numpy.savez"):
+        open_data(str(path))

@@ -39,19 +39,14 @@ def test_frames_of_events_are_those_of_spikingjelly_and_of_tonic(
             monkeypatch.setitem(sys.modules, "torchaudio", ModuleType("torchaudio"))
     utils = pytest.importorskip("spikingjelly.datasets.utils")
     events = recording()
-    ours = Cutting(4, (9, 12)).cut(events, "it")
-    theirs = utils.integrate_events_by_fixed_frames_number(
-        {name: events[name] for name in ("t", "x", "y", "p")}, "number", 4, 9, 12
-    )
-    assert np.array_equal(ours, theirs)
+    columns = {name: events[name] for name in ("t", "x", "y", "p")}
+    ours, by_time = (Cutting(4, (9, 12), by=by).cut(events, "it") for by in ("number", "time"))
+    for by, found in (("number", ours), ("time", by_time)):
+        theirs = utils.integrate_events_by_fixed_frames_number(columns, by, 4, 9, 12)
+        assert np.array_equal(found, theirs)
     assert ours.sum() == len(events)
-    theirs = utils.integrate_events_by_fixed_frames_number(
-        {name: events[name] for name in ("t", "x", "y", "p")}, "time", 4, 9, 12
-    )
-    by_time = Cutting(4, (9, 12), by="time").cut(events, "it")
-    assert np.array_equal(by_time, theirs)
     assert not torch.equal(by_time, ours)
-    seconds = {name: events[name] for name in ("x", "y", "p")} | {"t": events["t"] / 1e6}
+    seconds = {**columns, "t": events["t"] / 1e6}
     assert torch.equal(Cutting(4, (9, 12), by="time").cut(seconds, "it"), by_time)
     line = Cutting(4, (9, 12), polarities=1).cut(events, "it")
     assert torch.equal(line, ours.sum(1, keepdim=True))
