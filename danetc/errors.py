@@ -15,9 +15,7 @@ def check_installed(what: str, names: Sequence[str], extra: str) -> None:
     """Raise UserError if a library that an extra of the package brings is missing."""
     from importlib.util import find_spec  # late: start-up does without
 
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"{what} needs {' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not "
-            f"installed: pip install 'danetc[{extra}]'"
-        )
+    for name in names:
+        if find_spec(name) is None:
+            install = f"pip install 'danetc[{extra}]'"
+            raise UserError(f"{what} needs {name}, which is not installed: {install}")

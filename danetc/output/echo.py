@@ -29,19 +29,17 @@ Note: TypeAlias = Callable[[str], None]
 
 
 def echo(
-    text: object = "", *, err: bool = False, nl: bool = True, file: TextIO | None = None
+    text: object = "",
+    *,
+    err: bool = False,
+    nl: bool = True,
+    file: TextIO | None = None,
+    styled: bool = False,
 ) -> None:
-    """Print text, by default to standard output."""
-    echo_styled(visible_lines(str(text)), err=err, nl=nl, file=file)
-
-
-def echo_styled(
-    text: str, *, err: bool = False, nl: bool = True, file: TextIO | None = None
-) -> None:
-    """Print text with styles of our own, in which names are visible already."""
+    """Print text, by default to standard output. Names in ``styled`` text are visible already."""
     import click  # late: a browser checks and draws without it
 
-    click.echo(text, file=file, err=err, nl=nl)
+    click.echo(str(text) if styled else visible_lines(str(text)), file=file, err=err, nl=nl)
 
 
 def note(text: str) -> None:
@@ -59,10 +57,9 @@ def echo_usage(error: click.ClickException) -> None:
     echo(f"Error: {error.format_message()}", err=True)
 
 
-def json_text(value: Any, *, indent: int | None = 2) -> str:
+def json_text(value: Any) -> str:
     """Return JSON of printable ASCII; null for NaN and infinity, which JSON lacks."""
-    separators = (",", ":") if indent is None else None
-    text = json.dumps(_finite(value), indent=indent, separators=separators, allow_nan=False)
+    text = json.dumps(_finite(value), indent=2, allow_nan=False)
     return text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
 
 
@@ -110,18 +107,13 @@ def warn(found: Sequence[Diagnostic]) -> None:
     warnings.warn(SpecWarning(found), stacklevel=level)
 
 
-MOST_SHOWN = 50
-"""Largest number of diagnostics that are printed; all of them are counted."""
-
-
 def show_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
     """Print diagnostics to stderr, in colour on a terminal, with their number and a hint."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    echo_styled(render_all(diagnostics[:MOST_SHOWN], colour=colour) + "\n", err=True)
+    echo(render_all(diagnostics, colour=colour) + "\n", err=True, styled=True)
     code = next((item.code for item in diagnostics if item.severity == "error"), None)
     code = code or diagnostics[0].code
-    more = f" (the first {MOST_SHOWN} are shown)" if len(diagnostics) > MOST_SHOWN else ""
-    echo(f"{counted(diagnostics)}{more}; `danetc explain {code}` tells more", err=True)
+    echo(f"{counted(diagnostics)}; `danetc explain {code}` tells more", err=True)
 
 
 def counted(diagnostics: Sequence[Diagnostic]) -> str:

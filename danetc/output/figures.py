@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 NAMES: Mapping[str, str] = {"miou": "mIoU", "rmse": "RMSE"}
 """Names of scores."""
-NONE = "-"
 
 
 def percent(value: float | None, digits: int = 2, width: int = 0) -> str:
     """Return an accuracy from 0 to 1 in per cent, or a dash for None."""
-    return (NONE if value is None else f"{value:.{digits}%}").rjust(width)
+    return ("-" if value is None else f"{value:.{digits}%}").rjust(width)
 
 
 def score(name: str, value: float) -> str:

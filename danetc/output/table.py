@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from danetc.dsl.diagnostics.visible import visible
-from danetc.output.echo import echo, echo_styled
+from danetc.output.echo import echo
 
 NARROWEST = 20
 """Smallest width of a column of text; on a narrower terminal its lines are cut."""
@@ -76,7 +76,7 @@ def print_table(
             word.rjust(width) if n in right else word.ljust(width)
             for n, (word, width) in enumerate(zip(row, widths, strict=True))
         ]
-        echo_styled("  ".join(words).rstrip(), file=stream)
+        echo("  ".join(words).rstrip(), file=stream, styled=True)
     if any(cell.best for row in cells for cell in row):
         echo(f"* is {mark}", file=stream)
 

@@ -21,7 +21,7 @@ def flow(text: str, *, starts: bool, **settings: str) -> str:
     return network([*lines, f"out = {text}" if starts else f"out = a -> {text}"], **settings)
 
 
-def tiny(stages: str = "stage(basic(8), 2) via sew", *, fires: bool = True, **settings: str) -> str:
+def tiny(stages: str = "stage(basic(8), 2) via sew", fires: bool = True, /, **settings: str) -> str:
     """Return a network with a stem, stages and a head; the neuron between is in the stem or the head."""
     lines = [
         "stem = conv(8) -> norm" + " -> spike" * fires,

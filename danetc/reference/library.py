@@ -87,7 +87,7 @@ def _example_of(declaration: Declaration, in_use: str | None) -> str | None:
         image = "image(3, 64, 64)" if kind == "backbone" else "image(3, 16, 16)"
         stages = in_use or _STAGES[kind].format(name=name)
         preactivation = re.search(r"\beach\s*=\s*spike\b", declaration.span.text)
-        return examples.tiny(stages, input=image, fires=preactivation is None)
+        return examples.tiny(stages, preactivation is None, input=image)
     if kind in ("neuron", "surrogate"):
         return examples.tiny(**{kind: name})
     if kind == "recipe":

@@ -51,7 +51,7 @@ WORK: dict[str, str] = {
     "check a.danet": "no errors",
     "fmt a.danet": "",
     "explain E0301": "E0301",
-    "help conv": "kernel",
+    "explain conv": "kernel",
     "list operations": "conv",
     "new first": "first.danet",
     "show std/neurons.danet": "neuron LIF",

@@ -52,7 +52,7 @@ def _label(name: str) -> Callable[[Attrs], tuple[str, str]]:
 
 def _checked(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
     """Return the batch norm with ``per_step`` for weights of each step, if its arguments fit."""
-    attrs = _DEFAULTS | attrs
+    attrs = {**_DEFAULTS, **attrs}
     changed = attrs["eps"] != 1e-5 or not attrs["bias"] or attrs["pad"]
     if attrs["statistics"] and changed:
         raise OpError(
