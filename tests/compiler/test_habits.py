@@ -37,33 +37,27 @@ ARGUMENTS = {
 }
 
 
+EXISTING: Mapping[str, Callable[[Habit], set[str]]] = {
+    "name": lambda row: FLOW,
+    "setting": lambda row: set(NETWORK_SETTINGS),
+    "part": lambda row: set(CONNECTION_PARTS),
+    "recipe": lambda row: set(SETTINGS),
+    "item": lambda row: set(ITEMS[row.of]),
+    "argument": lambda row: ARGUMENTS[row.of],
+    "equation": lambda row: {*functions(), "x", "s"},
+    "join": lambda row: set(JOINS),
+    "word": lambda row: {*DECLARATION_KINDS, "use", "state"},
+    "dotted": lambda row: set(),
+}
+
+
 def existing(row: Habit) -> set[str]:
     """The names that mean something where a row answers."""
-    match row.where:
-        case "name":
-            return FLOW
-        case "parameter" if row.of in USES:
-            return set.intersection(*(PARAMETERS[name] for name in declared(row.of)))
-        case "parameter":
-            return PARAMETERS[row.of] if row.of else set().union(*PARAMETERS.values())
-        case "setting":
-            return set(NETWORK_SETTINGS)
-        case "part":
-            return set(CONNECTION_PARTS)
-        case "recipe":
-            return set(SETTINGS)
-        case "item":
-            return set(ITEMS[row.of])
-        case "argument":
-            return ARGUMENTS[row.of]
-        case "equation":
-            return {*functions(), "x", "s"}
-        case "join":
-            return set(JOINS)
-        case "word":
-            return {*DECLARATION_KINDS, "use", "state"}
-        case "dotted":
-            return set()
+    if row.where != "parameter":
+        return EXISTING[row.where](row)
+    if row.of in USES:
+        return set.intersection(*(PARAMETERS[name] for name in declared(row.of)))
+    return PARAMETERS[row.of] if row.of else set().union(*PARAMETERS.values())
 
 
 ADDED = {fold(name) for name in (*PUBLIC, *functions())}

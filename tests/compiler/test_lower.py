@@ -17,23 +17,14 @@ from tests.dsl.examples import EXAMPLES
 
 
 def test_names_follow_the_spec() -> None:
+    branch = [f"branch.{name}" for name in ("conv1", "norm1", "spike", "conv2", "norm2")]
+    block = [*branch, "add", "spike"]
+    opening = [*branch, "shortcut.conv", "shortcut.norm", "add", "spike"]
+    blocks = {"0.blocks.0": block, "0.blocks.1": block, "1.blocks.0": opening, "1.blocks.1": block}
     assert paths(graph()) == [
         "input", "repeat",
         "stem.conv", "stem.norm", "stem.spike", "stem.maxpool",
-        "stages.0.blocks.0.branch.conv1", "stages.0.blocks.0.branch.norm1",
-        "stages.0.blocks.0.branch.spike", "stages.0.blocks.0.branch.conv2",
-        "stages.0.blocks.0.branch.norm2", "stages.0.blocks.0.add", "stages.0.blocks.0.spike",
-        "stages.0.blocks.1.branch.conv1", "stages.0.blocks.1.branch.norm1",
-        "stages.0.blocks.1.branch.spike", "stages.0.blocks.1.branch.conv2",
-        "stages.0.blocks.1.branch.norm2", "stages.0.blocks.1.add", "stages.0.blocks.1.spike",
-        "stages.1.blocks.0.branch.conv1", "stages.1.blocks.0.branch.norm1",
-        "stages.1.blocks.0.branch.spike", "stages.1.blocks.0.branch.conv2",
-        "stages.1.blocks.0.branch.norm2",
-        "stages.1.blocks.0.shortcut.conv", "stages.1.blocks.0.shortcut.norm",
-        "stages.1.blocks.0.add", "stages.1.blocks.0.spike",
-        "stages.1.blocks.1.branch.conv1", "stages.1.blocks.1.branch.norm1",
-        "stages.1.blocks.1.branch.spike", "stages.1.blocks.1.branch.conv2",
-        "stages.1.blocks.1.branch.norm2", "stages.1.blocks.1.add", "stages.1.blocks.1.spike",
+        *(f"stages.{place}.{name}" for place, names in blocks.items() for name in names),
         "head.avgpool", "head.mean_over_time", "head.flatten", "head.linear",
     ]  # fmt: skip
 

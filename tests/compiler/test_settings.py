@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -54,16 +55,9 @@ def essence(graph: Graph) -> tuple[int, Any, Any, list[tuple[Any, ...]]]:
 
 def with_line(network: str, name: str, value: str) -> str:
     """The text with a line of a network's body written otherwise, or added to it."""
-    before, opening, body = SPEC.partition(f"network {network}(")
-    head, brace, body = body.partition("{")
-    old = [item for item in body.partition("}")[0].replace(";", "\n").split("\n") if item.strip()]
-    lines = [item for item in old if item.split("=")[0].strip() != name]
-    rest = body.partition("}")[2]
-    return (
-        f"{before}{opening}{head}{brace}\n"
-        + "\n".join([*lines, f"  {name} = {value}"])
-        + f"\n}}{rest}"
-    )
+    head, body, rest = re.split(rf"(?<=\n)(network {network}\(.*?\n?\}})", SPEC, flags=re.DOTALL)
+    kept = re.sub(rf"(?<=[{{\n]) *{name} = [^\n}}]*", "", body).removesuffix("}")
+    return f"{head}{kept}\n  {name} = {value}\n}}{rest}"
 
 
 @pytest.mark.parametrize(("network", "name", "value"), LINES)

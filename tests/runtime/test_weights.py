@@ -12,25 +12,26 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from danetc.compiler import check_text
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weights import WeightsError, match, read_weights
-from tests.compiler.emit.graphs import Net, block, head, resnet
+from tests.compiler.emit.graphs import resnet
 
-WIDTHS = (64, 128, 256, 512)
+RESNET10 = """use std
+network net {{
+  input = image(3, 32, 32); steps = {steps}; neuron = {neuron}; surrogate = atan
+  stem = conv(64, kernel = 7, stride = 2) -> norm -> spike -> maxpool(3, stride = 2)
+  stages = (stage(basic(64), 1) -> stage(basic(128), 1, stride = 2)
+    -> stage(basic(256), 1, stride = 2) -> stage(basic(512), 1, stride = 2)) via origin
+  head = avgpool -> mean_over_time -> linear(7)
+}}"""
 
 
 def resnet10(neuron: str = "ReLU", steps: int = 1) -> Graph:
     """torchvision's ResNet with one basic block in each stage."""
-    net = Net(shape=(3, 32, 32), neuron=neuron, steps=steps)
-    with net.within("stem"):
-        x = net("conv", 0, width=64, kernel=7, stride=2, name="conv")
-        x = net("maxpool", net.spike(net("batchnorm", x, name="norm")))
-    for s, width in enumerate(WIDTHS):
-        with net.within("stages", str(s), "blocks", "0"):
-            x = block(net, x, width, 2 if s else 1)
-    return net.finish(head(net, x, 7))
+    return check_text(RESNET10.format(neuron=neuron, steps=steps)).graphs["net"]
 
 
 def shaken(module: nn.Module) -> nn.Module:

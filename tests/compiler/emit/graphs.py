@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
+from danetc.compiler import check_text
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
@@ -82,20 +84,6 @@ def stem(net: Net, x: int, width: int) -> int:
         return net.spike(net("batchnorm", x, name="norm"))
 
 
-def block(net: Net, x: int, width: int, stride: int) -> int:
-    """The connection ``origin`` around two 3x3 convolutions, in the scope that is open."""
-    with net.within("branch"):
-        y = net("conv", x, name="conv1", width=width, stride=stride)
-        y = net.spike(net("batchnorm", y, name="norm1"))
-        y = net("conv", y, name="conv2", width=width)
-        y = net("batchnorm", y, name="norm2")
-    if net.nodes[x].value.shape != net.nodes[y].value.shape:
-        with net.within("shortcut"):
-            x = net("conv", x, name="conv", width=width, kernel=1, stride=stride)
-            x = net("batchnorm", x, name="norm")
-    return net.spike(net("add", y, x, name="add"))
-
-
 def head(net: Net, x: int, classes: int = 5) -> int:
     with net.within("head"):
         x = net("flatten", net("global_avgpool", x, name="avgpool"))
@@ -108,20 +96,17 @@ def resnet(
     blocks: int = 3,
     steps: int = 3,
     varies: bool = False,
-    rule_scope: tuple[str, ...] = ("blocks",),
 ) -> Graph:
-    """Stages of ``origin`` blocks under the densely additive rule.
-
-    ``rule_scope`` is where the rule's additions stand, below the stage's scope.
-    """
-    net = Net(neuron=neuron, steps=steps, varies=varies)
-    x = stem(net, 0, widths[0])
-    for s, width in enumerate(widths):
-        outs: list[int] = []
-        for i in range(blocks):
-            with net.within("stages", str(s), *rule_scope):
-                x = net("add", *outs, name=f"sum{i}") if len(outs) > 1 else x
-            with net.within("stages", str(s), "blocks", str(i)):
-                x = block(net, x, width, 2 if s and not i else 1)
-            outs.append(x)
-    return net.finish(head(net, x))
+    """Stages of ``origin`` blocks under the densely additive rule."""
+    stages = " -> ".join(
+        f"stage(basic({width}), {blocks}, stride = {2 if at else 1})"
+        for at, width in enumerate(widths)
+    )
+    text = f"""use std
+network net {{
+  input = {"events" if varies else "image"}(3, 8, 8); steps = {steps}; neuron = {neuron}; surrogate = atan
+  stem = conv({widths[0]}) -> norm -> spike
+  stages = ({stages}) via origin by densely_additive
+  head = avgpool -> mean_over_time -> linear(5)
+}}"""
+    return replace(check_text(text).graphs["net"], neurons=PROGRAMS)

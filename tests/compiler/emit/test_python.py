@@ -143,7 +143,6 @@ def several_values() -> Graph:
 
 NETWORKS = {
     "dense": graphs.resnet(),
-    "dense-in-stage": graphs.resnet(rule_scope=()),
     "running-sums": merge_duplicates(graphs.resnet(blocks=5)),
     "plif": graphs.resnet("PLIF"),
     "relu": graphs.resnet("ReLU"),
