@@ -7,19 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from danetc.compiler import check_text
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.blocks import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import JOINS
-from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.diagnostics.habits import Habit, fold, habits
 from danetc.dsl.loading import standard
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
+from tests.compiler.error_cases import errors
 
 from .test_suggestions import PUBLIC, STANDARD, USES, declared, network, recipe
 
@@ -119,10 +118,7 @@ SPECS: Mapping[str, Callable[[Habit], str]] = {
 
 
 def _hints(text: str) -> Iterator[str | None]:
-    try:
-        check_text(text)
-    except SpecError as error:
-        yield from (item.hint for item in error.diagnostics)
+    return (item.hint for item in errors(text))
 
 
 def test_every_row_is_seen_where_it_belongs() -> None:
@@ -211,8 +207,5 @@ def train(model):
     ],
 )
 def test_a_file_is_read_to_its_first_line_of_python(text: str, message: str, line: int) -> None:
-    with pytest.raises(SpecError) as caught:
-        check_text(text)
-    assert [(item.message, item.span.line) for item in caught.value.diagnostics] == [
-        (message, line)
-    ]
+    (found,) = errors(text)
+    assert (found.message, found.span.line) == (message, line)

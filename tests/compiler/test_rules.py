@@ -12,6 +12,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import Delayed, Form, InputOf, Join, OutputOf, Scaled, StageInput
 from danetc.compiler.passes import run
 from danetc.dsl.diagnostics.diagnostic import SpecError
+from tests.compiler.error_cases import errors
 
 BLOCKS = 5
 SPEC = """use std
@@ -272,19 +273,15 @@ def test_what_a_rule_cannot_say(marked: str) -> None:
         "use std\n" + text,
         SPEC.format(use="mine", text=text, blocks=5, connection="sew"),
     ):
-        with pytest.raises(SpecError) as caught:
-            check_text(spec)
-        (error,) = caught.value.diagnostics
-        assert (error.code, error.span.text) == (code, wrong), str(caught.value)
+        (error,) = errors(spec)
+        assert (error.code, error.span.text) == (code, wrong)
         assert error.span.start == spec.index(text) + len(before)
         assert words in error.message
 
 
 def test_both_equations_are_needed() -> None:
     for body, missing in (("in[i] = out[i - 1]", "result"), ("result = out[n - 1]", "in[i]")):
-        with pytest.raises(SpecError) as caught:
-            check_text(f"rule mine {{ {body} }}")
-        (error,) = caught.value.diagnostics
+        (error,) = errors(f"rule mine {{ {body} }}")
         assert (error.code, error.span.text) == ("E0607", "mine")
         assert f"does not define `{missing}`" in error.message
 
@@ -292,6 +289,5 @@ def test_both_equations_are_needed() -> None:
 def test_terms_are_counted_before_they_are_made() -> None:
     nested = "sum(" * 4 + "out[0]" + "".join(f" for {v} in 0 .. 300)" for v in "abcd")
     for feed in ("sum(out[0] for j in 0 .. 1000000000 if j < 1)", nested):
-        with pytest.raises(SpecError) as caught:
-            check_text(f"rule mine {{ in[i] = {feed}; result = out[n - 1] }}")
-        assert [error.code for error in caught.value.diagnostics] == ["E0906"]
+        (error,) = errors(f"rule mine {{ in[i] = {feed}; result = out[n - 1] }}")
+        assert error.code == "E0906"

@@ -58,28 +58,23 @@ def test_every_stage_is_changed_and_what_parts_them_stays() -> None:
     assert text == "resnet32[1 .. 2] via sew"
 
 
+PLAIN = MIXED.split("  stem")[0] + "out = in -> avgpool -> linear(10) }"
+
+
 @pytest.mark.parametrize(
-    ("parts", "message"),
+    ("text", "settings", "parts", "message"),
     [
-        ({"depth": "21"}, "there is no backbone `resnet21`; `resnet` has 18, 20, 32"),
-        ({"connection": "sew"}, "has no connection"),
+        (MIXED, {}, {"depth": "21"}, "there is no backbone `resnet21`; `resnet` has 18, 20, 32"),
+        (MIXED, {"stages": "resnet20 by chain"}, {"connection": "sew"}, "has no connection"),
+        (PLAIN, {}, {"rule": "chain"}, "no `stages`"),
+        (PLAIN, {"stages": "conv(4) -> norm"}, {"rule": "chain"}, "not of the form"),
     ],
 )
-def test_what_cannot_be_changed_is_said(parts: dict[str, str], message: str) -> None:
-    checked = check_file("origin_r20")
-    settings = {"stages": "resnet20 by chain"} if "connection" in parts else {}
+def test_what_cannot_be_changed_is_said(
+    text: str, settings: dict[str, str], parts: dict[str, str], message: str
+) -> None:
     with pytest.raises(TopologyError, match=message):
-        restaged(checked, "origin_r20", settings, parts)
-
-
-def test_a_network_without_stages_is_told_apart_from_one_of_another_form() -> None:
-    plain = check_text(
-        MIXED.split("network variant")[0].split("  stem")[0] + "out = in -> avgpool -> linear(10) }"
-    )
-    with pytest.raises(TopologyError, match="no `stages`"):
-        restaged(plain, "mixed", {}, {"rule": "chain"})
-    with pytest.raises(TopologyError, match="not of the form"):
-        restaged(plain, "mixed", {"stages": "conv(4) -> norm"}, {"rule": "chain"})
+        restaged(check_text(text), "mixed", settings, parts)
 
 
 @pytest.mark.thorough

@@ -103,10 +103,7 @@ def test_formatting_is_that_of_fmt() -> None:
     formatted = edited(text, [edit])
     assert formatted == format_source(parse(SourceFile("x", text), Reporter()))
     assert format_edits(analyse(formatted)) == ()
-
-
-def test_a_file_with_a_syntax_error_is_left_as_it_is() -> None:
-    assert format_edits(analyse(network("stem=conv(8"))) == ()
+    assert format_edits(analyse(network("stem=conv(8"))) == (), "a syntax error"
 
 
 def test_the_meaning_of_a_word_is_its_colour() -> None:

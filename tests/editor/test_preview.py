@@ -142,19 +142,16 @@ def test_themes_and_levels(analysis: Analysis) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        (
+            "use std\nnetwork a { input = image(1, 8, 8); steps = 1; out = in -> conv(2) }\n",
+            "a has no neurons to draw.",
+        ),
         ("use std\n\nnetwork a { neuron = LIFF }", "Line 3: "),
         ("network a {", "Line 1: "),
         ("block b = conv(3)\n", "This file declares no network."),
     ],
 )
 def test_why_there_is_no_picture(text: str, problem: str) -> None:
-    found = preview(analyse(text), 0)
+    found = preview(analyse(text), 0, "neuron")
     assert found.problem.startswith(problem)
     assert (found.svg, found.boxes) == ("", {})
-
-
-def test_a_level_that_shows_nothing_says_so() -> None:
-    text = "use std\nnetwork a { input = image(1, 8, 8); steps = 1; out = in -> conv(2) }\n"
-    found = preview(analyse(text), 0, "neuron")
-    assert (found.network, [*found.networks]) == ("a", ["a"])
-    assert found.problem == "a has no neurons to draw."
