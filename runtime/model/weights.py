@@ -23,6 +23,7 @@ from danetc.runtime.system.files import DamagedError, check_tensors
 
 _COUNTER = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+_FINAL = ("fc", "classifier", "head", "linear")
 
 
 @dataclass(frozen=True)
@@ -157,13 +158,22 @@ def _by_order(
     """Pair layers in order, without the parameters of neurons, which mean something else in another kind of neuron."""
     ours = _layers(name for name in wanted if name not in optional)
     theirs = _layers(name for name, value in weights.items() if value.dim())
+    if [*theirs] == sorted(theirs):  # safetensors sorts by name
+        theirs = {name: theirs[name] for name in sorted(theirs, key=_made)}
     try:
         return _pair(ours, theirs, wanted, weights)
     except WeightsError as error:
-        message = f"neither names nor order fit this network: {error}"
-        if [*theirs] == sorted(theirs):
-            message += "; if the file is of safetensors, which sorts names, take a .pt file"
-        raise WeightsError(message) from error
+        raise WeightsError(f"neither names nor order fit this network: {error}") from error
+
+
+def _made(layer: str) -> list[tuple[int, int, bool]]:
+    """Return the sort key of the order in which layers of a ResNet are made: convN, bnN, layerN, fc."""
+    key = []
+    for part in layer.split("."):
+        word = part.rstrip("0123456789")
+        group = 2 if word in _FINAL else word not in ("", "conv", "bn", "norm")
+        key.append((int(group), int(part[len(word) :] or 0), word in ("bn", "norm")))
+    return key
 
 
 def _layers(names: Iterable[str]) -> _Layers:
