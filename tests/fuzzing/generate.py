@@ -11,20 +11,7 @@ from tests.fuzzing.declarations import Declarations
 from tests.fuzzing.dice import Dice
 from tests.fuzzing.layers import STD_NEURONS, Shape
 
-LINES = [
-    "a",
-    "b",
-    "left",
-    "right",
-    "gate",
-    "conv1",
-    "x1",
-    "training",
-    "norm2",
-    "feat",
-    "class",
-    "state",
-]
+LINES = ["a", "b", "left", "gate", "conv1", "training", "norm2", "feat", "class", "state"]
 
 
 class Maker(Declarations):
@@ -34,9 +21,9 @@ class Maker(Declarations):
 
     def _fed_back(self, stage: str) -> str:
         """A stage in a loop over time, whose norms have the statistics of one sample."""
-        connection = self.dice.choice(["origin", "sew", "pa_a", "pa_b", "plain", "ms_conv"])
+        via = self.dice.text("via «origin|sew|pa_a|pa_b|plain|ms_conv»")
         rule = self.dice.choice(["feedback_after_opening", *[self.declare_loop()] * 3])
-        return f"{stage} via {connection} by {rule} with (norm = groupnorm(groups = 1))"
+        return f"{stage} {via} by {rule} with (norm = groupnorm(groups = 1))"
 
     def stages(self, shape: Shape) -> str:
         """A backbone with its connection and its rule."""
@@ -59,105 +46,57 @@ class Maker(Declarations):
             if block in ("basic", "single", "bottleneck") and dice.maybe(0.25):
                 parts.append(self._fed_back(stage))
                 continue
-            connections = [
-                "origin",
-                "sew",
-                "baa",
-                "pa_a",
-                "pa_b",
-                "plain",
-                "ms_conv",
-                "sew_iand",
-                "tdbn",
-            ]
             if block in wiring:
-                name = self.fresh("joined")
+                connection = self.fresh("joined")
+                out = dice.text("«branch + shortcut|branch|(branch + shortcut) -> spike»")
                 self.texts.append(
-                    f"connection {name} {{ projection = conv -> norm; out = {dice.choice(['branch + shortcut', 'branch', '(branch + shortcut) -> spike'])} }}\n"
+                    f"connection {connection} {{ projection = conv -> norm; out = {out} }}\n"
                 )
-                connection = name
             elif block == "dense":
                 connection = "dense_layer"
             else:
-                connection = dice.choice([self.declare_connection(), dice.choice(connections)])
-                connection = connection if connection != "tdbn" or self.threshold else "origin"
-                if connection == "origin" and dice.maybe(0.3):
-                    connection = f"origin(inter = {self.neuron()})"
+                origin = f"«origin|origin|origin(inter = {self.neuron()})»"
+                tdbn = "tdbn" if self.threshold else "origin"
+                known = f"«{origin}|sew|baa|pa_a|pa_b|plain|ms_conv|sew_iand|{tdbn}»"
+                connection = dice.text(f"«{self.declare_connection()}|{known}»")
             wired = f"{stage} via {connection}"
             if dice.maybe(0.7):
-                rule = dice.choice(
-                    [
-                        "chain",
-                        "densely_additive",
-                        "densely_additive_all",
-                        "densely_additive_after_opening",
-                        self.declare_rule(),
-                        self.declare_rule(),
-                    ]
-                )
+                dense = "densely_additive«|_all|_after_opening»"
+                rule = dice.text(f"«chain|{dense}|{self.declare_rule()}|{self.declare_rule()}»")
                 rule = "densely_concatenated" if block == "dense" else rule
                 wired += f" by {rule}"
             if dice.maybe(0.4):
-                settings = dice.some(
-                    [
-                        f"neuron = {self.neuron()}",
-                        "norm = groupnorm(groups = 1)",
-                        f"surrogate = {dice.choice(self.surrogates)}",
-                        "norm = batchnorm(init = 0.8)",
-                    ],
-                    2,
-                )
-                settings = (
-                    settings[:1]
-                    if len({s.split()[0] for s in settings}) < len(settings)
-                    else settings
-                )
-                wired += f" with ({', '.join(settings)})" if settings else ""
+                norm = "norm = «groupnorm(groups = 1)|batchnorm(init = 0.8)»"
+                neuron, slope = f"neuron = {self.neuron()}", dice.choice(self.surrogates)
+                settings = dice.some([neuron, norm, f"surrogate = {slope}"], 2)
+                wired += " " + dice.text(f"with ({', '.join(settings)})") if settings else ""
             parts.append(wired)
         if dice.maybe(0.3):
-            parts.insert(
-                1,
-                dice.choice(
-                    [
-                        "spike",
-                        "norm -> spike",
-                        "maxpool(2, padding = 1)",
-                        "transition" if shape.channels > 1 and (shape.size or 0) > 3 else "norm",
-                    ]
-                ),
-            )
+            narrow = "transition" if shape.channels > 1 and (shape.size or 0) > 3 else "norm"
+            between = f"«spike|norm -> spike|maxpool(2, padding = 1)|{narrow}»"
+            parts.insert(1, dice.text(between))
         flow = " -> ".join(f"({p})" if dice.maybe(0.1) else p for p in parts)
         if dice.maybe(0.15):
             name = self.fresh("body")
             self.texts.append(f"backbone {name} = {flow}\n")
-            return name + (dice.choice(["", "[0]", "[0 .. 0]"]) if "stage" in parts[0] else "")
+            return name + (dice.text("«|[0]|[0 .. 0]»") if "stage" in parts[0] else "")
         return flow
 
     def _wires_itself(self, name: str) -> bool:
+        """Whether a block is one that wires itself, or stands for one."""
         text = next((t for t in self.texts if t.startswith(f"block {name}(")), "")
-        if "{" in text:
-            return True
-        other = next(
-            (
-                t
-                for t in self.texts
-                if t.startswith("block")
-                and t.split("(")[0].split()[1] in text.partition("=")[2]
-                and t is not text
-            ),
-            "",
-        )
-        return "stride = stride)" in text and "conv" not in text and "{" in other
+        target = re.search(r"\) = (block_\d+)\(", text)
+        return self._wires_itself(target[1]) if target else "{" in text
 
     def network(self, name: str) -> str:
         dice = self.dice
         channels, size = dice.choice([1, 2, 3]), dice.choice([4, 4, 6, 7, 8])
         neuron = dice.choice(self.neurons)
         self.threshold = neuron in STD_NEURONS and neuron not in ("readout", "ReLU")
-        kind = dice.choice(["image"] * 4 + ["events", "events", "poisson", "latency", "prepared"])
+        kind = dice.text("«image|image|image|image|events|events|poisson|latency|prepared»")
         source = f"image({channels}, {size}, {dice.number(size)})"
         if kind == "events":
-            source = f"events({channels}, {size}, {size}{dice.choice(['', ', bound = 1', ', bound = 3'])})"
+            source = dice.text(f"events({channels}, {size}, {size}«|, bound = 1|, bound = 3»)")
         elif kind in ("poisson", "latency"):
             source += f" -> {kind}" + dice.choice(["", "(tau = 3)" if kind == "latency" else ""])
         elif kind == "prepared":
@@ -175,17 +114,10 @@ class Maker(Declarations):
             f"neuron = {STD_NEURONS.get(neuron, neuron)}",
             f"surrogate = {dice.choice(self.surrogates)}",
         ]
-        norms = [
-            "batchnorm",
-            "batchnorm(init = 0.9)",
-            "tebn",
-            "batchnorm(per_step = true)",
-            "groupnorm(groups = 1)",
-            "none",
-        ]
-        norms += ["tdbn", "tdbn(0.9)"] if self.threshold else []
         if dice.maybe(0.5):
-            lines.append(f"norm = {dice.choice(norms)}")
+            tdbn = "tdbn|tdbn(0.9)" if self.threshold else "none"
+            more = "«batchnorm(init = 0.9)|tebn|batchnorm(per_step = true)»"
+            lines.append(dice.text(f"norm = «batchnorm|{more}|groupnorm(groups = 1)|{tdbn}»"))
         if dice.maybe(0.08):
             lines.append("zero_init = true")
         if dice.maybe(0.1):
@@ -205,25 +137,17 @@ class Maker(Declarations):
         lines = [f"stem = {stem}"]
         if dice.maybe(0.85):
             lines.append(f"stages = {self.stages(shape)}")
-        middle = dice.choice(["", "spike -> ", "norm -> spike -> ", "tanh -> "])
-        lines.append(
-            "head = "
-            + dice.choice(
-                [
-                    f"{middle}avgpool -> mean_over_time -> linear(classes)",
-                    f"{middle}avgpool -> linear(classes)",
-                    f"{middle}avgpool -> flatten -> linear(4) -> spike -> linear(classes, bias = false) -> mean_over_time",
-                    f"{middle}mean_over_time -> avgpool -> linear(classes)",
-                    f"{middle}linear(classes) -> readout",
-                    f"{middle}avgpool -> dropout(0.2) -> linear(classes)",
-                    f"{middle}mean_over_time -> norm -> spike -> linear(classes)",
-                    f"{middle}avgpool -> linear(hidden) -> norm -> spike -> linear(classes)",
-                    f"{middle}avgpool -> linear(2 * hidden) -> tebn -> spike(v_threshold = 0.4) -> linear(hidden) -> tanh -> linear(classes)"
-                    if self.threshold
-                    else f"{middle}linear(classes)",
-                ]
-            )
-        )
+        scaled = "linear(2 * hidden) -> tebn -> spike(v_threshold = 0.4) -> linear(hidden) -> tanh"
+        head = f"""
+            avgpool -> «|mean_over_time -> »linear(classes)
+            avgpool -> flatten -> linear(4) -> spike -> linear(classes, bias = false) -> mean_over_time
+            mean_over_time -> «avgpool|norm -> spike» -> linear(classes)
+            linear(classes) -> readout
+            avgpool -> «dropout(0.2)|linear(hidden) -> norm -> spike» -> linear(classes)
+            avgpool -> {scaled if self.threshold else "flatten"} -> linear(classes)
+        """
+        middle = "«|spike -> |norm -> spike -> |tanh -> »"
+        lines.append(f"head = {dice.text(middle + dice.text(head))}")
         return lines
 
     def _dataflow(self, shape: Shape) -> list[str]:
@@ -246,12 +170,9 @@ class Maker(Declarations):
             known.append(f"{names[3]}s")
         if dice.maybe(0.4):
             layer = self.flow(shape, 1, 2, keep=True)[0]
-            if dice.maybe(
-                0.5
-            ):  # without a norm, whose statistics would say in which order it stands
-                layer = (
-                    f"shared({self.conv(shape, shape.channels, keep=True)[0]} -> {self.neuron()})"
-                )
+            if dice.maybe(0.5):  # no norm, whose statistics would say in which order it stands
+                conv = self.conv(shape, shape.channels, keep=True)[0]
+                layer = f"shared({conv} -> {self.neuron()})"
             lines.append(f"{names[4]} = {layer}")
             used.append(names[4])
         for name in names[1 : dice.randint(2, 4)]:
@@ -269,18 +190,14 @@ class Maker(Declarations):
         joined = " + ".join(known)
         if dice.maybe(0.2):  # what does not vary beside what does
             lines.append(f"still = {known[0]} -> mean_over_time")
-            joined += dice.choice(
-                [" + still", " - still", " + (still -> spike)", " + (still -> norm)"]
-            )
+            joined += " " + dice.text("«+ still|- still|+ (still -> spike)|+ (still -> norm)»")
         if dice.maybe(0.15) and shape.size is not None and shape.size % 2 == 0:
             lines.append(
                 f"down = {known[0]} -> maxpool(2) -> conv({shape.channels}) -> norm -> spike"
             )
             joined += " + (down -> upsample(2))"
         if dice.maybe(0.1):
-            joined += (
-                f" + ({known[0]} -> {dice.choice(['latency(tau = 2)', 'avgpool -> sigmoid'])})"
-            )
+            joined += " " + dice.text(f"+ ({known[0]} -> «latency(tau = 2)|avgpool -> sigmoid»)")
         if dice.maybe(0.15):
             lines.append(f"share = {dice.learn()}")
             joined += f" + share * {known[0]} + (1 - share) * {known[-1]}"
@@ -293,19 +210,17 @@ class Maker(Declarations):
         if dice.maybe(0.6):
             lines.append(f"body = ({joined}) -> {self.stages(shape)}")
             joined = "body"
-        classes = f"({joined}) -> avgpool -> {dice.choice(['mean_over_time -> ', '', 'spike -> '])}linear(classes)"
+        end = dice.text("avgpool -> «mean_over_time -> |spike -> |»linear(classes)")
+        classes = f"({joined}) -> {end}"
         if dice.maybe(0.3):
-            extra = dice.choice(
-                [
-                    f"map = {known[0]} -> conv(2, kernel = 1)",
-                    known[-1],
-                    f"{known[0]} -> mean_over_time",
-                    f"inner = {self.value(known, 1)}",
-                ]
-            )
-            lines.append(f"out = outputs(y = {classes}, {extra})")
-        else:
-            lines.append(f"out = {classes}")
+            extra = dice.text(f"""
+                map = {known[0]} -> conv(2, kernel = 1)
+                {known[-1]}
+                {known[0]} -> mean_over_time
+                inner = {self.value(known, 1)}
+            """)
+            classes = f"outputs(y = {classes}, {extra})"
+        lines.append(f"out = {classes}")
         return lines
 
     def spec(self) -> str:
@@ -317,15 +232,9 @@ class Maker(Declarations):
         network = self.network("made")
         variants = ""
         if dice.maybe(0.2):
-            changes = dice.some(
-                [
-                    f"steps = {dice.randint(1, 3)}",
-                    f"neuron = {self.neuron()}",
-                    f"surrogate = {dice.choice(self.surrogates)}",
-                    "norm = batchnorm",
-                ],
-                2,
-            )
+            neuron, slope = f"neuron = {self.neuron()}", dice.choice(self.surrogates)
+            steps = f"steps = {dice.randint(1, 3)}"
+            changes = dice.some([steps, neuron, f"surrogate = {slope}", "norm = batchnorm"], 2)
             given = "(classes = 6)" if "classes" in network.split("{")[0] else ""
             variants = f"network made_otherwise = made{given} {{ {'; '.join(changes)} }}\n"
         texts = [*self.texts, network, variants]

@@ -25,17 +25,9 @@ STD_NEURONS = {
     "scheduled": "LIF(tau = scheduled(1.6), v_threshold = learn(0.8))",
 }
 SURROGATES = [
-    "sigmoid",
-    "sigmoid(alpha = 3)",
-    "sigmoid(alpha = scheduled(3))",
-    "atan",
-    "triangle(0.8)",
-    "rectangle(width = 2)",
-    "dspike(2)",
-    "multi_gaussian",
-    "s2nn",
-    "leaky_k_relu(leak = 0.1)",
-]
+    "sigmoid", "sigmoid(alpha = 3)", "sigmoid(alpha = scheduled(3))", "atan", "triangle(0.8)",
+    "rectangle(width = 2)", "dspike(2)", "multi_gaussian", "s2nn", "leaky_k_relu(leak = 0.1)",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,22 +67,18 @@ class Layers:
         return STD_NEURONS.get(name, name)
 
     def norm(self, channels: int) -> str:
-        dice = self.dice
-        forms = [
-            "norm",
-            "norm",
-            "batchnorm",
-            "batchnorm(init = 0.5)",
-            "batchnorm(per_step = true)",
-            "batchnorm(statistics = step)",
-            "batchnorm(statistics = cumulative)",
-            "tebn",
-        ]
-        forms += [
-            f"groupnorm(groups = {dice.choice([g for g in (1, 2, channels) if channels % g == 0])})"
-        ]
-        forms += [f"tdbn({dice.real(0.5, 1)})", "tdbn"] if self.threshold else []
-        return dice.choice(forms)
+        groups = "|".join(str(g) for g in (1, 2, channels) if channels % g == 0)
+        forms = f"""
+            norm
+            norm
+            «batchnorm|batchnorm(«init = 0.5|per_step = true|statistics = «step|cumulative»»)»
+            «batchnorm|batchnorm(«init = 0.5|per_step = true|statistics = «step|cumulative»»)»
+            tebn
+            groupnorm(groups = «{groups}»)
+        """
+        if self.threshold:
+            forms += f"tdbn«|({self.dice.real(0.5, 1)})»"
+        return self.dice.text(forms)
 
     def conv(self, shape: Shape, width: int | None = None, keep: bool = False) -> tuple[str, Shape]:
         dice = self.dice
@@ -121,106 +109,78 @@ class Layers:
         dice, size = self.dice, shape.size
         if size is None:
             width = shape.channels if keep else dice.choice([2, 3, 5])
-            forms = [
-                (f"linear({width}{dice.choice(['', ', bias = false'])})", Shape(width, None)),
-                *(
-                    (text, shape)
-                    for text in (self.neuron(), self.norm(shape.channels), "tanh", "flatten")
-                ),
-            ]
-            return dice.choice(forms)
-        same = [
-            self.conv(shape, shape.channels, keep=True)[0],
-            self.norm(shape.channels),
-            self.norm(shape.channels),
-            "spike",
-            "spike",
-            self.neuron(),
-            dice.choice(
-                ["tanh", "softplus", "sigmoid", "gelu", "gelu", "softmax", "softmax(over = rows)"]
-            ),
-            dice.choice(
-                ["softmax(over = time)", f"shuffle({shape.channels})", "swap(rows, columns)"]
-            ),
-            dice.choice(
-                [
-                    f"{name}(over = {axis})"
-                    for name in ("sum", "mean", "max")
-                    for axis in ("time", *(["channels"] if shape.channels == 1 else []))
-                ]
-            ),
-            dice.choice(
-                [
-                    "conv(kernel = 2, over = time)",
-                    f"conv({shape.channels}, kernel = 2, over = time, padding = same, bias = true)",
-                    f"linear(over = time{dice.choice(['', self.window()])})",
-                    f"conv({shape.channels}, over = {dice.choice(['rows', 'columns'])})",
-                    f"conv({shape.channels}, kernel = {dice.choice([2, 4])}, padding = same)",
-                    f"linear({size}, over = rows, bias = false)",
-                ]
-            ),
-            dice.choice(["layernorm", "batchnorm(eps = 0.01)", "batchnorm(bias = false)", "relu"]),
-            dice.choice(
-                ["dropout(0.3, per = sample)", "batchnorm(pad = 1) -> avgpool(3, stride = 1)"]
-            ),
-            self.other_size(shape.channels, size),
-            self.other_size(shape.channels, size),
-            dice.choice(["dropout(0.3)", "droppath(0.4)", "dropout(0)", "droppath", "dropout"]),
-            dice.choice(["identity", "none", "maxpool(1)", "upsample(1)", "avgpool(1)"]),
-            dice.choice(["delay", "delay(1)", "delay(2)"]),
-            dice.choice(["maxpool(3, stride = 1)", "avgpool(3, stride = 1, padding = 1)"]),
-        ]
+            if dice.maybe(0.2):
+                return dice.text(f"linear({width}«|, bias = false»)"), Shape(width, None)
+            return dice.text(f"«{self.neuron()}|{self.norm(shape.channels)}|tanh|flatten»"), shape
+        channels = shape.channels
+        axis = "«time|channels»" if channels == 1 else "time"
+        same = f"""
+            {self.conv(shape, channels, keep=True)[0]}
+            {self.norm(channels)}
+            {self.norm(channels)}
+            spike
+            spike
+            {self.neuron()}
+            «tanh|softplus|sigmoid|gelu|gelu|softmax|softmax(over = rows)»
+            «softmax(over = time)|shuffle({channels})|swap(rows, columns)»
+            «sum|mean|max»(over = {axis})
+            conv(«kernel = 2, over = time|{channels}, over = «rows|columns»»)
+            conv({channels}, kernel = «2, over = time, padding = same, bias = true|«2|4», padding = same»)
+            linear(«over = time«|{self.window()}»|{size}, over = rows, bias = false»)
+            «layernorm|batchnorm(eps = 0.01)|batchnorm(bias = false)|relu»
+            «dropout(0.3, per = sample)|batchnorm(pad = 1) -> avgpool(3, stride = 1)»
+            {self.other_size(channels, size)}
+            {self.other_size(channels, size)}
+            «dropout(0.3)|droppath(0.4)|dropout(0)|droppath|dropout»
+            «identity|none|maxpool(1)|upsample(1)|avgpool(1)»
+            delay«|(1)|(2)»
+            «maxpool(3, stride = 1)|avgpool(3, stride = 1, padding = 1)»
+        """
         if dice.maybe(0.08):
-            by_name = dice.choice(["", "width = "])
-            same = [f"{self.declare_layer()}({by_name}{shape.channels})"]
+            same = f"{self.declare_layer()}(«|width = »{channels})"
         elif dice.maybe(0.06):
-            same = [
-                f"({self.norm(shape.channels)} if steps {dice.choice(['>', '<=', '=='])} 2 else none)",
-                f"({dice.choice(['spike', 'tanh'])} if {dice.condition()} else identity)",
-            ]
+            same = f"""
+                ({self.norm(channels)} if steps «>|<=|==» 2 else none)
+                («spike|tanh» if {dice.condition()} else identity)
+            """
         if keep or dice.maybe(0.6):
-            text = dice.choice(same)
+            text = dice.text(same)
             if text.startswith("spike") and self.threshold and dice.maybe(0.1):
                 text = "spike(v_threshold = 0.6)"
             if text == "norm" and dice.maybe(0.15):
                 text = "norm(init = 0.7)"
             return text, shape
         if size >= 4 and dice.maybe(0.5):
-            text = dice.choice(
-                [
-                    "maxpool(2)",
-                    "avgpool(2)",
-                    "maxpool(3, stride = 2)",
-                    "maxpool(2, stride = 2, padding = 1)",
-                ]
+            text = dice.text(
+                "«maxpool(2)|avgpool(2)|maxpool(«3, stride = 2|2, stride = 2, padding = 1»)»"
             )
             new = {"maxpool(3, stride = 2)": (size - 1) // 2 + 1}.get(text, size // 2)
             new = size // 2 + 1 if "padding" in text else new
             return text, Shape(shape.channels, new)
         if size <= 4 and dice.maybe(0.3):
-            forms = ["upsample", "upsample(2)", "upsample(mode = bilinear)"]
-            more = dice.choice(["", ", kernel = 3, padding = 1, output_padding = 1"])
-            forms.append(f"conv_transposed({shape.channels}{more})")
-            return dice.choice(forms), Shape(shape.channels, 2 * size)
+            wider = f"conv_transposed({channels}«|, kernel = 3, padding = 1, output_padding = 1»)"
+            text = dice.text(f"«upsample|upsample(2)|upsample(mode = bilinear)|{wider}»")
+            return text, Shape(channels, 2 * size)
         return self.conv(shape)
 
     def other_size(self, channels: int, size: int) -> str:
         """A flow through maps of another size, or other channels, that gives what it takes."""
         dice = self.dice
         given = f"rows = {size}, columns = {size}"
-        forms = [
-            "pad(1) -> maxpool(3, stride = 1, padding = 0)",
-            f"pad(1, 2) -> upsample({given})",
-            "pad(1, 0, over = rows) -> conv(" + f"{channels}, kernel = 2, over = rows)",
-            *[f"upsample(2, over = channels) -> sum(over = channels, groups = {channels})"] * 2,
-            f"conv({channels}, stride = 2) -> upsample({given}{dice.choice(['', ', mode = bilinear'])})",
-        ]
+        forms = f"""
+            pad(1) -> maxpool(3, stride = 1, padding = 0)
+            pad(1, 2) -> upsample({given})
+            pad(1, 0, over = rows) -> conv({channels}, kernel = 2, over = rows)
+            upsample(2, over = channels) -> sum(over = channels, groups = {channels})
+            upsample(2, over = channels) -> sum(over = channels, groups = {channels})
+            conv({channels}, stride = 2) -> upsample({given}«|, mode = bilinear»)
+        """
         if size % 2 == 0:
-            forms += [f"avgpool(2) -> conv_transposed({channels})"] * 2
-            forms += ["avgpool(2) -> upsample(2, mode = bilinear)"] * 2
+            even = f"avgpool(2) -> «conv_transposed({channels})|upsample(2, mode = bilinear)»\n"
+            forms += 4 * even
         if channels == self.steps:
-            forms += ["swap(time, channels)"] * 6
-        return dice.choice(forms)
+            forms += 6 * "swap(time, channels)\n"
+        return dice.text(forms)
 
     def flow(self, shape: Shape, least: int, most: int, keep: bool = False) -> tuple[str, Shape]:
         steps = []
@@ -240,7 +200,7 @@ class Layers:
             "groupnorm(groups = 1)",
             "spike",
             self.neuron(),
-            dice.choice(["tanh", "sigmoid", "dropout(0.3)", "delay(1)", "delay(2)"]),
+            dice.text("«tanh|sigmoid|dropout(0.3)|delay(1)|delay(2)»"),
             "maxpool(3, stride = 1)",
         ]
         return " -> ".join(dice.some(layers, 3) or ["conv(" + dice.number(shape.channels) + ")"])
@@ -249,10 +209,10 @@ class Layers:
         """Lines of a loop over time that is fed by a value, and the name of what it gives."""
         dice = self.dice
         a, b = self.fresh("loop"), self.fresh("back")
-        join = dice.choice(["({} + {})", "({} - {})", "max({}, {})", "({} + 0.5 * {})"])
-        steps = dice.choice(["", "(1)", "(1)", "(2)", "(3)", f"(1, like = {source})"])
-        back = f"({{}} -> delay{steps}{dice.choice(['', ' -> ' + self.in_loop(shape)])})"
-        end = dice.choice([" -> spike", " -> " + self.in_loop(shape), " -> tanh"])
+        join = dice.text("«({} + {})|({} - {})|max({}, {})|({} + 0.5 * {})»")
+        steps = dice.text(f"«|(1)|(1)|(2)|(3)|(1, like = {source})»")
+        back = dice.text(f"({{}} -> delay{steps}«| -> {self.in_loop(shape)}»)")
+        end = dice.text(f" -> «spike|{self.in_loop(shape)}|tanh»")
         match dice.choice(["self", "self", "two", "far", "both"]):
             case "self":
                 return [f"{a} = {join.format(source, back.format(a))}{end}"], a
@@ -270,8 +230,8 @@ class Layers:
 
     def window(self) -> str:
         """Of time steps, of which a variant may have fewer."""
-        masked = self.dice.choice(["", ", masked = 0.3", ", masked = scheduled(0.6)"])
-        return f", window = {self.dice.choice(['1', '(2 if steps > 1 else 1)', 'steps'])}{masked}"
+        masked = "«|, masked = 0.3|, masked = scheduled(0.6)»"
+        return self.dice.text(f", window = «1|(2 if steps > 1 else 1)|steps»{masked}")
 
     def value(self, names: list[str], depth: int = 2) -> str:
         """Values of one shape, joined."""
@@ -279,41 +239,33 @@ class Layers:
         if depth == 0 or (len(names) == 1 and dice.maybe(0.3)):
             return dice.choice(names)
         a, b = self.value(names, depth - 1), self.value(names, depth - 1)
-        gated = self.declare_gated() if dice.maybe(0.1) else ""
-        if gated:
-            more = (
-                f", other = {dice.choice([dice.choice(names), '0.3'])}" if dice.maybe(0.4) else ""
-            )
-            return f"(({a}) -> {gated}(gate = {b}{more}))"
-        axis = dice.choice(["channels", "rows", "columns", "pixels", "time"])
+        if dice.maybe(0.1):
+            more = dice.text(f"«|||, other = {dice.choice(names)}|, other = 0.3»")
+            return f"(({a}) -> {self.declare_gated()}(gate = {b}{more}))"
         bare = dice.choice(names)
-        return dice.choice(
-            [
-                f"({a} + {b})",
-                f"({a} + {b})",
-                f"({a} - {b})",
-                f"{a} * {b}",
-                f"(1 - {a}) * {b}",
-                f"max({a}, {b})",
-                f"min({a}, {b}, {a})",
-                f"({a} + 0.5)",
-                f"{dice.real(0.3, 2)} * {a}",
-                f"{dice.choice(['2', '3', '1.0', '0.5', '-1'])} * {a}",
-                f"{a} / {dice.choice(['2', '3', '0.5'])}",
-                f"(-{a})",
-                f"({a} - 1)",
-                f"({bare} -> tanh) / (2 + (({b}) -> sigmoid))",
-                f"{a} * (({b}) -> avgpool -> sigmoid)",
-                f"{a} * (({b}) -> {dice.choice(['sum', 'mean', 'max'])}(over = {axis}) -> tanh)",
-                f"{a} * (({b}) -> avgpool -> flatten -> tanh)",
-                f"({a} - (({b}) -> {dice.choice(['mean', 'max'])}(over = {axis})))",
-                f"({a} + (({b}) -> detach))",
-                f"{a} * ({bare}[0 .. 0] -> tanh)",
-                f"{a} * ({bare} -> sum(over = channels) -> swap(time, channels) -> tanh -> swap(time, channels))",
-                f"({a} if {dice.condition()} else {b})",
-                f"{dice.learn()} * {a}",
-                f"({a} + {dice.learn()})",
-                f"({a} - (1 - {dice.learn()}) * {b})",
-                f"max({a}, {dice.learn()})",
-            ]
-        )
+        axis = "«channels|rows|columns|pixels|time»"
+        return dice.text(f"""
+            ({a} «+|+|-» {b})
+            ({a} «+|+|-» {b})
+            {a} * {b}
+            (1 - {a}) * {b}
+            «max({a}, {b})|min({a}, {b}, {a})»
+            «max({a}, {b})|min({a}, {b}, {a})»
+            ({a} «+ 0.5|- 1»)
+            «{dice.real(0.3, 2)}|2|3|1.0|0.5|-1» * {a}
+            «{dice.real(0.3, 2)}|2|3|1.0|0.5|-1» * {a}
+            {a} / «2|3|0.5»
+            (-{a})
+            ({bare} -> tanh) / (2 + (({b}) -> sigmoid))
+            {a} * (({b}) -> avgpool -> «sigmoid|flatten -> tanh»)
+            {a} * (({b}) -> «sum|mean|max»(over = {axis}) -> tanh)
+            ({a} - (({b}) -> «mean|max»(over = {axis})))
+            ({a} + (({b}) -> detach))
+            {a} * ({bare}[0 .. 0] -> tanh)
+            {a} * ({bare} -> sum(over = channels) -> swap(time, channels) -> tanh -> swap(time, channels))
+            ({a} if {dice.condition()} else {b})
+            {dice.learn()} * {a}
+            ({a} + {dice.learn()})
+            ({a} - (1 - {dice.learn()}) * {b})
+            max({a}, {dice.learn()})
+        """)

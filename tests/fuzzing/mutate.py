@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
@@ -42,12 +42,10 @@ def places(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     yield path, node
     for item in fields(node):
         value = getattr(node, item.name)
-        if isinstance(value, tuple):
-            for index, child in enumerate(value):
-                if is_dataclass(child) and not isinstance(child, s.Comment):
-                    yield from places(child, (*path, (item.name, index)))
-        elif is_dataclass(value) and hasattr(value, "span"):
-            yield from places(value, (*path, (item.name, None)))
+        several = isinstance(value, tuple)
+        for index, child in enumerate(value if several else (value,)):
+            if isinstance(child, s.Node):
+                yield from places(child, (*path, (item.name, index if several else None)))
 
 
 def put(node: Any, path: Path, new: Any) -> Any:
@@ -60,122 +58,67 @@ def put(node: Any, path: Path, new: Any) -> Any:
         return replace(node, **{name: put(value, tuple(rest), new)})
     child = put(value[index], tuple(rest), new)
     kept = (*value[:index], *(() if child is None else (child,)), *value[index + 1 :])
+    if isinstance(node, s.Flow) and len(kept) == 1:
+        return kept[0]
     return replace(node, **{name: kept})
 
 
 def _changed(program: s.Program, dice: Dice) -> s.Program:
     found = list(places(program))
-    names = sorted({node.id for _, node in found if isinstance(node, s.Name)})
-    expressions = [node for _, node in found if isinstance(node, s.Name | s.Call | s.Binary)]
+    others = [node for _, node in found if isinstance(node, s.Name | s.Call | s.Binary)]
     for _ in range(20):
         path, node = dice.choice(found)
-        change = _CHANGES.get(type(node))
-        if change is not None and path:
-            new = change(node, dice, names, expressions)
-            if new is not None and new != node:
-                result: s.Program = put(program, path, new)
-                return result
+        new = dice.choice(_changes(node, dice, others) or [node])
+        if new != node:
+            result: s.Program = put(program, path, new)
+            return result
     return program
 
 
-Change = Callable[[Any, Dice, list[str], list[Any]], Any]
+OPERATORS = (("+", "-", "*", "/"), ("<", "<=", ">", ">=", "==", "!="), ("and", "or"))
 
 
-def _number(node: s.Number, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    value = node.value
-    if isinstance(value, int):
-        return s.Number(str(dice.choice([max(0, value - 1), value + 1, 1, 2, 3, 2 * value])))
-    return s.Number(dice.choice(["0.5", "1.0", "0.0", "2.0", f"{value * 1.5:.3f}"]))
-
-
-def _name(node: s.Name, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    return s.Name(dice.choice(names))
-
-
-def _binary(node: s.Binary, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    kinds = [
-        op
-        for op in (("+", "-", "*", "/"), ("<", "<=", ">", ">=", "==", "!="), ("and", "or"))
-        if node.op in op
-    ]
-    return dice.choice(
-        [
-            replace(node, op=dice.choice(kinds[0])),
-            replace(node, left=node.right, right=node.left),
-            node.left,
-            node.right,
-            replace(node, right=node.left),
-        ]
-    )
-
-
-def _unary(node: s.Unary, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    return node.operand
-
-
-def _if_else(node: s.IfElse, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    return dice.choice(
-        [replace(node, then=node.otherwise, otherwise=node.then), node.then, node.otherwise]
-    )
-
-
-def _flow(node: s.Flow, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    steps = list(node.steps)
-    place = dice.randrange(len(steps))
-    match dice.randrange(4):
-        case 0 if len(steps) > 2:
-            del steps[place]
-        case 1:
-            steps.insert(place, steps[place])
-        case 2:
-            other = dice.randrange(len(steps))
-            steps[place], steps[other] = steps[other], steps[place]
-        case _:
-            steps[place] = dice.choice(others)
-    return replace(node, steps=tuple(steps))
-
-
-def _call(node: s.Call, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    args = list(node.args)
-    if args and dice.maybe(0.5):
-        del args[dice.randrange(len(args))]
-        return replace(node, args=tuple(args))
-    if args and dice.maybe(0.3):
-        return replace(node, args=(*args, dice.choice(args)))
-    return dice.choice([*others, node])
-
-
-def _range(node: s.Range, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    return dice.choice([replace(node, low=node.high), replace(node, high=node.low), node.low])
-
-
-def _wrapped(node: Any, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    return node.subject
-
-
-def _define(node: s.Define, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    return None if dice.maybe(0.3) else replace(node, value=dice.choice(others))
-
-
-def _param(node: s.Param, dice: Dice, names: list[str], others: list[Any]) -> Any:
-    return replace(node, default=dice.choice([None, s.Number("2"), dice.choice(others)]))
-
-
-_CHANGES: dict[type, Change] = {
-    s.Number: _number,
-    s.Name: _name,
-    s.Binary: _binary,
-    s.Unary: _unary,
-    s.IfElse: _if_else,
-    s.Flow: _flow,
-    s.Call: _call,
-    s.Range: _range,
-    s.Via: _wrapped,
-    s.By: _wrapped,
-    s.With: _wrapped,
-    s.Define: _define,
-    s.Param: _param,
-}
+def _changes(node: Any, dice: Dice, others: list[Any]) -> list[Any]:
+    """What a node may become; ``others`` are expressions of the same text."""
+    match node:
+        case s.Number(value=int(value)):
+            return [s.Number(str(n)) for n in (max(0, value - 1), value + 1, 1, 2, 3, 2 * value)]
+        case s.Number(value=value):
+            return [s.Number(text) for text in ("0.5", "1.0", "0.0", "2.0", f"{value * 1.5:.3f}")]
+        case s.Name():
+            return [other for other in others if isinstance(other, s.Name)]
+        case s.Binary(op, left, right):
+            (same,) = (operators for operators in OPERATORS if op in operators)
+            swapped = replace(node, left=right, right=left)
+            return [replace(node, op=dice.choice(same)), swapped, left, right]
+        case s.IfElse(then, _, otherwise):
+            return [replace(node, then=otherwise, otherwise=then), then, otherwise]
+        case s.Range(low, high):
+            return [replace(node, low=high), replace(node, high=low), low]
+        case s.Unary(operand=inner) | s.Via(inner) | s.By(inner) | s.With(inner):
+            return [inner]
+        case s.Flow(steps):
+            place, other = dice.randrange(len(steps)), dice.randrange(len(steps))
+            before, after = steps[:place], steps[place + 1 :]
+            swapped = put(node, (("steps", place),), steps[other])
+            return [
+                replace(node, steps=(*before, steps[place], *steps[place:])),
+                replace(node, steps=(*before, dice.choice(others), *after)),
+                put(node, (("steps", place),), None),
+                put(swapped, (("steps", other),), steps[place]),
+            ]
+        case s.Call(_, args) if args:
+            less = put(node, (("args", dice.randrange(len(args))),), None)
+            return [less, less, replace(node, args=(*args, dice.choice(args))), dice.choice(others)]
+        case s.Call():
+            return [dice.choice(others)]
+        case s.Define():
+            return [replace(node, value=dice.choice(others))]
+        case s.Param():
+            return [
+                replace(node, default=new) for new in (None, s.Number("2"), dice.choice(others))
+            ]
+    return []
 
 
 # -- making a failure small --------------------------------------------------------------------------
@@ -204,34 +147,12 @@ def minimised(text: str, fails: Callable[[str], bool], tries: int = 200) -> str:
 
 
 def _smaller(program: s.Program) -> Iterator[s.Program]:
-    """The program without a declaration, a line, a step of a flow, a part of an expression."""
+    """The program without one of several nodes, or with an expression that is only a part of one."""
     for path, node in list(places(program)):
-        match node:
-            case s.Declaration() | s.Define() | s.State() | s.Group() if path:
-                yield put(program, path, None)
-            case s.Param(_, default) if default is not None:
-                yield put(program, path, None)
-            case s.Flow(steps):
-                for place in range(len(steps)):
-                    rest = (*steps[:place], *steps[place + 1 :])
-                    yield put(
-                        program, path, rest[0] if len(rest) == 1 else replace(node, steps=rest)
-                    )
-            case s.Via(subject) | s.By(subject) | s.With(subject):
-                yield put(program, path, subject)
-            case s.Binary(_, left, right):
-                yield put(program, path, left)
-                yield put(program, path, right)
-            case s.IfElse(then, _, otherwise):
-                yield put(program, path, then)
-                yield put(program, path, otherwise)
-            case s.Unary(_, operand):
-                yield put(program, path, operand)
-            case s.Call(_, args):
-                for place in range(len(args)):
-                    yield put(
-                        program, path, replace(node, args=(*args[:place], *args[place + 1 :]))
-                    )
-                yield from (put(program, path, arg.value) for arg in args)
-            case s.Number(value) if value not in ("1", "2", "0"):
-                yield put(program, path, s.Number("1"))
+        if path and path[-1][1] is not None:
+            yield put(program, path, None)
+        if isinstance(node, s.Expr) and path:
+            inner = [c.value if isinstance(c, s.Arg) else c for c in s.children(node)]
+            if isinstance(node, s.Number):
+                inner = [s.Number("1")] if node.value not in (0, 1, 2) else []
+            yield from (put(program, path, part) for part in inner if isinstance(part, s.Expr))
