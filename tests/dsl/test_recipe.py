@@ -63,16 +63,8 @@ def test_defaults() -> None:
     plain = good(recipe(BASE))
     (phase,) = plain.phases
     assert (phase.name, phase.epochs, phase.batch, phase.accumulate) == ("train", 50, 256, 1)
-    assert phase.optimizer == Item(
-        "sgd",
-        (
-            ("lr", 0.1),
-            ("momentum", 0.0),
-            ("weight_decay", 0.0),
-            ("nesterov", False),
-            ("decay", "all"),
-        ),
-    )
+    arguments = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False, "decay": "all"}
+    assert phase.optimizer == Item("sgd", tuple(arguments.items()))
     assert phase.schedule == Item("constant")
     plain_loss = Item("cross_entropy", (("label_smoothing", 0.0), ("output", "")))
     assert phase.loss == (Summand(plain_loss),)
@@ -89,27 +81,14 @@ def test_every_default_of_the_schema_may_be_written() -> None:
 
 @pytest.mark.parametrize("family", ITEMS)
 def test_every_item_with_its_defaults_written_out(family: str) -> None:
-    needed = {
-        "lr": "0.1",
-        "size": "32",
-        "steps": "2",
-        "teacher": '"runs/teacher"',
-        "function": '"my_loss.py:focal"',
-        "start": "1.5",
-        "end": "3",
-    }
-    words = {True: "true", False: "false"}
+    needed = {"lr": 0.1, "size": 32, "steps": 2, "start": 1.5, "end": 3}
+    needed |= {"teacher": '"runs/teacher"', "function": '"my_loss.py:focal"'}
     others = "epochs = 50\n" if family == "optimizer" else BASE
     for name, spec in ITEMS[family].items():
-        many = ["10", "20"] if spec.many else []
-        short, full = list(many), list(many)
-        for row in spec.arguments:
-            if row.default is None:
-                short.append(f"{row.name} = {needed[row.name]}")
-                full.append(f"{row.name} = {needed[row.name]}")
-            elif row.default != "":
-                value = words[row.default] if isinstance(row.default, bool) else row.default
-                full.append(f"{row.name} = {value}")
+        short = ["10", "20"] if spec.many else []
+        short += [f"{a.name} = {needed[a.name]}" for a in spec.arguments if a.default is None]
+        given = [a for a in spec.arguments if a.default not in (None, "")]
+        full = [*short, *(f"{a.name} = {str(a.default).lower()}" for a in given)]
         before = {"loss": "cross_entropy + ", "change": "surrogate(alpha = "}.get(family, "")
         after = ")" * (family == "change")
         texts = [
@@ -117,22 +96,6 @@ def test_every_item_with_its_defaults_written_out(family: str) -> None:
             for args in (short, full)
         ]
         assert good(texts[0]).phases == good(texts[1]).phases
-
-
-def test_expressions_of_other_settings() -> None:
-    (phase,) = good(
-        recipe(
-            "batch = 512\n epochs = 3 * 10\n warmup = epochs / 10\n"
-            "optimizer = adamw(0.1 * sqrt(batch / 128) - min(1, 2, 0.5) / 10)"
-        )
-    ).phases
-    assert phase.optimizer["lr"] == pytest.approx(0.15)
-    assert phase.warmup == 3.0
-    assert isinstance(phase.epochs, int)
-
-
-def test_a_quotient_that_is_whole_is_a_whole_number() -> None:
-    assert good(recipe(BASE + "accumulate = 512 / 256")).phases[0].accumulate == 2
 
 
 def test_flows_keep_their_order() -> None:
@@ -144,13 +107,6 @@ def test_flows_keep_their_order() -> None:
     assert phase.augment[1]["p"] == 0.5
 
 
-def test_none_unsets() -> None:
-    text = recipe(BASE + "clip = 1.0\n ema = 0.99\n augment = horizontal_flip\n")
-    assert good(text).phases[0].clip == 1.0
-    phase = good(text, clip="none", ema="none", augment="none").phases[0]
-    assert (phase.clip, phase.ema, phase.augment) == (None, None, ())
-
-
 def test_a_recipe_is_plain_data() -> None:
     two = good(recipe(TWO))
     assert pickle.loads(pickle.dumps(two)) == two
@@ -160,20 +116,56 @@ def test_a_recipe_is_plain_data() -> None:
 # -- phases and layers -----------------------------------------------------------------------------
 
 
-def test_a_setting_of_the_recipe_holds_for_all_phases_that_do_not_have_it() -> None:
-    first, second = good(recipe(TWO + "batch = 512\n warmup = 1\n")).phases
-    assert (first.batch, second.batch) == (512, 512)
-    assert (first.warmup, second.warmup) == (2, 1)
-    assert first.optimizer["lr"] == 0.2
-    assert second.start == "first"
+FLAGS = "clip = 1.0\n ema = 0.99\n augment = horizontal_flip\n"
+BY_BATCH = "optimizer = sgd(lr = 0.1 * batch / 256)"
+HALF = "warmup = epochs / 10\n schedule = step(epochs / 2)"
+VALUES: list[tuple[str, dict[str, OverrideValue], dict[str, object]]] = [
+    # expressions of other settings; a quotient that is whole is a whole number
+    ("batch = 512\n epochs = 3 * 10\n warmup = epochs / 10\n"
+     "optimizer = adamw(0.1 * sqrt(batch / 128) - min(1, 2, 0.5) / 10)", {},
+     {"train.optimizer.lr": pytest.approx(0.15), "train.warmup": 3.0, "train.epochs": 30}),
+    (BASE + "accumulate = 512 / 256", {}, {"train.accumulate": 2}),
+    ("phase a { batch = 128; epochs = 1 }\n phase b { batch = 512; epochs = 1 }\n" + BY_BATCH, {},
+     {"a.optimizer.lr": 0.05, "b.optimizer.lr": 0.2}),
+    # a setting of the recipe holds for all phases that do not have it
+    (TWO + "batch = 512\n warmup = 1\n", {},
+     {"first.batch": 512, "second.batch": 512, "first.warmup": 2.0, "second.warmup": 1.0,
+      "first.optimizer.lr": 0.2, "second.start": "first"}),
+    # overrides by path
+    (TWO, {"batch": 512, "second.batch": "2 * 512", "recipe.first.precision": "bf16",
+           "optimizer.momentum": 0.5, "second.optimizer.lr": "1e-05"},
+     {"first.batch": 512, "second.batch": 1024, "first.precision": "bf16",
+      "second.precision": "float32", "first.optimizer.momentum": 0.5,
+      "second.optimizer.momentum": 0.5, "first.optimizer.lr": 0.2, "second.optimizer.lr": 1e-5}),
+    (BASE, {"optimizer.lr": 0.5, "optimizer": "adamw(lr = 1)"},
+     {"train.optimizer.lr": 0.5, "train.optimizer.name": "adamw"}),
+    (BASE + FLAGS, {}, {"train.clip": 1.0}),
+    (BASE + FLAGS, {"clip": "none", "ema": "none", "augment": "none"},
+     {"train.clip": None, "train.ema": None, "train.augment": ()}),
+    # an override may mend what is wrong
+    (BASE + "batch = 0", {"batch": 64}, {"train.batch": 64}),
+    ("optimizer = sgd(lr = 1)", {"epochs": 3}, {"train.epochs": 3}),
+    # a short run keeps the shape of its schedule; what is given or written in epochs is not scaled
+    (TWO, {"epochs": 4},
+     {"first.schedule.epochs": (2.0, 3.0), "first.warmup": pytest.approx(0.4),
+      "second.schedule.epochs": (2.0,)}),
+    (TWO, {"first.epochs": 4, "first.schedule": "step(3)"}, {"first.schedule.epochs": (3.0,)}),
+    (BASE + HALF, {"epochs": 10}, {"train.warmup": 1.0, "train.schedule.epochs": (5.0,)}),
+]  # fmt: skip
 
 
-def test_an_expression_of_the_recipe_is_worked_out_for_each_phase() -> None:
-    text = recipe(
-        "phase a { batch = 128; epochs = 1 }\n phase b { batch = 512; epochs = 1 }\n"
-        "optimizer = sgd(lr = 0.1 * batch / 256)"
-    )
-    assert [phase.optimizer["lr"] for phase in good(text).phases] == [0.05, 0.2]
+@pytest.mark.parametrize(("body", "overrides", "expected"), VALUES)
+def test_values(
+    body: str, overrides: dict[str, OverrideValue], expected: dict[str, object]
+) -> None:
+    found = good(recipe(body), **overrides)
+    for path, value in expected.items():
+        phase, key, *argument = path.split(".")
+        seen = getattr(found.phase(phase), key)
+        if argument:
+            seen = seen.name if argument == ["name"] else seen[argument[0]]
+        assert seen == value, path
+        assert type(seen) is type(value) or not isinstance(value, int)
 
 
 def test_a_variant_changes_only_what_it_names() -> None:
@@ -183,6 +175,7 @@ def test_a_variant_changes_only_what_it_names() -> None:
     assert mine.phases[1].steps == 8
     assert mine.phases[1].epochs == base.phases[1].epochs
     assert (base.seed, mine.seed, mine.name) == (0, 3, "mine")
+    assert good(text, sync_norm=True).sync_norm
 
 
 def test_a_variant_wins_over_phases_of_its_base_and_may_add_one() -> None:
@@ -204,24 +197,6 @@ def test_an_error_in_an_override_has_its_place() -> None:
         "recipe r { epochs = 3; batch = 8; optimizer = sgd(lr = 1) }", optimizer="sgd lr = 0.1)"
     )
     assert (error.code, error.span.text, error.span.source.name) == ("E0108", "sgd lr", "--set")
-
-
-def test_overrides_by_path() -> None:
-    changed = good(
-        recipe(TWO),
-        batch=512,
-        second__batch="2 * 512",
-        recipe__first__precision="bf16",
-        sync_norm=True,
-        optimizer__momentum=0.5,
-        second__optimizer__lr="1e-05",
-    )
-    first, second = changed.phases
-    assert (first.batch, second.batch) == (512, 1024)
-    assert (first.precision, second.precision) == ("bf16", "float32")
-    assert (first.optimizer["momentum"], second.optimizer["momentum"]) == (0.5, 0.5)
-    assert (first.optimizer["lr"], second.optimizer["lr"]) == (0.2, 1e-5)
-    assert changed.sync_norm
 
 
 def test_an_argument_of_a_default() -> None:
@@ -266,11 +241,6 @@ def test_an_argument_of_a_sum_names_its_term() -> None:
     assert error.hint == "did you mean `mse`?"
 
 
-def test_an_argument_of_a_value_that_is_overridden_too() -> None:
-    phase = good(recipe(BASE), optimizer__lr=0.5, optimizer="adamw(lr = 1)").phases[0]
-    assert (phase.optimizer.name, phase.optimizer["lr"]) == ("adamw", 0.5)
-
-
 def test_origins() -> None:
     changed = good(recipe(TWO), second__epochs=5, optimizer__lr=0.5)
     origins = changed.as_dict()["origins"]
@@ -280,26 +250,6 @@ def test_origins() -> None:
     assert origins["second.optimizer.lr"] == "--set"
     assert origins["first.clip"] == "default"
     assert origins["second.schedule"] == "main.danet:4:44, scaled by 0.5"
-
-
-def test_a_short_run_keeps_the_shape_of_its_schedule() -> None:
-    first, second = good(recipe(TWO), epochs=4).phases
-    assert first.schedule["epochs"] == (2.0, 3.0)
-    assert first.warmup == pytest.approx(0.4)
-    assert second.schedule["epochs"] == (2.0,)
-
-
-def test_what_is_given_or_written_in_epochs_is_not_scaled() -> None:
-    phase = good(recipe(TWO), first__epochs=4, first__schedule="step(3)").phases[0]
-    assert phase.schedule["epochs"] == (3.0,)
-    text = recipe(BASE + "warmup = epochs / 10\n schedule = step(epochs / 2)")
-    phase = good(text, epochs=10).phases[0]
-    assert (phase.warmup, phase.schedule["epochs"]) == (1.0, (5.0,))
-
-
-def test_an_override_may_mend_what_is_wrong() -> None:
-    assert good(recipe(BASE + "batch = 0"), batch=64).phases[0].batch == 64
-    assert good(recipe("optimizer = sgd(lr = 1)"), epochs=3).phases[0].epochs == 3
 
 
 @pytest.mark.parametrize(
@@ -428,11 +378,7 @@ def test_bounds_of_a_setting(key: str) -> None:
         (BASE + "accumulate = 3", "E0811", "3"),
         (BASE + "augment = mixup -> horizontal_flip", "E0811", "horizontal_flip"),
         (BASE + "batch = accumulate\n accumulate = batch", "E0811", None),
-        (
-            "epochs = 2\n optimizer = sgd(lr = 0.1, nesterov = true)",
-            "E0811",
-            "sgd(lr = 0.1, nesterov = true)",
-        ),
+        ("epochs = 2\n optimizer = sgd(lr = 0.1, nesterov = true)", "E0811", None),
         (BASE + "warmup = " + "+".join(["1"] * 100), "E0808", None),
     ],
 )
@@ -526,18 +472,11 @@ def test_the_recipes_of_the_paper() -> None:
     for (name, number), row in table.items():
         found = good(text, name)
         phase = found.phases[number]
-        schedule = phase.schedule
-        assert row == (
-            phase.steps,
-            phase.epochs,
-            phase.warmup,
-            phase.optimizer["lr"],
-            phase.optimizer["weight_decay"],
-            schedule.name if schedule.name == "cosine" else schedule["epochs"],
-        )
-        assert phase.optimizer["momentum"] == 0.9
-        assert phase.batch == 256
-        assert found.trials == 3
+        schedule, of_sgd = phase.schedule, phase.optimizer
+        decay = schedule.name if schedule.name == "cosine" else schedule["epochs"]
+        seen = (phase.steps, phase.epochs, phase.warmup, of_sgd["lr"], of_sgd["weight_decay"])
+        assert row == (*seen, decay)
+        assert (of_sgd["momentum"], phase.batch, found.trials) == (0.9, 256, 3)
     assert good(text, "imagenet_two_phase").phases[1].start == "one_step"
     assert sum(p.epochs * (p.steps or 0) for p in good(text, "imagenet_two_phase").phases) == 300
 
