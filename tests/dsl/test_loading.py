@@ -155,55 +155,69 @@ def test_one_file_by_two_ways_is_loaded_once_and_does_not_clash(tmp_path: Path) 
 # -- errors ----------------------------------------------------------------------------------------
 
 
-def test_a_missing_file_with_a_similar_one_beside_it(tmp_path: Path) -> None:
-    module, errors = load(tmp_path, main='use "blokcs.danet"\n', blocks="")
-    error = one(errors, "E0201")
-    assert error.span.text == 'use "blokcs.danet"'
-    assert error.hint == "did you mean `blocks.danet`?"
-    assert module.excuses("anything")
+A, N = NEURON.format(name="A"), NEURON.format(name="N")
+CHAIN = {f"f{number}": f'use "f{number + 1}.danet"\n' for number in range(300)}
+LIF = NEURON.format(name="LIF")
+TWO_OF_A_NAME = 'use "a.danet" (N)\nuse "b.danet" (N)\n'
+ERRORS: dict[str, tuple[dict[str, str], str, list[str], str]] = {
+    # files: its code, each place that it shows, a part of its message or hint
+    "a missing file with a similar one beside it": (
+        {"main": 'use "blokcs.danet"\n', "blocks": ""},
+        "E0201", ["main.danet:1"], "did you mean `blocks.danet`?",
+    ),
+    "a file missing by two ways": (
+        {"main": 'use "a.danet"\nuse "gone.danet"\n', "a": 'use "gone.danet"\n'},
+        "E0201", ["a.danet:1"], "gone.danet",
+    ),
+    "an unknown name of a list": (
+        {"main": "use std (LFI, resnet18)\n"}, "E0205", ["main.danet:1"], "did you mean `LIF`?",
+    ),
+    "an unknown library": ({"main": "use stdd\n"}, "E0207", ["main.danet:1"], "did you mean `std`?"),
+    "a path without quotes": (
+        {"main": "use blocks\n", "blocks": ""}, "E0207", ["main.danet:1"], '`use "blocks.danet"`',
+    ),
+    "a circle": (
+        {"main": 'use "a.danet"\n', "a": 'use "b.danet"\n', "b": '\nuse "main.danet"\n'},
+        "E0203", ["b.danet:2", "a.danet:1", "main.danet:1"], "",
+    ),
+    "a file that uses itself": (
+        {"main": 'use "./main.danet"\n'}, "E0203", ["main.danet:1"], "the file uses itself",
+    ),
+    "an own declaration and a taken one": (
+        {"main": f"use std\n{LIF}"}, "E0204", ["main.danet:2", "main.danet:1", "neurons.danet"], "LIF",
+    ),
+    "two taken declarations": (
+        {"main": TWO_OF_A_NAME, "a": N, "b": f"\n{N}"},
+        "E0204", ["main.danet:2", "b.danet:2", "main.danet:1", "a.danet:1"], "N",
+    ),
+    "two declarations of one name": (
+        {"main": f"{N}rule N {{\n  in[i] = out[i - 1]\n}}\n"},
+        "E0206", ["main.danet:4", "main.danet:1"], "N",
+    ),
+    "a long chain": ({"main": 'use "f0.danet"\n', **CHAIN}, "E0901", ["f48.danet:1"], "50 files"),
+}  # fmt: skip
 
 
-def test_names_from_a_missing_file_are_excused_and_others_are_not(tmp_path: Path) -> None:
-    module, errors = load(tmp_path, main='use "missing.danet" (A)\n')
-    one(errors, "E0201")
-    assert module.excuses("A")
-    assert not module.excuses("B")
+@pytest.mark.parametrize("title", ERRORS)
+def test_errors(title: str, tmp_path: Path) -> None:
+    texts, code, places, words = ERRORS[title]
+    _, errors = load(tmp_path, **texts)
+    error = one(errors, code)
+    spans = [error.span, *(label.span for label in error.labels)]
+    found = [f"{Path(span.source.name).name}:{span.line}" for span in spans]
+    assert len(found) == len(places)
+    assert all(seen.startswith(place) for seen, place in zip(found, places, strict=True)), found
+    assert words in f"{error.message} {error.hint}"
 
 
-def test_a_file_missing_by_two_ways_is_reported_once(tmp_path: Path) -> None:
-    _, errors = load(tmp_path, main='use "a.danet"\nuse "gone.danet"\n', a='use "gone.danet"\n')
-    one(errors, "E0201")
-
-
-def test_an_unknown_name_of_a_list() -> None:
+def test_names_that_an_error_excuses(tmp_path: Path) -> None:
+    """They are no second error where they are used, and neither is what was meant by one."""
+    module, _ = load(tmp_path, main='use "missing.danet" (A)\n')
+    assert (module.excuses("A"), module.excuses("B")) == (True, False)
     module, errors = loaded("use std (LFI, resnet18)\n")
-    error = one(errors, "E0205")
-    assert error.span.text == "LFI"
-    assert error.hint == "did you mean `LIF`?"
-    assert module.excuses("LFI")
-    assert module.excuses("LIF"), "what was meant is no second error where it is used"
-    assert not module.excuses("resnet50")
-
-
-def test_an_unknown_library_and_a_path_without_quotes(tmp_path: Path) -> None:
-    _, errors = loaded("use stdd\n")
-    assert one(errors, "E0207").hint == "did you mean `std`?"
-    _, errors = load(tmp_path, main="use blocks\n", blocks="")
-    assert '`use "blocks.danet"`' in str(one(errors, "E0207").hint)
-
-
-def test_a_circle_shows_every_place(tmp_path: Path) -> None:
-    _, errors = load(
-        tmp_path, main='use "a.danet"\n', a='use "b.danet"\n', b='\nuse "main.danet"\n'
-    )
-    error = one(errors, "E0203")
-    places = [(Path(span.source.name).name, span.line) for span in _spans(error)]
-    assert places == [("b.danet", 2), ("a.danet", 1), ("main.danet", 1)]
-
-
-def test_a_file_that_uses_itself(tmp_path: Path) -> None:
-    _, errors = load(tmp_path, main=f'use "../{tmp_path.name}/main.danet"\n')
-    assert one(errors, "E0203").message == "the file uses itself"
+    assert one(errors, "E0205").span.text == "LFI"
+    assert [module.excuses(name) for name in ("LFI", "LIF", "resnet50")] == [True, True, False]
+    assert load(tmp_path, main='use "missing.danet"\n')[0].excuses("anything")
 
 
 def test_a_circle_through_a_link(tmp_path: Path) -> None:
@@ -212,43 +226,9 @@ def test_a_circle_through_a_link(tmp_path: Path) -> None:
     one(errors, "E0203")
 
 
-def test_own_declaration_and_a_taken_one_clash() -> None:
-    _, errors = loaded("use std\n" + NEURON.format(name="LIF"))
-    error = one(errors, "E0204")
-    assert error.span.text == "LIF"
-    assert [span.source.name for span in _spans(error)] == [
-        "main.danet", "main.danet", "std/neurons.danet",
-    ]  # fmt: skip
-    assert _spans(error)[1].text == "use std"
-
-
-def test_two_taken_declarations_clash(tmp_path: Path) -> None:
-    _, errors = load(
-        tmp_path,
-        main='use "a.danet" (N)\nuse "b.danet" (N)\n',
-        a=NEURON.format(name="N"),
-        b="\n" + NEURON.format(name="N"),
-    )
-    error = one(errors, "E0204")
-    places = [(Path(span.source.name).name, span.line) for span in _spans(error)]
-    assert places == [("main.danet", 2), ("b.danet", 2), ("main.danet", 1), ("a.danet", 1)]
-
-
-def test_two_declarations_of_one_name() -> None:
-    text = NEURON.format(name="N") + "rule N {\n  in[i] = out[i - 1]\n}\n"
-    module, errors = loaded(text)
-    error = one(errors, "E0206")
-    assert (error.span.line, error.labels[0].span.line) == (4, 1)
-    assert module.names["N"].declaration.kind == "neuron"
-
-
 def test_errors_of_an_imported_file_stand_there_once(tmp_path: Path) -> None:
-    module, errors = load(
-        tmp_path,
-        main='use "a.danet" (A, Lost)\nuse "b.danet"\n',
-        a=NEURON.format(name="A") + "neuron Lost { s = ) }\n",
-        b='use "a.danet"\n',
-    )
+    main, wrong = 'use "a.danet" (A, Lost)\nuse "b.danet"\n', "neuron Lost { s = ) }\n"
+    module, errors = load(tmp_path, main=main, a=A + wrong, b='use "a.danet"\n')
     assert {Path(item.span.source.name).name for item in errors} == {"a.danet"}
     assert all(item.code.startswith("E01") for item in errors)
     assert len({(item.code, item.span) for item in errors}) == len(errors)
@@ -273,13 +253,6 @@ def test_a_binary_file_that_is_used(tmp_path: Path) -> None:
     assert one(errors, "E0202").span.source.name == str(tmp_path / "main.danet")
 
 
-def test_a_long_chain_of_files_is_an_error_and_no_overflow(tmp_path: Path) -> None:
-    for number in range(300):
-        (tmp_path / f"f{number}.danet").write_text(f'use "f{number + 1}.danet"\n')
-    _, errors = load(tmp_path, main='use "f0.danet"\n')
-    assert "50 files" in one(errors, "E0901").message
-
-
 def test_too_many_files_and_too_much_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         (tmp_path / f"f{number}.danet").write_text("# " + "x" * 1000 + "\n")
@@ -292,10 +265,6 @@ def test_too_many_files_and_too_much_text(tmp_path: Path, monkeypatch: pytest.Mo
     _, errors = load(tmp_path, main=uses)
     assert len(errors) == 2
     assert {item.code for item in errors} == {"E0901"}
-
-
-def _spans(error: Diagnostic) -> list[loading.Span]:
-    return [error.span, *(label.span for label in error.labels)]
 
 
 def test_a_file_of_a_later_version_is_not_read_any_further(tmp_path: Path) -> None:

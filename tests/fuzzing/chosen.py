@@ -15,10 +15,10 @@ from tests.fuzzing.forms import FORMS
 
 CASES = (
     4, 38, 52, 61, 71, 73, 74, 90, 139, 146, 149, 150, 151, 166, 167, 168, 183, 190, 203, 209,
-    246, 249, 272, 279, 299, 302, 305, 320, 336, 338,
+    246, 249, 272, 279, 299, 302, 305, 320, 336, 338, 399,
 )  # fmt: skip
 
-POOL, USES, OF_A_FORM = 340, 1, 3
+POOL, USES, OF_A_FORM = 400, 1, 3
 """Of the first ``POOL`` cases: each row of the language in ``USES`` of them, or in all that use it,
 and so many networks in each form."""
 FIXED = 300
