@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,10 +92,7 @@ class Tally:
         ]
         few = [f"{name} ({count})" for name, count in least if count < 50]
         if few:
-            lines.append(
-                f"{len(few):7,} of them in fewer than 50: {', '.join(few[:12])}"
-                + (", ..." if len(few) > 12 else "")
-            )
+            lines.append(f"{len(few):7,} of them in fewer than 50: {', '.join(few[:12])}")
         return "\n".join(lines)
 
 
@@ -148,31 +144,11 @@ def attempt(number: int, tally: Tally, text: str | None = None, *, compiled: boo
         tally.outcomes["FAILURES"] += 1
 
 
-def run(
-    seed: int,
-    enough: Callable[[int], bool],
-    tally: Tally,
-    *,
-    compiled_every: int = COMPILED_EVERY,
-    guided: bool = False,
-    done: Callable[[int, Tally], None] = lambda number, tally: None,
-) -> Tally:
-    """Cases from ``seed`` on until there are ``enough``, which is asked with how many there were.
-
-    ``guided`` runs take those of every few numbers that use what few cases before have used, since
-    checking a spec costs little and comparing its networks much.
-    """
-    count = 0
-    while not enough(count):
-        number = seed * 1_000_000 + count
-        if guided:
-            first = seed * 1_000_000 + count * CANDIDATES
-            number = max(range(first, first + CANDIDATES), key=lambda n: _wanted(n, tally))
-        compiled = compiled_every > 0 and count % compiled_every == compiled_every - 1
-        attempt(number, tally, compiled=compiled)
-        count += 1
-        done(number, tally)
-    return tally
+def guided(seed: int, count: int, tally: Tally) -> int:
+    """The number of a seed's next case: that of a few which uses what few cases before have used,
+    since checking a spec costs little and comparing its networks much."""
+    first = seed * 1_000_000 + count * CANDIDATES
+    return max(range(first, first + CANDIDATES), key=lambda number: _wanted(number, tally))
 
 
 def _wanted(number: int, tally: Tally) -> float:
