@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
+from danetc.dsl.recipe import schema as t
 from danetc.dsl.recipe.items import ITEMS, LOSSES
-from danetc.dsl.recipe.schema import (
-    Argument,
-    ChangeType,
-    ChoiceType,
-    FloatType,
-    FlowType,
-    IntType,
-    ItemSpec,
-    ItemType,
-    Setting,
-    SumType,
-    Type,
-    WordType,
-)
 from danetc.dsl.recipe.settings import SETTINGS
 from tests.fuzzing.dice import Dice
 from tests.reference.training import OF_AN_OUTPUT
@@ -33,11 +20,9 @@ def recipe(dice: Dice, name: str) -> str:
         first = _lines(dice, ["phase"], required=False)
         second = [line for line in _lines(dice, ["phase"], required=False) if "steps" not in line]
         start = ["start = one"] if dice.maybe(0.8) else ["start = none"]
-        body = [
-            f"phase one {{ {'; '.join(first)} }}",
-            f"phase two {{ {'; '.join(start + second)} }}",
-        ]
-        return f"recipe {name} {{\n  " + "\n  ".join(body + lines) + "\n}\n"
+        lines.insert(0, f"phase one {{ {'; '.join(first)} }}")
+        lines.insert(1, f"phase two {{ {'; '.join(start + second)} }}")
+        return f"recipe {name} {{\n  " + "\n  ".join(lines) + "\n}\n"
     lines = _lines(dice, ["phase", "recipe"], required=True)
     text = f"recipe {name} {{\n  " + "\n  ".join(lines) + "\n}\n"
     if dice.maybe(0.2):
@@ -53,23 +38,16 @@ def _lines(dice: Dice, scopes: list[str], *, required: bool) -> list[str]:
         f"{row.key} = {_setting(dice, row)}"
         for row in rows
         if (row.required and required)
-        or (not row.required and dice.maybe(0.6 if isinstance(row.type, FlowType) else 0.3))
+        or (not row.required and dice.maybe(0.6 if isinstance(row.type, t.FlowType) else 0.3))
     ]
 
 
-def _setting(dice: Dice, row: Setting) -> str:
+def _setting(dice: Dice, row: t.Setting) -> str:
     if row.key in SMALL:
         number = dice.randint(*SMALL[row.key])
         plus, root = f"{number - 1} + 1", f"sqrt({number * number})"
-        forms = [
-            str(number),
-            plus,
-            str(number),
-            root,
-            f"{number + 1} - 1",
-            f"2 * {number} / 2",
-            f"max({number}, min(1, 2))",
-        ]
+        forms = [str(number), plus, str(number), root, f"{number + 1} - 1", f"2 * {number} / 2"]
+        forms.append(f"max({number}, min(1, 2))")
         return dice.choice(forms)
     if row.key == "warmup":
         return dice.choice(["0", "1", "0.5"])
@@ -78,45 +56,45 @@ def _setting(dice: Dice, row: Setting) -> str:
     return _value(dice, row.type)
 
 
-def _value(dice: Dice, kind: Type, name: str = "") -> str:
+def _value(dice: Dice, kind: t.Type, name: str = "") -> str:
     match kind:
-        case IntType(low, high):
+        case t.IntType(low, high):
             if name in SMALL:
                 return str(dice.randint(*SMALL[name]))
             return str(dice.randint(low, min(high, low + 12)))
-        case FloatType(low, high):
+        case t.FloatType(low, high):
             top = min(high, 1.0 if name != "factor" else 0.9)
             top = top if high != inf else 2.0
             if low >= 1:
                 return f"{dice.uniform(low, min(high, low + 1)):.3f}"
             return f"{dice.uniform(max(low, 0.001), top) * 0.98:.3f}"
-        case WordType.BOOL:
+        case t.WordType.BOOL:
             return dice.choice(["true", "false"])
-        case ChoiceType(words):
+        case t.ChoiceType(words):
             return dice.choice(words)
-        case ItemType(family):
+        case t.ItemType(family):
             return _item(dice, dice.choice([*ITEMS[family].values()]))
-        case SumType():
+        case t.SumType():
             names = dice.some([*OF_AN_OUTPUT], 2) or ["cross_entropy"]
             some = [LOSSES[name] for name in names + dice.some(["firing_rate"], 1)]
             factors = [dice.choice(["", "0.5 * ", "(1 / 4) * "]) for _ in some]
             terms = [f + _item(dice, item) for f, item in zip(factors, some, strict=True)]
             return " + ".join(terms)
-        case ChangeType(family, parts):
+        case t.ChangeType(family, parts):
             changed = [f"{part}(tau = {_item(dice, dice.choice([*ITEMS[family].values()]))})"
                     for part in dice.some([*parts], 2)]  # fmt: skip
             return " + ".join(changed) or "none"
-        case FlowType(family):
+        case t.FlowType(family):
             steps = dice.some([*ITEMS[family].values()], 5)
             steps.sort(key=lambda item: item.whole_batch)
             return " -> ".join(_item(dice, step) for step in steps) or "none"
-        case WordType.NAME:
+        case t.WordType.NAME:
             return "IF" if name == "neuron" else "out"
-        case WordType.PHASE:
+        case t.WordType.PHASE:
             return "none"
 
 
-def _item(dice: Dice, item: ItemSpec) -> str:
+def _item(dice: Dice, item: t.ItemSpec) -> str:
     args = []
     if item.many is not None:
         args += [str(place) for place in sorted(dice.sample([1, 1.5, 2], dice.randint(1, 2)))]
@@ -129,7 +107,7 @@ def _item(dice: Dice, item: ItemSpec) -> str:
     return item.name + (f"({', '.join(args)})" if args else "")
 
 
-def _argument(dice: Dice, argument: Argument) -> str:
+def _argument(dice: Dice, argument: t.Argument) -> str:
     if argument.name == "lr":
         return dice.choice(["0.01", "0.1 * batch / 256", "0.002"])
     return _value(dice, argument.type, argument.name)

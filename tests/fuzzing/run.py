@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from danetc.compiler import Checked, check_text
+from danetc.compiler import check_text
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.differential.networks import VARIETY
@@ -112,25 +112,19 @@ def check_case(number: int, text: str, tally: Tally, *, compiled: bool = False) 
     graphs: list[Graph] = []
     for network in checked.networks:
         try:
-            graphs.append(_check_network(checked, network, number, tally, compiled))
+            subject = check_network(checked, network, number, tally.case)
         except TooLarge:
             tally.outcomes["networks too large for the interpreter"] += 1
+            continue
+        tally.outcomes["networks compared"] += 1
+        graphs.append(subject.graph)
+        for recipe in recipes(checked)[:1]:
+            check_training(subject, recipe, tally.case)
+        if compiled:
+            check_compiled(checked, network, number, tally.case)
     for row in used(checked, graphs):
         if row in tally.covered:
             tally.covered[row] += 1
-
-
-def _check_network(
-    checked: Checked, network: str, number: int, tally: Tally, compiled: bool
-) -> Graph:
-    subject = check_network(checked, network, number, tally.case)
-    tally.outcomes["networks compared"] += 1
-    for recipe in recipes(checked)[:1]:
-        subject.model.load_state_dict(subject.state)
-        check_training(checked, network, subject.graph, subject.model, recipe, number, tally.case)
-    if compiled:
-        check_compiled(checked, network, number, tally.case)
-    return subject.graph
 
 
 def attempt(number: int, tally: Tally, text: str | None = None, *, compiled: bool = False) -> None:

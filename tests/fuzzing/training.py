@@ -26,7 +26,7 @@ from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.settings import RunSettings
 from danetc.tasks.inputs import taken
-from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, modules
+from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, Subject, modules
 from tests.reference import functions as f
 from tests.reference.network import Network, Weights
 from tests.reference.tape import Array, Var, gradients
@@ -36,6 +36,7 @@ TOLERANCE = 1e-7
 """Of weights and buffers after a few steps, of the largest entry of each."""
 RANDOM = tuple(name for name, row in OPS.items() if row.random)
 IMAGES, MAX_EPOCHS = 6, 6
+State = dict[str, Array]
 
 
 def recipes(checked: Checked) -> list[Recipe]:
@@ -49,20 +50,14 @@ def recipes(checked: Checked) -> list[Recipe]:
     return found
 
 
-def check_training(
-    checked: Checked,
-    network: str,
-    graph: Graph,
-    model: Model,
-    recipe: Recipe,
-    seed: int,
-    case: Case,
-) -> None:
+def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
     """Train on a set of one batch, so that an epoch is a step; compare weights and the test's loss.
 
     What a phase says of images is not looked at: they are what they are; the interpreter's gradients
     go through all steps; and what the recipe changes is not of this network.
     """
+    graph, model = subject.graph, subject.model
+    model.load_state_dict(subject.state)
     outputs = [graph[id] for id in graph.outputs.values()]
     node = outputs[0]
     rated = any(term.item.name == "firing_rate" for term in recipe.phases[0].loss)
@@ -75,7 +70,7 @@ def check_training(
     )  # fmt: skip
     if phase.epochs > MAX_EPOCHS:
         return
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(subject.seed)
     value = taken(graph)
     shape = (IMAGES, graph.steps, *value.shape) if value.varies else (IMAGES, *value.shape)
     images = torch.rand(shape, generator=generator)
@@ -88,7 +83,7 @@ def check_training(
     memory = Memory(images, labels)
     names = tuple(map(str, range(classes)))
     data = DataSet("made", "made", names, memory, memory, shape[1:], "made", value.varies)
-    settings, world = RunSettings(seed=seed), alone(torch.device("cpu"))
+    settings, world = RunSettings(seed=subject.seed), alone(torch.device("cpu"))
     try:
         fitted = fit(model, data, replace(phase, steps=None), settings, world=world)
     except TrainingError as error:
@@ -100,13 +95,10 @@ def check_training(
         return
     x = images.double().numpy()
     x = x.swapaxes(0, 1) if value.varies else x
-    seen = {
-        name: value.numpy()
-        for name, value in fitted.model.state_dict().items()
-        if value.is_floating_point()
-    }
+    trained = fitted.model.state_dict().items()
+    seen = {name: value.numpy() for name, value in trained if value.is_floating_point()}
     tested = float(fitted.history[-1]["test_loss"])
-    train = partial(_train, checked, network, model, phase, start, x, labels.numpy())
+    train = partial(_train, subject, phase, start, x, labels.numpy())
     expected, reference_loss, near = train()
     if near < NEAR:
         case.near += 1
@@ -155,23 +147,18 @@ def _gaps(seen: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str,
 
 
 def _train(
-    checked: Checked,
-    network: str,
-    model: Model,
-    phase: Phase,
-    start: Mapping[str, Array],
-    x: Array,
-    labels: Array,
-    noise: float = 0.0,
-) -> tuple[dict[str, Array], float, float]:
+    subject: Subject, phase: Phase, start: State, x: Array, labels: Array, noise: float = 0.0
+) -> tuple[State, float, float]:
     """The weights to keep, their loss in evaluation, and how near a spike was to none."""
+    checked, model = subject.checked, subject.model
+    declaration = checked.declaration(subject.network)
     names = [name for name, _ in model.named_parameters()]
     state = dict(start)
     near, mean, optimizer = math.inf, None, None
     for done in range(phase.epochs):
         weights = Weights(state, *modules(model))
         run = Network(weights, Var(x), training=True, noise=noise)
-        result = run.run(checked.declaration(network), checked.module)
+        result = run.run(declaration, checked.module)
         (output,) = result.outputs.values()
         total = loss(phase.loss, output, labels, partial(_rates, model, result.fired))
         leaves = [weights.used[name] for name in names]
@@ -186,8 +173,7 @@ def _train(
             mean = averaged(mean, state, phase.ema)
     kept = state if mean is None else mean
     weights = Weights(kept, *modules(model))
-    result = Network(weights, Var(x), training=False, noise=noise).run(
-        checked.declaration(network), checked.module
-    )
+    run = Network(weights, Var(x), training=False, noise=noise)
+    result = run.run(declaration, checked.module)
     (output,) = result.outputs.values()
     return kept, float(loss(phase.loss, output, labels).data), min(near, result.near)
