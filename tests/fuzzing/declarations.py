@@ -116,7 +116,8 @@ class Declarations(Layers):
                 "last = «conv|conv -> norm|spike -> conv«| -> norm(init = 0.6)»|conv(bias = true)»"
             )
         lines.append(
-            """projection = «conv«| -> norm| -> norm -> spike»|norm -> conv(bias = true)|avgpool(stride) -> conv(stride = 1) -> norm»"""
+            "projection = «conv«| -> norm| -> norm -> spike»|norm -> conv(bias = true)|"
+            "avgpool(stride) -> conv(stride = 1) -> norm»"
         )
         if dice.maybe(0.25):
             lines.append("identity = «norm|none|spike|tanh»")
@@ -126,9 +127,8 @@ class Declarations(Layers):
             lines.append(f"gate = branch -> «{squeeze}|sigmoid|droppath(p * i / n)»")
             names.append("gate")
         plain = "branch + shortcut"
-        join = dice.text(
-            f"«{plain}|{plain}|{plain}|branch * shortcut|(1 - branch) * shortcut|branch|{self.value(names)}»"
-        )
+        product = "branch * shortcut|(1 - branch) * shortcut"
+        join = dice.text(f"«{plain}|{plain}|{plain}|{product}|branch|{self.value(names)}»")
         if "gate" in names and "gate" not in join:
             join = f"gate * ({join})"
         join = dice.text(f"«{join}|({join}) -> «inter|norm -> inter|spike»»")
