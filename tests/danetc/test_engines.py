@@ -186,10 +186,8 @@ def test_a_cluster_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
         shutdown=lambda: closed.append(True),
     )
     monkeypatch.setitem(sys.modules, "ray", stub)
-    assert start_engine(of_ray()).jobs == 2
-    assert start_engine(of_ray(gpus=0.0)).jobs == 4
-    assert start_engine(of_ray(gpus=0.5, cpus=2)).jobs == 2
-    assert start_engine(of_ray(jobs=9)).jobs == 9
+    asked: list[dict[str, Any]] = [{}, {"gpus": 0.0}, {"gpus": 0.5, "cpus": 2}, {"jobs": 9}]
+    assert [start_engine(of_ray(**each)).jobs for each in asked] == [2, 4, 2, 9]
     assert not closed
     with pytest.raises(UserError, match="a run asks for 8 and 1"):
         start_engine(of_ray(cpus=8))

@@ -116,10 +116,11 @@ def test_several_in_one_table_as_in_tables_4_and_5(
     asked = ("measure", small, other, *QUICK, "--only", "gradient-stability,firing-rate")
     measured = json.loads(danetc(*asked, "--json").out)["measured"]
     rows = list(csv.DictReader(io.StringIO(danetc(*asked, "--format", "csv").out)))
-    assert [row["network"] for row in rows] == ["small", "other"]
-    assert [row["connection"] for row in rows] == ["origin", "sew"]
-    assert [row["rule"] for row in rows] == ["densely_additive", "chain"]
-    assert {row["depth"] for row in rows} == {"6"}  # stem, two blocks of two, linear
+    names = ("network", "connection", "rule", "depth")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        ("small", "origin", "densely_additive", "6"),  # stem, two blocks of two, linear
+        ("other", "sew", "chain", "6"),
+    ]
     for row, found in zip(rows, measured, strict=True):
         layers = [each for each in found["gradient_stability"]["layers"] if each["main"]]
         product = math.prod(each["stability"] for each in layers)
@@ -156,17 +157,16 @@ def test_what_cannot_be_measured(
 
 def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) -> None:
     assert danetc("build", small, "-o", tmp_path / "built").status == 0
-    done = danetc("measure", tmp_path / "built", "--data", "digits", "--set", "steps=3")
-    assert done.status == 1
-    assert "whose network is fixed" in done.err
-    (tmp_path / "built" / "training.json").write_text("{")
-    done = danetc("measure", tmp_path / "built", "--data", "digits")
-    assert done.status == 1
-    assert "training.json is damaged" in done.err
     (tmp_path / "empty").mkdir()
-    done = danetc("measure", tmp_path / "empty", "--data", "digits")
-    assert done.status == 1
-    assert "is no model directory" in done.err
+    for arguments, told in (
+        (("built", "--set", "steps=3"), "whose network is fixed"),
+        (("built",), "training.json is damaged"),
+        (("empty",), "is no model directory"),
+    ):
+        done = danetc("measure", *arguments, "--data", "digits")
+        assert done.status == 1
+        assert told in done.err
+        (tmp_path / "built" / "training.json").write_text("{")
     assert danetc("measure", "--data", "digits").status == 2
     assert danetc("measure", small).status == 2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import struct
 from collections.abc import Callable
@@ -20,11 +19,10 @@ def pixels(seed: int, *shape: int) -> Pixels:
 
 
 def write_idx(path: Path, values: Pixels) -> None:
-    """A file of the MNIST format; packed where its name says so."""
+    """A file of the MNIST format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-    data += values.tobytes()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(data + values.tobytes())
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,10 +142,12 @@ def test_a_policy_says_whether_an_unreadable_image_stops(
     root = make_folder(size=(16, 16))
     broken = open_data(f"folder:{root}").train.where(5)
     Path(broken).write_bytes(b"")
-    stop = open_data(f"folder:{root}")
-    batches = Batches(
-        stop.train, image_transform([]), batch=4, seed=0, train=False, workers=workers
-    )
+
+    def tested(**policy: Any) -> Batches:
+        train, plain = open_data(f"folder:{root}", **policy).train, image_transform([])
+        return Batches(train, plain, batch=4, seed=0, train=False, workers=workers)
+
+    batches = tested()
     steps = batches.epoch(0)
     assert len(next(steps)) == 4
     with pytest.raises(DataError) as caught:
@@ -154,13 +157,13 @@ def test_a_policy_says_whether_an_unreadable_image_stops(
 
     skip = open_data(f"folder:{root}", on_unreadable="skip")
     assert skip.describe()["on_unreadable"] == "skip"
-    batches = Batches(
-        skip.train, image_transform([]), batch=4, seed=0, train=False, workers=workers
-    )
+    batches = tested(on_unreadable="skip")
     found = list(batches.epoch(0))
-    assert [len(batch) for batch in found] == [4, 3, 4]
-    assert [batch.skipped for batch in found] == [0, 1, 0]
-    assert [batch.total for batch in found] == [4, 4, 4]
+    assert [(len(each), each.skipped, each.total) for each in found] == [
+        (4, 0, 4),
+        (3, 1, 4),
+        (4, 0, 4),
+    ]
     assert found[1].indices.tolist() == [4, 6, 7]
     assert found[1].labels.tolist() == [skip.train[index][1] for index in (4, 6, 7)]
     list(batches.epoch(1))
