@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -57,20 +58,12 @@ def built(folder: Path) -> Path:
     return runs.built(folder)
 
 
-class _Texts(HTMLParser):
-    """The tags and the texts of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data.strip())
+def _texts(page: str) -> list[str]:
+    """The texts of a page."""
+    parser, found = HTMLParser(), []
+    parser.handle_data = lambda data: found.append(data.strip())  # type: ignore[method-assign]
+    parser.feed(page)
+    return found
 
 
 @pytest.mark.thorough
@@ -83,7 +76,7 @@ def test_a_run_is_measured_once_and_its_figures_are_on_the_page(
     assert [(run["measured"], run["epochs"]) for run in told["runs"]] == [(True, 2)]
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert told["bytes"] == len(page.encode()) < 1_000_000
-    texts = _Texts(page).texts
+    texts = _texts(page)
     last = json.loads((trained / "training.json").read_text())["epochs"][-1]
     measured = json.loads((trained / "measures.json").read_text())["measured"][0]
     assert f"{last['test_accuracy']:.2%}" in texts
@@ -110,7 +103,7 @@ def test_a_network_without_measures_is_measured_for_the_page(
     assert [run["measured"] for run in json.loads(result.out)["runs"]] == [True]
     assert f"measures are not kept in {built}, which holds no run" in result.err
     assert not (built / "measures.json").exists()
-    assert "firing rate" in _Texts((tmp_path / "a.html").read_text(encoding="utf-8")).texts
+    assert "firing rate" in _texts((tmp_path / "a.html").read_text("utf-8"))
 
 
 def test_a_run_without_measures_says_how_to_get_them(
@@ -121,7 +114,7 @@ def test_a_run_without_measures_says_how_to_get_them(
     assert "without measures.json, whose pictures have no colours: 1 of 1" in result.err
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert f"danetc measure {built} --data DATA" in page
-    assert "firing rate" not in _Texts(page).texts  # a column of nothing
+    assert "firing rate" not in _texts(page)  # a column of nothing
     assert "built, not trained" in page
     assert 'name="measure"' not in page  # there is nothing to choose from
 
@@ -137,7 +130,7 @@ def test_measures_in_the_directory(danetc: Command, built: Path, tmp_path: Path)
     record = {"format": 1, "measured": [entry], "data": {"text": "digits", "split": "test"}}
     save_record(record, tmp_path / "run" / "measures.json")
     assert danetc("report", "run", "-o", "a.html").status == 0
-    texts = _Texts((tmp_path / "a.html").read_text(encoding="utf-8")).texts
+    texts = _texts((tmp_path / "a.html").read_text("utf-8"))
     assert {"Firing rate by layer", "0.2500"} <= set(texts)
     assert "Measured on 8 images of digits (test), norms by batch statistics, untrained." in texts
     entry["network"] = "another"
@@ -299,10 +292,7 @@ def test_a_box_has_the_mean_of_its_layers_on_the_main_path() -> None:
     assert (shown.least, shown.most, shown.size) == (min(main), max(main), len(main))
     product = of_nodes(stability, values, neurons)
     assert product is not None
-    whole = 1.0
-    for value in main:
-        whole *= value
-    assert product.value ** len(main) == pytest.approx(whole)
+    assert product.value ** len(main) == pytest.approx(math.prod(main))
     assert of_nodes(firing, {}, neurons) is None
     assert stability.joined([0.0, 1.0]) == 0.0
 
@@ -317,24 +307,21 @@ def test_boxes_have_colours_and_tooltips() -> None:
     scales = [(each, scale) for each in (firing, silent) if (scale := scale_of(each, [run]))]
     of = {picture.level: picture for picture in pictures(run, scales)}
     assert [level for level, picture in of.items() if picture.why_not] == []
-    block = next(
-        group
-        for group in ET.fromstring(of["stage"].svg).iter(f"{SVG}g")
-        if "stages.0.blocks.1" in (group.findtext(f"{SVG}title") or "").partition("\n")[0]
-    )
+
+    def titled(level: str, name: str) -> tuple[ET.Element, str]:
+        groups = ET.fromstring(of[level].svg).iter(f"{SVG}g")
+        titles = ((group, group.findtext(f"{SVG}title") or "") for group in groups)
+        return next((group, title) for group, title in titles if name in title.partition("\n")[0])
+
+    block, title = titled("stage", "stages.0.blocks.1")
     one, other = (rates[f"stages.0.blocks.1.{name}"] for name in ("branch.spike", "spike"))
     mean = f"{(one + other) / 2:.3f}"
     assert block.get("data-firing") == str(step_of((one + other) / 2, scales[0][1]))
-    assert (block.findtext(f"{SVG}title") or "").splitlines()[-2:] == [
+    assert title.splitlines()[-2:] == [
         f"firing rate {mean} (2 layers, {one:.3f} to {other:.3f})",
         "silent neurons 0.500 (2 layers, 0.500 to 0.500)",
     ]
-    stem = next(
-        group
-        for group in ET.fromstring(of["op"].svg).iter(f"{SVG}g")
-        if "stem.spike" in (group.findtext(f"{SVG}title") or "").partition("\n")[0]
-    )
-    assert (stem.findtext(f"{SVG}title") or "").endswith("\nsilent neurons 0.500")
+    assert titled("op", "stem.spike")[1].endswith("\nsilent neurons 0.500")
     assert "data-firing" not in of["neuron"].svg
 
 
@@ -469,9 +456,7 @@ def _contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_can_be_read_and_told_apart_in_grey(dark: bool) -> None:
-    css = (Path(__file__).parents[2] / "danetc/tasks/reporting/page.css").read_text(
-        encoding="utf-8"
-    )
+    css = (Path(__file__).parents[2] / "danetc/tasks/reporting/page.css").read_text("utf-8")
     pairs = re.findall(r"--([\w-]+):\s*light-dark\((#\w{6}),\s*(#\w{6})\)", css + colours())
     of = {name: pair[dark] for name, *pair in pairs}
     heats = [of[f"heat-{i}"] for i in range(7)]
