@@ -212,7 +212,6 @@ def test_a_run_is_a_task_of_ray(
 ) -> None:
     """It is cancelled once if it is to stop; Ray repeats it if its worker is lost."""
     asked: list[Any] = []
-    told = iter(looks)
 
     def remote(**options: Any) -> Any:
         def call(function: Any) -> Any:
@@ -230,7 +229,7 @@ def test_a_run_is_a_task_of_ray(
     looked: list[bool] = []
 
     def look() -> bool:
-        looked.append(next(told))
+        looked.append(looks[len(looked)])
         return looked[-1]
 
     stub = SimpleNamespace(

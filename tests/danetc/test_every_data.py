@@ -179,10 +179,8 @@ def _one_of_two(texts: Mapping[str, str], folder: Path, rank: int, port: int) ->
             yield batch
 
     Batches.epoch = epoch  # type: ignore[method-assign]
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
-        "RANK": str(rank), "LOCAL_RANK": str(rank),
-    }  # fmt: skip
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ |= dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
     found: dict[str, Any] = {}
     with joined(Exception) as world:
         for name, text in texts.items():

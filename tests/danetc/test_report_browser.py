@@ -109,9 +109,8 @@ def test_levels_and_measures_are_chosen(watched: Page, two: Path, measures: dict
     choose(page, "measure", "stability")
     told = {row["layer"]: row["stability"] for row in measures["gradient_stability"]["layers"]}
     one, other = (told[f"stages.0.blocks.1.{name}"] for name in ("branch.spike", "spike"))
-    assert f"gradient stability {(one * other) ** 0.5:.3g}" in (
-        part.locator("title").text_content() or ""
-    )
+    told_now = part.locator("title").text_content() or ""
+    assert f"gradient stability {(one * other) ** 0.5:.3g}" in told_now
     assert page.locator(".scale:visible").count() == 1
     assert "Gradient stability" in page.locator(".scale:visible").inner_text()
     choose(page, "measure", "")

@@ -145,9 +145,8 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "front.svg").is_file()
     assert danetc("report", "out", "-o", "page.html").status == 0
     page = (tmp_path / "page.html").read_text()
-    assert (
-        page.count("Trials of the search: test accuracy against operations") == 2
-    )  # as a text, too
+    title = "Trials of the search: test accuracy against operations"
+    assert page.count(title) == 2  # as a text, too
     assert page.count("data:image/svg+xml;base64,") == 5  # three of the grid, two of its runs
     told = json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out)
     cells = {cell["name"]: cell for cell in told["cells"]}
@@ -309,9 +308,7 @@ def test_what_cannot_be_built_is_pruned_with_its_reason(
     hopeless = danetc(*SEARCH[:-3], "-o", "none", "-q", "--grid", "neuron=Wrong", "--trials", "1")
     assert hopeless.status == 1
     assert "none is complete; the first:" in hopeless.err
-    unknown = danetc(*SEARCH, "--grid", "widht=1..4")
-    assert unknown.status == 1
-    assert "did you mean `width`" in unknown.err
+    assert "did you mean `width`" in danetc(*SEARCH, "--grid", "widht=1..4").err
 
 
 def test_a_pruner_sees_every_epoch_and_ends_a_trial(
@@ -461,12 +458,10 @@ def test_wrong_calls_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         package.search(spec, FEW, grid=grid, pruner="median", front=True, output=tmp_path / "b")
     with pytest.raises(UserError, match="nothing to search"):
         package.search(spec, FEW, grid={}, output=tmp_path / "c")
-    torn = tmp_path / "d"
-    torn.mkdir()
-    save_record({"cells": []}, torn / GRID)
-    (torn / "search.db").write_text("no database, but a text " * 100)
+    save_record({"cells": []}, tmp_path / GRID)
+    (tmp_path / "search.db").write_text("no database, but a text " * 100)
     with pytest.raises(UserError, match="cannot be read"):
-        package.search(spec, FEW, grid=grid, output=torn)
+        package.search(spec, FEW, grid=grid, output=tmp_path)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match=r"danetc\[search\]"):
         package.search(spec, FEW, grid=grid, output=tmp_path / "e")
