@@ -13,67 +13,37 @@ from torch import Tensor, nn
 
 from benchmarks.allocated import peak_bytes, saved_bytes
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.frontend.program import check_text, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.model.built import Model
+from tests.differential.helpers import text
+from tests.differential.networks import ANALOG_STEM, small
 
 MIB = 2**20
-NETWORK = """
-use std
-
-connection wild {{
-  each = conv -> norm -> spike -> dropout(0.2)
-  last = conv -> norm -> droppath(0.3)
-  projection = conv -> norm
-  out = branch + shortcut
-}}
-
-backbone two(width = 4) = stage(basic(width), {blocks}) -> {second}
-
-network tiny {{
-  input = image(3, 12, 12)
-  steps = 2
-  neuron = {neuron}
-  surrogate = sigmoid(alpha = 4)
-  stem = conv(4, kernel = 3) -> norm{stem}
-  stages = two via {connection} by {rule}
-  head = {head}avgpool -> mean_over_time -> linear(3)
-}}
-"""
+WILD = """connection wild {
+  each = conv -> norm -> spike -> dropout(0.2); last = conv -> norm -> droppath(0.3)
+  projection = conv -> norm; out = branch + shortcut
+}"""
+SECOND = "stage(basic(8), 2, stride = 2)"
 
 
-def network(
-    connection: str = "sew",
-    rule: str = "chain",
-    blocks: int = 3,
-    stem: str = " -> spike",
-    head: str = "",
-    neuron: str = "IF",
-    second: str = "stage(basic(2 * width), 2, stride = 2)",
-) -> Graph:
-    text = NETWORK.format(
-        connection=connection,
-        rule=rule,
-        blocks=blocks,
-        stem=stem,
-        head=head,
-        neuron=neuron,
-        second=second,
-    )
-    return graph_of(check_text(text))
+def network(stages: str = "sew", blocks: int = 3, second: str = SECOND, **options: str) -> Graph:
+    """The graph of a stage of blocks and a second one, connected in a way and by a rule."""
+    more = f"{WILD}\nbackbone two = stage(basic(4), {blocks}) -> {second}"
+    return text(small(f"two via {stages}", more=more, **options))
 
 
+HEAD = "avgpool -> mean_over_time -> linear(3)"
 NETWORKS: dict[str, Callable[[], Graph]] = {
     "sew": network,
-    "origin dense": lambda: network("origin", "densely_additive", 4),
+    "origin dense": lambda: network("origin by densely_additive", 4),
     "concatenated": lambda: network(
-        "dense_layer", "densely_concatenated", second="transition -> stage(basic(width), 2)"
+        "dense_layer by densely_concatenated", second="transition -> stage(basic(4), 2)"
     ),
-    "pa_a": lambda: network("pa_a", stem="", head="spike -> "),
-    "pa_b": lambda: network("pa_b", stem="", head="norm -> spike -> "),
-    "wild": lambda: network("wild", neuron="PLIF"),
-    "ann": lambda: network("baa", neuron="ReLU"),
+    "pa_a": lambda: network("pa_a", **ANALOG_STEM),
+    "pa_b": lambda: network("pa_b", stem="conv(4) -> norm", head=f"norm -> spike -> {HEAD}"),
+    "wild": lambda: network("wild", settings="neuron = PLIF"),
+    "ann": lambda: network("baa", settings="neuron = ReLU"),
 }
 
 
@@ -262,7 +232,7 @@ def one_notice(what: str) -> Iterator[None]:
 @pytest.mark.parametrize("backend", [pytest.param("eager", marks=pytest.mark.thorough), "fused"])
 def test_compiled_as_a_whole_it_is_plain_and_says_so(backend: str) -> None:
     """Without a graph break; and a plain model has nothing to say."""
-    graph = network(blocks=1, second="stage(basic(width), 1)")
+    graph = network(blocks=1, second="stage(basic(4), 1)")
     x = images(graph)
     lean = emit(graph, 7, backend=backend, memory="recompute")
     plain = emit(graph, 7, backend=backend)

@@ -18,12 +18,9 @@ from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model, ScopeModule
 from danetc.runtime.model.stepping import STEP
 from tests.compiler.emit.graphs import Net, head, resnet
+from tests.differential.helpers import randn
 
 NEURONS = ["IF", "PLIF", "ReLU"]
-
-
-def randn(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def model_of(neuron: str = "IF", **options: Any) -> Model:

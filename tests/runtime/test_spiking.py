@@ -17,6 +17,7 @@ from danetc.dsl.neuron.program import Learn, NeuronProgram
 from danetc.dsl.neuron.spikingjelly import SURROGATES, match_neuron, match_surrogate
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
+from tests.differential.helpers import randn
 from tests.runtime.conftest import Compile, std
 
 ATAN = "surrogate atan(alpha = 2.7) { z = 1.5707963267948966 * alpha * x;  dy = alpha / 2 / (1 + z * z) }"
@@ -41,10 +42,6 @@ OTHERS = {
     "two states": f"{HEAD} state a = 0.0; v = u + x - a; {SPIKE} u = v * (1 - s); a = 0.5 * a + s }}",
     "no state": "neuron N { s = heaviside(x - 1) }",
 }  # fmt: skip
-
-
-def randn(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def run(layer: nn.Module, x: Tensor) -> list[Tensor]:
