@@ -104,17 +104,6 @@ def test_every_neuron(neuron: str, connection: str) -> None:
     compare(graph, randn(STEPS, BATCH, 3, 8, 8))
 
 
-def test_one_value_a_channel_cannot_be_normalised() -> None:
-    graph = text(
-        """network net {
-          input = events(2, 1, 1); steps = 1; neuron = IF; surrogate = sigmoid
-          out = in -> conv(3, kernel = 1) -> norm -> spike -> mean_over_time -> linear(2)
-        }"""
-    )
-    with pytest.raises(ValueError, match="more than one value a channel"):
-        emit(graph, 0, "fused")(torch.randn(1, 1, 2, 1, 1))
-
-
 # -- the model stays a model -----------------------------------------------------------------------
 
 

@@ -20,13 +20,7 @@ STEPS, BATCH, CHANNELS, LENGTH = 4, 6, 64, 196
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "last",
-    [
-        pytest.param(False, id="NCHW"),
-        pytest.param(True, id="channels last", marks=pytest.mark.thorough),
-    ],
-)
+@pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
 def test_a_fusion_group_is_one_kernel(compiled: Callable[..., Any], last: bool) -> None:
     """In bfloat16, T = 4, of a norm and a value: 24 bytes a value forward and 32 backward, which is
     what must be read and written; aligned; and no index is divided by a size that is not known."""

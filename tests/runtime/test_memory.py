@@ -229,7 +229,7 @@ def one_notice(what: str) -> Iterator[None]:
 
 @pytest.mark.thorough
 @pytest.mark.usefixtures("unsaid")
-@pytest.mark.parametrize("backend", [pytest.param("eager", marks=pytest.mark.thorough), "fused"])
+@pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_compiled_as_a_whole_it_is_plain_and_says_so(backend: str) -> None:
     """Without a graph break; and a plain model has nothing to say."""
     graph = network(blocks=1, second="stage(basic(4), 1)")

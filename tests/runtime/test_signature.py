@@ -70,17 +70,18 @@ def ours(model: nn.Module, x: Any, kind: type[Exception], message: str, stream: 
     assert caught.traceback[-1].path.name == "signature.py"
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("shape", "message"), SHAPES)
-def test_shapes(model: Model, shape: tuple[int, ...], message: str, stream: bool) -> None:
-    ours(model, torch.zeros(shape), ValueError, (FRAME if stream else BOTH) + message, stream)
+REFUSED = [
+    *((torch.zeros(shape), ValueError, message, True) for shape, message in SHAPES),
+    *((*row, False) for row in VALUES),
+]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("value", "kind", "message"), VALUES)
-def test_values(
-    model: Model, value: Any, kind: type[Exception], message: str, stream: bool
+@pytest.mark.parametrize(("value", "kind", "message", "is_shape"), REFUSED)
+def test_what_is_refused(
+    model: Model, value: Any, kind: type[Exception], message: str, is_shape: bool, stream: bool
 ) -> None:
+    message = (FRAME if stream else BOTH) * is_shape + message
     ours(model, value, kind, message, stream)
     if not stream:
         with pytest.raises(kind, match=message):
