@@ -56,12 +56,7 @@ def test_no_variable_hides_a_function() -> None:
       per_step = mean -> mean_over_time
       out = outputs(mean -> mean_over_time, in -> conv(2), per_step -> tanh)
     }"""
-    graph = graph_of(check_text(text))
-    model, alone = emit(graph).double(), standalone(graph).double()
-    alone.load_state_dict(model.state_dict())
-    x = torch.rand(3, 1, 4, 4, dtype=torch.float64)
-    for one, other in zip(model(x), alone(x), strict=True):
-        assert torch.equal(one, other)
+    assert_equal_models(graph_of(check_text(text)))
 
 
 # -- networks -------------------------------------------------------------------------------------
