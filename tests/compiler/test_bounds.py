@@ -15,11 +15,12 @@ from danetc.compiler.lowering.stages import StageBuilder
 from danetc.compiler.lowering.values import Joined, Wire
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl import work
-from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError, TooManyErrors
+from danetc.dsl.diagnostics.diagnostic import Reporter, TooManyErrors
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.main import main
 from tests.adversarial import SPECS, staged, wild
+from tests.compiler.error_cases import errors
 
 PART = 40
 SIZE = 100_000 // PART  # a part of what the benchmark checks, with that part of the bound
@@ -82,9 +83,7 @@ def test_steps_grow_with_what_a_spec_says(name: str) -> None:
 def test_a_check_that_comes_to_its_bound_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "BASE", 1000)
     text = "use std\n" + staged("stage(basic(4), 50) via origin")
-    with pytest.raises(SpecError) as caught:
-        check_text(text)
-    (error,) = caught.value.diagnostics
+    (error,) = errors(text)
     assert error.code == "E0906"
     assert f"{1000 + work.PER_CHARACTER * len(text):,} steps" in error.message
     assert error.span.source.text == text

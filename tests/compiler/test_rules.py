@@ -142,9 +142,8 @@ def test_parameters_given_and_by_default() -> None:
 def test_a_rule_for_long_stages_alone_is_right_where_they_are_long() -> None:
     text = "rule mine { in[i] = out[i - 1]; result = out[n - 1] + out[n - 3] }"
     assert stage(text).result_form == Join("sum", (OutputOf(4), OutputOf(2)))
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(SpecError, match="E0609"):
         stage(text, blocks=2)
-    assert caught.value.diagnostics[0].code == "E0609"
 
 
 # -- values of earlier steps -----------------------------------------------------------------------
@@ -222,9 +221,8 @@ def test_shapes_of_what_is_delayed(lines: str, code: str, words: str) -> None:
 
 
 def test_a_norm_of_all_steps_stands_in_no_loop() -> None:
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(SpecError, match="E0506"):
         graph("", "feedback")
-    assert {error.code for error in caught.value.diagnostics} == {"E0506"}
 
 
 # -- what a rule cannot say ------------------------------------------------------------------------
