@@ -478,25 +478,17 @@ def test_a_parameter_that_decided_on_the_operations_is_no_argument() -> None:
     assert "alpha" not in text
 
 
-def densenet(blocks: int = 6, growth: int = 3) -> Graph:
-    net = Net(steps=2)
-    outs = [stem(net, 0, 4)]
-    for i in range(blocks):
-        with net.within("stages", "0"):
-            x = net("concat", *outs, name=f"concat{i}") if i else outs[0]
-        with net.within("stages", "0", "blocks", str(i), "branch"):
-            x = net.spike(net("batchnorm", x, name="norm"))
-            outs.append(net("conv", x, name="conv", width=growth))
-    with net.within("stages", "0"):
-        x = net("concat", *outs, name="concat")
-    with net.within("stages", "between"):
-        x = net("avgpool", x, name="pool")
-    return net.finish(head(net, x))
-
-
 def test_blocks_that_differ_in_one_size_are_one_class() -> None:
-    graph = densenet()
+    spec = """use std
+    connection grown { each = norm -> spike -> conv; out = branch }
+    network n {
+      input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
+      stem = conv(4) -> norm -> spike
+      stages = stage(single(3), 6) via grown by densely_concatenated
+      head = avgpool -> mean_over_time -> linear(5)
+    }"""
+    graph = graph_of(check_text(spec))
     text = emit_python(graph)
-    assert "Block(4),\n            Block(7)," in text
+    assert "GrownSingle(4),\n            GrownSingle(7)," in text
     assert "x = torch.cat([x, block(x)], dim=-3)" in text
     assert_equal_models(graph)
