@@ -55,6 +55,9 @@ class Indexed(_Base):
             )
         super().__setattr__(name, value)
 
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        setattr(self, name, module)
+
 
 class ModuleGroup(Indexed, nn.Module):
     """A scope whose modules are called by the scope around it."""

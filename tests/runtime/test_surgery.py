@@ -465,6 +465,8 @@ def test_the_neuron_of_a_fusion_group_stays() -> None:
     for neuron in (nn.ReLU(), copy.deepcopy(fused.stem.spike), wrapped, None):
         with pytest.raises(RuntimeError, match=r"norms and the sum before it.*backend=\"eager\""):
             fused.stem.spike = neuron
+        with pytest.raises(RuntimeError, match="norms and the sum before it"):
+            fused.stem.add_module("spike", neuron)
     fused.stem.spike = fused.stem.spike
     before = eager(images())
     in_block(eager).spike = nn.ReLU()
