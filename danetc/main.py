@@ -115,7 +115,7 @@ def reported(action: Callable[[], int]) -> int:
     except (KeyboardInterrupt, click.Abort):
         echo("\ninterrupted", err=True)
         return INTERRUPTED
-    except SpecError as error:
+    except (SpecError, SpecWarning) as error:  # a warning under `python -W error`
         show_diagnostics(error.diagnostics)
         return 1
     except SaidElsewhere:

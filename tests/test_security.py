@@ -47,7 +47,7 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
         (TRUST, "test_weights_and_checkpoints_are_no_pickles"),
     ],
     "Arrays are read without": [
-        ("runtime/data/test_arrays.py", "test_files_that_are_damaged_or_would_run_code"),
+        ("runtime/data/test_arrays.py", "test_wrong_arrays_are_named"),
     ],
     "A PyTorch file for": [("runtime/test_weights.py", "test_a_pickle_is_refused_and_not_run")],
     "The Python version of CIFAR": [

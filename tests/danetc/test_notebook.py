@@ -72,7 +72,7 @@ def test_measures_as_tables_and_figures() -> None:
     assert "distribution.mean" in found.frame("potential")
     only = danetc.measure(model, [batch], only=["input"])
     for show, wrong in product((only.frame, only.figure), ("firing-rate", "colour")):
-        with pytest.raises(danetc.UserError, match="there is input"):
+        with pytest.raises(danetc.UserError, match="measure is one of input, not"):
             show(wrong)
 
 
