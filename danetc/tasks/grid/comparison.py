@@ -47,8 +47,7 @@ def checked_runs(request: ComparisonRequest, *, quiet: bool) -> list[GridRun]:
     with terminal_bar(*columns, stream=sys.stderr, hidden=quiet) as bar:
         for network, values in bar.track(chosen):
             try:
-                cell = make_cell(network, values, request.training, request.folder)
-                runs += checker.runs(cell)
+                runs += checker.runs(make_cell(network, values, request.training, request.folder))
             except CHECKED as error:
                 name = cell_name(network.name, values)
                 raise UserError(f"cell {name}: {error}\nnothing was trained") from error

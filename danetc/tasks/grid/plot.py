@@ -119,9 +119,7 @@ class _Figure:
         handle = import_module("matplotlib.lines").Line2D
         firsts = {label: self.style(row) for row in reversed(self.results.rows)
                   for label in [self.labels[row.name]]}  # fmt: skip
-        handles = []
-        for label in self.lines:
-            handles.append(handle([], [], label=label, **{**firsts[label], "marker": ""}))
+        handles = [handle([], [], label=x, **{**firsts[x], "marker": ""}) for x in self.lines]
         across = max(1, 100 // (max(map(len, self.lines)) + 8))
         self.figure.legend(
             handles=handles, loc="outside upper center", fontsize="small", ncols=across
