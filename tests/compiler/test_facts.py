@@ -271,9 +271,8 @@ def test_neurons_that_give_more_than_0_and_1_are_neurons(body: str) -> None:
     kind = OF_NEURONS[body]
     assert (found.neurons_on_main_path, found.neuron_layers) == (5, 5)
     assert found.stages[0].fewest_neurons == 2
-    assert [found.stages[0].block_reads, found.stages[0].block_gives, found.stages[0].gives] == [
-        kind
-    ] * 3
+    (stage,) = found.stages
+    assert {stage.block_reads, stage.block_gives, stage.gives} == {kind}
     stem_and_head, others = 64 * 27 * 4 + 4 * 5, 3 * 4 * 64 * 36 * 4
     most = {"0 .. 2": 2, "0 .. 4": 4}.get(kind, 0)
     adds = kind in ("spike", "-1 .. 1", "0 .. 1 of 2")

@@ -188,9 +188,7 @@ block mine { norm = conv(2) -> tanh; out = in -> batchnorm -> norm }
 
 
 def test_a_setting_may_read_a_parameter_of_its_name() -> None:
-    text = SPEC.replace("classes = 10", "classes = 10, steps = 6").replace(
-        "steps = 2", "steps = steps"
-    )
+    text = spec(steps="steps").replace("classes = 10", "classes = 10, steps = 6")
     assert graph(text).steps == 6
     assert graph_of(check_text(text), settings={"steps": 3}).steps == 3
 

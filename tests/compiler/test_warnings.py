@@ -119,10 +119,8 @@ def test_what_a_setting_names_is_used() -> None:
 def test_one_network_of_a_file_is_seen_alone() -> None:
     checked = check_text(NET + "network m = n { neuron = LIF(tau = 0.5) }\n")
     assert warnings_of_network(checked, lowered_network(checked, "n")) == ()
-    assert [item.code for item in warnings_of_network(checked, lowered_network(checked, "m"))] == [
-        "W0301"
-    ]
-    assert len(warnings_of(checked)) == 1
+    (found,) = warnings_of_network(checked, lowered_network(checked, "m"))
+    assert (found.code, warnings_of(checked)) == ("W0301", (found,))
 
 
 def test_used_files(tmp_path: Path) -> None:

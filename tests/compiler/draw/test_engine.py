@@ -89,14 +89,9 @@ def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
     told = [title.text or "" for title in read(draw(small, "op")).iter(f"{SVG}title")]
     conv = next(text for text in told if text.startswith("stages.1.blocks.0.branch.conv1"))
     said, _, place = conv.rpartition(":")
-    assert (
-        said
-        == "stages.1.blocks.0.branch.conv1 · conv 3×3, 32 /2 · 32×4×4, analog · std/blocks.danet"
-    )
-    assert (
-        "conv(width, kernel = 3, stride = stride)"
-        in BLOCKS.read_text("utf-8").splitlines()[int(place) - 1]
-    )
+    assert said.endswith(".conv1 · conv 3×3, 32 /2 · 32×4×4, analog · std/blocks.danet")
+    written = BLOCKS.read_text("utf-8").splitlines()[int(place) - 1]
+    assert "conv(width, kernel = 3, stride = stride)" in written
     assert any(re.search(r"· danet_c_small\.danet:\d+$", text) for text in told)
     assert "stages.1.blocks.0.spike: 32×4×4, spike" in told
     assert not [text for text in told if text.startswith("/") or ":/" in text]
