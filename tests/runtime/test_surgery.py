@@ -44,14 +44,22 @@ def images(seed: int = 3) -> Tensor:
     return torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def norms(model: nn.Module) -> list[tuple[nn.Module, str, Any]]:
-    """All batch norms with the modules and names that they are registered under."""
+def children(model: nn.Module, kind: type[nn.Module]) -> list[tuple[nn.Module, str, Any]]:
+    """All modules of a kind with the modules and names that they are registered under."""
     return [
         (parent, name, child)
         for parent in model.modules()
         for name, child in parent.named_children()
-        if isinstance(child, nn.BatchNorm2d)
+        if isinstance(child, kind)
     ]
+
+
+def norms(model: nn.Module) -> list[tuple[nn.Module, str, Any]]:
+    return children(model, nn.BatchNorm2d)
+
+
+def spikes(model: nn.Module) -> list[tuple[nn.Module, str, Any]]:
+    return children(model, Neuron)
 
 
 class Times(nn.Module):
@@ -115,16 +123,6 @@ def plain_norm(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     new = nn.BatchNorm2d(norm.num_features, momentum=0.3)
     nn.init.constant_(new.weight, 1.5)
     return new
-
-
-def spikes(model: nn.Module) -> list[tuple[nn.Module, str, Neuron]]:
-    """All layers of neurons, as ``norms`` gives norms."""
-    return [
-        (parent, name, child)
-        for parent in model.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, Neuron)
-    ]
 
 
 def scaled_spikes(model: Model) -> None:
@@ -422,12 +420,7 @@ def test_layers_in_loops_can_be_replaced() -> None:
     for backend in ("eager", "fused"):
         model = emit(graph, 0, backend)
         before = model(images())
-        found = [
-            (parent, name, child)
-            for parent in model.stem.modules()
-            for name, child in parent.named_children()
-            if isinstance(child, nn.Conv2d) and parent is not model.stem
-        ]
+        found = [each for each in children(model.stem, nn.Conv2d) if each[0] is not model.stem]
         assert found
         for parent, name, _ in found:
             setattr(parent, name, nn.Conv2d(4, 4, 3, padding=1).apply(_constant))

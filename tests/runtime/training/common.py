@@ -35,6 +35,13 @@ network small {
   head   = avgpool -> %s linear(10)
 }
 """
+STILL = NETWORK % "mean_over_time ->"
+"""Draws no random numbers, which processes do not share."""
+RELU = STILL.replace("neuron = LIF", "neuron = ReLU")
+BARE = STILL.replace("norm -> ", "").replace("via sew", "via bare") + (
+    "connection bare { each = conv -> spike; projection = conv; out = branch + shortcut }"
+)
+"""Without a norm the parts of a batch do not see each other, so only rounding differs."""
 ADAM = "epochs = 3; batch = 50; optimizer = adamw(lr = 0.01)"
 TIMES = ("seconds", "images_per_second", "shares")
 """The figures of an epoch that are not the same in every run."""

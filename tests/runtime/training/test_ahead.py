@@ -20,9 +20,8 @@ from danetc.runtime.data import DataSet, Memory
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training import run as running
 from danetc.runtime.training.optim import Average
-from tests.runtime.training.common import ADAM, NETWORK, digits, phase, run, small
+from tests.runtime.training.common import ADAM, RELU, digits, phase, run, small
 
-RELU = (NETWORK % "mean_over_time ->").replace("neuron = LIF", "neuron = ReLU")
 READS = {"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__", "nonzero"}
 
 

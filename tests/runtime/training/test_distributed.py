@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.runtime.training.common import NETWORK
+from tests.runtime.training.common import BARE, RELU, STILL
 from tests.runtime.training.processes import Job, together
 
-STILL = NETWORK % "mean_over_time ->"  # draws no random numbers, which processes do not share
 BODY = "epochs = 4; batch = 40; optimizer = sgd(lr = 0.1, momentum = 0.9, weight_decay = 1e-3)"
 
 
@@ -23,9 +22,6 @@ network small {
   out = (a -> f -> f) -> avgpool -> mean_over_time -> linear(10)
 }
 """
-BARE = STILL.replace("norm -> ", "").replace("via sew", "via bare") + (
-    "connection bare { each = conv -> spike; projection = conv; out = branch + shortcut }"
-)
 CHANGE = "clip = 1.0; ema = 0.5; change = surrogate(alpha = linear(2, 6))"
 CASES = {
     "bptt": (STILL, f"{BODY}; clip = 1.0; ema = 0.9; gradient = bptt", 200),
@@ -61,8 +57,7 @@ def test_two_processes_are_one_with_the_whole_batch(case: str, tmp_path: Path) -
 
 def test_all_end_where_the_loss_of_one_is_not_finite(tmp_path: Path) -> None:
     """They look for the layer together, since norms over all need all."""
-    text = STILL.replace("neuron = LIF", "neuron = ReLU")
-    job = Job(tmp_path, BODY, text=text, infinite=7, settings={"sync_norm": True})
+    job = Job(tmp_path, BODY, text=RELU, infinite=7, settings={"sync_norm": True})
     assert together(job, 2) == [1, 1]
     for rank in (0, 1):
         assert "epoch 1, step" in job.said(rank)

@@ -15,7 +15,7 @@ from danetc.runtime.data import DataError, DataSet, Memory
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.checkpoints import Checkpoints, Position
 from danetc.runtime.training.observer import PARTS
-from tests.runtime.training.common import ADAM, NETWORK, phase, run, small
+from tests.runtime.training.common import ADAM, BARE, STILL, phase, run, small
 
 
 def test_training_learns_reports_and_gives_weights_each_epoch(few: DataSet) -> None:
@@ -83,12 +83,9 @@ def test_the_same_seed_gives_the_same_training(few: DataSet) -> None:
 
 
 def test_accumulated_parts_make_one_step(few: DataSet) -> None:
-    # Without a norm the parts of a batch do not see each other, so only rounding differs.
-    text = (NETWORK % "mean_over_time ->").replace("norm -> ", "").replace("via sew", "via bare")
-    text += "connection bare { each = conv -> spike; projection = conv; out = branch + shortcut }"
     one, two = (
         run(
-            danetc.build(text=text, seed=1).double(),
+            danetc.build(text=BARE, seed=1).double(),
             few,
             phase(f"epochs = 1; batch = 60; accumulate = {parts}; optimizer = sgd(lr = 0.1)"),
         )
@@ -144,7 +141,7 @@ def test_clipping_bounds_the_step_and_reports_the_norm(few: DataSet) -> None:
 
 
 def test_what_does_not_fit_is_refused_before_training(few: DataSet) -> None:
-    text = (NETWORK % "mean_over_time ->").replace("image(1, 8, 8)", "image(1, 16, 16)")
+    text = STILL.replace("image(1, 8, 8)", "image(1, 16, 16)")
     with pytest.raises(DataError, match=r"image\(1, 8, 8\)"):
         run(danetc.build(text=text), few, phase(ADAM))
     with pytest.raises(TrainingError, match="no 7 equal parts"):

@@ -23,9 +23,7 @@ from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position
 from danetc.runtime.training.guards import FiringProbe, first_not_finite, is_out_of_memory
 from danetc.runtime.training.observer import StepReport
 from tests.fuzzing.compare import compiling
-from tests.runtime.training.common import ADAM, NETWORK, Watcher, phase, run, small
-
-RELU = (NETWORK % "mean_over_time ->").replace("neuron = LIF", "neuron = ReLU")
+from tests.runtime.training.common import ADAM, NETWORK, RELU, Watcher, phase, run, small
 
 
 def set_nan(model: nn.Module, name: str) -> None:
