@@ -91,10 +91,7 @@ def test_nothing_that_has_another_reader(name: str) -> None:
 
 def test_terms_keep_their_order() -> None:
     """A sum folds from the left: another order would be another rounding."""
-    graph = text(
-        small("tiny via origin by densely_additive_all", settings="neuron = IF"),
-        (),
-    )
+    graph = text(small("tiny via origin by densely_additive_all", settings="neuron = IF"), ())
     plan = plan_fusion(graph)
     check(graph, plan)
     for group in plan.groups.values():
