@@ -15,7 +15,7 @@ from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import Objective, over_time
-from tests.runtime.training.common import phase, small
+from tests.runtime.training.common import STILL, phase, small
 
 FILE = """
 import torch
@@ -60,15 +60,6 @@ def objective(loss: str, model: Any) -> Objective:
     return Objective(phase(BODY + loss).loss, model.signature, None, model)
 
 
-NETWORK = """
-use std
-network small {
-  input = image(1, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
-  out = in -> conv(6) -> norm -> spike -> avgpool -> mean_over_time -> linear(10)
-}
-"""
-
-
 def test_numbers_by_their_names() -> None:
     model = small()
     loss = objective('python("mine.py:focal", gamma = 2, alpha = 0.25)', model)
@@ -84,7 +75,7 @@ def test_numbers_by_their_names() -> None:
 
 
 def test_a_loss_of_potentials() -> None:
-    model = danetc.build(text=NETWORK, seed=1, backend="eager")
+    model = danetc.build(text=STILL, seed=1, backend="eager")
     x, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
     found = []
     for text in ("membrane(target = 0.5)", 'python_membrane("mine.py:level", target = 0.5)'):
@@ -127,7 +118,7 @@ def test_what_check_refuses() -> None:
 
 def test_a_run_goes_on_with_the_file_that_it_began_with(tmp_path: Path, file: Path) -> None:
     text = (
-        NETWORK
+        STILL
         + 'recipe r { epochs = 1; batch = 500; optimizer = sgd(lr = 0.1); loss = python("mine.py:entropy") }'
     )
     done = danetc.train(text=text, output=tmp_path / "run", backend="eager")
