@@ -220,15 +220,6 @@ def test_folded_groups_and_streams(
         torch.testing.assert_close(each, results[0], rtol=1e-6, atol=1e-6)
 
 
-def test_states_of_other_frames_are_an_error() -> None:
-    made = layer(program_of("neuron = LIF"), "value")
-    (x,) = values("value", (3, 3), False)
-    with torch.no_grad():
-        _, state = made.advance([x[0]], None)
-        with pytest.raises(RuntimeError, match="the states of a stream are not those of frames"):
-            made.advance([x[0, 1:]], state)
-
-
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_every_neuron(neuron: str, last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,20 +258,22 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(torch.equal(value, others[name]) for name, value in found.items())
 
 
-def test_a_single_value_a_channel_is_an_error() -> None:
-    made = layer(program_of("neuron = LIF"), "norm")
+def test_what_does_not_fit_is_an_error() -> None:
+    """A single value a channel, terms of other sizes or channels, and states of other frames."""
+    program = program_of("neuron = LIF")
     with pytest.raises(ValueError, match="more than one value a channel"):
-        made(torch.randn(1, 1, CHANNELS, 1, 1))
-
-
-def test_terms_that_differ_in_size_are_an_error() -> None:
-    made = layer(program_of("neuron = LIF"), "norm + value")
+        layer(program, "norm")(torch.randn(1, 1, CHANNELS, 1, 1))
     first, second = values("norm + value", (3, 3), False)
     for other in (second[:, 1:], second[..., 1:], second[1:], second[:, :, 1:]):
         with pytest.raises(RuntimeError, match=r"differ in size|channels"):
-            made(first, other.contiguous())
+            layer(program, "norm + value")(first, other.contiguous())
     with pytest.raises(RuntimeError, match="channels"):
-        layer(program_of("neuron = LIF"), "norm")(first[:, :, 1:].contiguous())
+        layer(program, "norm")(first[:, :, 1:].contiguous())
+    made = layer(program, "value")
+    with torch.no_grad():
+        _, state = made.advance([first[0]], None)
+        with pytest.raises(RuntimeError, match="the states of a stream are not those of frames"):
+            made.advance([first[0, 1:]], state)
 
 
 def test_what_is_not_a_number_stays_so() -> None:
