@@ -110,7 +110,8 @@ def warn(found: Sequence[Diagnostic]) -> None:
 def show_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
     """Print diagnostics to stderr, in colour on a terminal, with their number and a hint."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    echo(render_all(diagnostics, colour=colour) + "\n", err=True, styled=True)
+    shown = diagnostics[:50]  # a text may cause thousands of warnings
+    echo(render_all(shown, colour=colour) + "\n", err=True, styled=True)
     code = next((item.code for item in diagnostics if item.severity == "error"), None)
     code = code or diagnostics[0].code
     echo(f"{counted(diagnostics)}; `danetc explain {code}` tells more", err=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -38,9 +38,6 @@ class Indexed(_Base):
 
     def __len__(self) -> int:
         return sum(name.isdecimal() for name in self._modules)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[index] for index in range(len(self)))
 
     def __bool__(self) -> bool:
         return True  # even without numbered children

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from danetc.dsl.reading import open_regular
 from danetc.runtime.model.weight_files import WeightsError as WeightsError
 from danetc.runtime.model.weight_files import refuse_names, some
-from danetc.runtime.system.files import DamagedError, check_tensors
+from danetc.runtime.system.files import check_tensors
 
 _COUNTER = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -66,8 +66,6 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             start = stream.read(16)
     except OSError as error:
         raise WeightsError(error.strerror or str(error)) from error
-    if not start:
-        raise WeightsError("the file is empty")
     if file.suffix == ".safetensors" or start[8:9] == b"{":
         return _read_safetensors(file)
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
@@ -83,9 +81,8 @@ def match(model: nn.Module, weights: Mapping[str, Tensor]) -> MatchReport:
     """
     wanted, optional = model.state_dict(), _neuron_entries(model)
     names, given = set(_uncounted(wanted)), set(_uncounted(weights))
-    how: Literal["name", "order"] = "order"
-    if len(names & given) * 2 > len(names):  # the same network, perhaps with a mistake
-        how = "name"
+    by_name = len(names & given) * 2 > len(names)  # the same network, perhaps with a mistake
+    if by_name:
         refuse_names("the file", names - optional - given, given - names)
         pairs = {name: name for name in wanted if name in weights}
         _fit(pairs, wanted, weights)
@@ -93,7 +90,7 @@ def match(model: nn.Module, weights: Mapping[str, Tensor]) -> MatchReport:
         pairs = _by_order(wanted, weights, optional)
     used = set(pairs.values())
     return MatchReport(
-        how,
+        "name" if by_name else "order",
         pairs,
         tuple(name for name in wanted if name not in pairs),
         tuple(name for name in weights if name not in used),
@@ -111,8 +108,6 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         check_tensors(file, foreign=True)
         return dict(load_file(file))  # in the order of the file
-    except DamagedError as error:
-        raise WeightsError(f"the file is damaged: {error.why}") from error
     except SafetensorError as error:
         raise WeightsError(f"this is not a whole safetensors file ({error})") from error
 
@@ -140,8 +135,6 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise WeightsError(f"the entry {name!r} is a {type(value).__name__}, not a tensor")
         result[name.removeprefix("module.")] = value.detach()
-    if not result:
-        raise WeightsError("there are no weights in this file")
     return result
 
 
