@@ -205,7 +205,7 @@ def test_by_keyboard(page: Page) -> None:
     page.wait_for_selector("svg[aria-label='Topology of my_network, level network']")
     for _ in range(5):
         page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent").startswith("input")
+    assert page.evaluate("document.activeElement.textContent").strip().startswith("input")
     page.keyboard.press("End")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("head")
     assert page.locator("#part").inner_text().startswith("head")
