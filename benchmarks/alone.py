@@ -61,7 +61,7 @@ def resident_peak(step: Callable[[], object]) -> int | None:
         return None
     before = _status("VmRSS")
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the mark is now here
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM
     except OSError:
         return None
     step()

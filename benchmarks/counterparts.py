@@ -135,7 +135,7 @@ def _neuron(program: NeuronProgram) -> Callable[[], nn.Module] | None:
     """Return a function that makes a neuron layer of SpikingJelly with these equations, or None."""
     found = match_neuron(program)
     if found is None:
-        return None  # its layers start at their reset
+        return None  # SpikingJelly has no layer with these equations
     options, node = found.settings(), CLASSES[found.neuron]
 
     def make() -> nn.Module:

@@ -64,7 +64,7 @@ def time_interleaved(
     sample: float | None = None,
     on_progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, list[Sample]]:
-    """Time steps against each other: each in every round, the order turned round each time.
+    """Time several steps in interleaved rounds; every second round runs in reverse order.
 
     A sample lasts for ``sample`` seconds (``SAMPLE``) at least.
     ``on_progress`` gets the name of each step before its warm-up and before each of its samples.

@@ -79,6 +79,11 @@ def read_text(path: Path, name: str, written: str | None = None) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Unreadable("E0202", f"`{name}` cannot be read: {reason}") from None
+    return spec_text(data, name)
+
+
+def spec_text(data: bytes, name: str) -> str:
+    """Return the bytes of a spec as text. Raises Unreadable for more than the size limit, and for no text."""
     if len(data) > MAX_FILE_BYTES:
         message = f"`{name}` is larger than {MAX_FILE_BYTES // 1_000_000} MB"
         raise Unreadable("E0901", message, "specs are small; is this the right file?")

@@ -204,7 +204,7 @@ class Forms:
                     total += part * pow(SIDE, channels, PRIME)
                     channels += width
                 return total
-            case "maximum" | "minimum":  # pairs from the left; of equal values it is that value
+            case "maximum" | "minimum":  # in pairs from the left; equal values are skipped
                 total = reads[0]
                 for read in reads[1:]:
                     if total != read:

@@ -119,7 +119,7 @@ class _Writer:
         # Escape sequences such as \\N are also replaced in HTML labels.
         text = escape(cell.text).replace("\\", "\\\\").replace("  ", " &#160;")
         if text and cell.fill != "none":
-            text = f"&#160;{text}"  # space at the edge of the filled cell
+            text = f"&#160;{text}"  # a space between the text and the edge of the fill
             more += f' BGCOLOR="{self.colours[cell.fill]}"'
         font = f' FACE="{_BOLD}"' if cell.bold else ""
         font += f' COLOR="{self.colours[cell.ink]}"' if cell.ink != "ink" else ""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, render_all
 from danetc.dsl.diagnostics.visible import visible_lines
+from danetc.dsl.reading import MAX_FILE_BYTES, Unreadable, spec_text
 from danetc.dsl.syntax.source import SourceFile
 from danetc.errors import UserError
 
@@ -78,9 +79,10 @@ def read_standard_input() -> SourceFile:
     if sys.stdin is None:  # `<&-`
         raise UserError("there is no standard input to read a spec from")
     try:
-        return SourceFile("<stdin>", sys.stdin.buffer.read().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input is not UTF-8 text (byte {error.start})") from error
+        text = spec_text(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "<stdin>")
+    except Unreadable as error:
+        raise UserError(f"{error.message}; {error.hint}") from error
+    return SourceFile("<stdin>", text)
 
 
 class SpecWarning(UserWarning):
@@ -108,10 +110,9 @@ def warn(found: Sequence[Diagnostic]) -> None:
 
 
 def show_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
-    """Print diagnostics to stderr, in colour on a terminal, with their number and a hint."""
+    """Print up to 50 diagnostics to stderr, in colour on a terminal, with the number of all and a hint."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    shown = diagnostics[:50]  # a text may cause thousands of warnings
-    echo(render_all(shown, colour=colour) + "\n", err=True, styled=True)
+    echo(render_all(diagnostics[:50], colour=colour) + "\n", err=True, styled=True)
     code = next((item.code for item in diagnostics if item.severity == "error"), None)
     code = code or diagnostics[0].code
     echo(f"{counted(diagnostics)}; `danetc explain {code}` tells more", err=True)

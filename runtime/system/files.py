@@ -38,12 +38,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DamagedError(UserError):
-    """The file ``path`` is not as danetc wrote it; ``why`` says what is wrong."""
+    """The file ``path`` is not as danetc wrote it."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} is damaged: {why}")
         self.path = path
-        self.why = why
 
 
 class OutsideError(DamagedError):

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,24 @@ def test_a_process_without_an_input_has_no_spec_to_read(command: str) -> None:
     done = in_shell(f"{command} - <&-")
     told = "danetc: there is no standard input to read a spec from\n"
     assert (done.returncode, done.stderr) == (1, told)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"# \xff", "not UTF-8 text (byte 0xff in line 1)"),
+        (b"use std\0", "is a binary file"),
+        (b"#" * 1_000_001, "is larger than 1 MB"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "fmt"])
+def test_standard_input_has_the_limits_of_a_file(
+    command: str, data: bytes, told: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(data)))
+    assert main([command, "-"]) == 1
+    assert told in capsys.readouterr().err
 
 
 def test_json_has_null_for_what_is_no_number() -> None:
