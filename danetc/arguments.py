@@ -169,7 +169,7 @@ def _evaluate(text: str) -> Any:
     return read_setting("evaluate", text, "--evaluate")
 
 
-# -- arguments that several commands take ----------------------------------------------------------
+# -- arguments of several commands ----------------------------------------------------------
 
 
 PYTHON = Option(python=True)

@@ -28,7 +28,7 @@ def run() -> int:
         if not ignored:
             signal.signal(signal.SIGINT, _interrupt)
         return process()
-    except KeyboardInterrupt:  # outside of what `process` handles
+    except KeyboardInterrupt:  # raised before or after `process` handles it
         _end()
         raise
     finally:

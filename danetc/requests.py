@@ -199,7 +199,7 @@ class GridRequest(TrainingOptions):
 
     @property
     def training(self) -> TrainingRequest:
-        """Training that all cells share, without a spec."""
+        """Return the settings that all trainings of the grid share."""
         names = (each.name for each in fields(TrainingRequest))
         return TrainingRequest(
             **{name: getattr(self, name) for name in names if name in vars(self)}

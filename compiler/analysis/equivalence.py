@@ -196,7 +196,7 @@ class Forms:
                 for item, read in zip(graph.inputs_of(node), reads, strict=True):
                     total = total * (read if item.op == "mul" else number("factor", read)) % PRIME
                 return total
-            case "concat":  # a polynomial over the channels, so that nested ones are one
+            case "concat":  # a polynomial over the channels, so that nested joins equal a flat one
                 total, channels = 0, 0
                 for item, read in zip(graph.inputs_of(node), reads, strict=True):
                     width = item.value.shape[0]
@@ -218,7 +218,9 @@ class Forms:
         """Return a number for the readers of each node: the dual of ``values``, in linear time too."""
         graph, values = self.graph, self.values
         total: dict[int, int] = dict.fromkeys(graph.nodes, 0)
-        within: dict[int, int] = dict.fromkeys(graph.nodes, 0)  # of a join by joins of its kind
+        within: dict[int, int] = dict.fromkeys(
+            graph.nodes, 0
+        )  # uses of a join by joins of the same kind
 
         def add(to: dict[int, int], id: int, use: int) -> None:
             to[id] = (to[id] + use) % PRIME

@@ -125,7 +125,7 @@ def fewest_neurons(
 
 
 class Operations(NamedTuple):
-    """Operations of one image over all its time steps; see ``Summary``."""
+    """Number of operations for one image over all time steps; see ``Summary``."""
 
     macs: int
     additions: int

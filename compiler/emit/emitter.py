@@ -280,7 +280,7 @@ def _within(scope: Path, node: Node) -> Path:
 
 def _why_fixed(graph: Graph) -> str:
     """Why a model only runs for T = ``graph.steps``; empty if it takes sequences of any length."""
-    timeless: set[int] = set()  # values that only depend on means over time
+    timeless: set[int] = set()  # values that depend on other values only through means over time
     for node in graph.nodes.values():
         if what := why_fixed(graph, node):
             return f"{node.path} has {what} for each of them"

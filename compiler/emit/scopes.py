@@ -157,10 +157,10 @@ def _by_path(tree: ScopeTree) -> dict[Path, ScopeTree]:
 def schedule(
     scope: ScopeTree, graph: Graph, is_spread: Callable[[ScopeTree], bool] = lambda child: False
 ) -> list[Unit]:
-    """An order in which every unit runs after the units that make its inputs.
+    """Return an order in which every unit runs after the units that compute its inputs.
 
-    A child scope cannot run in one call if it needs a value that is computed outside of it from its
-    own values. Its units then take its place, and the scope only holds their modules.
+    A child scope cannot run in one call if it needs a value that is computed outside it from its own
+    values. Its units are then called one by one, and the scope only holds their modules.
     """
     opened: list[ScopeTree] = []
     while True:

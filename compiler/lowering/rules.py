@@ -68,7 +68,7 @@ class RuleReader:
         }
         self._block: int | None = None  # block of the current equation; None for the result
         self._place = ""  # path of the learnable factors
-        self._earlier = False  # True inside of a delay
+        self._earlier = False  # True inside a delay
         self._forms: dict[str, Form] = {}
         self._lines = self._equations()
 
@@ -140,7 +140,7 @@ class RuleReader:
                 return StageInput()
             case s.Flow(steps=(value, *delays)):
                 steps = sum([self._steps(delay, env) for delay in delays])
-                outer, self._earlier = self._earlier, True  # all blocks exist at earlier steps
+                outer, self._earlier = self._earlier, True  # every block has run at an earlier step
                 form = self._form(value, env)
                 self._earlier = outer
                 return Delayed(steps, form)

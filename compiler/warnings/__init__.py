@@ -41,7 +41,7 @@ def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:
             if item.kind == "recipe":
                 from danetc.dsl.recipe.resolve import (
                     resolve_recipe,
-                )  # deferred: most files have none
+                )  # deferred: few files have recipes
 
                 recipe = resolve_recipe(item, {}, Reporter(), module)
                 if recipe is not None:
@@ -92,7 +92,7 @@ def _of_network(lowered: Lowered, declaration: Declaration, trees: Trees) -> Ite
 
 
 def _of_recipe(recipe: Recipe, declaration: Declaration, trees: Trees) -> Iterator[Diagnostic]:
-    from danetc.compiler.warnings.recipes import RULES, Written  # deferred: most files have none
+    from danetc.compiler.warnings.recipes import RULES, Written  # deferred: few files have recipes
 
     return _found(RULES, Written(recipe, declaration), trees)
 

@@ -79,7 +79,7 @@ def _even_kernel(network: CheckedNetwork) -> Iterator[Finding]:
         reach = dilation * (kernel - 1) + 1
         fitting = (max(0, reach - stride) + 1) // 2
         divides = before[0] % stride == before[1] % stride == 0
-        if divides and 2 * fitting < reach:  # then (size + 2 * padding - reach) // stride fits
+        if divides and 2 * fitting < reach:  # so the output has size / stride pixels
             wanted = text((before[0] // stride, before[1] // stride))
             at = Span(call.span.source, call.span.end - 1, call.span.end - 1)
             said = f", padding = {fitting}"
@@ -102,7 +102,7 @@ def _given(node: Node, call: Call) -> set[str]:
 
 
 def _one_pixel(network: CheckedNetwork) -> Iterator[Finding]:
-    """The first window over a map of one pixel; later maps have one pixel too."""
+    """Report the first window over a map of a single pixel; all later maps have a single pixel, too."""
     graph = network.lowered.graph
     for node in graph.nodes.values():
         if OPS[node.op].window is None or network.source(node).value.shape[1:] != (1, 1):

@@ -387,7 +387,9 @@ def measure_command(
         records.append(found)
     record = whole_record(request, records)
     if form == "json":
-        echo(seal_record(record).decode(), nl=False)  # `report` reads it as measures.json
+        echo(
+            seal_record(record).decode(), nl=False
+        )  # in the form of measures.json, which `report` reads
     elif form != "table":
         show(overall(entries), form, sys.stdout)
     else:

@@ -59,9 +59,9 @@ def echo_usage(error: click.ClickException) -> None:
 
 
 def json_text(value: Any) -> str:
-    """Return JSON of printable ASCII; null for NaN and infinity, which JSON lacks."""
+    """Return JSON of printable ASCII, with null for NaN and infinity."""
     text = json.dumps(_finite(value), indent=2, allow_nan=False)
-    return text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+    return text.replace("\x7f", "\\u007f")  # json.dumps does not escape DEL
 
 
 def _finite(value: Any) -> Any:
@@ -86,10 +86,10 @@ def read_standard_input() -> SourceFile:
 
 
 class SpecWarning(UserWarning):
-    """Suspicious code in a spec that builds; ``diagnostics`` have the messages and the places."""
+    """Warnings about a spec; ``diagnostics`` has their messages and places."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
-        super().__init__(diagnostics)  # pickle creates it from its arguments
+        super().__init__(diagnostics)  # pickle calls the class with these arguments
         self.diagnostics = tuple(diagnostics)
 
     def __str__(self) -> str:

@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Heads and rows of cells; ``right`` are the columns of numbers, ``mark`` explains the best cells."""
+    """Table of cells. ``right`` lists the right-aligned columns; ``mark`` explains how the best cells are marked."""
 
     heads: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]

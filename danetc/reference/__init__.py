@@ -64,7 +64,7 @@ def topic(name: str) -> tuple[Entry, ...]:
 
 
 def entries() -> Iterator[Entry]:
-    """Yield all entries. Those of networks and codes read many files; ``section`` avoids it."""
+    """Yield all entries. This reads many files; ``section`` reads only what a section needs."""
     for name in SECTIONS:
         yield from section(name)
 

@@ -73,7 +73,7 @@ def page(found: Sequence[Entry]) -> str:
 
 def sections(entry: Entry) -> Iterator[str]:
     """Yield the paragraphs of an entry."""
-    if entry.kind in ("error", "warning"):  # whose text is a whole page with examples
+    if entry.kind in ("error", "warning"):  # their text is a complete page
         yield f"# {entry.name}: {entry.summary[:1].lower()}{entry.summary[1:].rstrip('.')}"
         yield entry.text
         return

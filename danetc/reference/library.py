@@ -77,7 +77,7 @@ _STAGES = {
     "connection": "stage(basic(8), 2) via {name} -> stage(basic(16), 2, stride = 2) via {name}",
     "rule": "stage(basic(8), 4) via origin by {name}",
 }
-"""Stages that show a declaration, by its kind, unless its comment has an entry `in use`."""
+"""Example stages for each kind of declaration, for comments without an entry `in use`."""
 
 
 def _example_of(declaration: Declaration, in_use: str | None) -> str | None:

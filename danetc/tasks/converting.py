@@ -57,7 +57,7 @@ surrogate rate_window {
   dy = max(1 - abs(x), 0)
 }
 """
-"""Declarations that a converted spec has in addition. The surrogate only matters in further training."""
+"""Declarations that are added to a converted spec. The surrogate is used only if training continues."""
 
 HOW = ("steps", "percentile", "channels", "batches", "batch")
 """Arguments in the record of a conversion."""

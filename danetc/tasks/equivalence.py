@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from danetc.runtime.checks.agreement import Agreement
 
 SIZES = (16, 32, 64, 96, 128)
-"""Image sizes at which numbers are compared if the networks take images smaller than their own."""
+"""Image sizes for the numeric comparison. Smaller images than the networks' own save time."""
 SMALLEST_MAP = 9
-"""Smallest number of pixels of a map with which agreement proves something: on a single pixel all
-kernels look alike."""
+"""Smallest map, in pixels, on which agreement is evidence. On a single pixel, all kernels give the
+same result."""
 IMAGES = 2
 
 Pairs = tuple[tuple[Node, Node], ...]

@@ -42,7 +42,7 @@ from danetc.tasks.trained import Trained, data_of, open_trained
 from danetc.tasks.training.plan import default_backend
 
 Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""Shows progress over so many images under a label; yields the function to call with each batch's size."""
+"""Context that shows a label and the progress over a number of images; its function takes the size of each batch."""
 NO_BAR: Bar = lambda label, images: nullcontext(lambda count: None)  # noqa: E731
 
 
@@ -71,7 +71,7 @@ class Figures:
 
 
 def accuracy_figure(lines: Mapping[str, Sequence[Figures]], title: str) -> Any:
-    """Return a figure of matplotlib: accuracy over T, or the loss if numbers are learned.
+    """Return a figure of matplotlib: accuracy over T, or of the loss for regression.
 
     Raises UserError without matplotlib.
     """
@@ -111,7 +111,9 @@ class DirectoryEvaluator:
         if asked.checkpoint is not None:
             self.model, before = at_checkpoint(self.model, trained.path, asked.checkpoint, backend)
         self.recorded, self.trained = before, replace(trained, evaluation=before)
-        threads = None if before is None else before.threads  # by which sums may round
+        threads = (
+            None if before is None else before.threads
+        )  # sums may round differently with another number
         if threads is None or "OMP_NUM_THREADS" in os.environ or threads > usable_cores():
             threads = torch.get_num_threads()
         now = before or Evaluation(steps=self.model.signature.steps)
@@ -136,7 +138,7 @@ class DirectoryEvaluator:
 
     @property
     def unlike(self) -> list[str]:
-        """Differences from the training's own test in words; none without a training."""
+        """Settings in which this evaluation differs from the training's own test, in words."""
         if self.recorded is None:
             return []
         split = ["the training images (was: the test images)"] * (self.asked.split != "test")
@@ -324,7 +326,7 @@ class Evaluated(Returned):
 
 
 def evaluations_figure(found: Sequence[Evaluated]) -> Any:
-    """Return a figure of accuracy (of the loss if numbers are learned) over T, for several networks."""
+    """Return a figure of accuracy over T (loss over T for regression), for several networks."""
     lines = {}
     for one in found:
         name = f"{one.directory.name}, " if len(found) > 1 else ""

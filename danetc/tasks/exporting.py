@@ -272,5 +272,5 @@ def with_steps(model: Model, directory: Path, steps: int, backend: str) -> Model
     assert isinstance(graph, Graph)
     if not (directory / SPEC).is_file():
         raise UserError(f"{directory} is incomplete: it has no {SPEC}")
-    checked = check_file(str(directory / SPEC))  # the run's own copy, whose warnings were shown
+    checked = check_file(str(directory / SPEC))  # the run's own copy; its warnings have been shown
     return emit_model(graph_of(checked, graph.name, {"steps": steps}), 0, backend)

@@ -47,7 +47,9 @@ class Number:
 
     @property
     def value(self) -> int | float:
-        whole = self.text.isdigit() and len(self.text) < 400  # a longer number is infinite
+        whole = (
+            self.text.isdigit() and len(self.text) < 400
+        )  # float() turns longer numbers into infinity
         return int(self.text) if whole else float(self.text)
 
 

@@ -118,7 +118,7 @@ def _check(folder: Path, user: int) -> None:
         )
     if status.st_mode & 0o077:
         folder.chmod(0o700)
-    for place in folder.parents:  # whoever can write there can replace this folder
+    for place in folder.parents:  # anyone who can write there can replace this folder
         status = place.stat()
         sticky = bool(status.st_mode & stat.S_ISVTX)
         own_group = status.st_gid == status.st_uid == user  # the group that a user has alone

@@ -53,7 +53,7 @@ def axis_as_steps(x: Tensor, axis: int, rank: int = 3) -> Tensor:
 
 
 def swap_with_time(x: Tensor, axis: int, rank: int = 3) -> Tensor:
-    """Transpose time and an axis of size T."""
+    """Swap the time axis with another axis of size T."""
     return x.transpose(0, axis).contiguous()
 
 

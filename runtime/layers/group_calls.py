@@ -171,10 +171,10 @@ class KernelPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NativePlan:
-    """What calls of a group by a library have in common.
+    """What all calls of a group in a library share.
 
-    ``counts`` are the numbers of slices of the terms; ``repeats`` says for each norm how many equal steps its
-    values stand for; ``shape`` is that of the output, and ``sizes`` are as the library takes them.
+    ``counts`` are the numbers of slices of the terms; ``repeats`` is, for each norm, the number of equal steps
+    that its values represent; ``shape`` is the shape of the output, and ``sizes`` are the library's arguments.
     """
 
     group: NativeGroup
@@ -218,7 +218,7 @@ class NativePlan:
             norm += form.normed
         threads = torch.get_num_threads()
         if not (modes or group.per_channel or key.channels_last) and len(widths) == len(terms):
-            # Channels do not matter: they count as pixels, and images as channels.
+            # Nothing depends on the channel: pass channels as pixels, and images as channels.
             sizes = (1, images, channels * length, threads, *counts, *[images] * len(widths))
         else:
             own = [_MODES[mode] for mode in modes]
@@ -309,7 +309,7 @@ class NativePlan:
 def _checked(
     terms: Sequence[Slices], forms: Sequence[Term]
 ) -> tuple[list[int], tuple[int, ...], set[int]]:
-    """Channels of all slices; N and what follows the channels; T, if a term varies."""
+    """Return the channels of all slices, N with the sizes after the channels, and T if a term varies."""
     widths, rests, lengths, totals = [], set(), set(), set()
     for slices, form in zip(terms, forms, strict=True):
         lead = 1 if form.static else 2

@@ -89,7 +89,7 @@ class PackedConv2d(Leaf, nn.Conv2d):
         self.kind = Kind(low, high, unit)
 
     def forward(self, x: Tensor) -> Tensor:
-        # (Read once: a parametrization such as spectral norm may change with each access.)
+        # Read the weight once: a parametrization such as spectral norm may change with each access.
         if is_traced():
             return super().forward(x)
         weight = self._wanted(x)
@@ -239,7 +239,7 @@ class PackedAvgPool2d(Leaf, nn.AvgPool2d):
 
 
 class _Product(torch.autograd.Function):
-    """A product that saves its factors packed, and is computed again for their gradients."""
+    """Product that saves its factors packed and is computed again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, run: Product, kinds: Sequence[Kind], *factors: Tensor) -> Tensor:

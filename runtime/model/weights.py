@@ -122,7 +122,7 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
             "this file holds more than tensors, and loading it could run code; "
             "save `model.state_dict()` instead"
         ) from error
-    except Exception as error:  # reading a broken pickle raises errors of any type
+    except Exception as error:  # unpickling damaged data can raise any exception
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"this is not a whole torch file ({reason})") from error
     for wrapper in _WRAPPERS:

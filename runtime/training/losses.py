@@ -290,7 +290,7 @@ class Objective:
 
     def __call__(self, outputs: Any, labels: Tensor, images: Tensor | None = None) -> Tensor:
         """Return the loss of the model's last outputs; ``images`` are the input of the teachers."""
-        if images is not self._images:  # the groups of a truncated gradient share the images
+        if images is not self._images:  # groups of truncated backpropagation share the images
             self._images, self._taught = images, {}
         values = []
         for term in self._terms:

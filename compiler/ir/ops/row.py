@@ -147,9 +147,9 @@ class Op:
     size_of: int | None = None
     """Place of an operand that is read for its size alone."""
     complete: Callable[[dict[str, Any]], None] | None = None
-    """Sets attributes whose defaults depend on others, which are None until then."""
+    """Function that replaces None in attributes whose defaults depend on other attributes."""
     bare: str = ""
-    """Operation that it is without arguments, if that is another."""
+    """Operation that the name means without arguments, if it is another one."""
     stands_for: Stands | None = None
     """Operation that it is with these attributes; takes the threshold of the network's neuron too.
     Raises OpError."""
@@ -200,11 +200,11 @@ class Op:
     """True for a layer like a convolution: ``weight`` has a row for each output channel, ``bias`` a
     number."""
     norm: Literal["channel", "group"] | None = None
-    """Kind of norm, by channels or by groups of them; its weight starts at ``init``."""
+    """Kind of norm: over channels or groups of channels. Its weight is initialised with ``init``."""
     affine: Callable[[Attrs], bool] = lambda attrs: False
-    """True for a norm that is one factor and one offset a channel in inference."""
+    """True for a norm that is one scale and one shift per channel in inference."""
     fused: Emit | None = None
-    """Module or function under the fused backend, if it is another."""
+    """Module or function of the fused backend, if it differs."""
     onnx: OnnxForm | None = None
     """Form in an ONNX file; None if it has none."""
     nir: str = ""
@@ -234,7 +234,7 @@ class Op:
     """Number that is the result of a join whatever the other operands are."""
     commutes: bool = False
     alias: Callable[[Attrs, Values], str] = lambda attrs, values: ""
-    """Operation without parameters that it equals up to rounding, or empty."""
+    """Operation without parameters that gives the same values up to rounding; empty if there is none."""
 
     # -- in rules and pictures
     rule: Literal["sum", "concat", "max", "min"] | None = None

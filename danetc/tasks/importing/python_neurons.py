@@ -143,7 +143,7 @@ class _UnequalSteps(Exception):
 
 @dataclass
 class _Pair:
-    """A step and the step before, walked together from their outputs to what they read.
+    """Two successive steps of a neuron, traversed together from their outputs to their inputs.
 
     ``earlier`` maps values of the step to those of the step before, ``sources`` are the sequences that
     both read, with their inputs. If the step before is the first, ``starts`` has the values that the

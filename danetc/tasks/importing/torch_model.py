@@ -241,7 +241,7 @@ def read_model(
     try:
         return reading("sequence")
     except UserError as error:
-        try:  # it may repeat its images
+        try:  # the model may repeat its images over time itself
             return reading("image")
         except UserError:
             raise error from None

@@ -103,7 +103,7 @@ class TensorBoard(Callback):
             return
         try:
             for name, value in values.items():
-                if value is not None:  # None if numbers are learned
+                if value is not None:  # None for regression
                     self._writer.add_scalar(name, value, step)
             self._writer.flush()
         except OSError as error:

@@ -23,8 +23,8 @@ def page(code: str) -> str:
 def examples(code: str) -> tuple[str, str]:
     """Return the wrong and the fixed spec on the page of a code.
 
-    The wrong one gives the page's error first, or its warning alone; the fixed one gives neither
-    errors nor warnings.
+    The first error of the wrong spec is the page's error (a warning is its only one). The fixed spec
+    has no errors or warnings.
     """
     found = dict(_EXAMPLE.findall(page(code)))
     return found["Wrong"], found["Fixed"]
