@@ -87,9 +87,11 @@ class TritonKernel:
 
     def aligned(self) -> bool:
         """Whether all pointers to values are known to be multiples of 16 bytes."""
-        known = re.search(r"divisible_by_16=\(([\d, ]*)\)", self.text)
-        assert known is not None
-        places = {int(place) for place in known[1].split(",") if place.strip()}
+        # Inductor writes a dictionary of Triton's attributes, and without Triton a tuple of places.
+        known = re.findall(r"\((\d+),\): \[\['tt\.divisibility', 16\]\]", self.text)
+        if not known:
+            (known,) = map(str.split, re.findall(r"divisible_by_16=\(([\d, ]*)\)", self.text))
+        places = {int(place.strip(",")) for place in known}
         pointers = {place for place, kind in enumerate(self._types().values()) if kind[0] == "*"}
         return pointers <= places
 
