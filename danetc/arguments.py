@@ -186,7 +186,7 @@ DATA = Option(
 BackendName: TypeAlias = Literal["eager", "fused", "spikingjelly"]
 Form: TypeAlias = Literal["table", "markdown", "latex", "csv", "json"]
 Place: TypeAlias = str | os.PathLike[str]
-Precision: TypeAlias = Literal["float32", "mixed", "bf16"]
+Precision: TypeAlias = Literal["float32", "tf32", "bf16", "fp16"]
 Split: TypeAlias = Literal["test", "train"]
 
 Checkpoint: TypeAlias = Annotated[str, Option("NAME")]

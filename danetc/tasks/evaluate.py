@@ -32,7 +32,7 @@ from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import device_name
 from danetc.runtime.training.evaluation import Evaluation, in_words, unlike
 from danetc.runtime.training.losses import Objective, main_output, over_time
-from danetc.runtime.training.settings import autocast, determinism
+from danetc.runtime.training.settings import autocast, determinism, float32_products
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
 from danetc.tasks.exporting import at_checkpoint, with_steps
@@ -243,6 +243,7 @@ class DirectoryEvaluator:
             with (
                 self.bar(f"{self.graph.name}, {label}", len(data.split(asked.split))) as advance,
                 determinism(self.device, now.deterministic),
+                float32_products(now.precision, self.device),
                 own_random_state(self.device),
             ):
                 for rank in range(now.processes):

@@ -38,7 +38,7 @@ from danetc.runtime.training.settings import autocast
 from danetc.runtime.training.state import random_state
 from danetc.tasks.inputs import taken
 
-DTYPES = {"float32": "float32", "mixed": "float16", "bf16": "bfloat16"}
+DTYPES = {"float32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Type of activations by a recipe's ``precision``."""
 
 
@@ -314,7 +314,7 @@ def fitting(step: Step, memory: Memory, free: int | None) -> Chosen:
     )
     if fits > 0:
         parts = -(-step.batch // fits)
-        half = " or precision = bf16" if step.precision == "float32" else ""
+        half = " or precision = bf16" if step.precision in ("float32", "tf32") else ""
         advice = f"a batch of about {fits * step.accumulate}, or accumulate = {parts}{half}"
     raise UserError(
         f"{step.graph.name} does not fit into {show_size(room)}"

@@ -130,9 +130,10 @@ class Phase:
     )
     gradient: Item = row(ItemType("gradient"), "bptt", "method of backpropagation through time")
     precision: str = row(
-        ChoiceType(("float32", "mixed", "bf16")),
+        ChoiceType(("float32", "tf32", "bf16", "fp16")),
         "float32",
-        "arithmetic precision: `mixed` is float16 with loss scaling, `bf16` is bfloat16",
+        "arithmetic precision: `tf32` multiplies TensorFloat-32 numbers, `bf16` and `fp16` are mixed "
+        "precision with bfloat16, or with float16 and loss scaling",
     )
     clip: float | None = row(
         POSITIVE,

@@ -118,7 +118,7 @@ class PhaseRun:
         self.kept: nn.Module = model if self.average is None else self.average.module
         self._changes = Changes(phase, self.batches.steps, model, self.kept)
         self.optimizer = make_optimizer(model, phase.optimizer)
-        self.scaler = torch.amp.GradScaler(world.device.type, enabled=phase.precision == "mixed")
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=phase.precision == "fp16")
         self.done = 0
         self.best: float | None = None
         self.rate = 0.0

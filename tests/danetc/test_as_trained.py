@@ -151,7 +151,7 @@ network tiny {
 GREY = SMALL_DATA["synthetic"]
 TEXT = "synthetic:size=8,channels=1,classes=3,count=40,test=21"
 CONDITIONS: dict[str, tuple[str, dict[str, str], tuple[str, ...]]] = {
-    "half of float16": ("precision = mixed", {}, ()),
+    "half of float16": ("precision = fp16", {}, ()),
     "bfloat16": ("precision = bf16", {}, ()),
     "running mean": ("ema = 0.6", {}, ()),
     "channels last": ("batch = 8", {}, ("--channels-last",)),
@@ -297,7 +297,7 @@ def in_two(*arguments: str) -> None:
     ("settings", "more"),
     [
         ("precision = bf16; ema = 0.5", ()),
-        ("sync_norm = true; precision = mixed", ("--channels-last",)),
+        ("sync_norm = true; precision = fp16", ("--channels-last",)),
     ],
     ids=["ddp", "sync_norm"],
 )

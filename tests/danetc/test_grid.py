@@ -174,7 +174,7 @@ def test_notes_and_data_are_those_of_all_cells(
         return open_data(text, **options)
 
     monkeypatch.setattr("danetc.tasks.grid.plan.open_data", opening)
-    base = replace(BASE, set={"recipe.precision": "mixed"}, backend="eager")
+    base = replace(BASE, set={"recipe.precision": "fp16"}, backend="eager")
     networks = find_networks([str(small)], [])
     notes: list[str] = []
     checker = CellChecker(notes.append)

@@ -338,7 +338,7 @@ def test_bounds_of_a_setting(key: str) -> None:
         (BASE + "batch = horizontal_flip -> mixup", "E0802", "horizontal_flip -> mixup"),
         (BASE + "batch = 100 / 3", "E0802", "100 / 3"),
         (BASE + 'loss = "tet"', "E0802", '"tet"'),
-        (BASE + "precision = fp16", "E0802", "fp16"),
+        (BASE + "precision = mixed", "E0802", "mixed"),
         (BASE + "augment = horizontal_flip -> 3", "E0802", "3"),
         (BASE + "clip = 0", "E0803", "0"),
         ("epochs = 5\n batch = 0\n optimizer = sgd(lr = batch / 256)", "E0803", "0"),

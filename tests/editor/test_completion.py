@@ -75,7 +75,7 @@ CASES: list[tuple[str, set[str], set[str]]] = [
     ("recipe r { augment = horizontal_flip -> |", {"random_crop", "mixup"}, {"sgd"}),
     ("recipe r { change = |", {"neuron", "surrogate", "linear"}, {"cosine"}),
     ("recipe r { change = neuron(tau = linear(|", {"start", "end"}, {"neuron"}),
-    ("recipe r { precision = |", {"mixed", "bf16"}, {"sgd"}),
+    ("recipe r { precision = |", {"tf32", "fp16"}, {"sgd"}),
     ("recipe r { sync_norm = |", {"true", "false"}, {"sgd"}),
     ("# a com|ment", set(), {"network"}),
 ]

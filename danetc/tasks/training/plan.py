@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from danetc.runtime.system.files import digest, naming, within
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.losses import Objective, main_output
+from danetc.runtime.training.settings import float32_products, has_tf32
 from danetc.tasks.code import admit_functions
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import Chosen, Step, fitting, free_for
@@ -121,7 +122,15 @@ class TrainingPlan:
             },
             "data": self.data.describe(),
             "recipe": self.recipe.as_dict(),
+            "float32_products": {
+                phase.name: _products(phase.precision, world.device) for phase in self.recipe.phases
+            },
         }
+
+
+def _products(precision: str, device: torch.device) -> dict[str, str]:
+    with float32_products(precision, device) as found:
+        return found
 
 
 INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minutes", "keep_every")
@@ -136,6 +145,16 @@ def _file(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     return f"{path.name} (SHA-256 {digest(data)})"
+
+
+def _tell_of_precision(precisions: Collection[str], device: torch.device, note: Note) -> None:
+    """Note what a precision means on this device, where that may surprise."""
+    if device.type == "cpu" and "fp16" in precisions:
+        note("a CPU computes float16 (precision = fp16) slowly; precision = bf16 is fast there")
+    if "tf32" in precisions and not has_tf32(device):
+        note(f"{device.type} has no TF32: precision = tf32 computes as float32 does")
+    if "float32" in precisions and has_tf32(device):
+        note("precision = float32 multiplies without TF32; tf32 and bf16 are faster on this GPU")
 
 
 def _tell_of_workers(workers: int, note: Note) -> None:
@@ -175,8 +194,7 @@ def make_plan(
         )
         for phase in recipe.phases
     }
-    if world.device.type == "cpu" and any(phase.precision == "mixed" for phase in recipe.phases):
-        note("a CPU computes float16 (precision = mixed) slowly; precision = bf16 is fast there")
+    _tell_of_precision({phase.precision for phase in recipe.phases}, world.device, note)
     _tell_of_workers(recipe.workers, note)
     for name, chosen in policies.items():
         if chosen.step is not None:

@@ -60,7 +60,7 @@ class Reads(TorchFunctionMode):
         (ADAM, 1),
         ("epochs = 1; batch = 50; optimizer = sgd(lr = 0.1); clip = 1.0", 2),
         (ADAM + "; ema = 0.9; precision = bf16; accumulate = 2", 1),
-        (ADAM + "; precision = mixed; augment = mixup(alpha = 0.2)", 1),
+        (ADAM + "; precision = fp16; augment = mixup(alpha = 0.2)", 1),
     ],
 )
 def test_a_step_reads_its_totals_and_nothing_else(ahead: None, body: str, reads: int) -> None:

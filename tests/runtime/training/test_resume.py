@@ -21,7 +21,7 @@ FULL = (
 )
 OTHER = (
     "epochs = 2; batch = 24; optimizer = adamw(lr = 0.01, weight_decay = 0.1, decay = weights); "
-    "precision = mixed; augment = horizontal_flip -> cutmix"
+    "precision = fp16; augment = horizontal_flip -> cutmix"
 )
 STEPS = 2 * 9  # of 200 images: 8 batches of 24, and one of 8
 

@@ -1,0 +1,78 @@
+"""The ``precision`` of a recipe: torch's switches of TF32, and what the record says of them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+import danetc
+from danetc.runtime.data import DataSet
+from danetc.runtime.training.observer import StepReport
+from danetc.runtime.training.settings import float32_products
+
+from .common import ADAM, STILL, Watcher, phase, run, small
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+IEEE = {"convolution": "ieee", "matmul": "ieee"}
+TF32 = dict.fromkeys(IEEE, "tf32")
+
+
+def switches() -> dict[str, str]:
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    return {"convolution": conv.fp32_precision, "matmul": matmul.fp32_precision}
+
+
+@pytest.mark.parametrize("supported", [True, False])
+@pytest.mark.parametrize("device", [CPU, GPU])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "fp16"])
+def test_switches_are_set_together_and_restored(
+    precision: str, device: torch.device, supported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: supported)
+    before = switches()
+    expected = TF32 if (precision, device, supported) == ("tf32", GPU, True) else IEEE
+    with suppress(KeyError), float32_products(precision, device) as found:
+        assert found == switches() == expected
+        raise KeyError
+    assert switches() == before
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cudnn.allow_tf32  # torch raises an error if old and new ones disagree
+
+
+def test_a_training_sets_them(few: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("danetc.runtime.training.settings.has_tf32", lambda device: True)
+    seen = []
+
+    class Looks(Watcher):
+        def on_step_end(self, report: StepReport) -> None:
+            seen.append(switches())
+
+    for precision in ("float32", "tf32"):
+        run(small(), few, phase(f"{ADAM}; precision = {precision}"), watcher=Looks())
+    assert [seen[0], seen[-1]] == [IEEE, TF32]
+
+
+def test_a_run_records_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        STILL
+        + "recipe r { epochs = 1; optimizer = adamw(lr = 0.01); phase a { precision = tf32 } phase b { start = a } }"
+    )
+
+    def train(name: str) -> tuple[object, str]:
+        done = danetc.train(text=text, output=tmp_path / name, backend="eager")
+        facts = json.loads((tmp_path / name / "run.json").read_text())["facts"]
+        return facts["float32_products"], "\n".join(done.notes)
+
+    found, notes = train("cpu")
+    assert found == {"a": IEEE, "b": IEEE}
+    assert "cpu has no TF32: precision = tf32 computes as float32 does" in notes
+    for module in ("runtime.training.settings", "tasks.training.plan"):
+        monkeypatch.setattr(f"danetc.{module}.has_tf32", lambda device: True)
+    found, notes = train("gpu")
+    assert found == {"a": TF32, "b": IEEE}
+    assert "precision = float32 multiplies without TF32" in notes
+    assert "no TF32" not in notes
