@@ -14,6 +14,7 @@ import danetc as package
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.requests import TrainingRequest
+from danetc.runtime.data.images import DECODERS
 from danetc.runtime.system.files import read_record, save_record
 from danetc.tasks.training.repeat import request_of
 from danetc.tasks.training.trials import with_plan
@@ -142,13 +143,17 @@ def test_the_plan_of_a_repetition_is_that_of_the_run(
     assert written == {key: record["settings"][key] for key in written}
     plan, _ = planned(same, tmp_path, output=tmp_path / "other")
     assert plan.directory == tmp_path / "other"
-    moved = {**same, "facts": {**same["facts"], "torch": "1.0", "threads": 99}}
+    moved = {
+        **same,
+        "facts": {**same["facts"], "torch": "1.0", "decoder": "Pillow 9", "threads": 99},
+    }
     before = {"earlier": [{}], "changes": [["seed: 1 there, 2 now"]]}
     _, notes = planned({**moved, **before}, tmp_path)
     assert [note.partition(":")[0] for note in notes] == [
         "the run did not have these settings from the start, so it is not repeated",
         "the run was resumed under other versions or on another machine; see `earlier` in its run.json",
         f"torch is {torch.__version__} now and was 1.0",
+        f"the decoder of images is {DECODERS} now and was Pillow 9",
         f"the number of threads is {torch.get_num_threads()} now and was 99",
     ]
     assert notes[0].endswith("it once had seed: 1 there, 2 now")

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 
 from danetc.dsl.reading import LANGUAGE
+from danetc.runtime.data.images import DECODERS
 from danetc.runtime.training.distributed import World, device_name
 
 MACHINE = {
     "device": "the device",
     "torch": "torch",
+    "decoder": "the decoder of images",
     "threads": "the number of threads",
 }
 """Names of facts that may change the results of a resumed run, with their descriptions."""
@@ -39,6 +41,7 @@ def machine_facts(world: World) -> dict[str, Any]:
         "language": LANGUAGE,
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "decoder": DECODERS,
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
         "cuda": torch.version.cuda if on_gpu else None,
         "cudnn": torch.backends.cudnn.version() if on_gpu else None,

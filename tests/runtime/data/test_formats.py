@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import EpsImagePlugin, Image
 
-from danetc.runtime.data import DataError, open_data
-from danetc.runtime.data.images import FORMATS, decode_image
+from danetc.runtime.data import DataError, UnreadableError, open_data
+from danetc.runtime.data.images import DECODERS, FORMATS, TORCHVISION_FORMATS, decode_image
+
+from .conftest import pixels
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -92,6 +100,90 @@ def test_no_image_starts_a_program(
     with suppress(OSError, subprocess.CalledProcessError), Image.open(io.BytesIO(EPS)) as image:
         image.load()
     assert marker.exists(), "Pillow would have started it"
+
+
+def picture(mode: str, height: int = 53, width: int = 71) -> Image.Image:
+    """A smooth picture with a few large fields, whose alpha varies."""
+    rows, columns = np.mgrid[:height, :width] / max(height, width)
+    waves = [np.sin((3 + n) * rows + (5 - n) * columns) * 90 + 128 for n in range(4)]
+    image = Image.fromarray(np.stack(waves, 2).astype(np.uint8), "RGBA")
+    return image if mode == "RGBA" else image.convert("RGB").convert(mode)
+
+
+def encoded(mode: str, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture(mode).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+ROTATED = Image.Exif()
+ROTATED[0x112] = 6
+ENCODED: list[tuple[str, str, dict[str, Any]]] = [
+    *(("RGB", "JPEG", {"quality": 90, "subsampling": each}) for each in range(3)),
+    ("RGB", "JPEG", {"quality": 30, "progressive": True}),
+    ("RGB", "JPEG", {"keep_rgb": True}),
+    ("RGB", "JPEG", {"exif": ROTATED}),
+    ("RGB", "MPO", {"save_all": True, "append_images": [picture("RGB")]}),
+    *((mode, "JPEG", {}) for mode in ("L", "CMYK")),
+    *((mode, "PNG", {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")),
+    *(("P", "PNG", {"bits": bits, "transparency": 1}) for bits in (1, 2, 4, 8)),
+    ("RGB", "PNG", {"transparency": (128, 128, 128)}),
+    *((mode, "WEBP", {"lossless": each}) for mode in ("RGB", "RGBA") for each in (True, False)),
+    ("RGB", "WEBP", {"save_all": True, "append_images": [picture("RGB").rotate(90)]}),
+    *((mode, "GIF", {}) for mode in ("L", "P")),
+    *(("RGB", kind, {}) for kind in ("BMP", "PPM", "TIFF")),
+]
+
+
+@pytest.mark.parametrize(("mode", "kind", "options"), ENCODED)
+def test_pixels_are_those_of_pillow(mode: str, kind: str, options: dict[str, Any]) -> None:
+    """Within 1/255 on average; both are equal if their libraries for JPEG and WebP are."""
+    data = encoded(mode, kind, **options)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    found = decode_image(data, "1.xyz")
+    assert found.dtype == torch.uint8
+    assert found.shape == expected.shape
+    assert (found.float() - expected).abs().mean() <= 1
+
+
+def sixteen_bits() -> bytes:
+    """A PNG with colours of 16 bits, whose high bytes are ``pixels``."""
+    values = (pixels(0, 8, 8, 3) * np.uint16(256) + 77).astype(">u2")
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        length, check = (struct.pack(">I", n) for n in (len(content), zlib.crc32(kind + content)))
+        return length + kind + content + check
+
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in values))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def test_colours_of_16_bits_keep_their_high_bytes() -> None:
+    expected = torch.from_numpy(pixels(0, 8, 8, 3)).permute(2, 0, 1)
+    assert torch.equal(decode_image(sixteen_bits(), "1.png"), expected)
+
+
+@pytest.mark.parametrize("kind", TORCHVISION_FORMATS)
+def test_what_is_decoded_is_whole_and_not_too_large(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded("RGB", kind)
+    with pytest.raises(UnreadableError, match=r"^a\.jpg cannot be read: .*\w"):
+        decode_image(data[: len(data) // 2], "a.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 53 * 71 // 2 - 1)
+    with pytest.raises(UnreadableError, match=r"exceeds limit of .* pixels"):
+        decode_image(data, "a.jpg")
+
+
+def test_torchvision_decodes_and_its_version_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    jpeg, bmp = (encoded("RGB", kind) for kind in ("JPEG", "BMP"))
+    monkeypatch.setattr(Image.Image, "convert", None)
+    assert decode_image(jpeg, "a.jpg").shape == (3, 53, 71)
+    with pytest.raises(UnreadableError):
+        decode_image(bmp, "a.bmp")
+    assert f"torchvision {version('torchvision')}, Pillow {version('pillow')}" == DECODERS
 
 
 @pytest.mark.parametrize("name", FORMATS)
