@@ -43,6 +43,9 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
         ("runtime/data/test_formats.py", "test_no_image_starts_a_program"),
         ("runtime/data/test_formats.py", "test_every_format_is_read_whatever_its_file_is_called"),
     ],
+    "An image whose header": [
+        ("runtime/data/test_formats.py", "test_what_is_decoded_is_whole_and_not_too_large"),
+    ],
     "Weights and checkpoints are": [
         (TRUST, "test_weights_and_checkpoints_are_no_pickles"),
     ],
