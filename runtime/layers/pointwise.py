@@ -1,8 +1,8 @@
 """1x1 convolutions as matrix products.
 
 With channels last, the pixels of all images are the rows of one matrix; otherwise each image is a matrix. On a CPU,
-products take 0.1 to 1.0 times as long as oneDNN for the sizes that are chosen here, with a few exceptions
-(docs/decisions.md has the figures). Results differ by the order of sums alone.
+products take 0.1 to 1.0 times as long as oneDNN for the sizes that are chosen here, with a few exceptions, unless the
+processor is from AMD (docs/decisions.md has the figures). Results differ only by the order of sums.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.layers.layouts import is_dense_last, laid_out, layout_of, strides_of
+from danetc.runtime.system.machine import is_amd
+
+IS_FAST = not is_amd()
+"""False if MKL multiplies matrices more slowly on this processor than oneDNN convolves."""
 
 MOST = 2**13
 """Most pixels of all images with channels last."""
@@ -26,7 +30,8 @@ def is_product(
     """True if a product is faster for a convolution of images [N, C, H, W]."""
     channels = weight.shape[1]
     if not (
-        weight.numel() == weight.shape[0] * channels
+        IS_FAST
+        and weight.numel() == weight.shape[0] * channels
         and tuple(stride) == (1, 1)
         and tuple(padding) == (0, 0)
         and groups == 1

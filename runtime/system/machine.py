@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import signal
 import sys
 
@@ -21,6 +22,14 @@ def usable_cores() -> int:
 def free_memory() -> int:
     """Bytes that a process could have without others losing theirs."""
     return int(psutil.virtual_memory().available)
+
+
+def is_amd() -> bool:
+    """Return True if the processor is from AMD."""
+    if sys.platform != "linux":
+        return "AuthenticAMD" in platform.processor()
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        return "AuthenticAMD" in file.read(200)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_... of glibc's malloc.h

@@ -29,6 +29,7 @@ def layer(bias: bool = True, **options: Any) -> PackedConv2d:
 
 def products(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the functions here that are called from now on."""
+    monkeypatch.setattr(pointwise, "IS_FAST", True)
     calls: list[str] = []
     for name in ("convolved", "input_gradient", "weight_gradient"):
         real = getattr(pointwise, name)
@@ -100,7 +101,7 @@ def test_the_same_without_gradients_and_under_autocast(monkeypatch: pytest.Monke
 
 
 def test_where_it_is_slower_it_is_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many pixels with channels last, of small maps without."""
+    """For many pixels with channels last, small maps without, and on slow processors."""
     made, calls, x = layer(), products(monkeypatch), spikes(4, 8, 6, 6).float()
     fewer, more = x[:, 0].numel() - 1, x[0, 0].numel() + 1
     for name, bound, last in (("MOST", fewer, True), ("LEAST", more, False)):
@@ -114,6 +115,9 @@ def test_where_it_is_slower_it_is_torch_s(monkeypatch: pytest.MonkeyPatch) -> No
         made(x)
     assert not calls
     made(x[:, :, ::2])  # with gaps
+    monkeypatch.setattr(pointwise, "LEAST", 1)
+    monkeypatch.setattr(pointwise, "IS_FAST", False)
+    made(x)
     assert not calls
 
 
