@@ -26,6 +26,7 @@ from danetc.output.returned import LinePanel, Returned, frame, line_figure
 from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
 from danetc.runtime.data import Prepared
+from danetc.runtime.data.batch import has_streams
 from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.machine import usable_cores
@@ -251,7 +252,7 @@ class DirectoryEvaluator:
                     sums = [Totals(self.device, data.target, data.classes) for _ in steps]
                     batches = images.batches(
                         split=asked.split, batch=now.batch, rank=rank, world=now.processes,
-                        workers=asked.workers, pin=self.device.type == "cuda",
+                        workers=asked.workers, pin=has_streams(self.device),
                     )  # fmt: skip
                     try:
                         for batch in batches.epoch(0, device=self.device):

@@ -109,6 +109,13 @@ class Phase:
         "transforms of training images",
         example="random_crop(32, padding = 4) -> horizontal_flip",
     )
+    augment_on: str | None = row(
+        ChoiceType(("device",)),
+        None,
+        "`device` runs the steps of `augment` on the device, from the first whose images all have one "
+        "size; by default, the loader processes run them",
+        example="device",
+    )
     evaluate: tuple[Item, ...] = row(
         FlowType("evaluate"),
         "none",

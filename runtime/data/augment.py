@@ -5,8 +5,8 @@ All random numbers are from torch's CPU generator, which the caller seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +56,25 @@ class ImageTransform:
         image, mask = (each.as_subclass(Tensor) for each in _through(self.steps, pair))
         return image, torch.where(mask[0] == 0, IGNORED, mask[0] - 1)
 
-    def change_batch(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Return images [N, ...] of the same size, each changed as ``change`` does if torch's CPU
-        generator is seeded with its seed. Requires ``vectorized``.
+    def at_once(self, labels: Tensor) -> bool:
+        """True if the steps have a form for batches with these labels; maps move with their images."""
+        return self.vectorized is not None and (labels.dim() < 3 or not self.steps)
+
+    def change_all(
+        self, images: Tensor, labels: Tensor, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return images [N, ...] of one size, on any device, and their labels [N, ...], each changed
+        as ``change`` does if torch's CPU generator is seeded with its seed.
         """
         steps = self.vectorized
-        assert steps is not None, "steps that have no form for batches"
+        if steps is None or not self.at_once(labels):
+            pairs = []
+            with kept_random_state() as generator, one_thread():
+                for image, label, seed in zip(images, labels, seeds, strict=True):
+                    generator.manual_seed(seed)
+                    pairs.append(self.change(image, label))
+            changed, targets = zip(*pairs, strict=True)
+            return torch.stack(changed), torch.stack(targets)
         try:
             sizes = [(images.shape[-2], images.shape[-1])]
             for step in steps:
@@ -76,8 +89,9 @@ class ImageTransform:
                 for step, size, rows in zip(steps, sizes, drawn, strict=False):
                     rows.append(step.draw(size))
         for step, rows in zip(steps, drawn, strict=True):
-            images = step.apply(images, torch.tensor(rows, dtype=torch.int64))
-        return images
+            drawn_here = torch.tensor(rows, dtype=torch.int64).to(images.device, non_blocking=True)
+            images = step.apply(images, drawn_here)
+        return images, labels
 
     def finish(self, images: Tensor) -> Tensor:
         """Pass images [..., C, H, W] as floats through the steps of ``last``."""
@@ -90,6 +104,20 @@ class ImageTransform:
             return images
         floats: Tensor = v2.functional.to_dtype(images, torch.float32, scale=not self.events)
         return floats
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Use one thread, as in a worker: sums over an image depend on the number of threads."""
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _through(steps: Sequence[tuple[str, nn.Module]], value: Any) -> Any:
@@ -141,6 +169,16 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
         events,
         random=any(row.draws for _, row in rows),
     )
+
+
+def split_steps(items: Sequence[Item], one_size: bool) -> tuple[Sequence[Item], Sequence[Item]]:
+    """Split ``items`` into those of loader processes and those of the device, which needs images of
+    one size: all if they have one, else those after the first step that gives them one.
+    """
+    rows = [STEPS.get(item.name) for item in items]
+    ends = (n for n, row in enumerate(rows, 1) if row is not None and row.one_size)
+    first = 0 if one_size else next(ends, len(items))
+    return items[:first], items[first:]
 
 
 def batch_transform(items: Sequence[Item], classes: int) -> BatchTransform | None:

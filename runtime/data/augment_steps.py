@@ -79,7 +79,8 @@ class VectorizedCrop(Vectorized):
         size = self.window
         padded = F.pad(images.flatten(1, -3), [self.padding] * 4)
         windows = padded.unfold(-2, size, 1).unfold(-2, size, 1)  # [N, C, H', W', h, w]
-        chosen = windows[torch.arange(len(images)), :, drawn[:, 0], drawn[:, 1]]
+        rows = torch.arange(len(images), device=images.device)
+        chosen = windows[rows, :, drawn[:, 0], drawn[:, 1]]
         return chosen.reshape(*images.shape[:-2], size, size)
 
 
@@ -136,7 +137,8 @@ class StepRow:
     ``make`` returns the transform of an item, ``vectorized`` the same for a batch, if there is one.
     ``draws`` is true if it uses random numbers, ``colours`` if it changes colours and so cannot be
     used for frames of events. ``by_value`` is true if it draws nothing and changes each value by
-    itself: at the end of the steps of a recipe it is left to the device.
+    itself: at the end of the steps of a recipe it is left to the device. ``one_size`` is true if its
+    results have one size.
     """
 
     make: Callable[[Item], nn.Module]
@@ -144,16 +146,19 @@ class StepRow:
     draws: bool = True
     colours: bool = False
     by_value: bool = False
+    one_size: bool = False
 
 
 _JITTERED = ("brightness", "contrast", "saturation", "hue")
 STEPS: Mapping[str, StepRow] = {
     "random_resized_crop": StepRow(
-        lambda item: v2.RandomResizedCrop(item["size"], scale=(item["smallest"], 1.0))
+        lambda item: v2.RandomResizedCrop(item["size"], scale=(item["smallest"], 1.0)),
+        one_size=True,
     ),
     "random_crop": StepRow(
         lambda item: v2.RandomCrop(item["size"], item["padding"] or None),
         lambda item: VectorizedCrop(item["size"], item["padding"]),
+        one_size=True,
     ),
     "horizontal_flip": StepRow(
         lambda item: v2.RandomHorizontalFlip(item["p"]),
@@ -173,6 +178,7 @@ STEPS: Mapping[str, StepRow] = {
         lambda item: v2.CenterCrop(item["size"]),
         lambda item: Vectorized(v2.CenterCrop(item["size"]), item["size"]),
         draws=False,
+        one_size=True,
     ),
     "normalize": StepRow(
         lambda item: _Normalize(item["statistics"]),

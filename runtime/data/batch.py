@@ -17,7 +17,6 @@ from torch import Tensor
 
 AHEAD = 1
 """Number of batches that the host queues while the device computes with another."""
-Finish = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,13 +59,21 @@ class Batch:
         )
 
 
+Finish = Callable[[Batch], Batch]
+"""What is left to do for a batch on its device."""
+
+
+def has_streams(device: torch.device) -> bool:
+    """True if copies from pinned memory to the device run beside its computation."""
+    return device.type != "cpu" and hasattr(torch.get_device_module(device), "Stream")
+
+
 def on_device(batches: Iterator[Batch], device: torch.device, finish: Finish) -> Iterator[Batch]:
-    """Yield each batch on ``device``, after ``finish`` was applied to its images."""
-    if device.type == "cpu":
-        for batch in batches:
-            yield replace(batch, images=finish(batch.images))
-    else:
+    """Yield each batch on ``device``, after ``finish``."""
+    if has_streams(device):
         yield from streamed(batches, device, finish, torch.get_device_module(device))
+    else:
+        yield from (finish(batch.to(device)) for batch in batches)
 
 
 def streamed(
@@ -82,7 +89,7 @@ def streamed(
             with module.stream(copying):
                 copied = batch.pin_memory().to(device)
             module.current_stream().wait_stream(copying)
-            yield replace(copied, images=finish(copied.images))
+            yield finish(copied)
             done = module.Event()
             done.record()
             computing.append((done, copied))

@@ -7,12 +7,14 @@ part of it. The random numbers of a sample's augmentation follow from its own se
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,14 +22,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from danetc.dsl.recipe.item import Item
-from danetc.runtime.data.augment import ImageTransform, image_transform
+from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
 from danetc.runtime.data.batch import Batch, on_device
-from danetc.runtime.data.dataset import DataSet, Memory, Source, Split
+from danetc.runtime.data.dataset import DataSet, Memory, Source, Split, evenly
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.errors import DataError, UnreadableError
-from danetc.runtime.system.seeds import drawn_anew, epoch_order, kept_random_state, sample_seed
+from danetc.runtime.system.seeds import (
+    derive,
+    drawn_anew,
+    epoch_order,
+    kept_random_state,
+    sample_seed,
+)
+from danetc.runtime.system.torchrun import processes_here
 from danetc.runtime.system.user_code import failure_of_user
 
+SHARED_MEMORY = Path("/dev/shm")
+"""Where Linux keeps the batches that workers hand over; 64 MB in a container of Docker by default."""
 PREFETCH = 4
 """Number of batches that each worker reads ahead: enough for a few slow files."""
 
@@ -42,7 +53,8 @@ class Batches:
     than two samples, over which a norm has no variance.
 
     ``workers`` processes read ahead. The first epoch starts them, ``close`` ends them. With ``pin``,
-    a thread moves their batches to pinned memory.
+    a thread moves their batches to pinned memory. ``later`` are the steps after ``transform`` that are
+    applied on the device.
     """
 
     def __init__(
@@ -57,6 +69,7 @@ class Batches:
         workers: int = 0,
         train: bool,
         pin: bool = False,
+        later: ImageTransform | None = None,
     ) -> None:
         if batch < 1 or not 0 <= rank < world:
             raise ValueError(f"no part {rank} of {world} of batches of {batch}")
@@ -71,26 +84,26 @@ class Batches:
                 f"the {len(source)} samples make no batch of {batch} for each of {world} "
                 "processes; lower the batch"
             )
-        self._finish = transform.finish
+        self._transform, self._later = transform, later
         self._jobs: list[list[int]] = []
         """For each batch of the epoch, the number of the epoch and those of the samples."""
         self._loader: DataLoader[Batch | str] | None = None
         # Indexing a tensor is faster than passing its rows between processes.
         if workers and not (self._fetcher.at_once and not transform.random):
-            with warnings.catch_warnings():
-                # A warning about more workers than cores is part of the plan of a training.
-                warnings.filterwarnings("ignore", message="This DataLoader will create")
-                self._loader = DataLoader(
-                    self._fetcher,
-                    batch_sampler=self._jobs,
-                    num_workers=workers,
-                    collate_fn=_identity,
-                    worker_init_fn=_ignore_signals,
-                    persistent_workers=True,
-                    prefetch_factor=PREFETCH,
-                    pin_memory=pin,
-                    generator=torch.Generator().manual_seed(0),  # not the global one
-                )
+            _check_shared_memory(self._fetcher, batch, workers, len(self))
+            # A warning about more workers than cores is part of the plan of a training.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            self._loader = DataLoader(
+                self._fetcher,
+                batch_sampler=self._jobs,
+                num_workers=workers,
+                collate_fn=_identity,
+                worker_init_fn=_ignore_signals,
+                persistent_workers=True,
+                prefetch_factor=PREFETCH,
+                pin_memory=pin,
+                generator=torch.Generator().manual_seed(0),  # not the global one
+            )
         self.unreadable: dict[str, None] = {}
         """Messages of all samples that were skipped so far."""
         self.skipped = 0
@@ -116,8 +129,19 @@ class Batches:
         if a sample cannot be read and the source's policy is to stop, if samples have different
         sizes, or if a worker has died.
         """
+
+        def finish(batch: Batch) -> Batch:
+            last, images, labels = self._transform, batch.images, batch.labels
+            if self._later is not None:
+                last = self._later
+                # Without steps in the loader, the draws are those that the loader would have made.
+                seed = derive("later", self._seed) if self._transform.steps else self._seed
+                seeds = [sample_seed(seed, epoch, index) for index in batch.indices.tolist()]
+                images, labels = last.change_all(images, labels, seeds)
+            return replace(batch, images=last.finish(images), labels=labels)
+
         place = device if device is not None else torch.device("cpu")
-        return on_device(self._read(epoch, start), place, self._finish)
+        return on_device(self._read(epoch, start), place, finish)
 
     def _read(self, epoch: int, start: int) -> Iterator[Batch]:
         """Yield the batches on the CPU, before ``finish``."""
@@ -205,6 +229,32 @@ def _stretches(length: int, batch: int, world: int, train: bool) -> Iterator[ran
         yield stretch
 
 
+def _check_shared_memory(fetcher: _Fetcher, batch: int, workers: int, batches: int) -> None:
+    """Raise DataError if the batches that workers read ahead exceed what is free in shared memory.
+
+    A worker would hang or be killed. The size of a sample is that of the first that can be read.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return
+    indices = evenly(len(fetcher.source), 8)
+    found = (fetcher.__getitems__([0, index]) for index in indices)
+    one = next((each for each in found if isinstance(each, Batch) and len(each)), None)
+    if one is None:
+        return
+    size, here = batch * (one.images.nbytes + one.labels.nbytes), processes_here()
+    ahead = min(workers * PREFETCH, batches)
+    need, free = size * ahead * here, shutil.disk_usage(SHARED_MEMORY).free
+    if need > free:
+        each = f" for each of {here} processes" * (here > 1)
+        fit = free // (size * PREFETCH * here)
+        raise DataError(
+            f"{workers} workers read up to {ahead} batches of {size / 2**20:,.1f} MiB ahead{each}: "
+            f"{need / 2**20:,.0f} MiB, of which {SHARED_MEMORY} has {free / 2**20:,.0f} free; start "
+            f"the container with --shm-size={-(-need // 2**30)}g or --ipc=host, or lower workers to "
+            f"{fit} (recipe.workers in training, --workers in `eval`)"
+        )
+
+
 def worker_death(error: BaseException, *, sending: bool = False) -> str | None:
     """Return the message for an error that reports the death of a worker, else None.
 
@@ -236,9 +286,7 @@ class _Fetcher(Dataset[Batch | str]):
     @property
     def at_once(self) -> bool:
         """True if batches are rows of a tensor, with the same bits as samples one by one."""
-        if not isinstance(self.source, Memory) or self.transform.vectorized is None:
-            return False
-        return self.source.labels.dim() < 3 or not self.transform.steps  # maps move with images
+        return isinstance(self.source, Memory) and self.transform.at_once(self.source.labels)
 
     def __getitems__(self, job: list[int]) -> Batch | str:
         """Return a batch, or the message of the error that prevents it.
@@ -260,8 +308,8 @@ class _Fetcher(Dataset[Batch | str]):
         assert isinstance(self.source, Memory)
         chosen = torch.tensor(indices, dtype=torch.int64)
         seeds = [sample_seed(self.seed, epoch, index) for index in indices]
-        images = self.transform.change_batch(self.source.images[chosen], seeds)
-        return Batch(images, self.source.labels[chosen], chosen)
+        images, labels = self.source.images[chosen], self.source.labels[chosen]
+        return Batch(*self.transform.change_all(images, labels, seeds), chosen)
 
     def _one_by_one(self, epoch: int, indices: list[int]) -> Batch:
         images: list[Tensor] = []
@@ -269,7 +317,7 @@ class _Fetcher(Dataset[Batch | str]):
         kept: list[int] = []
         unreadable: list[str] = []
         drawing = drawn_anew() if self.source.draws else nullcontext()
-        with kept_random_state() as generator, drawing as seed_all, _one_thread():
+        with kept_random_state() as generator, drawing as seed_all, one_thread():
             for index in indices:
                 if seed_all is not None:
                     seed_all(self.seed, epoch, self.source.number(index))
@@ -310,20 +358,6 @@ class _Fetcher(Dataset[Batch | str]):
 def size(shape: tuple[int, ...]) -> str:
     """Return a shape as text: ``3 x 224 x 224``."""
     return " x ".join(map(str, shape))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread, as in a worker: sums over an image depend on the number of threads."""
-    before = torch.get_num_threads()
-    if before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _ignore_signals(number: int) -> None:

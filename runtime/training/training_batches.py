@@ -10,7 +10,13 @@ from torch import Tensor
 
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed, prepared
-from danetc.runtime.data.augment import BatchTransform, batch_transform, image_transform
+from danetc.runtime.data.augment import (
+    BatchTransform,
+    batch_transform,
+    image_transform,
+    split_steps,
+)
+from danetc.runtime.data.batch import has_streams
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.distributed import World, split_evenly
@@ -43,6 +49,7 @@ class TrainingBatches:
         self._phase, self._world, self._signature, self._dtype = phase, world, signature, dtype
         self._events = data.events
         augment = image_transform(phase.augment, events=data.events)
+        later = None
         tests = prepared(data, phase.evaluate)
         check_fit(
             data, signature, augment=augment, evaluate=tests.transform, output=output,
@@ -66,9 +73,14 @@ class TrainingBatches:
             "rank": world.rank,
             "world": world.size,
             "workers": settings.workers,
-            "pin": world.device.type == "cuda",
+            "pin": has_streams(world.device),
         }
-        self._batches = Batches(data.train, augment, train=True, seed=self._seed, **common)
+        if phase.augment_on == "device":
+            parts = split_steps(phase.augment, one_size=data.shape is not None)
+            augment, later = (image_transform(part, events=data.events) for part in parts)
+        self._batches = Batches(
+            data.train, augment, later=later, train=True, seed=self._seed, **common
+        )
         self._tests = tests.batches(**common)
         self.steps = len(self._batches)
         self.rounds = max(world.gather(len(self._tests)))

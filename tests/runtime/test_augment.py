@@ -108,7 +108,10 @@ def test_a_batch_at_once_is_its_images_one_by_one(
     images = torch.randint(0, 256, (40, *shape), dtype=torch.uint8).to(dtype)
     seeds = list(range(100, 140))
     before = torch.get_rng_state()
-    together = transform.finish(transform.change_batch(images, seeds))
+    labels = torch.arange(40)
+    changed, kept = transform.change_all(images, labels, seeds)
+    together = transform.finish(changed)
+    assert torch.equal(kept, labels)
     assert torch.equal(torch.get_rng_state(), before)
     one_by_one = []
     for image, seed in zip(images, seeds, strict=True):
@@ -140,7 +143,7 @@ def test_a_step_that_cannot_be_applied_is_named() -> None:
     transform = image_transform([Item("random_crop", (("size", 28), ("padding", 2)))])
     for call in (
         lambda image: changed(transform, image),
-        lambda image: transform.change_batch(image.unsqueeze(0), [0]),
+        lambda image: transform.change_all(image[None], torch.zeros(1), [0]),
     ):
         with pytest.raises(DataError, match=r"`random_crop` cannot be applied to .* 1 x 8 x 8: "):
             call(torch.rand(1, 8, 8))

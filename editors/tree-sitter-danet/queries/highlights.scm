@@ -76,10 +76,10 @@
 
 ((identifier) @property
   (#any-of? @property
-    "accumulate" "augment" "batch" "change" "checkpoint_every" "checkpoint_minutes" "clip" "ema"
-    "epochs" "evaluate" "gradient" "head" "init" "input" "keep_every" "loss" "optimizer" "precision"
-    "schedule" "seed" "stages" "start" "stem" "steps" "sync_norm" "trials" "warmup" "workers"
-    "zero_init"))
+    "accumulate" "augment" "augment_on" "batch" "change" "checkpoint_every" "checkpoint_minutes"
+    "clip" "ema" "epochs" "evaluate" "gradient" "head" "init" "input" "keep_every" "loss" "optimizer"
+    "precision" "schedule" "seed" "stages" "start" "stem" "steps" "sync_norm" "trials" "warmup"
+    "workers" "zero_init"))
 
 (setting name: (identifier) @_name value: (identifier) @constant
   (#eq? @_name "over")

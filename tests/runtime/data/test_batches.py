@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +27,7 @@ from danetc.runtime.data import (
     with_channels,
     worker_death,
 )
-from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.augment import image_transform, split_steps
 from danetc.runtime.data.dataset import Samples
 from danetc.runtime.system.seeds import epoch_order, sample_seed
 
@@ -32,6 +36,8 @@ from .conftest import MakeFolder
 CROP = Item("random_crop", (("size", 16), ("padding", 2)))
 AUTO = Item("auto_augment", (("policy", "cifar10"),))
 FLIP = Item("horizontal_flip", (("p", 0.5),))
+RESIZED = Item("random_resized_crop", (("size", 16), ("smallest", 0.2)))
+MIXUP = Item("mixup", (("alpha", 0.2),))
 RANDOM = image_transform([CROP, FLIP, AUTO])
 PLAIN = image_transform([])
 COUNT = 75
@@ -172,8 +178,42 @@ def test_rows_taken_at_once_are_the_samples_one_by_one(source: Source) -> None:
     for items in ([], [Item("center_crop", (("size", 9),))], [CROP, FLIP], [FLIP, AUTO]):
         transform = image_transform(items)
         assert_same(collect(source, transform=transform), collect(hidden, transform=transform))
+        for device in (source, hidden):
+            later = collect(device, transform=PLAIN, later=transform)
+            assert_same(later, collect(source, transform=transform))
         plain = collect(source, transform=transform, workers=1)
         assert_same(plain, collect(hidden, transform=transform))
+
+
+@pytest.mark.parametrize(
+    ("one_size", "first"), [(False, [RESIZED]), (True, []), (None, [RESIZED, FLIP, AUTO, MIXUP])]
+)
+def test_the_device_gets_the_steps_of_images_of_one_size(
+    source: Source, one_size: bool | None, first: list[Item]
+) -> None:
+    items = [RESIZED, FLIP, AUTO, MIXUP]
+    if one_size is None:  # no step gives images of several sizes one
+        items = first = [Item("resize", (("size", 8),)), FLIP, MIXUP]
+    assert split_steps(items, bool(one_size)) == (first, items[len(first) :])
+
+
+def test_what_the_device_draws_depends_on_the_sample_alone(source: Source) -> None:
+    first, later = image_transform([RESIZED]), image_transform([FLIP, AUTO])
+    options: dict[str, Any] = {"transform": first, "later": later}
+    whole = collect(source, **options)
+    assert_same(collect(source, start=2, workers=1, **options), whole[2:])
+    parts = [collect(source, batch=8, rank=rank, world=2, **options) for rank in range(2)]
+    for one, two, both in zip(*parts, whole, strict=True):
+        assert torch.equal(torch.cat([one.images, two.images]), both.images)
+    flipped = collect(source, transform=first, later=image_transform([FLIP]))
+    plain = collect(source, transform=first)
+    pairs = [
+        pair
+        for a, b in zip(flipped, plain, strict=True)
+        for pair in zip(a.images, b.images, strict=True)
+    ]
+    assert all(torch.equal(a, b) or torch.equal(a, b.flip(-1)) for a, b in pairs)
+    assert 0.2 < sum(torch.equal(a, b) for a, b in pairs) / COUNT < 0.8
 
 
 def test_several_threads_change_no_bit() -> None:
@@ -205,6 +245,43 @@ def test_impossible_batches_are_refused(source: Source) -> None:
 
 
 # -- processes that end ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("free", "here", "count", "told"),
+    [
+        (2**20, 1, COUNT, None),
+        (
+            60_000,
+            1,
+            COUNT,
+            r"^2 workers read up to 5 batches of 0.0 MiB ahead: 0 MiB, .*=1g .* to 1 ",
+        ),
+        (60_000, 1, 60, None),  # four batches
+        (
+            110_000,
+            2,
+            COUNT,
+            r"ahead for each of 2 processes: .* --shm-size=1g or --ipc=host, or .* 1 ",
+        ),
+        (0, 1, COUNT, "lower workers to 0 "),
+    ],
+)
+def test_batches_read_ahead_fit_in_shared_memory(
+    source: Source, free: int, here: int, count: int, told: str | None,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    """Of 16 x (3 x 16 x 16 + 8) = 12,416 bytes."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
+    options: dict[str, Any] = {"batch": 16, "seed": 5, "train": True, "workers": 2}
+    some = source.select(torch.arange(count), source.labels[:count])
+    with nullcontext() if told is None else pytest.raises(DataError, match=told):
+        Batches(some, RANDOM, **options).close()
+    Batches(some, RANDOM, **{**options, "workers": 0}).close()
+    Batches(some, PLAIN, **options).close()  # rows of a tensor, which no worker reads
+    monkeypatch.setattr("danetc.runtime.data.batches.SHARED_MEMORY", tmp_path / "none")
+    Batches(some, RANDOM, **options).close()
 
 
 def _workers(batches: Batches) -> list[Any]:

@@ -21,7 +21,8 @@ FULL = (
 )
 OTHER = (
     "epochs = 2; batch = 24; optimizer = adamw(lr = 0.01, weight_decay = 0.1, decay = weights); "
-    "precision = fp16; augment = horizontal_flip -> cutmix"
+    "precision = fp16; augment = random_crop(8, padding = 1) -> random_erasing -> cutmix; "
+    "augment_on = device"
 )
 STEPS = 2 * 9  # of 200 images: 8 batches of 24, and one of 8
 
@@ -55,7 +56,7 @@ def test_killed_twice_with_loaders(tmp_path: Path, compiled: bool) -> None:
     same(alone, job.result())
 
 
-def test_another_optimizer_precision_and_mixing(tmp_path: Path) -> None:
+def test_another_optimizer_precision_mixing_and_augmentation_on_the_device(tmp_path: Path) -> None:
     alone = Job(tmp_path / "whole", OTHER)
     assert together(alone) == [0]
     job = Job(tmp_path / "killed", OTHER, settings={"checkpoint_steps": 2})
