@@ -6,7 +6,9 @@ needs no branches for that case.
 
 from __future__ import annotations
 
+import platform
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,10 +19,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from danetc.runtime.layers.leaf import ReadsWhatItMoves
 from danetc.runtime.system.errors import TrainingError
+from danetc.runtime.system.liveness import Liveness
 from danetc.runtime.system.torchrun import local_rank, under_torchrun
 
 Result = TypeVar("Result")
@@ -128,6 +132,30 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
+def meet(timeout: timedelta) -> tuple[Any, int, int]:
+    """Return a store for this start of the processes, this rank and the number of processes.
+
+    torchrun keeps its store when it restarts the processes, and machines may count restarts
+    differently, so each start uses a prefix that rank 0 chooses. A process asks for it under a
+    random name and confirms it, which cannot be confused with keys of an earlier start.
+    """
+    store, rank, size = next(iter(rendezvous("env://", timeout=timeout)))
+    own = start = uuid.uuid4().hex
+    if rank:
+        store.set(f"danetc/asks/{rank}", own)
+        start = store.get(f"danetc/start/{own}").decode()
+        store.set(f"danetc/{start}/{rank}", "")
+    end, left = time.monotonic() + timeout.total_seconds(), () if rank else range(1, size)
+    while left := [other for other in left if not store.check([f"danetc/{start}/{other}"])]:
+        for other in left:
+            if store.check([f"danetc/asks/{other}"]):
+                store.set(f"danetc/start/{store.get(f'danetc/asks/{other}').decode()}", start)
+        if time.monotonic() > end:
+            raise RuntimeError(f"rank {left[0]} did not join in {timeout}")
+        time.sleep(0.02)
+    return dist.PrefixStore(f"danetc/{start}", store), rank, size
+
+
 @contextmanager
 def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator[World]:
     """Join the processes that torchrun has started, with NCCL on GPUs and gloo on CPUs.
@@ -150,28 +178,38 @@ def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator
     if cuda:
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=timeout)
+        store, rank, size = meet(timeout)
+        dist.init_process_group(
+            "nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=timeout
+        )
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes do not find each other: {error}") from error
     control = dist.new_group(backend="gloo", timeout=timeout) if cuda else dist.group.WORLD
-    world = World(device, dist.get_rank(), dist.get_world_size(), control)
-    try:
-        yield world
-        dist.barrier(group=control)
-    except Exception as error:
-        if isinstance(error, (FailedElsewhere, *together)):
-            if not world.first and not is_own(error):
-                time.sleep(GRACE)
+    world = World(device, rank, size, control)
+    liveness = Liveness(
+        dist.PrefixStore("alive", store.clone()), rank, world.gather(platform.node())
+    )
+    dist.barrier(group=control)
+    with liveness:
+        try:
+            yield world
+            dist.barrier(group=control)
+        except Exception as error:
+            if isinstance(error, (FailedElsewhere, *together)) and not is_own(error):
+                if not world.first:
+                    time.sleep(GRACE)
+                raise
+            lost = any(word in str(error).lower() for word in ("gloo", "nccl"))
+            if lost or isinstance(error, dist.DistError):
+                reason = liveness.verdict() or "or does not answer"
+                raise world.own(
+                    TrainingError(
+                        f"another process of the training has ended, {reason}; the same command "
+                        "resumes from the newest checkpoint"
+                    )
+                ) from error
+            liveness.publish(f"rank {rank} has failed: {error}")
             raise
-        lost = any(word in str(error).lower() for word in ("gloo", "nccl"))
-        if lost or isinstance(error, dist.DistError):
-            raise world.own(
-                TrainingError(
-                    "another process of the training has ended, or does not answer; the same "
-                    "command resumes from the newest checkpoint"
-                )
-            ) from error
-        raise
     dist.destroy_process_group()
 
 

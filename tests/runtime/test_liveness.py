@@ -1,0 +1,110 @@
+"""Detection of dead processes and the meeting of processes, on stores in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+
+from danetc.runtime.system import liveness
+from danetc.runtime.system.liveness import SILENCE, Liveness
+from danetc.runtime.training import distributed
+from danetc.runtime.training.distributed import meet
+
+HOSTS = ["a", "a", "b", "b", "c"]
+
+
+class Counted:
+    """A store that counts operations, with a key and a value each."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.reads, self.writes = Counter[str](), 0
+
+    def set(self, key: str, value: str) -> None:
+        self.values[key] = value.encode()
+        self.writes += 1
+
+    def check(self, keys: list[str]) -> bool:
+        self.reads.update(keys)
+        return all(key in self.values for key in keys)
+
+    def get(self, key: str) -> bytes:
+        return self.values[key]
+
+    def multi_get(self, keys: list[str]) -> list[bytes]:
+        self.reads.update(keys)
+        return [self.values[key] for key in keys]
+
+
+@pytest.mark.parametrize("dead", range(len(HOSTS)))
+def test_a_process_without_a_sign_of_life_is_named_to_all(dead: int) -> None:
+    store = Counted()
+    group = [Liveness(store, rank, HOSTS) for rank in range(len(HOSTS))]
+    for _ in range(3 * SILENCE):
+        assert not any(each.beat() for each in group)
+    alive = [each for rank, each in enumerate(group) if rank != dead]
+    rounds = [[each.beat() for each in alive] for _ in range(SILENCE + 2)]
+    assert not any(rounds[SILENCE - 2])
+    assert all(rounds[-1])
+    assert rounds[-1][0] is not None
+    assert rounds[-1][0].startswith(f"rank {dead} on {HOSTS[dead]} has given no sign of life")
+
+
+def test_the_load_is_linear_in_the_number_of_processes() -> None:
+    machines, each = 100, 10
+    hosts = [f"node{rank // each}" for rank in range(machines * each)]
+    store = Counted()
+    group = [Liveness(store, rank, hosts) for rank in range(len(hosts))]
+    store.reads.clear()
+    store.writes = 0
+    for one in group:
+        one.beat()
+    assert store.writes == len(hosts)
+    assert store.reads.pop(liveness.VERDICT) == len(hosts)
+    # Each machine's first process reads the others there; rank 0 those, and the last rank reads rank 0.
+    assert store.reads.total() == machines * (each - 1) + (machines - 1) + 1
+
+
+def test_a_published_verdict_ends_a_waiting_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "BEAT", 0.01)
+    ended = threading.Event()
+    monkeypatch.setattr(liveness.os, "_exit", lambda status: ended.set())
+    store = dist.HashStore()
+    group = [Liveness(dist.PrefixStore("alive", store), rank, ["a", "b"]) for rank in range(2)]
+    with group[0], group[1]:
+        group[0].publish("rank 0 has failed: no disk")
+        assert group[0].verdict() == "rank 0 has failed: no disk"
+        assert ended.wait(30), "rank 1 waits for nothing, so its thread ends it"
+
+
+def test_processes_that_start_again_meet_under_another_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store: Any = dist.HashStore()
+    ranks = threading.local()
+    monkeypatch.setattr(distributed, "rendezvous", lambda *a, **k: iter([(store, ranks.own, 3)]))
+
+    def join(rank: int) -> None:
+        ranks.own = rank
+        met, *found = meet(timedelta(seconds=30))
+        assert found == [rank, 3]
+        met.set(f"here {rank}", "")
+        met.wait([f"here {other}" for other in range(3)])
+        assert met.add("count", 1) <= 3, "keys of an earlier start are not seen"
+
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(join, range(3)))
+
+
+def test_a_rank_that_does_not_join_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    store: Any = dist.HashStore()
+    monkeypatch.setattr(distributed, "rendezvous", lambda *a, **k: iter([(store, 0, 2)]))
+    with pytest.raises(RuntimeError, match="rank 1 did not join"):
+        meet(timedelta(seconds=0.05))
