@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.kernels.compiled import CompiledFunction
-from danetc.runtime.kernels.neuron import NeuronKernel, kernel, to_accumulate_dtype, total
+from danetc.runtime.kernels.neuron import NeuronKernel, kernel, to_accumulate_dtype
 
 
 class Term(NamedTuple):
@@ -38,7 +38,7 @@ class CompiledGroup:
     - ``forward(*inputs, *scales, *shifts, *params)`` returns ``(s [T, N, C, L],)``.
     - ``backward(grad_s, *inputs, *scales, *shifts, *params)`` returns the gradient of the sum of terms at each
       step [T, N, C, L] (if a term varies), its sum over time [N, C, L] (if a term is static), and those of the
-      parameters. A parameter per step is passed as T tensors.
+      parameters per element [N, C, L], summed over time alone. A parameter per step is passed as T tensors.
     """
 
     forward: Callable[..., Sequence[Tensor]]
@@ -115,10 +115,8 @@ class FusionKernel:
             results.append(torch.stack([g.to(grad.dtype) for g in reversed(grads)]))
         if any(term.static for term in self.terms):
             results.append(reduce(torch.add, grads).to(grad.dtype))
-        for place, known in enumerate(sums):
-            # Summed over the steps before, so that each parameter's gradient is one reduction.
-            results += [total(part, params[t][place]) for t, part in enumerate(reversed(known))]
-        return tuple(results)
+        # Inductor would fuse the operands of a further sum into the reduction, and write each of them.
+        return tuple(results + [part for known in sums for part in reversed(known)])
 
     def _inputs(self, values: Sequence[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
         """The neuron's input at each step, summed from the left, and its learnables there."""

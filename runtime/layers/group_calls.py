@@ -18,6 +18,7 @@ from danetc.runtime.kernels import native_group
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term
 from danetc.runtime.kernels.native_group import GroupKey, NativeGroup
+from danetc.runtime.kernels.neuron import total
 from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
 from danetc.runtime.layers.concatenation import Slice
 from danetc.runtime.layers.layouts import columns, flat_view, laid_out, new_value, unflat
@@ -79,7 +80,7 @@ class GroupFunction(torch.autograd.Function):
         known = tensors[place : place + ctx.known]
         dx, of_norms, of_params = ctx.plan.gradients(grads[0], inputs, known, params)
         results = [
-            (dp if p.dim() else dp.sum()).view(p.shape)
+            (dp if p.dim() or not dp.dim() else dp.sum()).view(p.shape)
             for p, dp in zip(params, of_params, strict=True)
         ]
         return None, None, *dx, *of_norms, *results
@@ -148,7 +149,8 @@ class KernelPlan:
         if self.timeless:
             grad = grad.unsqueeze(0)
         scales, shifts = columns(affines, self.last)
-        results = list(self.kernel.backward(grad, *flats, *scales, *shifts, *self._flat(params)))
+        flat = self._flat(params)
+        results = list(self.kernel.backward(grad, *flats, *scales, *shifts, *flat))
         varying = None if all(term.static for term in self.terms) else results.pop(0)
         static = results.pop(0) if any(term.static for term in self.terms) else None
         dx, of_weights, of_biases = [], [], []
@@ -163,7 +165,7 @@ class KernelPlan:
                 of_weights.append(dw)
                 of_biases.append(db)
             dx.append(unflat(source, x.shape, self.last))
-        return dx, [*of_weights, *of_biases], results
+        return dx, [*of_weights, *of_biases], [*map(total, results, flat)]
 
 
 # -- by libraries ----------------------------------------------------------------------------------
