@@ -1,15 +1,18 @@
 """Images in tar files, with an index of where each of them is.
 
-Shards are read in random order, not as a stream: their headers are read once, when the data set is
-opened, so that every process can read every image. Only images and ``.cls`` are read: nothing is
-unpickled and no shell command (``pipe:``) is run.
+Shards are read in random order, not as a stream: their headers are read once, by the first process
+that opens the data set, which saves the index for all others and for later. Only images and ``.cls``
+are read: nothing is unpickled and no shell command (``pipe:``) is run.
 """
 
 from __future__ import annotations
 
+import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,13 @@ from torch import Tensor
 
 from danetc.runtime.data.class_folders import EXTENSIONS
 from danetc.runtime.data.dataset import DataSet, Samples, facts_fingerprint
-from danetc.runtime.data.files import packed, unpacked
+from danetc.runtime.data.files import packed, read_numpy, unpacked
 from danetc.runtime.data.images import decode_image
-from danetc.runtime.data.request import DataRequest, Policy
+from danetc.runtime.data.request import DataRequest
+from danetc.runtime.kernels.cache import kernel_folder
 from danetc.runtime.system.errors import DataError, UnreadableError
+from danetc.runtime.system.files import replace_file
+from danetc.runtime.system.locks import alone
 
 _LABELS = ("cls", "cls.txt")
 _MAX_CLASSES = 1_000_000
@@ -60,8 +66,14 @@ def shard_set(
     """Return the samples of shards. A sample is an image and ``.cls`` with its class, a whole number
     from 0.
     """
-    train, train_facts = _index(train_shards, request.policy)
-    test, test_facts = _index(test_shards, request.policy)
+    shards = (*train_shards, *test_shards)
+    index = _index(train_shards, test_shards)
+    labels, places = (torch.from_numpy(index[name]) for name in ("labels", "places"))
+    reader = Shards(index["names"], places, packed(map(str, shards)))
+    train, test = (
+        Samples(reader, labels[side], side.nonzero().flatten(), request.policy)
+        for side in (places[:, 0] < len(train_shards), places[:, 0] >= len(train_shards))
+    )
     classes = int(train.labels.max()) + 1
     counts = train.labels.bincount(minlength=classes)
     if not counts.all():
@@ -81,7 +93,7 @@ def shard_set(
         train=train,
         test=test,
         shape=None,
-        fingerprint=facts_fingerprint([*train_facts, "test", *test_facts]),
+        fingerprint=str(index["fingerprint"]),
         details={
             "channels": 3,
             "train_shards": len(train_shards),
@@ -90,13 +102,62 @@ def shard_set(
     )
 
 
-def _index(shards: Sequence[Path], policy: Policy) -> tuple[Samples, list[object]]:
-    """Return the images of shards, and the facts of them for the fingerprint."""
+Index = Mapping[str, np.ndarray]
+"""Arrays of the samples of all shards: ``names`` [N], ``labels`` [N] and ``places`` [N, 3] as in
+``Shards``, and the ``fingerprint`` of the data set.
+"""
+
+
+def _index(train: Sequence[Path], test: Sequence[Path]) -> Index:
+    """Return the index of shards. It is saved beside the first one, or in the folder of kernels if
+    nothing can be written there, under a name that depends on their names, sizes and times.
+    """
+    shards = (*train, *test)
+    folder = shards[0].parent
+    facts: list[object] = [len(train)]
+    for path in shards:
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise DataError(f"the shard {path} cannot be read: {error.strerror}") from error
+        facts.append((os.path.relpath(path, folder), found.st_size, found.st_mtime_ns))
+    folder = folder if os.access(folder, os.W_OK) else kernel_folder()
+    file = folder / f".danetc-index-{facts_fingerprint(facts)}.npz"
+    with suppress(DataError):
+        return _saved(file, len(shards))
+    with alone(folder / ".danetc-index.lock"):
+        with suppress(DataError):  # another process may have saved it
+            return _saved(file, len(shards))
+        index = _made(train, test)
+        content = BytesIO()
+        np.savez(content, **index)
+        with suppress(OSError):  # a full disk, for example: the next process makes it again
+            replace_file(file, content.getvalue())
+    return index
+
+
+def _saved(file: Path, shards: int) -> Index:
+    """Return a saved index. Raises DataError if there is none, or it is damaged."""
+    index = read_numpy(str(file), lambda names: ("names", "labels", "places", "fingerprint"))
+    assert isinstance(index, dict)
+    found = [(each.dtype.kind, each.shape) for each in index.values()]
+    count = len(index["names"]) if index["names"].ndim else 0
+    if found == [("S", (count,)), ("i", (count,)), ("i", (count, 3)), ("U", ())]:
+        index |= {name: index[name].astype(np.int64) for name in ("labels", "places")}
+        labels, places = index["labels"], index["places"]
+        complete = np.array_equal(np.unique(places[:, 0]), np.arange(shards))
+        if complete and min(labels.min(), places.min()) >= 0 and labels.max() < _MAX_CLASSES:
+            return index
+    raise DataError(f"{file} is not an index of {shards} shards")
+
+
+def _made(train: Sequence[Path], test: Sequence[Path]) -> Index:
+    """Read the headers of all shards."""
     names: list[str] = []
     labels: list[int] = []
     places: list[tuple[int, int, int]] = []
     facts: list[object] = []
-    for number, path in enumerate(shards):
+    for number, path in enumerate((*train, *test)):
         seen = []
         for image, label in _samples(path):
             names.append(image.name)
@@ -105,9 +166,13 @@ def _index(shards: Sequence[Path], policy: Policy) -> tuple[Samples, list[object
             seen.append((image.name, label, image.size))
         if not seen:
             raise DataError(f"the shard {path} holds no samples")
-        facts += [path.name, seen]
-    reader = Shards(packed(names), torch.tensor(places), packed(map(str, shards)))
-    return Samples(reader, torch.tensor(labels), torch.arange(len(labels)), policy), facts
+        facts += ["test"] * (number == len(train)) + [path.name, seen]
+    return {
+        "names": packed(names),
+        "labels": np.array(labels, np.int64),
+        "places": np.array(places, np.int64),
+        "fingerprint": np.array(facts_fingerprint(facts)),
+    }
 
 
 def _samples(path: Path) -> Iterator[tuple[tarfile.TarInfo, int]]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import pickle
 import sys
 import tarfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from danetc.runtime.data import DataError, UnreadableError, open_data
+from danetc.runtime.data import DataError, DataSet, UnreadableError, open_data
 
 from .conftest import Trap, pixels
 
@@ -150,3 +154,108 @@ def test_an_unreadable_image_names_its_place_and_nothing_is_unpickled(shards: Pa
     with pytest.raises(UnreadableError, match=r"a.png in .*train-00.tar cannot be read: it is no"):
         data.train[0]
     assert not trap.path.exists()
+
+
+# -- the saved index -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The shards whose headers are read."""
+    found: list[str] = []
+    whole = tarfile.open
+
+    def opened(path: Path, mode: str) -> Any:
+        found.append(path.name)
+        return whole(path, mode)
+
+    monkeypatch.setattr(tarfile, "open", opened)
+    return found
+
+
+ALL = ["train-00.tar", "train-01.tar", "train-02.tar", "val-00.tar"]
+
+
+def the_index(folder: Path) -> Path:
+    (found,) = folder.glob(".danetc-index-*.npz")
+    return found
+
+
+def contents(data: DataSet) -> list[Any]:
+    sides = [
+        [(source.where(n), source[n][0].tolist(), source[n][1]) for n in range(len(source))]
+        for source in (data.train, data.test)
+    ]
+    return [data.fingerprint, data.describe(), *sides]
+
+
+def test_the_headers_are_read_once(shards: Path, reads: list[str]) -> None:
+    first = contents(open_data(f"webdataset:{shards}"))
+    assert reads == ALL
+    assert contents(open_data(f"webdataset:{shards}")) == first
+    pattern = open_data(f"webdataset:{shards}/{{train-{{00..02}},val-00}}.tar")
+    assert (pattern.fingerprint, reads) == (first[0], ALL)
+    os.utime(shards / "train-01.tar", (1, 1))
+    assert contents(open_data(f"webdataset:{shards}")) == first
+    assert reads == [*ALL, *ALL]
+
+
+def test_of_several_processes_one_reads_the_headers(shards: Path, reads: list[str]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(open_data, [f"webdataset:{shards}"] * 4))
+    assert len({each.fingerprint for each in found}) == 1
+    assert reads == ALL
+
+
+def changed(place: str, value: object) -> Callable[[Path], object]:
+    """A file whose arrays have been changed, as somebody could do it."""
+
+    def change(file: Path) -> None:
+        with np.load(file) as loaded:
+            arrays = dict(loaded)
+        arrays[place] = np.asarray(value)
+        np.savez(file, **arrays)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:-300]),
+        lambda file: file.write_bytes(file.read_bytes().replace(b"part.1/", b"part.7/", 1)),
+        lambda file: np.savez(file, names=np.zeros(3)),
+        changed("labels", np.full(16, -1)),
+        changed("labels", np.full(16, 10**9)),
+        changed("labels", np.zeros(15, np.int64)),
+        changed("places", np.zeros((16, 3), np.int64)),  # none in the last shards
+        changed("places", np.arange(48).reshape(16, 3)),
+        changed("names", 1),
+        changed("names", np.array([Trap(Path("ran"))], object)),
+    ],
+)
+def test_a_damaged_index_is_made_anew(
+    shards: Path, reads: list[str], damage: Callable[[Path], object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(shards)
+    first = contents(open_data(f"webdataset:{shards}"))
+    whole = the_index(shards).read_bytes()
+    damage(the_index(shards))
+    assert contents(open_data(f"webdataset:{shards}")) == first
+    assert reads == [*ALL, *ALL]
+    assert the_index(shards).read_bytes() == whole
+    assert not Path("ran").exists()
+
+
+def test_a_folder_that_cannot_be_written_to(
+    shards: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != shards)
+    first = contents(open_data(f"webdataset:{shards}"))
+    assert contents(open_data(f"webdataset:{shards}")) == first
+    assert reads == ALL
+    assert the_index(tmp_path / "cache" / "kernels").is_file()
+    assert not list(shards.glob(".danetc*"))
