@@ -25,13 +25,14 @@ from common import Options, Row, options, report
 from torch import nn
 
 from danetc.runtime.data import Memory, open_data
+from danetc.runtime.system.devices import find_device
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Callback, StepReport
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.tasks.networks import compile_spec, initialise
-from danetc.tasks.training.plan import default_backend, find_recipe
+from danetc.tasks.training.plan import backend_on, find_recipe
 
 INTERVAL = 100  # steps
 WAIT, COST = 5.0, 1.0  # per cent
@@ -71,7 +72,7 @@ class Timed(Checkpoints):
 def measure(text: str, settings: dict[str, Any], epochs: int) -> Measured:
     compiled = compile_spec(SPEC, settings=settings)
     recipe = find_recipe(compiled.checked.module, None, text, {"epochs": epochs})
-    model, _ = initialise(compiled.graph, 0, None, default_backend(print))
+    model, _ = initialise(compiled.graph, 0, None, backend_on(find_device(), None, print))
     measured = Measured()
     save = PhaseRun.save_later
 
@@ -105,7 +106,7 @@ def against_a_bare_loop(rounds: int) -> dict[str, list[float]]:
     data = open_data("digits")
     assert isinstance(data.train, Memory)
     images, labels = data.train.images / 255, data.train.labels
-    backend = default_backend(print)
+    backend = backend_on(find_device(), None, print)
     model, other = (initialise(compiled.graph, 0, None, backend)[0] for _ in range(2))
     arguments = dict(phase.optimizer.arguments)
     arguments.pop("decay", None)

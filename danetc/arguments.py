@@ -14,6 +14,7 @@ Args:
     checkpoint: Use these weights of a run, as in best or epoch-0010. [default: those of the last epoch]
     classes: Use this many classes of the data set, drawn at random.
     data: Data set, as in digits or folder:DIR.
+    device: Device that runs the network. [default: the accelerator if there is one, else cpu]
     evaluate: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
         center_crop(224)', or none. [default: the training's]
     force: Replace an existing file.
@@ -193,6 +194,7 @@ Checkpoint: TypeAlias = Annotated[str, Option("NAME")]
 Classes: TypeAlias = Annotated[int, Option(least=2)]
 Count: TypeAlias = Annotated[int, Option(least=1)]
 Data: TypeAlias = Annotated[str, DATA]
+Device: TypeAlias = Annotated[str, Option("cpu|cuda|cuda:1|mps|xpu")]
 Evaluate: TypeAlias = Annotated[Any, Option("STEPS", parse=_evaluate)]
 Init: TypeAlias = Annotated[Place, Option("WEIGHTS")]
 Memory: TypeAlias = Annotated[str | int, Option("none|recompute|SIZE", parse=parse_memory)]

@@ -59,6 +59,7 @@ class TrainingOptions:
     backend: arg.BackendName | None = None
     memory: arg.Memory = "none"
     channels_last: bool = False
+    device: arg.Device | None = None
     progress: Annotated[bool | None, arg.PYTHON] = None
 
     def __post_init__(self) -> None:
@@ -319,6 +320,7 @@ class EvaluationRequest:
     checkpoint: arg.Checkpoint | None = None
     backend: arg.BackendName | None = None
     precision: arg.Precision | None = None
+    device: arg.Device | None = None
     seed: arg.Seed | None = None
     progress: Annotated[bool | None, arg.PYTHON] = None
 
@@ -350,6 +352,7 @@ class ConversionRequest:
     channels: bool = False
     batches: arg.Count = 10
     batch: arg.Count = 64
+    device: arg.Device | None = None
     progress: Annotated[bool | None, arg.PYTHON] = None
 
 
@@ -364,6 +367,7 @@ class ExportRequest:
             as a state dict; .pt2: the whole network as a program of torch.export; .onnx; .nir; .py: the
             network in Python, of SpikingJelly's layers and neurons, without weights.
         streaming: ONNX: one time step, with the states of neurons as inputs and outputs.
+        device: Device that runs the network to compare it with the file, which runs on the CPU.
     """
 
     source: Annotated[arg.Place, arg.Option("DIR|FILE|NAME")]
@@ -375,6 +379,7 @@ class ExportRequest:
     set: arg.Settings = field(default_factory=dict)
     seed: arg.Seed = 0
     init: arg.Init | None = None
+    device: arg.Device = "cpu"
     force: bool = False
 
 
@@ -391,6 +396,7 @@ class MeasuredOn:
     data: arg.Data
     batches: arg.Count = 4
     batch: arg.Count = 64
+    device: arg.Device | None = None
     split: arg.Split = "test"
     classes: arg.Classes | None = None
     subset_seed: arg.SubsetSeed = 0

@@ -202,6 +202,7 @@ def report_command(
     *,
     output: Annotated[Path, arg.Option("FILE.html")] = Path("report.html"),
     data: arg.Data | None = None,
+    device: arg.Device | None = None,
 ) -> Answer:
     """Show runs side by side on one HTML page.
 
@@ -216,6 +217,7 @@ def report_command(
     Args:
         output: File of the page.
         data: Measure runs without measures.json on these data.
+        device: Device that measures them. [default: the accelerator if there is one, else cpu]
     """
     from danetc.runtime.system.files import replace_file
     from danetc.tasks.reporting import grid_figures, make_page, open_runs
@@ -230,7 +232,7 @@ def report_command(
     if data is not None:
         from danetc.tasks.reporting.runs import measured
 
-        runs = [run if run.measures else measured(run, data) for run in runs]
+        runs = [run if run.measures else measured(run, data, device) for run in runs]
     page = make_page(runs, note, grid_figures(paths, note))
     replace_file(output, page.encode(), follow=True)
 

@@ -345,6 +345,7 @@ def bench_command(
     memory: arg.Memory = "none",
     rounds: arg.Count = 7,
     threads: arg.Count | None = None,
+    device: arg.Device | None = None,
 ) -> Answer:
     """Measure time and memory of a network: a training step and a forward pass, eager and fused.
 
@@ -362,7 +363,7 @@ def bench_command(
 
     graph = compile_spec(spec, network=network, settings=set).graph
     with VisibleConsole(sys.stderr).status("") as status:
-        found = bench(graph, batch, memory, rounds, threads, status.update)
+        found = bench(graph, batch, memory, rounds, threads, device, status.update)
     return Answer(found, lambda: print_benchmark(found))
 
 

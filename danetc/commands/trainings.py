@@ -166,7 +166,7 @@ def _check_accuracy(found: float | None, least: float | None) -> None:
 
 
 WITH_FROM = (
-    "again", "data", "output", "fresh", "no_code", "allow_code", "dry_run",
+    "again", "data", "output", "fresh", "no_code", "allow_code", "dry_run", "device",
     "min_accuracy", "quiet", "json",
 )  # fmt: skip
 """Arguments that change nothing of a run that is repeated."""
@@ -368,7 +368,7 @@ def measure_command(
     whole = not request.only or not {*WHOLE}.isdisjoint(request.only)
     if output is not None:  # before the measurement, which would be lost otherwise
         output.mkdir(parents=True, exist_ok=True)
-    opened = [open_subject(each, network, set, seed) for each in subjects]
+    opened = [open_subject(each, network, set, seed, request.device) for each in subjects]
     for subject in opened:
         if subject.notice:
             note(subject.notice)

@@ -16,6 +16,7 @@ from danetc.arguments import Memory
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.signature import outputs_of, random_input
+from danetc.runtime.system.devices import arithmetic, find_device
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import choose, plain_step, step_memory
 
@@ -33,6 +34,7 @@ def bench(
     memory: Memory,
     rounds: int,
     threads: int | None,
+    device: str | None = None,
     on_progress: Callable[[str], object] = lambda what: None,
 ) -> dict[str, Any]:
     """Time both backends in interleaved rounds; ``on_progress`` gets the next step. Raises UserError.
@@ -44,7 +46,19 @@ def bench(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = find_device(device)
+    with arithmetic("float32", place):
+        return _bench(graph, batch, memory, rounds, place, on_progress)
+
+
+def _bench(
+    graph: Graph,
+    batch: int,
+    memory: Memory,
+    rounds: int,
+    device: torch.device,
+    on_progress: Callable[[str], object],
+) -> dict[str, Any]:
     value = taken(graph)
     size = (*(graph.steps,) * value.varies, batch, *value.shape)
     x = random_input(value.kind, size, torch.Generator().manual_seed(0)).to(device)
@@ -108,11 +122,11 @@ def _calls(
 
 def _seconds(call: Callable[[], object], device: torch.device, number: int = 1) -> float:
     """Return the mean time of ``number`` calls, from an idle device to an idle device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize()
     start = time.perf_counter()
     for _ in range(number):
         call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize()
     return (time.perf_counter() - start) / number

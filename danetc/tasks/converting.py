@@ -24,6 +24,7 @@ from danetc.output.echo import Note, note
 from danetc.output.returned import Returned, frame
 from danetc.requests import ConversionRequest, EvaluationRequest
 from danetc.runtime.kernels.announcing import unannounced
+from danetc.runtime.system.devices import arithmetic, find_device
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.evaluate import NO_BAR, Bar, DirectoryEvaluator, Figures, accuracy_figure
@@ -149,14 +150,16 @@ def convert_trained(
     ann = opened.model("eager", "none").eval()
     images = open_set(text, ann.signature, trained, split="train")
     seen = batches_of(images, split="train", batch=how.batch, count=how.batches)
-    thresholds = thresholds_of(ann, graph, (x for x, _ in seen), how)
+    device = find_device(how.device)
+    with arithmetic("float32", device):
+        thresholds = thresholds_of(ann.to(device), graph, (x.to(device) for x, _ in seen), how)
     model = emit_model(compiled.graph, 0, "eager")
     model.load_state_dict(
         {**ann.state_dict(), **{f"{path}.theta": t for path, t in thresholds.items()}}
     )
     named = os.fspath(source)
     write_model_directory(place, compiled, model, seed=0, init=f"converted from {named}", note=note)
-    request = EvaluationRequest(place, data=text, backend="eager")
+    request = EvaluationRequest(place, data=text, backend="eager", device=how.device)
     of_ann = DirectoryEvaluator(trained, request, note, bar)
     figures = of_ann.at(of_ann.steps, "ReLU")
     tested = replace(trained.evaluation or Evaluation(steps=steps), steps=steps)

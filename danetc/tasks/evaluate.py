@@ -26,21 +26,20 @@ from danetc.output.returned import LinePanel, Returned, frame, line_figure
 from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
 from danetc.runtime.data import Prepared
-from danetc.runtime.data.batch import has_streams
 from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.built import Model, to_channels_last
+from danetc.runtime.system.devices import arithmetic, device_name, find_device, has_streams
 from danetc.runtime.system.machine import usable_cores
-from danetc.runtime.training.distributed import device_name
 from danetc.runtime.training.evaluation import Evaluation, in_words, unlike
 from danetc.runtime.training.losses import Objective, main_output, over_time
-from danetc.runtime.training.settings import autocast, determinism, float32_products
+from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
 from danetc.tasks.exporting import at_checkpoint, with_steps
 from danetc.tasks.measuring.data import open_set
 from danetc.tasks.model_directory import TRIALS, load
 from danetc.tasks.trained import Trained, data_of, open_trained
-from danetc.tasks.training.plan import default_backend
+from danetc.tasks.training.plan import backend_on
 
 Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Context that shows a label and the progress over a number of images; its function takes the size of each batch."""
@@ -105,9 +104,10 @@ class DirectoryEvaluator:
         bar: Bar = NO_BAR,
     ) -> None:
         self.asked, self.note, self.bar = asked, note, bar
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = find_device(asked.device)
         before = trained.evaluation
-        backend = asked.backend or (default_backend(note) if before is None else before.backend)
+        wanted = asked.backend or (None if before is None else before.backend)
+        backend = backend_on(self.device, wanted, note)
         self.model = load(trained.path, backend=backend, memory="none")
         if asked.checkpoint is not None:
             self.model, before = at_checkpoint(self.model, trained.path, asked.checkpoint, backend)
@@ -244,7 +244,7 @@ class DirectoryEvaluator:
             with (
                 self.bar(f"{self.graph.name}, {label}", len(data.split(asked.split))) as advance,
                 determinism(self.device, now.deterministic),
-                float32_products(now.precision, self.device),
+                arithmetic(now.precision, self.device),
                 own_random_state(self.device),
             ):
                 for rank in range(now.processes):

@@ -26,6 +26,7 @@ from danetc.pretrained import directory_of
 from danetc.requests import ExportRequest
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of, random_input
+from danetc.runtime.system.devices import arithmetic, find_device
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.formats import FORMATS, Content, Format
@@ -96,6 +97,7 @@ def export(request: ExportRequest) -> Exported:
     """
     source, output = request.source, Path(request.output)
     _check_output(request, output)
+    find_device(request.device)
     place = directory_of(source)
     if place.is_dir():
         if strange := [name for name in ("network", "set", "init") if getattr(request, name)]:
@@ -115,7 +117,7 @@ def export(request: ExportRequest) -> Exported:
     row = FORMATS[output.suffix]
     content = Content(graph, model.eval(), request.streaming)
     data = row.write(content)
-    compared = None if row.run is None else compare_file(content, row, data)
+    compared = None if row.run is None else compare_file(content, row, data, request.device)
     replace_file(output, data, follow=True)
     return Exported(
         str(output), graph.name, len(content.weights), len(data), request.streaming,
@@ -146,21 +148,28 @@ def _check_output(request: ExportRequest, output: Path) -> None:
 
 
 @torch.no_grad()
-def compare_file(content: Content, row: Format, data: bytes) -> FileComparison | str:
-    """Compare a file's bytes with the model; a string says why that is not possible.
+def compare_file(
+    content: Content, row: Format, data: bytes, device: str = "cpu"
+) -> FileComparison | str:
+    """Compare a file's bytes with the model on a device; a string says why that is not possible.
 
     Raises UserError if the differences are not due to rounding.
     """
-    graph = content.graph
+    graph, place = content.graph, find_device(device)
     drawn = (n.path for n in graph.nodes.values() if OPS[n.op].random and not OPS[n.op].training)
     if (path := next(drawn, None)) is not None:
         return f"{path} draws random numbers"
     macs = graph.steps * sum(macs_of(graph, node) for node in graph.nodes.values())
     samples = max(4, min(SAMPLES, int(_MACS // max(macs, 1))))
     batches = [_inputs(graph, min(BATCH, samples - at), at) for at in range(0, samples, BATCH)]
-    model = emit_model(graph, 0, "eager").eval()
+    model = emit_model(graph, 0, "eager").eval().to(place)
     model.load_state_dict(content.model.state_dict())
-    run = _stepwise(model, graph) if content.streaming else lambda *x: outputs_of(model(*x))
+    whole = _stepwise(model, graph) if content.streaming else lambda *x: outputs_of(model(*x))
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        with arithmetic("float32", place):
+            return [y.cpu() for y in whole(*(x.to(place) for x in inputs))]
+
     expected = _outputs(graph, run, batches)
     if (deviation := _deviation(expected)) < VARIED:
         return "its outputs are the same for all samples, as those of an untrained network"

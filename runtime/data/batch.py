@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from danetc.runtime.system.devices import has_streams
+
 AHEAD = 1
 """Number of batches that the host queues while the device computes with another."""
 
@@ -54,18 +56,13 @@ class Batch:
         """Copy images and labels to ``device``, without waiting if their memory is pinned."""
         return replace(
             self,
-            images=self.images.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
+            images=self.images.to(device, non_blocking=has_streams(device)),
+            labels=self.labels.to(device, non_blocking=has_streams(device)),
         )
 
 
 Finish = Callable[[Batch], Batch]
 """What is left to do for a batch on its device."""
-
-
-def has_streams(device: torch.device) -> bool:
-    """True if copies from pinned memory to the device run beside its computation."""
-    return device.type != "cpu" and hasattr(torch.get_device_module(device), "Stream")
 
 
 def on_device(batches: Iterator[Batch], device: torch.device, finish: Finish) -> Iterator[Batch]:

@@ -31,6 +31,7 @@ from danetc.runtime.measure.observers import (
 )
 from danetc.runtime.measure.operations import MeasuredOperations, OperationCount, operations_of
 from danetc.runtime.model.built import Model
+from danetc.runtime.system.devices import arithmetic
 
 Statistics = Literal["running", "batch"]
 MEASURES: Mapping[str, str] = {
@@ -144,7 +145,8 @@ def measure(
     gradients = GradientMeans(model, layout, _of_output(loss, model, output), seed)
     images = count = 0
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
-    with _as_it_was(model), torch.random.fork_rng(enabled=True):
+    own = [] if device.type == "cpu" else [device]
+    with _as_it_was(model), torch.random.fork_rng(own), arithmetic("float32", device):
         _set_mode(model, statistics)
         for x, labels in batches:
             if not (isinstance(x, Tensor) and isinstance(labels, Tensor)):

@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from danetc.runtime.layers.leaf import ReadsWhatItMoves
+from danetc.runtime.system.devices import accelerators, find_device
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.liveness import Liveness
 from danetc.runtime.system.torchrun import local_rank, under_torchrun
@@ -123,13 +124,8 @@ class World:
 
 
 def alone(device: torch.device | None = None) -> World:
-    """Return the world of a single process, on the GPU if there is one."""
-    return World(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def device_name(device: torch.device) -> str:
-    """Return the GPU's name, or ``cpu``."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    """Return the world of a single process, by default on the accelerator if there is one."""
+    return World(device or find_device())
 
 
 def meet(timeout: timedelta) -> tuple[Any, int, int]:
@@ -157,35 +153,39 @@ def meet(timeout: timedelta) -> tuple[Any, int, int]:
 
 
 @contextmanager
-def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator[World]:
+def joined(
+    *together: type[Exception], device: str | None = None, timeout: timedelta = TIMEOUT
+) -> Iterator[World]:
     """Join the processes that torchrun has started, with NCCL on GPUs and gloo on CPUs.
 
     Every process raises errors of the types ``together`` at once, unless they are marked by
-    ``World.own``, so rank 0 is left the time to report them. Raises TrainingError if the processes
-    do not find each other or share a GPU, and if one of them ends before this one.
+    ``World.own``, so rank 0 is left the time to report them. Raises UserError if there is no such
+    ``device``, TrainingError if the processes do not find each other or share a GPU, and if one of
+    them ends before this one.
     """
     if not under_torchrun():
-        yield alone()
+        yield alone(find_device(device))
         return
-    local = local_rank()
-    cuda = torch.cuda.is_available()
-    if cuda and local >= torch.cuda.device_count():
+    place, local, found = find_device(device), local_rank(), accelerators()
+    on_gpu = place.type != "cpu"
+    if place.index is not None:
+        raise TrainingError(f"each process takes a device of its own; write --device {place.type}")
+    if on_gpu and local >= len(found):
         raise TrainingError(
             f"process {local} of this machine has no GPU of its own: there are "
-            f"{torch.cuda.device_count()}; start as many processes (--nproc-per-node)"
+            f"{len(found)}; start as many processes (--nproc-per-node)"
         )
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(device)
+    if on_gpu:
+        place = torch.device(found[local])
+        torch.accelerator.set_device_index(local)
     try:
         store, rank, size = meet(timeout)
-        dist.init_process_group(
-            "nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=timeout
-        )
+        backend = dist.get_default_backend_for_device(place)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes do not find each other: {error}") from error
-    control = dist.new_group(backend="gloo", timeout=timeout) if cuda else dist.group.WORLD
-    world = World(device, rank, size, control)
+    control = dist.new_group(backend="gloo", timeout=timeout) if on_gpu else dist.group.WORLD
+    world = World(place, rank, size, control)
     liveness = Liveness(
         dist.PrefixStore("alive", store.clone()), rank, world.gather(platform.node())
     )
@@ -233,7 +233,7 @@ def share(model: nn.Module, world: World, *, synchronised: bool, unused: bool) -
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(
             model,
-            device_ids=[world.device] if world.device.type == "cuda" else None,
+            device_ids=None if world.device.type == "cpu" else [world.device],
             broadcast_buffers=read and not synchronised,
             gradient_as_bucket_view=True,
             find_unused_parameters=unused,

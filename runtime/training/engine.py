@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import DataSet, worker_death
 from danetc.runtime.model.built import Model
+from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World, alone, quiet_gradients
@@ -26,7 +27,7 @@ from danetc.runtime.training.guards import FiringProbe, is_out_of_memory, out_of
 from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.observer import Callback
 from danetc.runtime.training.run import PhaseRun
-from danetc.runtime.training.settings import RunSettings, determinism, float32_products
+from danetc.runtime.training.settings import RunSettings, determinism
 from danetc.runtime.training.signals import BY_CODE, StopRequest
 from danetc.runtime.training.state import own_random_state, seed_everything, tensors_of
 from danetc.runtime.training.totals import Coming, Sums
@@ -83,7 +84,7 @@ def fit(
     with ExitStack() as stack:
         stack.enter_context(own_random_state(place.device))
         stack.enter_context(determinism(place.device, chosen.deterministic))
-        stack.enter_context(float32_products(phase.precision, place.device))
+        stack.enter_context(arithmetic(phase.precision, place.device))
         stack.callback(watcher.on_phase_end)
         try:
             run = PhaseRun(

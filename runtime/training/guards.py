@@ -144,7 +144,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def out_of_memory(phase: Phase, world: int, device: torch.device) -> str:
     """Return a message with the settings to change and values to try."""
-    where = "the GPU" if device.type == "cuda" else "the machine"
+    where = "the machine" if device.type == "cpu" else "the GPU"
     setting = f"--set recipe.{phase.name}"
     return (
         f"{where} has too little memory for {phase.batch // world // phase.accumulate} images at a "

@@ -19,10 +19,11 @@ from danetc.runtime.kernels.torch_internals import waited
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
+from danetc.runtime.system.devices import device_name, has_streams
 from danetc.runtime.system.errors import CheckpointError, TrainingError
 from danetc.runtime.training.backward import Part, check_backward, make_backward
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
-from danetc.runtime.training.distributed import World, device_name, form_buckets, share
+from danetc.runtime.training.distributed import World, form_buckets, share
 from danetc.runtime.training.evaluation import Evaluation, check_record, read_evaluation
 from danetc.runtime.training.guards import (
     FiringProbe,
@@ -127,7 +128,7 @@ class PhaseRun:
         self.totals = self.new_totals()
         self.seconds = 0.0  # of the current epoch, summed over interrupted runs
         self.clock = Clock(world.device)
-        self.ahead = AHEAD if world.device.type != "cpu" else 0
+        self.ahead = AHEAD if has_streams(world.device) else 0
         self._in_flight: deque[InFlightStep] = deque()
         self._saved_at, self._saved_step = time.monotonic(), 0
         self._lap = self._epoch_began = time.perf_counter()
@@ -237,6 +238,8 @@ class PhaseRun:
         self.rate, self.seconds = float(state["rate"]), float(state["seconds"])
         self.history = [check_record(Epoch, each) for each in state["history"]]
         self.tested = read_evaluation(state["tested"]).as_dict()
+        # for generators that the snapshot lacks, such as those of another device
+        seed_everything(self.settings.seed, self.settings.phase, world.rank, self.done)
         if state["world"] == world.size:
             self.totals.set(state["totals"][world.rank])
             set_random_state(tensors[f"rank-{world.rank}"], world.device)
@@ -247,7 +250,6 @@ class PhaseRun:
             )
             if world.first:
                 self.totals.set([sum(column) for column in zip(*state["totals"], strict=True)])
-            seed_everything(self.settings.seed, self.settings.phase, world.rank, self.done)
         position, steps = found.position, self.batches.steps
         if state["steps"] != steps:
             step = position.step * steps // state["steps"]

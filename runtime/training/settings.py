@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -45,33 +44,6 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     """Return the autocast context of a forward pass in this precision."""
     dtype = PRECISIONS[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
-
-
-def has_tf32(device: torch.device) -> bool:
-    """Return True if the device multiplies TensorFloat-32 numbers."""
-    return device.type == "cuda" and torch.cuda.is_tf32_supported()
-
-
-@contextmanager
-def float32_products(precision: str, device: torch.device) -> Iterator[dict[str, str]]:
-    """Set how a GPU multiplies float32 numbers: as TF32 for ``tf32``, otherwise as float32.
-
-    Yields torch's setting for convolutions and for matrix products. (Within the context, torch
-    raises an error if its deprecated switches such as ``allow_tf32`` are read.)
-    """
-    switches: dict[str, Any] = {
-        "convolution": torch.backends.cudnn.conv,
-        "matmul": torch.backends.cuda.matmul,
-    }
-    before = {name: switch.fp32_precision for name, switch in switches.items()}
-    try:
-        for switch in switches.values():
-            tf32 = precision == "tf32" and has_tf32(device)
-            switch.fp32_precision = "tf32" if tf32 else "ieee"
-        yield {name: switch.fp32_precision for name, switch in switches.items()}
-    finally:
-        for name, switch in switches.items():
-            switch.fp32_precision = before[name]
 
 
 @contextmanager

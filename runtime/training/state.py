@@ -38,7 +38,8 @@ def set_optimizer_state(
             raise CheckpointError(
                 f"the checkpoint's optimizer knows {name}, which the network does not have"
             )
-        optimizer.state[parameters[name]][key] = _placed(value, key, parameters[name])
+        place = parameters[name].device if optimizer.defaults.get("fused") else torch.device("cpu")
+        optimizer.state[parameters[name]][key] = _placed(value, key, parameters[name], place)
     for name, parameter in parameters.items():
         if (state := optimizer.state.get(parameter)) and (lacking := needed - state.keys()):
             raise CheckpointError(f"the checkpoint's optimizer has no {min(lacking)} of {name}")
@@ -55,13 +56,14 @@ def _state_keys(optimizer: torch.optim.Optimizer) -> set[str]:
     return {key for key, value in other.state[parameter].items() if isinstance(value, Tensor)}
 
 
-def _placed(value: Tensor, key: str, parameter: Tensor) -> Tensor:
-    """Return a tensor of an optimizer's state on the parameter's device.
+def _placed(value: Tensor, key: str, parameter: Tensor, counter: torch.device) -> Tensor:
+    """Return a tensor of an optimizer's state on the parameter's device, the number of steps on that
+    of the ``counter``.
 
     Raises CheckpointError if its shape or type does not fit the parameter.
     """
     if key == "step" and value.numel() == 1:
-        return value.clone()  # the number of steps, which torch keeps on the CPU
+        return value.to(counter, copy=True)
     if (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
         raise CheckpointError(
             f"the checkpoint's optimizer has a {key} that is not of its parameter"
@@ -120,9 +122,14 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
         "numpy_position": torch.tensor([legacy[2], legacy[3]], dtype=torch.int64),
         "numpy_gauss": torch.tensor([legacy[4]], dtype=torch.float64),
     }
-    if device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type != "cpu":
+        found[device.type] = torch.get_device_module(device).get_rng_state(*_numbered(device))
     return found
+
+
+def _numbered(device: torch.device) -> list[torch.device]:
+    """Return the device as an argument, which torch's functions for MPS, a single one, do not take."""
+    return [device] * (device.type != "mps")
 
 
 def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
@@ -140,8 +147,9 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
             state["numpy_gauss"].item(),
         )
     )
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+    if device.type in state:  # those of another device do not fit
+        module = torch.get_device_module(device)
+        module.set_rng_state(state[device.type], *_numbered(device))
 
 
 def seed_everything(*seeds: int) -> None:

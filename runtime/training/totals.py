@@ -19,6 +19,7 @@ from torch import Tensor
 
 from danetc.runtime.data.batch import Batch
 from danetc.runtime.data.request import IGNORED, Target
+from danetc.runtime.system.devices import has_streams
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.observer import PARTS
 
@@ -92,10 +93,11 @@ class Coming(Generic[Result]):
     """A copy of a tensor on its way to the host; ``value`` waits for it, and is made by ``make``."""
 
     def __init__(self, values: Tensor, make: Callable[[tuple[float, ...]], Result]) -> None:
-        self._values = values.detach().reshape(-1).to("cpu", non_blocking=True, copy=True)
+        streams = has_streams(values.device)
+        self._values = values.detach().reshape(-1).to("cpu", non_blocking=streams, copy=True)
         self._make = make
         self._arrived: Any = None
-        if values.device.type != "cpu":
+        if streams:
             self._arrived = torch.get_device_module(values.device).Event()
             self._arrived.record()
 
@@ -110,9 +112,11 @@ class Totals:
     """Running sums on the device, for ``outputs`` classes or numbers. Only ``read`` waits for it."""
 
     def __init__(self, device: torch.device, target: Target = "classes", outputs: int = 0) -> None:
-        self._device, self._target = device, target
+        # MPS has no float64
+        self._device = device if device.type != "mps" else torch.device("cpu")
+        self._target = target
         more = {"classes": 0, "pixels": 3 * outputs, "numbers": 2}[target]
-        self._sums = torch.zeros(_COMMON + more, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(_COMMON + more, dtype=torch.float64, device=self._device)
 
     def add(self, output: Tensor, labels: Tensor, loss: Tensor) -> None:
         """Add a part of a batch with its mean loss.
@@ -120,6 +124,7 @@ class Totals:
         ``output`` and ``labels`` are [N, classes] and [N], for pixels [N, classes, H, W] and
         [N, H, W], for numbers both [N, D].
         """
+        output, labels, loss = (each.to(self._device) for each in (output, labels, loss))
         with torch.no_grad():
             count = torch.full((), float(len(labels)), device=self._device)
             row = [count, loss.detach() * count]
@@ -212,7 +217,7 @@ class Clock:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
+        self._streams = has_streams(device)
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._last = self._now()
         self._open: list[tuple[str, Any, Any]] = []
@@ -224,7 +229,7 @@ class Clock:
     def lap(self, part: str) -> None:
         """Count the time since the last lap as ``part``."""
         now = self._now()
-        if self._cuda:
+        if self._streams:
             self._open.append((part, self._last, now))
         else:
             self._seconds[part] += now - self._last
@@ -252,7 +257,7 @@ class Clock:
         return {part: value / total if total else 0.0 for part, value in self._seconds.items()}
 
     def _now(self) -> Any:
-        if not self._cuda:
+        if not self._streams:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record()

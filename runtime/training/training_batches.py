@@ -16,8 +16,8 @@ from danetc.runtime.data.augment import (
     image_transform,
     split_steps,
 )
-from danetc.runtime.data.batch import has_streams
 from danetc.runtime.model.signature import Signature
+from danetc.runtime.system.devices import has_streams
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.settings import RunSettings

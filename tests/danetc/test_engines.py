@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
+from threading import Barrier, Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -147,6 +149,40 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert LocalProcesses(2).threads is None
 
 
+@pytest.mark.parametrize(
+    ("jobs", "device", "expected"),
+    [
+        (1, None, {"cuda:0": 1}),
+        (3, None, {"cuda:0": 1, "cuda:1": 1, "cuda:2": 1}),
+        (7, "cuda", {"cuda:0": 3, "cuda:1": 2, "cuda:2": 2}),
+        (2, "cuda:2", {"cuda:2": 2}),
+        (2, "cpu", {"cpu": 2}),
+    ],
+)
+def test_processes_share_the_accelerators(
+    jobs: int, device: str | None, expected: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``expected`` has the number of runs of each that are trained at a time."""
+    monkeypatch.setattr(
+        "danetc.tasks.grid.engines.accelerators", lambda: ["cuda:0", "cuda:1", "cuda:2"]
+    )
+    together, seen = Barrier(jobs), []
+
+    def train(request: str, *rest: object, **more: object) -> int:
+        seen.append(json.loads(request)["device"])
+        together.wait(10)
+        return 0
+
+    monkeypatch.setattr(process, "train", train)
+    engine = start_engine(GridRequest("a", output="grid", jobs=jobs, device=device))
+    run: Any = SimpleNamespace(request=TrainingRequest("a"))
+    for _ in range(2):  # the devices are free again
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(lambda _: engine.train(run, Path("log"), lambda: False), range(jobs)))
+        assert Counter(seen) == expected
+        seen.clear()
+
+
 def test_a_request_is_the_same_as_json_and_as_a_command(tmp_path: Path) -> None:
     request = TrainingRequest(
         spec="a b.danet", data="digits", set={"steps": 2, "neuron": "LIF(tau = 4.0)", "on": True},
@@ -186,8 +222,12 @@ def test_a_cluster_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
         shutdown=lambda: closed.append(True),
     )
     monkeypatch.setitem(sys.modules, "ray", stub)
-    asked: list[dict[str, Any]] = [{}, {"gpus": 0.0}, {"gpus": 0.5, "cpus": 2}, {"jobs": 9}]
-    assert [start_engine(of_ray(**each)).jobs for each in asked] == [2, 4, 2, 9]
+    asked: list[dict[str, Any]] = [
+        {}, {"gpus": 0.0}, {"gpus": 0.5, "cpus": 2}, {"jobs": 9}, {"device": "cpu"},
+    ]  # fmt: skip
+    engines: list[Any] = [start_engine(of_ray(**each)) for each in asked]
+    assert [each.jobs for each in engines] == [2, 4, 2, 9, 4]
+    assert [each.device for each in engines] == [None, "cpu", None, None, "cpu"]
     assert not closed
     with pytest.raises(UserError, match="a run asks for 8 and 1"):
         start_engine(of_ray(cpus=8))

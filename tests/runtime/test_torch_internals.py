@@ -28,7 +28,7 @@ from danetc.runtime.layers import inference, spike_conv
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.registered import has_hooks
 from danetc.tasks.memory import plain_step, step_memory
-from danetc.tasks.training.plan import default_backend
+from danetc.tasks.training.plan import backend_on
 from tests.differential.helpers import randn, text
 from tests.differential.networks import small
 
@@ -124,7 +124,7 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "_compiled", lambda *rest: pytest.fail("tried to compile"))
     train_step(monkeypatch)
     said: list[str] = []
-    assert default_backend(said.append) == "eager"
+    assert backend_on(torch.device("cpu"), None, said.append) == "eager"
     assert "which fused needs" in said[0]
 
 

@@ -9,21 +9,31 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 from danetc.errors import UserError
 from danetc.requests import GridRequest
+from danetc.runtime.system.devices import accelerators
 from danetc.runtime.system.machine import usable_cores
 from danetc.tasks.grid import process
 from danetc.tasks.grid.plan import GridRun
 
 
 class LocalProcesses:
-    """``jobs`` processes at a time, which share the cores of this machine."""
+    """``jobs`` processes at a time, which share the cores and the accelerators of this machine.
 
-    def __init__(self, jobs: int) -> None:
+    A ``device`` with a number, or ``cpu``, is that of all of them.
+    """
+
+    def __init__(self, jobs: int, device: str | None = None) -> None:
         self.jobs = jobs
+        shares = [] if device == "cpu" or ":" in (device or "") else accelerators()
+        self._devices = Queue[str | None]()
+        for number in range(jobs):
+            self._devices.put(shares[number % len(shares)] if shares else device)
         shared = jobs > 1 and "OMP_NUM_THREADS" not in os.environ
         self.threads = max(1, usable_cores() // jobs) if shared else None
 
@@ -33,7 +43,12 @@ class LocalProcesses:
         ``look`` is called regularly, and returns True to stop the training. Several threads call this
         at a time.
         """
-        return process.train(run.request.to_json(), str(log), look, threads=self.threads)
+        device = self._devices.get()
+        try:
+            request = replace(run.request, device=device)
+            return process.train(request.to_json(), str(log), look, threads=self.threads)
+        finally:
+            self._devices.put(device)
 
     def close(self) -> None:
         pass
@@ -69,8 +84,11 @@ class RayCluster:
             raise UserError(f"there is no cluster of Ray{place}: {reason}") from error
         found = self._ray.cluster_resources()
         cpus = request.cpus or 1.0
-        gpus = float(found.get("GPU", 0) > 0) if request.gpus is None else request.gpus
+        some = found.get("GPU", 0) > 0 and request.device != "cpu"
+        gpus = float(some) if request.gpus is None else request.gpus
         wanted = {"CPU": cpus, "GPU": gpus}
+        # A run without a GPU of its own would see those of others.
+        self.device = request.device or (None if gpus else "cpu")
         self.options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": -1}
         room = min(int(found.get(name, 0) / each) for name, each in wanted.items() if each)
         if request.jobs is None and room < 1:
@@ -83,8 +101,9 @@ class RayCluster:
 
     def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int | str:
         ray, stopping = self._ray, False
+        request = replace(run.request, device=self.device)
         task = ray.remote(**self.options)(process.train).remote(
-            run.request.to_json(), str(log.absolute()), folder=os.getcwd()
+            request.to_json(), str(log.absolute()), folder=os.getcwd()
         )
         while not ray.wait([task], timeout=process.POLL)[0]:
             if look() and not stopping:
@@ -107,4 +126,6 @@ Engine = LocalProcesses | RayCluster
 
 def start_engine(request: GridRequest) -> Engine:
     """Start the engine of a request. Raises UserError if it is not installed, or has no cluster."""
-    return RayCluster(request) if request.engine == "ray" else LocalProcesses(request.jobs or 1)
+    if request.engine == "ray":
+        return RayCluster(request)
+    return LocalProcesses(request.jobs or 1, request.device)

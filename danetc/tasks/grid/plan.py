@@ -16,9 +16,10 @@ from danetc.output.echo import Note
 from danetc.requests import TrainingRequest
 from danetc.runtime.data import check_fit, open_data, prepared
 from danetc.runtime.data.augment import image_transform
+from danetc.runtime.system.devices import find_device
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.system.files import within
-from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.distributed import World
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.grid.cells import GridCell
 from danetc.tasks.measuring.layout import layout_of
@@ -75,7 +76,9 @@ class CellChecker:
 
     def runs(self, cell: GridCell) -> list[GridRun]:
         """Return a run for each seed. Nothing is written. Raises the exceptions in ``CHECKED``."""
-        plan = make_plan(cell.request, alone(), self._once, self._open)
+        plan = make_plan(
+            cell.request, World(find_device(cell.request.device)), self._once, self._open
+        )
         facts = _facts(plan)
         found = []
         for seed in plan.seeds:

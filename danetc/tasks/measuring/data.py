@@ -16,8 +16,8 @@ from danetc.runtime.data.fit import check_together
 from danetc.runtime.measure import Statistics
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
+from danetc.runtime.system.devices import find_device
 from danetc.runtime.system.seeds import epoch_order
-from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.model_directory import load
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
@@ -70,18 +70,26 @@ class Subject:
 
 
 def open_subject(
-    source: str, network: str | None, settings: Mapping[str, Setting], seed: int
+    source: str,
+    network: str | None,
+    settings: Mapping[str, Setting],
+    seed: int,
+    device: str | None = None,
 ) -> Subject:
-    """Load the model from the directory of a run, or build it from a spec, on a GPU if there is one.
+    """Load the model from the directory of a run, or build it from a spec, on a device by its name.
 
     Raises SpecError, UserError.
     """
-    device = alone().device
+    place = find_device(device)
+    if place.type == "mps" and device is None:
+        place = find_device("cpu")
+    if place.type == "mps":
+        raise UserError("measures are sums in float64, which mps does not have; use --device cpu")
     if not directory_of(source).is_dir():
         compiled = compile_spec(source, network=network, settings=settings)
         graph = compiled.graph
         notice = f"{graph.name} is untrained: its weights are the initial ones of seed {seed}"
-        model = emit_model(graph, seed, "eager").to(device)
+        model = emit_model(graph, seed, "eager").to(place)
         return Subject(source, model, None, notice, compiled)
     if settings or network is not None:
         raise UserError(
@@ -89,7 +97,7 @@ def open_subject(
             "for spec files"
         )
     model = load(source, backend="eager", memory="none")
-    return Subject(source, model.to(device), open_trained(source))
+    return Subject(source, model.to(place), open_trained(source))
 
 
 def open_set(

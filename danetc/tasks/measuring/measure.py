@@ -85,6 +85,7 @@ def measure(
     split: Split = "test",
     batches: Count = MeasuredOn.batches,
     batch: Count = MeasuredOn.batch,
+    device: str | None = None,
     only: Collection[str] = (),
     statistics: Statistics | None = None,
     seed: int = 0,
@@ -105,6 +106,8 @@ def measure(
         split: ``test`` or ``train``, of a data set.
         batches: number of batches of a data set.
         batch: images per batch.
+        device: device that runs the network of a directory or spec. The default is the accelerator if
+            there is one, else the CPU.
         only: names of measures (``danetc.runtime.measure.MEASURES``). The default is all of them.
         statistics: statistics that norms use, ``running`` or those of the ``batch``. The default is
             ``batch`` for a directory or spec that was never trained.
@@ -119,7 +122,7 @@ def measure(
     spec.
     """
     if isinstance(model, str | os.PathLike):
-        subject = open_subject(os.fspath(model), None, {}, 0)
+        subject = open_subject(os.fspath(model), None, {}, 0, device)
         statistics, output = statistics or subject.statistics, output or subject.output
     else:
         topology_of(model)

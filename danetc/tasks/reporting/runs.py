@@ -97,7 +97,7 @@ def _open(path: Path) -> ShownRun:
     return _with_measures(run, _entry(path / MEASURES) if (path / MEASURES).is_file() else None)
 
 
-def measured(run: ShownRun, data: str) -> ShownRun:
+def measured(run: ShownRun, data: str, device: str | None) -> ShownRun:
     """Measure a run as ``danetc measure`` does by default, and save the measures in its directory.
 
     The measures of a built model are not saved, since ``danetc build`` would refuse to replace the
@@ -109,7 +109,7 @@ def measured(run: ShownRun, data: str) -> ShownRun:
     from danetc.tasks.measuring.tables import whole_record
 
     asked = MeasuredOn(data=data)
-    subject = open_subject(str(run.path), None, {}, 0)
+    subject = open_subject(str(run.path), None, {}, 0, device)
     if subject.notice:
         note(f"{run.label}: {subject.notice}")
     _, entry = measure_subject(run.label, subject, asked, subject.statistics)

@@ -16,6 +16,7 @@ from danetc.errors import UserError
 from danetc.output.console import in_notebook
 from danetc.output.echo import note
 from danetc.requests import SearchRequest
+from danetc.runtime.system.devices import find_device
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import (
     Axis,
@@ -55,6 +56,7 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
     of another search.
     """
     need_optuna()
+    find_device(request.device)  # otherwise every trial would be impossible
     folder = request.folder
     networks = {each.name: each for each in find_networks(request.patterns, request.networks)}
     names = [each.name for each in request.axes]

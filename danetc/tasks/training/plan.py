@@ -25,11 +25,11 @@ from danetc.runtime.data import DataSet, Target, open_data
 from danetc.runtime.data.sources import find
 from danetc.runtime.kernels import compiled
 from danetc.runtime.model.built import Model
+from danetc.runtime.system.devices import arithmetic, has_tf32
 from danetc.runtime.system.files import digest, naming, within
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.losses import Objective, main_output
-from danetc.runtime.training.settings import float32_products, has_tf32
 from danetc.tasks.code import admit_functions
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import Chosen, Step, fitting, free_for
@@ -129,7 +129,7 @@ class TrainingPlan:
 
 
 def _products(precision: str, device: torch.device) -> dict[str, str]:
-    with float32_products(precision, device) as found:
+    with arithmetic(precision, device) as found:
         return found
 
 
@@ -187,7 +187,7 @@ def make_plan(
     recipe = find_recipe(compiled.checked.module, request.recipe, request.data, overrides)
     admit_functions(recipe, request, note)
     compiled = changing(compiled, recipe)
-    backend = request.backend or default_backend(note)
+    backend = backend_on(world.device, request.backend, note)
     policies = {
         phase.name: _policy(
             phase_step(request, compiled, phase, backend, world), request, phase, world
@@ -270,9 +270,17 @@ def _seeds(request: TrainingRequest, recipe: Recipe) -> tuple[int, ...]:
     return tuple(range(first, first + trials))
 
 
-def default_backend(note: Note) -> str:
-    """Return ``fused`` if its kernels can be compiled, else ``eager``, with a note that says why."""
-    missing = compiled.missing_compiler("cuda" if torch.cuda.is_available() else "cpu")
+def backend_on(device: torch.device, wanted: str | None, note: Note) -> str:
+    """Return the ``wanted`` backend, by default ``fused`` if its kernels can be compiled, else ``eager``.
+
+    A note says why there are no kernels.
+    """
+    has_kernels = device.type in ("cpu", *compiled.DEVICES)
+    if not has_kernels and wanted in (None, "fused"):
+        note(f"fused has no kernels for {device.type}: the network runs operation by operation")
+    if wanted is not None or not has_kernels:
+        return wanted or "eager"
+    missing = compiled.missing_compiler(device.type)
     if missing is None:
         return "fused"
     note(f"the backend is eager: there is {missing}, which fused needs for its kernels")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +18,8 @@ import torch
 
 from danetc.dsl.reading import LANGUAGE
 from danetc.runtime.data.images import DECODERS
-from danetc.runtime.training.distributed import World, device_name
+from danetc.runtime.system.devices import device_name
+from danetc.runtime.training.distributed import World
 
 MACHINE = {
     "device": "the device",
@@ -29,6 +32,8 @@ LIBRARIES = (
     "torchvision", "numpy", "safetensors", "spikingjelly", "webdataset", "datasets", "tonic",
 )  # fmt: skip
 """Libraries whose versions are recorded."""
+DRIVERS = ("/proc/driver/nvidia/version", "/sys/module/amdgpu/version")
+"""Files in which Linux has the version of a GPU's driver."""
 CHANGED = 50
 """Maximum number of changed files in the record."""
 
@@ -44,6 +49,8 @@ def machine_facts(world: World) -> dict[str, Any]:
         "decoder": DECODERS,
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
         "cuda": torch.version.cuda if on_gpu else None,
+        "hip": torch.version.hip if on_gpu else None,
+        "driver": _driver() if on_gpu else None,
         "cudnn": torch.backends.cudnn.version() if on_gpu else None,
         "platform": platform.platform(),
         "device": device_name(world.device),
@@ -118,6 +125,15 @@ def _git(*arguments: str, filters: Sequence[str] = ()) -> str:
         check=True,
         env=environment,
     ).stdout
+
+
+def _driver() -> str | None:
+    """Return the version of the GPU's driver, if the kernel of the system knows it."""
+    for place in DRIVERS:
+        with suppress(OSError):
+            found = re.search(r"\d+(\.\d+)+", Path(place).read_text("utf-8", "replace"))
+            return None if found is None else found[0]
+    return None
 
 
 def _version(library: str) -> str | None:

@@ -62,6 +62,7 @@ def request_of(
             classes=asked["classes"],
             subset_seed=asked["subset_seed"],
             on_unreadable=settings["data"]["on_unreadable"],
+            device=given.device,
             fresh=given.fresh,
             no_code=given.no_code,
             allow_code=allow_code,

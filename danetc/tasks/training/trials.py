@@ -72,7 +72,7 @@ def with_plan(
     """
     if request.deterministic:  # must be set before CUDA is initialized
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with joined(SpecError, UserError, Stopped) as world:
+    with joined(SpecError, UserError, Stopped, device=request.device) as world:
         try:
             say = note if world.first else _silent
             return work(make_plan(request, world, say), world, say)

@@ -11,8 +11,8 @@ import torch
 
 import danetc
 from danetc.runtime.data import DataSet
+from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.training.observer import StepReport
-from danetc.runtime.training.settings import float32_products
 
 from .common import ADAM, STILL, Watcher, phase, run, small
 
@@ -35,7 +35,7 @@ def test_switches_are_set_together_and_restored(
     monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: supported)
     before = switches()
     expected = TF32 if (precision, device, supported) == ("tf32", GPU, True) else IEEE
-    with suppress(KeyError), float32_products(precision, device) as found:
+    with suppress(KeyError), arithmetic(precision, device) as found:
         assert found == switches() == expected
         raise KeyError
     assert switches() == before
@@ -44,7 +44,7 @@ def test_switches_are_set_together_and_restored(
 
 
 def test_a_training_sets_them(few: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danetc.runtime.training.settings.has_tf32", lambda device: True)
+    monkeypatch.setattr("danetc.runtime.system.devices.has_tf32", lambda device: True)
     seen = []
 
     class Looks(Watcher):
@@ -70,7 +70,7 @@ def test_a_run_records_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     found, notes = train("cpu")
     assert found == {"a": IEEE, "b": IEEE}
     assert "cpu has no TF32: precision = tf32 computes as float32 does" in notes
-    for module in ("runtime.training.settings", "tasks.training.plan"):
+    for module in ("runtime.system.devices", "tasks.training.plan"):
         monkeypatch.setattr(f"danetc.{module}.has_tf32", lambda device: True)
     found, notes = train("gpu")
     assert found == {"a": TF32, "b": IEEE}
