@@ -29,10 +29,7 @@ def gpu() -> Iterator[ModuleType]:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "part",
-    ["agree", "roofline", "steps", "regions"],
-)
+@pytest.mark.parametrize("part", ["agree", "roofline", "steps", "regions"])
 def test_a_part_runs(
     gpu: Any, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,10 +48,7 @@ ACCEPTED = [
 @pytest.mark.usefixtures("scaled")
 @pytest.mark.parametrize("name", [*SPECS, *AT_RANDOM])
 def test_a_check_stays_within_its_bounds(
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     files = {**SPECS, **AT_RANDOM}[name](SIZE)

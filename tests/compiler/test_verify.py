@@ -41,8 +41,7 @@ def spec(rule: str = "densely_additive") -> str:
 
 
 @pytest.mark.parametrize(
-    "rule",
-    ["chain", "densely_additive", "densely_additive_all", "densely_additive_after_opening"],
+    "rule", ["chain", "densely_additive", "densely_additive_all", "densely_additive_after_opening"]
 )
 def test_good_graphs_pass_after_each_pass(rule: str) -> None:
     checked = check_text(spec(rule))

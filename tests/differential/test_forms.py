@@ -16,13 +16,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.tasks.inputs import taken
 from tests.alternating import alternating
-from tests.differential.helpers import (
-    all_zero,
-    assert_same,
-    built,
-    observe,
-    randn,
-)
+from tests.differential.helpers import all_zero, assert_same, built, observe, randn
 from tests.differential.networks import VARIETY, variety
 
 STEPS, BATCH = 3, 2

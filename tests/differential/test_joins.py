@@ -32,10 +32,7 @@ JOINS: dict[str, tuple[str, Callable[..., Tensor]]] = {
     "minimum": ("min({}, {})", torch.minimum),
     "concat": ("concat({}, {})", lambda *xs: torch.cat(xs, -3)),
     "scores": ("scores({}, {}, heads = 2)", lambda q, k: attended(q, k)),
-    "mix": (
-        "mix(scores({0}, {1}, heads = 2), {1})",
-        lambda a, b: attended(a, b, b),
-    ),
+    "mix": ("mix(scores({0}, {1}, heads = 2), {1})", lambda a, b: attended(a, b, b)),
 }
 """For each operation with operands: how it is written, and what it is in torch."""
 

@@ -15,13 +15,7 @@ from danetc.compiler.emit.inference import fold
 from danetc.compiler.emit.python import emit_python
 from danetc.runtime.layers.neuron import Neuron
 from tests.differential.helpers import assert_close, built, text
-from tests.differential.plain_loops import (
-    CASES,
-    STEPS,
-    frames,
-    gradients,
-    graph_of,
-)
+from tests.differential.plain_loops import CASES, STEPS, frames, gradients, graph_of
 from tests.differential.test_forms import executed
 
 

@@ -72,10 +72,7 @@ _settings = st.one_of(
 statements: st.SearchStrategy[syntax.Stmt] = st.recursive(
     _settings,
     lambda inner: st.builds(
-        syntax.Group,
-        plain_names,
-        st.none() | plain_names,
-        st.lists(inner, max_size=3).map(tuple),
+        syntax.Group, plain_names, st.none() | plain_names, st.lists(inner, max_size=3).map(tuple)
     ),
     max_leaves=4,
 )

@@ -70,7 +70,7 @@ EXPRESSIONS: dict[str, t.Expr] = {
     "a[0..2]": t.At(a, (t.Range(zero, t.Number("2")),)),
     "f(a for in in 0 .. b)": call(t.Each(a, "in", zero, b, None)),
     "f(a[i] for i in 0 .. b if i < c or a)": call(
-        t.Each(t.At(a, (i,)), "i", zero, b, t.Binary("or", t.Binary("<", i, c), a)),
+        t.Each(t.At(a, (i,)), "i", zero, b, t.Binary("or", t.Binary("<", i, c), a))
     ),
     "a via b by c with (d = 1)": t.With(t.By(t.Via(a, b), c), (t.Arg("d", one),)),
     "a via b -> c": t.Flow((t.Via(a, b), c)),
@@ -321,10 +321,7 @@ def test_labels_show_the_other_place() -> None:
     text = "network a {\n  phase p {\n    x = 1\n\n  y = 2\n}\nnetwork b { }\n"
     (error,) = errors(text)
     assert (error.code, error.span.line) == ("E0102", 7)
-    assert [(label.span.line, label.span.text) for label in error.labels] == [
-        (1, "{"),
-        (5, "\n"),
-    ]
+    assert [(label.span.line, label.span.text) for label in error.labels] == [(1, "{"), (5, "\n")]
 
 
 def test_a_file_too_large() -> None:

@@ -283,14 +283,7 @@ class Network(Layers):
         )
 
     def connected(
-        self,
-        block: Bound,
-        connection: Bound,
-        wire: Wire,
-        i: int,
-        n: int,
-        stride: int,
-        start: Wire,
+        self, block: Bound, connection: Bound, wire: Wire, i: int, n: int, stride: int, start: Wire
     ) -> Wire:
         """A block in its connection; its shortcut begins with ``start``."""
         env = self.complete(connection)

@@ -90,9 +90,7 @@ def binary(
         left, right = slopes(a.data, b.data)
         result = value(a.data, b.data)
     return Var(
-        result,
-        (a, lambda g: summed(g * left, a.shape)),
-        (b, lambda g: summed(g * right, b.shape)),
+        result, (a, lambda g: summed(g * left, a.shape)), (b, lambda g: summed(g * right, b.shape))
     )
 
 

@@ -27,10 +27,7 @@ ROOT = Path(__file__).parents[2]
 TUTORIAL, GUIDES = (sorted((ROOT / "docs" / name).glob("*.md")) for name in ("tutorial", "guides"))
 PAGES = [*TUTORIAL, *GUIDES]
 
-QUICK = {
-    "train": ("--set", "recipe.epochs=1", "--backend", "eager"),
-    "measure": ("--batches", "1"),
-}
+QUICK = {"train": ("--set", "recipe.epochs=1", "--backend", "eager"), "measure": ("--batches", "1")}
 """What makes a command short in tests."""
 
 

@@ -7,11 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.counterparts import (
-    Counterpart,
-    spikingjelly_counterpart,
-    torchvision_counterpart,
-)
+from benchmarks.counterparts import Counterpart, spikingjelly_counterpart, torchvision_counterpart
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph

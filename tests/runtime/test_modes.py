@@ -40,11 +40,7 @@ NETWORKS = {
         more="backbone layers = stage(dense(2), 2) -> transition -> stage(dense(2), 2)",
     ),
 }
-MEMORY = [
-    ("eager", "none"),
-    ("fused", "none"),
-    ("fused", "recompute"),
-]
+MEMORY = [("eager", "none"), ("fused", "none"), ("fused", "recompute")]
 
 
 def built(name: str, backend: str, memory: str = "none") -> Model:

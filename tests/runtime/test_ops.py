@@ -9,11 +9,7 @@ import torch
 from torch import nn
 
 from danetc.runtime.layers.attention import KeysFirst, Scores
-from danetc.runtime.layers.norm import (
-    RunningMean,
-    StaticBatchNorm2d,
-    StepBatchNorm2d,
-)
+from danetc.runtime.layers.norm import RunningMean, StaticBatchNorm2d, StepBatchNorm2d
 from danetc.runtime.layers.time import Delay, DropPath, Learnt, MaskedTimeLinear
 
 STEPS = 3

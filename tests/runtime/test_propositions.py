@@ -10,12 +10,7 @@ from torch import Tensor, nn
 
 from danetc.compiler import check_text, graph_of
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.runtime.checks.propositions import (
-    check_gradients,
-    check_variances,
-    first_step,
-    slope,
-)
+from danetc.runtime.checks.propositions import check_gradients, check_variances, first_step, slope
 from danetc.runtime.layers.neuron import Neuron
 
 NEURONS = [

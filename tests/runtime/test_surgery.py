@@ -434,8 +434,7 @@ def test_layers_in_loops_can_be_replaced() -> None:
 @pytest.mark.thorough
 @pytest.mark.usefixtures("compiling")
 @pytest.mark.parametrize(
-    "name",
-    ["parametrized norms", "group norms", "torch's SyncBatchNorm", "forward hooks"],
+    "name", ["parametrized norms", "group norms", "torch's SyncBatchNorm", "forward hooks"]
 )
 def test_copies_and_segments_do_the_same(name: str) -> None:
     """A model that was copied, before the change and after it, and one that runs again by segments."""

@@ -217,10 +217,7 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
 
 @pytest.mark.parametrize("name", ROWS)
 def test_without_one_of_them(
-    name: str,
-    hide: Callable[[str], None],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    name: str, hide: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What needs it goes another way, with one notice that names it and says what is lost."""
     use = TABLE[name].use

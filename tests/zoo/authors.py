@@ -293,11 +293,7 @@ def _shortened(value: Array) -> Array:
 
 
 def record(
-    name: str,
-    authors: nn.Module,
-    run: Run,
-    comparison: Comparison,
-    write: bool = True,
+    name: str, authors: nn.Module, run: Run, comparison: Comparison, write: bool = True
 ) -> float:
     """Give the authors' network the drawn weights, run it, and write both files.
 

@@ -413,10 +413,7 @@ CASES = [
 
 @pytest.mark.parametrize(("neuron", "values", "surrogate", "others"), CASES)
 def test_parameters_of_neurons_can_be_changed_in_the_text(
-    neuron: str,
-    values: list[tuple[str, float]],
-    surrogate: str,
-    others: list[tuple[str, float]],
+    neuron: str, values: list[tuple[str, float]], surrogate: str, others: list[tuple[str, float]]
 ) -> None:
     """The class written for some values, given others, is the neuron compiled for those."""
 

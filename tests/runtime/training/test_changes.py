@@ -143,11 +143,7 @@ def test_the_share_of_a_mask_is_that_of_spikingjelly() -> None:
         changes.put(done)
         other.lambda_ = done / 7
         other.load_state_dict(
-            {
-                **other.state_dict(),
-                "weight": layer.weight,
-                "bias": layer.bias[:, None] - 1,
-            }
+            {**other.state_dict(), "weight": layer.weight, "bias": layer.bias[:, None] - 1}
         )
         ours, theirs = model(x), other(x)
         assert torch.equal(ours, theirs)
@@ -225,11 +221,7 @@ EVENTS = MASKED.replace("events(2", "image(1")
         ),
         (EVENTS, "linear(masked = linear(0, 2))", "2 is none for it.*lies between 0 and 1"),
         (EVENTS, "linear(window = linear(1, 2))", "no layer of network `small` has it to change"),
-        (
-            PLAIN,
-            "linear(masked = linear(0, 1))",
-            r"write `linear\(..., masked = scheduled\(0\)\)`",
-        ),
+        (PLAIN, "linear(masked = linear(0, 1))", r"write `linear\(..., masked = scheduled\(0\)\)`"),
     ],
 )
 def test_what_a_network_refuses(tmp_path: Path, text: str, change: str, says: str) -> None:

@@ -59,9 +59,7 @@ def test_it_resumes_at_the_same_share_of_an_epoch_of_more_steps(
     assert found is not None
     halfway = replace(found, position=Position(0, 1, 2))
     resumed = run(small(), few, phase(body % 25), resume=halfway).watcher
-    assert resumed.notices == [
-        "an epoch has 8 steps now, not 4; it resumes at step 4",
-    ]
+    assert resumed.notices == ["an epoch has 8 steps now, not 4; it resumes at step 4"]
     whole = run(small(), few, phase(body % 25)).watcher.steps[12:]
     for one, other in zip(resumed.steps, whole, strict=True):
         assert (one.step, one.global_step) == (other.step, other.global_step)

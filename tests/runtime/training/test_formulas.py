@@ -17,11 +17,7 @@ from danetc.dsl.recipe.schema import WordType
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import LOSSES, Seen, of_term
-from danetc.runtime.training.optim import (
-    SCHEDULES,
-    make_optimizer,
-    set_rate,
-)
+from danetc.runtime.training.optim import SCHEDULES, make_optimizer, set_rate
 from tests.runtime.training.common import phase
 
 AFTER = [0.1 + 0.9 * (1 + math.cos(math.pi * index / 19)) / 2 for index in range(20)]
