@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
@@ -40,6 +40,34 @@ def free_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     return port
+
+
+def as_rank(rank: int, world: int, port: int) -> None:
+    """Make this process one of ``torchrun``'s."""
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+
+
+def in_two(function: Callable[..., object], *arguments: object) -> None:
+    """Call ``function(*arguments, rank)`` in two processes, as ``torchrun`` does; both must succeed."""
+    context, port = forked(), free_port()
+    ranks = [(rank, port, function, arguments) for rank in range(2)]
+    group = [context.Process(target=_one_of_two, args=each) for each in ranks]
+    for process in group:
+        process.start()
+    for process in group:
+        process.join(120)
+    assert [process.exitcode for process in group] == [0, 0]
+
+
+def _one_of_two(
+    rank: int, port: int, function: Callable[..., object], arguments: Sequence[object]
+) -> None:
+    as_rank(rank, 2, port)
+    function(*arguments, rank)
 
 
 class Popen:

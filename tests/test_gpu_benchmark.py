@@ -30,9 +30,7 @@ def gpu() -> Iterator[ModuleType]:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("part", ["agree", "roofline", "steps", "regions"])
-def test_a_part_runs(
-    gpu: Any, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_parts(gpu: Any, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "table.md"
     assert gpu.main([*TINY, "--parts", part, "--output", str(output)]) == 0, capsys.readouterr().err
     rows = [line for line in output.read_text().splitlines() if line.startswith(f"| {part}: ")]

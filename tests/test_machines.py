@@ -124,9 +124,7 @@ def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
             child.kill()
 
 
-def test_without_a_place_for_a_lock_nobody_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_place_for_a_lock_no_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 

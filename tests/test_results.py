@@ -259,9 +259,7 @@ def test_what_is_done_or_held_is_not_trained_again(
     assert "no memory" in capsys.readouterr().err
 
 
-def test_a_training_that_diverges_is_a_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_diverged_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is kept with its epochs, and not trained again; what fails otherwise is no result."""
     (tmp_path / "table.toml").write_text(TWO, encoding="utf-8")
     folder, file = tmp_path / "seed-0", tmp_path / "table" / "cells" / "cell.json"

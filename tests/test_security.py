@@ -23,8 +23,8 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
         (TRUST, "test_a_factory_that_the_user_typed_runs"),
     ],
     "Code that is only named in a directory": [
-        (TRUST, "test_code_that_only_a_record_names_is_refused"),
-        (TRUST, "test_data_of_code_in_a_checkpoint_and_a_conversion_are_refused"),
+        (TRUST, "test_code_named_by_a_record_is_refused"),
+        (TRUST, "test_code_as_data_of_a_checkpoint_or_conversion"),
         (TRUST, "test_evaluating_runs_no_loss_of_a_record"),
     ],
     "A loss function that only": [(TRUST, "test_a_loss_that_only_a_record_names_is_refused")],
@@ -32,12 +32,12 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
         (TRUST, "test_a_module_in_the_working_directory_is_not_imported")
     ],
     "`model.py` and exported programs": [
-        (TRUST, "test_a_model_py_is_not_run_by_who_reads_its_directory")
+        (TRUST, "test_reading_runs_no_model_py")
     ],
     "`train` records the commit": [
         (TRUST, "test_nothing_of_a_repository_is_run"),
         (TRUST, "test_a_repository_that_lacks_objects_is_not_completed"),
-        (TRUST, "test_a_file_that_was_only_touched_is_not_listed_as_changed"),
+        (TRUST, "test_touched_files_are_not_changed"),
     ],
     "Images are decoded": [
         ("runtime/data/test_formats.py", "test_no_image_starts_a_program"),
@@ -62,7 +62,7 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
     ],
     "Files named in a directory's records": [
         (TRUST, "test_a_file_of_a_directory_lies_in_it"),
-        (TRUST, "test_links_that_leave_a_directory_are_refused"),
+        (TRUST, "test_links_out_of_a_run_are_refused"),
         (TRUST, "test_links_that_leave_a_checkpoint_are_refused"),
         (TRUST, "test_records_name_nothing_outside"),
     ],
@@ -73,8 +73,8 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
     ],
     "A page of `report`": [(TRUST, "test_a_report_shows_texts_as_texts")],
     "In its own directories": [
-        (TRUST, "test_a_training_replaces_links_in_its_run_and_does_not_follow_them"),
-        (TRUST, "test_a_training_writes_to_no_folder_that_a_link_names"),
+        (TRUST, "test_training_replaces_links_and_follows_none"),
+        (TRUST, "test_training_writes_to_no_linked_folder"),
         (TRUST, "test_a_grid_and_a_search_follow_no_links"),
         (TRUST, "test_files_of_our_own_replace_links"),
     ],
@@ -86,7 +86,7 @@ TESTS: Mapping[str, Sequence[tuple[str, str]]] = {
         ("runtime/test_kernel_cache.py", "test_what_others_could_have_written_is_not_read"),
         ("runtime/test_kernel_cache.py", "test_that_of_another_user_is_not_read"),
     ],
-    "Environment variables and PATH": [(TRUST, "test_compilers_and_graphviz_are_those_of_the_path")],
+    "Environment variables and PATH": [(TRUST, "test_programs_are_those_of_the_path")],
     "The cost of `check`": [
         ("compiler/test_bounds.py", "test_a_check_stays_within_its_bounds"),
         ("compiler/test_bounds.py", "test_a_check_that_comes_to_its_bound_names_it"),

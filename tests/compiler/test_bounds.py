@@ -137,9 +137,7 @@ def lowered_again(stage: StageBuilder, feed: Wire, i: int, start: Wire | None) -
 
 
 @pytest.mark.parametrize("text", [*WIRINGS, *SHIPPED])
-def test_a_copied_block_is_as_if_it_had_been_worked_out(
-    text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copied_block_equals_a_lowered_one(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def checked() -> Checked:
         if text in SHIPPED:
             return check_file(text)

@@ -164,7 +164,7 @@ def test_a_syntax_error_hides_no_error_elsewhere_and_makes_none() -> None:
         ("__class__", 3, "E0309", "no setting"),
     ],
 )
-def test_settings_that_cannot_be(name: str, value: object, code: str, words: str) -> None:
+def test_bad_settings(name: str, value: object, code: str, words: str) -> None:
     checked = check_text(NET)
     with pytest.raises(SpecError) as caught:
         graph_of(checked, settings={name: value})
@@ -198,8 +198,6 @@ def test_odd_texts_are_errors_or_right(text: str) -> None:
 
 
 # -- one cause gives one error ---------------------------------------------------------------------
-
-HEAD = "network tiny(classes = 10) {\n"
 
 
 def neuron(*lines: str, parameters: str = "k = 2.0") -> str:

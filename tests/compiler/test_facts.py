@@ -112,9 +112,7 @@ def test_fewest_neurons_are_the_shortest_paths_of_networkx(name: str) -> None:
 
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("family", ["origin", "sew", "danet_a", "danet_b", "danet_c", "danet_d"])
-def test_the_main_path_has_a_neuron_less_than_the_network_has_layers(
-    family: str, depth: int
-) -> None:
+def test_main_path_has_one_neuron_less_than_layers(family: str, depth: int) -> None:
     assert summary(f"{family}_r{depth}").neurons_on_main_path == depth - 1
 
 

@@ -111,9 +111,7 @@ def test_terms_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(("name", "parts"), [("densenet", True), ("unet", False)])
-def test_parts_are_kept_where_only_neurons_keep_what_they_are_joined_to(
-    name: str, parts: bool
-) -> None:
+def test_parts_are_saved_where_only_neurons_save_the_concat(name: str, parts: bool) -> None:
     """In the U-Net a convolution of real values reads it too, and keeps the whole."""
     graph = plan_fusion(variety(name)).graph
     users = graph.users()

@@ -6,10 +6,11 @@ import pytest
 
 from danetc.compiler import check_text
 from danetc.compiler.analysis.verify import verify
-from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.loops import loops
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
 from tests.compiler import error_cases
+from tests.compiler.lowered import node
 
 END = "avgpool -> mean_over_time -> linear(3)"
 
@@ -29,11 +30,6 @@ def lowered(lines: str, more: str = "") -> Graph:
 
 def errors(lines: str, more: str = "") -> list[Diagnostic]:
     return list(error_cases.errors(network(lines, more)))
-
-
-def node(graph: Graph, path: str) -> Node:
-    (found,) = (node for node in graph.nodes.values() if node.path == path)
-    return found
 
 
 # -- shapes and kinds ------------------------------------------------------------------------------

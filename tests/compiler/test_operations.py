@@ -103,7 +103,7 @@ network n {{
         ("pad(1, 2, over = rows) -> swap(rows, columns)", "rows ↔ columns ", 0, 0.0),
     ],
 )  # fmt: skip
-def test_labels_cost_and_zeros_of_rows(
+def test_label_cost_and_zero_of_rows(
     flow: str, label: str, macs: int, of_zero: float | None
 ) -> None:
     graph = graph_of(check_text(NETWORK.format(flow=f"s -> {flow}")))

@@ -111,7 +111,7 @@ def test_a_layer_and_a_surrogate_have_arguments_too() -> None:
         ("n", "classes", "broad", "E0210", "broad", "cannot read another"),
     ],
 )
-def test_settings_that_cannot_be(
+def test_bad_settings(
     network: str, path: str, value: object, code: str, text: str, hint: str
 ) -> None:
     with pytest.raises(SpecError) as caught:
@@ -133,9 +133,7 @@ def test_settings_that_cannot_be(
         ("m", {"broad": "2 * 6"}),
     ],
 )
-def test_a_resolved_spec_is_the_network_with_its_settings(
-    network: str, settings: dict[str, object]
-) -> None:
+def test_a_resolved_spec_is_the_same_network(network: str, settings: dict[str, object]) -> None:
     checked = check_text(SPEC)
     alone = check_text(resolved_spec(checked, network, settings))
     assert not alone.module.program.uses

@@ -10,10 +10,11 @@ import pytest
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.verify import InvariantError, verify
-from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE
 from danetc.dsl.kinds import SPIKE, Kind
 from danetc.dsl.ranges import constant
+from tests.compiler.lowered import node as node_of
 
 SPEC = """use std
 
@@ -50,11 +51,6 @@ def test_good_graphs_pass_after_each_pass(rule: str) -> None:
 
 
 # -- broken by hand --------------------------------------------------------------------------------
-
-
-def node_of(graph: Graph, path: str) -> Node:
-    (found,) = (node for node in graph.nodes.values() if node.path == path)
-    return found
 
 
 def _with(path: str, text: str = "", **fields: Any) -> Callable[[], Graph]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ network small(classes = 10) {
 }
 """
 
+QUICK = "recipe quick { epochs = 1; batch = 300; optimizer = adamw(lr = 0.01) }\n"
 FEW = "synthetic:size=8,channels=1,classes=10,count=300,test=60"
 """Images for SMALL where which they are does not matter: a fifth as many as the digits."""
 
@@ -36,25 +37,43 @@ class Result:
     err: str
 
 
-Run = Callable[..., Result]
+class Run:
+    """Runs command lines; a traceback fails the test."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: object) -> Result:
+        status = main([str(argument) for argument in arguments])
+        captured = self.capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        assert "internal error" not in captured.err
+        return Result(status, captured.out, captured.err)
+
+    def passes(self, *arguments: object) -> Result:
+        done = self(*arguments)
+        assert done.status == 0, done.err
+        return done
+
+    def json(self, *arguments: object) -> Any:
+        """What a command prints with ``--json``."""
+        return json.loads(self.passes(*arguments, "--json").out)
+
+    def fails(self, message: str, *arguments: object, status: int = 1) -> Result:
+        done = self(*arguments)
+        assert done.status == status, done.out
+        assert message in done.err
+        return done
 
 
 @pytest.fixture
 def danetc(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Run:
-    """Runs a command line in an empty folder; a traceback fails the test."""
+    """Runs command lines in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DANETC_DEBUG", raising=False)
-
-    def run(*arguments: str | Path) -> Result:
-        status = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err + captured.out
-        assert "internal error" not in captured.err
-        return Result(status, captured.out, captured.err)
-
-    return run
+    return Run(capsys)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,6 +89,14 @@ def small(tmp_path: Path) -> Path:
     """The file of a small network."""
     path = tmp_path / "small.danet"
     path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture
+def quick(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The file of a small network with a recipe of one epoch; ``QUICK`` in a module is another."""
+    path = tmp_path / "quick.danet"
+    path.write_text(SMALL + getattr(request.module, "QUICK", QUICK))
     return path
 
 

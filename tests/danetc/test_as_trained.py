@@ -6,19 +6,17 @@ the same images.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from danetc.main import main
 from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.system.files import read_record
 from danetc.runtime.training.signals import Stopped
-from tests.forked import forked, free_port
+from tests.forked import in_two
 
 from .conftest import Run
 from .datasets import SMALL_DATA, Small, make_folder
@@ -63,8 +61,7 @@ def train(danetc: Run, text: str, data: str, *options: object) -> Path:
     arguments = ("--data", data, "-q", "-o", "run", *options)
     if "--backend" not in options:
         arguments = (*arguments, "--backend", "eager")
-    done = danetc("train", "tiny.danet", *arguments)
-    assert done.status == 0, done.err
+    danetc.passes("train", "tiny.danet", *arguments)
     return Path("run")
 
 
@@ -79,9 +76,7 @@ def evaluated(danetc: Run, run: Path, *options: object) -> dict[str, Any]:
     data = read_record(run / "run.json")["settings"]["data"]["text"]
     if data.startswith("python:"):  # code is to be typed, not only recorded
         options = ("--data", data, *options)
-    done = danetc("eval", run, "--json", *options)
-    assert done.status == 0, done.err
-    (found,) = json.loads(done.out)["evaluated"]
+    (found,) = danetc.json("eval", run, *options)["evaluated"]
     return dict(found)
 
 
@@ -95,23 +90,10 @@ def check_same(found: dict[str, Any], epoch: dict[str, Any]) -> None:
     assert found["unlike_training"] == []
 
 
-THROUGH_STEPS = ("digits", "folder", "events", "npz")
-"""Images of one size and of several, sequences, arrays; the others by `make thorough`."""
-
-
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    ("name", "evaluate"),
-    [
-        pytest.param(
-            name, evaluate, id=f"{name}-{'evaluate' if evaluate else 'as they are'}",
-            marks=[pytest.mark.thorough] * (evaluate and name not in THROUGH_STEPS),
-        )
-        for name in SOURCES
-        for evaluate in (False, True)
-    ],
-)  # fmt: skip
-def test_eval_and_measure_take_the_images_of_the_training(
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("evaluate", [False, True], ids=["as they are", "evaluate"])
+def test_eval_and_measure_see_its_images(
     danetc: Run, tmp_path: Path, name: str, evaluate: bool
 ) -> None:
     small = SMALL_DATA[name]
@@ -130,8 +112,7 @@ def test_eval_and_measure_take_the_images_of_the_training(
     assert any("evaluate resize" in each for each in other["unlike_training"])
     # The training tests all of the images in its first batch, whose firing rates it keeps.
     asked = ("--data", data, "--only", "firing-rate", "--batches", "1", "--batch", "80", "--json")
-    done = danetc("measure", run, *asked)
-    assert done.status == 0, done.err
+    done = danetc.passes("measure", run, *asked)
     (measured,) = json.loads(done.out)["measured"]
     rates = {each["layer"]: each["rate"] for each in measured["firing_rate"]["layers"]}
     assert rates == pytest.approx(last(run)["firing"], abs=1e-6)
@@ -222,9 +203,7 @@ def test_another_choice_is_printed(danetc: Run) -> None:
     assert more["unlike_training"] == [
         f"data {TEXT.replace('test=21', 'test=22')} (was: {TEXT})"
     ]  # fmt: skip
-    wrong = danetc("eval", run, "--evaluate", "resiz(3)")
-    assert wrong.status == 1
-    assert "did you mean `resize`?" in wrong.err
+    danetc.fails("did you mean `resize`?", "eval", run, "--evaluate", "resiz(3)")
 
 
 @pytest.mark.thorough
@@ -242,9 +221,7 @@ def test_each_checkpoint_gives_its_own_figures(danetc: Run) -> None:
     check_same(evaluated(danetc, run, "--checkpoint", "phase-one"), epochs[1])
 
 
-def test_between_two_phases_the_directory_is_of_the_first(
-    danetc: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_between_two_phases(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped before the second phase has weights."""
     from danetc.tasks.training import trials
 
@@ -270,27 +247,8 @@ def test_between_two_phases_the_directory_is_of_the_first(
 # -- two processes ---------------------------------------------------------------------------------
 
 
-def _one_of_two(arguments: Sequence[str], rank: int, port: int) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-    }
+def run_command(arguments: Sequence[str], rank: int) -> None:
     raise SystemExit(main(list(arguments)))
-
-
-def in_two(*arguments: str) -> None:
-    """Run a command in two processes, as torchrun does."""
-    context, port = forked(), free_port()
-    group = [context.Process(target=_one_of_two, args=(arguments, n, port)) for n in range(2)]
-    for process in group:
-        process.start()
-    for process in group:
-        process.join(120)
-    assert [process.exitcode for process in group] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -301,15 +259,13 @@ def in_two(*arguments: str) -> None:
     ],
     ids=["ddp", "sync_norm"],
 )
-def test_two_processes_are_evaluated_by_one(
-    danetc: Run, settings: str, more: tuple[str, ...]
-) -> None:
+def test_one_process_evaluates_two(danetc: Run, settings: str, more: tuple[str, ...]) -> None:
     """21 test images: 11 of the first process and 10 of the second, 4 at a time, each process with
     random spikes of its own.
     """
     Path("tiny.danet").write_text(spec(GREY, settings, encoder=" -> poisson"))
     arguments = ("train", "tiny.danet", "--data", TEXT, "-q", "-o", "run", "--backend", "eager")
-    in_two(*arguments, *more)
+    in_two(run_command, (*arguments, *more))
     run = Path("run")
     two = last(run)
     found = evaluated(danetc, run)

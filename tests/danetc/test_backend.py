@@ -13,9 +13,7 @@ import danetc as package
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.layers.fused import FusedNeuron
 
-from .conftest import SMALL, Run
-
-QUICK = "recipe quick { epochs = 1; batch = 500; optimizer = adamw(lr = 0.01) }\n"
+from .conftest import Run
 
 
 @pytest.fixture(autouse=True)
@@ -23,17 +21,11 @@ def _with_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "missing_compiler", lambda device: None)
 
 
-@pytest.fixture
-def quick(tmp_path: Path) -> Path:
-    path = tmp_path / "quick.danet"
-    path.write_text(SMALL + QUICK)
-    return path
-
-
 def train(danetc: Run, quick: Path, *options: str) -> tuple[dict[str, Any], str]:
     """Train quietly; return the record and what was noted."""
-    result = danetc("train", quick, "--data", "digits", "--quiet", "-o", "run", "--fresh", *options)
-    assert result.status == 0
+    result = danetc.passes(
+        "train", quick, "--data", "digits", "--quiet", "-o", "run", "--fresh", *options
+    )
     return json.loads((quick.parent / "run" / "training.json").read_text()), result.err
 
 
@@ -57,9 +49,7 @@ def test_training_is_fused_by_default_and_close_to_eager(danetc: Run, quick: Pat
     torch.testing.assert_close(other.eval()(x), one.eval()(x))
 
 
-def test_without_a_compiler_training_is_eager_and_says_why(
-    danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_compiler_means_eager(danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "missing_compiler", lambda device: "no C++ compiler")
     found, noted = train(danetc, quick)
     assert noted.count("note:") == 1
@@ -67,16 +57,14 @@ def test_without_a_compiler_training_is_eager_and_says_why(
     assert found["backend"] == "eager"
 
 
-def test_a_backend_that_is_not_installed_is_a_clear_error(
-    danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backend_not_installed(danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise ImportError("the backend `spikingjelly` needs SpikingJelly 2, which is not there")
 
     monkeypatch.setattr("danetc.runtime.layers.spikingjelly.require", missing)
-    result = danetc("train", quick, "--data", "digits", "--backend", "spikingjelly")
-    assert result.status == 1
-    assert "needs SpikingJelly 2" in result.err
+    danetc.fails(
+        "needs SpikingJelly 2", "train", quick, "--data", "digits", "--backend", "spikingjelly"
+    )
 
 
 def test_build_gives_the_same_weights_for_each_backend(quick: Path) -> None:

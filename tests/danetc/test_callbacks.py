@@ -78,7 +78,7 @@ def rows(run: Any) -> list[list[Any]]:
     ("stop", "done"),
     [("step one 1 3", 0), ("epoch one 1", 1), ("epoch one 2", 2), ("step two 1 1", 2)],
 )
-def test_a_callback_stops_and_the_same_call_resumes_bit_identically(
+def test_stopped_by_a_callback_and_resumed(
     whole: Any, tmp_path: Path, stop: str, done: int
 ) -> None:
     stopping = Noting(stop)
@@ -121,26 +121,3 @@ def test_other_errors_of_callbacks_are_the_callers(tmp_path: Path) -> None:
         train(tmp_path / "run", Wrong())
     with pytest.raises(danetc.UserError, match=r"an object of danetc.Callback, not function"):
         train(tmp_path / "run", lambda epoch: None)  # type: ignore[arg-type]
-
-
-@pytest.mark.thorough
-@pytest.mark.usefixtures("grid_in_process")
-def test_compare_is_the_command(tmp_path: Path) -> None:
-    (tmp_path / "net.danet").write_text(TEXT)
-    asked: dict[str, Any] = {
-        "grid": {"steps": [1, 2]}, "output": tmp_path / "grid", "backend": "eager",
-        "set": {"recipe.one.epochs": 1},
-    }  # fmt: skip
-    done = danetc.compare(tmp_path / "net.danet", "digits", **asked)
-    assert [row.values["steps"] for row in done.rows] == [1, 2]
-    frame = done.frame()
-    assert list(frame["steps"]) == [1, 2]
-    assert list(frame["mean"]) == [row.mean for row in done.rows]
-    assert done.figure("training") is not None
-    rows = [each for each in done.rows if each.best]
-    best = ", ".join(f"{each.name} ({100 * (each.mean or 0.0):.2f})" for each in rows)
-    assert repr(done).endswith(f"grid: 2 cells on digits; the best top-1 %: {best}>")
-    again = danetc.compare([tmp_path / "net.danet"], "digits", **asked)
-    assert again.as_dict() == done.as_dict()
-    with pytest.raises(danetc.UserError, match="name is one of"):
-        done.figure("loss")

@@ -25,9 +25,7 @@ from .test_as_trained import spec
 def test_every_source_is_described(danetc: Run, tmp_path: Path, name: str) -> None:
     small = SMALL_DATA[name]
     text = small.make(tmp_path / "data")
-    done = danetc("data", text, "--steps", "3", "--json")
-    assert done.status == 0, done.err
-    record = json.loads(done.out)
+    record = danetc.json("data", text, "--steps", "3")
     data = open_data(text, frames=3)
     assert record["fingerprint"] == data.fingerprint
     assert record["splits"]["train"]["samples"] == len(data.train)
@@ -41,8 +39,7 @@ def test_every_source_is_described(danetc: Run, tmp_path: Path, name: str) -> No
 
 @pytest.mark.usefixtures("all_digits")
 def test_what_is_printed(danetc: Run, tmp_path: Path) -> None:
-    done = danetc("data", "digits", "-o", "digits.png")
-    assert done.status == 0
+    done = danetc.passes("data", "digits", "-o", "digits.png")
     assert "1,437 samples, C x H x W = 1 x 8 x 8, float32" in done.out
     assert re.search(r"^0  0 +142 +36$", done.out, re.MULTILINE)
     assert "\x1b" not in done.out  # colours and pictures are for terminals
@@ -120,8 +117,7 @@ def test_samples_are_seen_after_the_augmentation(danetc: Run) -> None:
     assert not all(
         torch.equal(a.image, b.image) for a, b in zip(seen.samples, other.samples, strict=True)
     )
-    wrong = danetc("data", "digits", "--recipe", "tiny.danet")
-    assert wrong.status == 0
+    wrong = danetc.passes("data", "digits", "--recipe", "tiny.danet")
     assert "cannot learn them: digits has 10 classes, but the network has 3 outputs" in wrong.out
     assert danetc("data", "digits", "--recipe", "tiny.danet:no").err.count("no recipe `no`") == 1
 

@@ -71,17 +71,20 @@ def test_every_command_looks_at_the_data_first(tmp_path: Path) -> None:
 
 def test_no_data_at_all_is_wrong_usage_and_lists_them(danetc: Run) -> None:
     for name in set(with_data()) - {"convert", "eval", "report"}:
-        done = danetc(name, "no-such-spec")
-        assert done.status == 2
-        assert "Missing option '--data'. Data sets are digits, fashion-mnist:DIR" in done.err
+        danetc.fails(
+            "Missing option '--data'. Data sets are digits, fashion-mnist:DIR",
+            name,
+            "no-such-spec",
+            status=2,
+        )
 
 
 def test_a_recipe_is_missed_after_the_data(danetc: Run, tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data")
     Path("bare.danet").write_text(SMALL)
-    done = danetc("train", "bare.danet", "--data", data)
-    assert done.status == 1
-    assert "has no recipe, and sees none called `folder`" in done.err
+    done = danetc.fails(
+        "has no recipe, and sees none called `folder`", "train", "bare.danet", "--data", data
+    )
     lines = len(SMALL.rstrip().splitlines())
     assert f"at the end of the file, behind line {lines}:\n\nrecipe first {{" in done.err
     shown = done.err[done.err.index("recipe first") :]
@@ -104,14 +107,11 @@ def test_data_that_have_moved_since_the_training(danetc: Run, tmp_path: Path) ->
         assert status == 1
         assert "there is no folder data; folder:DIR takes one" in told
         assert "--data" in told
-    moved = danetc("eval", "run", "--data", "folder:dta", "--json")
-    assert moved.status == 0
+    moved = danetc.passes("eval", "run", "--data", "folder:dta", "--json")
     assert json.loads(moved.out)["evaluated"][0]["unlike_training"] == []
 
 
-def test_under_torchrun_it_is_said_once_on_each_machine(
-    danetc: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_torchrun_prints_it_once_per_machine(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     said = []
     for rank in ("0", "1"):
         monkeypatch.setenv("LOCAL_RANK", rank)

@@ -51,8 +51,6 @@ def test_what_cannot_be_drawn_or_written(
 ) -> None:
     (tmp_path / "folder.svg").mkdir()
     (tmp_path / "a.svg").write_text("old", encoding="utf-8")
-    result = danetc("draw", two, *arguments)
-    assert result.status == 1
-    assert message in result.err
+    danetc.fails(message, "draw", two, *arguments)
     assert (tmp_path / "a.svg").read_text(encoding="utf-8") == "old"
     assert {path.name for path in tmp_path.iterdir()} == {"a.svg", "folder.svg", "two.danet"}

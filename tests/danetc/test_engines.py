@@ -73,8 +73,7 @@ def test_a_lost_worker_costs_what_it_did_since_the_last_checkpoint(
                 found.send_signal(signal.SIGKILL)
 
     monkeypatch.setattr(GridProgress, "moved", moved)
-    done = danetc(*GRID, "--seeds", "2", "-o", "cluster", "--engine", "ray", "--jobs", "2")
-    assert done.status == 0, done.err
+    danetc.passes(*GRID, "--seeds", "2", "-o", "cluster", "--engine", "ray", "--jobs", "2")
     assert killed
     assert danetc(*GRID, "--seeds", "2", "-o", "local").status == 0
     for seed in (0, 1):
@@ -112,9 +111,7 @@ def test_the_script_of_an_array_runs_each_command_as_it_is(danetc: Run, tmp_path
         assert command[-1] == "a net.danet"
 
 
-def test_a_process_is_stopped_by_the_end_of_its_input(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_end_of_input_stops_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a look that says so, and where an exception ends who waits for it."""
     program = "import os, sys; print(os.environ.get('OMP_NUM_THREADS'), flush=True);"
     program += "sys.exit(len(sys.stdin.read()) + 143)"

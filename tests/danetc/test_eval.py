@@ -17,8 +17,7 @@ import danetc as package
 from danetc.main import main
 from danetc.runtime.data import open_data
 
-from .conftest import SMALL, Run
-from .test_train import QUICK
+from .conftest import QUICK, SMALL, Run
 
 EVENTS = """
 use std
@@ -48,8 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluate(danetc: Run, *arguments: Any) -> list[dict[str, Any]]:
-    result = danetc("eval", *arguments, "--backend", "eager", "--json")
-    assert result.status == 0, result.err
+    result = danetc.passes("eval", *arguments, "--backend", "eager", "--json")
     found: list[dict[str, Any]] = json.loads(result.out)["evaluated"]
     return found
 
@@ -69,9 +67,7 @@ def plain(directory: Path, steps: int) -> tuple[float, float, float]:
     return float(loss), float(right[:, 0].mean()), float(right[:, :5].sum(1).mean())
 
 
-def test_other_t_are_those_of_networks_built_so_and_follow_from_one_run(
-    danetc: Run, trained: Path
-) -> None:
+def test_other_t_equal_networks_built_for_them(danetc: Run, trained: Path) -> None:
     run = trained / "seed-0"
     (found,) = evaluate(danetc, run, "--steps", "1,4", "--over-time", "--batch", "100")
     assert [item["steps"] for item in found["results"]] == [1, 4]
@@ -88,10 +84,9 @@ def test_other_t_are_those_of_networks_built_so_and_follow_from_one_run(
 
 def test_trials_are_evaluated_together(danetc: Run, trained: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    result = danetc(
+    result = danetc.passes(
         "eval", trained, "--over-time", "--backend", "eager", "-o", tmp_path / "line.svg"
     )
-    assert result.status == 0
     record = json.loads((trained / "trials.json").read_text())
     rows = [line.split() for line in result.out.splitlines()]
     assert ["mean", "2", f"{record['test_accuracy']:.2%}"] in [row[:3] for row in rows]
@@ -114,9 +109,9 @@ def test_a_checkpoint_in_place_of_the_last_weights(danetc: Run, trained: Path) -
     assert "has no checkpoint `bets`; there are best, last" in missing.err
     state = run / "checkpoints" / "best" / "model.safetensors"
     state.write_bytes(state.read_bytes()[:-1] + b"x")
-    damaged = danetc("export", run, "-o", "x.safetensors", "--checkpoint", "best")
-    assert damaged.status == 1
-    assert "is not as it was written" in damaged.err
+    danetc.fails(
+        "is not as it was written", "export", run, "-o", "x.safetensors", "--checkpoint", "best"
+    )
 
 
 def test_weights_of_another_epoch_than_the_figures(danetc: Run, trained: Path) -> None:
@@ -124,9 +119,13 @@ def test_weights_of_another_epoch_than_the_figures(danetc: Run, trained: Path) -
     run = Path("run")
     shutil.copytree(trained / "seed-0", run)
     shutil.copy(trained / "seed-1" / "weights.safetensors", run)
-    result = danetc("eval", run, "--data", "digits")
-    assert result.status == 1
-    assert "weights.safetensors is not of the last epoch in training.json" in result.err
+    danetc.fails(
+        "weights.safetensors is not of the last epoch in training.json",
+        "eval",
+        run,
+        "--data",
+        "digits",
+    )
 
 
 def test_recordings_bring_their_own_steps(danetc: Run) -> None:
@@ -138,9 +137,7 @@ def test_recordings_bring_their_own_steps(danetc: Run) -> None:
     assert again["results"][0]["loss"] == pytest.approx(found["over_time"][-1]["loss"], abs=1e-6)
     (other,) = evaluate(danetc, "e", "--data", f"{FLASHES}6", "--steps", "6")
     assert other["results"][0]["steps"] == 6
-    wrong = danetc("eval", "e", "--data", f"{FLASHES}4", "--steps", "8")
-    assert wrong.status == 1
-    assert "have T = 4 frames" in wrong.err
+    danetc.fails("have T = 4 frames", "eval", "e", "--data", f"{FLASHES}4", "--steps", "8")
 
 
 def test_one_of_several_outputs(danetc: Run, tmp_path: Path) -> None:
@@ -154,9 +151,7 @@ def test_one_of_several_outputs(danetc: Run, tmp_path: Path) -> None:
     assert danetc("build", "two.danet", "-o", "two").status == 0
     (found,) = evaluate(danetc, "two", "--data", "digits", "--train-output", "late", "--over-time")
     assert [item["images"] for item in found["over_time"]] == [72, 72]
-    unnamed = danetc("eval", "two", "--data", "digits")
-    assert unnamed.status == 1
-    assert "--train-output NAME" in unnamed.err
+    danetc.fails("--train-output NAME", "eval", "two", "--data", "digits")
     wrong = danetc("eval", "two", "--data", "digits", "--train-output", "early")
     assert "has 10 classes, but the network has 7 outputs" in wrong.err
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -23,7 +22,7 @@ from danetc.runtime.training.distributed import World, alone, joined
 from danetc.runtime.training.engine import Fitted, fit
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import StopRequest
-from tests.forked import forked, free_port
+from tests.forked import in_two
 from tests.runtime.training.common import TIMES, phase
 
 from .datasets import SMALL_DATA, Small
@@ -164,9 +163,8 @@ OWN = {name: SMALL_DATA[name] for name in SHARED} | {
 }
 
 
-def _one_of_two(texts: Mapping[str, str], folder: Path, rank: int, port: int) -> None:
+def train_on_each(texts: Mapping[str, str], folder: Path, rank: int) -> None:
     """Train on each data set, and leave the weights and the indices of each epoch."""
-    torch.set_num_threads(1)
     plain = Batches.epoch
     seen: list[list[int]] = []
 
@@ -179,8 +177,6 @@ def _one_of_two(texts: Mapping[str, str], folder: Path, rank: int, port: int) ->
             yield batch
 
     Batches.epoch = epoch  # type: ignore[method-assign]
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    os.environ |= dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
     found: dict[str, Any] = {}
     with joined(Exception) as world:
         for name, text in texts.items():
@@ -199,13 +195,7 @@ def test_two_processes_train_on_data_of_ones_own(tmp_path: Path) -> None:
         name: small.make(tmp_path / f"data{number}")
         for number, (name, small) in enumerate(OWN.items())
     }
-    context, port = forked(), free_port()
-    group = [context.Process(target=_one_of_two, args=(texts, tmp_path, n, port)) for n in range(2)]
-    for process in group:
-        process.start()
-    for process in group:
-        process.join(120)
-    assert [process.exitcode for process in group] == [0, 0]
+    in_two(train_on_each, texts, tmp_path)
     first, second = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in range(2))
     for name, text in texts.items():
         one, two = first[name], second[name]

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import importlib
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -48,8 +47,7 @@ def images() -> Tensor:
 
 def test_model_py_with_exported_weights_gives_the_same_numbers(danetc: Run, images: Tensor) -> None:
     model = awake(danetc, SMALL, Path("net"))
-    result = danetc("export", "net", "-o", "w.safetensors")
-    assert result.status == 0
+    result = danetc.passes("export", "net", "-o", "w.safetensors")
     assert "model.load('w.safetensors')" in result.out
     spec = importlib.util.spec_from_file_location("exported_model", Path("net/model.py"))
     assert spec is not None
@@ -65,12 +63,9 @@ def test_model_py_with_exported_weights_gives_the_same_numbers(danetc: Run, imag
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_every_format_writes_a_file_and_says_how_to_read_it(
-    danetc: Run, small: Path, tmp_path: Path, ending: str
-) -> None:
+def test_formats_say_how_to_read(danetc: Run, small: Path, tmp_path: Path, ending: str) -> None:
     assert danetc("build", small, "-o", "net").status == 0
-    result = danetc("export", "net", "-o", f"out{ending}")
-    assert result.status == 0
+    result = danetc.passes("export", "net", "-o", f"out{ending}")
     assert f"out{ending}" in result.out.splitlines()[1]
     assert (tmp_path / f"out{ending}").stat().st_size > 1000
     assert ending in danetc("export", "--help").out
@@ -81,8 +76,7 @@ def test_a_program_runs_without_danetc(danetc: Run, tmp_path: Path) -> None:
     images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     images *= torch.tensor([0.5, 1.5, 3.0]).view(-1, 1, 1, 1)
     model = awake(danetc, SMALL, tmp_path / "net")
-    result = danetc("export", "net", "-o", "net.pt2")
-    assert result.status == 0, result.err
+    result = danetc.passes("export", "net", "-o", "net.pt2")
     assert "read back: 100 of 100 random samples agree" in result.out
     torch.save(images, tmp_path / "images.pth")
     code = (
@@ -103,9 +97,7 @@ def test_a_program_runs_without_danetc(danetc: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", [(), ("--streaming",)])
 def test_onnx_is_compared_with_the_model(danetc: Run, small: Path, form: tuple[str, ...]) -> None:
     awake(danetc, SMALL, Path("net"))
-    result = danetc("export", "net", "-o", "net.onnx", *form, "--json")
-    assert result.status == 0
-    record = json.loads(result.out)
+    record = danetc.json("export", "net", "-o", "net.onnx", *form)
     assert record["compared"]["samples"] == 100
     new = danetc("export", small, "-o", "new.onnx", *form)
     assert "not compared with the model: its outputs are the same for all samples" in new.out
@@ -152,7 +144,7 @@ def test_a_weight_that_is_slightly_off_is_found(streaming: bool) -> None:
         compare_file(content, row, wrong)
 
 
-def test_a_network_that_rounding_changes_in_every_sample_is_not_compared(
+def test_no_comparison_where_rounding_flips_every_sample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing follows from its outputs, so that a file of other weights is not refused either."""
@@ -169,19 +161,16 @@ def test_a_network_that_rounding_changes_in_every_sample_is_not_compared(
 
 def test_what_random_numbers_decide_is_not_compared(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "drawn.danet").write_text(SMALL.replace("stem = conv", "stem = poisson -> conv"))
-    result = danetc("export", "drawn.danet", "-o", "net.onnx")
-    assert result.status == 0
+    result = danetc.passes("export", "drawn.danet", "-o", "net.onnx")
     assert "not compared with the model: stem.poisson draws random numbers" in result.out
 
 
-def test_a_package_that_is_missing_is_named(
+def test_a_missing_package_is_named(
     danetc: Run, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for ending, extra in ((".onnx", "onnx"), (".nir", "nir")):
-        result = danetc("export", small, "-o", f"net{ending}")
-        assert result.status == 1
-        assert f"pip install 'danetc[{extra}]'" in result.err
+        danetc.fails(f"pip install 'danetc[{extra}]'", "export", small, "-o", f"net{ending}")
 
 
 def test_what_cannot_be_exported_is_a_clear_error(danetc: Run, small: Path, tmp_path: Path) -> None:

@@ -31,8 +31,7 @@ from danetc.tasks.grid.plan import CellChecker, GridRun
 from danetc.tasks.grid.run import GridProgress, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import TRAINING
 
-from .conftest import SMALL, Result, Run
-from .test_train import QUICK
+from .conftest import QUICK, SMALL, Result, Run
 
 BASE = TrainingRequest("")
 COMPARE = ("compare", "a.danet", "--data", "digits", "--backend", "eager", "-o", "out")
@@ -156,15 +155,11 @@ def test_everything_is_checked_before_anything_is_trained(
     (tmp_path / "mine" / "work.txt").write_text("")
     before = sorted(tmp_path.rglob("*"))
     given = [] if "--data" in arguments or "--only-report" in arguments else ["--data", "digits"]
-    result = danetc("compare", *arguments, *given, "--backend", "eager")
-    assert result.status == 1
-    assert message in result.err
+    danetc.fails(message, "compare", *arguments, *given, "--backend", "eager")
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_notes_and_data_are_those_of_all_cells(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_notes_and_data_once(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each note is given once, and each data set is opened once."""
     small.write_text(SMALL + QUICK)
     opened: list[str] = []
@@ -275,7 +270,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[int, Outcome]:
 ASKED: dict[str, Any] = {"seeds": 2, "set": {"recipe.epochs": 3}, "backend": "eager"}
 
 
-def test_compare_from_python(
+def test_python(
     outcomes: dict[int, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.danet"
@@ -328,8 +323,7 @@ def test_what_is_done_is_said_and_not_trained_again(
         return ("done" if path.name == "seed-0" else "begun", [])
 
     monkeypatch.setattr("danetc.tasks.grid.plan._run", made_of(state))
-    again = danetc(*asked)
-    assert again.status == 0
+    again = danetc.passes(*asked)
     assert "1 of 2 runs are done" in again.err
     assert "runs are done" not in danetc(*asked, "-q").err
     record = json.loads((tmp_path / "out" / "grid.json").read_text("utf-8"))
@@ -407,9 +401,7 @@ class Ending:
         ("danetc: full", "Ray gave the run up", "Ray gave the run up; its last message: full"),
     ],
 )
-def test_a_failed_run_has_the_last_message_of_its_process(
-    tmp_path: Path, log: str, status: int | str, error: str
-) -> None:
+def test_error_of_a_failed_run(tmp_path: Path, log: str, status: int | str, error: str) -> None:
     path = tmp_path / "net" / "log-seed-0.txt"
     path.parent.mkdir()
     path.write_text("danetc: of an earlier run\n")
@@ -423,9 +415,7 @@ def test_a_failed_run_has_the_last_message_of_its_process(
 @pytest.mark.parametrize(
     ("status", "state"), [(0, "done"), (143, "waiting"), (-15, "waiting"), (1, "failed")]
 )
-def test_a_run_that_was_asked_to_stop_waits(
-    tmp_path: Path, status: int, state: str, stopping: bool
-) -> None:
+def test_a_stopped_run_waits(tmp_path: Path, status: int, state: str, stopping: bool) -> None:
     engine = Ending(lambda run: status)
     outcome = train_run(run_of(tmp_path), engine, lambda: stopping, lambda epochs: None)
     assert outcome.state == ("failed" if state == "waiting" and not stopping else state)
@@ -448,16 +438,12 @@ def test_new_epochs_are_seen(tmp_path: Path) -> None:
     assert found == []
 
 
-def test_as_many_runs_at_a_time_as_the_engine_takes(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_at_a_time(danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fourth of five fails, and does not stop the fifth."""
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     engine = Ending(lambda run: int(run.seed == 3), looks=2)
     monkeypatch.setattr("danetc.tasks.grid.comparison.start_engine", lambda request: engine)
-    done = danetc(*COMPARE, "--seeds", "5", "--set", "recipe.epochs=2")
-    assert done.status == 1
-    assert "1 of 5 runs failed" in done.err
+    done = danetc.fails("1 of 5 runs failed", *COMPARE, "--seeds", "5", "--set", "recipe.epochs=2")
     assert engine.most == 2
     record = json.loads((tmp_path / "out" / "grid.json").read_text("utf-8"))
     states = [run["state"] for run in record["cells"][0]["runs"]]

@@ -26,16 +26,9 @@ from danetc.tasks.model_directory import epochs_in, open_directory
 from danetc.tasks.trained import trials_in
 from danetc.tasks.training.directory import read_run
 
-from .conftest import SMALL, Run
+from .conftest import SMALL
+from .test_build import FILES
 
-FILES = (
-    "model.py",
-    "spec.danet",
-    "small.graph",
-    "topology.svg",
-    "summary.json",
-    "weights.safetensors",
-)
 FLIPS = 50
 """Of each file, where it ends and begins among them."""
 
@@ -148,24 +141,6 @@ def test_values_of_the_wrong_type(written: Path, tmp_path: Path, key: str, value
         package.load(tmp_path / "out", backend="eager")
 
 
-@pytest.mark.thorough
-def test_changed_files_are_refused_by_every_command(danetc: Run, written: Path) -> None:
-    directory = Path("out")
-    shutil.copytree(written, directory)
-    with (directory / "model.py").open("a") as stream:
-        stream.write("# mine\n")
-    for command in (
-        ("eval", directory, "--data", "digits"),
-        ("export", directory, "-o", "x.safetensors"),
-        ("measure", directory, "--data", "digits", "--batches", 1, "--only", "firing-rate"),
-        ("report", directory, "-o", "x.html"),
-    ):
-        refused = danetc(*command)
-        assert refused.status == 1
-        assert "model.py is damaged" in refused.err
-        assert "danetc build SPEC --init WEIGHTS" in refused.err
-
-
 def test_only_the_spec_and_the_weights_are_needed(written: Path, tmp_path: Path) -> None:
     directory = tmp_path / "out"
     shutil.copytree(written, directory)
@@ -256,9 +231,7 @@ OF_EACH_TYPE = {str(dtype): torch.tensor([[3, 0, 1]]).to(dtype) for dtype in NUM
     "tensors",
     [{}, {"a": torch.zeros(0)}, {'"\\': torch.ones(1), "b": torch.tensor(2)}, OF_EACH_TYPE],
 )
-def test_a_file_with_its_digest_is_one_that_others_read(
-    tmp_path: Path, tensors: dict[str, torch.Tensor]
-) -> None:
+def test_safetensors_reads_digests(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
     path = tmp_path / "x.safetensors"
     written = b"".join(tensor_file(tensors, {"network": 'a"\u00e9'}))
     path.write_bytes(written)

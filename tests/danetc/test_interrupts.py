@@ -16,7 +16,7 @@ from danetc import entry
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes of Windows have no SIGINT")
 
 
-def test_an_interrupt_is_an_exception_except_while_torch_is_imported(
+def test_interrupts_raise_except_during_torch_import(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch = ModuleType("torch")

@@ -64,6 +64,9 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
         "list codes",
         f"fmt --check {ROOT / 'specs' / 'danet_c_r18.danet'}",
         "draw danet_c_r18 -o {}/out.svg",
+        "prove baa_r18 --no-numbers",
+        "equiv origin_r18 danet_c_r18",
+        "report pretrained:danet_c_small_digits -o {}/out.html",
     ],
 )
 def test_commands_on_text_never_import_torch(line: str, tmp_path: Path) -> None:
@@ -93,6 +96,7 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["build", "x", "--seed", "-1"], "--seed"),
         (["build", "x", "--set", "steps"], "is not NAME=VALUE"),
         (["build", "x", "--set", "steps=1", "--set", "steps=2"], "set twice"),
+        (["build", "x", "--memory", "8XB"], "is no size"),
         (["explain"], "Missing argument"),
         (["draw", "x", "-o", "a"], "ends in .svg, .png, .pdf or .gv"),
         (["draw", "x", "--level", "layer"], "'layer' is not one of"),
@@ -113,9 +117,7 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["draw", "x", "-o", "out.bmp"], "ends in .svg, .png, .pdf or .gv"),
     ],
 )
-def test_wrong_usage_exits_with_2(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err
@@ -214,7 +216,7 @@ def test_json_has_null_for_what_is_no_number() -> None:
     assert found == {"a": [None, None, [None, 1.5]]}
 
 
-def test_a_short_command_does_without_the_search_for_garbage(
+def test_a_short_command_disables_garbage_collection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[str] = []

@@ -20,8 +20,7 @@ QUICK = ("--data", "digits", "--batches", "2", "--batch", "16")
 
 
 def test_a_file_is_measured_untrained(danetc: Run, small: Path) -> None:
-    done = danetc("measure", small, *QUICK)
-    assert done.status == 0
+    done = danetc.passes("measure", small, *QUICK)
     assert "note: small is untrained: its weights are the initial ones of seed 0" in done.err
     assert "note: small: norms go by the statistics of each batch" in done.err
     assert "images as they are" in done.out
@@ -33,18 +32,9 @@ def test_a_file_is_measured_untrained(danetc: Run, small: Path) -> None:
 
 def test_json_and_files(danetc: Run, small: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    done = danetc(
-        "measure",
-        small,
-        *QUICK,
-        "--only",
-        "firing-rate,operations",
-        "--json",
-        "-o",
-        tmp_path / "out",
+    record = danetc.json(
+        "measure", small, *QUICK, "--only", "firing-rate,operations", "-o", tmp_path / "out"
     )
-    assert done.status == 0
-    record = json.loads(done.out)
     assert record == json.loads((tmp_path / "out" / "measures.json").read_text())
     assert record["data"]["text"] == "digits"
     (measured,) = record["measured"]
@@ -58,7 +48,7 @@ def test_json_and_files(danetc: Run, small: Path, tmp_path: Path) -> None:
 
 def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "small"
-    trained = danetc(
+    danetc.passes(
         "train",
         small,
         "--data",
@@ -70,9 +60,7 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
         "-o",
         run,
     )
-    assert trained.status == 0, trained.err
-    done = danetc("measure", run, *QUICK, "--json")
-    assert done.status == 0, done.err
+    done = danetc.passes("measure", run, *QUICK, "--json")
     assert "untrained" not in done.err
     (measured,) = json.loads(done.out)["measured"]
     assert measured["trained"] is True
@@ -108,9 +96,7 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
         package.measure(Linear(2, 2), "digits")  # type: ignore[arg-type]
 
 
-def test_several_in_one_table_as_in_tables_4_and_5(
-    danetc: Run, small: Path, tmp_path: Path
-) -> None:
+def test_several_in_a_table_as_in_tables_4_and_5(danetc: Run, small: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.danet"
     other.write_text(small.read_text().replace("origin by densely_additive", "sew"))
     asked = ("measure", small, other, *QUICK, "--only", "gradient-stability,firing-rate")
@@ -163,9 +149,7 @@ def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) 
         (("built",), "training.json is damaged"),
         (("empty",), "is no model directory"),
     ):
-        done = danetc("measure", *arguments, "--data", "digits")
-        assert done.status == 1
-        assert told in done.err
+        danetc.fails(told, "measure", *arguments, "--data", "digits")
         (tmp_path / "built" / "training.json").write_text("{")
     assert danetc("measure", "--data", "digits").status == 2
     assert danetc("measure", small).status == 2
@@ -209,22 +193,19 @@ def test_a_damaged_record_of_a_training_is_told(
 ) -> None:
     built = as_trained(danetc, small, change)
     for command in ("measure", "eval"):
-        done = danetc(command, built, "--data", "digits")
-        assert done.status == 1
-        assert f"{built / 'training.json'} is damaged" in done.err
+        done = danetc.fails(
+            f"{built / 'training.json'} is damaged", command, built, "--data", "digits"
+        )
         assert told in done.err
 
 
-def test_images_for_a_file_are_prepared_by_the_recipe_that_train_would_take(
-    danetc: Run, small: Path
-) -> None:
+def test_images_are_prepared_by_the_recipe_train_would_take(danetc: Run, small: Path) -> None:
     data = "synthetic:size=12,channels=1,count=64"
     asked = ("measure", small, "--data", data, "--only", "firing-rate", "--json")
     assert "are 1 x 12 x 12, but the network takes 1 x 8 x 8" in danetc(*asked).err
     recipe = "recipe own { epochs = 1; optimizer = sgd(lr = 1); evaluate = center_crop(8) }"
     small.write_text(small.read_text() + recipe)
-    done = danetc(*asked)
-    assert done.status == 0, done.err
+    done = danetc.passes(*asked)
     (measured,) = json.loads(done.out)["measured"]
     assert measured["evaluate"] == "center_crop(size = 8)"
     (other,) = json.loads(danetc(*asked, "--evaluate", "resize(8)").out)["measured"]
@@ -232,9 +213,7 @@ def test_images_for_a_file_are_prepared_by_the_recipe_that_train_would_take(
     assert other["firing_rate"] != measured["firing_rate"]
 
 
-def test_images_of_all_sizes_are_brought_to_the_network_s(
-    danetc: Run, small: Path, tmp_path: Path
-) -> None:
+def test_images_of_all_sizes_are_resized(danetc: Run, small: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     for split in ("train", "val"):
@@ -244,10 +223,9 @@ def test_images_of_all_sizes_are_brought_to_the_network_s(
             for number in range(2):
                 Image.new("L", (20 + 5 * number, 31), grey + number).save(folder / f"{number}.png")
     data = f"folder:{tmp_path / 'images'}"
-    done = danetc(
+    done = danetc.passes(
         "measure", small, "--data", data, "--set", "classes=2", "--only", "firing-rate", "--json"
     )
-    assert done.status == 0, done.err
     told = "no recipe says how images are prepared: resize(size = 9) -> center_crop(size = 8)"
     assert told in done.err
     (measured,) = json.loads(done.out)["measured"]

@@ -37,13 +37,6 @@ DATA = "synthetic:size=8,channels=1,classes=10,count=500,test=60"
 TRAIN = ("--data", DATA, "--quiet", "--backend", "fused")
 
 
-@pytest.fixture
-def quick(tmp_path: Path) -> Path:
-    path = tmp_path / "quick.danet"
-    path.write_text(SMALL + QUICK)
-    return path
-
-
 def recomputes(model: torch.nn.Module) -> bool:
     return any(isinstance(module, Recomputed) for module in model.modules())
 
@@ -139,24 +132,13 @@ def test_losses_and_gradients_need_no_values(settings: str, backend: str) -> Non
     assert found.peak > found.weights + found.optimizer + found.saved
 
 
-@pytest.mark.parametrize("command", ["train", "build", "bench"])
-@pytest.mark.parametrize("size", ["8XB", "recomputed", "0GB", "-1GB", ""])
-def test_what_is_neither_is_wrong_usage(danetc: Run, quick: Path, command: str, size: str) -> None:
-    options = ("--data", "digits") if command == "train" else ()
-    result = danetc(command, quick, *options, "--memory", size)
-    assert result.status == 2
-    assert "--memory" in result.err
-    assert "size" in result.err
-
-
 # -- training --------------------------------------------------------------------------------------
 
 
 def memory_of(danetc: Run, quick: Path, budget: int, *more: str) -> dict[str, Any]:
     """What a training under a budget has measured."""
     out = quick.parent / f"run-{budget}{''.join(more)}"
-    result = danetc("train", quick, *TRAIN, "--memory", str(budget), "-o", out, *more)
-    assert result.status == 0, result.err
+    result = danetc.passes("train", quick, *TRAIN, "--memory", str(budget), "-o", out, *more)
     record = json.loads((out / "training.json").read_text())
     chosen: dict[str, Any] = record["memory"]["train"]
     (line,) = (line for line in result.err.splitlines() if "note: memory" in line)
@@ -234,8 +216,9 @@ def test_a_built_directory_keeps_its_policy(danetc: Run, small: Path, tmp_path: 
     for number, (memory, policy) in enumerate(
         (("recompute", "recompute"), (str(lean), "recompute"), (str(none), "none"))
     ):
-        result = danetc("build", small, "-o", f"d{number}", "--memory", memory, "--batch", "64")
-        assert result.status == 0, result.err
+        result = danetc.passes(
+            "build", small, "-o", f"d{number}", "--memory", memory, "--batch", "64"
+        )
         assert f"memory      {policy}" in result.out
         if memory.isdecimal():
             assert "a step (batch of 64, eager, float32); the budget" in result.out
@@ -248,13 +231,19 @@ def test_a_built_directory_keeps_its_policy(danetc: Run, small: Path, tmp_path: 
 
 
 def test_a_directory_that_nothing_fits_is_not_written(danetc: Run, small: Path) -> None:
-    result = danetc("build", small, "-o", "out", "--memory", "1kB", "--batch", "64")
-    assert result.status == 1
-    assert "not even a batch of 1 fits" in result.err
+    danetc.fails(
+        "not even a batch of 1 fits",
+        "build",
+        small,
+        "-o",
+        "out",
+        "--memory",
+        "1kB",
+        "--batch",
+        "64",
+    )
     assert not Path("out").exists()
-    result = danetc("build", small, "-o", "out", "--memory", "1kB")
-    assert result.status == 2
-    assert "--batch" in result.err
+    danetc.fails("--batch", "build", small, "-o", "out", "--memory", "1kB", status=2)
 
 
 # -- the summary -----------------------------------------------------------------------------------

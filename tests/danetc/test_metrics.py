@@ -22,8 +22,8 @@ from danetc.tasks.training.progress import result as training_result
 from danetc.tasks.training.train import Training
 from danetc.tasks.training.trials import run
 
-from .conftest import SMALL, Run
-from .test_train import QUICK, phase
+from .conftest import QUICK, SMALL, Run
+from .test_train import phase
 
 TIMES = ("seconds", "images_per_second", "share")
 

@@ -23,9 +23,7 @@ from danetc.arguments import Setting, parse_setting
         ("a=9**9**9", "a", "9**9**9"),
     ],
 )
-def test_values_are_numbers_where_they_read_as_numbers(
-    text: str, name: str, value: Setting
-) -> None:
+def test_values_that_read_as_numbers_are_numbers(text: str, name: str, value: Setting) -> None:
     found = parse_setting(text)
     assert found == (name, value)
     assert type(found[1]) is type(value)

@@ -41,9 +41,7 @@ SAMPLE = 300
 def test_it_classifies_as_well_as_is_stated(danetc: Run, name: str) -> None:
     """To two images: a machine may round otherwise than the one that trained it."""
     stated = stated_of(name)
-    result = danetc("eval", PREFIX + name, "--json")
-    assert result.status == 0, result.err
-    (found,) = json.loads(result.out)["evaluated"]
+    (found,) = danetc.json("eval", PREFIX + name)["evaluated"]
     (figures,) = found["results"]
     assert found["data"] == stated["data"]
     assert abs(figures["top1"] - stated["test_accuracy"]) <= 2 / figures["images"]
@@ -110,9 +108,7 @@ def test_a_name_that_is_not_there_gets_a_hint(danetc: Run) -> None:
         f"build danet_c_small --init {wrong}",
         f"train danet_c_small --data digits --init {wrong}",
     ):
-        result = danetc(*line.split())
-        assert result.status == 1
-        assert f"did you mean `{NAMES[0]}`" in result.err
+        danetc.fails(f"did you mean `{NAMES[0]}`", *line.split())
 
 
 def test_export_and_a_training_take_it(danetc: Run, tmp_path: Path) -> None:
@@ -121,11 +117,10 @@ def test_export_and_a_training_take_it(danetc: Run, tmp_path: Path) -> None:
     assert (tmp_path / "w.safetensors").stat().st_size > 1000
     spec = (directory_of(name) / "spec.danet").read_text("utf-8")
     (tmp_path / "again.danet").write_text(spec + SHORT, "utf-8")
-    result = danetc(
+    danetc.passes(
         "train", "again.danet", "--data", FEW, "--recipe", "short", "--init", name,
         "--backend=eager", "-q", "-o", "run",
     )  # fmt: skip
-    assert result.status == 0, result.err
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["facts"]["request"]["init"] == name
     assert record["settings"]["init"].startswith(weights_of(name).name)

@@ -92,8 +92,7 @@ def test_a_run_that_is_there_is_resumed(danetc: Run, quick: Path, run: Path) -> 
     damaged = run / "checkpoints" / "last" / "model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     shutil.rmtree(run / "checkpoints" / "best")
-    result = danetc(*command)
-    assert result.status == 0
+    result = danetc.passes(*command)
     assert "last/model.safetensors is damaged" in result.err
     assert "taking run/checkpoints/previous" in result.err
     assert weights(run) == before
@@ -121,8 +120,7 @@ def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: P
     assert "stopped by SIGTERM" in said
     assert "Traceback" not in said
     short = ("--set", "recipe.epochs=5")
-    result = danetc("train", quick, *many, "-o", "stopped", *short)
-    assert result.status == 0
+    result = danetc.passes("train", quick, *many, "-o", "stopped", *short)
     assert "resuming from stopped/checkpoints" in result.err
     assert danetc("train", quick, *many, "-o", "whole", *short).status == 0
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
@@ -140,14 +138,10 @@ def test_other_settings_are_refused_or_overridden(danetc: Run, quick: Path, run:
         (("--channels-last",), "channels_last: false there, true now"),
         (("--set", "recipe.ema=0.5"), "ema: none there, 0.5 now"),
     ):
-        result = danetc(*command, *options)
-        assert result.status == 1
-        assert difference in result.err
+        result = danetc.fails(difference, *command, *options)
         assert all(advice in result.err for advice in ("-o DIR", "--override", "--fresh"))
     quick.write_text((NETWORK + RECIPE).replace("conv(4)", "conv(6)"))
-    result = danetc(*command, "--override")
-    assert result.status == 1
-    assert "the checkpoint is of another network: it lacks stages" in result.err
+    danetc.fails("the checkpoint is of another network: it lacks stages", *command, "--override")
     assert weights(run) == before
     assert package.load(run).stem.conv.out_channels == 4
     quick.write_text(NETWORK + RECIPE)
@@ -207,8 +201,7 @@ def test_a_later_phase_goes_on_from_the_one_it_names(danetc: Run, tmp_path: Path
 
 @pytest.mark.thorough
 def test_trials_have_a_mean_and_a_deviation(danetc: Run, quick: Path, tmp_path: Path) -> None:
-    result = danetc("train", quick, *QUIET, "-o", "trials", "--seeds", "2", "--seed", "5")
-    assert result.status == 0
+    result = danetc.passes("train", quick, *QUIET, "-o", "trials", "--seeds", "2", "--seed", "5")
     record = json.loads((tmp_path / "trials" / "trials.json").read_text())
     found = []
     for trial, seed in zip(record["trials"], (5, 6), strict=True):
@@ -219,16 +212,13 @@ def test_trials_have_a_mean_and_a_deviation(danetc: Run, quick: Path, tmp_path: 
     assert record["test_accuracy"] == pytest.approx(statistics.mean(found))
     assert record["deviation"] == pytest.approx(statistics.stdev(found))
     assert "over 2 trials" in result.out
-    single = danetc("train", quick, *QUIET, "-o", "single", "--seed", "5")
-    assert single.status == 0
+    danetc.passes("train", quick, *QUIET, "-o", "single", "--seed", "5")
     assert weights(tmp_path / "single") == weights(tmp_path / "trials" / "seed-5")
     for options, message in (
         (("-o", "trials"), "holds trials"),
         (("-o", "single", "--seeds", "2"), "holds a single run"),
     ):
-        refused = danetc("train", quick, *QUIET, *options)
-        assert refused.status == 1
-        assert message in refused.err
+        danetc.fails(message, "train", quick, *QUIET, *options)
 
 
 # -- what lies in a directory, without a training --------------------------------------------------

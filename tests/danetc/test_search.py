@@ -137,8 +137,7 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     """Three of one epoch, two at a time; the same command does nothing again."""
     (tmp_path / "a.danet").write_text(SPEC)
     asked = (*SEARCH, "--grid", "recipe.optimizer.lr=1e-3..0.1:log", "--grid", "steps=1,2")
-    done = danetc(*asked, "--trials", "3", "--jobs", "2", "--json")
-    assert done.status == 0, done.err
+    done = danetc.passes(*asked, "--trials", "3", "--jobs", "2", "--json")
     found = json.loads(done.out)
     assert [trial["state"] for trial in found["trials"]] == ["complete"] * 3
     assert len({trial["cell"] for trial in found["trials"]}) == 3
@@ -174,16 +173,14 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_the_front_is_that_of_brute_force(
+def test_front_by_brute_force(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
 ) -> None:
     """Every combination is drawn; wider networks are not always better."""
     (tmp_path / "a.danet").write_text(SPEC)
     engine = pretend(lambda axes, epoch: (axes["width"] * 7 % 11 + axes["steps"]) / 20)
     grid = ("--grid", "width=1..6", "--grid", "steps=1,2", "--sampler", "random")
-    done = danetc(*SEARCH, *grid, "--front", "--trials", "100", "--json")
-    assert done.status == 0, done.err
-    trials = json.loads(done.out)["trials"]
+    trials = danetc.json(*SEARCH, *grid, "--front", "--trials", "100")["trials"]
     assert len(engine.started) == len(set(engine.started)) == 12
 
     def beaten(trial: dict[str, Any]) -> bool:
@@ -211,9 +208,7 @@ def rows(*points: tuple[float, int]) -> list[TrialRow]:
 
 
 @pytest.mark.parametrize(("front", "best"), [(True, {0, 1, 4, 5}), (False, {4})])
-def test_the_best_are_those_that_no_other_beats(
-    tmp_path: Path, front: bool, best: set[int]
-) -> None:
+def test_the_best_are_beaten_by_no_other(tmp_path: Path, front: bool, best: set[int]) -> None:
     """Equal ones are all on the front, but a cell is there once."""
     study = open_study(tmp_path, ["maximize", "minimize"][: 1 + front])
     study.set_user_attr("danetc", {"front": front, "space": {"a": [1]}, "data": "d"})
@@ -289,28 +284,6 @@ def test_samplers_draw_by_their_seed(sampler: str) -> None:
     assert drawn(3) == drawn(3) != drawn(4)
 
 
-@pytest.mark.thorough
-def test_what_cannot_be_built_is_pruned_with_its_reason(
-    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
-) -> None:
-    (tmp_path / "a.danet").write_text(SPEC)
-    engine = pretend(lambda axes, epoch: 0.5)
-    done = danetc(
-        *SEARCH, "--grid", "neuron=LIF,Nonsense", "--sampler", "random", "--trials", "6", "--json"
-    )
-    assert done.status == 0, done.err
-    good, *_, bad = sorted(json.loads(done.out)["trials"], key=lambda trial: str(trial["state"]))
-    assert (good["state"], bad["state"]) == ("complete", "pruned")
-    assert "Nonsense" in bad["reason"]
-    assert engine.started == [good["cell"]]
-    shown = danetc("search", "-o", "out", "--only-report")
-    assert "pruned: " in shown.out
-    hopeless = danetc(*SEARCH[:-3], "-o", "none", "-q", "--grid", "neuron=Wrong", "--trials", "1")
-    assert hopeless.status == 1
-    assert "none is complete; the first:" in hopeless.err
-    assert "did you mean `width`" in danetc(*SEARCH, "--grid", "widht=1..4").err
-
-
 def test_a_pruner_sees_every_epoch_and_ends_a_trial(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,9 +294,10 @@ def test_a_pruner_sees_every_epoch_and_ends_a_trial(
     pretend(lambda axes, epoch: 0.3 if axes["steps"] == 1 else 0.3 + epoch / 10)
     asked = (*SEARCH, "--grid", "steps=1,2", "--set", "recipe.epochs=4")
     asked += ("--sampler", "random", "--sampler-seed", "0")  # which draws 2, then 1
-    done = danetc(*asked, "--pruner", "median", "--trials", "2", "--json")
-    assert done.status == 0, done.err
-    poor, good = sorted(json.loads(done.out)["trials"], key=lambda each: each["values"]["steps"])
+    poor, good = sorted(
+        danetc.json(*asked, "--pruner", "median", "--trials", "2")["trials"],
+        key=lambda each: each["values"]["steps"],
+    )
     assert (poor["state"], poor["reason"]) == ("pruned", "after epoch 2")
     assert (poor["epochs"], poor["score"], poor["best"]) == (2, None, False)
     assert (good["state"], good["epochs"], good["best"]) == ("complete", 4, True)
@@ -335,9 +309,7 @@ def test_a_pruner_sees_every_epoch_and_ends_a_trial(
 
 
 @pytest.mark.thorough
-def test_a_search_goes_on_where_it_was_stopped(
-    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
-) -> None:
+def test_a_stopped_search(danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]) -> None:
     (tmp_path / "a.danet").write_text(SPEC)
     engine = pretend(lambda axes, epoch: axes["recipe.optimizer.lr"])
     engine.raising = 3
@@ -354,33 +326,6 @@ def test_a_search_goes_on_where_it_was_stopped(
     assert len({trial["cell"] for trial in done}) == 5  # nothing was drawn again
 
 
-@pytest.mark.thorough
-def test_a_signal_saves_what_runs(
-    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.danet").write_text(SPEC)
-    engine = pretend(lambda axes, epoch: 0.5)
-
-    class Stop(StopRequest):
-        """A signal comes while the second run is under way."""
-
-        @property
-        def wanted(self) -> bool:
-            if len(engine.started) == 2:
-                self.signal = signal.SIGTERM
-            return self.signal is not None
-
-    monkeypatch.setattr("danetc.tasks.searching.search.StopRequest", Stop)
-    asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01..0.1", "--trials", "3")
-    stopped = danetc(*asked)
-    assert stopped.status == 128 + signal.SIGTERM
-    assert "the same command resumes" in stopped.err
-    monkeypatch.undo()
-    left = json.loads(danetc("search", "-o", tmp_path / "out", "--only-report", "--json").out)
-    assert [trial["state"] for trial in left["trials"]] == ["complete", "running"]
-    assert left["trials"][1]["reason"] is None
-
-
 def test_networks_are_an_axis_and_a_cell_is_trained_once(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
 ) -> None:
@@ -390,9 +335,7 @@ def test_networks_are_an_axis_and_a_cell_is_trained_once(
     engine = pretend(lambda axes, epoch: 0.5 + 0.1 * (axes["network"] == "other"))
     engine.jobs = 2
     asked = (*SEARCH, "--grid", "steps=1,2", "--sampler", "random", "--trials", "12")
-    done = danetc(*asked, "--set", "recipe.epochs=2", "--json")
-    assert done.status == 0, done.err
-    trials = json.loads(done.out)["trials"]
+    trials = danetc.json(*asked, "--set", "recipe.epochs=2")["trials"]
     assert [trial["state"] for trial in trials] == ["complete"] * 12
     assert {trial["values"]["network"] for trial in trials} == {"small", "other"}
     assert len(engine.started) == len({trial["cell"] for trial in trials}) <= 4
@@ -407,7 +350,7 @@ def test_choices_are_those_of_the_tables() -> None:
     assert get_args(hints["pruner"]) == tuple(PRUNERS)
 
 
-def test_search_from_python(
+def test_python(
     tmp_path: Path, pretend: Callable[..., Trainings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is there is not trained again; a signal is an error, and so is a search without results."""
@@ -473,9 +416,9 @@ def test_a_search_that_is_damaged_or_no_file_is_an_error(danetc: Run, tmp_path: 
     folder.mkdir()
     study = optuna.create_study(study_name="danetc", storage=f"sqlite:///{folder / 'search.db'}")
     study.set_user_attr("danetc", [1])
-    result = danetc("search", "--only-report", "-o", "s")
-    assert result.status == 1
-    assert "search.db is damaged: it is not as it was written" in result.err
+    danetc.fails(
+        "search.db is damaged: it is not as it was written", "search", "--only-report", "-o", "s"
+    )
     (folder / "search.db").unlink()
     (folder / "search.db").mkdir()
     with pytest.raises(UserError, match=r"search\.db is no file"):

@@ -11,9 +11,7 @@ import pytest
 from danetc.dsl.recipe.settings import SETTINGS, Phase, Recipe
 from danetc.main import main
 
-from .conftest import SMALL
-
-QUICK = "recipe quick { epochs = 1; batch = 300; optimizer = adamw(lr = 0.01) }\n"
+from .conftest import QUICK, SMALL
 
 
 def test_the_training_reads_every_setting(

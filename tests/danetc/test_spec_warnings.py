@@ -31,9 +31,7 @@ def leaky(tmp_path: Path) -> Path:
     return path
 
 
-def test_check_shows_warnings_beside_errors(
-    danetc: Run, leaky: Path, small: Path, tmp_path: Path
-) -> None:
+def test_check_shows_warnings_too(danetc: Run, leaky: Path, small: Path, tmp_path: Path) -> None:
     result = danetc("check", leaky, small)
     assert (result.status, result.out) == (0, "2 specs checked, no errors, 1 warning\n")
     assert "warning[W0301]: the state `u` of `LIF`" in result.err
@@ -79,9 +77,7 @@ def test_commands_say_it_once_and_go_on(danetc: Run, leaky: Path, line: str) -> 
     assert "warning" not in result.out
 
 
-def test_settings_count_and_the_network_that_is_taken(
-    danetc: Run, leaky: Path, small: Path
-) -> None:
+def test_settings_count_and_the_chosen_network(danetc: Run, leaky: Path, small: Path) -> None:
     assert "W0301" in danetc("summary", small, "--set", "neuron=LIF(tau = 0.5)").err
     assert danetc("summary", leaky, "--set", "neuron=LIF").err == ""
     leaky.write_text(SMALL + "network other = small { neuron = LIF(tau = 0.5) }\n")
@@ -91,8 +87,7 @@ def test_settings_count_and_the_network_that_is_taken(
 
 def test_a_recipe_is_looked_at_with_its_settings(danetc: Run, small: Path) -> None:
     arguments = ("train", small, "--data", "digits", "--dry-run")
-    result = danetc(*arguments, "--set", "recipe.optimizer.lr=50")
-    assert result.status == 0
+    result = danetc.passes(*arguments, "--set", "recipe.optimizer.lr=50")
     assert "warning[W0401]: a learning rate of 50" in result.err
 
 

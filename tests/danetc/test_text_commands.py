@@ -129,17 +129,13 @@ def test_explain_prints_all_that_a_name_means(danetc: Run) -> None:
 
 def test_an_unknown_name_gets_a_hint(danetc: Run) -> None:
     for near, name in (("E0020", "E0"), ("cnov", "conv"), ("orgin", "origin")):
-        result = danetc("explain", near)
-        assert result.status == 1
-        assert f"nothing is called {near}; did you mean `{name}" in result.err
+        danetc.fails(f"nothing is called {near}; did you mean `{name}", "explain", near)
 
 
 # -- list, new and show ----------------------------------------------------------------------------
 
 
-def test_list_has_topics_and_their_names_as_wide_as_the_terminal(
-    danetc: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_list_fits_the_terminal(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(json.loads(danetc("list", "--json").out)) == set(TOPICS)
     assert {line.split()[0] for line in danetc("list").out.splitlines()} == set(TOPICS)
     for subject in TOPICS:
@@ -154,16 +150,13 @@ def test_list_has_topics_and_their_names_as_wide_as_the_terminal(
 
 
 def test_new_writes_a_spec_that_checks_and_trains(danetc: Run, tmp_path: Path) -> None:
-    made = danetc("new", "my_first")
-    assert made.status == 0, made.err
+    made = danetc.passes("new", "my_first")
     assert "danetc train my_first.danet --data digits" in made.out
     assert danetc("check", "--deny-warnings", "my_first.danet").status == 0
     assert danetc("fmt", "--check", "my_first.danet").status == 0
     quick = ("--set", "recipe.epochs=1", "--set", "width=4", "--backend", "eager", "-q")
     assert danetc("train", "my_first.danet", "--data", "digits", *quick).status == 0
-    again = danetc("new", "my_first")
-    assert again.status == 1
-    assert "there is a file my_first.danet already" in again.err
+    danetc.fails("there is a file my_first.danet already", "new", "my_first")
     assert danetc("new", "3-nets").status == 1
 
 
@@ -199,9 +192,7 @@ def test_completion_is_a_script(danetc: Run) -> None:
         assert COMPLETE in danetc("completion", shell).out
 
 
-def test_commands_are_completed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_completion(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv(COMPLETE, "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "danetc dra")
     monkeypatch.setenv("COMP_CWORD", "1")
@@ -224,29 +215,26 @@ def test_summary_counts_parameters(danetc: Run, small: Path) -> None:
 
 def test_a_setting_may_read_the_parameters_of_the_network(danetc: Run) -> None:
     stages = "stages=resnet18(width = width) via origin"
-    changed = danetc("summary", "danet_c_r18", "--set", "width=32", "--set", stages, "--json")
-    assert changed.status == 0, changed.err
+    changed = danetc.passes(
+        "summary", "danet_c_r18", "--set", "width=32", "--set", stages, "--json"
+    )
     written = danetc("summary", "danet_c_r18", "--set", "width=32", "--json")
     assert json.loads(changed.out)["parameters"] == json.loads(written.out)["parameters"]
     assert "chain" in changed.out
     assert "chain" not in written.out
-    failed = danetc("summary", "danet_c_r18", "--set", stages.replace("= width", "= widht"))
-    assert failed.status == 1
-    assert "--set:1:" in failed.err
+    failed = danetc.fails(
+        "--set:1:", "summary", "danet_c_r18", "--set", stages.replace("= width", "= widht")
+    )
     assert "unknown name `widht`" in failed.err
 
 
 def test_an_unknown_setting_is_the_spec_authors_error(danetc: Run, small: Path) -> None:
     for command in ("summary", "build", "draw"):
-        result = danetc(command, small, "--set", "stepz=2")
-        assert result.status == 1
-        assert "did you mean `steps`?" in result.err
+        result = danetc.fails("did you mean `steps`?", command, small, "--set", "stepz=2")
         assert "--set" in result.err
 
 
-def test_draw_without_a_name_writes_beside_the_spec(
-    danetc: Run, tmp_path: Path, small: Path
-) -> None:
+def test_draw_without_output_writes_beside_it(danetc: Run, tmp_path: Path, small: Path) -> None:
     folder = tmp_path / "nets"
     folder.mkdir()
     small.rename(folder / "a.net.danet")

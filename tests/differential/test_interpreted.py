@@ -28,9 +28,7 @@ NETWORKS = {**VARIETY, "stages_within_loops": NESTED}
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_form_is_as_the_interpreter_has_it(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_form_is_the_interpreter_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "NEAR", 1e-10)  # roundings of float64 are smaller
     subject = Subject(check_text(f"use std\n{NETWORKS[name]}"), "net", 3, torch.float64)
     case = Case()

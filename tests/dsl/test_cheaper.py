@@ -9,15 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron import kernel_text
-from danetc.dsl.neuron.equations import compile_neuron
 from danetc.dsl.neuron.kernel_text import kernel_source
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import needed
-from danetc.dsl.syntax.parser import parse
-from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.kernels.neuron import spread, total
+from tests.runtime.conftest import compile_text
 
 NEURONS = {
     "hard": "state u = 0.0; v = u + x; s = heaviside(v - 1.0); u = v * (1 - s)",
@@ -32,12 +29,7 @@ VALUES = [-3.0, -1.0, -5e-324, -0.0, 0.0, 5e-324, 1.0, 2.5, math.nan, math.inf, 
 
 
 def program(body: str) -> NeuronProgram:
-    text = f"neuron n {{ {body} }}\nsurrogate sigmoid {{ y = 1 / (1 + exp(-3 * x)) }}"
-    reporter = Reporter()
-    neuron, surrogate = parse(SourceFile("test", text), reporter).declarations
-    found = compile_neuron(neuron, {}, surrogate, {}, reporter)
-    assert found is not None
-    return found
+    return compile_text(f"neuron n {{ {body} }}", "surrogate sigmoid { y = 1 / (1 + exp(-3 * x)) }")
 
 
 def results(source: str, learnables: int) -> list[Tensor]:

@@ -63,7 +63,7 @@ def test_std_declarations_are_the_same_objects_in_every_load() -> None:
     assert first.names["LIF"].declaration is second.names["LIF"].declaration
 
 
-def test_declarations_of_std_are_parsed_only_when_asked_for(
+def test_declarations_of_std_are_parsed_when_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loading, "_std", cache(loading._Std))

@@ -20,7 +20,6 @@ from danetc.compiler.frontend.program import check_source
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError, render_all
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tokens import NAME_LIKE, Token, scan
-from tests.dsl.examples import EXAMPLES
 
 _ROOT = Path(__file__).parents[2]
 _FOLDERS = ("specs", "dsl/std")
@@ -137,16 +136,6 @@ def test_a_slip_gives_one_error_where_it_is() -> None:
     assert result.wrong.total() > 75
     assert result.rate >= 0.99
     assert result.single >= 0.99
-
-
-@pytest.mark.thorough
-def test_mutated_examples_are_read_without_a_traceback() -> None:
-    choose = random.Random(1)
-    for text in EXAMPLES.values():
-        tokens = scan(SourceFile("example", text)).tokens[:-1]
-        for kind in _KINDS:
-            token = choose.choice([t for t in tokens if t.type == "NAME" and len(t.text) > 2])
-            errors(SourceFile("example", mutate(text, token, kind, choose)))
 
 
 if __name__ == "__main__":

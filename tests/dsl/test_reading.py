@@ -83,9 +83,7 @@ LINKS = {
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs on this system")
 @pytest.mark.parametrize("kind", LINKS)
-def test_what_is_no_regular_file_is_not_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_only_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Neither as the spec nor by `use`: opening one could wait for ever."""
     bad = tmp_path / "bad.danet"
     target = LINKS[kind]
@@ -125,9 +123,7 @@ def test_no_excerpt_shows_a_file_that_is_no_spec(tmp_path: Path) -> None:
 # -- shipped specs ---------------------------------------------------------------------------------
 
 
-def test_a_spec_is_found_by_path_first_and_by_name_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_specs_by_path_and_then_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "danet_c_r50").mkdir()  # a build folder of that name does not hide the spec
     assert find_spec("danet_c_r50") == shipped_specs()["danet_c_r50"]
@@ -144,7 +140,7 @@ def test_a_spec_is_found_by_path_first_and_by_name_else(
         ("mien.danet", "did you mean `mine.danet`?"),
     ],
 )
-def test_a_spec_that_is_not_there(
+def test_missing_spec(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hint: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

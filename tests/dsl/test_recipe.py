@@ -263,9 +263,7 @@ def test_origins() -> None:
         ("second__start", "second", "E0806", "second"),
     ],
 )
-def test_wrong_overrides(
-    path: str, value: OverrideValue, code: str | None, marked: str | None
-) -> None:
+def test_overrides(path: str, value: OverrideValue, code: str | None, marked: str | None) -> None:
     result, errors = resolve(recipe(TWO), **{path: value})
     assert result is None
     assert {item.span.source.name for item in errors} == {"--set"}

@@ -50,10 +50,6 @@ def all_fixes(text: str) -> tuple[CodeFix, ...]:
     return code_fixes(analyse(text), 0, len(text))
 
 
-def titles(text: str) -> list[str]:
-    return [fix.title for fix in all_fixes(text)]
-
-
 @pytest.mark.parametrize("code", [code for code in CODES if code != "E0906"])  # which takes seconds
 def test_every_fix_of_every_page_leaves_less_to_fix(code: str) -> None:
     wrong = examples(code)[0]

@@ -20,8 +20,6 @@ from tests.playground.test_sources import script
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
-MINUTE = 60_000.0  # milliseconds
-
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:

@@ -30,32 +30,27 @@ def std(file: str) -> str:
     return files("danetc.dsl.std").joinpath(file).read_text("utf-8")
 
 
+def compile_text(
+    neuron: str, surrogate: str = SIGMOID, **arguments: float | bool | Learn
+) -> NeuronProgram:
+    """The first neuron of a text, or one of the standard library by name. Arguments that are not
+    given have their literal defaults."""
+    if "{" in neuron:
+        declaration = next(iter(declarations(neuron).values()))
+    else:
+        declaration = declarations(std("neurons.danet"))[neuron]
+    stand_in = next(iter(declarations(surrogate).values()))
+    reporter = Reporter()
+    given = {**_defaults(declaration), **arguments}
+    program = compile_neuron(declaration, given, stand_in, _defaults(stand_in), reporter)
+    reporter.raise_if_errors()
+    assert program is not None
+    return program
+
+
 @pytest.fixture
 def compiled() -> Compile:
-    """``compiled(text, surrogate=text, **arguments)``: the first neuron of the text, a name for
-    one of the standard library; arguments not given have their literal defaults."""
-
-    def build(
-        neuron: str, surrogate: str = SIGMOID, **arguments: float | bool | Learn
-    ) -> NeuronProgram:
-        if "{" in neuron:
-            declaration = next(iter(declarations(neuron).values()))
-        else:
-            declaration = declarations(std("neurons.danet"))[neuron]
-        stand_in = next(iter(declarations(surrogate).values()))
-        reporter = Reporter()
-        program = compile_neuron(
-            declaration,
-            {**_defaults(declaration), **arguments},
-            stand_in,
-            _defaults(stand_in),
-            reporter,
-        )
-        reporter.raise_if_errors()
-        assert program is not None
-        return program
-
-    return build
+    return compile_text
 
 
 def _defaults(declaration: Declaration) -> dict[str, float | bool]:

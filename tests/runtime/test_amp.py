@@ -63,9 +63,7 @@ def gradient(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> tuple[
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("name", SURROGATES)
 @pytest.mark.parametrize("neuron", NEURONS)
-def test_potentials_are_float32(
-    neuron: str, name: str, dtype: torch.dtype, compiled: Compile
-) -> None:
+def test_float32_potentials(neuron: str, name: str, dtype: torch.dtype, compiled: Compile) -> None:
     """The neuron of a half-precision input is that of the same input in float32: equal spikes,
     and gradients that differ by the rounding of the result alone."""
     run = Neuron(compiled(neuron, surrogate(name)).text(), 6, 1)
@@ -82,9 +80,7 @@ def test_potentials_are_float32(
 
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("neuron", NEURONS)
-def test_fusion_groups_in_half_precision(
-    neuron: str, dtype: torch.dtype, compiled: Compile
-) -> None:
+def test_fused_groups_in_half_precision(neuron: str, dtype: torch.dtype, compiled: Compile) -> None:
     """The fusion group rounds nothing between norm and neuron."""
     program = compiled(neuron)
     run = layer(program, "fused")
@@ -101,7 +97,7 @@ def test_fusion_groups_in_half_precision(
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", SURROGATES)
-def test_large_inputs_have_finite_gradients(
+def test_gradients_are_finite(
     name: str, backend: str, dtype: torch.dtype, compiled: Compile
 ) -> None:
     """exp(4 * 10,000) is inf: the slope far from the threshold is 0, not inf / inf."""

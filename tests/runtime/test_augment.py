@@ -101,7 +101,7 @@ ROWS = ["random_crop", "horizontal_flip", "center_crop", "normalize"]
 )
 @pytest.mark.parametrize("shape", [(3, 12, 12), (3, 6, 9)])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
-def test_a_batch_at_once_is_its_images_one_by_one(
+def test_batch_equals_its_images(
     names: list[str], shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     transform = image_transform([item(name) for name in names])
@@ -154,9 +154,7 @@ def test_a_step_that_cannot_be_applied_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 @pytest.mark.parametrize("shape", [(4, 3, 8, 8), (4, 2, 1, 8, 8)])
-def test_mixing_by_a_seed_is_torchvisions_and_leaves_the_random_state(
-    name: str, shape: tuple[int, ...]
-) -> None:
+def test_seeded_mixing_is_torchvisions_and_keeps_state(name: str, shape: tuple[int, ...]) -> None:
     images, labels = torch.rand(shape), torch.tensor([0, 1, 2, 9])
     mix = batch_transform([item(name)], 10)
     assert mix is not None

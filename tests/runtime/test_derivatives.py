@@ -189,9 +189,7 @@ def takes(row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]) -> bool:
 
 
 @pytest.mark.parametrize(("row", "attrs", "shape"), CASES)
-def test_the_derivative_of_an_operation(
-    row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]
-) -> None:
+def test_derivatives(row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]) -> None:
     builder, result = made(row, attrs, shape)
     if result is None:
         other = SHAPES.get(row.name, SHAPE) if len(shape) == 1 else SHAPE[:1]

@@ -90,9 +90,7 @@ def fresh(model: Model) -> Model:
 
 @pytest.mark.parametrize("is_folded", [False, True])
 @pytest.mark.parametrize("change", [*CHANGES, *UNSEEN])
-def test_a_change_counts_from_the_next_call_on(
-    change: str, is_folded: bool, uses: list[str]
-) -> None:
+def test_a_change_counts_in_the_next_call(change: str, is_folded: bool, uses: list[str]) -> None:
     model = danetc.fold(built()) if is_folded else built()
     with torch.no_grad():
         before, states = stream(model)
@@ -121,9 +119,7 @@ def test_another_parameter_in_the_same_memory_is_laid_out() -> None:
 
 
 @pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
-def test_a_computed_weight_is_not_laid_out(
-    norm: Callable[[nn.Module], nn.Module], uses: list[str]
-) -> None:
+def test_computed_weights_stay(norm: Callable[[nn.Module], nn.Module], uses: list[str]) -> None:
     model = built()
     for module in list(model.modules()):
         if isinstance(module, nn.Conv2d):

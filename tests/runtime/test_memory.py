@@ -140,9 +140,7 @@ def test_recompute_gives_the_same_bit_for_bit(backend: str, name: str) -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize("length", [2, 3])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_segments_of_several_blocks(
-    name: str, length: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_segments_of_many_blocks(name: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = NETWORKS[name]()
     x = images(graph)
 

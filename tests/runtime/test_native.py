@@ -58,9 +58,7 @@ def test_a_damaged_one_is_made_anew(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", ["no compiler", "fails"])
-def test_without_it_that_is_said_once(
-    folder: Path, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_is_said_once(folder: Path, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if reason == "no compiler":
         monkeypatch.setattr(native, "compiler", lambda: None)
         said = "there is no C++ compiler (set CXX, or install g++ or clang++) on this machine"

@@ -155,9 +155,7 @@ def test_every_form_at_every_size(
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (5, 13)])
 @pytest.mark.parametrize("form", FORMS)
-def test_bfloat16_is_float32_with_rounded_values(
-    form: str, size: tuple[int, int], last: bool
-) -> None:
+def test_bfloat16_is_float32_but_rounded(form: str, size: tuple[int, int], last: bool) -> None:
     """Outputs are equal; gradients of inputs are rounded to 8 bits, sums over them are not."""
     program = program_of("neuron = LIF")
     first, second = layer(program, form), layer(program, form)
@@ -312,9 +310,7 @@ def test_whole_networks_in_float32(name: str, memory: str) -> None:
     compare_models(eager, fused, x, outputs=2e-5, gradients=1e-3)
 
 
-def test_libraries_of_a_model_are_compiled_at_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_libraries_are_compiled_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It is said how many, once, and nothing where they are there."""
     tmp_path.chmod(0o700)
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))

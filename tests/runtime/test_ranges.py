@@ -27,6 +27,7 @@ from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.kernels.neuron import kernel
 from tests.generating import examples
+from tests.runtime.conftest import compile_text
 
 # -- single operations ----------------------------------------------------------------------------
 
@@ -92,13 +93,7 @@ SURROGATE = "surrogate s { y = sigmoid(x) }"
 
 
 def compiled(body: str) -> NeuronProgram:
-    reporter = Reporter()
-    text = f"neuron n {{ {body} }}\n{SURROGATE}"
-    neuron, surrogate = parse(SourceFile("test", text), reporter).declarations
-    program = compile_neuron(neuron, {}, surrogate, {}, reporter)
-    reporter.raise_if_errors()
-    assert program is not None
-    return program
+    return compile_text(f"neuron n {{ {body} }}", SURROGATE)
 
 
 LEAKY = "state u = 0.0; v = 0.5 * u + x; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from danetc.compiler.emit.inference import fold
 from danetc.compiler.emit.python import emit_python
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import DataError
+from danetc.tasks.formats import standalone
 from tests.differential.helpers import text
 from tests.differential.networks import small
 
@@ -186,18 +186,11 @@ def test_a_summary_prints_and_has_its_facts() -> None:
 # -- model.py --------------------------------------------------------------------------------------
 
 
-def written(graph: Any) -> nn.Module:
-    module = ModuleType("written_model")
-    exec(compile(emit_python(graph), "model.py", "exec"), module.__dict__)
-    model: nn.Module = module.__dict__["Model"]()
-    return model
-
-
 @pytest.mark.parametrize(("shape", "message"), SHAPES)
 def test_model_py_says_so_too(shape: tuple[int, ...], message: str) -> None:
     shown = message.partition(";")[0].removesuffix("$")
     with pytest.raises(ValueError, match=BOTH + shown):
-        written(STATIC)(torch.zeros(shape))
+        standalone(emit_python(STATIC), "net")(torch.zeros(shape))
 
 
 # -- numbers --------------------------------------------------------------------------------------

@@ -119,9 +119,7 @@ def test_without_the_library_it_is_torchs(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("image", [16, 32])
-def test_streams_take_it_and_forward_passes_do_not(
-    image: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_streams_use_it_forward_passes_do_not(image: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The forward pass of a model that is not folded stays to the bit that of the plain backend."""
     monkeypatch.setattr(compiled, "COMPILE", False)  # of neurons
     model = danetc.build("sew_r18", set={"steps": 3, "image": image, "classes": 10}, seed=1)

@@ -4,7 +4,6 @@ the numbers that they give of its standalone ``model.py``, or one error that say
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model
+from danetc.tasks.formats import standalone
 from tests.differential.helpers import randn, shake, text
 from tests.differential.networks import LEARNT, VARIETY, variety
 from tests.runtime.test_fused import inputs
@@ -34,9 +34,7 @@ def models(graph: Graph, backend: str, training: bool) -> tuple[Model, Any]:
     """A model in float64, and its ``model.py`` with the same weights."""
     model = emit(graph, 0, backend).double()
     shake(model)
-    module = ModuleType("standalone")
-    exec(compile(emit_python(graph), "model.py", "exec"), module.__dict__)
-    other = module.__dict__["Model"]().double()
+    other = standalone(emit_python(graph), "net").double()
     other.load_state_dict(model.state_dict())
     return model.train(training), other.train(training)
 

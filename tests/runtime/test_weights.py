@@ -202,9 +202,7 @@ JUNK = (b"network a { }\n", b"\x00" * 100, b"\x80\x02junk", b"PK\x03\x04junk", b
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 @pytest.mark.parametrize("content", [0, 5, 40, 300, -100, *JUNK])
-def test_a_truncated_file_or_junk_is_refused(
-    suffix: str, content: int | bytes, tmp_path: Path
-) -> None:
+def test_truncated_or_junk_is_refused(suffix: str, content: int | bytes, tmp_path: Path) -> None:
     path = tmp_path / f"weights.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)({"a": torch.zeros(500)}, path)
     path.write_bytes(path.read_bytes()[:content] if isinstance(content, int) else content)

@@ -34,9 +34,7 @@ RUNS = [pytest.param(name, marks=[pytest.mark.thorough] * (name not in OFTEN)) f
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_network_is_what_the_interpreter_computes(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_is_the_interpreter_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64, in training and evaluation, with all gradients and running statistics."""
     monkeypatch.setattr(interpreting, "NEAR", 1e-10)  # roundings of float64 are smaller
     monkeypatch.setattr(interpreting, "MAX_NODES", 10_000)

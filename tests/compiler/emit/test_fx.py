@@ -20,11 +20,8 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.runtime.model.built import Model
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet
+from tests.differential.helpers import randn
 from tests.surrogates import sigmoid, step
-
-
-def randn(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def run(model: Any, x: Tensor) -> list[Tensor]:

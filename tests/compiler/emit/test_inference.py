@@ -19,6 +19,7 @@ from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
+from tests.differential.helpers import randn
 from tests.fuzzing.compare import compiling
 
 NETWORKS = {
@@ -51,10 +52,6 @@ def graph(key: str, neuron: str = "IF", head: str = "mean_over_time -> ") -> Gra
       head = {before_head} avgpool -> {head} linear(5)
     }}"""
     return graph_of(check_text(text), None, {})
-
-
-def randn(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @cache

@@ -42,8 +42,7 @@ def module_of(text: str) -> ModuleType:
 
 
 def standalone(graph: Graph) -> nn.Module:
-    made = module_of(emit_python(graph)).Model()
-    assert isinstance(made, nn.Module)
+    made: nn.Module = module_of(emit_python(graph)).Model()
     return made
 
 
@@ -233,10 +232,6 @@ def test_the_text_is_clean(tmp_path: Path) -> None:
 # -- what it looks like ---------------------------------------------------------------------------
 
 
-def classes(text: str) -> list[str]:
-    return [item.name for item in ast.parse(text).body if isinstance(item, ast.ClassDef)]
-
-
 @pytest.mark.parametrize("depth", [50, 152])
 def test_a_network_of_the_paper_fits_on_a_few_pages(depth: int) -> None:
     text = emit_python(graph_of(check_file(f"specs/danet_c_r{depth}.danet")))
@@ -263,9 +258,7 @@ USES = {
 }
 
 
-def test_the_prelude_as_a_module_equals_its_copies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prelude_module_equals_its_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every definition is called, so its lines are those of the file and not of a text."""
     seen = set()
     for graph in USES.values():

@@ -68,9 +68,7 @@ def test_it_writes_a_spec_and_a_directory_that_others_read(danetc: Run, nets: Pa
     images = torch.rand(4, 2, 8, 8)
     with torch.no_grad():
         assert torch.allclose(package.load("net").eval()(images), model(images), atol=1e-5)
-    again = danetc("import", "nets.py:make", "--input", "2x8x8", "-o", "net.danet")
-    assert again.status == 1
-    assert "--force" in again.err
+    danetc.fails("--force", "import", "nets.py:make", "--input", "2x8x8", "-o", "net.danet")
 
 
 @pytest.mark.parametrize(
@@ -89,16 +87,12 @@ def test_it_writes_a_spec_and_a_directory_that_others_read(danetc: Run, nets: Pa
     ],
 )
 def test_a_wrong_source_is_an_error(danetc: Run, nets: Path, source: str, said: str) -> None:
-    done = danetc("import", source, "--input", "2x8x8", "-o", "net.danet")
-    assert done.status == 1
-    assert said in done.err
+    danetc.fails(said, "import", source, "--input", "2x8x8", "-o", "net.danet")
     assert not Path("net.danet").exists()
 
 
 def test_a_wrong_shape_is_wrong_usage(danetc: Run, nets: Path) -> None:
-    done = danetc("import", "nets.py:make", "--input", "2x8", "-o", "net.danet")
-    assert done.status == 2
-    assert "3x32x32" in done.err
+    danetc.fails("3x32x32", "import", "nets.py:make", "--input", "2x8", "-o", "net.danet", status=2)
 
 
 def test_arguments_are_literals_and_names_of_modules() -> None:

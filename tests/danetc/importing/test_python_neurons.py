@@ -156,9 +156,7 @@ def test_a_network_of_plain_code_is_read(start: float | None) -> None:
         (Stepwise(gated), {"steps": 5}, "run for 3 time steps: --steps 3"),
     ],
 )
-def test_what_is_not_the_same_at_each_step_is_refused(
-    model: nn.Module, more: dict[str, Any], why: str
-) -> None:
+def test_steps_that_differ_are_refused(model: nn.Module, more: dict[str, Any], why: str) -> None:
     with pytest.raises(UserError, match=why):
         imported(model, **more)
 

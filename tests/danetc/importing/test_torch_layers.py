@@ -148,7 +148,7 @@ def normed(x: Tensor, norm: Any, **changes: Any) -> Tensor:
         (lambda x, held: F.linear(x.flatten(1), held.weight), nn.Linear(144, 5), "linear(5"),
     ],
 )
-def test_a_layer_whose_weights_the_models_code_reads(
+def test_weights_read_by_the_models_code(
     tail: Callable[..., Any], held: nn.Module, text: str
 ) -> None:
     assert text in read(tail, held)
@@ -192,9 +192,7 @@ CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
         (lambda x: {"a": x}, None, "the model returns a dict"),
     ],
 )
-def test_other_options_are_refused(
-    tail: Callable[..., Any], held: nn.Module | None, why: str
-) -> None:
+def test_options_are_refused(tail: Callable[..., Any], held: nn.Module | None, why: str) -> None:
     with pytest.raises(UserError, match=why):
         read(tail, held)
 

@@ -17,9 +17,7 @@ def graph(name: str) -> Graph:
     ("depth", "main"), [("r18", 17), ("r34", 33), ("r50", 49), ("r101", 100), ("r152", 151)]
 )
 @pytest.mark.parametrize("family", ["origin", "sew", "danet_a", "danet_b", "danet_c", "danet_d"])
-def test_each_network_has_depth_minus_one_neurons_on_its_main_path(
-    family: str, depth: str, main: int
-) -> None:
+def test_main_path_has_depth_minus_one_neurons(family: str, depth: str, main: int) -> None:
     """A shortcut's neurons (SEW's, one for each stage that changes shape) do not count."""
     layout = layout_of(graph(f"{family}_{depth}"))
     assert sum(layer.main for layer in layout.neurons) == main

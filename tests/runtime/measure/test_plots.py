@@ -23,9 +23,7 @@ def entries() -> list[Entry]:
 
 
 @pytest.mark.thorough
-def test_every_measure_has_a_figure_and_the_same_one_twice(
-    entries: list[Entry], tmp_path: Path
-) -> None:
+def test_each_measure_has_a_figure_twice_alike(entries: list[Entry], tmp_path: Path) -> None:
     written = draw_all(entries, tmp_path)
     assert [path.name for path in written] == [f"{name.replace('-', '_')}.svg" for name in FIGURES]
     (tmp_path / "again").mkdir()

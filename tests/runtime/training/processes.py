@@ -23,7 +23,7 @@ from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
-from tests.forked import forked, free_port
+from tests.forked import as_rank, forked, free_port
 from tests.runtime.training.common import NETWORK, TIMES, Watcher, digits, phase
 
 KILLED = -signal.SIGKILL
@@ -167,17 +167,11 @@ def together(job: Job, world: int = 1, timeout: float = 120) -> list[int]:
 
 
 def _main(job: Job, rank: int, world: int, port: int) -> None:
-    torch.set_num_threads(1)
     compiler.COMPILE, distributed.GRACE = job.compiled, 0.1
     mp.set_start_method("fork", force=True)  # of loaders, as in a process that a shell has started
     if world > 1:
-        os.environ |= {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(world),
-        }
+        as_rank(rank, world, port)
+    torch.set_num_threads(1)
     log = os.open(job.folder / f"stderr-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 2)
     try:

@@ -77,9 +77,7 @@ def test_a_step_reads_its_totals_and_nothing_else(ahead: None, body: str, reads:
 
 
 @pytest.mark.thorough
-def test_the_training_is_the_same_bit_for_bit(
-    few: DataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_is_the_same_bit_for_bit(few: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     body = ADAM + "; clip = 1.0; ema = 0.9"
     at_once = run(small(), few, phase(body))
     ahead.__wrapped__(monkeypatch)  # type: ignore[attr-defined]

@@ -123,9 +123,7 @@ def plain(
         ("online(trace = 0.5)", 1, 0.5),
     ],
 )
-def test_gradients_are_those_of_a_plain_loop(
-    head: str, text: str, steps: int, trace: float
-) -> None:
+def test_gradients_equal_a_plain_loop_s(head: str, text: str, steps: int, trace: float) -> None:
     model = made(head=head)
     loss, found = learned(model, text)
     wanted, expected = plain(model, steps, trace)

@@ -49,9 +49,7 @@ def test_training_learns_reports_and_gives_weights_each_epoch(few: DataSet) -> N
     assert min(shares[part] for part in ("data", "forward", "backward", "optimizer")) > 0
 
 
-def test_it_resumes_at_the_same_share_of_an_epoch_of_more_steps(
-    few: DataSet, tmp_path: Path
-) -> None:
+def test_resumes_at_the_same_share_of_an_epoch_of_more_steps(few: DataSet, tmp_path: Path) -> None:
     body = "epochs = 2; batch = %d; optimizer = sgd(lr = 0.1); schedule = cosine"
     checkpoints = Checkpoints(tmp_path, lambda text: None, lambda path: None)
     run(small(), few, phase(body % 50), checkpoints=checkpoints)

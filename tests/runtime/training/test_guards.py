@@ -161,9 +161,7 @@ def test_dead_layers_are_named(few: DataSet, bias: float, rate: int) -> None:
 # -- memory ----------------------------------------------------------------------------------------
 
 
-def test_a_lack_of_memory_says_what_to_change(
-    few: DataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_says_what_to_do(few: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small()
 
     def greedy(*args: Any) -> torch.Tensor:
