@@ -37,17 +37,15 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "mutants"
 TREE = BUILD / "tree-0"
-"""The copy from which mutants are made. (There is another for each job, in which they are run.)"""
+"""The copy from which mutants are made; each job runs them in another one."""
 TOPS = ("dsl", "compiler", "runtime", "danetc")
 BUDGET_S = 15.0
-"""Seconds of tests that are run for a mutant, as they took without it."""
+"""Seconds that the tests of a mutant may take in all, as measured without it."""
 MOST_TESTS = 60
 SLOWER, START_S = 5, 60
-"""Tests of a mutant may take so many times as long as without it, and seconds more, until they count as
-hanging."""
+"""The tests of a mutant count as hanging after so many times their usual duration plus START_S seconds."""
 MOST_MEMORY = 8 * 2**30
-"""Bytes that a process that runs tests of a mutant can allocate. (Reserved address space is not counted:
-browsers and Ray reserve more.)"""
+"""Bytes that a process under test can allocate, reserved address space not counted."""
 PER_FUNCTION = 4
 """Cases of one parametrized test that are run for a mutant."""
 
@@ -75,7 +73,7 @@ class Mutant:
 
 # -- mutants ---------------------------------------------------------------------------------------
 UNCHANGED = ast.JoinedStr | ast.Raise | ast.Assert | ast.Import | ast.ImportFrom
-"""Texts and messages: what they say is not checked by mutants."""
+"""Nodes that are not mutated: mainly texts and messages."""
 
 
 def children(node: ast.AST) -> Iterable[ast.AST]:
@@ -159,22 +157,16 @@ def apply(mutant: Mutant, source: bytes) -> bytes:
 
 
 def is_python(source: bytes) -> bool:
-    try:
-        ast.parse(source)
-    except SyntaxError:
-        return False
-    return True
-
-
-def sources(room: str) -> list[Path]:
-    """The package's files in a room, or in all rooms for an empty name."""
-    found = (path for top in TOPS for path in sorted((TREE / top).rglob("*.py")))
-    return [p for p in found if p.resolve() == p and p.is_relative_to(TREE / room)]
+    with suppress(SyntaxError):
+        return bool(ast.parse(source))
+    return False
 
 
 def chosen(room: str, count: int, seed: int) -> list[Mutant]:
-    """Draw mutants of a room that are still Python."""
-    every = [mutant for path in sources(room) for mutant in mutants_of(path)]
+    """Draw mutants of a room (of all rooms for an empty name) that are still Python."""
+    paths = (path for top in TOPS for path in sorted((TREE / top).rglob("*.py")))
+    own = (path for path in paths if path.resolve() == path and path.is_relative_to(TREE / room))
+    every = [mutant for path in own for mutant in mutants_of(path)]
     random.Random(seed).shuffle(every)
     sound = (each for each in every if is_python(apply(each, (TREE / each.path).read_bytes())))
     return [*islice(sound, count)]
@@ -201,10 +193,10 @@ def copy_tree(to: Path) -> None:
         shutil.copy2(path, target, follow_symlinks=False)
 
 
-def environment(tree: Path) -> dict[str, str]:
-    """The copy is imported, also by processes that tests start."""
+def environment(tree: Path, **more: str) -> dict[str, str]:
+    """The environment in which the copy is imported, also by processes that tests start."""
     changed = {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    return os.environ | changed
+    return os.environ | changed | more
 
 
 # This module is also the plugin of the run that measures.
@@ -232,7 +224,7 @@ def read_json(path: Path) -> Any:
 def measure(jobs: int) -> tuple[Path, dict[str, float]]:
     """Run the default tests with coverage contexts; returns their data and the tests' seconds.
 
-    What was measured the last time is taken where no source and no test has changed since.
+    The last measurement is reused if no source and no test has changed since.
     """
     data, times, stamp = BUILD / "coverage", BUILD / "times.json", BUILD / "state.json"
     copy_tree(TREE)
@@ -250,7 +242,7 @@ def measure(jobs: int) -> tuple[Path, dict[str, float]]:
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "worksteal"]
     command += ["-p", "tests.mutants", "--cov", f"--cov-config={config}", "--cov-context=test"]
     command += ["--cov-report=", "-p", "no:cacheprovider"]
-    env = environment(TREE) | {"DANETC_MUTANT_TIMES": str(times)}
+    env = environment(TREE, DANETC_MUTANT_TIMES=str(times))
     with (BUILD / "measuring.log").open("w") as log:
         subprocess.run(command, cwd=TREE, env=env, check=False, stdout=log, stderr=log)
     stamp.write_text(json.dumps(now), "utf-8")
@@ -280,9 +272,9 @@ class Chooser:
     def candidates(self, mutant: Mutant) -> set[str]:
         """Return the tests that execute the line.
 
-        Of a line that runs at import alone, or in processes that are not measured (of a fork server),
-        those that execute anything else of the file, and those of the test file with its name; of a
-        file that is never imported, those that execute its folder or the one above.
+        For a line that runs only at import, or in processes that are not measured: the tests that
+        execute other lines of the file, and those of the test file with its name. For a file that is
+        never imported: the tests that execute its folder or the one above.
         """
         lines = self.by_file.get(mutant.path, {})
         if found := lines.get(mutant.line):
@@ -312,11 +304,11 @@ class Chooser:
 
 
 def run(tests: Sequence[str], tree: Path, seconds: float) -> set[str] | None:
-    """The tests that fail in a copy, at most one; None if they did not end in time."""
+    """Run tests in a copy; return the first that fails, or None if they did not end in time."""
     shutil.rmtree(tree / "cache", ignore_errors=True)
-    arguments = tree / "mutant-tests.txt"
-    arguments.write_text("\n".join(tests), "utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-o", "cache_dir=cache", f"@{arguments}"]
+    (tree / "mutant-tests.txt").write_text("\n".join(tests), "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-o", "cache_dir=cache"]
+    command += ["@mutant-tests.txt"]
     process = subprocess.Popen(
         command, cwd=tree, env=environment(tree), start_new_session=True, preexec_fn=limit_memory,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -334,7 +326,7 @@ def run(tests: Sequence[str], tree: Path, seconds: float) -> set[str] | None:
 
 
 def limit_memory() -> None:
-    """A mutant may loop for ever and append in it."""
+    """Bound what a mutant that appends for ever can allocate."""
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
 
 
@@ -364,11 +356,9 @@ def outcomes(picked: Sequence[Mutant], chooser: Chooser, jobs: int) -> Iterator[
             replace(path, original)
             if tests and failed == set():
                 return mutant, "survived"
-            # One that hangs, or cannot be imported, is noticed; a test that fails anyway proves nothing.
-            is_sound = (
-                failed is None or not failed <= set(tests) or not run([*failed], tree, seconds)
-            )
-            return mutant, "killed" if tests and is_sound else "not run"
+            # A hang or a failed import is a kill; a test that fails without the mutant proves nothing.
+            proves = failed is None or not failed <= {*tests} or not run([*failed], tree, seconds)
+            return mutant, "killed" if tests and proves else "not run"
         finally:
             replace(path, original)
             trees.put(tree)

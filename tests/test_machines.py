@@ -108,7 +108,6 @@ def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER], cwd=tmp_path, stdin=-1, stdout=-1, encoding="utf-8"
     ) as holder:
-        assert holder.stdout is not None
         pid = int(holder.stdout.readline())
         with pytest.raises(locks.LockHeld, match=f"process {pid}"), locks.locked(tmp_path / "lock"):
             pass

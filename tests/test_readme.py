@@ -84,7 +84,6 @@ def test_pictures_are_what_their_commands_give() -> None:
     svg = (ROOT / "docs" / "danet_c_small.svg").read_text(encoding="utf-8")
     assert words(svg) == words(draw(graph_of(check_file("danet_c_small"))).decode())
     command = re.search(r"danetc draw (.*) -o docs/figure1.svg", README)
-    assert command is not None
     graphs = [graph_of(check_file(name)) for name in command[1].split()]
     svg = (ROOT / "docs" / "figure1.svg").read_text(encoding="utf-8")
     assert words(svg) == words(compare(graphs).decode("utf-8"))

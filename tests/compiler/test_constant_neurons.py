@@ -34,7 +34,6 @@ def outputs(program: NeuronProgram, xs: tuple[float, ...]) -> list[float]:
         values |= {item.parameter: item.raw for item in program.learnables}
         for op in program.ops:
             value = OPCODES[op.opcode].value
-            assert value is not None
             values[op.name] = value(*(a if isinstance(a, float) else values[a] for a in op.args))
         ends = [end if isinstance(end, float) else values[end] for end in program.next_states]
         states = dict(zip(states, ends, strict=True))

@@ -176,7 +176,6 @@ def test_a_gate_that_does_not_join_says_which_forms_do() -> None:
     gate = "block b { a = in -> conv(8); g = a -> avgpool -> linear(5) -> sigmoid; out = a * g }\n"
     (hint,) = _hints(gate + network(stages="stage(b, 1)"))
     form = re.search(r"a gate is `(a -> .+?)`", str(hint))
-    assert form is not None
     right = f"block b {{ a = in -> conv(8); g = {form[1]}; out = a * g }}\n"
     assert [*_hints(right + network(stages="stage(b, 1)"))] == []
 

@@ -110,7 +110,6 @@ def test_a_training_that_is_killed_goes_on_with_the_same_bits(tmp_path: Path, na
     with pytest.raises(Killed):
         trained(small, data, checkpoints=checkpoints, stop=Killing(asked))
     state = checkpoints.latest()
-    assert state is not None
     assert (state.position.epoch, state.position.step > 0) == (1, True)
     again = opened(small, text)
     assert again.fingerprint == data.fingerprint

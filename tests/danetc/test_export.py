@@ -50,8 +50,6 @@ def test_model_py_with_exported_weights_gives_the_same_numbers(danetc: Run, imag
     result = danetc.passes("export", "net", "-o", "w.safetensors")
     assert "model.load('w.safetensors')" in result.out
     spec = importlib.util.spec_from_file_location("exported_model", Path("net/model.py"))
-    assert spec is not None
-    assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     other = module.load(str(Path("w.safetensors"))).eval()

@@ -261,11 +261,9 @@ def test_a_box_has_the_mean_of_its_layers_on_the_main_path() -> None:
     main = [v for n, v in values.items() if "shortcut" not in n]
     firing, stability = MEASURES[:2]
     shown = of_nodes(firing, values, neurons)
-    assert shown is not None
     assert shown.value == pytest.approx(sum(main) / len(main))
     assert (shown.least, shown.most, shown.size) == (min(main), max(main), len(main))
     product = of_nodes(stability, values, neurons)
-    assert product is not None
     assert product.value ** len(main) == pytest.approx(math.prod(main))
     assert of_nodes(firing, {}, neurons) is None
     assert stability.joined([0.0, 1.0]) == 0.0
@@ -379,7 +377,6 @@ def test_scales_are_common_to_all_runs_and_ordered() -> None:
 
     stability = MEASURES[1]
     scale = scale_of(stability, [measured(0.01, 1.0), measured(100.0, 0.0, float("nan"))])
-    assert scale is not None
     assert scale == pytest.approx([10 ** (n * 4 / 7 - 2) for n in range(8)])
     assert [step_of(v, scale) for v in (0.0, 0.01, 1.0, 99.0, 100.0)] == [0, 0, 3, 6, 6]
     assert all(step_of(edge * 1.001, scale) == i for i, edge in enumerate(scale[:-1]))

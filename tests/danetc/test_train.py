@@ -38,7 +38,6 @@ def phase(text: str) -> Phase:
     (declaration,) = module.own.values()
     recipe = resolve_recipe(declaration, {}, reporter, module)
     reporter.raise_if_errors()
-    assert recipe is not None
     return recipe.phases[0]
 
 

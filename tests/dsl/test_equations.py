@@ -290,7 +290,6 @@ def test_kernels_hold_no_text_of_the_user() -> None:
 def test_the_logistic_function_is_recognised(y: str) -> None:
     """However it is written: as written, its derivative would be inf / inf for large -x."""
     result, _ = surrogate(f"surrogate a(alpha = 4.0) {{ y = {y} }}")
-    assert result is not None
     text = "; ".join(f"{op.name} = {op.opcode} {' '.join(map(str, op.args))}" for op in result.ops)
     start = "_1 = mul 4.0 x; _2 = sigmoid _1"
     assert text == f"{start}; _3 = sub 1.0 _2; _4 = mul _2 _3; slope = mul _4 4.0"
@@ -305,7 +304,6 @@ def test_the_logistic_function_is_recognised(y: str) -> None:
 )  # fmt: skip
 def test_what_is_and_what_is_no_logistic_function(y: str) -> None:
     result, _ = surrogate(f"surrogate s {{ y = {y} }}")
-    assert result is not None
     logistic = y == "1 / (1 + exp(x * x))"
     assert any(op.opcode == "sigmoid" for op in result.ops) is logistic
 
@@ -319,7 +317,6 @@ def test_what_is_and_what_is_no_logistic_function(y: str) -> None:
 
 def test_the_derivative_of_a_straight_line_and_of_no_surrogate() -> None:
     result, _ = surrogate("surrogate a { y = x + 1 }")
-    assert result is not None
     assert result.derivative == 1.0
     neuron = compile_neuron(declare("neuron n { s = heaviside(x) }"), {}, None, {}, Reporter())
     assert neuron is not None

@@ -79,7 +79,6 @@ def test_a_traced_check_comes_out_as_one_without(name: str) -> None:
     source = read_source(find_spec(name))
     graphs = compiler.check_source(source).graphs
     found = Checking(source).survey()
-    assert found.checked is not None
     assert {key: str(graph) for key, graph in found.checked.graphs.items()} == {
         key: str(graph) for key, graph in graphs.items()
     }
@@ -100,7 +99,6 @@ def test_copies_of_a_block_have_the_values_that_lowering_each_would_give() -> No
     analysis = analyse(text)
     assert not [item for item in analysis.diagnostics if item.severity == "error"]
     (joined,) = [line for line in analysis.program.declarations if line.name == "added"]
-    assert joined.body is not None
     at = PlaceValues(analysis).at(joined.body[0].value.span)  # type: ignore[union-attr]
     assert [str(each.value.kind) for each in at] == [f"0 .. {n}" for n in range(2, 7)]
     assert [each.scope for each in at] == [f"stages.0.blocks.{i}" for i in range(5)]

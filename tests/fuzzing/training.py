@@ -12,7 +12,6 @@ import torch
 
 from danetc.compiler import Checked
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.inference import output_kind
@@ -123,7 +122,6 @@ def _rates(model: Model, fired: Mapping[str, Var], wanted: str) -> list[Var]:
     """The firing rate of each layer of neurons that fires (of that name, if any): the mean of its
     spikes, in their units."""
     graph = model.topology
-    assert isinstance(graph, Graph)
     found = []
     for node in graph.nodes.values():
         if node.op == "neuron" and node.id not in graph.shares:

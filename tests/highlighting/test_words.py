@@ -25,7 +25,6 @@ def of_grammar() -> set[str]:
     rules = re.sub(r"//[^\n]*", "", rules)
     quoted = {word for word in re.findall(r'"([^"]+)"', rules) if word.isalpha()}
     kinds = re.match(r" /\(([a-z|]+)\)", terminals)
-    assert kinds is not None
     fixed = re.findall(r"^[A-Z]+\.2: /([a-z]+)\(", terminals, re.MULTILINE)
     return quoted | set(kinds.group(1).split("|")) | set(fixed)
 

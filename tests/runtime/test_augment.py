@@ -157,7 +157,6 @@ def test_a_step_that_cannot_be_applied_is_named() -> None:
 def test_seeded_mixing_is_torchvisions_and_keeps_state(name: str, shape: tuple[int, ...]) -> None:
     images, labels = torch.rand(shape), torch.tensor([0, 1, 2, 9])
     mix = batch_transform([item(name)], 10)
-    assert mix is not None
     before = torch.get_rng_state()
     mixed, shares = mix(images, labels, seed=7)
     assert torch.equal(torch.get_rng_state(), before)
@@ -172,7 +171,6 @@ def test_seeded_mixing_is_torchvisions_and_keeps_state(name: str, shape: tuple[i
 def test_of_two_mixing_steps_one_is_drawn_for_each_batch() -> None:
     images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
     mix = batch_transform([item("mixup"), item("cutmix")], 10)
-    assert mix is not None
     whole_values = [
         bool(torch.isin(mix(images, labels, seed=seed)[0], images).all()) for seed in range(20)
     ]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.counterparts import Counterpart, spikingjelly_counterpart, torchvision_counterpart
+from benchmarks.counterparts import spikingjelly_counterpart, torchvision_counterpart
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
@@ -34,7 +34,6 @@ def shipped(name: str, **settings: Any) -> Graph:
 )
 def test_torchvision_has_the_same_layers(spec: str, name: str) -> None:
     found = torchvision_counterpart(shipped(spec, classes=10))
-    assert isinstance(found, Counterpart)
     assert (found.library, found.name) == ("torchvision", name)
 
 
@@ -52,7 +51,6 @@ def test_spikingjelly_has_the_same_network(spec: str, name: str) -> None:
     pytest.importorskip("spikingjelly")
     graph = shipped(spec, classes=10)
     found = spikingjelly_counterpart(graph)
-    assert isinstance(found, Counterpart)
     assert (found.library, found.name) == ("SpikingJelly", name)
     assert match(emit(graph), found.make().state_dict()).how == "order"
 
@@ -70,7 +68,6 @@ def test_its_neurons_do_the_same(neuron: str) -> None:
     pytest.importorskip("spikingjelly")
     graph = shipped("sew_r18", neuron=neuron, surrogate="atan(alpha = 3.0)")
     found = spikingjelly_counterpart(graph)
-    assert isinstance(found, Counterpart)
     model: Any = found.make()
     other = model.sn1.double()
     other.step_mode = "m"

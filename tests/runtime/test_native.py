@@ -52,7 +52,6 @@ def test_a_damaged_one_is_made_anew(folder: Path) -> None:
     folder.mkdir(parents=True)
     place.write_bytes(b"no library")
     library = sparse()
-    assert library is not None
     assert library.convolve
     assert list(folder.iterdir()) == [place]
 

@@ -75,7 +75,6 @@ def layer(
         kind = StaticBatchNorm2d(channels, steps=STEPS) if static else nn.BatchNorm2d(channels)
         if normed:
             for value in (kind.weight, kind.bias, kind.running_mean, kind.running_var):
-                assert isinstance(value, Tensor)
                 value.data.copy_(torch.rand(channels, generator=generator) + 0.5)
         norms.append(kind.train(training) if normed else None)
     made = FusedNeuron(
@@ -349,7 +348,6 @@ def test_every_operation_is_torch_s(tmp_path: Path) -> None:
         }}
     }}"""
     library = native.library("all operations", source, native_group._OPTION)
-    assert library is not None
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(arity, 4096, generator=generator) * 3
     x[:, :64] = torch.linspace(-100, 100, 64)

@@ -68,7 +68,6 @@ def test_it_is_the_convolution_with_its_gradients(
     y.backward(grad.to(dtype))  # not laid out as the output is
     wanted.backward(grad)
     for value in (y, mine.grad):
-        assert value is not None
         assert is_dense_last(value) if last else value.is_contiguous()
     are_few = is_dense_last(x) or shape[2] * shape[3] * (8 + 12) >= 8 * 12
     assert calls == ["convolved", "input_gradient", *["weight_gradient"] * are_few]
@@ -77,8 +76,6 @@ def test_it_is_the_convolution_with_its_gradients(
         ("input", mine.grad, other.grad),
         *((n, p.grad, plain.get_parameter(n).grad) for n, p in made.named_parameters()),
     ):
-        assert a is not None
-        assert b is not None
         assert a.dtype == dtype
         a, b = a.detach(), b.detach()
         scale = TOLERANCES[dtype] * float(b.abs().max())

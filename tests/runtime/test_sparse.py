@@ -49,7 +49,6 @@ def test_it_is_the_convolution(
     monkeypatch.setattr(sparse, "PER_READING", 1.0)
     x = spikes((images, 17, max(height, kernel[0]), max(width, kernel[1])), rate)
     found = convolved(layer, x.to(memory_format=layout))
-    assert found is not None
     torch.testing.assert_close(found, layer.double()(x.double()).float())
     assert found.is_contiguous(memory_format=torch.channels_last)
 
@@ -57,7 +56,6 @@ def test_it_is_the_convolution(
 def test_the_sums_do_not_depend_on_the_batch() -> None:
     layer, x = nn.Conv2d(64, 32, 3, padding=1), spikes((5, 64, 4, 4), 0.1)
     whole = convolved(layer, x)
-    assert whole is not None
     for image, wanted in zip(x.split(1), whole.split(1), strict=True):
         found = convolved(layer, image)
         assert found is not None

@@ -74,7 +74,6 @@ def test_neurons_of_the_standard_library(compiled: Compile, neuron: str, detach:
         options["v_rest"] = -0.1
     program = compiled(neuron, ATAN, **options)
     found = match_neuron(program)
-    assert found is not None
     assert found.neuron == neuron.removesuffix("_soft")
     assert found.detach_reset is detach
     assert found.v_reset == options.get("v_rest")
@@ -106,7 +105,6 @@ def test_surrogates(compiled: Compile, name: str) -> None:
         program = compiled("IF", re.sub(r"= [\d.]+", f"= {value}", text, count=1))
         if name == "q_pseudo_spike" and value < 1:
             continue  # a power of numbers below 0
-        assert program.surrogate is not None
         given = dict(program.surrogate.parameters)
         assert value in given.values()
         row = SURROGATES[name]

@@ -32,7 +32,6 @@ def test_the_parts_add_up_to_the_gradient_of_autograd(wiring: str, training: boo
     assert all(value.grad is None for value in model.parameters())
     F.cross_entropy(model(x), labels).backward()
     for name, value in model.named_parameters():
-        assert value.grad is not None
         parts = found.spatial[name] + found.temporal[name] + found.direct[name]
         scale = float(value.grad.abs().max()) or 1.0
         # A batch norm takes away its channels' means: those gradients are 0 to rounding.

@@ -68,8 +68,6 @@ def small(time: str = "mean_over_time ->") -> Any:
 def digits(train: int = 200, test: int = 60) -> DataSet:
     """Some of the digits."""
     data = open_data("digits")
-    assert isinstance(data.train, Memory)
-    assert isinstance(data.test, Memory)
     return replace(
         data,
         train=Memory(data.train.images[:train], data.train.labels[:train]),

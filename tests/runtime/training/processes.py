@@ -138,7 +138,6 @@ def _data(job: Job) -> DataSet:
         return replace(data, train=samples)
     if job.infinite is None:
         return data
-    assert isinstance(data.train, Memory)
     images = data.train.images.float()
     images[job.infinite] = torch.inf
     return replace(data, train=Memory(images, data.train.labels))

@@ -98,7 +98,6 @@ def test_a_loss_that_breaks_is_named_and_changes_no_weight(
     few: DataSet, ahead: None, optimizer: str, image: int
 ) -> None:
     """Also where it is the last step of an epoch: the weights are those of the step before."""
-    assert isinstance(few.train, Memory)
     images = few.train.images.float() / 16
     images[image] = math.inf
     data = replace(few, train=Memory(images, few.train.labels))

@@ -35,7 +35,6 @@ def test_training_learns_reports_and_gives_weights_each_epoch(few: DataSet) -> N
     assert (plan.steps, plan.epoch, plan.step) == (4, 0, 0)
     assert done.watcher.ended == 1
     # The figures are those of a plain evaluation.
-    assert isinstance(few.test, Memory)
     with torch.no_grad():
         output = done.model.eval()(few.test.images.float() / few.test.images.max())
     loss = nn.functional.cross_entropy(output, few.test.labels)
@@ -145,7 +144,6 @@ def test_what_does_not_fit_is_refused_before_training(few: DataSet) -> None:
 
 
 def test_a_last_batch_of_one_image_is_left_out(few: DataSet) -> None:
-    assert isinstance(few.train, Memory)
     data = replace(few, train=Memory(few.train.images[:51], few.train.labels[:51]))
     chosen = phase("epochs = 1; batch = 50; optimizer = sgd(lr = 0.1)")
     assert len(run(small(), data, chosen).watcher.steps) == 1
