@@ -73,12 +73,9 @@ def test_only_files_that_end_in_danet_are_opened(tmp_path: Path) -> None:
 
 
 LINKS = {
-    "fifo": None,
-    "link to fifo": "real.danet",
-    "link to device": "/dev/zero",
-    "link to endless /proc file": "/proc/kmsg",
-    "link to itself": "bad.danet",
-}
+    "fifo": None, "link to fifo": "real.danet", "link to device": "/dev/zero",
+    "link to endless /proc file": "/proc/kmsg", "link to itself": "bad.danet",
+}  # fmt: skip
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs on this system")
