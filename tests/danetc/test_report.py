@@ -31,7 +31,7 @@ from danetc.tasks.reporting.layer_values import (
     step_of,
 )
 from danetc.tasks.reporting.page import highlighted
-from danetc.tasks.reporting.tables import compared
+from danetc.tasks.reporting.tables import _best, _distributions, compared
 from danetc.tasks.reporting.topology import colours, pictures
 from tests.compiler.draw.test_legible import contrast, luminance
 from tests.danetc import runs
@@ -381,6 +381,26 @@ def test_scales_are_common_to_all_runs_and_ordered() -> None:
     )
     assert scale_of(MEASURES[0], [shares]) == tuple(range(8))
     assert step_of(0.5, (0.5,) * 8) == 3
+
+
+def test_the_best_epoch_is_the_first_of_equal_ones() -> None:
+    epochs = [{"test_accuracy": value} for value in (0.5, None, 0.875, 0.875, 0.25)]
+    assert _best(epochs) == "87.50% in 3"
+    assert _best([{}, {"test_accuracy": None}]) is None
+
+
+def test_distributions_are_columns_of_each_layer() -> None:
+    row = {"layer": "a", "distribution": {"mean": 1.0, "std": 0.5}}
+    measures = {
+        "potential": {"layers": [row]},
+        "input": {"layers": [row | {"distance": 0.25}, row | {"layer": "b", "distance": None}]},
+    }
+    assert _distributions(measures) == {
+        "V, mean ± deviation": {"a": "1.000 ± 0.500"},
+        "X, mean ± deviation": {"a": "1.000 ± 0.500", "b": "1.000 ± 0.500"},
+        "X to N(0, V_th²)": {"a": "0.250"},
+    }
+    assert _distributions({"potential": None}) == {}
 
 
 # -- highlighting ---------------------------------------------------------------------------------

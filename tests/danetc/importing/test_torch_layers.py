@@ -84,6 +84,38 @@ def test_a_function_is_read(tail: Callable[..., Any], text: str) -> None:
     assert text in read(tail)
 
 
+class Reshaped(nn.Module):
+    """A convolution of frames [T, N, C, H, W], whose steps are images for it, and then ``tail``."""
+
+    def __init__(self, tail: Callable[[Tensor, int], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.tail = nn.Conv2d(2, 4, 3, padding=1), tail
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps, images = x.shape[:2]
+        x = self.conv(x.view(steps * images, *x.shape[2:]))
+        return self.tail(x.view(steps, images, *x.shape[1:]), images)
+
+
+@pytest.mark.parametrize(
+    ("tail", "text"),
+    [
+        (lambda x, n: x.mean(0), "conv(4, bias = true) -> mean_over_time"),
+        (lambda x, n: x.view(3, n, 4 * 6 * 6).mean(0), "flatten -> mean_over_time"),
+    ],
+)
+def test_views_of_frames_are_read(tail: Callable[[Tensor, int], Tensor], text: str) -> None:
+    model = Reshaped(tail).eval()
+    found = danetc.import_network(model, SIZE, steps=3, events=True, samples=4)
+    assert text in found.text
+
+
+def test_a_view_that_mixes_steps_is_refused() -> None:
+    mixed = Reshaped(lambda x, n: x.view(n, 3, 4, 6, 6).mean(1)).eval()
+    with pytest.raises(UserError, match="change of shape from"):
+        danetc.import_network(mixed, SIZE, steps=3, events=True)
+
+
 @pytest.mark.parametrize(
     ("held", "text"),
     [

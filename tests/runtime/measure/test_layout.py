@@ -51,3 +51,6 @@ def test_layouts_name_modules_of_the_model(name: str) -> None:
     for stage in layout.stages:
         for block in stage.blocks:
             model.get_submodule(block[0])
+    for neuron in layout.neurons:
+        of = [stage.name for stage in layout.stages if neuron.name.startswith(f"{stage.name}.")]
+        assert of == ([] if neuron.stage is None else [layout.stages[neuron.stage].name])
