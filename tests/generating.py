@@ -16,6 +16,9 @@ FACTOR = int(os.environ.get("DANETC_EXAMPLES", "0"))
 def examples(count: int) -> settings:
     """Settings of a generated test that draws so many examples."""
     return settings(
-        max_examples=count * max(1, FACTOR), derandomize=FACTOR == 0, database=None, deadline=None,
+        max_examples=count * max(1, FACTOR),
+        derandomize=FACTOR == 0,
+        database=None,
+        deadline=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )

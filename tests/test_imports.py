@@ -18,10 +18,12 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("dsl", "compiler", "runtime", "specs")
 
 BELOW: Mapping[str, frozenset[str]] = {
-    "dsl": frozenset({"dsl"}), "runtime": frozenset({"dsl", "runtime"}),
+    "dsl": frozenset({"dsl"}),
+    "runtime": frozenset({"dsl", "runtime"}),
     "compiler": frozenset({"dsl", "compiler"}),
-    "compiler.emit": frozenset({"dsl", "compiler", "runtime"}), "specs": frozenset({"specs"}),
-}  # fmt: skip
+    "compiler.emit": frozenset({"dsl", "compiler", "runtime"}),
+    "specs": frozenset({"specs"}),
+}
 """What the modules of a part may import; those of the package itself may import all."""
 
 

@@ -24,9 +24,12 @@ def test_everything_but_the_fused_backend_works_without_posix(tmp_path: Path) ->
     """Checked, drawn, built, trained with a loader process, evaluated, measured, exported."""
     done = subprocess.run(
         [sys.executable, "-X", "warn_default_encoding", ROOT / "tests" / "elsewhere.py"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True, encoding="utf-8", check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "# caf\u00e9 \u2192" in (tmp_path / "small.danet").read_text("utf-8")
 

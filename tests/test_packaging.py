@@ -58,10 +58,12 @@ def test_every_other_file_is_package_data() -> None:
 
 def test_data_is_found_as_a_resource() -> None:
     for package, name in (
-        ("danetc", "py.typed"), ("danetc.dsl.syntax", "danet.lark"),
-        ("danetc.dsl.diagnostics.explain", "E0101.md"), ("danetc.specs", "danet_c_r50.danet"),
+        ("danetc", "py.typed"),
+        ("danetc.dsl.syntax", "danet.lark"),
+        ("danetc.dsl.diagnostics.explain", "E0101.md"),
+        ("danetc.specs", "danet_c_r50.danet"),
         ("danetc.pretrained", "danet_c_small_digits/weights.safetensors"),
-    ):  # fmt: skip
+    ):
         assert files(package).joinpath(name).is_file()
 
 

@@ -118,10 +118,13 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 QUICK = {
     "train": "--set recipe.epochs=1 --set image=8 --set width=4 --backend=eager",
     "compare": "--seeds=1 --set recipe.epochs=1 --set width=4 --backend=eager",
-    "search": "--set recipe.epochs=1 --backend=eager", "eval": "--backend=eager",
-    "convert": "--steps=4 --batches=1", "import": "--input 3x32x32 --samples 10",
-    "measure": "--batches=1", "bench": "--set image=32 --batch=1 --rounds=1",
-}  # fmt: skip
+    "search": "--set recipe.epochs=1 --backend=eager",
+    "eval": "--backend=eager",
+    "convert": "--steps=4 --batches=1",
+    "import": "--input 3x32x32 --samples 10",
+    "measure": "--batches=1",
+    "bench": "--set image=32 --batch=1 --rounds=1",
+}
 """What makes a command short: they run as README has them, with these options added."""
 
 

@@ -89,7 +89,9 @@ NAMES = {
     ),
     "network of a variant": Case(NET + "network m = «nn»\n", "E0210", "`nn`", "did you mean `n`"),
     "base's parameter": Case(
-        NET + "network m = n { head = avgpool -> linear(«classes») }\n", "E0210", "`classes`",
+        NET + "network m = n { head = avgpool -> linear(«classes») }\n",
+        "E0210",
+        "`classes`",
         "is a parameter of `n`",
     ),
     "argument": net("conv(16)", "conv(16, «kernal = 3»)", "E0301", "`kernal`", "`kernel`"),
@@ -103,33 +105,42 @@ NAMES = {
         "out = in",
     ),
     "unused part of a connection": connection(
-        "each = conv -> norm -> spike; «projektion» = conv; out = branch + shortcut", "E0308",
-        "`projektion`", "`projection`",
+        "each = conv -> norm -> spike; «projektion» = conv; out = branch + shortcut",
+        "E0308",
+        "`projektion`",
+        "`projection`",
     ),
     "defined twice": net("steps = 2", "steps = 2; «steps» = 3", "E0212", "twice in network `n`"),
     "known already": connection(
         "each = conv -> norm; projection = conv -> norm; «branch» = in; out = branch + shortcut",
-        "E0212", "a connection predefines `branch`", "write `each` to wrap the layers of a block",
+        "E0212",
+        "a connection predefines `branch`",
+        "write `each` to wrap the layers of a block",
     ),
     "given twice": net("conv(16)", "conv(16, «width = 3»)", "E0302", "`width` twice"),
     "connection given twice": net("via origin", "via origin via «sew»", "E0302", "two connections"),
-}  # fmt: skip
+}
 
 CIRCLES = {
     "definitions": net(
-        "stem = conv(16)", "stem = one -> conv(16)\n  one = «two» -> norm\n  two = one -> norm",
-        "E0211", "by way of",
+        "stem = conv(16)",
+        "stem = one -> conv(16)\n  one = «two» -> norm\n  two = one -> norm",
+        "E0211",
+        "by way of",
     ),
     "setting": net("steps = 2", "steps = «steps»", "E0211", "`steps`", "declare a parameter"),
     "block": block(
         "mine", "block «mine» { out = in -> mine }", "E0211", "refers to itself", "", "bare"
     ),
     "backbone": backbone(
-        "mine", "E0211", "backbone `mine` refers to itself", "stage(BLOCK, N)",
+        "mine",
+        "E0211",
+        "backbone `mine` refers to itself",
+        "stage(BLOCK, N)",
         "backbone «mine» = mine -> stage(basic(3), 2)\n",
     ),
     "network": Case("use std\nnetwork «a» = a { steps = 2 }\n", "E0211", "variant of itself"),
-}  # fmt: skip
+}
 
 NUMBERS = {
     "quoted word": flow(
@@ -164,7 +175,9 @@ NUMBERS = {
     "rows of a vector": flow("out = rows(b) * b + «rows(b -> flatten)»", "E0501", "no rows"),
     "stride over time": flow("out = b -> «conv(8, over = time, stride = 2)»", "E0501", "no stride"),
     "padding over time": flow(
-        "out = b -> «conv(8, over = time, padding = 1)»", "E0501", "keeps the number of steps",
+        "out = b -> «conv(8, over = time, padding = 1)»",
+        "E0501",
+        "keeps the number of steps",
         "padding = same",
     ),
     "stride and same": flow(
@@ -196,7 +209,7 @@ NUMBERS = {
     "learnable out of bounds": net(
         "= IF", "= LIF(tau = «learn(0.5, above = 1)»)", "E0305", "outside of its bounds"
     ),
-}  # fmt: skip
+}
 
 KINDS = {
     "via a rule": net("via origin", "via «chain»", "E0403", "takes a connection, not the rule"),
@@ -251,11 +264,15 @@ KINDS = {
 MISSING = {
     "input": Case(
         NET.replace("  input = image(3, 32, 32)\n", "").replace("network n", "network «n»"),
-        "E0404", "does not define its input", "input = image",
+        "E0404",
+        "does not define its input",
+        "input = image",
     ),
     "neuron": Case(
-        NET.replace("  neuron = IF\n", "").replace("spike", "«spike»"), "E0404",
-        "does not define its neuron", "neuron = IF",
+        NET.replace("  neuron = IF\n", "").replace("spike", "«spike»"),
+        "E0404",
+        "does not define its neuron",
+        "neuron = IF",
     ),
     "everything": Case(
         "network «n» {\n  input = image(3, 8, 8)\n}\n", "E0404", "not define its layers", "stem"
@@ -267,8 +284,11 @@ MISSING = {
         f"{STAGES} via origin by chain", "«stage(basic(16), 2)»", "E0605", "no connection", "via"
     ),
     "parentheses before via": net(
-        f"{STAGES} via", "«stage(basic(16), 2)» -> stage(basic(32), 2) via", "E0605",
-        "has no connection", "parentheses",
+        f"{STAGES} via",
+        "«stage(basic(16), 2)» -> stage(basic(32), 2) via",
+        "E0605",
+        "has no connection",
+        "parentheses",
     ),
     "projection": Case(
         NET.replace("via origin", "via mine")
@@ -279,11 +299,15 @@ MISSING = {
     ),
     "out of a connection": Case(
         NET.replace("via origin", "via mine") + "connection «mine» { each = conv -> norm }\n",
-        "E0601", "does not define `out`", "branch",
+        "E0601",
+        "does not define `out`",
+        "branch",
     ),
     "each of a connection": Case(
-        NET.replace("via origin", "via mine") + "connection «mine» { out = branch }\n", "E0606",
-        "does not define `each`", "each = conv",
+        NET.replace("via origin", "via mine") + "connection «mine» { out = branch }\n",
+        "E0606",
+        "does not define `each`",
+        "each = conv",
     ),
     "out of a block": block(
         "mine", "block «mine» { a = in -> conv(3) }", "E0408", "`out`", "", "bare"
@@ -294,15 +318,22 @@ MISSING = {
         "`s`",
     ),
     "stride of a block": net(
-        "stage(basic(32), 2, stride = 2)", "«stage(mine, 2, stride = 2)»", "E0307",
-        "no parameter `stride`", "stride = 1", "block mine = conv(32)\n",
+        "stage(basic(32), 2, stride = 2)",
+        "«stage(mine, 2, stride = 2)»",
+        "E0307",
+        "no parameter `stride`",
+        "stride = 1",
+        "block mine = conv(32)\n",
     ),
-}  # fmt: skip
+}
 
 SHAPES = {
     "kernel": net(
-        "head = avgpool", "head = avgpool -> «conv(16, kernel = 7, padding = 0)»", "E0501",
-        "a window of 7 does not fit into 1", "reduce the kernel",
+        "head = avgpool",
+        "head = avgpool -> «conv(16, kernel = 7, padding = 0)»",
+        "E0501",
+        "a window of 7 does not fit into 1",
+        "reduce the kernel",
     ),
     "pooling of std": Case(
         NET.replace(STAGES, "«vgg11»").replace("via origin", "via plain").replace("32, 32", "4, 4"),
@@ -328,16 +359,24 @@ SHAPES = {
     "sum": flow("out = «a + b»", "E0501", "8 x 16 x 16 and 16 x 8 x 8", "projection"),
     "concat": flow("out = «concat(a, b)»", "E0501", "sizes do not agree", "channels"),
     "sum of a rule": net(
-        "by chain", "by «mine»", "E0501", "16 x 32 x 32 and 32 x 16 x 16", "",
+        "by chain",
+        "by «mine»",
+        "E0501",
+        "16 x 32 x 32 and 32 x 16 x 16",
+        "",
         "rule mine { in[i] = in[0] + out[i - 1]; result = out[n - 1] }\n",
     ),
     "projection": connection(
-        "each = conv -> norm -> spike; «projection = norm»; out = branch + shortcut", "E0602",
-        "gives 16 x 32 x 32, and the branch 32 x 16 x 16", "shape of the branch",
+        "each = conv -> norm -> spike; «projection = norm»; out = branch + shortcut",
+        "E0602",
+        "gives 16 x 32 x 32, and the branch 32 x 16 x 16",
+        "shape of the branch",
     ),
     "baa starts at zero": Case(
-        NET.replace("via origin", "via «baa»").replace("steps = 2", "zero_init = true"), "E0503",
-        "does not end with a norm", "leave `zero_init` out",
+        NET.replace("via origin", "via «baa»").replace("steps = 2", "zero_init = true"),
+        "E0503",
+        "does not end with a norm",
+        "leave `zero_init` out",
     ),
     "a neuron that no gradient passes": Case(
         NET.replace("head =", "head = «cut» ->") + "neuron cut { s = heaviside(detach(x)) }\n",
@@ -349,12 +388,16 @@ SHAPES = {
         "c = in -> «PLIF»; out = b -> conv(channels(c))", "E0504", "`c.spike`"
     ),
     "encoder after weights": flow("out = b -> «poisson»", "E0504", "no gradient passes", "encoder"),
-}  # fmt: skip
+}
 
 CONNECTIONS = {
     "each on a block that wires itself": block(
-        "mine", "block mine { out = in -> conv(16) }", "E0604", "would have no effect",
-        "without `each`", "«origin»",
+        "mine",
+        "block mine { out = in -> conv(16) }",
+        "E0604",
+        "would have no effect",
+        "without `each`",
+        "«origin»",
     ),
     "two places": connection(
         "each = «conv -> conv -> norm»; out = branch", "E0606", "2 places", "without a width once"
@@ -374,7 +417,7 @@ CONNECTIONS = {
     "stage that is not there": backbone("resnet18[«9»]", "E0409", "has stages 0 .. 3"),
     "no stages": backbone("resnet18[«3 .. 1»]", "E0409", "is empty", "lower to the higher"),
     "two indices": backbone("«resnet18[0, 1]»", "E0409", "one stage or one range"),
-}  # fmt: skip
+}
 
 NEURONS = {
     "forgotten sign": neuron(

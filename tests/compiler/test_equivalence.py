@@ -351,11 +351,14 @@ def scrambled(graph: Graph, random: Random) -> Graph:
         for id, node in nodes.items()
     }
     return replace(
-        graph, name="scrambled", nodes=nodes,
-        outputs={name: to[id] for name, id in graph.outputs.items()}, stages=(),
+        graph,
+        name="scrambled",
+        nodes=nodes,
+        outputs={name: to[id] for name, id in graph.outputs.items()},
+        stages=(),
         neurons={keys[key]: text for key, text in graph.neurons.items()},
         stem_output=to[graph.stem_output],
-    )  # fmt: skip
+    )
 
 
 def generated(program: object) -> Graph:

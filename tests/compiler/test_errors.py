@@ -148,16 +148,22 @@ def test_a_syntax_error_hides_no_error_elsewhere_and_makes_none() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "code", "words"),
     [
-        ("clases", 100, "E0309", "did you mean `classes`?"), ("classes", "ten", "E0210", "`ten`"),
-        ("classes", True, "E0304", "not true"), ("steps", 0, "E0305", "between 1"),
-        ("steps", 1.5, "E0304", "not 1.5"), ("neuron", "LFI", "E0210", "`LFI`"),
+        ("clases", 100, "E0309", "did you mean `classes`?"),
+        ("classes", "ten", "E0210", "`ten`"),
+        ("classes", True, "E0304", "not true"),
+        ("steps", 0, "E0305", "between 1"),
+        ("steps", 1.5, "E0304", "not 1.5"),
+        ("neuron", "LFI", "E0210", "`LFI`"),
         ("neuron", "LIF(tau = ", "E01", ""),
         ("neuron", "LIF } network x { input = image(1, 1, 1)", "E01", ""),
-        ("neuron", "", "E01", ""), ("neuron", "LIF(taux = 3)", "E0301", "`taux`"),
-        ("neuron", 3, "E0403", "not a neuron"), ("zero_init", 1, "E0304", "cannot be the number 1"),
-        ("stages", "resnet18", "E0605", "no connection"), ("__class__", 3, "E0309", "no setting"),
+        ("neuron", "", "E01", ""),
+        ("neuron", "LIF(taux = 3)", "E0301", "`taux`"),
+        ("neuron", 3, "E0403", "not a neuron"),
+        ("zero_init", 1, "E0304", "cannot be the number 1"),
+        ("stages", "resnet18", "E0605", "no connection"),
+        ("__class__", 3, "E0309", "no setting"),
     ],
-)  # fmt: skip
+)
 def test_bad_settings(name: str, value: object, code: str, words: str) -> None:
     checked = check_text(NET)
     with pytest.raises(SpecError) as caught:

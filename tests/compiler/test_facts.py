@@ -36,9 +36,12 @@ PARAMETERS = {
 """Table VI in exact counts, and the peers of Tables III and VI from their authors' code."""
 
 CHAIN = {
-    18: [2, 4, 6, 8], 34: [3, 7, 13, 16], 50: [3, 7, 13, 16], 101: [3, 7, 30, 33],
+    18: [2, 4, 6, 8],
+    34: [3, 7, 13, 16],
+    50: [3, 7, 13, 16],
+    101: [3, 7, 30, 33],
     152: [3, 11, 47, 50],
-}  # fmt: skip
+}
 DENSE = [2, 4, 6, 8]
 FEWEST = {
     **{f"{n}_r{d}": CHAIN[d] for n in ("origin", "tdbn", "baa") for d in DEPTHS},
@@ -50,8 +53,12 @@ FEWEST = {
 """The fewest spiking neurons from the stem's output to the end of each stage."""
 
 SEW_COUNTS = {
-    18: [3, 3, 3, 3], 34: [4, 5, 7, 4], 50: [4, 5, 7, 4], 101: [4, 5, 24, 4], 152: [4, 9, 37, 4],
-}  # fmt: skip
+    18: [3, 3, 3, 3],
+    34: [4, 5, 7, 4],
+    50: [4, 5, 7, 4],
+    101: [4, 5, 24, 4],
+    152: [4, 9, 37, 4],
+}
 """A stage of n blocks gives at most n + 1 spikes to a place: the projection's too. In R18 and R34
 the first stage adds n to the stem's."""
 

@@ -37,12 +37,17 @@ ARGUMENTS = {
 
 
 EXISTING: Mapping[str, Callable[[Habit], set[str]]] = {
-    "name": lambda row: FLOW, "setting": lambda row: set(NETWORK_SETTINGS),
-    "part": lambda row: set(CONNECTION_PARTS), "recipe": lambda row: set(SETTINGS),
-    "item": lambda row: set(ITEMS[row.of]), "argument": lambda row: ARGUMENTS[row.of],
-    "equation": lambda row: {*functions(), "x", "s"}, "join": lambda row: set(JOINS),
-    "word": lambda row: {*DECLARATION_KINDS, "use", "state"}, "dotted": lambda row: set(),
-}  # fmt: skip
+    "name": lambda row: FLOW,
+    "setting": lambda row: set(NETWORK_SETTINGS),
+    "part": lambda row: set(CONNECTION_PARTS),
+    "recipe": lambda row: set(SETTINGS),
+    "item": lambda row: set(ITEMS[row.of]),
+    "argument": lambda row: ARGUMENTS[row.of],
+    "equation": lambda row: {*functions(), "x", "s"},
+    "join": lambda row: set(JOINS),
+    "word": lambda row: {*DECLARATION_KINDS, "use", "state"},
+    "dotted": lambda row: set(),
+}
 
 
 def existing(row: Habit) -> set[str]:

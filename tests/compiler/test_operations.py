@@ -40,9 +40,13 @@ def names_in(tree: ast.AST) -> Iterator[str]:
 
 
 READERS = (
-    "compiler/emit/nir.py", "compiler/importing/", "danetc/tasks/importing/",
-    "danetc/tasks/converting.py", "compiler/passes/fold.py", "compiler/passes/simplify.py",
-)  # fmt: skip
+    "compiler/emit/nir.py",
+    "compiler/importing/",
+    "danetc/tasks/importing/",
+    "danetc/tasks/converting.py",
+    "compiler/passes/fold.py",
+    "compiler/passes/simplify.py",
+)
 """Formats name the operations that they have; conversions and learnt factors ask a few layers for what
 nothing else asks."""
 

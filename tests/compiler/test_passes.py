@@ -18,9 +18,11 @@ from tests.differential.helpers import all_zero, assert_same, built, observe, ra
 from tests.differential.networks import VARIETY, small, variety
 
 CHOICES: dict[str, tuple[Pass, ...]] = {
-    **{item.name: (item,) for item in PIPELINE}, "all": PIPELINE, "all_twice": PIPELINE * 2,
+    **{item.name: (item,) for item in PIPELINE},
+    "all": PIPELINE,
+    "all_twice": PIPELINE * 2,
     "backwards": PIPELINE[::-1],
-}  # fmt: skip
+}
 
 
 def operations(graph: Graph) -> Counter[str]:

@@ -48,10 +48,20 @@ def network(
 # -- where propositions apply ----------------------------------------------------------------------
 
 APPLIES = {
-    "origin_r34": "1", "tdbn_r34": "1", "baa_r34": "", "sew_r34": "1", "danet_a_r34": "13",
-    "danet_b_r34": "1", "danet_c_r34": "4", "danet_d_r34": "", "ms_resnet34": "13",
-    "danet_a_dense_r34": "3", "spiking_densenet121": "", "own_rule": "", "own_connection": "4",
-}  # fmt: skip
+    "origin_r34": "1",
+    "tdbn_r34": "1",
+    "baa_r34": "",
+    "sew_r34": "1",
+    "danet_a_r34": "13",
+    "danet_b_r34": "1",
+    "danet_c_r34": "4",
+    "danet_d_r34": "",
+    "ms_resnet34": "13",
+    "danet_a_dense_r34": "3",
+    "spiking_densenet121": "",
+    "own_rule": "",
+    "own_connection": "4",
+}
 
 
 @pytest.mark.parametrize("name", APPLIES)

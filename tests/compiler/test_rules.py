@@ -110,11 +110,13 @@ RULES: dict[str, Equations] = {
 @pytest.mark.parametrize(
     ("use", "name"),
     [
-        *(("mine", name) for name in RULES), ("chain", "chain"), ("densely_additive", "Eq. 11"),
+        *(("mine", name) for name in RULES),
+        ("chain", "chain"),
+        ("densely_additive", "Eq. 11"),
         ("densely_additive_all", "Listing 1"),
         ("densely_additive_after_opening", "Listing 1 after the opening block"),
     ],
-)  # fmt: skip
+)
 def test_forms(use: str, name: str) -> None:
     """The rules of std say the equations of the paper."""
     text, feed, result = RULES[name]

@@ -31,12 +31,15 @@ LINES = [
     ("n", "stages", "stage(basic(2 * broad), 1, stride = 2) via sew"),
     ("n", "stages", "stage(twin(broad), 3) via origin by densely_additive"),
     ("n", "head", "spike -> avgpool -> linear(classes + 1)"),
-    ("n", "stem", "first -> norm -> spike -> avgpool"), ("n", "input", "image(1, 12, 12)"),
-    ("n", "steps", "classes - 6"), ("m", "stages", "stage(twin(width), 2) via sew"),
+    ("n", "stem", "first -> norm -> spike -> avgpool"),
+    ("n", "input", "image(1, 12, 12)"),
+    ("n", "steps", "classes - 6"),
+    ("m", "stages", "stage(twin(width), 2) via sew"),
     ("m", "head", "spike -> avgpool -> linear(width)"),
-    ("m", "input", "events(2, width, 2 * width)"), ("m", "steps", "width / 2"),
+    ("m", "input", "events(2, width, 2 * width)"),
+    ("m", "steps", "width / 2"),
     ("m", "out", "in -> first -> norm -> linear(width)"),
-]  # fmt: skip
+]
 
 
 def with_line(network: str, name: str, value: str) -> str:

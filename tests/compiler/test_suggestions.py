@@ -46,10 +46,14 @@ class Place:
 def network(**parts: str) -> str:
     """A small network with some of its parts exchanged."""
     settings = {
-        "input": "image(3, 16, 16)", "neuron": "IF", "surrogate": "sigmoid",
-        "stem": "conv(8) -> norm -> spike", "stages": "stage(basic(8), 1) via origin",
-        "head": "avgpool -> mean_over_time -> linear(classes)", **parts,
-    }  # fmt: skip
+        "input": "image(3, 16, 16)",
+        "neuron": "IF",
+        "surrogate": "sigmoid",
+        "stem": "conv(8) -> norm -> spike",
+        "stages": "stage(basic(8), 1) via origin",
+        "head": "avgpool -> mean_over_time -> linear(classes)",
+        **parts,
+    }
     body = "\n".join(f"  {name} = {value}" for name, value in settings.items())
     return f"use std\nnetwork tiny(classes = 10) {{\n{body}\n}}\n"
 

@@ -88,8 +88,10 @@ def test_the_resolved_text_is_the_same_in_every_process() -> None:
     texts = {
         subprocess.run(
             [sys.executable, "-c", program, MIXED, "resnet20 via baa by densely_additive"],
-            env={**os.environ, "PYTHONHASHSEED": str(seed)}, check=True, capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            check=True,
+            capture_output=True,
         ).stdout
         for seed in range(4)
-    }  # fmt: skip
+    }
     assert len(texts) == 1

@@ -98,8 +98,10 @@ SUSPICIOUS = {
         "`decay`",
     ),
     "a variant's parameter with another value": Case(
-        NET + "network m(«classes» = 100) = n { steps = 2 }\n", "W0103",
-        "parameter `classes` of network `m`", "`n(classes = classes)`",
+        NET + "network m(«classes» = 100) = n { steps = 2 }\n",
+        "W0103",
+        "parameter `classes` of network `m`",
+        "`n(classes = classes)`",
     ),
     "a block's stride": Case(
         net(
@@ -149,8 +151,10 @@ SUSPICIOUS = {
         "kernel of 3",
     ),
     "a linear layer's bias before a norm": Case(
-        net(("-> linear(classes)", "-> «linear(64)» -> norm -> ReLU -> linear(classes)")), "W0205",
-        "`head.linear1`", "bias = false",
+        net(("-> linear(classes)", "-> «linear(64)» -> norm -> ReLU -> linear(classes)")),
+        "W0205",
+        "`head.linear1`",
+        "bias = false",
     ),
     "a norm behind a block's": Case(
         connection(
@@ -188,7 +192,9 @@ SUSPICIOUS = {
     ),
     "an interblock neuron of the network's kind": Case(
         net(("= IF", "= IF(detach_reset = true)"), ("via origin", "via origin(inter = «IF»)")),
-        "W0305", "this `IF`", "`spike`",
+        "W0305",
+        "this `IF`",
+        "`spike`",
     ),
     "no steps": Case(
         net(("network n", "network «n»"), ("  steps = 4\n", "")), "W0306", "so it has one time step"
@@ -235,7 +241,7 @@ SUSPICIOUS = {
         "W0403",
         "by cifar10, and test images are normalised by imagenet",
     ),
-}  # fmt: skip
+}
 
 
 def marked(text: str) -> tuple[str, int, int]:

@@ -192,9 +192,12 @@ def test_another_choice_is_printed(danetc: Run) -> None:
     other = danetc("eval", run, *options, "--evaluate", "center_crop(8)")
     assert "as in the tests" not in other.out
     for told in (
-        "backend fused (was: eager)", "precision float32 (was: bf16)", "batch 7 (was: 8)",
-        "evaluate center_crop(size = 8) (was: none)", "seed 3 (was: 0)",
-    ):  # fmt: skip
+        "backend fused (was: eager)",
+        "precision float32 (was: bf16)",
+        "batch 7 (was: 8)",
+        "evaluate center_crop(size = 8) (was: none)",
+        "seed 3 (was: 0)",
+    ):
         assert told in other.out
     more = evaluated(danetc, run, "--data", TEXT.replace("test=21", "test=22"))
     assert more["unlike_training"] == [

@@ -150,12 +150,17 @@ def test_a_failure_leaves_the_old_directory_and_nothing_else(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--set", "steps=0"], ["--set", "classes=9**9**9"],
-        ["--set", "classes=99999999999999999999"], ["--set", "neuron=LIF(tau = "],
-        ["--set", "neuron=__import__('os')"], ["--set", "input=image(1, 1000000, 1000000)"],
-        ["-n", "nowhere"], ["--init", "missing.safetensors"], ["--init", "small.danet"],
+        ["--set", "steps=0"],
+        ["--set", "classes=9**9**9"],
+        ["--set", "classes=99999999999999999999"],
+        ["--set", "neuron=LIF(tau = "],
+        ["--set", "neuron=__import__('os')"],
+        ["--set", "input=image(1, 1000000, 1000000)"],
+        ["-n", "nowhere"],
+        ["--init", "missing.safetensors"],
+        ["--init", "small.danet"],
     ],
-)  # fmt: skip
+)
 def test_bad_arguments_are_clear_errors_that_leave_nothing(
     danetc: Run, small: Path, tmp_path: Path, arguments: list[str]
 ) -> None:

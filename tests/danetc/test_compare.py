@@ -359,11 +359,14 @@ def test_training_has_a_panel_for_each_number_of_classes() -> None:
 @pytest.mark.parametrize(
     ("data", "name"),
     [
-        ("folder:/data/city,test=0.2", "city"), ("digits", "digits"),
-        ("fashion-mnist:/some/where", "fashion-mnist"), ("folder:/data/imagenet/", "imagenet"),
-        ("events:/data/gestures", "gestures"), ("folder:.", "folder"),
+        ("folder:/data/city,test=0.2", "city"),
+        ("digits", "digits"),
+        ("fashion-mnist:/some/where", "fashion-mnist"),
+        ("folder:/data/imagenet/", "imagenet"),
+        ("events:/data/gestures", "gestures"),
+        ("folder:.", "folder"),
     ],
-)  # fmt: skip
+)
 def test_a_figure_does_not_say_where_data_lies(data: str, name: str) -> None:
     assert data_name(data) == name
 

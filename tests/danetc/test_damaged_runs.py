@@ -28,13 +28,16 @@ DATA = "synthetic:size=8,channels=1,classes=10,count=24,test=12"
 SPEC = SMALL + "\nrecipe r { epochs = 1; batch = 12; optimizer = adamw(lr = 0.01); ema = 0.9 }\n"
 TRAIN = ("--data", DATA, "--backend", "eager", "-q")
 COMMANDS = (
-    ("eval", "r"), ("eval", "r", "--checkpoint", "last", "--steps", "1"),
+    ("eval", "r"),
+    ("eval", "r", "--checkpoint", "last", "--steps", "1"),
     ("measure", "r", "--data", DATA, "--batches", "1", "--batch", "4", "--only", "firing-rate"),
-    ("report", "r", "-o", "page.html"), ("show", "r/spec.danet"),
+    ("report", "r", "-o", "page.html"),
+    ("show", "r/spec.danet"),
     ("export", "r", "-o", "w.safetensors", "--force"),
-    ("train", "--from", "r", "-o", "again", "-q"), ("train", "a.danet", *TRAIN, "-o", "r"),
+    ("train", "--from", "r", "-o", "again", "-q"),
+    ("train", "a.danet", *TRAIN, "-o", "r"),
     ("train", "a.danet", *TRAIN, "-o", "r", "--set", "recipe.epochs=2", "--override"),
-)  # fmt: skip
+)
 """Those that write to the run are the last."""
 VALUES: tuple[Any, ...] = (
     None, "", "x", "../x", "/etc/passwd", -1, 0, 0.5, 1e308, 10**30, True, [], {}, [None], {"x": []},
@@ -138,16 +141,19 @@ def _replaced(path: Path, outside: Path, chance: random.Random) -> str:
     cut = bytes(data[:end])
     data[end] ^= 1 << chance.randrange(8)
     kinds: dict[str, Callable[[], object]] = {
-        "removed": lambda: None, "empty": lambda: path.write_bytes(b""),
+        "removed": lambda: None,
+        "empty": lambda: path.write_bytes(b""),
         "cut": lambda: path.write_bytes(cut),
         "noise": lambda: path.write_bytes(chance.randbytes(200)),
-        "flipped": lambda: path.write_bytes(data), "folder": path.mkdir,
-        "pipe": lambda: os.mkfifo(path), "link to nothing": lambda: path.symlink_to("nothing"),
+        "flipped": lambda: path.write_bytes(data),
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "link to nothing": lambda: path.symlink_to("nothing"),
         "link to itself": lambda: path.symlink_to(path.name),
         "link outside": lambda: path.symlink_to(outside),
         "link to a file outside": lambda: path.symlink_to("/etc/passwd"),
         "link to a device": lambda: path.symlink_to("/dev/zero"),
-    }  # fmt: skip
+    }
     kind = chance.choice(list(kinds))
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     kinds[kind]()

@@ -72,9 +72,11 @@ def test_every_command_looks_at_the_data_first(tmp_path: Path) -> None:
 def test_no_data_at_all_is_wrong_usage_and_lists_them(danetc: Run) -> None:
     for name in set(with_data()) - {"convert", "eval", "report"}:
         danetc.fails(
-            "Missing option '--data'. Data sets are digits, fashion-mnist:DIR", name,
-            "no-such-spec", status=2,
-        )  # fmt: skip
+            "Missing option '--data'. Data sets are digits, fashion-mnist:DIR",
+            name,
+            "no-such-spec",
+            status=2,
+        )
 
 
 def test_a_recipe_is_missed_after_the_data(danetc: Run, tmp_path: Path) -> None:

@@ -14,9 +14,12 @@ from danetc.runtime.data.sources import find
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
-    "README.md", "docs/guides/clusters.md", "docs/training.md", "docs/paper.md",
+    "README.md",
+    "docs/guides/clusters.md",
+    "docs/training.md",
+    "docs/paper.md",
     "results/README.md",
-]  # fmt: skip
+]
 
 
 def commands(document: str) -> list[list[str]]:

@@ -134,6 +134,8 @@ def test_settings_that_phases_share_are_listed_once() -> None:
     }  # fmt: skip
     recipe = {"name": "r", "seed": 5, "workers": 2, "phases": phases, "origins": origins}
     assert list(settings(recipe)) == [
-        ("a.epochs", "1", "default"), ("b.epochs", "2", "net.danet:3"),
-        ("batch", "8", "default, x from --set"), ("workers", "2", "default"),
-    ]  # fmt: skip
+        ("a.epochs", "1", "default"),
+        ("b.epochs", "2", "net.danet:3"),
+        ("batch", "8", "default, x from --set"),
+        ("workers", "2", "default"),
+    ]

@@ -120,9 +120,12 @@ def test_weights_of_another_epoch_than_the_figures(danetc: Run, trained: Path) -
     shutil.copytree(trained / "seed-0", run)
     shutil.copy(trained / "seed-1" / "weights.safetensors", run)
     danetc.fails(
-        "weights.safetensors is not of the last epoch in training.json", "eval", run, "--data",
+        "weights.safetensors is not of the last epoch in training.json",
+        "eval",
+        run,
+        "--data",
         "digits",
-    )  # fmt: skip
+    )
 
 
 def test_recordings_bring_their_own_steps(danetc: Run) -> None:

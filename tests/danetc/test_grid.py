@@ -40,12 +40,14 @@ COMPARE = ("compare", "a.danet", "--data", "digits", "--backend", "eager", "-o",
 @pytest.mark.parametrize(
     ("text", "values"),
     [
-        ("steps=1, 4", (1, 4)), ("width=0.5,1.0", (0.5, 1.0)),
+        ("steps=1, 4", (1, 4)),
+        ("width=0.5,1.0", (0.5, 1.0)),
         ("rule=chain,window(k = 2)", ("chain", "window(k = 2)")),
         ("neuron=LIF(tau = 2.0, v_rest = 0.0),IF", ("LIF(tau = 2.0, v_rest = 0.0)", "IF")),
-        ("recipe.ema=none,0.99", ("none", 0.99)), ("zero_init=true,false", (True, False)),
+        ("recipe.ema=none,0.99", ("none", 0.99)),
+        ("zero_init=true,false", (True, False)),
     ],
-)  # fmt: skip
+)
 def test_commas_in_brackets_part_nothing(text: str, values: tuple[object, ...]) -> None:
     axis = parse_axis(text)
     assert axis.name == text.partition("=")[0]
@@ -55,12 +57,15 @@ def test_commas_in_brackets_part_nothing(text: str, values: tuple[object, ...]) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("steps", "is not NAME=VALUE"), ("steps=", "is not NAME=VALUE"),
-        ("steps=1,,2", "is not NAME=VALUE"), ("steps=1,2,1", "has the value 1 twice"),
-        ("seed=1,2", "use --seeds N"), ("classes=1,5", "2 or more"),
+        ("steps", "is not NAME=VALUE"),
+        ("steps=", "is not NAME=VALUE"),
+        ("steps=1,,2", "is not NAME=VALUE"),
+        ("steps=1,2,1", "has the value 1 twice"),
+        ("seed=1,2", "use --seeds N"),
+        ("classes=1,5", "2 or more"),
         ("recipe=1,2", "names of recipes"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_axis_is_wrong_usage(danetc: Run, small: Path, text: str, message: str) -> None:
     result = danetc("compare", small, "--data", "digits", "--grid", text)
     assert result.status == 2
@@ -328,19 +333,21 @@ def test_what_is_done_is_said_and_not_trained_again(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"grid": {"stepz": [1]}}, "stepz"), ({"grid": {"seeds": [1]}}, "trained with every seed"),
+        ({"grid": {"stepz": [1]}}, "stepz"),
+        ({"grid": {"seeds": [1]}}, "trained with every seed"),
         ({"jobs": 0}, "jobs is a whole number"),
         ({"engine": "cloud"}, "engine is one of local, ray"),
         ({"cpus": 2.0}, "choose the engine ray"),
         ({"accuracy": "worst"}, "accuracy is one of last, best"),
         ({"backend": "turbo"}, "backend is one of"),
         ({"on_unreadable": "go on"}, "on_unreadable is one of stop, skip"),
-        ({"seed": -1}, "seed is a whole number"), ({"seeds": 0}, "seeds is a whole number"),
+        ({"seed": -1}, "seed is a whole number"),
+        ({"seeds": 0}, "seeds is a whole number"),
         ({"classes": 1}, "classes is a whole number, 2 or more"),
         ({"subset_seed": -1}, "subset_seed is a whole number"),
         ({"fresh": True, "override": True}, "choose one of fresh and override"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arguments_of_compare(small: Path, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         package.compare(small, **wrong)
@@ -478,10 +485,12 @@ def test_lines_of_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     captured = capsys.readouterr()
     assert captured.out == ""
     assert [line for line in captured.err.splitlines() if ": " in line or "left out" in line] == [
-        "[1/4] net seed 3: done in 0:01:01", "[2/4] net seed 3: stopped, its state is saved",
-        "[3/4] net seed 3: cut off, its state is saved", "[4/4] net seed 3: failed: no data",
+        "[1/4] net seed 3: done in 0:01:01",
+        "[2/4] net seed 3: stopped, its state is saved",
+        "[3/4] net seed 3: cut off, its state is saved",
+        "[4/4] net seed 3: failed: no data",
         "[5/4] left out",
-    ]  # fmt: skip
+    ]
     assert captured.err.count("net seed 3\n") == 4
     with GridProgress(1, quiet=True) as shown:
         shown.passed("nothing")

@@ -94,10 +94,12 @@ def put(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
 
 
 OTHER_BYTES: dict[str, Callable[[Path], object]] = {
-    "empty": put(lambda data: b""), "cut": put(lambda data: data[:-1]),
-    "longer": put(lambda data: data + b"\n"), "brackets": put(lambda data: b"[" * 200_000),
+    "empty": put(lambda data: b""),
+    "cut": put(lambda data: data[:-1]),
+    "longer": put(lambda data: data + b"\n"),
+    "brackets": put(lambda data: b"[" * 200_000),
     "binary": put(lambda data: bytes(range(256)) * 4),
-}  # fmt: skip
+}
 DAMAGE: dict[str, Callable[[Path], object]] = {
     **OTHER_BYTES,
     "no file": lambda path: path.unlink(),

@@ -58,12 +58,17 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     "line",
     [
-        "check danet_c_r18", "check no-such-file", "summary danet_c_r18", "list codes",
-        f"fmt --check {ROOT / 'specs' / 'danet_c_r18.danet'}", "draw danet_c_r18 -o {}/out.svg",
-        "prove baa_r18 --no-numbers", "equiv origin_r18 danet_c_r18",
+        "check danet_c_r18",
+        "check no-such-file",
+        "summary danet_c_r18",
+        "list codes",
+        f"fmt --check {ROOT / 'specs' / 'danet_c_r18.danet'}",
+        "draw danet_c_r18 -o {}/out.svg",
+        "prove baa_r18 --no-numbers",
+        "equiv origin_r18 danet_c_r18",
         "report pretrained:danet_c_small_digits -o {}/out.html",
     ],
-)  # fmt: skip
+)
 def test_commands_on_text_never_import_torch(line: str, tmp_path: Path) -> None:
     status, modules = modules_after(*line.format(tmp_path).split())
     assert status == ("no-such-file" in line)

@@ -49,9 +49,17 @@ def test_json_and_files(danetc: Run, small: Path, tmp_path: Path) -> None:
 def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "small"
     danetc.passes(
-        "train", small, "--data", "digits", "--set", "recipe.epochs=1", "--backend", "eager", "-o",
+        "train",
+        small,
+        "--data",
+        "digits",
+        "--set",
+        "recipe.epochs=1",
+        "--backend",
+        "eager",
+        "-o",
         run,
-    )  # fmt: skip
+    )
     done = danetc.passes("measure", run, *QUICK, "--json")
     assert "untrained" not in done.err
     (measured,) = json.loads(done.out)["measured"]

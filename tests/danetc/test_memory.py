@@ -55,10 +55,16 @@ def peaks(graph: Graph, batch: int, backend: str) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("text", "memory"),
     [
-        ("recompute", "recompute"), ("8GB", 8 * 10**9), ("8 gb", 8 * 10**9), ("1.5G", 15 * 10**8),
-        ("512MiB", 512 * 2**20), ("64k", 64_000), ("100", 100), ("2 TiB", 2**41),
+        ("recompute", "recompute"),
+        ("8GB", 8 * 10**9),
+        ("8 gb", 8 * 10**9),
+        ("1.5G", 15 * 10**8),
+        ("512MiB", 512 * 2**20),
+        ("64k", 64_000),
+        ("100", 100),
+        ("2 TiB", 2**41),
     ],
-)  # fmt: skip
+)
 def test_what_memory_is(text: str, memory: str | int) -> None:
     assert parse_memory(text) == memory
 
@@ -225,9 +231,16 @@ def test_a_built_directory_keeps_its_policy(danetc: Run, small: Path, tmp_path: 
 
 def test_a_directory_that_nothing_fits_is_not_written(danetc: Run, small: Path) -> None:
     danetc.fails(
-        "not even a batch of 1 fits", "build", small, "-o", "out", "--memory", "1kB", "--batch",
+        "not even a batch of 1 fits",
+        "build",
+        small,
+        "-o",
+        "out",
+        "--memory",
+        "1kB",
+        "--batch",
         "64",
-    )  # fmt: skip
+    )
     assert not Path("out").exists()
     danetc.fails("--batch", "build", small, "-o", "out", "--memory", "1kB", status=2)
 

@@ -102,9 +102,12 @@ def test_they_are_the_folders_and_listed(danetc: Run) -> None:
 def test_a_name_that_is_not_there_gets_a_hint(danetc: Run) -> None:
     wrong = PREFIX + NAMES[0][:-1]
     for line in (
-        f"eval {wrong}", f"export {wrong} -o w.safetensors", f"measure {wrong} --data digits",
-        f"build danet_c_small --init {wrong}", f"train danet_c_small --data digits --init {wrong}",
-    ):  # fmt: skip
+        f"eval {wrong}",
+        f"export {wrong} -o w.safetensors",
+        f"measure {wrong} --data digits",
+        f"build danet_c_small --init {wrong}",
+        f"train danet_c_small --data digits --init {wrong}",
+    ):
         danetc.fails(f"did you mean `{NAMES[0]}`", *line.split())
 
 

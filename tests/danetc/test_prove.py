@@ -28,10 +28,15 @@ def findings(result: Result, number: str) -> list[dict[str, Any]]:
 
 NOT, HOLDS, FACT = "does not apply", "holds", "fact"
 EXPECTED = {
-    "origin": (HOLDS, NOT, NOT), "origin by densely_additive": (NOT, NOT, HOLDS),
-    "baa": (NOT, NOT, NOT), "baa by densely_additive": (NOT, NOT, NOT), "sew": (HOLDS, NOT, NOT),
-    "pa_a": (HOLDS, HOLDS, NOT), "pa_b": (HOLDS, NOT, NOT), "tdbn": (HOLDS, NOT, NOT),
-}  # fmt: skip
+    "origin": (HOLDS, NOT, NOT),
+    "origin by densely_additive": (NOT, NOT, HOLDS),
+    "baa": (NOT, NOT, NOT),
+    "baa by densely_additive": (NOT, NOT, NOT),
+    "sew": (HOLDS, NOT, NOT),
+    "pa_a": (HOLDS, HOLDS, NOT),
+    "pa_b": (HOLDS, NOT, NOT),
+    "tdbn": (HOLDS, NOT, NOT),
+}
 
 
 @pytest.mark.parametrize("via", EXPECTED)
@@ -109,13 +114,15 @@ def test_a_check_that_fails_is_told_and_exits_with_1(danetc: Run, tmp_path: Path
 @pytest.mark.parametrize(
     "change",
     [
-        ("neuron = LIF", "neuron = PLIF"), ("neuron = LIF", "neuron = ALIF"),
+        ("neuron = LIF", "neuron = PLIF"),
+        ("neuron = LIF", "neuron = ALIF"),
         ("neuron = LIF", "neuron = MSLIF"),
         ("neuron = LIF", "neuron = LIF(tau = 3.0, detach_reset = true)"),
-        ("sigmoid(alpha = 4)", "triangle"), ("image(1, 8, 8)", "events(1, 8, 8)"),
+        ("sigmoid(alpha = 4)", "triangle"),
+        ("image(1, 8, 8)", "events(1, 8, 8)"),
         ("neuron = LIF", "neuron = LIF; norm = tebn"),
     ],
-)  # fmt: skip
+)
 def test_other_neurons_surrogates_norms_and_inputs(danetc: Run, change: tuple[str, str]) -> None:
     text = WIDER.replace("VIA", "origin").replace(*change)
     Path("a.danet").write_text(text)

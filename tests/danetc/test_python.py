@@ -78,16 +78,19 @@ def test_train_is_the_command(danetc: Run, run: Any, tmp_path: Path) -> None:
         ("train", "backend", "turbo", "is one of eager, fused, spikingjelly, not 'turbo'"),
         ("train", "seeds", 0, "is a whole number, 1 to 1000, not 0"),
         ("train", "seed", True, "is a whole number, 0 to 4294967295, not True"),
-        ("train", "memory", "much", "much"), ("train", "data", "nothing", "nothing"),
+        ("train", "memory", "much", "much"),
+        ("train", "data", "nothing", "nothing"),
         ("evaluate", "split", "all", "split is one of test, train"),
         ("evaluate", "steps", [0], "steps is a whole number, 1 to 10000, not 0"),
         ("evaluate", "precision", "int8", "precision is one of"),
-        ("evaluate", "checkpoint", "later", "later"), ("draw", "level", "layer", "no level layer"),
+        ("evaluate", "checkpoint", "later", "later"),
+        ("draw", "level", "layer", "no level layer"),
         ("draw", "format", "bmp", "no format bmp"),
         ("draw", "output", "nowhere/a.svg", "no folder nowhere"),
-        ("draw", "output", "a", "no format"), ("draw", "theme", "pink", "no theme pink"),
+        ("draw", "output", "a", "no format"),
+        ("draw", "theme", "pink", "no theme pink"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arguments_say_what_is_taken(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, argument: str,
     value: Any, message: str,

@@ -240,10 +240,12 @@ def test_wrong_usage(danetc: Command, built: Path, tmp_path: Path) -> None:
     assert danetc("report").status == 2
     assert danetc("report", built, "-o", "a.txt").status == 2
     for arguments, message in (
-        (("nothing",), "there is no model directory"), ((tmp_path,), "no summary.json"),
-        ((built, built), "given twice"), ((built, "-o", "no/a.html"), "there is no folder no"),
+        (("nothing",), "there is no model directory"),
+        ((tmp_path,), "no summary.json"),
+        ((built, built), "given twice"),
+        ((built, "-o", "no/a.html"), "there is no folder no"),
         ((built, "--data", "mnits"), "mnits"),
-    ):  # fmt: skip
+    ):
         danetc.fails(message, "report", *arguments)
 
 
@@ -332,8 +334,11 @@ def test_curves_are_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_are_compared() -> None:
     """Rows in which the runs differ come first, with every leaf by its path."""
     shared = {
-        "batch": 4, "steps": ["a", "b"], "phases": [{"name": "one", "lr": 0.5}, 3], "none": None,
-    }  # fmt: skip
+        "batch": 4,
+        "steps": ["a", "b"],
+        "phases": [{"name": "one", "lr": 0.5}, 3],
+        "none": None,
+    }
     graph = graph_of(check_file("danet_c_small"))
     runs = [
         ShownRun(name, Path(name), graph, "", record={"settings": {**shared, "seed": seed, **more}})
@@ -409,10 +414,14 @@ def test_distributions_are_columns_of_each_layer() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        SHIPPED[0].read_text("utf-8"), "", "use std", "a ** b 'x' 3abc \"open", runs.SCRIPT,
+        SHIPPED[0].read_text("utf-8"),
+        "",
+        "use std",
+        "a ** b 'x' 3abc \"open",
+        runs.SCRIPT,
         "a\nb\n\n",
     ],
-)  # fmt: skip
+)
 def test_a_spec_is_itself_with_colours(text: str) -> None:
     shown = highlighted(text)
     assert unescape(re.sub(r"<[^>]*>", "", shown)).rstrip("\n") == text.rstrip("\n")

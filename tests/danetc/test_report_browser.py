@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 EPOCHS = [
     {
-        "train_loss": 2.0 / n, "test_loss": 2.5 / n, "train_accuracy": 0.2 * n,
+        "train_loss": 2.0 / n,
+        "test_loss": 2.5 / n,
+        "train_accuracy": 0.2 * n,
         "test_accuracy": 0.15 * n,
     }
     for n in range(1, 5)
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")

@@ -110,12 +110,17 @@ def test_what_is_searched(text: str, expected: Axis | SearchRange) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("width=8..8", "is empty"), ("width=8..64:9", "does not reach 64"),
-        ("width=8..64:-8", "has no step"), ("lr=0..1:log", "has no logarithm"),
-        ("width=8..64,128", "mixes a range"), ("classes=2..4", "not a range"),
-        ("seed=0..4", "--seeds"), ("width", "NAME=VALUE"), ("lr=0..1e999", "not a number"),
+        ("width=8..8", "is empty"),
+        ("width=8..64:9", "does not reach 64"),
+        ("width=8..64:-8", "has no step"),
+        ("lr=0..1:log", "has no logarithm"),
+        ("width=8..64,128", "mixes a range"),
+        ("classes=2..4", "not a range"),
+        ("seed=0..4", "--seeds"),
+        ("width", "NAME=VALUE"),
+        ("lr=0..1e999", "not a number"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_range_is_refused(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         parse_dimension(text)

@@ -63,11 +63,14 @@ def test_deny_warnings(danetc: Run, leaky: Path, small: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "summary leaky.danet", "build leaky.danet -o out", "draw leaky.danet -o out.gv",
-        "draw leaky.danet leaky.danet -o out.gv", "equiv leaky.danet leaky.danet",
+        "summary leaky.danet",
+        "build leaky.danet -o out",
+        "draw leaky.danet -o out.gv",
+        "draw leaky.danet leaky.danet -o out.gv",
+        "equiv leaky.danet leaky.danet",
         "train leaky.danet --data digits --backend eager -o out -q",
     ],
-)  # fmt: skip
+)
 def test_commands_say_it_once_and_go_on(danetc: Run, leaky: Path, line: str) -> None:
     result = danetc(*line.split())
     assert (result.status, result.err.count("warning[W0301]")) == (0, 1)

@@ -119,9 +119,11 @@ CODE = ("python:evil.py:make", "evil.py:make", "python:os:abort", "python:evil:m
 def test_code_named_by_a_record_is_refused(danetc: Run, r: Path, marker: Path, text: str) -> None:
     set_data(r, text)
     for command in (
-        ("eval", "r"), ("convert", "r", "-o", "snn"), ("train", "--from", "r", "-o", "again"),
+        ("eval", "r"),
+        ("convert", "r", "-o", "snn"),
+        ("train", "--from", "r", "-o", "again"),
         ("train", "--from", "r/run.json", "-o", "again", "--dry-run"),
-    ):  # fmt: skip
+    ):
         result = danetc(*command)
         assert result.status == 1
         if command[0] != "convert":  # of networks of ReLU alone
@@ -230,11 +232,14 @@ def test_no_code_refuses_a_recipe_that_runs_some(danetc: Run, tmp_path: Path, ma
 def test_all_but_training_runs_none_of_a_spec(danetc: Run, tmp_path: Path, marker: Path) -> None:
     (tmp_path / "own.danet").write_text(spec_text('python("evil.py:loss")'))
     for command in (
-        ("check", "own.danet"), ("fmt", "--check", "own.danet"),
-        ("draw", "own.danet", "-o", "own.gv"), ("summary", "own.danet"),
-        ("build", "own.danet", "-o", "built"), ("prove", "own.danet"),
+        ("check", "own.danet"),
+        ("fmt", "--check", "own.danet"),
+        ("draw", "own.danet", "-o", "own.gv"),
+        ("summary", "own.danet"),
+        ("build", "own.danet", "-o", "built"),
+        ("prove", "own.danet"),
         ("equiv", "own.danet", "own.danet"),
-    ):  # fmt: skip
+    ):
         danetc(*command)
     text = (tmp_path / "own.danet").read_text()
     asked = {"name": "own.danet", "text": text, "network": "small", "at": text.index("evil")}
@@ -260,9 +265,12 @@ def test_reading_runs_no_model_py(danetc: Run, r: Path, marker: Path, tmp_path: 
     (r / "model.py").write_bytes(text)
     forge(r / "summary.json", lambda record: record["files"].update({"model.py": digest(text)}))
     for command in (
-        ("eval", "r"), ("export", "r", "-o", "x.safetensors"), ("export", "r", "-o", "x.pt2"),
-        ("report", "r", "-o", "x.html"), ("train", "--from", "r", "-o", "again", "--dry-run"),
-    ):  # fmt: skip
+        ("eval", "r"),
+        ("export", "r", "-o", "x.safetensors"),
+        ("export", "r", "-o", "x.pt2"),
+        ("report", "r", "-o", "x.html"),
+        ("train", "--from", "r", "-o", "again", "--dry-run"),
+    ):
         assert danetc(*command).status == 0, command
     assert not marker.exists()
 

@@ -132,9 +132,11 @@ CASES = {
     "backward": (TRAIN, "in backward: KeyError: 'in backward'"),
     "length": ("data python:mine.py:{}", "OSError: no length"),
     "classes": ("data python:mine.py:{}", "RuntimeError: no classes"),
-    "quits": ("data python:mine.py:{}", "SystemExit: bye"), "Net": (IMPORT, "IndexError: again"),
-    "Untraced": (IMPORT, "IndexError: at once"), "misused": (IMPORT, "TypeError: "),
-}  # fmt: skip
+    "quits": ("data python:mine.py:{}", "SystemExit: bye"),
+    "Net": (IMPORT, "IndexError: again"),
+    "Untraced": (IMPORT, "IndexError: at once"),
+    "misused": (IMPORT, "TypeError: "),
+}
 """Command lines that run an object of the file, and what they say of the line with its name."""
 
 

@@ -60,11 +60,14 @@ def test_hidden_characters_are_those_of_unicode() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("grün ≥ 1 \U0001f600", "grün ≥ 1 \U0001f600"), ("\x1b[31m", r"\x1b[31m"),
-        ("\n\r\t\0\x7f\x9b", r"\n\r\t\x00\x7f\x9b"), ("a\u202eb\u2028", "a<U+202E>b<U+2028>"),
-        ("\udcff\ud800", r"\xff<U+D800>"), ("\U000e0041", "<U+E0041>"),
+        ("grün ≥ 1 \U0001f600", "grün ≥ 1 \U0001f600"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("\n\r\t\0\x7f\x9b", r"\n\r\t\x00\x7f\x9b"),
+        ("a\u202eb\u2028", "a<U+202E>b<U+2028>"),
+        ("\udcff\ud800", r"\xff<U+D800>"),
+        ("\U000e0041", "<U+E0041>"),
     ],
-)  # fmt: skip
+)
 def test_what_is_hidden_is_written_out(text: str, shown: str) -> None:
     assert visible(text) == shown
 

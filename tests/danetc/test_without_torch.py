@@ -46,20 +46,32 @@ print(json.dumps(results))
 """
 
 WORK: dict[str, str] = {
-    "--help": "Commands:", **{f"{name} --help": "Usage:" for name in COMMANDS},
-    "check a.danet": "no errors", "fmt a.danet": "", "explain E0301": "E0301",
-    "explain conv": "kernel", "list operations": "conv", "new first": "first.danet",
-    "show std/neurons.danet": "neuron LIF", "completion bash": "_DANETC_COMPLETE",
-    "prove a.danet --no-numbers": "Proposition 4", "summary a.danet": "parameters",
-    "draw a.danet -o a.svg": "", "draw sew_r18 origin_r18 -o b.svg": "",
-    "equiv a.danet danet_a_r18": "different", "equiv a.danet a.danet": "equal",
+    "--help": "Commands:",
+    **{f"{name} --help": "Usage:" for name in COMMANDS},
+    "check a.danet": "no errors",
+    "fmt a.danet": "",
+    "explain E0301": "E0301",
+    "explain conv": "kernel",
+    "list operations": "conv",
+    "new first": "first.danet",
+    "show std/neurons.danet": "neuron LIF",
+    "completion bash": "_DANETC_COMPLETE",
+    "prove a.danet --no-numbers": "Proposition 4",
+    "summary a.danet": "parameters",
+    "draw a.danet -o a.svg": "",
+    "draw sew_r18 origin_r18 -o b.svg": "",
+    "equiv a.danet danet_a_r18": "different",
+    "equiv a.danet a.danet": "equal",
     "equiv a.danet b.danet --no-numbers": "different",
-}  # fmt: skip
+}
 """Command lines, and what they print."""
 DO_NOT = (
-    "build a.danet", "prove a.danet", "train a.danet --data digits", "summary a.danet --batch 32",
+    "build a.danet",
+    "prove a.danet",
+    "train a.danet --data digits",
+    "summary a.danet --batch 32",
     "bench a.danet",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

@@ -69,9 +69,13 @@ ROLES = [*dict.fromkeys(re.findall(r"\{(\w+)\}", TEXT))]
 PLAIN = {role: f"a_{role}" for role in ROLES}
 
 FAILED = {
-    "slice": "input1", "torch": "input2", "check_alike": "line1", "state": "learnt",
-    "requires_grad_": "inner", "__dict_": "inner",
-}  # fmt: skip
+    "slice": "input1",
+    "torch": "input2",
+    "check_alike": "line1",
+    "state": "learnt",
+    "requires_grad_": "inner",
+    "__dict_": "inner",
+}
 """Names that generated code hid, or could not have, at the place where they stand."""
 
 
@@ -81,10 +85,21 @@ def words() -> list[str]:
     found |= {*dir(nn.Module()), *dir(Model), *dir(torch.fx.GraphModule)}
     found |= {
         *[
-            "torch", "nn", "math", "json", "self", "cls", "args", "kwargs", "inf", "nan", "device",
-            "pytree", "fx_pytree",
+            "torch",
+            "nn",
+            "math",
+            "json",
+            "self",
+            "cls",
+            "args",
+            "kwargs",
+            "inf",
+            "nan",
+            "device",
+            "pytree",
+            "fx_pytree",
         ]
-    }  # fmt: skip
+    }
     found |= {*["NoneType", "x", "g", "u0", "p0", "v0", "_", "__", "__x"]}
     for name in VARIETY:
         text = compile(emit_python(variety(name)), "model.py", "exec", dont_inherit=True)

@@ -143,8 +143,10 @@ def test_data_give_the_channels_of_all() -> None:
     with pytest.raises(DataError, match="takes 3 x 8 x 8; a sample holds the channels of all"):
         check_fit(
             replace(data, train=_grey(data.train), test=_grey(data.test), shape=(1, 8, 8)),
-            signature, evaluate=way, output=(5,),
-        )  # fmt: skip
+            signature,
+            evaluate=way,
+            output=(5,),
+        )
     with pytest.raises(DataError, match="still 3 x 6 x 6, moving 2 x 8 x 8 at each step"):
         check_fit(data, built(text(SIZES)).signature, evaluate=way, output=(5,))
     with pytest.raises(UserError, match="no one image holds"):

@@ -24,13 +24,16 @@ def attended(q: Tensor, k: Tensor, v: Tensor | None = None) -> Tensor:
 
 
 JOINS: dict[str, tuple[str, Callable[..., Tensor]]] = {
-    "add": ("{} + {}", torch.add), "sub": ("{} - {}", torch.sub), "mul": ("{} * {}", torch.mul),
-    "div": ("{} / {}", torch.div), "maximum": ("max({}, {})", torch.maximum),
+    "add": ("{} + {}", torch.add),
+    "sub": ("{} - {}", torch.sub),
+    "mul": ("{} * {}", torch.mul),
+    "div": ("{} / {}", torch.div),
+    "maximum": ("max({}, {})", torch.maximum),
     "minimum": ("min({}, {})", torch.minimum),
     "concat": ("concat({}, {})", lambda *xs: torch.cat(xs, -3)),
     "scores": ("scores({}, {}, heads = 2)", lambda q, k: attended(q, k)),
     "mix": ("mix(scores({0}, {1}, heads = 2), {1})", lambda a, b: attended(a, b, b)),
-}  # fmt: skip
+}
 """For each operation with operands: how it is written, and what it is in torch."""
 
 

@@ -126,7 +126,9 @@ STAGE = "out = a -> (stage(basic(4), 3) via sew by r)"
         ("out = a * learn(2.0, below = 1)", "", "E0305", "outside of its bounds"),
         ("out = a + learn", "", "E0405", "`learn` is called with arguments"),
         (
-            "out = a -> own", "neuron own { s = learn(1.0, per = neuron) * x }", "E0711",
+            "out = a -> own",
+            "neuron own { s = learn(1.0, per = neuron) * x }",
+            "E0711",
             "a neuron has no parameters per neuron",
         ),
         (STAGE, RULE.format("learn(1.0) + out[i - 1]"), "E0608", "must be factors"),
@@ -139,7 +141,7 @@ STAGE = "out = a -> (stage(basic(4), 3) via sew by r)"
             "has no `shortcut`",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_learnt_is_named(line: str, more: str, code: str, words: str) -> None:
     text = f"""use std
 {more}

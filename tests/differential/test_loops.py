@@ -48,11 +48,13 @@ def test_forms(name: str) -> None:
     y = model(x)
     expected = gradients(model, y, x)
     forms: dict[str, nn.Module] = {
-        "a copy": deepcopy(emit(graph)), "recompute": emit(graph, memory="recompute"),
-        "spikingjelly": emit(graph, backend="spikingjelly"), "fused": emit(graph, backend="fused"),
+        "a copy": deepcopy(emit(graph)),
+        "recompute": emit(graph, memory="recompute"),
+        "spikingjelly": emit(graph, backend="spikingjelly"),
+        "fused": emit(graph, backend="fused"),
         "fused recompute": emit(graph, backend="fused", memory="recompute"),
         "model.py": executed(emit_python(graph)).float(),
-    }  # fmt: skip
+    }
     forms["model.py"].load_state_dict(emit(graph).state_dict())
     for what, form in forms.items():
         z = form.train()(x)

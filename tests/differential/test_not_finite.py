@@ -91,9 +91,13 @@ def check_all_forms(graph: Graph, where: str, value: float, compiled: bool = Fal
 def check(form: str, found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
     for y, wanted in zip(found, expected, strict=True):
         torch.testing.assert_close(
-            y, wanted.detach(), rtol=1e-3, atol=1e-3, equal_nan=True,
+            y,
+            wanted.detach(),
+            rtol=1e-3,
+            atol=1e-3,
+            equal_nan=True,
             msg=lambda text: f"{form}: {text}",
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize("value", VALUES[:3])

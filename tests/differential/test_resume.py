@@ -67,10 +67,15 @@ def trained(
     if folder is not None:
         checkpoints = Checkpoints(folder, lambda text: None, lambda path: None)
     fitted = fit(
-        emit(graph, 1), data(graph), phase(BODY), RunSettings(seed=3),
-        world=alone(torch.device("cpu")), checkpoints=checkpoints,
-        resume=None if checkpoints is None else checkpoints.latest(), stop=stop,
-    )  # fmt: skip
+        emit(graph, 1),
+        data(graph),
+        phase(BODY),
+        RunSettings(seed=3),
+        world=alone(torch.device("cpu")),
+        checkpoints=checkpoints,
+        resume=None if checkpoints is None else checkpoints.latest(),
+        stop=stop,
+    )
     return dict(fitted.weights)
 
 

@@ -54,6 +54,10 @@ def test_analog_networks_are_those_of_torchvision(ours: str, theirs: str) -> Non
         model.train(training)
         reference.train(training)
         assert_same(
-            observe(model, x), observe(reference, x), names, outputs=TOLERANCE, gradients=TOLERANCE,
+            observe(model, x),
+            observe(reference, x),
+            names,
+            outputs=TOLERANCE,
+            gradients=TOLERANCE,
             buffers=TOLERANCE,
-        )  # fmt: skip
+        )

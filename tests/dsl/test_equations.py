@@ -75,13 +75,30 @@ neuron LIF(tau = 2.0, v_threshold = 1.0, v_rest = 0.0, detach_reset = false) {
 def test_text_of_a_neuron() -> None:
     """The whole canonical text: constants folded, names of the spec kept, nothing superfluous."""
     assert program(LIF).text().split("; ") == [
-        "neuron LIF", "param tau = 2.0", "param v_threshold = 1.0", "param v_rest = 0.0",
-        "param detach_reset = false", "state u = 0.0", "_1 = mul 0.5[sub(1.0,div(1.0,tau))] u",
-        "_2 = mul 0.5[div(1.0,tau)] x", "v = add _1 _2", "_3 = sub v 1.0[v_threshold]",
-        "s = heaviside _3", "_4 = sub 1.0 s", "u_next = mul v _4", "next u = u_next", "out s",
-        "surrogate sigmoid", "param alpha = 4.0", "_1 = mul 4.0[alpha] x", "_2 = sigmoid _1",
-        "_3 = sub 1.0 _2", "_4 = mul _2 _3", "slope = mul _4 4.0[alpha]", "dy slope",
-    ]  # fmt: skip
+        "neuron LIF",
+        "param tau = 2.0",
+        "param v_threshold = 1.0",
+        "param v_rest = 0.0",
+        "param detach_reset = false",
+        "state u = 0.0",
+        "_1 = mul 0.5[sub(1.0,div(1.0,tau))] u",
+        "_2 = mul 0.5[div(1.0,tau)] x",
+        "v = add _1 _2",
+        "_3 = sub v 1.0[v_threshold]",
+        "s = heaviside _3",
+        "_4 = sub 1.0 s",
+        "u_next = mul v _4",
+        "next u = u_next",
+        "out s",
+        "surrogate sigmoid",
+        "param alpha = 4.0",
+        "_1 = mul 4.0[alpha] x",
+        "_2 = sigmoid _1",
+        "_3 = sub 1.0 _2",
+        "_4 = mul _2 _3",
+        "slope = mul _4 4.0[alpha]",
+        "dy slope",
+    ]
     assert program(LIF).membrane == "_3"
 
 
@@ -153,12 +170,14 @@ def test_a_parameter_hides_a_constant() -> None:
 @pytest.mark.parametrize(
     ("learn", "raw"),
     [
-        (Learn(2.0), 2.0), (Learn(2.0, above=1.0), math.log(math.expm1(1.0))),
+        (Learn(2.0), 2.0),
+        (Learn(2.0, above=1.0), math.log(math.expm1(1.0))),
         (Learn(2.0, below=2.5), math.log(math.expm1(0.5))),
         (Learn(2.0, above=1.0, below=5.0), math.log(1 / 3)),
-        (Learn(0.3, above=0.0, below=1.0), math.log(3 / 7)), (Learn(1e6, above=1.0), 999_999.0),
+        (Learn(0.3, above=0.0, below=1.0), math.log(3 / 7)),
+        (Learn(1e6, above=1.0), 999_999.0),
     ],
-)  # fmt: skip
+)
 def test_learnables_start_where_they_should(learn: Learn, raw: float) -> None:
     (item,) = program("neuron n(tau = 2.0) { s = x / tau }", tau=learn).learnables
     assert item.name == "tau"
@@ -193,12 +212,14 @@ def test_a_delay_reads_names_that_come_later() -> None:
 
 def test_sums_over_a_range_fold_from_the_left() -> None:
     pairs = {
-        "sum(x / j for j in 1 .. k)": "sum(x / 1, x / 2, x / 3)", "sum(x, 2, x)": "(x + 2 + x)",
+        "sum(x / j for j in 1 .. k)": "sum(x / 1, x / 2, x / 3)",
+        "sum(x, 2, x)": "(x + 2 + x)",
         "max(x * j for j in 0 .. k if j != 1)": "max(x * 0, x * 2, x * 3)",
         "sum(sum(i + j * x for i in 1 .. 2) for j in 2 .. 2)": "sum(1 + 2 * x, 2 + 2 * x)",
         "sum(exp(x), x for j in 1 .. 2, 1)": "sum(exp(x), x, x, 1)",
-        "x * sum(j for j in 1 .. 0)": "x * 0", "(x if k > 2 else sum(1 / j for j in 0 .. 1))": "x",
-    }  # fmt: skip
+        "x * sum(j for j in 1 .. 0)": "x * 0",
+        "(x if k > 2 else sum(1 / j for j in 0 .. 1))": "x",
+    }
     for pair in pairs.items():
         one, two = (program(f"neuron n(k = 3) {{ s = {body} + x }}").text() for body in pair)
         assert one == two
@@ -259,10 +280,13 @@ def test_kernels_hold_no_text_of_the_user() -> None:
 @pytest.mark.parametrize(
     "y",
     [
-        "1 / (1 + exp(-alpha * x))", "1 / (exp(-(alpha * x)) + 1)",
-        "exp(alpha * x) / (1 + exp(alpha * x))", "sigmoid(alpha * x)", "1 / (1 + exp(x * -alpha))",
+        "1 / (1 + exp(-alpha * x))",
+        "1 / (exp(-(alpha * x)) + 1)",
+        "exp(alpha * x) / (1 + exp(alpha * x))",
+        "sigmoid(alpha * x)",
+        "1 / (1 + exp(x * -alpha))",
     ],
-)  # fmt: skip
+)
 def test_the_logistic_function_is_recognised(y: str) -> None:
     """However it is written: as written, its derivative would be inf / inf for large -x."""
     result, _ = surrogate(f"surrogate a(alpha = 4.0) {{ y = {y} }}")
@@ -374,12 +398,16 @@ ERRORS = [
 OF_SURROGATES = [
     ("z = x", "E0713", None, "neither `y` nor `dy`"),
     ("y = sigmoid(x); dy = y", "E0713", None, "both `y` and `dy`"),
-    ("y = heaviside(x)", "E0714", None, "`heaviside`"), ("y = round(x)", "E0714", None, "`round`"),
-    ("y = x * learn(1)", "E0714", None, "`learn`"), ("y = delay(x, 1)", "E0714", None, "`delay`"),
+    ("y = heaviside(x)", "E0714", None, "`heaviside`"),
+    ("y = round(x)", "E0714", None, "`round`"),
+    ("y = x * learn(1)", "E0714", None, "`learn`"),
+    ("y = delay(x, 1)", "E0714", None, "`delay`"),
     ("state u = 0.0; y = x", "E0714", None, "no states"),
-    ("y = x > 0", "E0714", None, "0 everywhere"), ("dy = 0", "E0714", None, "0 everywhere"),
-    ("y = sigmod(x)", "E0707", None, "no function `sigmod`"), ("y = z", "E0701", None, "no `z`"),
-]  # fmt: skip
+    ("y = x > 0", "E0714", None, "0 everywhere"),
+    ("dy = 0", "E0714", None, "0 everywhere"),
+    ("y = sigmod(x)", "E0707", None, "no function `sigmod`"),
+    ("y = z", "E0701", None, "no `z`"),
+]
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,11 @@ def test_paths_are_relative_to_the_file_that_uses_them(tmp_path: Path) -> None:
 
 def test_one_file_by_two_ways_is_loaded_once_and_does_not_clash(tmp_path: Path) -> None:
     module, errors = load(
-        tmp_path, main='use "b.danet"\nuse "a.danet"\nuse "./b.danet" (B)\n',
-        a='use "b.danet"\n' + NEURON.format(name="A"), b=NEURON.format(name="B"),
-    )  # fmt: skip
+        tmp_path,
+        main='use "b.danet"\nuse "a.danet"\nuse "./b.danet" (B)\n',
+        a='use "b.danet"\n' + NEURON.format(name="A"),
+        b=NEURON.format(name="B"),
+    )
     assert not errors
     inner = module.names["A"].module.names["B"]
     assert inner.declaration is module.names["B"].declaration

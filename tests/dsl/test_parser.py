@@ -103,12 +103,15 @@ network a(k, block = c) = b(classes = k) {
             (t.Param("k", None), t.Param("block", c)),
             t.Call(b, (t.Arg("classes", t.Name("k")),)),
             (
-                t.Define("state", None, one), t.State("u", t.Number("0.0")),
-                t.Define("in", t.Binary("-", i, one), a), t.Define("block", None, b),
-                t.Group("augment", None, (t.Define("x", None, one),)), t.Group("phase", "full", ()),
+                t.Define("state", None, one),
+                t.State("u", t.Number("0.0")),
+                t.Define("in", t.Binary("-", i, one), a),
+                t.Define("block", None, b),
+                t.Group("augment", None, (t.Define("x", None, one),)),
+                t.Group("phase", "full", ()),
             ),
         ),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("title", EXAMPLES)
@@ -123,14 +126,21 @@ def test_every_node_has_the_span_of_its_text() -> None:
     for node in t.walk(read(text)):
         texts.setdefault(type(node).__name__, set()).add(node.span.text)
     some = {
-        "Use": {"use s (x)"}, "UseName": {"x"}, "Param": {"w", "k = (1)"},
-        "Call": {"f(a + (b), (c))"}, "Arg": {"a + (b)", "(c)"},
+        "Use": {"use s (x)"},
+        "UseName": {"x"},
+        "Param": {"w", "k = (1)"},
+        "Call": {"f(a + (b), (c))"},
+        "Arg": {"a + (b)", "(c)"},
         "Flow": {"f(a + (b), (c)) -> ((a - b) * c)[(i)] via x"},
-        "Via": {"((a - b) * c)[(i)] via x"}, "At": {"((a - b) * c)[(i)]"},
-        "Binary": {"a + (b)", "(a - b) * c", "a - b"}, "State": {"state u = (0)"},
+        "Via": {"((a - b) * c)[(i)] via x"},
+        "At": {"((a - b) * c)[(i)]"},
+        "Binary": {"a + (b)", "(a - b) * c", "a - b"},
+        "State": {"state u = (0)"},
         "Define": {"in[i] = -(a)", "y = (a if b else (c))"},
-        "Group": {"g { y = (a if b else (c)) }"}, "Unary": {"-(a)"}, "IfElse": {"a if b else (c)"},
-    }  # fmt: skip
+        "Group": {"g { y = (a if b else (c)) }"},
+        "Unary": {"-(a)"},
+        "IfElse": {"a if b else (c)"},
+    }
     assert {kind: texts[kind] for kind in some} == some
     block, neuron = read(text).declarations
     assert block.span.text == text.splitlines()[1].removesuffix(" # end")
@@ -330,11 +340,14 @@ def test_brackets_too_deep() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        " + ".join(["a"] * 5000), "-" + "(-" * 99 + "a" + ")" * 99 + " * b" * 200,
-        "a" + " if b else a" * 5000, "a" + " via b" * 5000, "a" + "[0]" * 5000,
+        " + ".join(["a"] * 5000),
+        "-" + "(-" * 99 + "a" + ")" * 99 + " * b" * 200,
+        "a" + " if b else a" * 5000,
+        "a" + " via b" * 5000,
+        "a" + "[0]" * 5000,
         "f(" + " + ".join(["a"] * 5000) + ")",
     ],
-)  # fmt: skip
+)
 def test_chains_too_long_for_a_tree(text: str) -> None:
     found = errors(f"block b {{ x = {text} }}")
     assert [error.code for error in found] == ["E0902"]

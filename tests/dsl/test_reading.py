@@ -73,9 +73,12 @@ def test_only_files_that_end_in_danet_are_opened(tmp_path: Path) -> None:
 
 
 LINKS = {
-    "fifo": None, "link to fifo": "real.danet", "link to device": "/dev/zero",
-    "link to endless /proc file": "/proc/kmsg", "link to itself": "bad.danet",
-}  # fmt: skip
+    "fifo": None,
+    "link to fifo": "real.danet",
+    "link to device": "/dev/zero",
+    "link to endless /proc file": "/proc/kmsg",
+    "link to itself": "bad.danet",
+}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs on this system")

@@ -17,10 +17,32 @@ from danetc.editor.problems import CodeFix, code_fixes
 from tests.editor.marked import network
 
 FIXED = [
-    "E0102", "E0103", "E0104", "E0106", "E0107", "E0108", "E0109", "E0112", "E0114", "E0116",
-    "E0118", "E0205", "E0210", "E0301", "E0308", "E0404", "E0601", "E0602", "E0607", "E0701",
-    "E0801", "E0804", "W0202", "W0306", "W0308",
-]  # fmt: skip
+    "E0102",
+    "E0103",
+    "E0104",
+    "E0106",
+    "E0107",
+    "E0108",
+    "E0109",
+    "E0112",
+    "E0114",
+    "E0116",
+    "E0118",
+    "E0205",
+    "E0210",
+    "E0301",
+    "E0308",
+    "E0404",
+    "E0601",
+    "E0602",
+    "E0607",
+    "E0701",
+    "E0801",
+    "E0804",
+    "W0202",
+    "W0306",
+    "W0308",
+]
 """The codes whose page has a wrong example with a hint that an editor follows; it may only grow."""
 
 

@@ -30,12 +30,15 @@ def test_a_hint_stands_where_shape_or_kind_changes() -> None:
         "head = avgpool -> mean_over_time -> linear(classes)",
     )
     assert hinted(analyse(text)) == [
-        ("image(3, 32, 32)", "3 x 32 x 32 analog"), ("2)", "64 x 16 x 16 analog"),
-        ("spike", "64 x 16 x 16 spike"), ("2)", "64 x 8 x 8 spike"),
+        ("image(3, 32, 32)", "3 x 32 x 32 analog"),
+        ("2)", "64 x 16 x 16 analog"),
+        ("spike", "64 x 16 x 16 spike"),
+        ("2)", "64 x 8 x 8 spike"),
         ("stage(basic(64), 2) via sew", "64 x 8 x 8 in 0 .. 3"),
-        ("avgpool", "64 x 1 x 1 in 0 .. 192 of 1/64"), ("mean_over_time", "64 x 1 x 1 analog"),
+        ("avgpool", "64 x 1 x 1 in 0 .. 192 of 1/64"),
+        ("mean_over_time", "64 x 1 x 1 analog"),
         ("linear(classes)", "10 analog"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_block_has_the_values_of_its_first_use_and_says_so() -> None:

@@ -45,9 +45,11 @@ def test_a_file_with_errors_keeps_its_symbols() -> None:
     analysis = analyse(BROKEN)
     assert len(problems(analysis)) >= 4
     assert named(symbols(analysis)) == [
-        ("network", "a", ["k", "input", "steps", "stem", "head"]), ("neuron", "N", []),
-        ("recipe", "r", ["epochs", "first"]), ("network", "z", ["out"]),
-    ]  # fmt: skip
+        ("network", "a", ["k", "input", "steps", "stem", "head"]),
+        ("neuron", "N", []),
+        ("recipe", "r", ["epochs", "first"]),
+        ("network", "z", ["out"]),
+    ]
     for item in symbols(analysis):
         assert item.name_span.text == item.name
         for child in item.children:
@@ -113,13 +115,21 @@ def test_the_meaning_of_a_word_is_its_colour() -> None:
         (token.span.text, token.type, token.modifiers) for token in semantic_tokens(analyse(text))
     }
     assert {
-        ("neuron", "keyword", ()), ("mine", "struct", ("declaration",)), ("mine", "struct", ()),
-        ("tau", "parameter", ("declaration",)), ("tau", "parameter", ()),
-        ("u", "property", ("declaration",)), ("heaviside", "function", ("defaultLibrary",)),
-        ("x", "variable", ("defaultLibrary", "readonly")), ("# mine", "comment", ()),
-        ("conv", "function", ("defaultLibrary",)), ("time", "enumMember", ("defaultLibrary",)),
-        ("LIF", "struct", ("defaultLibrary",)), ("8", "number", ()), ("->", "operator", ()),
-    } <= found  # fmt: skip
+        ("neuron", "keyword", ()),
+        ("mine", "struct", ("declaration",)),
+        ("mine", "struct", ()),
+        ("tau", "parameter", ("declaration",)),
+        ("tau", "parameter", ()),
+        ("u", "property", ("declaration",)),
+        ("heaviside", "function", ("defaultLibrary",)),
+        ("x", "variable", ("defaultLibrary", "readonly")),
+        ("# mine", "comment", ()),
+        ("conv", "function", ("defaultLibrary",)),
+        ("time", "enumMember", ("defaultLibrary",)),
+        ("LIF", "struct", ("defaultLibrary",)),
+        ("8", "number", ()),
+        ("->", "operator", ()),
+    } <= found
 
 
 @pytest.mark.parametrize("name", list(shipped_specs())[::8])

@@ -23,9 +23,11 @@ _NODES = ("Number", "Call", "At", "Range", "Each", "IfElse", "Flow", "Via", "By"
 _OPERATORS = ("+", "-", "*", "/", "<", "<=", ">", ">=", "==", "!=", "and", "or", "not", "negation")
 _PARTS = ("each", "last", "projection", "identity", "out")
 _PLACES = {
-    "network": _OPERATORS, "equations": _OPERATORS, "rules": ("+", "*", "/", "-", "==", "or"),
+    "network": _OPERATORS,
+    "equations": _OPERATORS,
+    "rules": ("+", "*", "/", "-", "==", "or"),
     "recipes": ("+", "-", "*", "/"),
-}  # fmt: skip
+}
 """Where expressions stand, and the operators that are asked for there."""
 _PLACE_OF = {"neuron": "equations", "surrogate": "equations", "rule": "rules", "recipe": "recipes"}
 
@@ -48,9 +50,12 @@ def rows() -> dict[str, int]:
     names += [f"expression {name}" for name in _NODES]
     names += [f"operator {op} of {place}" for place, ops in _PLACES.items() for op in ops]
     names += [
-        "rule of earlier steps", "state", "block that wires itself", "block of weights",
+        "rule of earlier steps",
+        "state",
+        "block that wires itself",
+        "block of weights",
         "several outputs",
-    ]  # fmt: skip
+    ]
     names += [f"recipe setting {key}" for key in SETTINGS]
     names += [f"recipe {family} {name}" for family, items in ITEMS.items() for name in items]
     names += [

@@ -7,15 +7,23 @@ from dataclasses import dataclass, field
 from tests.fuzzing.dice import Dice
 
 STD_NEURONS = {
-    "IF": "IF", "LIF": "LIF(tau = 1.6)", "PLIF": "PLIF", "IF_soft": "IF_soft(detach_reset = true)",
-    "LIF_soft": "LIF_soft(tau = 3.0, v_threshold = 0.7)", "PLIF_soft": "PLIF_soft(tau = 1.5)",
-    "ALIF": "ALIF(beta = 0.5)", "MSLIF": "MSLIF", "SlidingPSN": "SlidingPSN(k = 3)",
-    "readout": "readout", "threshold": "threshold(0.7)", "ReLU": "ReLU",
+    "IF": "IF",
+    "LIF": "LIF(tau = 1.6)",
+    "PLIF": "PLIF",
+    "IF_soft": "IF_soft(detach_reset = true)",
+    "LIF_soft": "LIF_soft(tau = 3.0, v_threshold = 0.7)",
+    "PLIF_soft": "PLIF_soft(tau = 1.5)",
+    "ALIF": "ALIF(beta = 0.5)",
+    "MSLIF": "MSLIF",
+    "SlidingPSN": "SlidingPSN(k = 3)",
+    "readout": "readout",
+    "threshold": "threshold(0.7)",
+    "ReLU": "ReLU",
     "by_channel": "LIF(tau = learn(2.0, above = 1, per = channel), v_threshold = learn(0.8, per = channel))",
     "by_step": "LIF(tau = learn(2.0, above = 1, per = step), v_threshold = learn(0.8, per = channel, per_step = true))",
     "learnt": "LIF(tau = learn(2.0, above = 1), v_threshold = learn(0.8))",
     "scheduled": "LIF(tau = scheduled(1.6), v_threshold = learn(0.8))",
-}  # fmt: skip
+}
 SURROGATES = [
     "sigmoid", "sigmoid(alpha = 3)", "sigmoid(alpha = scheduled(3))", "atan", "triangle(0.8)",
     "rectangle(width = 2)", "dspike(2)", "multi_gaussian", "s2nn", "leaky_k_relu(leak = 0.1)",
@@ -186,11 +194,15 @@ class Layers:
         dice = self.dice
         layers = [
             self.conv(shape, shape.channels, keep=True)[0],
-            self.conv(shape, shape.channels, keep=True)[0], "batchnorm(statistics = step)",
-            "batchnorm(per_step = true, eps = 0.01, bias = false)", "groupnorm(groups = 1)",
-            "spike", self.neuron(), dice.text("«tanh|sigmoid|dropout(0.3)|delay(1)|delay(2)»"),
+            self.conv(shape, shape.channels, keep=True)[0],
+            "batchnorm(statistics = step)",
+            "batchnorm(per_step = true, eps = 0.01, bias = false)",
+            "groupnorm(groups = 1)",
+            "spike",
+            self.neuron(),
+            dice.text("«tanh|sigmoid|dropout(0.3)|delay(1)|delay(2)»"),
             "maxpool(3, stride = 1)",
-        ]  # fmt: skip
+        ]
         return " -> ".join(dice.some(layers, 3) or ["conv(" + dice.number(shape.channels) + ")"])
 
     def loop(self, source: str, shape: Shape) -> tuple[list[str], str]:

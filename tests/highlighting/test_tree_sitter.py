@@ -86,10 +86,16 @@ def test_every_text_has_the_compilers_nodes(tree_sitter: TreeSitter, tmp_path: P
 
 
 WRONG = [
-    "network a { input = image(1, 8, 8)", "network { }", "rule r { in[i] = }",
-    "neuron n { v = 2 u }", "network a { a = b -> c + }", "block b = conv(3", "block b = a -> -> c",
-    "block b = a < b < c", "connection c { out = .5 * branch }",
-]  # fmt: skip
+    "network a { input = image(1, 8, 8)",
+    "network { }",
+    "rule r { in[i] = }",
+    "neuron n { v = 2 u }",
+    "network a { a = b -> c + }",
+    "block b = conv(3",
+    "block b = a -> -> c",
+    "block b = a < b < c",
+    "connection c { out = .5 * branch }",
+]
 
 
 def test_what_is_wrong_is_an_error(tree_sitter: TreeSitter, tmp_path: Path) -> None:

@@ -46,9 +46,11 @@ def context(address: str, browser: Browser) -> Iterator[BrowserContext]:
     """A browser that reaches nothing but the folder. What it asks of others fails the tests."""
     asked: list[str] = []
     context = browser.new_context(
-        reduced_motion="reduce", viewport={"width": 1400, "height": 900}, accept_downloads=True,
+        reduced_motion="reduce",
+        viewport={"width": 1400, "height": 900},
+        accept_downloads=True,
         permissions=["clipboard-read", "clipboard-write"],
-    )  # fmt: skip
+    )
 
     def only_here(route: Any) -> None:
         url = route.request.url

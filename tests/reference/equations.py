@@ -64,14 +64,30 @@ def _unsoftened(excess: float) -> float:
 
 CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}
 _ARRAYS: Mapping[str, Callable[[Var], Var]] = {
-    "exp": f.exp, "log": f.log, "sqrt": f.sqrt, "abs": f.absolute, "tanh": f.tanh, "sin": f.sin,
-    "cos": f.cos, "erf": f.erf, "sigmoid": f.sigmoid, "round": f.rounded, "detach": f.detach,
-}  # fmt: skip
+    "exp": f.exp,
+    "log": f.log,
+    "sqrt": f.sqrt,
+    "abs": f.absolute,
+    "tanh": f.tanh,
+    "sin": f.sin,
+    "cos": f.cos,
+    "erf": f.erf,
+    "sigmoid": f.sigmoid,
+    "round": f.rounded,
+    "detach": f.detach,
+}
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
     "!=": operator.ne,
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -175,9 +191,12 @@ def learn_of(call: s.Call, number: Callable[[s.Expr], float]) -> Learn:
     steps = bool(number(given.pop("per_step"))) if "per_step" in given else False
     numbers = {name: float(number(expr)) for name, expr in given.items()}
     return Learn(
-        numbers["start"], numbers.get("above"), numbers.get("below"),
-        per.id if isinstance(per, s.Word) else "layer", steps,
-    )  # fmt: skip
+        numbers["start"],
+        numbers.get("above"),
+        numbers.get("below"),
+        per.id if isinstance(per, s.Word) else "layer",
+        steps,
+    )
 
 
 def _plain(value: Value) -> Value:

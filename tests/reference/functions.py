@@ -87,9 +87,11 @@ def bounded(x: Var, bound: float, above: bool) -> Var:
 
 def where(condition: Any, a: Var | float, b: Var | float) -> Var:
     return binary(
-        a, b, lambda a, b: np.where(condition, a, b),
+        a,
+        b,
+        lambda a, b: np.where(condition, a, b),
         lambda a, b: (condition * 1.0, ~condition * 1.0),
-    )  # fmt: skip
+    )
 
 
 def heaviside(x: Var, slope: Callable[[Array], Array]) -> Var:

@@ -33,15 +33,32 @@ from tests.reference.weights import Weights
 
 EXACT = frozenset(
     [
-        "maxpool", "relu", "detach", "max", "upsample", "pad", "flatten", "swap", "shuffle",
-        "reshape", "dropout", "droppath", "poisson", "latency", "delay",
+        "maxpool",
+        "relu",
+        "detach",
+        "max",
+        "upsample",
+        "pad",
+        "flatten",
+        "swap",
+        "shuffle",
+        "reshape",
+        "dropout",
+        "droppath",
+        "poisson",
+        "latency",
+        "delay",
     ]
-)  # fmt: skip
+)
 """Operations without roundings."""
 ELEMENTWISE: Mapping[str, Callable[[Var], Var]] = {
-    "relu": f.relu, "detach": f.detach, "sigmoid": f.sigmoid, "tanh": f.tanh,
-    "softplus": f.softplus, "gelu": f.gelu,
-}  # fmt: skip
+    "relu": f.relu,
+    "detach": f.detach,
+    "sigmoid": f.sigmoid,
+    "tanh": f.tanh,
+    "softplus": f.softplus,
+    "gelu": f.gelu,
+}
 AXES = {"time": 0, "channels": 2, "rows": 3, "columns": 4}
 """The axes of [T, N, C, H, W]."""
 
@@ -126,9 +143,12 @@ class Layers(Evaluator):
             path = self.weights.path(scope, role)
             bounded = (found.learn.above, found.learn.below) != (None, None)
             stored = self.weights.take(
-                path, "weight_raw" if bounded else "weight", *([steps] if by_step else []), *size,
+                path,
+                "weight_raw" if bounded else "weight",
+                *([steps] if by_step else []),
+                *size,
                 start=found.learn.stored,
-            )  # fmt: skip
+            )
             self.learnt[key] = found.learn.value(stored)
         numbers = self.learnt[key].reshape(steps if by_step else 1, 1, *size)
         whole = broadcast(numbers, (*wire.data.shape[:2], *size))
@@ -466,9 +486,13 @@ class Layers(Evaluator):
         if so_far and self.training:
             return self._so_far(x, weight.reshape(*wide), bias.reshape(*wide), path, buffers)
         y, (mean, variance) = f.batchnorm(
-            x, weight.reshape(*wide), bias.reshape(*wide), known,
-            ((1,) if per_step or by_step else (0, 1)) + pixels, attrs.get("eps", f.EPS),
-        )  # fmt: skip
+            x,
+            weight.reshape(*wide),
+            bias.reshape(*wide),
+            known,
+            ((1,) if per_step or by_step else (0, 1)) + pixels,
+            attrs.get("eps", f.EPS),
+        )
         names = [self.weights.name(path, f"running_{name}") for name in ("mean", "var")]
         if self.training:
             steps = x.shape[0] if wire.varies else self.steps

@@ -19,23 +19,32 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CALLED = {*(name for name, row in OPS.items() if row.public), "spike", "stage", "learn", "shared"}
 OF_OTHERS = {
     "y = (x - mean) / sqrt(variance + eps) * weight + bias": "an equation",
-    "r = 0.9 r + 0.1 b": "an equation", "x = f(x); y = x + g(x)": "Python", "model(a, b)": "Python",
-    "->": "a sign", "/ sqrt(...)": "a part of an expression",
+    "r = 0.9 r + 0.1 b": "an equation",
+    "x = f(x); y = x + g(x)": "Python",
+    "model(a, b)": "Python",
+    "->": "a sign",
+    "/ sqrt(...)": "a part of an expression",
     "exp(log(v) / 3)": "what has no other form",
     "block basic(width, stride = 1) = ...": "a declaration without its body",
     'torch.backends.mkldnn.conv.fp32_precision = "bf16"': "Python",
-}  # fmt: skip
+}
 """Fragments that are none of the language, or no whole ones."""
 TRIED_AS = {
     "stage(BLOCK, N)": "stage(basic(4), 2) via origin",
-    "stage(basic(width), 2)": "stage(basic(4), 2) via origin", "x = in -> f": "new = in -> f",
-    "learn(a)": "learn(0.5)", "h -> conv(64) -> delay(1)": "new = a + (new -> conv(4) -> delay(1))",
+    "stage(basic(width), 2)": "stage(basic(4), 2) via origin",
+    "x = in -> f": "new = in -> f",
+    "learn(a)": "learn(0.5)",
+    "h -> conv(64) -> delay(1)": "new = a + (new -> conv(4) -> delay(1))",
     "f = shared(conv(8) -> norm)": "new = shared(conv(8) -> norm)",
-    "network b = a(...) { lines }": "network b = a { steps = 1 }", "in[0] = ...": "in[0] = in",
-    "mean(a, b, ...)": "mean(in[0], in[i - 1])", "shuffle(g)": "shuffle(2)",
-    "groupnorm(g)": "groupnorm(2)", "swap(a, b)": "swap(rows, columns)",
-    "mix(a, v)": "mix(scores(q, k), v)", "membrane(target = ...)": "membrane(target = 0.5)",
-}  # fmt: skip
+    "network b = a(...) { lines }": "network b = a { steps = 1 }",
+    "in[0] = ...": "in[0] = in",
+    "mean(a, b, ...)": "mean(in[0], in[i - 1])",
+    "shuffle(g)": "shuffle(2)",
+    "groupnorm(g)": "groupnorm(2)",
+    "swap(a, b)": "swap(rows, columns)",
+    "mix(a, v)": "mix(scores(q, k), v)",
+    "membrane(target = ...)": "membrane(target = 0.5)",
+}
 """Fragments whose names stand for what depends on their place, with such names."""
 
 NETWORK = """use std

@@ -34,9 +34,11 @@ def test_a_step_prepares_and_resets_before_each_forward_pass() -> None:
             return y
 
     step = step_of(
-        Steps(), prepare=lambda x: x.expand(4, *x.shape), read=mean_over_steps,
+        Steps(),
+        prepare=lambda x: x.expand(4, *x.shape),
+        read=mean_over_steps,
         reset=lambda: calls.append("reset"),
-    )  # fmt: skip
+    )
     step()
     step()
     assert calls == ["reset", "forward (4, 8, 6)"] * 2

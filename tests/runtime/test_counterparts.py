@@ -23,11 +23,15 @@ def shipped(name: str, **settings: Any) -> Graph:
 @pytest.mark.parametrize(
     ("spec", "name"),
     [
-        ("origin_r18", "resnet18"), ("sew_r34", "resnet34"), ("danet_a_r50", "resnet50"),
-        ("danet_b_r18", "resnet18"), ("danet_c_r152", "resnet152"), ("baa_r101", "resnet101"),
+        ("origin_r18", "resnet18"),
+        ("sew_r34", "resnet34"),
+        ("danet_a_r50", "resnet50"),
+        ("danet_b_r18", "resnet18"),
+        ("danet_c_r152", "resnet152"),
+        ("baa_r101", "resnet101"),
         ("spiking_densenet121", "densenet121"),
     ],
-)  # fmt: skip
+)
 def test_torchvision_has_the_same_layers(spec: str, name: str) -> None:
     found = torchvision_counterpart(shipped(spec, classes=10))
     assert (found.library, found.name) == ("torchvision", name)

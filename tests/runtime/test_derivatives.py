@@ -106,9 +106,12 @@ def test_a_function_without_a_derivative_is_refused() -> None:
 
 STEPS, BATCH, SHAPE = 2, 3, (4, 4, 4)
 SHAPES: Mapping[str, tuple[int, ...]] = {
-    "steps_as_axis": (1, 4, 4), "axis_as_steps": (2, 4, 4), "swap_with_time": (2, 4, 4),
-    "mix": (4, 1, 1), "reshape": (1, 1, 2),
-}  # fmt: skip
+    "steps_as_axis": (1, 4, 4),
+    "axis_as_steps": (2, 4, 4),
+    "swap_with_time": (2, 4, 4),
+    "mix": (4, 1, 1),
+    "reshape": (1, 1, 2),
+}
 SMOOTH = "neuron n; state u = 0.1; learn w = 0.3; v = mul u w; q = add v x; s = tanh q; next u = q; out s"
 
 

@@ -190,9 +190,14 @@ def test_folded_groups_and_streams(
     library and by operations of torch."""
     norm = nn.BatchNorm2d(CHANNELS).eval()
     made = FusedNeuron(
-        program_of(neuron).text(), STEPS, 3, [None, norm], size=(CHANNELS, 1, 1), owned=0,
+        program_of(neuron).text(),
+        STEPS,
+        3,
+        [None, norm],
+        size=(CHANNELS, 1, 1),
+        owned=0,
         added=added,
-    )  # fmt: skip
+    )
     names = ["value + value", "norm"] if added else ["value + value"]
     inputs = [x.to(dtype) for name in names for x in values(name, (3, 5), last)]
     with torch.no_grad():
@@ -352,9 +357,11 @@ def test_every_operation_is_torch_s(tmp_path: Path) -> None:
     for number, name in enumerate(names):
         info = OPCODES[name]
         library.run(
-            number, ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr()),
+            number,
+            ctypes.c_void_p(x.data_ptr()),
+            ctypes.c_void_p(y.data_ptr()),
             ctypes.c_int64(4096),
-        )  # fmt: skip
+        )
         given = [x[i] > 0 if i in info.conditions else x[i] for i in range(info.arity)]
         scope = {"torch": torch, **{f"v{i}": v for i, v in enumerate(given)}}
         written = info.text.format(*[f"v{i}" for i in range(info.arity)], like="like")

@@ -25,11 +25,15 @@ BOTH = r"the model takes \[N, 3, 8, 8\] or \[T, N, 3, 8, 8\], not "
 FRAME = r"the model takes \[N, 3, 8, 8\], not "
 
 SHAPES: list[tuple[tuple[int, ...], str]] = [
-    ((2, 3, 6, 6), r"\[2, 3, 6, 6\]$"), ((2, 3, 8, 9), r"\[2, 3, 8, 9\]$"),
-    ((2, 1, 8, 8), r"\[2, 1, 8, 8\]$"), ((3, 8, 8), r"\[3, 8, 8\]$"),
-    ((2, 8, 8, 3), r"\[2, 8, 8, 3\]"), ((1, 2, 2, 3, 8, 8), r"\[1, 2, 2, 3, 8, 8\]$"),
-    ((4, 3), r"\[4, 3\]$"), ((), r"\[\]$"),
-]  # fmt: skip
+    ((2, 3, 6, 6), r"\[2, 3, 6, 6\]$"),
+    ((2, 3, 8, 9), r"\[2, 3, 8, 9\]$"),
+    ((2, 1, 8, 8), r"\[2, 1, 8, 8\]$"),
+    ((3, 8, 8), r"\[3, 8, 8\]$"),
+    ((2, 8, 8, 3), r"\[2, 8, 8, 3\]"),
+    ((1, 2, 2, 3, 8, 8), r"\[1, 2, 2, 3, 8, 8\]$"),
+    ((4, 3), r"\[4, 3\]$"),
+    ((), r"\[\]$"),
+]
 ONES = torch.ones(2, 3, 8, 8)
 VALUES: list[tuple[Any, type[Exception], str]] = [
     (ONES.numpy(), TypeError, "not a ndarray"),
@@ -103,9 +107,12 @@ def test_sequences_have_any_length_where_nothing_depends_on_it() -> None:
             assert timed(x).shape == (2, 5)
         else:
             ours(
-                timed, x, ValueError, rf"takes sequences of T = 3 .*, not of {length}: .*norm",
+                timed,
+                x,
+                ValueError,
+                rf"takes sequences of T = 3 .*, not of {length}: .*norm",
                 False,
-            )  # fmt: skip
+            )
     ours(model, torch.rand(0, 2, 3, 8, 8), ValueError, "one time step or more, not T = 0", False)
 
 
@@ -114,9 +121,11 @@ def test_all_that_fits_is_taken(model: Model) -> None:
     expected = model.eval()(x)
     with torch.no_grad():
         for same in (
-            nn.Parameter(x), x.to(memory_format=torch.channels_last), x.flip(3).flip(3),
+            nn.Parameter(x),
+            x.to(memory_format=torch.channels_last),
+            x.flip(3).flip(3),
             x.as_subclass(Image),
-        ):  # fmt: skip
+        ):
             torch.testing.assert_close(model(same).as_subclass(Tensor), expected.detach())
         assert model(x[:0]).shape == (0, 5)
         assert model(x=x).shape == (2, 5)

@@ -14,11 +14,13 @@ from danetc.runtime.layers.packed import PackedConv2d
 from danetc.runtime.layers.small_maps import Window
 
 OPTIONS: tuple[dict[str, Any], ...] = (
-    {"kernel_size": 3, "padding": 1}, {"kernel_size": 3, "stride": 2, "padding": 1},
-    {"kernel_size": 1}, {"kernel_size": 1, "stride": 2},
+    {"kernel_size": 3, "padding": 1},
+    {"kernel_size": 3, "stride": 2, "padding": 1},
+    {"kernel_size": 1},
+    {"kernel_size": 1, "stride": 2},
     {"kernel_size": 2, "padding": 1, "dilation": 2},
     {"kernel_size": (3, 1), "stride": (1, 2), "padding": (2, 0), "dilation": (2, 1)},
-)  # fmt: skip
+)
 SHAPES = ((2, 4, 4), (5, 4, 6), (1, 5, 3))
 PIXELS = ((2, 1, 1), (1, 2, 2), (3, 1, 2))
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
@@ -126,15 +128,23 @@ def test_where_a_product_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = torch.empty(32, 32, 3, 3)
     single, more = torch.empty(16, 512, 2, 2), torch.empty(16, 512, 8, 8)
     for grad, weight, wanted in (
-        (single, wide, True), (single, narrow, False), (more, wide, False),
-        (single.double(), wide, False), (single.to("meta"), wide, False), (single[:0], wide, False),
-    ):  # fmt: skip
+        (single, wide, True),
+        (single, narrow, False),
+        (more, wide, False),
+        (single.double(), wide, False),
+        (single.to("meta"), wide, False),
+        (single[:0], wide, False),
+    ):
         assert small_maps.is_gradient_faster(grad, weight, 1) is wanted
     assert not small_maps.is_gradient_faster(single, wide, 2)
     for grad, weight, wanted in (
-        (single, wide, True), (single, narrow, False), (more, wide, False),
-        (torch.empty(64, 512, 2, 2), wide, False), (single.bfloat16(), wide.bfloat16(), False),
-        (single.to("meta"), wide, False), (single[:0], wide, False),
-    ):  # fmt: skip
+        (single, wide, True),
+        (single, narrow, False),
+        (more, wide, False),
+        (torch.empty(64, 512, 2, 2), wide, False),
+        (single.bfloat16(), wide.bfloat16(), False),
+        (single.to("meta"), wide, False),
+        (single[:0], wide, False),
+    ):
         assert small_maps.is_input_gradient_faster(grad, weight, 1) is wanted
     assert not small_maps.is_input_gradient_faster(single, wide, 2)

@@ -66,9 +66,15 @@ def test_where_it_is_faster() -> None:
     """Up to which rate depends on how often each weight is read; of many spikes it leaves all to torch."""
     layer = nn.Conv2d(64, 64, 3, padding=1)
     for size, rate, wanted in (
-        (1, 0.9, True), (2, 0.6, True), (2, 0.8, False), (4, 0.2, True), (4, 0.4, False),
-        (16, 0.1, True), (16, 0.3, False), (33, 0.01, False),
-    ):  # fmt: skip
+        (1, 0.9, True),
+        (2, 0.6, True),
+        (2, 0.8, False),
+        (4, 0.2, True),
+        (4, 0.4, False),
+        (16, 0.1, True),
+        (16, 0.3, False),
+        (33, 0.01, False),
+    ):
         x = spikes((1, 64, size, size), rate)
         assert (convolved(layer, x) is not None) is wanted, (size, rate)
     rare = spikes((1, 64, 4, 4), 0.1)

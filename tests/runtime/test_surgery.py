@@ -323,9 +323,13 @@ def agree(found: dict[str, Any], expected: dict[str, Any]) -> None:
             assert isinstance(mine, Tensor), f"{name}: {mine}"
             scale = largest if name.startswith("gradient") else float(value.abs().max()) or 1.0
             torch.testing.assert_close(
-                mine, value, rtol=1e-4, atol=1e-4 * scale, equal_nan=True,
+                mine,
+                value,
+                rtol=1e-4,
+                atol=1e-4 * scale,
+                equal_nan=True,
                 msg=lambda m, n=name: f"{n}: {m}",
-            )  # fmt: skip
+            )
         elif isinstance(value, type):
             assert isinstance(mine, type), f"{name}: eager ends in {value}"
         else:

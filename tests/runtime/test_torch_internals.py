@@ -200,13 +200,19 @@ def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
-    InternalUse.COMPILE: without_compiler, InternalUse.KEEP: two_kernels,
-    InternalUse.STACK: stacked, InternalUse.DIRECT: direct_calls,
-    InternalUse.PACKED_WEIGHTS: folded, InternalUse.INTEGERS: integers,
-    InternalUse.ALLOCATIONS: measured, InternalUse.SHARED_BITS: train_step,
-    InternalUse.COMMUNICATION: waiting, InternalUse.GLOBAL_HOOKS: global_hooks,
-    InternalUse.TRANSFORMS: train_step, InternalUse.LOADERS: loaders,
-}  # fmt: skip
+    InternalUse.COMPILE: without_compiler,
+    InternalUse.KEEP: two_kernels,
+    InternalUse.STACK: stacked,
+    InternalUse.DIRECT: direct_calls,
+    InternalUse.PACKED_WEIGHTS: folded,
+    InternalUse.INTEGERS: integers,
+    InternalUse.ALLOCATIONS: measured,
+    InternalUse.SHARED_BITS: train_step,
+    InternalUse.COMMUNICATION: waiting,
+    InternalUse.GLOBAL_HOOKS: global_hooks,
+    InternalUse.TRANSFORMS: train_step,
+    InternalUse.LOADERS: loaders,
+}
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -40,10 +40,13 @@ def table() -> str:
         parameters = f"{summarise(full).parameters:,}"
         said = ", ".join(number for number, settings in published(name).items() if not settings)
         cells = (
-            f"[`{name}`](../specs/zoo/{name}.danet)", *entry_of(name), cell(name),
+            f"[`{name}`](../specs/zoo/{name}.danet)",
+            *entry_of(name),
+            cell(name),
             str(own_lines(file_of(name).read_text("utf-8"))),
-            f"{parameters} ({said})" if said else parameters, str(full.steps),
-        )  # fmt: skip
+            f"{parameters} ({said})" if said else parameters,
+            str(full.steps),
+        )
         rows.append(f"| {' | '.join(cells)} |\n")
     return "".join(rows)
 

@@ -20,9 +20,16 @@ from tests.zoo.harness import BATCH, CASES, NAMES, frames, graph, rouse
 
 ASKED = ("firing-rate", "gradients", "operations")
 OFTEN = [
-    "event_densenet", "gac", "glif", "mlf", "plif_net", "senet", "sew_gesture", "spikeyolo",
+    "event_densenet",
+    "gac",
+    "glif",
+    "mlf",
+    "plif_net",
+    "senet",
+    "sew_gesture",
+    "spikeyolo",
     "spikformer",
-]  # fmt: skip
+]
 """One of each kind; the others are measured by ``make thorough``."""
 
 

@@ -19,8 +19,16 @@ MAX_RESTING = 0.25
 RESTING = ("ma_snn", "se_adlif", "spiking_lstm")
 """Networks that fire only with weights in narrow ranges; ``test_authors`` draws such."""
 OFTEN = [
-    "bntt", "decolle", "plif_net", "psn", "spikformer", "spiking_vgg16", "srnn", "stsc_snn", "tebn",
-]  # fmt: skip
+    "bntt",
+    "decolle",
+    "plif_net",
+    "psn",
+    "spikformer",
+    "spiking_vgg16",
+    "srnn",
+    "stsc_snn",
+    "tebn",
+]
 """One of each kind; ``make thorough`` runs all."""
 RUNS = [pytest.param(name, marks=[pytest.mark.thorough] * (name not in OFTEN)) for name in NAMES]
 

@@ -125,9 +125,11 @@ def test_any_name_is_drawn_as_text(name: str, level: str) -> None:
 
 def test_levels_that_show_nothing_say_so(small: Graph) -> None:
     bare = replace(
-        small, stages=(), nodes={id: n for id, n in small.nodes.items() if n.op == "input"},
+        small,
+        stages=(),
+        nodes={id: n for id, n in small.nodes.items() if n.op == "input"},
         outputs={},
-    )  # fmt: skip
+    )
     with pytest.raises(DrawError, match="no stages of blocks"):
         draw(bare, "block")
     with pytest.raises(DrawError, match="no stages of blocks"):

@@ -61,10 +61,12 @@ SAYS = {
     ],
     ("spiking_densenet121", "stage"): [
         "stem conv 7×7, 64 /2 BN IF maxpool 3×3 /2",
-        "6 blocks · via dense_layer · by densely_concatenated", "cat",
+        "6 blocks · via dense_layer · by densely_concatenated",
+        "cat",
         "block 1 BN IF conv 1×1, 128 BN IF conv 3×3, 32",
         "stages.transition BN IF conv 1×1, 128 avgpool 2×2 /2",
-        "12 blocks · via dense_layer · by densely_concatenated", "blocks 2 – 10 9 more like 1",
+        "12 blocks · via dense_layer · by densely_concatenated",
+        "blocks 2 – 10 9 more like 1",
     ],
     ("danet_c_small", "block"): [
         "stages.0 blocks 0 – 2; also stages 1, 2",
@@ -183,7 +185,9 @@ def written(program: NeuronProgram) -> list[str]:
 
 NEURONS = {
     "LIF(tau = 4.0, detach_reset = true)": [
-        "v[2] = (1 − 1 / τ) · u[1] + 1 / τ · x[2]", "s[2] = H(v[2] − V_th)", "r[2] = detach(s[2])",
+        "v[2] = (1 − 1 / τ) · u[1] + 1 / τ · x[2]",
+        "s[2] = H(v[2] − V_th)",
+        "r[2] = detach(s[2])",
         "u[2] = v[2] · (1 − r[2])",
     ],
     "PLIF": [
@@ -191,7 +195,7 @@ NEURONS = {
         "s[2] = H(v[2] − V_th)",
         "u[2] = v[2] · (1 − s[2])",
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
@@ -217,11 +221,13 @@ def test_equations_with_brackets_and_conditions() -> None:
     }"""
     program = graph_of(check_text(f"use std\n{text}")).neurons["odd"]
     assert written(program) == [
-        "a[2] = x[2] − (u[1] − (x[2] − 2))", "b[2] = (−(a[2] + 1)) / (a[2] · a[2] / 3)",
+        "a[2] = x[2] − (u[1] − (x[2] − 2))",
+        "b[2] = (−(a[2] + 1)) / (a[2] · a[2] / 3)",
         "c[2] = (a[2] if a[2] < b[2], else b[2]) · 2",
         "k[2] = |a[2]| + √(a[2] · a[2] + 1) + (1 if a[2] ≤ b[2], else 0) · (−0.5)",
-        "s[2] = H(c[2] + k[2])", "u[2] = max(a[2], b[2]) − detach(s[2])",
-    ]  # fmt: skip
+        "s[2] = H(c[2] + k[2])",
+        "u[2] = max(a[2], b[2]) − detach(s[2])",
+    ]
     made = {each.name: each for each in equations(program)}
     detached = {read.name: read.detached for read in made["u"].reads}
     assert detached == {"a": False, "b": False, "s": True}

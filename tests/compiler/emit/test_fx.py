@@ -148,9 +148,13 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "parameter": {"init": 0.5, "channels": 4, "height": 1, "width": 1},
 }
 SHAPES: dict[str, tuple[int, ...]] = {
-    "linear": (4,), "as_map": (4,), "steps_as_axis": (1, 6, 6), "axis_as_steps": (3, 6, 6),
-    "swap_with_time": (3, 6, 6), "mix": (4, 1, 1),
-}  # fmt: skip
+    "linear": (4,),
+    "as_map": (4,),
+    "steps_as_axis": (1, 6, 6),
+    "axis_as_steps": (3, 6, 6),
+    "swap_with_time": (3, 6, 6),
+    "mix": (4, 1, 1),
+}
 
 
 # an input has no call, nor has what lowering resolves (tdbn is a spelling of batchnorm)
@@ -224,9 +228,12 @@ def tangled() -> Graph:
 def test_scopes_that_need_each_other() -> None:
     model = emit(tangled()).double()
     assert [name for name, _ in model.named_parameters()] == [
-        "a.first.one.weight", "a.second.three.weight", "b.two.weight", "b.four.weight",
+        "a.first.one.weight",
+        "a.second.three.weight",
+        "b.two.weight",
+        "b.four.weight",
         "c.five.weight",
-    ]  # fmt: skip
+    ]
     for m in (model, copy.deepcopy(model)):
         x = randn(2, 2, 3, 8, 8)
         z, y = m(x)

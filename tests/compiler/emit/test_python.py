@@ -136,14 +136,21 @@ def several_values() -> Graph:
 
 
 NETWORKS = {
-    "dense": graphs.resnet(), "running-sums": merge_duplicates(graphs.resnet(blocks=5)),
-    "plif": graphs.resnet("PLIF"), "relu": graphs.resnet("ReLU"),
-    "sequence": graphs.resnet(varies=True), "chain": small.resnet((4, 3), dense=False),
-    "bottleneck": small.resnet((2, 3), bottleneck=True), "norms": norms(),
-    "statistics": statistics(), "functions": functions(), "poisson": encoded("poisson"),
-    "latency": encoded("latency", tau=2.0), "tangled": tangled(),
+    "dense": graphs.resnet(),
+    "running-sums": merge_duplicates(graphs.resnet(blocks=5)),
+    "plif": graphs.resnet("PLIF"),
+    "relu": graphs.resnet("ReLU"),
+    "sequence": graphs.resnet(varies=True),
+    "chain": small.resnet((4, 3), dense=False),
+    "bottleneck": small.resnet((2, 3), bottleneck=True),
+    "norms": norms(),
+    "statistics": statistics(),
+    "functions": functions(),
+    "poisson": encoded("poisson"),
+    "latency": encoded("latency", tau=2.0),
+    "tangled": tangled(),
     "several-values": several_values(),
-}  # fmt: skip
+}
 QUICK = {"norms", "statistics", "functions", "poisson", "latency", "tangled", "several-values"}
 FIXED_LENGTH = {"norms", "statistics"}  # what has a length of its own takes no other sequence
 

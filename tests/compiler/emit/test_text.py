@@ -41,9 +41,11 @@ def changed(value: Any) -> list[Any]:
         case NeuronProgram():
             state = replace(value.states[0], init=value.states[0].init + 1e-9)
             texts = [
-                ("sub v 1.0", "sub v 2.0"), ("out s", "out v"), ("atan", "tan"),
+                ("sub v 1.0", "sub v 2.0"),
+                ("out s", "out v"),
+                ("atan", "tan"),
                 ("; u_next", "; w"),
-            ]  # fmt: skip
+            ]
             others = [value.text().replace(*pair) for pair in texts]
             others[-1] = others[-1].replace("next u = u_next", "next u = w")
             return [replace(value, states=(state,)), *map(read_program, others)]

@@ -68,14 +68,16 @@ def drawn(body: str, more: str = "", neuron: str = "IF", surrogate: str = "atan"
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
-        ("sew_r18", "resnet18 via sew"), ("origin_r34", "resnet34 via origin"),
-        ("baa_r18", "resnet18 via baa"), ("danet_a_r50", "resnet50 via pa_a"),
+        ("sew_r18", "resnet18 via sew"),
+        ("origin_r34", "resnet34 via origin"),
+        ("baa_r18", "resnet18 via baa"),
+        ("danet_a_r50", "resnet50 via pa_a"),
         ("danet_b_r20", "resnet20 via pa_b"),
         ("danet_c_r34", "resnet34 via origin by densely_additive"),
         ("danet_d_r56", "resnet56 via baa by densely_additive"),
         ("spiking_densenet121", "densenet121 via dense_layer by densely_concatenated"),
     ],
-)  # fmt: skip
+)
 def test_shipped_networks_come_back_by_name(name: str, stages: str) -> None:
     found = imported(check_file(name).graphs[name])
     assert f" = {stages}\n" in found.text
@@ -147,11 +149,13 @@ def test_what_is_no_connection_is_a_block_that_is_declared_once() -> None:
 @pytest.mark.parametrize(
     ("neuron", "surrogate"),
     [
-        ("LIF(tau = 3.0, detach_reset = true)", "sigmoid(alpha = 2.0)"), ("PLIF", "triangle"),
-        ("IF_soft(v_threshold = 0.8)", "rectangle(width = 0.5)"), ("ALIF", "superspike"),
+        ("LIF(tau = 3.0, detach_reset = true)", "sigmoid(alpha = 2.0)"),
+        ("PLIF", "triangle"),
+        ("IF_soft(v_threshold = 0.8)", "rectangle(width = 0.5)"),
+        ("ALIF", "superspike"),
         ("SlidingPSN", "erf"),
     ],
-)  # fmt: skip
+)
 def test_neurons_are_named_by_their_equations_alone(neuron: str, surrogate: str) -> None:
     graph = drawn("out = in -> conv(4) -> norm -> spike -> avgpool -> linear(3)", "", neuron, surrogate)  # fmt: skip
     found = imported(graph)
@@ -184,11 +188,16 @@ def test_what_has_no_text_is_refused() -> None:
 @pytest.mark.parametrize(
     "step",
     [
-        "upsample(3)", "dropout(0.25, per = sample)", "conv(4, kernel = 5, padding = 1)",
-        "conv(4, kernel = 5, dilation = 2)", "maxpool(3, stride = 1)",
-        "mean(over = channels, groups = 2)", "batchnorm(eps = 0.01)", "gelu",
+        "upsample(3)",
+        "dropout(0.25, per = sample)",
+        "conv(4, kernel = 5, padding = 1)",
+        "conv(4, kernel = 5, dilation = 2)",
+        "maxpool(3, stride = 1)",
+        "mean(over = channels, groups = 2)",
+        "batchnorm(eps = 0.01)",
+        "gelu",
     ],
-)  # fmt: skip
+)
 def test_a_step_comes_back(step: str) -> None:
     graph = drawn(f"out = in -> conv(4) -> norm -> spike -> {step} -> conv(3) -> avgpool")
     assert f"-> {step}\n" in imported(graph).text.replace(" ->", "\n->")
@@ -197,12 +206,15 @@ def test_a_step_comes_back(step: str) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("0.5 * a", "out = 0.5 * in"), ("a + 1", "out = in + 1"), ("a - 0.5", "out = in - 0.5"),
-        ("1 - a", "out = 1 - in"), ("-a", "out = -in"),
+        ("0.5 * a", "out = 0.5 * in"),
+        ("a + 1", "out = in + 1"),
+        ("a - 0.5", "out = in - 0.5"),
+        ("1 - a", "out = 1 - in"),
+        ("-a", "out = -in"),
         ("a * (a -> tanh) / (a + 2)", "out = in * (in -> tanh) / (in + 2)"),
         ("max(a, min(a -> tanh, 2 * a))", "out = max(in, min(in -> tanh, 2 * in))"),
     ],
-)  # fmt: skip
+)
 def test_an_expression_comes_back(value: str, text: str) -> None:
     graph = drawn(f"a = in -> conv(4) -> spike\n b = {value}\n out = b -> conv(3) -> avgpool")
     assert text in imported(graph).text

@@ -170,9 +170,11 @@ def test_steps_that_differ_are_refused(model: nn.Module, more: dict[str, Any], w
         (step_of(lambda u, spike: torch.where(u >= 1.0, u, 0.0)), "t_2 if t_5 else 0.0"),
         (step_of(lambda u, spike: torch.where((u > -1) & ~(u > 2), u, 0.5 * u)), " and "),
         (step_of(lambda u, spike: (u >= 0.0).float() * u), "t_2 >= 0.0"),
-        (bounded, "max(t_2, -1.0)"), (decaying, "exp(t_2)"), (gated, "t_2 > 0.5"),
+        (bounded, "max(t_2, -1.0)"),
+        (decaying, "exp(t_2)"),
+        (gated, "t_2 > 0.5"),
     ],
-)  # fmt: skip
+)
 def test_steps_of_own_code_have_the_same_outputs_and_gradients(step: Step, equation: str) -> None:
     """Gradients go through spikes, and through no other comparison."""
     model = Stepwise(step)
@@ -192,10 +194,12 @@ def test_steps_of_own_code_have_the_same_outputs_and_gradients(step: Step, equat
 @pytest.mark.parametrize(
     "spread",
     [
-        lambda x: x.repeat(3, 1, 1, 1, 1), lambda x: x.expand(3, *x.shape),
-        lambda x: x.expand((3, -1, -1, -1, -1)), lambda x: x.unsqueeze(0).expand(3, *x.shape),
+        lambda x: x.repeat(3, 1, 1, 1, 1),
+        lambda x: x.expand(3, *x.shape),
+        lambda x: x.expand((3, -1, -1, -1, -1)),
+        lambda x: x.unsqueeze(0).expand(3, *x.shape),
     ],
-)  # fmt: skip
+)
 def test_an_image_is_spread_over_time(spread: Spread) -> None:
     found = imported(Stepwise(gated, spread))
     assert "in -> conv(4, bias = true) -> spike -> " in found.text

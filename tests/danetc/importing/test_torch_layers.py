@@ -50,10 +50,12 @@ def read(tail: Callable[..., Any], held: nn.Module | None = None) -> str:
     [
         (lambda x: x + x.tanh(), "out = in + (in -> tanh)"),
         (lambda x: torch.sub(x, torch.tanh(x)), "out = in - (in -> tanh)"),
-        (lambda x: x - 0.5, "out = in - 0.5"), (lambda x: 0.5 - x, "out = 0.5 - in"),
+        (lambda x: x - 0.5, "out = in - 0.5"),
+        (lambda x: 0.5 - x, "out = 0.5 - in"),
         (lambda x: torch.rsub(x, 0.25), "out = 0.25 - in"),
         (lambda x: torch.rsub(x, torch.tanh(x)), "out = (in -> tanh) - in"),
-        (lambda x: 3 * x, "out = 3 * in"), (lambda x: x.div(4), "out = 0.25 * in"),
+        (lambda x: 3 * x, "out = 3 * in"),
+        (lambda x: x.div(4), "out = 0.25 * in"),
         (lambda x: x * torch.sigmoid(x), "out = in * (in -> sigmoid)"),
         (lambda x: torch.maximum(x, x.tanh()), "out = max(in, in -> tanh)"),
         (lambda x: torch.minimum(x, F.sigmoid(x)), "out = min(in, in -> sigmoid)"),
@@ -79,7 +81,7 @@ def read(tail: Callable[..., Any], held: nn.Module | None = None) -> str:
         (lambda x: x.view(-1, 4 * 6 * 6), "flatten"),
         (lambda x: x.reshape(x.shape), "conv(4, bias = true) -> mean_over_time"),
     ],
-)  # fmt: skip
+)
 def test_a_function_is_read(tail: Callable[..., Any], text: str) -> None:
     assert text in read(tail)
 
@@ -119,17 +121,22 @@ def test_a_view_that_mixes_steps_is_refused() -> None:
 @pytest.mark.parametrize(
     ("held", "text"),
     [
-        (nn.GroupNorm(2, 4), "groupnorm(2)"), (nn.BatchNorm2d(4), "-> norm "),
+        (nn.GroupNorm(2, 4), "groupnorm(2)"),
+        (nn.BatchNorm2d(4), "-> norm "),
         (nn.BatchNorm2d(4, eps=1e-3), "norm(eps = 0.001)"),
-        (nn.BatchNorm2d(4, affine=False), "-> norm "), (nn.AvgPool2d(2), "avgpool(2)"),
-        (nn.MaxPool2d(2, 1), "maxpool(2, stride = 1)"), (nn.Dropout(0.25), "dropout(0.25)"),
-        (nn.GELU(), "gelu"), (nn.Sigmoid(), "sigmoid"), (nn.Tanh(), "tanh"),
+        (nn.BatchNorm2d(4, affine=False), "-> norm "),
+        (nn.AvgPool2d(2), "avgpool(2)"),
+        (nn.MaxPool2d(2, 1), "maxpool(2, stride = 1)"),
+        (nn.Dropout(0.25), "dropout(0.25)"),
+        (nn.GELU(), "gelu"),
+        (nn.Sigmoid(), "sigmoid"),
+        (nn.Tanh(), "tanh"),
         (nn.Upsample(scale_factor=2), "upsample "),
         (nn.Upsample(scale_factor=(3.0, 3.0)), "upsample(3)"),
         (nn.AdaptiveAvgPool2d(2), "avgpool(3)"),
         (nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False), "conv(6"),
     ],
-)  # fmt: skip
+)
 def test_a_module_is_read(held: nn.Module, text: str) -> None:
     assert text in read(lambda x, held: held(x), held)
 
@@ -152,7 +159,14 @@ def normed(x: Tensor, norm: Any, **changes: Any) -> Tensor:
         ),
         (
             lambda x, norm: torch.batch_norm(
-                x, norm.weight, norm.bias, norm.running_mean, norm.running_var, False, 0.1, 1e-5,
+                x,
+                norm.weight,
+                norm.bias,
+                norm.running_mean,
+                norm.running_var,
+                False,
+                0.1,
+                1e-5,
                 False,
             ),
             nn.BatchNorm2d(4),
@@ -165,7 +179,7 @@ def normed(x: Tensor, norm: Any, **changes: Any) -> Tensor:
         ),
         (lambda x, held: F.linear(x.flatten(1), held.weight), nn.Linear(144, 5), "linear(5"),
     ],
-)  # fmt: skip
+)
 def test_weights_read_by_the_models_code(
     tail: Callable[..., Any], held: nn.Module, text: str
 ) -> None:

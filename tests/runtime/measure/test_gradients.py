@@ -73,9 +73,11 @@ def test_the_parts_are_those_of_the_equations(wiring: str) -> None:
         # The weights right before a layer reach the loss through that layer alone.
         scope = name.rpartition(".")[0]
         weight = {
-            "stem.spike": "stem.conv", f"{scope}.spike": f"{scope}.branch.conv2",
-            f"{scope}.spike1": f"{scope}.conv1", f"{scope}.spike2": f"{scope}.conv2",
-        }[name]  # fmt: skip
+            "stem.spike": "stem.conv",
+            f"{scope}.spike": f"{scope}.branch.conv2",
+            f"{scope}.spike1": f"{scope}.conv1",
+            f"{scope}.spike2": f"{scope}.conv2",
+        }[name]
         if name.endswith("branch.spike"):
             weight = f"{scope}.conv1"
         if name == "stem.spike":

@@ -27,11 +27,14 @@ class Counterpart(nn.Module):
                     layer.Conv2d(channels, 3, 3, padding=1, bias=False, step_mode="m"),
                     layer.BatchNorm2d(3, step_mode="m"),
                     neuron.LIFNode(
-                        tau=2.0, v_reset=0.0, surrogate_function=surrogate.Sigmoid(alpha=4.0),
-                        detach_reset=False, step_mode="m",
+                        tau=2.0,
+                        v_reset=0.0,
+                        surrogate_function=surrogate.Sigmoid(alpha=4.0),
+                        detach_reset=False,
+                        step_mode="m",
                     ),
                 ]
-            )  # fmt: skip
+            )
 
         self.units = nn.ModuleList([unit(2), *(unit(3) for _ in range(6))])
         self.linear = nn.Linear(3, 4)

@@ -140,8 +140,13 @@ def run(
     watcher = watcher or Watcher()
     saved: list[Mapping[str, Tensor]] = []
     fitted = fit(
-        model, data, chosen, RunSettings(seed=seed, **of_settings), observer=watcher,
-        world=alone(torch.device("cpu")), epoch_done=lambda fitted: saved.append(fitted.weights),
+        model,
+        data,
+        chosen,
+        RunSettings(seed=seed, **of_settings),
+        observer=watcher,
+        world=alone(torch.device("cpu")),
+        epoch_done=lambda fitted: saved.append(fitted.weights),
         **rest,
-    )  # fmt: skip
+    )
     return Trained(fitted.history, fitted.model, fitted.weights, watcher, saved)

@@ -93,16 +93,24 @@ def train(job: Job, rank: int = 0) -> None:
         )
         with _Signaller(job.at, world.rank) as stop:
             fitted = fit(
-                model.double() if job.double else model, _data(job), chosen, settings,
-                observer=watcher, world=world, checkpoints=checkpoints if world.first else None,
-                resume=world.on_first(checkpoints.latest), stop=stop,
-            )  # fmt: skip
+                model.double() if job.double else model,
+                _data(job),
+                chosen,
+                settings,
+                observer=watcher,
+                world=world,
+                checkpoints=checkpoints if world.first else None,
+                resume=world.on_first(checkpoints.latest),
+                stop=stop,
+            )
     figures = [{k: v for k, v in row.items() if k not in UNLIKE} for row in fitted.history]
     result = {
-        "weights": dict(fitted.weights), "figures": figures, "notices": watcher.notices,
+        "weights": dict(fitted.weights),
+        "figures": figures,
+        "notices": watcher.notices,
         "steps": len(watcher.steps),
         "communication": [row["shares"]["communication"] for row in fitted.history],
-    }  # fmt: skip
+    }
     torch.save(result, job.folder / f"result-{rank}.pt")
 
 

@@ -115,10 +115,14 @@ def plain(
 @pytest.mark.parametrize(
     ("text", "steps", "trace"),
     [
-        ("bptt", 6, 0.0), ("truncated(6)", 6, 0.0), ("truncated(4)", 4, 0.0),
-        ("truncated(1)", 1, 0.0), ("online", 1, 0.0), ("online(trace = 0.5)", 1, 0.5),
+        ("bptt", 6, 0.0),
+        ("truncated(6)", 6, 0.0),
+        ("truncated(4)", 4, 0.0),
+        ("truncated(1)", 1, 0.0),
+        ("online", 1, 0.0),
+        ("online(trace = 0.5)", 1, 0.5),
     ],
-)  # fmt: skip
+)
 def test_gradients_equal_a_plain_loop_s(head: str, text: str, steps: int, trace: float) -> None:
     model = made(head=head)
     loss, found = learned(model, text)

@@ -171,9 +171,12 @@ def test_out_of_memory_says_what_to_do(few: DataSet, monkeypatch: pytest.MonkeyP
         run(model, few, phase(ADAM))
     message = str(caught.value)
     for advice in (
-        "50 images at a time", "--set recipe.train.accumulate=2", "--memory recompute",
-        "--set recipe.train.precision=bf16", "--set recipe.train.batch=25",
-    ):  # fmt: skip
+        "50 images at a time",
+        "--set recipe.train.accumulate=2",
+        "--memory recompute",
+        "--set recipe.train.precision=bf16",
+        "--set recipe.train.batch=25",
+    ):
         assert advice in message
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(RuntimeError("shapes differ"))
