@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -50,24 +50,41 @@ _SOURCES = (
 """The files that define kernels."""
 
 
+REDUCTION = {"split_reductions": False, "pick_loop_orders": False}
+"""Settings of Inductor for sums whose operands belong into the same kernel."""
+
+
+def is_compiled(x: Tensor) -> bool:
+    """True if Inductor compiles functions of ``x``."""
+    return COMPILE and x.device.type in DEVICES
+
+
 class CompiledFunction:
     """A function of tensors that is compiled at its first call.
 
     Its first arguments are [T, N, C, L] or, where ``varying`` is False, [N, C, L]; the following ones are
     [C, 1] or scalars. With channels last they are [T, N, L, C] and [C]. All are contiguous. ``text`` identifies
-    what the function computes: functions of the same text share a kernel on disk.
+    what the function computes: functions of the same text share a kernel on disk. ``settings`` are Inductor's.
     """
 
-    def __init__(self, function: Run, name: str, varying: Sequence[bool], text: str) -> None:
+    def __init__(
+        self,
+        function: Run,
+        name: str,
+        varying: Sequence[bool],
+        text: str,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.function = function
         self.name = name
         self.varying = tuple(varying)
         self.text = text
+        self.settings = settings or {}
         self._runs: dict[tuple[object, ...], Run] = {}
         self._called: set[tuple[object, ...]] = set()
 
     def __call__(self, *args: Tensor) -> Sequence[Tensor]:
-        if not COMPILE or args[0].device.type not in DEVICES:
+        if not is_compiled(args[0]):
             return self.function(*args)
         requests = prefetch.requests
         if requests is not None and any(isinstance(x, requests.fake) for x in args):
@@ -264,7 +281,7 @@ def _compiled(
     with mode:  # without annotations, which cannot be stored
         graph = find("make_fx")(lambda *values: [*kernel.function(*values)])(*examples)
     # The pattern matcher is for matrix products and attention, and takes a second to initialise.
-    patches: dict[str, Any] = {"pattern_matcher": False, **(settings or {})}
+    patches: dict[str, Any] = {"pattern_matcher": False, **kernel.settings, **(settings or {})}
     if internals.has(InternalUse.STACK):  # write the steps of an output where they belong
         patches |= dict.fromkeys(CONCATENATION, 0)
     with find("tracing")(find("TracingContext")(mode)):

@@ -6,15 +6,15 @@ backward pass follow from the neuron's equations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from danetc.runtime.kernels.compiled import CompiledFunction
+from danetc.runtime.kernels.compiled import REDUCTION, CompiledFunction
 from danetc.runtime.kernels.neuron import NeuronKernel, kernel, to_accumulate_dtype
 
 
@@ -39,10 +39,20 @@ class CompiledGroup:
     - ``backward(grad_s, *inputs, *scales, *shifts, *params)`` returns the gradient of the sum of terms at each
       step [T, N, C, L] (if a term varies), its sum over time [N, C, L] (if a term is static), and those of the
       parameters per element [N, C, L], summed over time alone. A parameter per step is passed as T tensors.
+    - ``sums(grad_s, *inputs, *scales, *shifts, *means, *inverses, *params)`` returns, [rows, C], for each norm
+      the gradients of its bias and its weight, and then those of the parameters.
+    - ``inputs(grad_s, *inputs, *scales, *shifts, *means, *inverses, *biases, *weights, *shares, *params)`` returns
+      what ``backward`` does for terms without a norm, and then the gradient of each input with a norm. ``biases``
+      and ``weights`` are from ``sums``; a share is 1 / M for statistics of a batch of M values, else 0.
+
+    Both of the last compute the potentials, which takes one reading of the inputs more, but no gradient of the
+    sum is written and read.
     """
 
     forward: Callable[..., Sequence[Tensor]]
     backward: Callable[..., Sequence[Tensor]]
+    sums: Callable[..., Sequence[Tensor]]
+    inputs: Callable[..., Sequence[Tensor]]
 
 
 @lru_cache(maxsize=512)
@@ -55,6 +65,8 @@ def fusion_kernel(
     return CompiledGroup(
         group.compiled(group.forward, "forward", varying),
         group.compiled(group.backward, "backward", (True, *varying)),
+        group.compiled(group.sums, "sums of the backward pass", (True, *varying), REDUCTION),
+        group.compiled(group.input_gradients, "gradients of inputs", (True, *varying)),
     )
 
 
@@ -69,13 +81,17 @@ class FusionKernel:
     added: bool = False
 
     def compiled(
-        self, run: Callable[..., Sequence[Tensor]], what: str, varying: tuple[bool, ...]
+        self,
+        run: Callable[..., Sequence[Tensor]],
+        what: str,
+        varying: tuple[bool, ...],
+        settings: Mapping[str, Any] | None = None,
     ) -> CompiledFunction:
         program, form = self.neuron.program, (self.terms, self.steps, self.added)
         terms = " + ".join(map(str, self.terms[self.added :]))
         name = f"{program.name} after {terms}, T = {self.steps}, {what}"
         text = f"{self.neuron.source}\n{program.text()}\n{form}, {what}"
-        return CompiledFunction(run, name, varying, text)
+        return CompiledFunction(run, name, varying, text, settings)
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         inputs, params = self._inputs(values)
@@ -89,6 +105,72 @@ class FusionKernel:
         return (values[0] + out if self.added else out,)
 
     def backward(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        grads, parts = self._gradients(grad, values)
+        # Inductor would fuse the operands of a further sum into the reduction, and write each of them.
+        return tuple(self._of_terms(grad, grads, self.terms) + parts)
+
+    def sums(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        if values[len(self.terms)].dim() < 2:  # channels last
+            grad = grad.transpose(-1, -2)
+            values = tuple(
+                x.transpose(-1, -2) if x.dim() > 1 else x.view(-1, 1) if x.dim() else x
+                for x in values
+            )
+        values, columns = self._split(values, 2)
+        grads, parts = self._gradients(grad, values)
+        rows = []
+        for _, _, own, normed in self._norms(grads, values, columns):
+            products = [g * x for g, x in zip(own, normed, strict=True)]
+            rows += [reduce(torch.add, own), reduce(torch.add, products)]
+        # First the sum of each image: its operands stay in the kernel, as they have the same order.
+        return (torch.stack([row.sum(2) for row in (*rows, *parts)]).sum(1),)
+
+    def input_gradients(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        values, columns = self._split(values, 5)
+        grads, _ = self._gradients(grad, values)
+        results = self._of_terms(grad, grads, [term for term in self.terms if not term.normed])
+        for term, (scale, bias, weight, share), own, normed in self._norms(grads, values, columns):
+            dx = [
+                ((g - bias * share - x * (weight * share)) * scale).to(grad.dtype)
+                for g, x in zip(own, normed, strict=True)
+            ]
+            results.append(dx[0] if term.static else torch.stack(dx))
+        return tuple(results)
+
+    def _split(
+        self, values: Sequence[Tensor], count: int
+    ) -> tuple[Sequence[Tensor], list[tuple[Tensor, ...]]]:
+        """``values`` as ``_inputs`` takes them, without further arguments of norms; and scale, the mean and the
+        further ``count`` of each norm."""
+        norms = sum(term.normed for term in self.terms)
+        start = len(self.terms) + 2 * norms
+        end = start + count * norms
+        scales = values[len(self.terms) : len(self.terms) + norms]
+        more = [values[place : place + norms] for place in range(start, end, norms)]
+        return (*values[:start], *values[end:]), [*zip(scales, *more, strict=True)]
+
+    def _norms(
+        self,
+        grads: Sequence[Tensor],
+        values: Sequence[Tensor],
+        columns: Sequence[tuple[Tensor, ...]],
+    ) -> Iterator[tuple[Term, tuple[Tensor, ...], Sequence[Tensor], list[Tensor]]]:
+        """For each norm its term, its columns without mean and inverse, and gradients and inputs of its output
+        before scale and shift, at each step or, if static, at one."""
+        normed = [(x, term) for x, term in zip(values, self.terms, strict=False) if term.normed]
+        for (x, term), (scale, mean, inverse, *rest) in zip(normed, columns, strict=True):
+            steps = (x,) if term.static else x.unbind(0)
+            yield (
+                term,
+                (scale, *rest),
+                [_summed(grads)] if term.static else grads,
+                [(to_accumulate_dtype(each) - mean) * inverse for each in steps],
+            )
+
+    def _gradients(
+        self, grad: Tensor, values: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The gradient of the sum of terms at each step, and those of the parameters per element."""
         inputs, params = self._inputs(values)
         neuron = self.neuron
         history = [neuron.initial_states(inputs[0])]
@@ -110,13 +192,18 @@ class FusionKernel:
                     known.append(part)
                 else:
                     known[0] = known[0] + part
+        return grads[::-1], [part for known in sums for part in reversed(known)]
+
+    def _of_terms(
+        self, grad: Tensor, grads: Sequence[Tensor], terms: Sequence[Term]
+    ) -> list[Tensor]:
+        """The gradient of varying terms, if there are any, and that of static ones."""
         results = []
-        if any(not term.static for term in self.terms):
-            results.append(torch.stack([g.to(grad.dtype) for g in reversed(grads)]))
-        if any(term.static for term in self.terms):
-            results.append(reduce(torch.add, grads).to(grad.dtype))
-        # Inductor would fuse the operands of a further sum into the reduction, and write each of them.
-        return tuple(results + [part for known in sums for part in reversed(known)])
+        if any(not term.static for term in terms):
+            results.append(torch.stack([g.to(grad.dtype) for g in grads]))
+        if any(term.static for term in terms):
+            results.append(_summed(grads).to(grad.dtype))
+        return results
 
     def _inputs(self, values: Sequence[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
         """The neuron's input at each step, summed from the left, and its learnables there."""
@@ -137,6 +224,10 @@ class FusionKernel:
             for item in self.neuron.program.learnables
         ]
         return inputs, [list(now) for now in zip(*params, strict=True)] or [[]] * self.steps
+
+
+def _summed(grads: Sequence[Tensor]) -> Tensor:
+    return reduce(torch.add, reversed(grads))
 
 
 def output_dtype(inputs: Sequence[Tensor]) -> torch.dtype:

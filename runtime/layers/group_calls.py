@@ -6,7 +6,7 @@ slices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,24 @@ from torch import Tensor
 from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels import native_group
 from danetc.runtime.kernels.bit_packing import SavedTensor
+from danetc.runtime.kernels.compiled import is_compiled
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term
 from danetc.runtime.kernels.native_group import GroupKey, NativeGroup
 from danetc.runtime.kernels.neuron import total
 from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
 from danetc.runtime.layers.concatenation import Slice
-from danetc.runtime.layers.layouts import columns, flat_view, laid_out, new_value, unflat
+from danetc.runtime.layers.layouts import flat_view, laid_out, new_value, unflat
 from danetc.runtime.layers.leaf import refuse_second_order
-from danetc.runtime.layers.statistics import BATCH, RUNNING, Affine, Norm, affine, norm_backward
+from danetc.runtime.layers.statistics import (
+    BATCH,
+    RUNNING,
+    Affine,
+    Norm,
+    affine,
+    chunked,
+    norm_backward,
+    totals_of,
+)
 
 _MODES = {RUNNING: native_group.RUNNING, BATCH: native_group.BATCH}
 
@@ -117,7 +127,7 @@ class KernelPlan:
         flats = [flat_view(x, t, self.last) for x, t in zip(inputs, self.terms, strict=True)]
         normed = [(x, t) for x, t in zip(flats, self.terms, strict=True) if t.normed]
         affines = [
-            affine(norm, x.view(-1, *x.shape[-2:]), term.static, self.last)
+            affine(norm, x, term.static, self.last)
             for norm, (x, term) in zip(norms, normed, strict=True)
         ]
         shape: Sequence[int] = inputs[0].shape
@@ -125,13 +135,13 @@ class KernelPlan:
             shape = next(x.shape for x, t in zip(inputs, self.terms, strict=True) if not t.static)
         elif not self.timeless:
             shape = (self.steps, *shape)
-        scales, shifts = columns(affines, self.last)
-        (out,) = self.kernel.forward(*flats, *scales, *shifts, *self._flat(params))
+        own = self._flat([*[each.scale for each in affines], *[each.shift for each in affines]])
+        (out,) = self.kernel.forward(*flats, *own, *self._flat(params))
         known = [*[norm.weight for norm in norms], *[value for each in affines for value in each]]
         return unflat(out, shape, self.last), known
 
-    def _flat(self, params: Sequence[Tensor]) -> list[Tensor]:
-        """Learnables as kernels take them: scalars and, per channel, [C, 1] or [C]."""
+    def _flat(self, params: Iterable[Tensor]) -> list[Tensor]:
+        """Arguments as kernels take them: scalars and, per channel, [C, 1] or [C]."""
         return [p if not p.dim() else p.view(-1) if self.last else p.view(-1, 1) for p in params]
 
     def gradients(
@@ -148,9 +158,11 @@ class KernelPlan:
         grad = flat_view(grad, Term(False, self.timeless), self.last)
         if self.timeless:
             grad = grad.unsqueeze(0)
-        scales, shifts = columns(affines, self.last)
         flat = self._flat(params)
-        results = list(self.kernel.backward(grad, *flats, *scales, *shifts, *flat))
+        if affines and is_compiled(grad):
+            return self._compiled_gradients(grad, inputs, flats, weights, affines, flat)
+        own = self._flat([*[each.scale for each in affines], *[each.shift for each in affines]])
+        results = list(self.kernel.backward(grad, *flats, *own, *flat))
         varying = None if all(term.static for term in self.terms) else results.pop(0)
         static = results.pop(0) if any(term.static for term in self.terms) else None
         dx, of_weights, of_biases = [], [], []
@@ -166,6 +178,41 @@ class KernelPlan:
                 of_biases.append(db)
             dx.append(unflat(source, x.shape, self.last))
         return dx, [*of_weights, *of_biases], [*map(total, results, flat)]
+
+    def _compiled_gradients(
+        self,
+        grad: Tensor,
+        inputs: Sequence[Tensor],
+        flats: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        affines: Sequence[Affine],
+        params: Sequence[Tensor],
+    ) -> Gradients:
+        """The gradients of a group with norms: first the sums of each channel, then those of the inputs."""
+        count = len(affines)
+        sizes = [x.numel() // w.numel() for x, w in zip(self._normed(flats), weights, strict=True)]
+        if self.last:
+            grad, *flats = [chunked(x) for x in (grad, *flats)]
+        means, inverses, scales, shifts = zip(*affines, strict=True)
+        own = self._flat([*scales, *shifts, *means, *inverses])
+        (sums,) = self.kernel.sums(grad, *flats, *own, *params)
+        totals, shares = totals_of(sums[: 2 * count], self.modes, sizes)
+        more = [*self._flat([*totals[::2], *totals[1::2]]), *shares]
+        results = list(self.kernel.inputs(grad, *flats, *own, *more, *params))
+        plain = [term for term in self.terms if not term.normed]
+        varying = results.pop(0) if any(not term.static for term in plain) else None
+        static = results.pop(0) if any(term.static for term in plain) else None
+        dx = []
+        for x, term in zip(inputs, self.terms, strict=True):
+            source = results.pop(0) if term.normed else static if term.static else varying
+            assert source is not None
+            dx.append(unflat(source.to(x.dtype), x.shape, self.last))
+        of_norms = [*sums[1 : 2 * count : 2], *sums[: 2 * count : 2]]
+        dtype = weights[0].dtype
+        return dx, [value.to(dtype) for value in of_norms], [*sums[2 * count :]]
+
+    def _normed(self, values: Sequence[Tensor]) -> list[Tensor]:
+        return [x for x, term in zip(values, self.terms, strict=True) if term.normed]
 
 
 # -- by libraries ----------------------------------------------------------------------------------

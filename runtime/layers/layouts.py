@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.kernels.fusion_group import Term
-from danetc.runtime.layers.statistics import Affine
 
 
 def is_last(x: Tensor) -> bool:
@@ -90,10 +89,3 @@ def unflat(flat: Tensor, shape: Sequence[int], last: bool) -> Tensor:
         return flat.view(*shape)
     *lead, channels, height, width = shape
     return flat.view(*lead, height, width, channels).movedim(-1, -3)
-
-
-def columns(affines: Sequence[Affine], last: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Return scales and shifts as kernels take them: [C, 1], or [C] with channels ``last``."""
-    if last:
-        return [a.scale for a in affines], [a.shift for a in affines]
-    return [a.scale.unsqueeze(1) for a in affines], [a.shift.unsqueeze(1) for a in affines]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.kernels.compiled import CompiledFunction
-from danetc.runtime.kernels.neuron import HALF
+from danetc.runtime.kernels.compiled import REDUCTION, CompiledFunction, is_compiled
+from danetc.runtime.kernels.neuron import HALF, to_accumulate_dtype
 from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.registered import has_hooks
 from danetc.runtime.layers.sync import (
     SyncBatchNorm2d,
+    gather,
     global_statistics,
     input_gradient,
     is_synchronised,
+    reduce_sum,
 )
 
 Norm = nn.BatchNorm2d | nn.BatchNorm1d
@@ -85,7 +88,7 @@ class Affine(NamedTuple):
 
 @torch.no_grad()
 def affine(norm: Norm, x: Tensor, static: bool, last: bool = False) -> Affine:
-    """Return what ``norm`` does to x [M, C, L], or [M, L, C] with channels ``last``.
+    """Return what ``norm`` does to x [T, N, C, L] or, if ``static``, [N, C, L]; with channels ``last`` they follow L.
 
     In training, statistics are those of the batch, and the running ones are updated; a static input counts T
     times.
@@ -98,20 +101,127 @@ def affine(norm: Norm, x: Tensor, static: bool, last: bool = False) -> Affine:
         return _finished(running_mean, running_var, weight, bias, eps)
     assert momentum is not None
     assert norm.num_batches_tracked is not None
-    channels_first = x.transpose(1, 2) if last else x
     repeats = norm.steps if static and isinstance(norm, StaticBatchNorm2d) else 1
-    if is_synchronised(norm):
-        norm.num_batches_tracked.add_(1)
+    synchronised = is_synchronised(norm)
+    count = x.numel() // weight.numel()
+    if not synchronised and count * repeats == 1:
+        raise ValueError("training needs more than one value a channel, not 1")
+    norm.num_batches_tracked.add_(1)
+    if is_compiled(x):
+        (parts,) = _moments(static, last)(chunked(x) if last else x)
+        if synchronised:
+            (own,) = _merging()(parts, _scalar(count, parts))
+            parts = gather(own).transpose(0, 1).unsqueeze(2).contiguous()
+        numbers = eps, repeats if synchronised else repeats * count
+        scalars = [_scalar(value, parts) for value in numbers]
+        unbiased, *found = _training(synchronised)(parts, weight, bias, *scalars)
+        running_mean.lerp_(found[0].to(running_mean.dtype), momentum)
+        running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+        return Affine(*found)
+    channels_first = (x.transpose(-1, -2) if last else x).flatten(0, -3)
+    if synchronised:
         mean, inverse = global_statistics(
             channels_first, running_mean, running_var, momentum, eps, repeats
         )
         scale = inverse * weight
         return Affine(mean, inverse, scale, bias - mean * scale)
-    if x.numel() // channels_first.shape[1] * repeats == 1:
-        raise ValueError("training needs more than one value a channel, not 1")
-    norm.num_batches_tracked.add_(1)
     mean, variance = _batch_statistics(channels_first, running_mean, running_var, momentum, repeats)
     return _finished(mean, variance, weight, bias, eps)
+
+
+# -- compiled --------------------------------------------------------------------------------------
+
+
+def chunked(x: Tensor) -> Tensor:
+    """Return x [..., N, L, C] as [..., N * chunks, L / chunks, C], for sums over each chunk.
+
+    About 1024 / C chunks of an image occupy all processors of a GPU and leave little to add up.
+    """
+    *lead, length, channels = x.shape
+    sizes = (size for size in range(1, length) if not length % size)
+    size = next((size for size in sizes if size * 1024 >= length * channels), length)
+    return x.view(*lead[:-1], lead[-1] * length // size, size, channels)
+
+
+@lru_cache(maxsize=4)
+def _moments(static: bool, last: bool) -> CompiledFunction:
+    """The kernel ``x -> parts [2, N, 1, C]``: mean and variance of each [T, L] or, if static, [L]."""
+
+    def moments(x: Tensor) -> tuple[Tensor]:
+        wide = to_accumulate_dtype(x.transpose(-1, -2) if last else x)
+        variance, mean = torch.var_mean(wide, -1 if static else (0, -1), correction=0)
+        return (torch.stack([mean, variance]).unsqueeze(2),)
+
+    name = f"statistics of a {'static ' * static}norm{', channels last' * last}"
+    return CompiledFunction(moments, name, (not static,), name, REDUCTION)
+
+
+def _merged(parts: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance, [C], of ``parts`` [2, N, 1, C] of equal size, or [3, N, 1, C] with their counts."""
+    means, variances, *counts = parts.flatten(1, 2)
+
+    def average(values: Tensor) -> Tensor:
+        return (values * counts[0]).sum(0) / counts[0].sum(0) if counts else values.mean(0)
+
+    mean = average(means)
+    return mean, average(variances + (means - mean).square())
+
+
+@lru_cache(maxsize=1)
+def _merging() -> CompiledFunction:
+    """The kernel ``(parts, count) -> [3, C]``: mean, variance and count of this process."""
+
+    def merge(parts: Tensor, count: Tensor) -> tuple[Tensor]:
+        mean, variance = _merged(parts)
+        return (torch.stack([mean, variance, count.expand_as(mean)]),)
+
+    name = "statistics of a process"
+    return CompiledFunction(merge, name, (True,), name, REDUCTION)
+
+
+@lru_cache(maxsize=2)
+def _training(synchronised: bool) -> CompiledFunction:
+    """The kernel ``(parts, weight, bias, eps, count) -> var, *Affine``, of which the first is the unbiased variance.
+
+    If ``synchronised``, ``parts`` have counts, of which ``count`` is a factor.
+    """
+
+    def train(
+        parts: Tensor, weight: Tensor, bias: Tensor, eps: Tensor, count: Tensor
+    ) -> tuple[Tensor, ...]:
+        mean, variance = _merged(parts)
+        if synchronised:
+            count = parts[2].sum((0, 1)) * count
+        unbiased = variance * (count / (count - 1))
+        return unbiased, mean, *_finish(mean, variance, weight, bias, eps)
+
+    name = f"training of a norm{', synchronised' * synchronised}"
+    return CompiledFunction(train, name, (True,), name, REDUCTION)
+
+
+def totals_of(
+    sums: Tensor, modes: Sequence[str], counts: Sequence[int]
+) -> tuple[Tensor, list[Tensor]]:
+    """Return what gradients of inputs depend on: ``sums`` [2 * norms, C] over the whole batch, and for each norm
+    1 / M for statistics of the batch, of M values, else 0."""
+    shares = [
+        _scalar(0.0 if m == RUNNING else 1 / n, sums) for m, n in zip(modes, counts, strict=True)
+    ]
+    if SYNC not in modes:
+        return sums, shares
+    own = [_scalar(float(count), sums) for count in counts]
+    *totals, whole = reduce_sum(torch.cat([sums.flatten(), torch.stack(own)])).split(
+        [*[sums.shape[1]] * len(sums), len(own)]
+    )
+    for place, mode in enumerate(modes):
+        if mode == SYNC:
+            shares[place] = whole[place].reciprocal()
+        else:
+            totals[2 * place : 2 * place + 2] = sums[2 * place : 2 * place + 2]
+    return torch.stack(totals), shares
+
+
+# -- by operations of torch ------------------------------------------------------------------------
 
 
 def _batch_statistics(
@@ -151,17 +261,18 @@ def _cached_scalar(value: float, dtype: torch.dtype, device: torch.device) -> Te
 
 @lru_cache(maxsize=1)
 def _finishing() -> CompiledFunction:
-    """The kernel ``(mean, var, weight, bias, eps) -> inverse, scale, shift``, all [C]."""
-
-    def finish(
-        mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        inverse = torch.rsqrt(variance + eps)
-        scale = inverse * weight
-        return inverse, scale, bias - mean * scale
-
+    """The kernel of ``_finish``."""
     name = "scale and shift of a norm"
-    return CompiledFunction(finish, name, (), name)
+    return CompiledFunction(_finish, name, (), name)
+
+
+def _finish(
+    mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return inverse, scale and shift, all [C]."""
+    inverse = torch.rsqrt(variance + eps)
+    scale = inverse * weight
+    return inverse, scale, bias - mean * scale
 
 
 def norm_backward(

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from danetc.runtime.kernels.torch_internals import has_values
 from danetc.runtime.layers.leaf import Leaf, refuse_second_order
 
 
@@ -40,8 +41,8 @@ def reduce_sum(x: Tensor) -> Tensor:
     return total
 
 
-def _gather(x: Tensor) -> Tensor:
-    """``x`` of all processes, [world, *x.shape]."""
+def gather(x: Tensor) -> Tensor:
+    """Return ``x`` of all processes, [world, *x.shape]."""
     # Newer versions of torch warn of the older name.
     gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
     parts = x.new_empty((world_size(), *x.shape))
@@ -65,9 +66,18 @@ def global_statistics(
     axes, _ = _axes(x)
     dtype = torch.promote_types(x.dtype, running_mean.dtype)
     with torch.no_grad():
+        if _has_kernels(x):
+            mean, inverse = torch.batch_norm_stats(x, eps)
+            count = mean.new_full((1,), x.numel() // x.shape[1] * repeats)
+            parts = gather(torch.cat([mean, inverse, count]))
+            means, inverses, counts = parts.split([x.shape[1], x.shape[1], 1], 1)
+            found: tuple[Tensor, Tensor] = torch.batch_norm_gather_stats_with_counts(
+                x, means, inverses, running_mean, running_var, momentum, eps, counts.flatten()
+            )
+            return found
         variance, mean = torch.var_mean(x.to(dtype), axes, correction=0)
         count = x.new_full((1,), x.numel() // x.shape[1], dtype=dtype)
-        parts = _gather(torch.cat([mean, variance, count]))
+        parts = gather(torch.cat([mean, variance, count]))
         channels = x.shape[1]
         means, variances, counts = parts.split([channels, channels, 1], 1)
         whole = counts.sum()
@@ -83,6 +93,15 @@ def input_gradient(
     grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias, given that of the norm's output. All [M, C, ...] or [C]."""
+    if _has_kernels(x):
+        grad = grad.contiguous(memory_format=_format(x))
+        *own, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
+            grad, x, mean, inverse, weight, True, True, True
+        )
+        count = mean.new_full((1,), x.numel() // x.shape[1])
+        *sums, count = reduce_sum(torch.cat([*own, count])).split([x.shape[1], x.shape[1], 1])
+        dx = torch.batch_norm_backward_elemt(grad, x, mean, inverse, weight, *sums, count.int())
+        return dx, grad_weight, grad_bias
     axes, shape = _axes(x)
     wide = grad.to(inverse.dtype)
     normed = (x - mean.view(shape)) * inverse.view(shape)
@@ -101,6 +120,17 @@ def _axes(x: Tensor) -> tuple[list[int], list[int]]:
     return [axis for axis in range(x.dim()) if axis != 1], [1, -1, *[1] * (x.dim() - 2)]
 
 
+def _has_kernels(x: Tensor) -> bool:
+    """True if torch has kernels for the parts of a norm of ``x``."""
+    return x.is_cuda and has_values(x)
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    """The memory format in which those kernels read x [M, C, ...]."""
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
 class _Normalise(torch.autograd.Function):
     """x [M, C, ...] normalised by statistics that depend on the x of all processes."""
 
@@ -109,6 +139,8 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, inverse)
+        if _has_kernels(x):  # eps is included in ``inverse``
+            return torch.batch_norm_elemt(x, weight, bias, mean, inverse, 0.0)
         _, shape = _axes(x)
         scale = inverse * weight
         return (x * scale.view(shape) + (bias - mean * scale).view(shape)).to(x.dtype)
@@ -129,6 +161,7 @@ def normalise(norm: Any, x: Tensor, repeats: int = 1, part: slice | None = None)
     weight, bias, running_mean, running_var = (
         (value if part is None else value[part]).view(-1) for value in values
     )
+    x = x.contiguous(memory_format=_format(x)) if _has_kernels(x) else x
     mean, inverse = global_statistics(
         x, running_mean, running_var, norm.momentum, norm.eps, repeats
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.kernels.compiled import CompiledFunction
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.sync import Synchronisable, convert_sync, is_synchronised
 from tests.differential.helpers import randn, shake, text
@@ -57,12 +60,86 @@ NETWORKS = {
     ),
 }
 BACKENDS = ("eager", "fused")
-CASES = [(name, backend) for name in NETWORKS for backend in BACKENDS]
+GPU = ("eager, GPU", "fused, GPU")
+"""Backends as on a GPU; its operations are those of ``OF_A_GPU``."""
+CASES = [(name, backend) for name in NETWORKS for backend in BACKENDS + GPU]
 COMPILED = ("compiled", "fused")
 
 
+def stats(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    variance, mean = torch.var_mean(x.transpose(0, 1).flatten(1), 1, correction=0)
+    return mean, (variance + eps).rsqrt()
+
+
+def gather_stats(x: Tensor, means: Tensor, inverses: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    running_mean, running_var, momentum, eps, counts = rest
+    shares = (counts / counts.sum()).unsqueeze(1)
+    mean = (means * shares).sum(0)
+    squares = (inverses**-2 - eps + means.square()) * shares
+    variance = squares.sum(0) - mean.square()
+    running_mean.lerp_(mean, momentum)
+    running_var.lerp_(variance * counts.sum() / (counts.sum() - 1), momentum)
+    return mean, (variance + eps).rsqrt()
+
+
+def over(x: Tensor, *columns: Tensor) -> list[Tensor]:
+    return [each.view(1, -1, *[1] * (x.dim() - 2)) for each in columns]
+
+
+def elemt(x: Tensor, *columns: Any) -> Tensor:
+    weight, bias, mean, inverse = over(x, *columns[:4])
+    return (x - mean) * inverse * weight + bias
+
+
+def backward_reduce(grad: Tensor, x: Tensor, mean: Tensor, inverse: Tensor, *_: Any) -> Any:
+    parts = grad, grad * (x - over(x, mean)[0])
+    bias, weight = (part.transpose(0, 1).flatten(1).sum(1) for part in parts)
+    return bias, weight, weight * inverse, bias
+
+
+def backward_elemt(grad: Tensor, x: Tensor, *columns: Tensor) -> Tensor:
+    mean, inverse, weight, bias, product = over(x, *columns[:5])
+    count = int(columns[5].sum())
+    return (
+        (grad - bias / count - (x - mean) * inverse.square() * product / count) * inverse * weight
+    )
+
+
+OF_A_GPU = {
+    "batch_norm_stats": stats,
+    "batch_norm_gather_stats_with_counts": gather_stats,
+    "batch_norm_elemt": elemt,
+    "batch_norm_backward_reduce": backward_reduce,
+    "batch_norm_backward_elemt": backward_elemt,
+}
+
+
+@contextmanager
+def as_on_a_gpu(calls: Counter[str]) -> Iterator[None]:
+    """Norms and fused layers take the way of a GPU; ``calls`` counts kernels and operations."""
+
+    def counted(name: str, run: Any) -> Any:
+        return lambda *args: (calls.update([name]), run(*args))[1]
+
+    def kernel(self: CompiledFunction, *args: Tensor) -> Any:
+        calls[self.name.rpartition(", ")[2]] += 1
+        return self.function(*args)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        torch.library._scoped_library("aten", "IMPL") as ops,
+    ):
+        for name, run in OF_A_GPU.items():
+            ops.impl(name, counted(name, run), "CPU")
+        patch.setattr("danetc.runtime.layers.sync._has_kernels", lambda x: True)
+        patch.setattr(compiler, "COMPILE", True)
+        patch.setattr(compiler, "DEVICES", ("cpu",))
+        patch.setattr(CompiledFunction, "__call__", kernel)
+        yield
+
+
 def model_of(name: str, backend: str) -> nn.Module:
-    model = emit(text(NETWORKS[name]), 0, backend).double()
+    model = emit(text(NETWORKS[name]), 0, backend.partition(",")[0]).double()
     shake(model)
     return model
 
@@ -97,7 +174,10 @@ def process(rank: int, port: int, folder: str, cases: Sequence[tuple[str, str]])
             results[COMPILED] = step(whole, x, weight)
             continue
         model = convert_sync(model_of(name, backend))
-        results[name, backend] = step(model, x, weight)
+        calls: Counter[str] = Counter()
+        with as_on_a_gpu(calls) if backend in GPU else nullcontext():
+            results[name, backend] = step(model, x, weight)
+        results[name, backend] |= {f"calls {k}": torch.tensor(v) for k, v in calls.items()}
         model.eval()
         model(x)
     torch.save(results, Path(folder) / f"{rank}.pt")
@@ -141,7 +221,7 @@ def test_two_processes_are_one_compiled_as_a_whole(tmp_path: Path) -> None:
 def check_one(model: nn.Module, results: Sequence[dict[str, Tensor]]) -> None:
     expected = step(model, *data())
     parts = [{key.replace("_orig_mod.", ""): v for key, v in r.items()} for r in results]
-    assert set(parts[0]) == set(expected)
+    assert {key for key in parts[0] if not key.startswith("calls")} == set(expected)
     for key, value in expected.items():
         if key in ("y", "x"):
             found = torch.cat([part[key] for part in parts])
