@@ -138,8 +138,8 @@ class FusionKernel:
         return tuple(results)
 
     def _split(
-        self, values: Sequence[Tensor], count: int
-    ) -> tuple[Sequence[Tensor], list[tuple[Tensor, ...]]]:
+        self, values: tuple[Tensor, ...], count: int
+    ) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
         """``values`` as ``_inputs`` takes them, without further arguments of norms; and scale, the mean and the
         further ``count`` of each norm."""
         norms = sum(term.normed for term in self.terms)

@@ -135,8 +135,8 @@ class KernelPlan:
             shape = next(x.shape for x, t in zip(inputs, self.terms, strict=True) if not t.static)
         elif not self.timeless:
             shape = (self.steps, *shape)
-        own = self._flat([*[each.scale for each in affines], *[each.shift for each in affines]])
-        (out,) = self.kernel.forward(*flats, *own, *self._flat(params))
+        columns = [*[each.scale for each in affines], *[each.shift for each in affines]]
+        (out,) = self.kernel.forward(*flats, *self._flat([*columns, *params]))
         known = [*[norm.weight for norm in norms], *[value for each in affines for value in each]]
         return unflat(out, shape, self.last), known
 
@@ -161,8 +161,8 @@ class KernelPlan:
         flat = self._flat(params)
         if affines and is_compiled(grad):
             return self._compiled_gradients(grad, inputs, flats, weights, affines, flat)
-        own = self._flat([*[each.scale for each in affines], *[each.shift for each in affines]])
-        results = list(self.kernel.backward(grad, *flats, *own, *flat))
+        columns = [*[each.scale for each in affines], *[each.shift for each in affines]]
+        results = list(self.kernel.backward(grad, *flats, *self._flat(columns), *flat))
         varying = None if all(term.static for term in self.terms) else results.pop(0)
         static = results.pop(0) if any(term.static for term in self.terms) else None
         dx, of_weights, of_biases = [], [], []

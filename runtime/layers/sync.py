@@ -100,7 +100,8 @@ def input_gradient(
         )
         count = mean.new_full((1,), x.numel() // x.shape[1])
         *sums, count = reduce_sum(torch.cat([*own, count])).split([x.shape[1], x.shape[1], 1])
-        dx = torch.batch_norm_backward_elemt(grad, x, mean, inverse, weight, *sums, count.int())
+        elemt: Any = torch.batch_norm_backward_elemt  # (its stub lacks the count)
+        dx = elemt(grad, x, mean, inverse, weight, *sums, count.int())
         return dx, grad_weight, grad_bias
     axes, shape = _axes(x)
     wide = grad.to(inverse.dtype)
