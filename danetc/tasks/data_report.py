@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Annotated, Any
 
 import torch
@@ -16,13 +18,14 @@ from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.output.returned import Returned, frame
 from danetc.output.samples import ShownSample, picture
-from danetc.runtime.data import DataError, DataSet, Source, open_data
-from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data import Batch, DataError, DataSet, Source, open_data
+from danetc.runtime.data.augment import image_transform, one_thread
+from danetc.runtime.data.batches import Fetcher
 from danetc.runtime.data.dataset import evenly
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.request import IGNORED
 from danetc.runtime.system.errors import UnreadableError
-from danetc.runtime.system.seeds import drawn_anew
+from danetc.runtime.system.seeds import drawn_anew, epoch_order
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe
@@ -33,6 +36,10 @@ SHOWN = 8
 """Number of samples of a class in the picture."""
 CLASSES = 12
 """Number of classes in the picture."""
+TIMED, SECONDS = 512, 1.0
+"""Most images that are loaded to measure the speed of a worker, and the time after which that ends."""
+PEAK = 989e12
+"""Floating-point operations that an H100 does in a second at most: dense bfloat16 products."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,10 +123,39 @@ def _report(
         "notices": list(data.notices),
         "augment": None if phase is None else write_setting("augment", phase.augment),
         "seen": list(shown[0].image.shape),
+        "loading": _speed(data, compiled, phase, seed),
         "network": None if compiled is None else compiled.graph.name,
         "misfit": None if compiled is None or phase is None else _misfit(data, compiled, phase),
     }
     return DataReport(record, shown)
+
+
+def _speed(
+    data: DataSet, compiled: CompiledNetwork | None, phase: Phase | None, seed: int
+) -> dict[str, float | None]:
+    """Measure the images that a worker loads and augments in a second, and return those that an H100
+    would train the network with at its peak, three times the operations of a forward pass each.
+    """
+    transform = image_transform(() if phase is None else phase.augment, events=data.events)
+    fetcher = Fetcher(data.train, transform, seed)
+    size = 1 if phase is None else 32  # images may have several sizes
+    order = epoch_order(len(data.train), seed, 0)[:TIMED].split(size)
+    loaded, seconds = 0, 0.0
+    with one_thread():
+        for number, indices in enumerate((order[0], *order)):
+            begun = time.perf_counter()
+            found = fetcher.__getitems__([0, *indices.tolist()])
+            if number and isinstance(found, Batch):  # the first time, libraries are loaded
+                loaded += len(found)
+                seconds += time.perf_counter() - begun
+            if seconds > SECONDS:
+                break
+    summary = None if compiled is None else compiled.summary
+    operations = 6 * (summary.macs + summary.additions) if summary is not None else 0
+    return {
+        "images_per_second": loaded / seconds if loaded else None,
+        "gpu_images_per_second": PEAK / operations if operations else None,
+    }
 
 
 def _misfit(data: DataSet, compiled: CompiledNetwork, phase: Phase) -> str | None:
@@ -248,6 +284,23 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "seen as",
         f"{' x '.join(map(str, record['seen']))}, after {record['augment'] or 'no recipe'}",
     )
+    speed, most = record["loading"].values()
+    if speed is not None:
+        yield (
+            "loading",
+            (
+                f"{speed:,.0f} images/s by one worker; a GPU that trains with 1,000 images/s needs "
+                f"{ceil(1000 / speed)}"
+            ),
+        )
+        if most is not None:
+            yield (
+                "",
+                (
+                    f"{record['network']} takes at most {most:,.0f} images/s (an H100 at its peak): "
+                    f"{ceil(most / speed):,} workers"
+                ),
+            )
     yield "fingerprint", record["fingerprint"]
     yield from (("note", notice) for notice in record["notices"])
     if record["network"] is not None:

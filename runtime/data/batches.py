@@ -75,7 +75,7 @@ class Batches:
             raise ValueError(f"no part {rank} of {world} of batches of {batch}")
         if not len(source):
             raise DataError("there are no samples to make batches of")
-        self._fetcher = _Fetcher(source, transform, seed)
+        self._fetcher = Fetcher(source, transform, seed)
         self._rank, self._world = rank, world
         self._train, self._seed = train, seed
         self._stretches = list(_stretches(len(source), batch, world, train))
@@ -229,7 +229,7 @@ def _stretches(length: int, batch: int, world: int, train: bool) -> Iterator[ran
         yield stretch
 
 
-def _check_shared_memory(fetcher: _Fetcher, batch: int, workers: int, batches: int) -> None:
+def _check_shared_memory(fetcher: Fetcher, batch: int, workers: int, batches: int) -> None:
     """Raise DataError if the batches that workers read ahead exceed what is free in shared memory.
 
     A worker would hang or be killed. The size of a sample is that of the first that can be read.
@@ -274,7 +274,7 @@ def worker_death(error: BaseException, *, sending: bool = False) -> str | None:
 
 
 @dataclass(eq=False)
-class _Fetcher(Dataset[Batch | str]):
+class Fetcher(Dataset[Batch | str]):
     """Makes batches, in the main process or in a worker."""
 
     source: Source

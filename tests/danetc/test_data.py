@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-import danetc
+import danetc as package
 from danetc.runtime.data import open_data
 from danetc.runtime.data.sources import SOURCES
+from danetc.tasks.data_report import facts
 
 from .conftest import Run
 from .datasets import SMALL_DATA, make_folder
@@ -35,6 +36,21 @@ def test_every_source_is_described(danetc: Run, tmp_path: Path, name: str) -> No
     shape = record["splits"]["train"]["shapes"][0]["shape"]
     assert len(shape) == (4 if small.frames else 3)
     assert shape[-3] == small.channels
+    assert record["loading"]["images_per_second"] > 0
+
+
+def test_how_many_workers_a_gpu_needs(danetc: Run) -> None:
+    """By the operations of a training step, three times those of a forward pass."""
+    done = danetc("data", "digits", "--recipe", "danet_c_small", "--json")
+    loading = json.loads(done.out)["loading"]
+    graph = json.loads(danetc("summary", "danet_c_small", "--json").out)
+    operations = 2 * (graph["macs"] + graph["additions"])
+    assert loading["gpu_images_per_second"] == pytest.approx(989e12 / 3 / operations)
+    known = facts({**package.data("digits").record, "network": "n", "misfit": None,
+                   "loading": {"images_per_second": 300.0, "gpu_images_per_second": 1001.0}})  # fmt: skip
+    told = [value for name, value in known if name in ("loading", "")]
+    assert "300 images/s by one worker; a GPU that trains with 1,000 images/s needs 4" in told
+    assert "n takes at most 1,001 images/s (an H100 at its peak): 4 workers" in told
 
 
 @pytest.mark.usefixtures("all_digits")
@@ -78,12 +94,12 @@ def test_of_many_samples_some_are_looked_at(danetc: Run) -> None:
 
 
 def danetc_picture(text: str, **options: Any) -> Image.Image:
-    return danetc.data(text, **options).picture()
+    return package.data(text, **options).picture()
 
 
 def test_the_picture_has_the_pixels_of_the_samples() -> None:
     """Each at a whole scale, of each class a row."""
-    report = danetc.data("digits")
+    report = package.data("digits")
     pixels = np.asarray(report.picture())
     train = open_data("digits").train
     first = [int((train.labels == number).nonzero()[0]) for number in range(10)]
@@ -97,8 +113,6 @@ def test_the_picture_has_the_pixels_of_the_samples() -> None:
 
 def test_samples_are_seen_after_the_augmentation(danetc: Run) -> None:
     """As the batches of a training hold them, drawn by their seeds; and whether they fit is said."""
-    import danetc as package
-
     small = SMALL_DATA["synthetic"]
     text = small.make(Path())
     way = "random_crop(8, padding = 4) -> horizontal_flip"
@@ -130,7 +144,7 @@ def test_classes_of_pixels_numbers_and_features_have_pictures(tmp_path: Path) ->
         ("features", x.reshape(9, 36)[:, :7], np.arange(9) % 3),
     ):  # fmt: skip
         np.savez(tmp_path / name, x=images, y=y)
-        report = danetc.data(f"{tmp_path / name}.npz,test=0.4")
+        report = package.data(f"{tmp_path / name}.npz,test=0.4")
         pixels = np.asarray(report.picture())
         assert pixels.std() > 20
         assert len(report.frame()) == {"pixels": 2, "numbers": 1, "features": 3}[name]
