@@ -13,14 +13,18 @@ _has_told_of_some = False
 
 
 def announce(total: int | None) -> None:
-    """Say on standard error that ``total`` kernels are compiled; once if their number is not known. Of several
-    processes of a training, the first one does."""
+    """Say that ``total`` kernels are compiled; once if their number is not known."""
     global _has_told_of_some
-    if _is_silent or not is_first() or sys.stderr is None or (total is None and _has_told_of_some):
-        return
-    _has_told_of_some |= total is None
-    what = "kernels" if total is None else f"{total} kernel{'s' * (total != 1)}"
-    print(f"note: compiling {what}", file=sys.stderr, flush=True)
+    if total is not None or not _has_told_of_some:
+        _has_told_of_some |= total is None
+        what = "kernels" if total is None else f"{total} kernel{'s' * (total != 1)}"
+        say(f"note: compiling {what}")
+
+
+def say(note: str) -> None:
+    """Print a note on standard error. Of several processes of a training, the first one does."""
+    if not _is_silent and is_first() and sys.stderr is not None:
+        print(note, file=sys.stderr, flush=True)
 
 
 @contextmanager

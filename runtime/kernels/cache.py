@@ -7,9 +7,10 @@ owns it or could write to it, kernels go to a private folder that is deleted whe
 
 =============== ==============================================
 ``native``      libraries of our own C++ (``kernels.native``)
-``<digest>``    a kernel for a GPU (``kernels.compiled``)
+``<digest>``    code of a kernel for a GPU (``kernels.compiled``)
 ``inductor``    Inductor's own files
 ``triton``      Triton's own files
+``<node>.lock`` held by the process of a machine that compiles
 =============== ==============================================
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import platform
 import shutil
 import stat
 import tempfile
@@ -27,13 +29,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
+from filelock import FileLock, Timeout
 
+from danetc.runtime.kernels.announcing import say
 from danetc.runtime.kernels.torch_internals import notice
 
 VARIABLE = "DANETC_CACHE_DIR"
 """The environment variable that names another folder than the user's cache folder."""
 
 _INDUCTOR, _TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
+PATIENCE = 600.0
+"""Seconds that a process waits for another one that compiles."""
 _LOCK = threading.RLock()  # environment variables belong to the whole process
 
 
@@ -135,6 +141,28 @@ def making_kernels() -> Iterator[None]:
     with _LOCK, ExitStack() as stack:
         for variable, name in ((_INDUCTOR, "inductor"), (_TRITON, "triton")):
             stack.enter_context(_environment(variable, str(folder / name)))
+        yield
+
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Let one process of this machine compile at a time. The others wait, and then find its files; if it dies, the
+    operating system releases the lock. After ``PATIENCE`` seconds, or where a file system has no locks, they go on."""
+    lock = FileLock(kernel_folder() / f"{platform.node()}.lock")
+    with ExitStack() as stack:
+        try:
+            try:
+                stack.enter_context(lock.acquire(timeout=0))
+            except Timeout:
+                say("note: another process compiles kernels; waiting for it")
+                stack.enter_context(lock.acquire(timeout=PATIENCE))
+        except Timeout:
+            notice(
+                f"another process has been compiling kernels for {PATIENCE / 60:.0f} minutes (it has "
+                f"locked {lock.lock_file}): this one compiles its own"
+            )
+        except (OSError, NotImplementedError) as error:
+            notice(f"each process compiles its own kernels, since there is no lock: {error}")
         yield
 
 

@@ -4,15 +4,19 @@ A function is traced and compiled once for each combination of dtypes, device an
 that a batch may have any size; T and the sizes of a sample are constants, which makes indexing cheaper. There
 are no guards: a call costs some microseconds.
 
-Kernels are stored on disk (``kernels.cache``), by the text of what they compute, and loaded from there without
-tracing. If one has to be compiled, so are all others that the same call of a model needs (``prefetch``). All
-private interfaces of torch are listed in ``torch_internals``; if a torch lacks them, functions run uncompiled,
-with one notice.
+Kernels are stored on disk (``kernels.cache``) as the Python code that Inductor writes, named by the text of what they
+compute, and loaded from there without tracing; Triton stores the machine code. If one has to be compiled, so are all
+others that the same call of a model needs (``prefetch``): one process of a machine traces each once, processes of
+Inductor compile the Triton code meanwhile, and the other processes of a training wait for the files. All private
+interfaces of torch are listed in ``torch_internals``; if a torch lacks them, functions run uncompiled, with one
+notice.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,10 +30,10 @@ from torch import Tensor
 from danetc.runtime.kernels import native, prefetch
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.announcing import announce
-from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels
+from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels, one_process
 from danetc.runtime.kernels.prefetch import KernelRequest
-from danetc.runtime.kernels.torch_internals import CONCATENATION, InternalUse
-from danetc.runtime.system.files import explain_os_error, is_full
+from danetc.runtime.kernels.torch_internals import CONCATENATION, Boxed, InternalUse
+from danetc.runtime.system.files import explain_os_error, is_full, replace_file
 
 Run = Callable[..., Sequence[Tensor]]
 
@@ -101,7 +105,9 @@ class CompiledFunction:
 
     def key(self, args: Sequence[Tensor]) -> tuple[object, ...]:
         """Return what distinguishes the kernels of this function."""
-        return args[0].device, *[(x.dtype, x.dim()) for x in args], self.constants(args)
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        types = [(x.dtype, x.dim()) for x in args]
+        return args[0].device, *types, self.constants(args), deterministic
 
     def constants(self, args: Sequence[Tensor]) -> tuple[int, ...]:
         """Return the last sizes of [T, N, C, L] that are constants of the kernel."""
@@ -128,7 +134,9 @@ class CompiledFunction:
             return self._runs.setdefault(self.key(args), self.function)
         with making_kernels():
             if not self.load(args):
-                _compile_all(KernelRequest(self, tuple(args)))
+                with one_process():
+                    if not self.load(args):
+                        _compile_all(KernelRequest(self, tuple(args)))
         return self._runs[self.key(args)]
 
     def load(self, args: Sequence[Tensor]) -> bool:
@@ -136,35 +144,59 @@ class CompiledFunction:
         key, place = self.key(args), _place(self, args)
         if key not in self._runs and place.is_file() and internals.has(InternalUse.KEEP):
             try:
+                text = on_device(place.read_text("utf-8"), args[0].device.index)
                 with _plain(args[0].device):
-                    run = internals.find("CompiledArtifact.load")(path=str(place))
-                self._runs[key] = _direct(run)
+                    self._runs[key] = _unboxed(internals.load_code(text))
             except Exception:  # a damaged file: compile it again
                 pass
         return key in self._runs
 
-    def compile(self, args: Sequence[Tensor]) -> None:
-        """Compile the kernel, or let the function take its place if that fails."""
-        run = self.function
+    def generate(self, args: Sequence[Tensor]) -> Callable[[], None]:
+        """Trace the function and have Inductor write its code. Return a function that waits until Triton has compiled
+        it; if anything fails, the function itself takes the kernel's place."""
+        key = self.key(args)
+
+        def finish() -> None:
+            with self._or_function(key), _plain(args[0].device):
+                self._runs[key] = _unboxed(wait())
+                if internals.has(InternalUse.KEEP):
+                    _save(text, _place(self, args))
+
+        with self._or_function(key), _plain(args[0].device):
+            text, wait = _compiled(self, args)
+            return finish
+        return lambda: None
+
+    @contextmanager
+    def _or_function(self, key: tuple[object, ...]) -> Iterator[None]:
         try:
-            with _plain(args[0].device):
-                made = _compiled(self, args)
-            if internals.has(InternalUse.KEEP):
-                _save(made, _place(self, args))
-            run = _direct(made)
+            yield
         except Exception as error:  # the compiler may raise anything
             _notice_failed(self.name, _reason(error))
-        self._runs[self.key(args)] = run
+            self._runs[key] = self.function
 
 
 def _compile_all(first: KernelRequest) -> None:
     """Compile a kernel, and what else the call under way needs."""
+    on_gpu = first.args[0].device.type != "cpu"
+    if on_gpu:
+        internals.start_workers()  # which takes some seconds
     found = prefetch.prefetch()
     requests = {(r.kernel, r.kernel.key(r.args)): r for r in (first, *(found or ()))}
     todo = [r for r in requests.values() if r is first or not r.kernel.load(r.args)]
     announce(None if found is None else len(todo))
-    for request in todo:
-        request.kernel.compile(request.args)
+    if on_gpu:
+        internals.await_workers()
+    for finish in [request.kernel.generate(request.args) for request in todo]:
+        finish()
+
+
+_INDEX = re.compile(r"(_DeviceGuard\(|set_device\(|get_raw_stream\(|stream|, index=|'cuda:)\d+")
+
+
+def on_device(text: str, index: int | None) -> str:
+    """Return generated code for another device of the same type."""
+    return text if index is None else _INDEX.sub(rf"\g<1>{index}", text)
 
 
 def _place(kernel: CompiledFunction, args: Sequence[Tensor]) -> Path:
@@ -174,18 +206,43 @@ def _place(kernel: CompiledFunction, args: Sequence[Tensor]) -> Path:
         [(x.dtype, x.dim()) for x in args],
         kernel.constants(args),
         _machine(args[0].device),
+        _determinism(),
         (torch.__version__, torch.version.git_version, sys.version),
+        _triton(),
         internals.find("get_hash")() if internals.has(InternalUse.KEEP) else None,
         _digest_of_sources(),
     )
     return kernel_folder() / hashlib.sha256(repr(key).encode()).hexdigest()
 
 
+_PROPERTIES = (
+    "name", "major", "minor", "gcnArchName", "multi_processor_count", "warp_size",
+    "regs_per_multiprocessor", "max_threads_per_multi_processor", "max_threads_per_block",
+)  # fmt: skip
+
+
 def _machine(device: torch.device) -> tuple[object, ...]:
-    if device.type != "cuda":
+    """The type and architecture of a device, and what else of it Inductor looks at."""
+    if device.type == "cpu":
         return (device.type,)
-    name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
-    return name, capability, torch.version.cuda
+    found = torch.get_device_module(device).get_device_properties(device)
+    own = [getattr(found, name, None) for name in _PROPERTIES]
+    return device.type, *own, torch.version.cuda, torch.version.hip
+
+
+@lru_cache(maxsize=1)
+def _triton() -> str | None:
+    """The version of Triton."""
+    try:
+        return str(importlib.import_module("triton").__version__)
+    except ImportError:
+        return None
+
+
+def _determinism() -> tuple[bool, bool]:
+    """Settings of torch by which Inductor chooses reductions, and fills new memory."""
+    memory: Any = torch.utils.deterministic
+    return torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
 
 
 @lru_cache(maxsize=1)
@@ -197,10 +254,9 @@ def _digest_of_sources() -> str:
     return digest.hexdigest()
 
 
-def _save(run: Any, place: Path) -> None:
+def _save(text: str, place: Path) -> None:
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        run.save(path=str(place))
+        replace_file(place, text.encode())
     except Exception as error:
         internals.notice(
             "kernels could not be written to the cache, and the next process compiles them again: "
@@ -215,7 +271,8 @@ def _reason(error: Exception) -> str:
         of_disk.filename = of_disk.filename or str(kernel_folder())
         return explain_os_error(of_disk, f"free some space, or name another folder with {VARIABLE}")
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"
+    rest = f" {lines[-1]}" if lines[0].endswith(":") else ""  # the traceback of another process
+    return f"{type(error).__name__}: {lines[0]}{rest}"
 
 
 @lru_cache(maxsize=64)
@@ -245,16 +302,15 @@ def _plain(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _direct(run: Run) -> Run:
-    """The function that ``run`` finally calls, if it can be found."""
-    call = internals.inner_call(run)
-    return run if call is None else lambda *args: call([*args])
+def _unboxed(call: Boxed) -> Run:
+    """A compiled function with separate arguments, which are copied where they are not aligned as it expects."""
+    return lambda *args: call([x if x.data_ptr() % 16 == 0 else x.clone() for x in args])
 
 
 def _compiled(
     kernel: CompiledFunction, args: Sequence[Tensor], settings: dict[str, Any] | None = None
-) -> Run:
-    """Trace a kernel and have Inductor compile it, with further ``settings``."""
+) -> tuple[str, Callable[[], Boxed]]:
+    """Trace a kernel, once, and have Inductor write its code, with further ``settings`` (``internals.generate``)."""
     find = internals.find
     symbol, context_of = find("DimDynamic"), find("StatelessSymbolicContext")
     mode = find("FakeTensorMode")(
@@ -278,20 +334,22 @@ def _compiled(
             return torch.empty(sized.shape, dtype=x.dtype, device=x.device)
 
     examples = [example(x, *each) for x, each in zip(args, _typical(kernel, args), strict=True)]
-    with mode:  # without annotations, which cannot be stored
-        graph = find("make_fx")(lambda *values: [*kernel.function(*values)])(*examples)
-    # The pattern matcher is for matrix products and attention, and takes a second to initialise.
-    patches: dict[str, Any] = {"pattern_matcher": False, **kernel.settings, **(settings or {})}
+    with mode:
+        trace = find("make_fx")(
+            lambda *values: [*kernel.function(*values)], find("select_decomp_table")()
+        )
+        graph = trace(*examples)
+    patches: dict[str, Any] = {
+        # It is for matrix products and attention, and takes a second to initialise.
+        "pattern_matcher": False,
+        "fx_graph_cache": False,  # kernels have their own
+        "triton.cudagraphs": False,
+        **kernel.settings,
+        **(settings or {}),
+    }
     if internals.has(InternalUse.STACK):  # write the steps of an output where they belong
         patches |= dict.fromkeys(CONCATENATION, 0)
-    with find("tracing")(find("TracingContext")(mode)):
-        run: Run = find("standalone_compile")(
-            graph,
-            examples,
-            dynamic_shapes="from_tracing_context",
-            options={"config_patches": patches},
-        )
-    return run
+    return internals.generate(graph, examples, patches)
 
 
 def _typical(

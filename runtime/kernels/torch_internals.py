@@ -8,12 +8,13 @@ documented interface alone.
 from __future__ import annotations
 
 import importlib
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -30,8 +31,8 @@ class InternalUse(Enum):
 
     COMPILE = "kernels run uncompiled, operation by operation"
     KEEP = "kernels are not stored on disk, and each process compiles its own"
+    PARALLEL = "kernels are compiled one after another"
     STACK = "on a GPU a fusion group of a few steps runs as two kernels"
-    DIRECT = "kernels are called through wrappers of torch, which takes some microseconds"
     PACKED_WEIGHTS = "a folded model lays out the weights of its convolutions again in each call"
     INTEGERS = "a folded model convolves spikes in float32 even if integers would be faster"
     ALLOCATIONS = "the memory of a training step cannot be computed"
@@ -66,9 +67,10 @@ CONCATENATION = ("max_pointwise_cat_inputs", "max_complex_pointwise_cat_inputs")
 """Settings of Inductor: the number of tensors up to which it concatenates in a separate kernel."""
 
 TABLE = _table(
-    (InternalUse.COMPILE, "torch._inductor", ("standalone_compile",)),
+    (InternalUse.COMPILE, "torch._inductor.compile_fx", ("compile_fx_inner",)),
+    (InternalUse.COMPILE, "torch._inductor", ("config.patch",)),
+    (InternalUse.COMPILE, "torch._inductor.decomposition", ("select_decomp_table",)),
     (InternalUse.COMPILE, "torch.utils._triton", ("has_triton",)),
-    (InternalUse.COMPILE, "torch._guards", ("TracingContext", "tracing")),
     (InternalUse.COMPILE, "torch._subclasses", ("FakeTensorMode", "FakeTensorMode.from_tensor")),
     (InternalUse.COMPILE, "torch.fx.experimental.proxy_tensor", ("make_fx",)),
     (
@@ -78,12 +80,12 @@ TABLE = _table(
     ),
     (InternalUse.KEEP, "torch._inductor.config", ("get_hash",)),
     (InternalUse.STACK, "torch._inductor.config", CONCATENATION),
+    (InternalUse.KEEP, "torch._inductor.codecache", ("PyCodeCache.load",)),
     (
-        InternalUse.KEEP,
-        "torch._inductor.standalone_compile",
-        ("CompiledArtifact.load", "CompiledArtifact.save"),
+        InternalUse.PARALLEL,
+        "torch._inductor.async_compile",
+        ("AsyncCompile", "AsyncCompile.use_process_pool", "AsyncCompile.wait_pool_ready"),
     ),
-    (InternalUse.DIRECT, "torch._inductor.output_code", ("CompiledFxGraph",)),
     (
         InternalUse.PACKED_WEIGHTS,
         "torch",
@@ -182,27 +184,72 @@ def notice(text: str) -> None:
 # -- compiled kernels ------------------------------------------------------------------------------
 
 
-def inner_call(run: Callable[..., Any]) -> Callable[[list[Tensor]], Sequence[Tensor]] | None:
-    """Return the function that a compiled one wraps for autograd, aliases and tensor subclasses, none of which
-    kernels need; None if it is not unique."""
-    if not has(InternalUse.DIRECT):
-        return None
-    graph = find("CompiledFxGraph")
-    found: list[Callable[[list[Tensor]], Sequence[Tensor]]] = []
-    around: list[Any] = [run]
-    seen: set[int] = set()
-    while around:
-        each = around.pop()
-        if id(each) in seen or isinstance(each, type) or not callable(each):
-            continue
-        seen.add(id(each))
-        if isinstance(each, graph):
-            call = getattr(each, "current_callable", None)
-            found += [] if call is None else [call]
-            continue
-        around += [cell.cell_contents for cell in getattr(each, "__closure__", None) or ()]
-        around += [getattr(each, name, None) for name in ("_compiled_fn", "__wrapped__")]
-    return found[0] if len(found) == 1 else None
+Boxed = Callable[[list[Tensor]], Sequence[Tensor]]
+"""A compiled function, which empties the list of its arguments."""
+
+
+def start_workers() -> None:
+    """Start the processes of Inductor that compile Triton code."""
+    if has(InternalUse.PARALLEL):
+        find("AsyncCompile.use_process_pool")()
+
+
+def await_workers() -> None:
+    """Wait until these processes take code. Until then, Inductor compiles in this one."""
+    try:
+        if has(InternalUse.PARALLEL):
+            find("AsyncCompile.wait_pool_ready")()
+    except Exception as error:
+        notice(f"Inductor's processes do not start ({error!r}): {InternalUse.PARALLEL.value}")
+
+
+def generate(
+    graph: Any, examples: Sequence[Tensor], settings: dict[str, Any]
+) -> tuple[str, Callable[[], Boxed]]:
+    """Have Inductor write the code of a graph, and begin to compile what is Triton in it.
+
+    Return the code, and a function that waits for Triton and returns the compiled function.
+    """
+    waits: list[Callable[[], object]] = []
+    with find("config.patch")(settings), _deferred(waits):
+        made = find("compile_fx_inner")(graph, examples, is_inference=True)
+
+    def finish() -> Boxed:
+        for wait in waits:
+            wait()
+        run: Boxed = made.current_callable
+        return run
+
+    return made.source_code, finish
+
+
+@contextmanager
+def _deferred(waits: list[Callable[[], object]]) -> Iterator[None]:
+    """Have this thread's generated code not wait for Triton but add to ``waits`` what does."""
+    if not has(InternalUse.PARALLEL):
+        yield
+        return
+    pool, thread = find("AsyncCompile"), threading.get_ident()
+    before = pool.wait
+
+    def wait(*scope: Any) -> None:
+        if threading.get_ident() == thread:
+            waits.append(partial(before, *scope))
+        else:
+            before(*scope)
+
+    pool.wait = wait
+    try:
+        yield
+    finally:
+        pool.wait = before
+
+
+def load_code(text: str) -> Boxed:
+    """Return the function of code that ``generate`` wrote; this process compiles what Triton has not stored."""
+    with find("config.patch")(compile_threads=1):
+        run: Boxed = find("PyCodeCache.load")(text).call
+    return run
 
 
 def constant(function: Function) -> Function:

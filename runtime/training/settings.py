@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -48,16 +49,24 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 @contextmanager
 def determinism(device: torch.device, wanted: bool) -> Iterator[None]:
-    """On a GPU, select deterministic kernels if ``wanted``, else the fastest."""
+    """On a GPU, select deterministic kernels if ``wanted``, else the fastest.
+
+    New memory is not filled with NaN, which torch does in deterministic mode by default: that finds
+    errors, but takes as long as a kernel.
+    """
     if device.type != "cuda":
         yield
         return
-    cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
-    flags = cudnn.benchmark, cudnn.deterministic
+    cudnn = torch.backends.cudnn
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    flags = cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(wanted, warn_only=True)
     cudnn.benchmark, cudnn.deterministic = not wanted, wanted
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=True)
-        cudnn.benchmark, cudnn.deterministic = flags
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory = flags

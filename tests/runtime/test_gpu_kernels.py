@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
-from danetc.runtime.kernels.compiled import missing_compiler
+from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
-from tests.runtime.triton_source import on_gpu, triton_kernels
+from tests.runtime.triton_source import H100, on_gpu, pretended, triton_kernels, written
 
 pytestmark = pytest.mark.skipif(
     missing_compiler("cpu") is not None, reason="Inductor is not known to work here"
@@ -56,3 +60,70 @@ def test_a_fusion_group_is_one_kernel(
     for kernel in kernels:
         assert kernel.aligned()
         assert kernel.index_arithmetic() <= {str(CHANNELS), str(LENGTH)}
+
+
+def test_a_kernel_is_named_by_all_that_its_code_depends_on(
+    compiled: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what Inductor looks at of the device, of its own settings, and of torch."""
+    from torch._inductor import config
+    from torch._inductor.codegen.triton import TritonKernel
+    from torch._inductor.runtime.hints import DeviceProperties
+
+    kernel = fusion_kernel(compiled("LIF").text(), TERMS, STEPS).forward
+    x = on_gpu(1, 1, 1, 1)
+    assert isinstance(kernel, CompiledFunction)
+
+    def place() -> Path:
+        return compiler._place(kernel, [x])
+
+    with pretended():
+        first = place()
+        create = DeviceProperties.create.__wrapped__  # type: ignore[attr-defined]
+        seen = create(DeviceProperties, x.device)
+        for name in vars(H100):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(H100, name, "gfx942" if name == "gcnArchName" else 7)
+                if create(DeviceProperties, x.device) != seen or name == "gcnArchName":
+                    assert place() != first, name
+        names = config.get_config_copy()
+        meta = TritonKernel.inductor_meta_common()
+        own = {"backend_hash", "force_disable_caches", "are_deterministic_algorithms_enabled"}
+        for name in meta.keys() - own:
+            (entry,) = (
+                each for each in names if each in (name, f"triton.{name}", f"test_configs.{name}")
+            )
+            with config.patch({entry: not names[entry]}):
+                assert place() != first, entry
+        for owner, name, other in (
+            (torch.version, "hip", "7.0"),
+            (torch.utils.deterministic, "fill_uninitialized_memory", False),
+            (compiler, "_triton", lambda: "4.0"),
+        ):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(owner, name, other)
+                assert place() != first, name
+        torch.use_deterministic_algorithms(True)
+        try:
+            assert place() != first
+            assert kernel.key([x])[-1] is True
+        finally:
+            torch.use_deterministic_algorithms(False)
+        assert place() == first
+
+
+def test_code_moves_to_another_device(compiled: Callable[..., Any]) -> None:
+    """Ranks share the code of a kernel, which names its device in several places. It is traced once."""
+    kernel = fusion_kernel(compiled("IF").text(), TERMS, 1).forward
+    assert isinstance(kernel, CompiledFunction)
+    traced = mock.patch.object(kernel, "function", wraps=kernel.function)
+    texts = []
+    for index in (0, 3):
+        shapes = [(1, 2, 8, 4)] * 2 + [(8, 1)] * 2
+        args = [on_gpu(*shape, dtype=torch.float32, index=index) for shape in shapes]
+        with traced as function:
+            texts.append(written(kernel, args))
+        function.assert_called_once()
+    assert texts[0] != texts[1]
+    plain = [re.sub(r" *#.*", "", text) for text in map(compiler.on_device, texts, (3, 3))]
+    assert plain[0] == plain[1]

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import platform
 import stat
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from danetc.runtime.kernels import cache as kernel_cache
-from danetc.runtime.kernels import torch_internals
+from danetc.runtime.kernels import compiled, torch_internals
 from danetc.runtime.kernels.cache import NotPrivate, kernel_folder, private_folder
+from danetc.runtime.kernels.compiled import CompiledFunction
+from tests.runtime.triton_source import uncompiled
 
 needs_owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners here")
 
@@ -125,3 +132,61 @@ def test_that_of_another_user_is_not_read(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "geteuid", lambda: place.stat().st_uid + 1)
     with pytest.raises(NotPrivate, match="belongs to another user"):
         private_folder(place)
+
+
+# -- several processes -----------------------------------------------------------------------------
+
+HOLD = """
+import filelock, sys
+lock = filelock.FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+input()
+"""
+
+
+@pytest.mark.usefixtures("inductor")
+@pytest.mark.parametrize("first", ["compiles", "is killed", "hangs"])
+def test_a_second_process_waits_for_the_first(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loads what the first compiles, and compiles itself where that has died or takes too long."""
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
+    lock = kernel_folder() / f"{platform.node()}.lock"
+    said: list[str] = []
+    traced: list[CompiledFunction] = []
+    kernel = CompiledFunction(lambda x: (x + x,), "double", (True,), "2 x")
+    x = torch.ones(1, 2, 3, 4)
+
+    def one_more(kernel: CompiledFunction, *rest: object) -> Any:
+        traced.append(kernel)
+        return uncompiled(kernel)
+
+    def meanwhile(note: str) -> None:
+        said.append(note)
+        if first == "compiles":
+            compiled._save("code", compiled._place(kernel, [x]))
+            other.communicate("done")
+        elif first == "is killed":
+            other.kill()
+
+    monkeypatch.setattr(kernel_cache, "say", meanwhile)
+    monkeypatch.setattr(kernel_cache, "PATIENCE", 0.1 if first == "hangs" else 60.0)
+    monkeypatch.setattr(compiled, "missing_compiler", lambda device: None)
+    monkeypatch.setattr(compiled, "_compiled", one_more)
+    monkeypatch.setattr(torch_internals, "load_code", lambda text: lambda args: [3 * args[0]])
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as other, warnings.catch_warnings(record=True) as caught:  # fmt: skip
+        warnings.simplefilter("always")
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        (y,) = kernel(x)
+        other.kill()
+    assert torch.equal(y, x * (3 if first == "compiles" else 2))
+    assert len(traced) == (first != "compiles")
+    assert said == ["note: another process compiles kernels; waiting for it"]
+    notices = [str(item.message) for item in caught if item.category is RuntimeWarning]
+    assert len(notices) == (first == "hangs")
+    assert all("this one compiles its own" in text and str(lock) in text for text in notices)

@@ -22,6 +22,7 @@ from danetc.runtime.layers import small_maps, statistics
 from danetc.runtime.model.built import Model
 from tests.differential.helpers import text
 from tests.differential.networks import small
+from tests.runtime.triton_source import uncompiled
 
 CACHES = group.fusion_kernel, packing._packing, packing._unpacking, statistics._finishing
 
@@ -34,7 +35,7 @@ def totals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[int
     monkeypatch.setattr(compiler, "COMPILE", True)
     monkeypatch.setattr(compiler, "DEVICES", ("cpu",))
     monkeypatch.setattr(compiler, "missing_compiler", lambda device: None)
-    monkeypatch.setattr(compiler, "_compiled", lambda kernel, *rest: kernel.function)
+    monkeypatch.setattr(compiler, "_compiled", uncompiled)
     monkeypatch.setattr(compiler, "_save", lambda *_: None)
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
     found: list[int | None] = []

@@ -31,6 +31,7 @@ from danetc.tasks.memory import plain_step, step_memory
 from danetc.tasks.training.plan import backend_on
 from tests.differential.helpers import randn, text
 from tests.differential.networks import small
+from tests.runtime.triton_source import uncompiled
 
 HOME = "runtime/kernels/torch_internals.py"
 ROWS = sorted(TABLE)
@@ -129,7 +130,7 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_compiled", lambda kernel, *rest: kernel.function)
+    monkeypatch.setattr(compiler, "_compiled", uncompiled)
     monkeypatch.setattr(compiler, "_save", lambda *rest: pytest.fail("tried to save"))
     for _ in range(2):
         (y,) = CompiledFunction(double, "double", (True,), "2 x")(torch.ones(1, 2, 3, 4))
@@ -137,17 +138,8 @@ def two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, taken = internals.find, []
-
-    def compile_alone(*args: Any, options: dict[str, Any], **rest: Any) -> Any:
-        taken.append(options["config_patches"])
-        return double
-
-    monkeypatch.setattr(
-        internals,
-        "find",
-        lambda path: compile_alone if path == "standalone_compile" else real(path),
-    )
+    taken: list[dict[str, Any]] = []
+    monkeypatch.setattr(internals, "generate", lambda *rest: taken.append(rest[-1]))
     for _ in range(2):
         kernel = CompiledFunction(double, "double", (True,), "2 x")
         compiler._compiled(kernel, [torch.ones(1, 2, 3, 4)])
@@ -155,9 +147,15 @@ def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(set(internals.CONCATENATION) & each.keys() for each in taken)
 
 
-def direct_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(2):
-        assert compiler._direct(double) is double
+def one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    internals.start_workers()
+    internals.await_workers()
+    waits: list[Callable[[], object]] = []
+    with internals._deferred(waits):
+        from torch._inductor.async_compile import AsyncCompile
+
+        AsyncCompile().wait({})
+    assert not waits
 
 
 def folded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +201,7 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.COMPILE: without_compiler,
     InternalUse.KEEP: two_kernels,
     InternalUse.STACK: stacked,
-    InternalUse.DIRECT: direct_calls,
+    InternalUse.PARALLEL: one_after_another,
     InternalUse.PACKED_WEIGHTS: folded,
     InternalUse.INTEGERS: integers,
     InternalUse.ALLOCATIONS: measured,

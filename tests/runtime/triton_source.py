@@ -6,7 +6,7 @@ Torch is told of a GPU that is not there, and is stopped where it would compile 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -51,7 +51,7 @@ class _Written(Exception):
 
 
 @contextmanager
-def _pretended() -> Iterator[None]:
+def pretended() -> Iterator[None]:
     def stop(graph: Any) -> None:
         raise _Written(graph.codegen()[0].value)
 
@@ -105,24 +105,30 @@ class TritonKernel:
 
 def triton_kernels(kernel: CompiledFunction, args: Sequence[Tensor]) -> list[TritonKernel]:
     """The kernels that would be compiled for arguments of a GPU."""
+    return [TritonKernel(text) for text in written(kernel, args).split("async_compile.triton(")[1:]]
+
+
+def written(kernel: CompiledFunction, args: Sequence[Tensor]) -> str:
+    """The code that Inductor writes for arguments of a GPU."""
     try:
-        with _pretended():
+        with pretended():
             compiler._compiled(kernel, args, SETTINGS)
     except Exception as error:
-        written: BaseException | None = error
-        while written is not None and not isinstance(written, _Written):
-            written = (
-                getattr(written, "inner_exception", None)
-                or written.__cause__
-                or written.__context__
-            )
-        if written is None:
+        found: BaseException | None = error
+        while found is not None and not isinstance(found, _Written):
+            found = getattr(found, "inner_exception", None) or found.__cause__ or found.__context__
+        if found is None:
             raise
-        return [TritonKernel(text) for text in str(written).split("async_compile.triton(")[1:]]
+        return str(found)
     raise AssertionError("Inductor wrote nothing")
 
 
-def on_gpu(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+def on_gpu(*shape: int, dtype: torch.dtype = torch.bfloat16, index: int = 0) -> Tensor:
     """A tensor of a GPU that has no values."""
     with FakeTensorMode():
-        return torch.empty(shape, dtype=dtype, device="cuda")
+        return torch.empty(shape, dtype=dtype, device=f"cuda:{index}")
+
+
+def uncompiled(kernel: CompiledFunction, *rest: object) -> tuple[str, Callable[[], Any]]:
+    """In place of ``compiled._compiled``: a kernel is its own function, and nothing is waited for."""
+    return "", lambda: lambda args: kernel.function(*args)

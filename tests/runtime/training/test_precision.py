@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import danetc
 from danetc.runtime.data import DataSet
 from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.training.observer import StepReport
+from danetc.runtime.training.settings import determinism
 
 from .common import ADAM, STILL, Watcher, phase, run, small
 
@@ -41,6 +43,18 @@ def test_switches_are_set_together_and_restored(
     assert switches() == before
     assert torch.get_float32_matmul_precision() == "highest"
     assert torch.backends.cudnn.allow_tf32  # torch raises an error if old and new ones disagree
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_determinism_leaves_new_memory_as_it_is(wanted: bool) -> None:
+    memory: Any = torch.utils.deterministic
+    assert memory.fill_uninitialized_memory  # torch's default
+    with suppress(KeyError), determinism(GPU, wanted):
+        assert torch.are_deterministic_algorithms_enabled() is wanted
+        assert not memory.fill_uninitialized_memory
+        raise KeyError
+    assert memory.fill_uninitialized_memory
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_training_sets_them(few: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
