@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.announcing import announce
 from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels, one_process
 from danetc.runtime.kernels.prefetch import KernelRequest
-from danetc.runtime.kernels.torch_internals import CONCATENATION, Boxed, InternalUse
+from danetc.runtime.kernels.torch_internals import FUSION, Boxed, InternalUse
 from danetc.runtime.system.files import explain_os_error, is_full, replace_file
 
 Run = Callable[..., Sequence[Tensor]]
@@ -45,7 +46,7 @@ DEVICES = ("cuda",)
 # Example sizes for the compiler, which affect vectorisation but not results. They differ from each other
 # because the compiler treats equal sizes as one symbol.
 _BATCH, _CHANNELS, _LENGTH = 24, 96, 392
-_MAX_INDEX = 2**31  # kernels index by 32 bits
+_MAX_INDEX = 2**31 - 2**13  # indices up to a block after the last value fit in 32 bits
 
 _SOURCES = (
     "kernels/bit_packing.py", "kernels/compiled.py", "kernels/fusion_group.py",
@@ -93,7 +94,7 @@ class CompiledFunction:
         requests = prefetch.requests
         if requests is not None and any(isinstance(x, requests.fake) for x in args):
             return requests.run(self, args)
-        if not internals.has_values(args[0]) or max(x.numel() for x in args) >= _MAX_INDEX:
+        if not internals.has_values(args[0]):
             return self.function(*args)
         key = self.key(args)
         run = self._runs.get(key) or self._make(args)
@@ -107,7 +108,7 @@ class CompiledFunction:
         """Return what distinguishes the kernels of this function."""
         deterministic = torch.are_deterministic_algorithms_enabled()
         types = [(x.dtype, x.dim()) for x in args]
-        return args[0].device, *types, self.constants(args), deterministic
+        return args[0].device, *types, self.constants(args), self.is_wide(args), deterministic
 
     def constants(self, args: Sequence[Tensor]) -> tuple[int, ...]:
         """Return the last sizes of [T, N, C, L] that are constants of the kernel."""
@@ -117,6 +118,10 @@ class CompiledFunction:
         if first == 1:  # a flat row of values
             return ()
         return (second,) if self.is_last(args) and self._affine(args) else (first, second)
+
+    def is_wide(self, args: Sequence[Tensor]) -> bool:
+        """True if the kernel needs 64-bit indices."""
+        return max(x.numel() for x in args) >= _MAX_INDEX
 
     def is_last(self, args: Sequence[Tensor]) -> bool:
         """True if the arguments per channel have the layout of channels last."""
@@ -205,6 +210,7 @@ def _place(kernel: CompiledFunction, args: Sequence[Tensor]) -> Path:
         kernel.text,
         [(x.dtype, x.dim()) for x in args],
         kernel.constants(args),
+        kernel.is_wide(args),
         _machine(args[0].device),
         _determinism(),
         (torch.__version__, torch.version.git_version, sys.version),
@@ -347,8 +353,8 @@ def _compiled(
         **kernel.settings,
         **(settings or {}),
     }
-    if internals.has(InternalUse.STACK):  # write the steps of an output where they belong
-        patches |= dict.fromkeys(CONCATENATION, 0)
+    if internals.has(InternalUse.FUSE):  # write the steps of an output where they belong
+        patches |= dict.fromkeys(FUSION, 0)
     return internals.generate(graph, examples, patches)
 
 
@@ -357,8 +363,11 @@ def _typical(
 ) -> Iterator[tuple[tuple[int, ...], tuple[bool, ...]]]:
     """For each argument a shape in typical sizes, and which of them are constants of the kernel."""
     last, constants = kernel.is_last(args), kernel.constants(args)
-    free = (_BATCH, _LENGTH, _CHANNELS) if last else (_BATCH, _CHANNELS, _LENGTH)
-    sizes = (*free[: 3 - len(constants)], *constants)
+    free = (_LENGTH, _CHANNELS) if last else (_CHANNELS, _LENGTH)
+    sample = (*free[: 2 - len(constants)], *constants)
+    # From 2^31 values on the compiler chooses 64-bit indices; an odd number differs from the other sizes.
+    wide = 2**31 // math.prod(sample) * 2 + _BATCH + 1
+    sizes = (wide if kernel.is_wide(args) else _BATCH, *sample)
     known = tuple(place + len(constants) >= 3 for place in range(3))
     for x, varies in zip(args, kernel.varying, strict=False):
         yield ((x.shape[0], *sizes), (True, *known)) if varies else (sizes, known)

@@ -32,7 +32,7 @@ class InternalUse(Enum):
     COMPILE = "kernels run uncompiled, operation by operation"
     KEEP = "kernels are not stored on disk, and each process compiles its own"
     PARALLEL = "kernels are compiled one after another"
-    STACK = "on a GPU a fusion group of a few steps runs as two kernels"
+    FUSE = "on a GPU a fusion group of a few steps and the packing of counts run as several kernels"
     PACKED_WEIGHTS = "a folded model lays out the weights of its convolutions again in each call"
     INTEGERS = "a folded model convolves spikes in float32 even if integers would be faster"
     ALLOCATIONS = "the memory of a training step cannot be computed"
@@ -63,8 +63,12 @@ def _table(*rows: tuple[InternalUse, str, tuple[str, ...]]) -> Mapping[str, Inte
     )
 
 
-CONCATENATION = ("max_pointwise_cat_inputs", "max_complex_pointwise_cat_inputs")
-"""Settings of Inductor: the number of tensors up to which it concatenates in a separate kernel."""
+FUSION = (
+    "max_pointwise_cat_inputs", "max_complex_pointwise_cat_inputs",
+    "score_fusion_memory_threshold",
+)  # fmt: skip
+"""Settings of Inductor: the number of tensors up to which it concatenates in a separate kernel, and the shared bytes
+below which it does not compute two values in one kernel."""
 
 TABLE = _table(
     (InternalUse.COMPILE, "torch._inductor.compile_fx", ("compile_fx_inner",)),
@@ -79,7 +83,7 @@ TABLE = _table(
         ("DimDynamic", "ShapeEnv", "StatelessSymbolicContext"),
     ),
     (InternalUse.KEEP, "torch._inductor.config", ("get_hash",)),
-    (InternalUse.STACK, "torch._inductor.config", CONCATENATION),
+    (InternalUse.FUSE, "torch._inductor.config", FUSION),
     (InternalUse.KEEP, "torch._inductor.codecache", ("PyCodeCache.load",)),
     (
         InternalUse.PARALLEL,

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.kernels.bit_packing import _packing, _unpacking
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from tests.runtime.triton_source import H100, on_gpu, pretended, triton_kernels, written
@@ -127,3 +128,33 @@ def test_code_moves_to_another_device(compiled: Callable[..., Any]) -> None:
     assert texts[0] != texts[1]
     plain = [re.sub(r" *#.*", "", text) for text in map(compiler.on_device, texts, (3, 3))]
     assert plain[0] == plain[1]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
+def test_indices_of_2_to_the_31_values_have_64_bits(
+    compiled: Callable[..., Any], last: bool
+) -> None:
+    group = fusion_kernel(compiled("LIF").text(), (Term(False, False),), STEPS)
+    keys = set()
+    for batch, bits in ((BATCH, 32), (2**31 // (STEPS * CHANNELS * LENGTH) + 1, 64)):
+        shape = (batch, LENGTH, CHANNELS) if last else (batch, CHANNELS, LENGTH)
+        x = on_gpu(STEPS, *shape)
+        (kernel,) = triton_kernels(group.backward, [x, x])
+        assert f"'xnumel': 'i{bits}'" in kernel.text
+        assert ("tl.program_id(0).to(tl.int64)" in kernel.text) == (bits == 64)
+        assert ("tl.arange(0, XBLOCK)[:].to(tl.int64)" in kernel.text) == (bits == 64)
+        keys.add(group.backward.key([x, x]))
+    assert len(keys) == 2
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_packing_is_one_kernel(bits: int) -> None:
+    scalar = on_gpu(dtype=torch.float32)
+    for kernel, rows, dtype in (
+        (_packing(bits), 8, torch.bfloat16),
+        (_unpacking(bits, torch.bfloat16), bits, torch.uint8),
+    ):
+        (made,) = triton_kernels(kernel, [on_gpu(rows, 1, 1, 1000, dtype=dtype), scalar, scalar])
+        assert made.traffic() == 16 + bits

@@ -144,7 +144,7 @@ def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
         kernel = CompiledFunction(double, "double", (True,), "2 x")
         compiler._compiled(kernel, [torch.ones(1, 2, 3, 4)])
     assert len(taken) == 2
-    assert not any(set(internals.CONCATENATION) & each.keys() for each in taken)
+    assert not any(set(internals.FUSION) & each.keys() for each in taken)
 
 
 def one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
 EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.COMPILE: without_compiler,
     InternalUse.KEEP: two_kernels,
-    InternalUse.STACK: stacked,
+    InternalUse.FUSE: stacked,
     InternalUse.PARALLEL: one_after_another,
     InternalUse.PACKED_WEIGHTS: folded,
     InternalUse.INTEGERS: integers,

@@ -78,7 +78,7 @@ class TritonKernel:
     def traffic(self) -> int:
         """Bytes of each element's values that are read or written; what is the same for many elements
         (read by another index than the element's) counts for nothing."""
-        sizes = {"*bf16": 2, "*fp16": 2, "*fp32": 4}
+        sizes = {"*u8": 1, "*bf16": 2, "*fp16": 2, "*fp32": 4}
         types = self._types()
         element = re.search(r"(\w+) = xindex$", self.text, re.MULTILINE)
         assert element is not None
