@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -113,14 +113,20 @@ class FiringProbe:
         spikes = out.abs().mean(dtype=torch.float32) / unit
         self._seen[name] = torch.stack([spikes, *(each.float() for each in torch.aminmax(out))])
 
+    @cached_property
+    def _figures(self) -> dict[str, list[float]]:
+        """Rate, lowest and highest output of each layer, copied to the host at once."""
+        if not self._seen:
+            return {}
+        return dict(zip(self._seen, torch.stack([*self._seen.values()]).tolist(), strict=True))
+
     def rates(self) -> dict[str, float]:
-        return {name: float(seen[0]) for name, seen in self._seen.items()}
+        return {name: rate for name, (rate, _, _) in self._figures.items()}
 
     def warnings(self) -> list[str]:
         """Return a line for the layers of each constant output, from which nothing is learned."""
         constant: dict[float, list[str]] = {}
-        for name, seen in self._seen.items():
-            rate, low, high = seen.tolist()
+        for name, (rate, low, high) in self._figures.items():
             if low == high:
                 constant.setdefault(rate, []).append(name)
         return [

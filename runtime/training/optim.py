@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.items import OPTIMIZERS
@@ -50,15 +51,15 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        pairs = zip(
-            [*self.module.parameters(), *self.module.buffers()],
-            [*model.parameters(), *model.buffers()],
-            strict=True,
+        averages, values = (
+            [*module.parameters(), *module.buffers()] for module in (self.module, model)
         )
+        pairs = [*zip(averages, values, strict=True)]
+        means = [pair for pair in pairs if self.count and pair[0].is_floating_point()]
+        if means:  # one kernel for all
+            get_ema_multi_avg_fn(self._ema)(*map(list, zip(*means, strict=True)), None)
         for average, value in pairs:
-            if self.count and average.is_floating_point():
-                average.lerp_(value, 1 - self._ema)
-            else:
+            if not (self.count and average.is_floating_point()):
                 average.copy_(value)
         self.count += 1
 

@@ -19,12 +19,14 @@ from danetc.runtime.system.errors import CheckpointError
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return copies of an optimizer's tensors by ``PARAMETER/KEY``."""
-    return {
-        f"{name}/{key}": _copy(value)
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
+    return _copies(
+        {
+            f"{name}/{key}": value
+            for name, parameter in model.named_parameters()
+            for key, value in optimizer.state.get(parameter, {}).items()
+            if isinstance(value, Tensor)
+        }
+    )
 
 
 def set_optimizer_state(
@@ -100,11 +102,18 @@ def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Copy a model's parameters and buffers to the CPU."""
-    return {name: _copy(value) for name, value in model.state_dict().items()}
+    return _copies(model.state_dict())
 
 
-def _copy(value: Tensor) -> Tensor:
-    return value.detach().to("cpu", copy=True).contiguous()
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors to the CPU; the host waits once for all of them."""
+    copies = {
+        name: value.detach().to("cpu", non_blocking=True, copy=True)
+        for name, value in tensors.items()
+    }
+    for device in {value.device for value in tensors.values()} - {torch.device("cpu")}:
+        torch.accelerator.synchronize(device)
+    return {name: value.contiguous() for name, value in copies.items()}
 
 
 # -- random numbers --------------------------------------------------------------------------------

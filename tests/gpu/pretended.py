@@ -1,0 +1,77 @@
+"""Pretended CUDA devices: the library is compiled here, and used in processes of its own (``device``).
+
+``python -m tests.gpu.pretended train ...`` is danetc's command line on such a device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from danetc.runtime.kernels import native
+
+ROOT = Path(__file__).parents[2]
+SOURCE = Path(__file__).with_suffix(".cpp")
+NETWORKS = ("danet_c_small", "sew_r18", "danet_c_r50", "zoo/spikformer")
+"""Shipped networks of which ``rows`` tells what a step does."""
+
+
+def lacking() -> str | None:
+    """Return why no device can be pretended here, or None."""
+    if sys.platform != "linux":
+        return "CUDA devices are pretended on Linux alone"
+    if torch.version.cuda or torch.version.hip:
+        return "this torch has CUDA, and none can be pretended"
+    return native.missing_compiler()
+
+
+def library() -> Path:
+    """Return the compiled library, which is kept in build/."""
+    folder = Path(torch.__file__).parent
+    headers, libraries = folder / "include", folder / "lib"
+    command = [
+        *(native.compiler() or ()), "-std=c++20", "-O0", "-fPIC", "-shared", str(SOURCE),
+        f"-I{headers}", f"-I{headers / 'torch/csrc/api/include'}", f"-L{libraries}",
+        "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{libraries}",
+    ]  # fmt: skip
+    key = repr((command, torch.__version__)).encode() + SOURCE.read_bytes()
+    place = ROOT / "build" / "pretended" / f"{hashlib.sha256(key).hexdigest()}.so"
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+            made = Path(scratch) / place.name
+            subprocess.run([*command, "-o", str(made)], check=True)
+            os.replace(made, place)  # another process may do the same
+    return place
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+    """Return the environment of a process with this many devices."""
+    own = {"DANETC_PRETENDED_LIBRARY": str(library()), "PRETENDED_DEVICES": str(devices)}
+    return os.environ | {"OMP_NUM_THREADS": "1"} | own
+
+
+def inside(*arguments: str, devices: int = 1, **rest: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m ...`` in the repository, where there are devices."""
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(devices), text=True, **rest)
+
+
+def rows(networks: tuple[str, ...] = NETWORKS) -> list[Mapping[str, Any]]:
+    """Return for each network and backend the launches and the waits of the host in a training step."""
+    run = inside("tests.gpu.steps", *networks, check=True, stdout=subprocess.PIPE)
+    found: list[Mapping[str, Any]] = json.loads(run.stdout)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(inside("tests.gpu.device", *sys.argv[1:]).returncode)

@@ -1,0 +1,191 @@
+"""Training and every command that runs a model, on a GPU: a real one, or a pretended one
+(``test_pretended``), where launches and waits of the host are counted and memory is checked too.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import danetc
+from danetc.main import main
+from danetc.runtime.training.observer import StepReport
+from tests.runtime.training.processes import NOISY, TIMES
+
+if not torch.cuda.is_available():
+    pytest.skip("there is no CUDA device", allow_module_level=True)
+PRETENDED = "tests.gpu.device" in sys.modules
+counted = pytest.mark.skipif(not PRETENDED, reason="only a pretended device counts")
+SHORT = {"recipe.epochs": 2, "recipe.warmup": 0, "recipe.batch": 200}
+DIGITS = {"data": "digits", "recipe": "digits"}
+
+
+@counted
+def test_what_a_cpu_hides_shows() -> None:
+    """Memory that nothing was written to, and copies for which the host has not waited."""
+    assert torch.empty(5, device="cuda").isnan().all()
+    ones = torch.ones(5, device="cuda")
+    early = ones.to("cpu", non_blocking=True)
+    assert early.isnan().all()
+    other = torch.Event("cuda:1")
+    other.record(torch.accelerator.current_stream(1))
+    other.synchronize()
+    assert early.isnan().all()
+    torch.cuda.synchronize()
+    assert early.tolist() == [1.0] * 5
+    assert torch.ones(5).pin_memory().is_pinned()
+
+
+@pytest.mark.parametrize("other", ["cpu", "cuda:1"])
+@pytest.mark.parametrize(
+    "run",
+    [torch.add, torch.mm, lambda x, y: torch.cat([x, y]), lambda x, y: x.copy_(x * 2).addmm_(x, y)],
+)
+def test_two_devices_do_not_mix(run: Callable[..., Any], other: str) -> None:
+    if other == "cuda:1" and torch.cuda.device_count() < 2:
+        pytest.skip("there is one device")
+    with pytest.raises(RuntimeError, match="on the same device"):
+        run(torch.ones(3, 3, device="cuda:0"), torch.ones(3, 3, device=other))
+
+
+@pytest.mark.parametrize("backend", ["fused", "eager"])
+def test_a_model_on_two_devices_is_an_error(backend: Any) -> None:
+    model = danetc.build("danet_c_small", backend=backend).to("cuda")
+    x = torch.rand(2, 1, 8, 8)
+    with pytest.raises(ValueError, match="the model's weights are on cuda:0, the input is on cpu"):
+        model(x)
+    model.get_submodule("stem.conv").to("cpu")
+    with pytest.raises((RuntimeError, ValueError), match=r"device|weights are on"):
+        model(x.to("cuda"))
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "fused": {},
+    "eager": {"backend": "eager"},
+    "bf16": {"recipe.precision": "bf16", "channels_last": True},
+    "fp16": {"recipe.precision": "fp16", "recipe.clip": 1.0},
+    "accumulate": {"recipe.accumulate": 2, "recipe.ema": 0.9, "deterministic": False},
+    "recompute": {"memory": "recompute"},
+    "mixed": {"recipe.augment": "random_crop(8, padding = 1) -> cutmix"},
+    "sgd": {"recipe.optimizer": "sgd(lr = 0.1, momentum = 0.9)", "recipe.clip": 1.0},
+    "truncated": {"recipe.gradient": "truncated(steps = 1)", "backend": "eager"},
+    "changed": {"recipe.change": "surrogate(alpha = linear(4, 8))"},
+}
+THOROUGH = [
+    name if name in ("bf16", "fp16") else pytest.param(name, marks=pytest.mark.thorough)
+    for name in VARIANTS
+]
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """Keywords of ``danetc.train`` for a network with a dropout, whose recipe is varied."""
+    settings = {key: value for key, value in VARIANTS[name].items() if "." in key}
+    rest = {key: value for key, value in VARIANTS[name].items() if "." not in key}
+    return {"text": NOISY, **DIGITS, **rest, "set": SHORT | settings}
+
+
+@counted
+@pytest.mark.parametrize("name", THOROUGH)
+def test_the_host_does_not_wait_in_a_step(name: str) -> None:
+    from tests.gpu.steps import counted
+
+    found = counted(**options_of(name))
+    steps = found.of_steps()
+    assert len(steps) > 8
+    assert {(each["reads"], each["writes"]) for each in steps} == {(0, 0)}
+    (launches,) = {each["launches"] for each in steps}
+    assert 50 < launches < (350 if name in ("eager", "truncated", "accumulate") else 120)
+    assert all(0 < each["reads"] < 10 for each in found.of_epochs())
+
+
+class Stop(danetc.Callback):
+    """Stops a training after its third step of an epoch."""
+
+    def on_step_end(self, report: StepReport) -> None:
+        if report.step == 3:
+            raise danetc.StopTraining
+
+
+@pytest.mark.parametrize("name", THOROUGH)
+def test_a_stopped_training_resumes_bit_identically(name: str, tmp_path: Path) -> None:
+    options = options_of(name)
+    whole = danetc.train(**options, output=tmp_path / "whole")
+    for _ in range(2):
+        assert danetc.train(**options, output=tmp_path / "parts", callbacks=[Stop()]).stopped
+    parts = danetc.train(**options, output=tmp_path / "parts")
+    for one, two in zip(whole.record["epochs"], parts.record["epochs"], strict=True):
+        assert {key: two[key] for key in one.keys() - {*TIMES}} == {
+            key: one[key] for key in two.keys() - {*TIMES}
+        }
+    weights = [(run.directory / "weights.safetensors").read_bytes() for run in (whole, parts)]
+    assert weights[0] == weights[1]
+
+
+DANET, ANN = "pretrained:danet_c_small_digits", "pretrained:ann_c_small_digits"
+
+
+def test_commands_run_to_their_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Accuracies are those of the CPU that the shipped networks were trained on."""
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+
+    def run(command: str) -> Any:
+        status = main([*command.split(), "--json"])
+        out, err = capsys.readouterr()
+        assert status == 0, err
+        return json.loads(out)
+
+    (found,) = run(f"eval {DANET}")["evaluated"]
+    stated = json.loads((Path(found["directory"]) / "training.json").read_text())["test_accuracy"]
+    assert found["results"][0]["top1"] == pytest.approx(stated, abs=2.01 / 360)
+    assert found["conditions"]["device"] == torch.cuda.get_device_name()
+    (measured,) = run(f"measure {DANET} --data digits --batches 1")["measured"]
+    assert all(0 < layer["rate"] < 1 for layer in measured["firing_rate"]["layers"])
+    converted = run(f"convert {ANN} --steps 8 --batches 1 -o snn")
+    assert converted["ann"]["top1"] > 0.97
+    assert run("eval snn")["evaluated"][0]["results"][0]["top1"] == pytest.approx(
+        converted["over_time"][-1]["top1"], abs=2.01 / 360
+    )
+    for name in ("net.safetensors", "net.onnx", "net.nir"):
+        assert run(f"export {DANET} -o {name}")["bytes"] == Path(name).stat().st_size
+    assert run("import net.nir --samples 2 -o again.danet")["compared"]["samples"] == 2
+    (one, two) = run("bench danet_c_small --batch 2 --rounds 1")["backends"]
+    assert one["peak"] > 1_000_000 < two["peak"]
+
+
+@pytest.mark.parametrize("backend", ["fused", "eager"])
+def test_a_stream_gives_what_the_whole_sequence_gives(backend: Any) -> None:
+    model = danetc.build(text=NOISY, backend=backend).to("cuda").eval()
+    x = torch.rand(3, 1, 8, 8, device="cuda")
+    states, outputs = None, []
+    for _ in range(model.signature.steps):
+        output, states = model.stream(x, states)
+        outputs.append(output)
+    torch.testing.assert_close(torch.stack(outputs).mean(0), model(x))
+
+
+@counted
+@pytest.mark.thorough
+def test_a_gpu_has_every_kernel_that_ran(tmp_path: Path) -> None:
+    """By torch's own table of operations; this test is the last of the file."""
+    table = Path(torch.__file__).parents[1] / "torchgen/packaged/ATen/native/native_functions.yaml"
+    on_gpu, structured = set(), {}
+    for row in yaml.safe_load(table.read_text()):
+        name = row["func"].partition("(")[0]
+        if "CUDA" in " ".join(row.get("dispatch", {"CUDA": ""})):
+            on_gpu.add(name)
+        structured[name] = row.get("structured_delegate")
+    on_gpu |= {name for name, other in structured.items() if other in on_gpu}
+    names = {name.partition(".")[0] for name in on_gpu}
+    ran = {name.removeprefix("aten::") for name in torch.ops.pretended.kernels()}
+    assert len(ran) > 50
+    assert not ran - names - {"convolution", "convolution_backward"}
