@@ -26,6 +26,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import platformdirs
@@ -38,6 +39,7 @@ VARIABLE = "DANETC_CACHE_DIR"
 """The environment variable that names another folder than the user's cache folder."""
 
 _INDUCTOR, _TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
+_LIBDEVICE = "TRITON_LIBDEVICE_PATH"
 PATIENCE = 600.0
 """Seconds that a process waits for another one that compiles."""
 _LOCK = threading.RLock()  # environment variables belong to the whole process
@@ -137,10 +139,14 @@ def _check(folder: Path, user: int) -> None:
 def making_kernels() -> Iterator[None]:
     """Have Inductor and Triton write to our folder within the context, one thread at a time. Kernels that
     others compile stay where they want them."""
-    folder = kernel_folder()
+    folder, triton = kernel_folder(), find_spec("triton")
+    variables = {_INDUCTOR: folder / "inductor", _TRITON: folder / "triton"}
+    if triton is not None and triton.origin and _LIBDEVICE not in os.environ:
+        # Without fused multiply-adds, Inductor would take that of a CUDA toolkit, and warn if there is none.
+        variables[_LIBDEVICE] = Path(triton.origin).parent / "backends/nvidia/lib/libdevice.10.bc"
     with _LOCK, ExitStack() as stack:
-        for variable, name in ((_INDUCTOR, "inductor"), (_TRITON, "triton")):
-            stack.enter_context(_environment(variable, str(folder / name)))
+        for variable, path in variables.items():
+            stack.enter_context(_environment(variable, str(path)))
         yield
 
 

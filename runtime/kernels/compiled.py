@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.announcing import announce
 from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels, one_process
 from danetc.runtime.kernels.prefetch import KernelRequest
-from danetc.runtime.kernels.torch_internals import FUSION, Boxed, InternalUse
+from danetc.runtime.kernels.torch_internals import FUSION, ROUNDING, Boxed, InternalUse
 from danetc.runtime.system.files import explain_os_error, is_full, replace_file
 
 Run = Callable[..., Sequence[Tensor]]
@@ -42,6 +43,8 @@ COMPILE = True
 """True if code is compiled at all, by Inductor or by a C++ compiler (``native``)."""
 DEVICES = ("cuda",)
 """Types of devices that Inductor compiles for."""
+FMA = os.environ.get("DANETC_FMA") == "1"
+"""True if kernels for a GPU may round a product and the sum after it once; torch and our C++ round both."""
 
 # Example sizes for the compiler, which affect vectorisation but not results. They differ from each other
 # because the compiler treats equal sizes as one symbol.
@@ -211,6 +214,7 @@ def _place(kernel: CompiledFunction, args: Sequence[Tensor]) -> Path:
         [(x.dtype, x.dim()) for x in args],
         kernel.constants(args),
         kernel.is_wide(args),
+        FMA,
         _machine(args[0].device),
         _determinism(),
         (torch.__version__, torch.version.git_version, sys.version),
@@ -353,6 +357,8 @@ def _compiled(
         **kernel.settings,
         **(settings or {}),
     }
+    if internals.has(InternalUse.ROUND):
+        patches[ROUNDING] = not FMA
     if internals.has(InternalUse.FUSE):  # write the steps of an output where they belong
         patches |= dict.fromkeys(FUSION, 0)
     return internals.generate(graph, examples, patches)

@@ -33,6 +33,9 @@ class InternalUse(Enum):
     KEEP = "kernels are not stored on disk, and each process compiles its own"
     PARALLEL = "kernels are compiled one after another"
     FUSE = "on a GPU a fusion group of a few steps and the packing of counts run as several kernels"
+    ROUND = (
+        "kernels for a GPU round a product and a sum once, which may move spikes near a threshold"
+    )
     PACKED_WEIGHTS = "a folded model lays out the weights of its convolutions again in each call"
     INTEGERS = "a folded model convolves spikes in float32 even if integers would be faster"
     ALLOCATIONS = "the memory of a training step cannot be computed"
@@ -69,6 +72,8 @@ FUSION = (
 )  # fmt: skip
 """Settings of Inductor: the number of tensors up to which it concatenates in a separate kernel, and the shared bytes
 below which it does not compute two values in one kernel."""
+ROUNDING = "emulate_precision_casts"
+"""Setting of Inductor: Triton rounds each operation, without fused multiply-adds."""
 
 TABLE = _table(
     (InternalUse.COMPILE, "torch._inductor.compile_fx", ("compile_fx_inner",)),
@@ -84,6 +89,7 @@ TABLE = _table(
     ),
     (InternalUse.KEEP, "torch._inductor.config", ("get_hash",)),
     (InternalUse.FUSE, "torch._inductor.config", FUSION),
+    (InternalUse.ROUND, "torch._inductor.config", (ROUNDING,)),
     (InternalUse.KEEP, "torch._inductor.codecache", ("PyCodeCache.load",)),
     (
         InternalUse.PARALLEL,

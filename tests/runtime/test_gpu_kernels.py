@@ -100,6 +100,7 @@ def test_a_kernel_is_named_by_all_that_its_code_depends_on(
             (torch.version, "hip", "7.0"),
             (torch.utils.deterministic, "fill_uninitialized_memory", False),
             (compiler, "_triton", lambda: "4.0"),
+            (compiler, "FMA", True),
         ):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(owner, name, other)
@@ -111,6 +112,17 @@ def test_a_kernel_is_named_by_all_that_its_code_depends_on(
         finally:
             torch.use_deterministic_algorithms(False)
         assert place() == first
+
+
+@pytest.mark.parametrize("fma", [False, True])
+def test_products_and_sums_are_rounded_one_by_one_unless_asked(
+    monkeypatch: pytest.MonkeyPatch, fma: bool
+) -> None:
+    monkeypatch.setattr(compiler, "FMA", fma)
+    kernel = CompiledFunction(lambda x, a: (x * a + a,), "x a + a", (True,), "x a + a")
+    text = written(kernel, [on_gpu(1, 2, 3, 4), on_gpu(dtype=torch.float32)])
+    assert f"'enable_fp_fusion': {fma}" in text
+    assert f"'enable_fp_fusion': {not fma}" not in text
 
 
 def test_code_moves_to_another_device(compiled: Callable[..., Any]) -> None:

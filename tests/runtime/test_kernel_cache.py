@@ -56,6 +56,14 @@ def test_it_is_made_for_the_user_alone(tmp_path: Path, monkeypatch: pytest.Monke
         assert mode(tmp_path / place) == 0o700, place
 
 
+def test_triton_finds_its_own_libdevice_with_all_settings_of_inductor() -> None:
+    options = pytest.importorskip("triton.backends.nvidia.compiler").CUDAOptions
+    own = dict(options(arch="sm90").extern_libs)["libdevice"]
+    with kernel_cache.making_kernels():
+        assert os.environ["TRITON_LIBDEVICE_PATH"] == own
+    assert Path(own).is_file()
+
+
 @needs_owners
 def test_others_may_not_read_it_any_more_where_they_could(tmp_path: Path) -> None:
     place = tmp_path / "kernels"

@@ -137,14 +137,17 @@ def two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(y, torch.full((1, 2, 3, 4), 2.0))
 
 
-def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[dict[str, Any]] = []
-    monkeypatch.setattr(internals, "generate", lambda *rest: taken.append(rest[-1]))
-    for _ in range(2):
-        kernel = CompiledFunction(double, "double", (True,), "2 x")
-        compiler._compiled(kernel, [torch.ones(1, 2, 3, 4)])
-    assert len(taken) == 2
-    assert not any(set(internals.FUSION) & each.keys() for each in taken)
+def without(*settings: str) -> Callable[[pytest.MonkeyPatch], None]:
+    def compile_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+        taken: list[dict[str, Any]] = []
+        monkeypatch.setattr(internals, "generate", lambda *rest: taken.append(rest[-1]))
+        for _ in range(2):
+            kernel = CompiledFunction(double, "double", (True,), "2 x")
+            compiler._compiled(kernel, [torch.ones(1, 2, 3, 4)])
+        assert len(taken) == 2
+        assert not any({*settings} & each.keys() for each in taken)
+
+    return compile_twice
 
 
 def one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +203,8 @@ def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
 EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.COMPILE: without_compiler,
     InternalUse.KEEP: two_kernels,
-    InternalUse.FUSE: stacked,
+    InternalUse.FUSE: without(*internals.FUSION),
+    InternalUse.ROUND: without(internals.ROUNDING),
     InternalUse.PARALLEL: one_after_another,
     InternalUse.PACKED_WEIGHTS: folded,
     InternalUse.INTEGERS: integers,
