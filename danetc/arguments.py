@@ -175,13 +175,8 @@ def _evaluate(text: str) -> Any:
 
 PYTHON = Option(python=True)
 SPEC = Option("FILE|NAME")
-DIRECTORY = Option("DIR")
-RUN = Option("RUN")
 DATA = Option(
-    "NAME[:DIR]",
-    "--data",
-    parse=look_at_data,
-    missing=late("danetc.runtime.data.sources", "KNOWN"),
+    "NAME[:DIR]", "--data", parse=look_at_data, missing=late("danetc.runtime.data.sources", "KNOWN")
 )
 
 BackendName: TypeAlias = Literal["eager", "fused", "spikingjelly"]

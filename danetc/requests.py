@@ -165,10 +165,7 @@ class GridRequest(TrainingOptions):
         accuracy: Test accuracy after the last epoch, or of the best one.
     """
 
-    specs: Annotated[
-        arg.Place | Sequence[arg.Place],
-        arg.Option("FILE|NAME|PATTERN"),
-    ] = ()
+    specs: Annotated[arg.Place | Sequence[arg.Place], arg.Option("FILE|NAME|PATTERN")] = ()
     data: arg.Data = "digits"
     _: KW_ONLY
     grid: Grid = field(default_factory=dict)
@@ -201,10 +198,8 @@ class GridRequest(TrainingOptions):
     @property
     def training(self) -> TrainingRequest:
         """Return the settings that all trainings of the grid share."""
-        names = (each.name for each in fields(TrainingRequest))
-        return TrainingRequest(
-            **{name: getattr(self, name) for name in names if name in vars(self)}
-        )
+        names = TrainingRequest.__dataclass_fields__
+        return TrainingRequest(**{name: x for name, x in vars(self).items() if name in names})
 
     @property
     def folder(self) -> Path:
@@ -303,7 +298,7 @@ class EvaluationRequest:
         seed: Seed of what a network draws, such as random spikes. [default: the training's]
     """
 
-    directory: Annotated[arg.Place, arg.DIRECTORY]
+    directory: Annotated[arg.Place, arg.Option("DIR")]
     _: KW_ONLY
     data: arg.Data | None = None
     classes: arg.Classes | None = None
@@ -343,7 +338,7 @@ class ConversionRequest:
         batches: Number of batches of training images that thresholds are computed on.
     """
 
-    source: Annotated[arg.Place, arg.RUN]
+    source: Annotated[arg.Place, arg.Option("RUN")]
     output: Annotated[arg.Place | None, arg.Option("DIR")] = None
     _: KW_ONLY
     data: arg.Data | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -196,11 +197,7 @@ def draw_command(
 
 
 def prove_command(
-    spec: arg.Spec,
-    *,
-    network: arg.Network | None = None,
-    set: arg.Settings,
-    numbers: bool = True,
+    spec: arg.Spec, *, network: arg.Network | None = None, set: arg.Settings, numbers: bool = True
 ) -> Answer:
     """Check the paper's propositions on a network.
 
@@ -357,13 +354,16 @@ def bench_command(
         rounds: Number of times that each is timed.
         threads: CPU threads. [default: torch's]
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: no CPU for waiting threads
     from danetc.output.console import VisibleConsole
+    from danetc.runtime.system.devices import arithmetic, find_device
     from danetc.tasks.benchmark import bench
     from danetc.tasks.networks import compile_spec
 
+    place = find_device(device)
     graph = compile_spec(spec, network=network, settings=set).graph
-    with VisibleConsole(sys.stderr).status("") as status:
-        found = bench(graph, batch, memory, rounds, threads, device, status.update)
+    with VisibleConsole(sys.stderr).status("") as status, arithmetic("float32", place):
+        found = bench(graph, batch, memory, rounds, threads, place, status.update)
     return Answer(found, lambda: print_benchmark(found))
 
 

@@ -183,11 +183,7 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg]
 
 
 def _finished(
-    option: Option,
-    container: Any,
-    context: click.Context,
-    parameter: click.Parameter,
-    value: Any,
+    option: Option, container: Any, context: click.Context, parameter: click.Parameter, value: Any
 ) -> Any:
     """Return the value of a parameter; a mapping is made of pairs."""
     if container is not Mapping:

@@ -76,10 +76,7 @@ def _diagnostics(spec: str) -> Iterable[Diagnostic]:
 
 
 def fmt_command(
-    files: Annotated[tuple[str, ...], Option("FILE")],
-    *,
-    check: bool = False,
-    diff: bool = False,
+    files: Annotated[tuple[str, ...], Option("FILE")], *, check: bool = False, diff: bool = False
 ) -> int:
     """Rewrite specs in the canonical style, in place.
 
@@ -126,9 +123,7 @@ def fmt_command(
     return int(check and changed)
 
 
-def explain_command(
-    name: str,
-) -> Answer:
+def explain_command(name: str) -> Answer:
     """Explain a name or a code, with an example.
 
     NAME is the code of an error (E0301) or warning (W0101), or any name of the language: an operation,
@@ -156,9 +151,7 @@ def explain_command(
     return Answer([asdict(entry) for entry in found], print_page)
 
 
-def list_command(
-    topic: str | None = None,
-) -> Answer:
+def list_command(topic: str | None = None) -> Answer:
     """List the names of a TOPIC, each with its meaning.
 
     Topics are operations, functions, neurons, connections, rules, settings, networks, data, codes
@@ -194,9 +187,7 @@ def new_command(name: str) -> Answer:
     )
 
 
-def show_command(
-    place: Annotated[str, Option("FILE|NAME[:LINE]")],
-) -> Answer:
+def show_command(place: Annotated[str, Option("FILE|NAME[:LINE]")]) -> Answer:
     """Print a spec, or some lines of it.
 
     PLACE is a file, a shipped spec (`danet_c_r50`), a file of the standard library

@@ -218,11 +218,7 @@ def _dry_run(request: TrainingRequest, *, quiet: bool, json: bool) -> None:
         echo(json_text(record)) if json else print_plan(record)
 
 
-def eval_command(
-    request: EvaluationRequest,
-    *,
-    output: arg.Plot | None = None,
-) -> Answer:
+def eval_command(request: EvaluationRequest, *, output: arg.Plot | None = None) -> Answer:
     """Evaluate the weights in a directory on a data set.
 
     DIR is a directory of `train`, or pretrained:NAME (`danetc list pretrained`); for trials, mean and
@@ -424,11 +420,7 @@ def _write_measures(output: Path, record: dict[str, object], entries: list[Entry
     echo(f"wrote {', '.join(path.name for path in written)} to {output}", err=True)
 
 
-def convert_command(
-    request: ConversionRequest,
-    *,
-    figure: arg.Plot | None = None,
-) -> Answer:
+def convert_command(request: ConversionRequest, *, figure: arg.Plot | None = None) -> Answer:
     """Convert a trained ANN to a spiking network, and test it at every T up to --steps.
 
     RUN is a directory of `train`, or pretrained:NAME, of a network with `neuron = ReLU`. Each ReLU

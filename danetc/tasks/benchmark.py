@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: a waiting thread uses no CPU
 import torch
 from torch import Tensor
 
@@ -16,7 +14,6 @@ from danetc.arguments import Memory
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.signature import outputs_of, random_input
-from danetc.runtime.system.devices import arithmetic, find_device
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import choose, plain_step, step_memory
 
@@ -34,7 +31,7 @@ def bench(
     memory: Memory,
     rounds: int,
     threads: int | None,
-    device: str | None = None,
+    device: torch.device,
     on_progress: Callable[[str], object] = lambda what: None,
 ) -> dict[str, Any]:
     """Time both backends in interleaved rounds; ``on_progress`` gets the next step. Raises UserError.
@@ -46,19 +43,6 @@ def bench(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    place = find_device(device)
-    with arithmetic("float32", place):
-        return _bench(graph, batch, memory, rounds, place, on_progress)
-
-
-def _bench(
-    graph: Graph,
-    batch: int,
-    memory: Memory,
-    rounds: int,
-    device: torch.device,
-    on_progress: Callable[[str], object],
-) -> dict[str, Any]:
     value = taken(graph)
     size = (*(graph.steps,) * value.varies, batch, *value.shape)
     x = random_input(value.kind, size, torch.Generator().manual_seed(0)).to(device)

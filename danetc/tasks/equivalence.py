@@ -66,10 +66,7 @@ class Verdict:
             record["weights"] = [list(pair) for pair in self.pairs()]
         else:
             record["reason"] = self.found.reason
-            record["first"] = {
-                "left": _place(self.found.left),
-                "right": _place(self.found.right),
-            }
+            record["first"] = {"left": _place(self.found.left), "right": _place(self.found.right)}
         if self.numbers is not None:
             record["numbers"] = {"weights_by": self.by, **asdict(self.numbers)}
         if self.skipped is not None:

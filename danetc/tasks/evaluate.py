@@ -358,11 +358,7 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
 
 
 def evaluate_trained(
-    trained: Trained,
-    asked: EvaluationRequest,
-    *,
-    bar: Bar = NO_BAR,
-    say: Note = lambda text: None,
+    trained: Trained, asked: EvaluationRequest, *, bar: Bar = NO_BAR, say: Note = lambda text: None
 ) -> Evaluated:
     """Return the figures at each of the requested T, else at the network's own, and over time.
 

@@ -220,9 +220,7 @@ def _inputs(graph: Graph, samples: int, seed: int) -> tuple[Tensor, ...]:
 
 
 def _outputs(
-    graph: Graph,
-    run: Callable[..., Sequence[Tensor]],
-    batches: Iterable[tuple[Tensor, ...]],
+    graph: Graph, run: Callable[..., Sequence[Tensor]], batches: Iterable[tuple[Tensor, ...]]
 ) -> list[Tensor]:
     """Return the outputs for all samples, [N, ...]; those over time as [N, T, ...]."""
     found = zip(*(run(*inputs) for inputs in batches), strict=True)

@@ -238,9 +238,7 @@ def _run_nir(data: bytes, content: Content) -> Run:
 
 
 _STATE_DICT = Format(
-    "weights as a state dict",
-    _state_dict,
-    "load_state_dict(torch.load({file!r})), weights alone",
+    "weights as a state dict", _state_dict, "load_state_dict(torch.load({file!r})), weights alone"
 )
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {

@@ -279,10 +279,7 @@ def _summary(path: Path) -> Directory:
 
 
 def load(
-    directory: str | os.PathLike[str],
-    *,
-    backend: str = "fused",
-    memory: str | None = None,
+    directory: str | os.PathLike[str], *, backend: str = "fused", memory: str | None = None
 ) -> Model:
     """Return the model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
 

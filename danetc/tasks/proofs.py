@@ -52,10 +52,7 @@ Found = tuple[Status, str, dict[str, object]]
 
 
 def prove(
-    graph: Graph,
-    on_progress: Callable[[str], object] = lambda what: None,
-    *,
-    numbers: bool = True,
+    graph: Graph, on_progress: Callable[[str], object] = lambda what: None, *, numbers: bool = True
 ) -> dict[str, Any]:
     """Apply every proposition to a graph as written (``graph_of(..., passes=())``).
 

@@ -15,12 +15,7 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.neuron.opcodes import Operand
-from danetc.dsl.neuron.program import (
-    NeuronProgram,
-    NeuronState,
-    SurrogateProgram,
-    unique,
-)
+from danetc.dsl.neuron.program import NeuronProgram, NeuronState, SurrogateProgram, unique
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, to_accumulate_dtype

@@ -42,7 +42,7 @@ def device_name(device: torch.device) -> str:
 def has_streams(device: torch.device) -> bool:
     """Return True if copies and computations are queued on the device's streams, beside the host.
 
-    On XPU and MPS, danetc waits for each step: its streams have been tried with CUDA's alone.
+    Streams have only been tested with CUDA; on XPU and MPS, the host waits for each step.
     """
     return device.type == "cuda"
 
@@ -52,25 +52,26 @@ def has_tf32(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_tf32_supported()
 
 
-@contextmanager
-def arithmetic(precision: str, device: torch.device) -> Iterator[dict[str, str]]:
-    """Make a GPU the current one, and have it multiply float32 numbers as TF32 if ``precision`` is
-    ``tf32``, otherwise as float32.
+def float32_products(precision: str, device: torch.device) -> str:
+    """Return ``tf32`` or ``ieee``: how a device multiplies float32 numbers in a precision."""
+    return "tf32" if precision == "tf32" and has_tf32(device) else "ieee"
 
-    Yields torch's setting for convolutions and for matrix products. (Within the context, torch
-    raises an error if its deprecated switches such as ``allow_tf32`` are read.)
+
+@contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Make a GPU the current one, and set how it multiplies float32 numbers.
+
+    That applies to convolutions and matrix products. Within the context, torch raises an error if
+    its deprecated switches such as ``allow_tf32`` are read.
     """
-    switches: dict[str, Any] = {
-        "convolution": torch.backends.cudnn.conv,
-        "matmul": torch.backends.cuda.matmul,
-    }
-    before = {name: switch.fp32_precision for name, switch in switches.items()}
+    cudnn: Any = torch.backends.cudnn
+    switches = cudnn.conv, torch.backends.cuda.matmul
+    before = [each.fp32_precision for each in switches]
     try:
-        for switch in switches.values():
-            tf32 = precision == "tf32" and has_tf32(device)
-            switch.fp32_precision = "tf32" if tf32 else "ieee"
+        for each in switches:
+            each.fp32_precision = float32_products(precision, device)
         with torch.accelerator.device_index(device.index):
-            yield {name: switch.fp32_precision for name, switch in switches.items()}
+            yield
     finally:
-        for name, switch in switches.items():
-            switch.fp32_precision = before[name]
+        for each, value in zip(switches, before, strict=True):
+            each.fp32_precision = value

@@ -167,13 +167,15 @@ def joined(
         yield alone(find_device(device))
         return
     place, local, found = find_device(device), local_rank(), accelerators()
+    if place.type == "mps" and device is None:
+        place = torch.device("cpu")  # processes cannot exchange tensors on MPS
     on_gpu = place.type != "cpu"
     if place.index is not None:
         raise TrainingError(f"each process takes a device of its own; write --device {place.type}")
     if on_gpu and local >= len(found):
         raise TrainingError(
             f"process {local} of this machine has no GPU of its own: there are "
-            f"{len(found)}; start as many processes (--nproc-per-node)"
+            f"{len(found)}; start as many processes (--nproc-per-node), or use --device cpu"
         )
     if on_gpu:
         place = torch.device(found[local])

@@ -82,9 +82,9 @@ def fit(
     watcher = observer if observer is not None and place.first else Callback()
     asked = stop or StopRequest()
     with ExitStack() as stack:
+        stack.enter_context(arithmetic(phase.precision, place.device))
         stack.enter_context(own_random_state(place.device))
         stack.enter_context(determinism(place.device, chosen.deterministic))
-        stack.enter_context(arithmetic(phase.precision, place.device))
         stack.callback(watcher.on_phase_end)
         try:
             run = PhaseRun(

@@ -40,8 +40,8 @@ def set_optimizer_state(
             raise CheckpointError(
                 f"the checkpoint's optimizer knows {name}, which the network does not have"
             )
-        place = parameters[name].device if optimizer.defaults.get("fused") else torch.device("cpu")
-        optimizer.state[parameters[name]][key] = _placed(value, key, parameters[name], place)
+        fused = bool(optimizer.defaults.get("fused"))
+        optimizer.state[parameters[name]][key] = _placed(value, key, parameters[name], fused)
     for name, parameter in parameters.items():
         if (state := optimizer.state.get(parameter)) and (lacking := needed - state.keys()):
             raise CheckpointError(f"the checkpoint's optimizer has no {min(lacking)} of {name}")
@@ -58,14 +58,13 @@ def _state_keys(optimizer: torch.optim.Optimizer) -> set[str]:
     return {key for key, value in other.state[parameter].items() if isinstance(value, Tensor)}
 
 
-def _placed(value: Tensor, key: str, parameter: Tensor, counter: torch.device) -> Tensor:
-    """Return a tensor of an optimizer's state on the parameter's device, the number of steps on that
-    of the ``counter``.
+def _placed(value: Tensor, key: str, parameter: Tensor, fused: bool) -> Tensor:
+    """Return a tensor of an optimizer's state where the optimizer keeps it.
 
     Raises CheckpointError if its shape or type does not fit the parameter.
     """
     if key == "step" and value.numel() == 1:
-        return value.to(counter, copy=True)
+        return value.to(parameter.device if fused else "cpu", copy=True)
     if (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
         raise CheckpointError(
             f"the checkpoint's optimizer has a {key} that is not of its parameter"
@@ -120,7 +119,7 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of torch's, Python's and NumPy's generators."""
+    """Return the states of torch's, Python's and NumPy's generators, and of the device's current one."""
     _, words, gauss = random.getstate()
     legacy: Any = np.random.get_state()
     found = {
@@ -132,13 +131,8 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
         "numpy_gauss": torch.tensor([legacy[4]], dtype=torch.float64),
     }
     if device.type != "cpu":
-        found[device.type] = torch.get_device_module(device).get_rng_state(*_numbered(device))
+        found[device.type] = torch.get_device_module(device).get_rng_state()
     return found
-
-
-def _numbered(device: torch.device) -> list[torch.device]:
-    """Return the device as an argument, which torch's functions for MPS, a single one, do not take."""
-    return [device] * (device.type != "mps")
 
 
 def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
@@ -157,8 +151,7 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
         )
     )
     if device.type in state:  # those of another device do not fit
-        module = torch.get_device_module(device)
-        module.set_rng_state(state[device.type], *_numbered(device))
+        torch.get_device_module(device).set_rng_state(state[device.type])
 
 
 def seed_everything(*seeds: int) -> None:

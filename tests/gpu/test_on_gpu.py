@@ -128,18 +128,41 @@ def test_a_stopped_training_resumes_bit_identically(name: str, tmp_path: Path) -
     assert weights[0] == weights[1]
 
 
+@pytest.mark.thorough
+def test_a_run_moves_to_another_device(tmp_path: Path) -> None:
+    """From a GPU to the CPU and back, in the middle of epochs; ``NOISY`` draws on the device."""
+    for device in (f"cuda:{torch.cuda.device_count() - 1}", "cpu", "cuda"):
+        callbacks = [] if device == "cuda" else [Stop()]
+        run = danetc.train(
+            **options_of("fused"), output=tmp_path, device=device, callbacks=callbacks
+        )
+        assert run.stopped == (device != "cuda")
+        moved = [text for text in run.notes if "the device is" in text]
+        assert len(moved) == (run.directory / "checkpoints").is_dir() - (":" in device)
+    assert len(run.record["epochs"]) == 2
+
+
 DANET, ANN = "pretrained:danet_c_small_digits", "pretrained:ann_c_small_digits"
 
 
+@pytest.mark.parametrize("device", ["cuda", pytest.param("cuda:1", marks=pytest.mark.thorough)])
 def test_commands_run_to_their_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    device: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Accuracies are those of the CPU that the shipped networks were trained on."""
+    if device == "cuda:1" and torch.cuda.device_count() < 2:
+        pytest.skip("there is one device")
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
+    before = torch.cuda.memory_allocated(0)
+    torch.cuda.reset_peak_memory_stats(0)
 
     def run(command: str) -> Any:
-        status = main([*command.split(), "--json"])
+        options = [] if command.startswith("import") else ["--device", device]
+        status = main([*command.split(), *options, "--json"])
         out, err = capsys.readouterr()
         assert status == 0, err
         return json.loads(out)
@@ -160,6 +183,7 @@ def test_commands_run_to_their_ends(
     assert run("import net.nir --samples 2 -o again.danet")["compared"]["samples"] == 2
     (one, two) = run("bench danet_c_small --batch 2 --rounds 1")["backends"]
     assert one["peak"] > 1_000_000 < two["peak"]
+    assert (torch.cuda.max_memory_allocated(0) > before) == (device == "cuda")
 
 
 @pytest.mark.parametrize("backend", ["fused", "eager"])

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 from danetc.errors import UserError
@@ -30,10 +30,9 @@ class LocalProcesses:
 
     def __init__(self, jobs: int, device: str | None = None) -> None:
         self.jobs = jobs
-        shares = [] if device == "cpu" or ":" in (device or "") else accelerators()
-        self._devices = Queue[str | None]()
-        for number in range(jobs):
-            self._devices.put(shares[number % len(shares)] if shares else device)
+        chosen = device == "cpu" or ":" in (device or "")
+        devices: list[str | None] = [device] if chosen else [*accelerators()] or [device]
+        self._free = deque(devices[number % len(devices)] for number in range(jobs))
         shared = jobs > 1 and "OMP_NUM_THREADS" not in os.environ
         self.threads = max(1, usable_cores() // jobs) if shared else None
 
@@ -43,12 +42,12 @@ class LocalProcesses:
         ``look`` is called regularly, and returns True to stop the training. Several threads call this
         at a time.
         """
-        device = self._devices.get()
+        device = self._free.popleft()
         try:
             request = replace(run.request, device=device)
             return process.train(request.to_json(), str(log), look, threads=self.threads)
         finally:
-            self._devices.put(device)
+            self._free.append(device)
 
     def close(self) -> None:
         pass

@@ -70,21 +70,17 @@ class Subject:
 
 
 def open_subject(
-    source: str,
-    network: str | None,
-    settings: Mapping[str, Setting],
-    seed: int,
-    device: str | None = None,
+    source: str, network: str | None, settings: Mapping[str, Setting], seed: int, device: str | None
 ) -> Subject:
     """Load the model from the directory of a run, or build it from a spec, on a device by its name.
 
     Raises SpecError, UserError.
     """
     place = find_device(device)
-    if place.type == "mps" and device is None:
-        place = find_device("cpu")
     if place.type == "mps":
-        raise UserError("measures are sums in float64, which mps does not have; use --device cpu")
+        if device is not None:
+            raise UserError("measures sum in float64, which mps does not have; use --device cpu")
+        place = find_device("cpu")
     if not directory_of(source).is_dir():
         compiled = compile_spec(source, network=network, settings=settings)
         graph = compiled.graph

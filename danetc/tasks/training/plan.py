@@ -25,7 +25,7 @@ from danetc.runtime.data import DataSet, Target, open_data
 from danetc.runtime.data.sources import find
 from danetc.runtime.kernels import compiled
 from danetc.runtime.model.built import Model
-from danetc.runtime.system.devices import arithmetic, has_tf32
+from danetc.runtime.system.devices import float32_products, has_tf32
 from danetc.runtime.system.files import digest, naming, within
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import World
@@ -123,14 +123,10 @@ class TrainingPlan:
             "data": self.data.describe(),
             "recipe": self.recipe.as_dict(),
             "float32_products": {
-                phase.name: _products(phase.precision, world.device) for phase in self.recipe.phases
+                phase.name: float32_products(phase.precision, world.device)
+                for phase in self.recipe.phases
             },
         }
-
-
-def _products(precision: str, device: torch.device) -> dict[str, str]:
-    with arithmetic(precision, device) as found:
-        return found
 
 
 INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minutes", "keep_every")
