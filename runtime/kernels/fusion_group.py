@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.kernels.compiled import REDUCTION, CompiledFunction
-from danetc.runtime.kernels.neuron import NeuronKernel, kernel, to_accumulate_dtype
+from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, to_accumulate_dtype
 
 
 class Term(NamedTuple):
@@ -118,6 +118,7 @@ class FusionKernel:
             )
         values, columns = self._split(values, 2)
         grads, parts = self._gradients(grad, values)
+        parts = [spread(part, grads[0]) for part in parts]  # numbers for those that are scheduled
         rows = []
         for _, _, own, normed in self._norms(grads, values, columns):
             products = [g * x for g, x in zip(own, normed, strict=True)]

@@ -16,6 +16,7 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.schema import SCHEDULED_OPERATIONS
 from danetc.errors import UserError
 from danetc.runtime.data import DataSet
+from danetc.runtime.kernels.compiled import CompiledFunction
 from danetc.runtime.training.optim import CHANGES, Changes, value_at
 from tests.runtime.training.common import phase, recipe, run
 from tests.runtime.training.processes import Job, together
@@ -55,6 +56,19 @@ def test_values_by_step() -> None:
         (change,) = chosen.change
         found = [value_at(chosen, change.item, done, 4) for done in range(len(expected))]
         assert found == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("inductor")
+def test_kernels_for_a_gpu_take_scheduled_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions of these kernels run here operation by operation."""
+    monkeypatch.setattr(CompiledFunction, "__call__", lambda self, *args: self.function(*args))
+    results = []
+    for backend in ("eager", "fused"):
+        model = built(SCHEDULED, backend)
+        out = model(torch.arange(128.0).view(2, 1, 8, 8).sin())
+        out.square().sum().backward()
+        results.append([out.detach(), *(p.grad for p in model.parameters())])
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize("backend", ["eager", "fused"])
