@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Annotated, Any
 
@@ -18,14 +18,13 @@ from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.output.returned import Returned, frame
 from danetc.output.samples import ShownSample, picture
-from danetc.runtime.data import Batch, DataError, DataSet, Source, open_data
-from danetc.runtime.data.augment import image_transform, one_thread
+from danetc.runtime.data import Batch, DataSet, Source, open_data
+from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
 from danetc.runtime.data.batches import Fetcher
-from danetc.runtime.data.dataset import evenly
+from danetc.runtime.data.dataset import Samples, evenly
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.request import IGNORED
-from danetc.runtime.system.errors import UnreadableError
-from danetc.runtime.system.seeds import drawn_anew, epoch_order
+from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe
@@ -137,17 +136,17 @@ def _speed(
     would train the network with at its peak, three times the operations of a forward pass each.
     """
     transform = image_transform(() if phase is None else phase.augment, events=data.events)
-    fetcher = Fetcher(data.train, transform, seed)
+    fetcher = _readable(data.train, transform, seed)
     size = 1 if phase is None else 32  # images may have several sizes
     order = epoch_order(len(data.train), seed, 0)[:TIMED].split(size)
-    loaded, seconds = 0, 0.0
+    loaded = 0
     with one_thread():
-        for number, indices in enumerate((order[0], *order)):
-            begun = time.perf_counter()
+        fetcher.__getitems__([0, 0])  # libraries are loaded
+        begun = time.perf_counter()
+        for indices in order:
             found = fetcher.__getitems__([0, *indices.tolist()])
-            if number and isinstance(found, Batch):  # the first time, libraries are loaded
-                loaded += len(found)
-                seconds += time.perf_counter() - begun
+            loaded += len(found) if isinstance(found, Batch) else 0
+            seconds = time.perf_counter() - begun
             if seconds > SECONDS:
                 break
     summary = None if compiled is None else compiled.summary
@@ -175,6 +174,13 @@ def _misfit(data: DataSet, compiled: CompiledNetwork, phase: Phase) -> str | Non
     return None
 
 
+def _readable(source: Source, transform: ImageTransform, seed: int) -> Fetcher:
+    """Return a reader of samples that skips those that cannot be read."""
+    if isinstance(source, Samples):
+        source = replace(source, on_unreadable="skip")
+    return Fetcher(source, transform, seed)
+
+
 def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], Tensor]:
     """Return facts about the values of a split, and the number of samples (or pixels) of each class
     [C], or the numbers [N, D] that are learned.
@@ -183,21 +189,13 @@ def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], Tensor]:
     found, dtype = [], ""
     pixels = torch.zeros(data.classes, dtype=torch.int64)
     looked = evenly(len(source), LOOKED)
-    for index in looked:
-        try:
-            with drawn_anew() as draw:
-                draw(0, 0, source.number(index))
-                sample, label = source[index]
-        except UnreadableError:
-            continue
+    for _, sample, label in _readable(source, image_transform(()), 0).samples(looked):
         shapes[tuple(sample.shape)] += 1
         dtype = str(sample.dtype).removeprefix("torch.")
         x = sample.double()
         found.append(torch.stack([x.min(), x.max(), x.sum(), x.square().sum(), (x**0).sum()]))
-        if isinstance(label, Tensor) and data.target == "pixels":
+        if data.target == "pixels":
             pixels += label[label != IGNORED].bincount(minlength=data.classes)[: data.classes]
-    if not found:
-        raise DataError(f"none of the samples of {data.name} that were looked at can be read")
     low, high, total, squares, count = torch.stack(found).unbind(1)
     mean = float(total.sum() / count.sum())
     record = {
@@ -235,17 +233,7 @@ def _samples(data: DataSet, phase: Phase | None, seed: int) -> Iterator[ShownSam
             for number in source.labels.unique()[:CLASSES]
             for index in (source.labels == number).nonzero().flatten()[:SHOWN].tolist()
         ]
-    unreadable = 0
-    for index in chosen:
-        with drawn_anew() as draw:
-            draw(seed, 0, source.number(index))
-            try:
-                sample, label = source[index]
-            except UnreadableError:
-                unreadable += 1
-                continue
-            draw(seed, 0, index)
-            image, target = transform.change(sample, torch.as_tensor(label))
+    for _, image, target in _readable(source, transform, seed).samples(chosen):
         text, mask = "", None
         if data.target == "pixels":
             mask = target
@@ -254,8 +242,6 @@ def _samples(data: DataSet, phase: Phase | None, seed: int) -> Iterator[ShownSam
         else:
             text = data.class_names[int(target)]
         yield ShownSample(transform.finish(image), text, mask)
-    if unreadable == len(chosen):
-        raise DataError(f"none of the first samples of {data.name} can be read")
 
 
 def _targets(record: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from danetc.dsl.recipe.item import Item
-from danetc.runtime.data.augment_steps import MIXING_STEPS, STEPS, Vectorized
+from danetc.runtime.data.augment_steps import MIXING_STEPS, ONE_SIZE, STEPS, Vectorized
 from danetc.runtime.data.request import IGNORED
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import kept_random_state
@@ -110,9 +110,6 @@ class ImageTransform:
 def one_thread() -> Iterator[None]:
     """Use one thread, as in a worker: sums over an image depend on the number of threads."""
     before = torch.get_num_threads()
-    if before == 1:
-        yield
-        return
     torch.set_num_threads(1)
     try:
         yield
@@ -175,8 +172,7 @@ def split_steps(items: Sequence[Item], one_size: bool) -> tuple[Sequence[Item], 
     """Split ``items`` into those of loader processes and those of the device, which needs images of
     one size: all if they have one, else those after the first step that gives them one.
     """
-    rows = [STEPS.get(item.name) for item in items]
-    ends = (n for n, row in enumerate(rows, 1) if row is not None and row.one_size)
+    ends = (number for number, item in enumerate(items, 1) if item.name in ONE_SIZE)
     first = 0 if one_size else next(ends, len(items))
     return items[:first], items[first:]
 

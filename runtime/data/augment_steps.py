@@ -137,8 +137,7 @@ class StepRow:
     ``make`` returns the transform of an item, ``vectorized`` the same for a batch, if there is one.
     ``draws`` is true if it uses random numbers, ``colours`` if it changes colours and so cannot be
     used for frames of events. ``by_value`` is true if it draws nothing and changes each value by
-    itself: at the end of the steps of a recipe it is left to the device. ``one_size`` is true if its
-    results have one size.
+    itself: at the end of the steps of a recipe it is left to the device.
     """
 
     make: Callable[[Item], nn.Module]
@@ -146,19 +145,16 @@ class StepRow:
     draws: bool = True
     colours: bool = False
     by_value: bool = False
-    one_size: bool = False
 
 
 _JITTERED = ("brightness", "contrast", "saturation", "hue")
 STEPS: Mapping[str, StepRow] = {
     "random_resized_crop": StepRow(
         lambda item: v2.RandomResizedCrop(item["size"], scale=(item["smallest"], 1.0)),
-        one_size=True,
     ),
     "random_crop": StepRow(
         lambda item: v2.RandomCrop(item["size"], item["padding"] or None),
         lambda item: VectorizedCrop(item["size"], item["padding"]),
-        one_size=True,
     ),
     "horizontal_flip": StepRow(
         lambda item: v2.RandomHorizontalFlip(item["p"]),
@@ -178,7 +174,6 @@ STEPS: Mapping[str, StepRow] = {
         lambda item: v2.CenterCrop(item["size"]),
         lambda item: Vectorized(v2.CenterCrop(item["size"]), item["size"]),
         draws=False,
-        one_size=True,
     ),
     "normalize": StepRow(
         lambda item: _Normalize(item["statistics"]),
@@ -188,6 +183,9 @@ STEPS: Mapping[str, StepRow] = {
         by_value=True,
     ),
 }
+
+ONE_SIZE = ("random_resized_crop", "random_crop", "center_crop")
+"""Steps whose images all have one size."""
 
 MIXING_STEPS: Mapping[str, Callable[[Item, int], nn.Module]] = {
     "mixup": lambda item, classes: v2.MixUp(alpha=item["alpha"], num_classes=classes),

@@ -236,12 +236,8 @@ def _check_shared_memory(fetcher: Fetcher, batch: int, workers: int, batches: in
     """
     if not SHARED_MEMORY.is_dir():
         return
-    indices = evenly(len(fetcher.source), 8)
-    found = (fetcher.__getitems__([0, index]) for index in indices)
-    one = next((each for each in found if isinstance(each, Batch) and len(each)), None)
-    if one is None:
-        return
-    size, here = batch * (one.images.nbytes + one.labels.nbytes), processes_here()
+    _, image, label = next(fetcher.samples(evenly(len(fetcher.source), 8)))
+    size, here = batch * (image.nbytes + label.nbytes), processes_here()
     ahead = min(workers * PREFETCH, batches)
     need, free = size * ahead * here, shutil.disk_usage(SHARED_MEMORY).free
     if need > free:
@@ -304,6 +300,25 @@ class Fetcher(Dataset[Batch | str]):
                 raise
             return where
 
+    def samples(self, indices: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the index, the image and the label of each sample that can be read.
+
+        Samples may have several sizes. Raises DataError if none of them can be read.
+        """
+        read, last = 0, ""
+        for index in indices:
+            found = Fetcher(self.source, self.transform, self.seed).__getitems__([0, index])
+            if isinstance(found, str):
+                raise DataError(found)
+            if len(found):
+                read += 1
+                yield index, found.images[0], found.labels[0]
+            last = "".join(found.unreadable) or last
+        if not read:
+            raise DataError(
+                f"none of the {len(indices)} samples looked at can be read; the last: {last}"
+            )
+
     def _at_once(self, epoch: int, indices: list[int]) -> Batch:
         assert isinstance(self.source, Memory)
         chosen = torch.tensor(indices, dtype=torch.int64)
@@ -320,7 +335,7 @@ class Fetcher(Dataset[Batch | str]):
         with kept_random_state() as generator, drawing as seed_all, one_thread():
             for index in indices:
                 if seed_all is not None:
-                    seed_all(self.seed, epoch, self.source.number(index))
+                    seed_all(self.source.number(index), epoch, self.seed)
                 try:
                     sample, label = self.source[index]
                 except UnreadableError as error:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-
 from danetc.runtime.data.augment import ImageTransform
-from danetc.runtime.data.batches import size
-from danetc.runtime.data.dataset import DataSet, Source, Split, evenly
+from danetc.runtime.data.batches import Fetcher, size
+from danetc.runtime.data.dataset import DataSet, Split, evenly
 from danetc.runtime.data.registry import COLOUR, GREY
 from danetc.runtime.model.signature import Signature
-from danetc.runtime.system.errors import DataError, UnreadableError
-from danetc.runtime.system.seeds import kept_random_state
+from danetc.runtime.system.errors import DataError
 
 PROBES = 8
 """Number of samples of each split that are read, evenly spread."""
@@ -49,7 +46,10 @@ def check_fit(
         settings.insert(0, ("augment", data.train, augment))
     frames = signature.steps if steps is None else steps
     for setting, source, transform in settings:
-        for shape, mask, where in _probes(source, transform):
+        probes = Fetcher(source, transform, 0).samples(evenly(len(source), PROBES))
+        for index, sample, label in probes:
+            shape, mask = tuple(transform.finish(sample).shape), tuple(label.shape)
+            where = source.where(index)
             image = shape[1:] if data.events else shape
             if image != signature.input:
                 raise _wrong_size(data, setting, image, where, signature)
@@ -85,31 +85,6 @@ def check_together(data: str, signature: Signature) -> None:
         f"a sample of {data} is one image, or its frames, but the network takes inputs that no one "
         f"image holds: {sizes}; call the model with tensors of your own"
     )
-
-
-def _probes(source: Source, transform: ImageTransform) -> list[tuple[Shape, Shape, str]]:
-    """Return the shapes of some samples and labels after ``transform``, and where they are from."""
-    numbers = evenly(len(source), PROBES)
-    found: list[tuple[Shape, Shape, str]] = []
-    unreadable = ""
-    with kept_random_state() as generator:
-        generator.manual_seed(0)
-        for index in numbers:
-            try:
-                sample, label = source[index]
-            except UnreadableError as error:
-                if source.on_unreadable == "stop":
-                    raise
-                unreadable = str(error)
-                continue
-            image, target = transform.change(sample, torch.as_tensor(label))
-            shape = tuple(transform.finish(image).shape)
-            found.append((shape, tuple(target.shape), source.where(index)))
-    if not found:
-        raise DataError(
-            f"none of the {len(numbers)} samples looked at can be read; the last: {unreadable}"
-        )
-    return found
 
 
 def _wrong_size(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
@@ -126,13 +126,6 @@ def _map_of(label: Any, where: str) -> Tensor:
     return classes_of_pixels(torch.from_numpy(np.ascontiguousarray(array.astype(np.int64))), where)
 
 
-@contextmanager
-def seeded() -> Iterator[Callable[[int], None]]:
-    """Seed what is drawn outside of epochs, for each sample alike; keep the global states."""
-    with drawn_anew() as seed:
-        yield lambda number: seed(0, 0, number)
-
-
 # -- a data set of two splits ----------------------------------------------------------------------
 
 
@@ -241,7 +234,7 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
         raise DataError(f"{name} has no samples")
     own = Own(dataset, name, cutting(request, dataset))
     shapes, seen = [], {}
-    with seeded() as seed:
+    with drawn_anew() as seed:
         for number in evenly(count, PROBES):
             seed(number)
             sample, seen[number] = own.pair(number)
@@ -286,7 +279,7 @@ class _Map:
 
 def _read_labels(own: Own, count: int) -> Iterator[Any]:
     """Read all samples for their labels."""
-    with seeded() as seed:
+    with drawn_anew() as seed:
         for number in range(count):
             seed(number)
             label = own.pair(number)[1]
@@ -315,7 +308,7 @@ def _digest(side: _Side) -> str:
     """Return a checksum of the labels and the values of some samples."""
     source, target = side.source, side.labels.target
     facts: list[object] = [len(source), target, source.labels.numpy().tobytes()]
-    with seeded() as seed:
+    with drawn_anew() as seed:
         for number in evenly(len(source), PROBES):
             seed(number)
             image, label = source[number]

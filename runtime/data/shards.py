@@ -102,7 +102,7 @@ def shard_set(
     )
 
 
-Index = Mapping[str, np.ndarray]
+Index = Mapping[str, Any]
 """Arrays of the samples of all shards: ``names`` [N], ``labels`` [N] and ``places`` [N, 3] as in
 ``Shards``, and the ``fingerprint`` of the data set.
 """
@@ -123,54 +123,52 @@ def _index(train: Sequence[Path], test: Sequence[Path]) -> Index:
         facts.append((os.path.relpath(path, folder), found.st_size, found.st_mtime_ns))
     folder = folder if os.access(folder, os.W_OK) else kernel_folder()
     file = folder / f".danetc-index-{facts_fingerprint(facts)}.npz"
-    with suppress(DataError):
-        return _saved(file, len(shards))
-    with alone(folder / ".danetc-index.lock"):
-        with suppress(DataError):  # another process may have saved it
-            return _saved(file, len(shards))
-        index = _made(train, test)
-        content = BytesIO()
-        np.savez(content, **index)
-        with suppress(OSError):  # a full disk, for example: the next process makes it again
-            replace_file(file, content.getvalue())
+    index = _saved(file, len(shards))
+    if index is None:
+        with alone(folder / ".danetc-index.lock"):  # another process may be saving it
+            index = _saved(file, len(shards)) or _made(train, test)
+            content = BytesIO()
+            np.savez(content, **index)
+            with suppress(OSError):  # a full disk, for example: the next process makes it again
+                replace_file(file, content.getvalue())
     return index
 
 
-def _saved(file: Path, shards: int) -> Index:
-    """Return a saved index. Raises DataError if there is none, or it is damaged."""
-    index = read_numpy(str(file), lambda names: ("names", "labels", "places", "fingerprint"))
+def _saved(file: Path, shards: int) -> Index | None:
+    """Return a saved index, or None if there is none or it is damaged."""
+    try:
+        index = read_numpy(str(file), lambda names: ("names", "labels", "places", "fingerprint"))
+    except DataError:
+        return None
     assert isinstance(index, dict)
-    found = [(each.dtype.kind, each.shape) for each in index.values()]
-    count = len(index["names"]) if index["names"].ndim else 0
-    if found == [("S", (count,)), ("i", (count,)), ("i", (count, 3)), ("U", ())]:
-        index |= {name: index[name].astype(np.int64) for name in ("labels", "places")}
-        labels, places = index["labels"], index["places"]
-        complete = np.array_equal(np.unique(places[:, 0]), np.arange(shards))
-        if complete and min(labels.min(), places.min()) >= 0 and labels.max() < _MAX_CLASSES:
-            return index
-    raise DataError(f"{file} is not an index of {shards} shards")
+    count = index["names"].size
+    form = [(each.dtype.kind, each.shape) for each in index.values()]
+    if form != [("S", (count,)), ("i", (count,)), ("i", (count, 3)), ("U", ())]:
+        return None
+    index |= {name: index[name].astype(np.int64) for name in ("labels", "places")}
+    labels, places = index["labels"], index["places"]
+    complete = np.array_equal(np.unique(places[:, 0]), np.arange(shards))
+    valid = complete and min(labels.min(), places.min()) >= 0 and labels.max() < _MAX_CLASSES
+    return index if valid else None
 
 
 def _made(train: Sequence[Path], test: Sequence[Path]) -> Index:
     """Read the headers of all shards."""
-    names: list[str] = []
-    labels: list[int] = []
-    places: list[tuple[int, int, int]] = []
+    rows: list[tuple[str, int, int, int, int]] = []
     facts: list[object] = []
     for number, path in enumerate((*train, *test)):
-        seen = []
-        for image, label in _samples(path):
-            names.append(image.name)
-            labels.append(label)
-            places.append((number, image.offset_data, image.size))
-            seen.append((image.name, label, image.size))
-        if not seen:
+        samples = list(_samples(path))
+        if not samples:
             raise DataError(f"the shard {path} holds no samples")
-        facts += ["test"] * (number == len(train)) + [path.name, seen]
+        rows += [(x.name, label, number, x.offset_data, x.size) for x, label in samples]
+        facts += ["test"] * (number == len(train))
+        facts += [path.name, [(image.name, label, image.size) for image, label in samples]]
+    names, *numbers = zip(*rows, strict=True)
+    labels, *places = np.array(numbers, np.int64)
     return {
         "names": packed(names),
-        "labels": np.array(labels, np.int64),
-        "places": np.array(places, np.int64),
+        "labels": labels,
+        "places": np.stack(places, 1),
         "fingerprint": np.array(facts_fingerprint(facts)),
     }
 

@@ -53,13 +53,13 @@ def kept_random_state() -> Iterator[torch.Generator]:
 
 
 @contextmanager
-def drawn_anew() -> Iterator[Callable[[int, int, int], None]]:
-    """Yield a function that seeds torch's CPU generator, numpy and ``random`` for a sample (seed, epoch, index), for user
-    code that draws from any of them. Restores their states afterwards."""
+def drawn_anew() -> Iterator[Callable[..., None]]:
+    """Yield a function that seeds torch's CPU generator, numpy and ``random`` for a sample, for user code that draws from
+    any of them. Outside of epochs, only its index is given. Restores their states afterwards."""
     others = random.getstate(), np.random.get_state()
     with kept_random_state() as generator:
 
-        def seed(number: int, epoch: int, index: int) -> None:
+        def seed(index: int, epoch: int = 0, number: int = 0) -> None:
             found = sample_seed(number, epoch, index)
             generator.manual_seed(found)
             random.seed(found)

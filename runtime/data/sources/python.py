@@ -60,17 +60,18 @@ def _open(request: DataRequest, place: str) -> Any:
     properties of its Datasets, are DataErrors that name its line.
     """
     from danetc.runtime.data.dataset import facts_fingerprint
-    from danetc.runtime.data.own import own_set, seeded
+    from danetc.runtime.data.own import own_set
     from danetc.runtime.data.returned import called, class_names, splits_of
     from danetc.runtime.system.files import DamagedError, file_digest
     from danetc.runtime.system.locks import in_turn
+    from danetc.runtime.system.seeds import drawn_anew
     from danetc.runtime.system.user_code import UserCodeError, failure_of_user, file_of, found_at
 
     try:
         code = given = found_at(place)
         with in_turn(request.text):  # later processes can use the cache that the first one wrote
             if callable(code) and (isinstance(code, type) or not hasattr(code, "__getitem__")):
-                with seeded() as seed:
+                with drawn_anew() as seed:
                     seed(0)
                     given = called(code, request)
             train, test = splits_of(given, request)
