@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from danetc.dsl.recipe.item import Item
-from danetc.runtime.data.augment_steps import MIXING_STEPS, ONE_SIZE, STEPS, Vectorized
+from danetc.runtime.data.augment_steps import BATCHED, MIXING_STEPS, ONE_SIZE, STEPS, Crop, Flip
 from danetc.runtime.data.request import IGNORED
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import kept_random_state
@@ -29,14 +29,12 @@ BatchTransform = Callable[..., tuple[Tensor, Tensor]]
 class ImageTransform:
     """The steps that change one image, and the conversion of its values to those of a network.
 
-    ``vectorized`` are the same steps for a batch, or None unless all of them have that form.
     ``last`` are the final steps, which change each value by itself: ``finish`` applies them to a
     batch, on any device, so that images travel there as bytes. ``random`` is true if a step uses
     random numbers.
     """
 
     steps: tuple[tuple[str, nn.Module], ...]
-    vectorized: tuple[Vectorized, ...] | None
     last: tuple[tuple[str, nn.Module], ...]
     events: bool
     random: bool
@@ -57,8 +55,9 @@ class ImageTransform:
         return image, torch.where(mask[0] == 0, IGNORED, mask[0] - 1)
 
     def at_once(self, labels: Tensor) -> bool:
-        """True if the steps have a form for batches with these labels; maps move with their images."""
-        return self.vectorized is not None and (labels.dim() < 3 or not self.steps)
+        """True if a batch with these labels goes through each step at once; maps move with images."""
+        batched = all(isinstance(step, BATCHED) for _, step in self.steps)
+        return batched and (labels.dim() < 3 or not self.steps)
 
     def change_all(
         self, images: Tensor, labels: Tensor, seeds: Sequence[int]
@@ -66,31 +65,29 @@ class ImageTransform:
         """Return images [N, ...] of one size, on any device, and their labels [N, ...], each changed
         as ``change`` does if torch's CPU generator is seeded with its seed.
         """
-        steps = self.vectorized
-        if steps is None or not self.at_once(labels):
-            pairs = []
-            with kept_random_state() as generator, one_thread():
+        with kept_random_state() as generator, one_thread():
+            if not self.at_once(labels):
+                pairs = []
                 for image, label, seed in zip(images, labels, seeds, strict=True):
                     generator.manual_seed(seed)
                     pairs.append(self.change(image, label))
-            changed, targets = zip(*pairs, strict=True)
-            return torch.stack(changed), torch.stack(targets)
-        try:
-            sizes = [(images.shape[-2], images.shape[-1])]
-            for step in steps:
-                sizes.append(step.after(sizes[-1]))
-        except ValueError as error:
-            names = " -> ".join(name for name, _ in self.steps)
-            raise _unfit(names, images[0], error) from error
-        drawn: list[list[Sequence[int]]] = [[] for _ in steps]
-        with kept_random_state() as generator:
-            for seed in seeds if self.random else ():
+                changed, targets = zip(*pairs, strict=True)
+                return torch.stack(changed), torch.stack(targets)
+            first = [images[0]]  # before each step
+            for step in self.steps:
+                first.append(_through([step], first[-1]))
+            drawing = [
+                (step, image.shape[-2:], list[Sequence[int]]())
+                for (_, step), image in zip(self.steps, first, strict=False)
+                if isinstance(step, Crop | Flip)
+            ]
+            for seed in seeds if drawing else ():
                 generator.manual_seed(seed)
-                for step, size, rows in zip(steps, sizes, drawn, strict=False):
-                    rows.append(step.draw(size))
-        for step, rows in zip(steps, drawn, strict=True):
-            drawn_here = torch.tensor(rows, dtype=torch.int64).to(images.device, non_blocking=True)
-            images = step.apply(images, drawn_here)
+                for step, size, drawn in drawing:
+                    drawn.append(step.draw(*size))
+        draws = {step: torch.tensor(drawn).to(images.device) for step, _, drawn in drawing}
+        for _, step in self.steps:
+            images = step.apply(images, draws[step]) if step in draws else step(images)
         return images, labels
 
     def finish(self, images: Tensor) -> Tensor:
@@ -152,16 +149,11 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
     while last and rows[last - 1][1].by_value:
         last -= 1
     steps = [(item.name, row.make(item)) for item, row in rows]
-    vectorized = [row.vectorized(item) for item, row in rows[:last] if row.vectorized is not None]
-    every = len(vectorized) == last
     if events and last:  # resizing integers would round the counts
-        floats = v2.ToDtype(torch.float32)
-        steps.insert(0, ("events", floats))
-        vectorized.insert(0, Vectorized(floats))
+        steps.insert(0, ("events", v2.ToDtype(torch.float32)))
         last += 1
     return ImageTransform(
         tuple(steps[:last]),
-        tuple(vectorized) if every else None,
         tuple(steps[last:]),
         events,
         random=any(row.draws for _, row in rows),

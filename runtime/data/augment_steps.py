@@ -25,73 +25,35 @@ STATISTICS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "fashion_mnist": ((0.2860,), (0.3530,)),
 }
 """Mean and standard deviation of each channel over the training images, of values 0 .. 1."""
-Size = tuple[int, int]
 
 
-class Vectorized:
-    """A step for a batch of equal images at once, with a draw of random numbers for each.
-
-    Draws are made one image at a time, in the order of torchvision's transforms: the bits are those
-    of the transforms of single images, in a third of the time for small ones. This class is for
-    steps that draw nothing: ``step`` moves values, to images of ``size`` if given, or changes each
-    by itself.
+class Crop(v2.RandomCrop):
+    """``v2.RandomCrop``, also of a batch, with a place for each image: the bits are the same, in a
+    third of the time for small images.
     """
 
-    def __init__(self, step: nn.Module | None = None, size: int | None = None) -> None:
-        self.step, self.size = step, size
-
-    def draw(self, size: Size) -> Sequence[int]:
-        """Return whole numbers for one image of a size."""
-        return ()
-
-    def after(self, size: Size) -> Size:
-        """Return the size after the step. Raises ValueError if it cannot be applied."""
-        return size if self.size is None else (self.size, self.size)
+    def draw(self, height: int, width: int) -> Sequence[int]:
+        """Draw the whole numbers that ``apply`` needs for an image of this size."""
+        around = 2 * self.padding[0] if self.padding is not None else 0
+        room = height + around - self.size[0], width + around - self.size[1]
+        return [int(torch.randint(0, count + 1, size=())) if count else 0 for count in room]
 
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """Return images [N, ..., H, W] after the step; ``drawn`` [N, ...] are their draws."""
-        assert self.step is not None
-        result: Tensor = self.step(images)
-        return result
-
-
-class VectorizedCrop(Vectorized):
-    """``v2.RandomCrop``: a window at a random place of the image and ``padding`` zeros around it."""
-
-    def __init__(self, size: int, padding: int) -> None:
-        self.window, self.padding = size, padding
-
-    def _places(self, size: Size) -> list[int]:
-        return [extent + 2 * self.padding - self.window + 1 for extent in size]
-
-    def draw(self, size: Size) -> Sequence[int]:
-        return [
-            int(torch.randint(0, count, size=())) if count > 1 else 0
-            for count in self._places(size)
-        ]
-
-    def after(self, size: Size) -> Size:
-        if min(self._places(size)) < 1:
-            raise ValueError(f"a window of {self.window} does not fit in the image")
-        return self.window, self.window
-
-    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
-        size = self.window
-        padded = F.pad(images.flatten(1, -3), [self.padding] * 4)
-        windows = padded.unfold(-2, size, 1).unfold(-2, size, 1)  # [N, C, H', W', h, w]
+        """Change images [N, ..., H, W] by what was drawn for each [N, 2]."""
+        padded = images.flatten(1, -3)
+        if self.padding is not None:
+            padded = F.pad(padded, self.padding)
+        height, width = self.size
+        windows = padded.unfold(-2, height, 1).unfold(-2, width, 1)  # [N, C, H', W', h, w]
         rows = torch.arange(len(images), device=images.device)
         chosen = windows[rows, :, drawn[:, 0], drawn[:, 1]]
-        return chosen.reshape(*images.shape[:-2], size, size)
+        return chosen.reshape(*images.shape[:-2], height, width)
 
 
-class VectorizedFlip(Vectorized):
-    """``v2.RandomHorizontalFlip``."""
+class Flip(v2.RandomHorizontalFlip):
+    """``v2.RandomHorizontalFlip``, also of a batch, as ``Crop``."""
 
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def draw(self, size: Size) -> Sequence[int]:
+    def draw(self, height: int, width: int) -> Sequence[int]:
         return (int(not torch.rand(1) >= self.p),)
 
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
@@ -130,18 +92,21 @@ class _Normalize(nn.Module):
         return (normalized, *mask) if mask else normalized
 
 
+BATCHED = (Crop, Flip, v2.CenterCrop, v2.ToDtype, _Normalize)
+"""Steps that a batch of images can go through at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepRow:
     """A step that changes one image.
 
-    ``make`` returns the transform of an item, ``vectorized`` the same for a batch, if there is one.
-    ``draws`` is true if it uses random numbers, ``colours`` if it changes colours and so cannot be
-    used for frames of events. ``by_value`` is true if it draws nothing and changes each value by
-    itself: at the end of the steps of a recipe it is left to the device.
+    ``make`` returns the transform of an item. ``draws`` is true if it uses random numbers, ``colours``
+    if it changes colours and so cannot be used for frames of events. ``by_value`` is true if it draws
+    nothing and changes each value by itself: at the end of the steps of a recipe it is left to the
+    device.
     """
 
     make: Callable[[Item], nn.Module]
-    vectorized: Callable[[Item], Vectorized] | None = None
     draws: bool = True
     colours: bool = False
     by_value: bool = False
@@ -150,16 +115,10 @@ class StepRow:
 _JITTERED = ("brightness", "contrast", "saturation", "hue")
 STEPS: Mapping[str, StepRow] = {
     "random_resized_crop": StepRow(
-        lambda item: v2.RandomResizedCrop(item["size"], scale=(item["smallest"], 1.0)),
+        lambda item: v2.RandomResizedCrop(item["size"], scale=(item["smallest"], 1.0))
     ),
-    "random_crop": StepRow(
-        lambda item: v2.RandomCrop(item["size"], item["padding"] or None),
-        lambda item: VectorizedCrop(item["size"], item["padding"]),
-    ),
-    "horizontal_flip": StepRow(
-        lambda item: v2.RandomHorizontalFlip(item["p"]),
-        lambda item: VectorizedFlip(item["p"]),
-    ),
+    "random_crop": StepRow(lambda item: Crop(item["size"], item["padding"] or None)),
+    "horizontal_flip": StepRow(lambda item: Flip(item["p"])),
     "auto_augment": StepRow(
         lambda item: v2.AutoAugment(AutoAugmentPolicy(item["policy"])), colours=True
     ),
@@ -170,17 +129,9 @@ STEPS: Mapping[str, StepRow] = {
     ),
     "random_erasing": StepRow(lambda item: v2.RandomErasing(item["p"])),
     "resize": StepRow(lambda item: v2.Resize(item["size"]), draws=False),
-    "center_crop": StepRow(
-        lambda item: v2.CenterCrop(item["size"]),
-        lambda item: Vectorized(v2.CenterCrop(item["size"]), item["size"]),
-        draws=False,
-    ),
+    "center_crop": StepRow(lambda item: v2.CenterCrop(item["size"]), draws=False),
     "normalize": StepRow(
-        lambda item: _Normalize(item["statistics"]),
-        lambda item: Vectorized(_Normalize(item["statistics"])),
-        draws=False,
-        colours=True,
-        by_value=True,
+        lambda item: _Normalize(item["statistics"]), draws=False, colours=True, by_value=True
     ),
 }
 

@@ -36,14 +36,18 @@ def open_image(stream: BinaryIO) -> Image.Image:
     return Image.open(stream, formats=FORMATS)
 
 
-def read_image(path: str) -> Tensor:
-    """Return the colour image [3, H, W] in a file, uint8. Raises UnreadableError."""
+def read_image(path: str, where: str = "", start: int = 0, length: int = -1) -> Tensor:
+    """Return the colour image [3, H, W] in a file, uint8: in all of it, or in ``length`` bytes from
+    ``start``. Raises UnreadableError, which names ``where``, by default the file.
+    """
+    where = where or path
     try:
         with open_regular(path) as stream:
-            data = stream.read()
+            stream.seek(start)
+            data = stream.read(length)
     except OSError as error:
-        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
-    return decode_image(data, path)
+        raise UnreadableError(f"{where} cannot be read: {error.strerror or error}") from error
+    return decode_image(data, where)
 
 
 def decode_image(data: bytes, where: str) -> Tensor:

@@ -23,10 +23,10 @@ from torch import Tensor
 from danetc.runtime.data.class_folders import EXTENSIONS
 from danetc.runtime.data.dataset import DataSet, Samples, facts_fingerprint
 from danetc.runtime.data.files import packed, read_numpy, unpacked
-from danetc.runtime.data.images import decode_image
+from danetc.runtime.data.images import read_image
 from danetc.runtime.data.request import DataRequest
 from danetc.runtime.kernels.cache import kernel_folder
-from danetc.runtime.system.errors import DataError, UnreadableError
+from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.system.locks import alone
 
@@ -46,14 +46,8 @@ class Shards:
 
     def read(self, number: int) -> tuple[Tensor, None]:
         shard, offset, length = self.places[number].tolist()
-        where = self.where(number)
-        try:
-            with open(unpacked(self.shards[shard]), "rb") as file:
-                file.seek(offset)
-                data = file.read(length)
-        except OSError as error:
-            raise UnreadableError(f"{where} cannot be read: {error.strerror or error}") from error
-        return decode_image(data, where), None
+        path = unpacked(self.shards[shard])
+        return read_image(path, self.where(number), offset, length), None
 
     def where(self, number: int) -> str:
         shard = self.shards[int(self.places[number, 0])]
