@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -37,13 +38,9 @@ def has(monkeypatch: pytest.MonkeyPatch) -> Has:
     """Gives the machine so many accelerators of a type."""
 
     def pretend(kind: str | None, count: int) -> None:
-        found = None if kind is None else torch.device(kind)
-        pretended = {
-            "current_accelerator": lambda check_available=False: found,
-            "device_count": lambda: count,
-        }
-        for name, value in pretended.items():
-            monkeypatch.setattr(torch.accelerator, name, value)
+        found, module = None if kind is None else torch.device(kind), torch.accelerator
+        monkeypatch.setattr(module, "current_accelerator", lambda check_available=False: found)
+        monkeypatch.setattr(module, "device_count", lambda: count)
 
     return pretend
 
@@ -79,28 +76,29 @@ def test_a_device_by_its_name(
 def test_under_torchrun_each_process_has_its_own(has: Has, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("danetc.runtime.training.distributed.under_torchrun", lambda: True)
     monkeypatch.setattr("danetc.runtime.training.distributed.local_rank", lambda: 2)
-    has("cuda", 2)
-    for name, message in ((None, "no GPU of its own: there are 2"), ("cuda:1", "--device cuda$")):
+    alone = Mock(side_effect=RuntimeError)
+    monkeypatch.setattr("danetc.runtime.training.distributed.rendezvous", alone)
+    for kind, name, message in (
+        ("cuda", None, "no GPU of its own: there are 2"),
+        ("cuda", "cuda:1", "--device cuda$"),
+        ("mps", "mps", "no GPU of its own"),
+        ("mps", None, "do not find each other"),  # trains on the CPU
+    ):
+        has(kind, 2)
         with pytest.raises(TrainingError, match=message), joined(device=name):
             pass
 
 
-def test_only_cuda_has_streams(has: Has) -> None:
-    assert [has_streams(torch.device(kind)) for kind in ("cpu", "mps", "xpu", "cuda")] == [
-        False, False, False, True,
-    ]  # fmt: skip
+def test_only_cuda_has_streams() -> None:
+    kinds = [kind for kind in ("cpu", "mps", "xpu", "cuda") if has_streams(torch.device(kind))]
+    assert kinds == ["cuda"]
     clock = Clock(torch.device("mps"))
     clock.lap("data")
     assert clock.shares()["data"] == 1
     batch = Batch(torch.ones(2, 1, 4, 4), torch.tensor([0, 1]), torch.arange(2))
-    (moved,) = on_device(
-        iter([batch]), META, lambda batch: replace(batch, images=batch.images.half())
-    )
-    assert (moved.images.device, moved.images.dtype, moved.labels.device) == (
-        META,
-        torch.half,
-        META,
-    )
+    (moved,) = on_device(iter([batch]), META, lambda it: replace(it, images=it.images.half()))
+    assert {moved.images.device, moved.labels.device} == {META}
+    assert moved.images.dtype == torch.half
 
 
 @pytest.mark.parametrize("target", ["classes", "pixels", "numbers"])

@@ -70,10 +70,8 @@ def test_a_training_sets_them(few: DataSet, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_run_records_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (
-        STILL
-        + "recipe r { epochs = 1; optimizer = adamw(lr = 0.01); phase a { precision = tf32 } phase b { start = a } }"
-    )
+    phases = "phase a { precision = tf32 } phase b { start = a }"
+    text = STILL + f"recipe r {{ epochs = 1; optimizer = adamw(lr = 0.01); {phases} }}"
 
     def train(name: str) -> tuple[object, str]:
         done = danetc.train(text=text, output=tmp_path / name, backend="eager")
