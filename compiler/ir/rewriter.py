@@ -47,11 +47,7 @@ class Rewriter:
         return node.id
 
     def new(
-        self,
-        op: str,
-        inputs: tuple[int, ...],
-        attrs: Mapping[str, Attribute],
-        like: Node,
+        self, op: str, inputs: tuple[int, ...], attrs: Mapping[str, Attribute], like: Node
     ) -> int:
         """Add a new node in the scope and with the origin of ``like``."""
         id = self._next

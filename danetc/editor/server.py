@@ -21,13 +21,7 @@ from danetc.editor.analysis import Analysis
 from danetc.editor.completion import complete
 from danetc.editor.hints import inlay_hints
 from danetc.editor.hover import hover
-from danetc.editor.navigation import (
-    RenameRefused,
-    definition,
-    references,
-    rename,
-    renameable,
-)
+from danetc.editor.navigation import RenameRefused, definition, references, rename, renameable
 from danetc.editor.outline import MODIFIERS, TOKEN_TYPES, TYPES, folds, semantic_tokens, symbols
 from danetc.editor.preview import preview
 from danetc.editor.problems import code_fixes, format_edits

@@ -9,13 +9,7 @@ from enum import Enum
 from typing import TypeVar, final
 
 from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand, sigmoid, softplus
-from danetc.dsl.neuron.parameters import (
-    Parameters,
-    closure,
-    constant_text,
-    names_of,
-    plain,
-)
+from danetc.dsl.neuron.parameters import Parameters, closure, constant_text, names_of, plain
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.record import record
 

@@ -224,10 +224,7 @@ LOSSES: Mapping[str, LossSpec] = family(
         "membrane",
         "squared difference between the mean membrane potential of each layer of neurons before the "
         "reset and `target`, averaged over the layers (at the threshold: Guo et al., NeurIPS 2022)",
-        (
-            Argument("target", FloatType(-1000.0, 1000.0), 1.0, "target potential"),
-            NEURON,
-        ),
+        (Argument("target", FloatType(-1000.0, 1000.0), 1.0, "target potential"), NEURON),
         reads="potentials",
         training=True,
         example="cross_entropy + 0.01 * membrane(target = 1.0)",
@@ -235,10 +232,7 @@ LOSSES: Mapping[str, LossSpec] = family(
     LossSpec(
         "python",
         "loss computed by a Python function of the output, the labels and named numbers",
-        (
-            FUNCTION,
-            OUTPUT,
-        ),
+        (FUNCTION, OUTPUT),
         training=True,
         others=True,
         example='python("my_loss.py:focal", gamma = 2.0)',
@@ -247,10 +241,7 @@ LOSSES: Mapping[str, LossSpec] = family(
         "python_membrane",
         "loss computed by a Python function of the membrane potentials of a layer of neurons before the "
         "reset, averaged over the layers",
-        (
-            FUNCTION,
-            NEURON,
-        ),
+        (FUNCTION, NEURON),
         reads="potentials",
         training=True,
         others=True,

@@ -9,14 +9,7 @@ from danetc.dsl.diagnostics.diagnostic import Reported, Reporter
 from danetc.dsl.recipe.item import plain
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.levels import SettingValue
-from danetc.dsl.recipe.schema import (
-    ChangeType,
-    FlowType,
-    ItemType,
-    SumType,
-    Type,
-    WordType,
-)
+from danetc.dsl.recipe.schema import ChangeType, FlowType, ItemType, SumType, Type, WordType
 from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.overrides import override_source, parse_override

@@ -41,10 +41,7 @@ STATEMENT = "a statement is `name = value`"
 CHOICE = "a choice is written `a if condition else b`"
 UNEXPECTED = {
     "FOR": ("E0101", "`for` is written in an argument, as in `sum(out[i] for i in 0 .. 3)`"),
-    "RANGE": (
-        "E0101",
-        "a range is written in square brackets, as in `out[0 .. 3]`, or after `in`",
-    ),
+    "RANGE": ("E0101", "a range is written in square brackets, as in `out[0 .. 3]`, or after `in`"),
     "USE": ("E0101", "`use` is written at the top of a file"),
     "ARROW": ("E0101", "put a flow that is an operand in parentheses"),
     "LBRACE": ("E0101", "braces hold the body of a declaration or a group, not values"),

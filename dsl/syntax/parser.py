@@ -48,10 +48,7 @@ def parse_expression(source: SourceFile, reporter: Reporter, start: int) -> synt
 
 
 def parse(
-    source: SourceFile,
-    reporter: Reporter,
-    part: Span | None = None,
-    head: Sequence[Token] = (),
+    source: SourceFile, reporter: Reporter, part: Span | None = None, head: Sequence[Token] = ()
 ) -> syntax.Program:
     """Parse a file and report its errors, at most MAX_ERRORS.
 
@@ -119,11 +116,7 @@ class _Run:
     """
 
     def __init__(
-        self,
-        source: SourceFile,
-        tokens: list[Token],
-        brackets: Brackets,
-        lexical: list[Diagnostic],
+        self, source: SourceFile, tokens: list[Token], brackets: Brackets, lexical: list[Diagnostic]
     ) -> None:
         self.source = source
         self.tokens = tokens

@@ -11,12 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.errors import UserError
-from danetc.runtime.system.files import (
-    DamagedError,
-    check_tensors,
-    opened,
-    seal_tensors,
-)
+from danetc.runtime.system.files import DamagedError, check_tensors, opened, seal_tensors
 
 NUMBERS: Mapping[torch.dtype, str] = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",

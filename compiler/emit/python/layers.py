@@ -30,13 +30,7 @@ _NAMES: Mapping[tuple[str, ...], str] = {
 }
 """Layers by the names of their first arguments; an empty name is not written."""
 _LABELS = {layer: names for names, layers in _NAMES.items() for layer in layers.split()}
-_CONV: Mapping[str, int] = {
-    "kernel_size": 0,
-    "stride": 1,
-    "padding": 0,
-    "dilation": 1,
-    "groups": 1,
-}
+_CONV: Mapping[str, int] = {"kernel_size": 0, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 """Defaults of a convolution, which gives convolutions of all blocks one form."""
 
 

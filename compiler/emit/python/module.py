@@ -177,10 +177,7 @@ class _Emitter:
         doc = draft.doc or ".".join(map(words, draft.tree.path))
         if len({each.flow for each in item.drafts}) == 1 and len(doc) + len(draft.flow) < 85:
             doc += f": {draft.flow}"
-        methods = [
-            method(signature("forward", takes, draft.result), body),
-            *draft.methods,
-        ]
+        methods = [method(signature("forward", takes, draft.result), body), *draft.methods]
         if init:
             methods.insert(0, method(signature("__init__", parameters, "None"), init))
         return class_(item.name, draft.base, f"{doc}.", methods)

@@ -7,16 +7,7 @@ concatenations that have laws of their own.
 
 from collections.abc import Mapping
 
-from danetc.compiler.ir.ops import (
-    attention,
-    axes,
-    functions,
-    joins,
-    norms,
-    pooling,
-    time,
-    weighted,
-)
+from danetc.compiler.ir.ops import attention, axes, functions, joins, norms, pooling, time, weighted
 from danetc.compiler.ir.ops.row import (
     REQUIRED,
     Context,
@@ -30,16 +21,7 @@ from danetc.compiler.ir.ops.row import (
 )
 from danetc.compiler.ir.ops.shapes import text
 
-_FAMILIES = (
-    weighted,
-    norms,
-    joins,
-    attention,
-    pooling,
-    axes,
-    functions,
-    time,
-)
+_FAMILIES = (weighted, norms, joins, attention, pooling, axes, functions, time)
 
 OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family.ROWS}
 """The rows by name."""

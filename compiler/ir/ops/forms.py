@@ -6,14 +6,7 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import (
-    Context,
-    Emit,
-    Parameter,
-    TorchFunction,
-    TorchModule,
-    whole,
-)
+from danetc.compiler.ir.ops.row import Context, Emit, Parameter, TorchFunction, TorchModule, whole
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 
 START = Parameter(

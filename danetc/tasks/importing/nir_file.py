@@ -89,9 +89,7 @@ Nodes = Mapping[str, tuple[str, Mapping[str, Any]]]
 """Kinds of nodes and their fields by name; fields are arrays, sizes a number or a tuple."""
 
 
-def _contents(
-    file: Path | IO[bytes],
-) -> tuple[Nodes, list[tuple[str, str]], float, int | None]:
+def _contents(file: Path | IO[bytes]) -> tuple[Nodes, list[tuple[str, str]], float, int | None]:
     """Return the nodes, the edges, the length of a time step and, if the file has it, their number."""
     import h5py
 

@@ -10,14 +10,7 @@ from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops import shapes
 from danetc.compiler.ir.ops.forms import pair
 from danetc.compiler.ir.ops.kinds import number
-from danetc.compiler.ir.ops.onnx.general import (
-    Form,
-    OnnxWriter,
-    Site,
-    repeat,
-    reshaped,
-    window,
-)
+from danetc.compiler.ir.ops.onnx.general import Form, OnnxWriter, Site, repeat, reshaped, window
 from danetc.compiler.ir.ops.row import at_start, is_scheduled, whole
 
 if TYPE_CHECKING:
