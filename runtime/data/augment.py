@@ -85,7 +85,11 @@ class ImageTransform:
                 generator.manual_seed(seed)
                 for step, size, drawn in drawing:
                     drawn.append(step.draw(*size))
-        draws = {step: torch.tensor(drawn).to(images.device) for step, _, drawn in drawing}
+        pin = images.is_cuda  # so that the host does not wait for the device
+        draws = {
+            step: torch.tensor(drawn, pin_memory=pin).to(images.device, non_blocking=True)
+            for step, _, drawn in drawing
+        }
         for _, step in self.steps:
             images = step.apply(images, draws[step]) if step in draws else step(images)
         return images, labels

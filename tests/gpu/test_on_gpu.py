@@ -74,6 +74,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "accumulate": {"recipe.accumulate": 2, "recipe.ema": 0.9, "deterministic": False},
     "recompute": {"memory": "recompute"},
     "mixed": {"recipe.augment": "random_crop(8, padding = 1) -> cutmix"},
+    "augmented": {
+        "recipe.augment": "random_crop(8, padding = 1) -> horizontal_flip",
+        "recipe.augment_on": "device",
+    },
     "sgd": {"recipe.optimizer": "sgd(lr = 0.1, momentum = 0.9)", "recipe.clip": 1.0},
     "truncated": {"recipe.gradient": "truncated(steps = 1)", "backend": "eager"},
     "changed": {"recipe.change": "surrogate(alpha = linear(4, 8))"},
