@@ -44,6 +44,8 @@ class TrainingOptions:
         backend: Backend that runs the network. [default: fused if its kernels can be compiled, else eager]
         channels_last: Store feature maps with channels last: faster on a GPU, and for large images on a
             CPU.
+        cuda_graphs: Record the forward and backward pass of a step as a CUDA graph, which takes a single
+            launch. It has not been run on a GPU yet.
     """
 
     recipe: Annotated[str | None, arg.Option("NAME")] = None
@@ -59,6 +61,7 @@ class TrainingOptions:
     backend: arg.BackendName | None = None
     memory: arg.Memory = "none"
     channels_last: bool = False
+    cuda_graphs: bool = False
     device: arg.Device | None = None
     progress: Annotated[bool | None, arg.PYTHON] = None
 

@@ -18,7 +18,8 @@ class RunSettings:
     ``checkpoint_steps`` steps (0: never) or ``checkpoint_minutes`` minutes, whichever comes first,
     and after every epoch; one is kept permanently every ``keep_every`` epochs (0: none).
     ``train_output`` names the trained output if there are several. ``backend`` and
-    ``channels_last`` describe the built model, for the record of its evaluations.
+    ``channels_last`` describe the built model, for the record of its evaluations. With ``cuda_graphs``,
+    steps are recorded as CUDA graphs.
     """
 
     seed: int = 0
@@ -35,6 +36,7 @@ class RunSettings:
     deterministic: bool = True
     backend: str = "eager"
     channels_last: bool = False
+    cuda_graphs: bool = False
 
 
 PRECISIONS = {"float32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -165,10 +165,10 @@ class Totals:
         found = torch.tensor(list(values), dtype=torch.float64, device=self._device)
         if found.shape != self._sums.shape:
             raise ValueError(f"{len(values)} totals, not {self._sums.numel()}")
-        self._sums = found
+        self._sums.copy_(found)  # where a CUDA graph adds to them
 
     def reset(self) -> None:
-        self._sums = torch.zeros_like(self._sums)
+        self._sums.zero_()
 
     def over(self, world: World) -> Sums:
         """Return the sums over all processes."""

@@ -117,6 +117,7 @@ class TrainingPlan:
                 "spec": request.spec or "<text>",
                 "init": request.init,
                 "memory": request.memory,
+                "cuda_graphs": request.cuda_graphs,
                 "classes": request.classes,
                 "subset_seed": request.subset_seed,
             },

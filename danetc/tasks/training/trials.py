@@ -266,6 +266,7 @@ class Trial:
             deterministic=request.deterministic,
             backend=self.plan.backend,
             channels_last=request.channels_last,
+            cuda_graphs=request.cuda_graphs,
         )
 
     def _record(self, fitted: Fitted) -> dict[str, Any]:
