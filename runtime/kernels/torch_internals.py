@@ -94,7 +94,7 @@ TABLE = _table(
     (
         InternalUse.PARALLEL,
         "torch._inductor.async_compile",
-        ("AsyncCompile", "AsyncCompile.use_process_pool", "AsyncCompile.wait_pool_ready"),
+        ("AsyncCompile", "AsyncCompile.wait_pool_ready"),
     ),
     (
         InternalUse.PACKED_WEIGHTS,
@@ -198,14 +198,8 @@ Boxed = Callable[[list[Tensor]], Sequence[Tensor]]
 """A compiled function, which empties the list of its arguments."""
 
 
-def start_workers() -> None:
-    """Start the processes of Inductor that compile Triton code."""
-    if has(InternalUse.PARALLEL):
-        find("AsyncCompile.use_process_pool")()
-
-
 def await_workers() -> None:
-    """Wait until these processes take code. Until then, Inductor compiles in this one."""
+    """Start Inductor's processes that compile Triton code. Until they are ready, it would do that in this one."""
     try:
         if has(InternalUse.PARALLEL):
             find("AsyncCompile.wait_pool_ready")()

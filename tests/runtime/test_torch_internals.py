@@ -151,7 +151,6 @@ def without(*settings: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    internals.start_workers()
     internals.await_workers()
     waits: list[Callable[[], object]] = []
     with internals._deferred(waits):
