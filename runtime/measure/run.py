@@ -146,7 +146,11 @@ def measure(
     images = count = 0
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
     own = [] if device.type == "cpu" else [device]
-    with _as_it_was(model), torch.random.fork_rng(own), arithmetic("float32", device):
+    with (
+        _as_it_was(model),
+        torch.random.fork_rng(own, device_type=device.type),
+        arithmetic("float32", device),
+    ):
         _set_mode(model, statistics)
         for x, labels in batches:
             if not (isinstance(x, Tensor) and isinstance(labels, Tensor)):

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -141,7 +142,8 @@ def meet(timeout: timedelta) -> tuple[Any, int, int]:
         store.set(f"danetc/asks/{rank}", own)
         start = store.get(f"danetc/start/{own}").decode()
         store.set(f"danetc/{start}/{rank}", "")
-    end, left = time.monotonic() + timeout.total_seconds(), () if rank else range(1, size)
+    end = time.monotonic() + timeout.total_seconds()
+    left: Sequence[int] = () if rank else range(1, size)
     while left := [other for other in left if not store.check([f"danetc/{start}/{other}"])]:
         for other in left:
             if store.check([f"danetc/asks/{other}"]):
@@ -149,7 +151,7 @@ def meet(timeout: timedelta) -> tuple[Any, int, int]:
         if time.monotonic() > end:
             raise RuntimeError(f"rank {left[0]} did not join in {timeout}")
         time.sleep(0.02)
-    return dist.PrefixStore(f"danetc/{start}", store), rank, size
+    return PrefixStore(f"danetc/{start}", store), rank, size
 
 
 @contextmanager
@@ -188,9 +190,7 @@ def joined(
         raise TrainingError(f"the processes do not find each other: {error}") from error
     control = dist.new_group(backend="gloo", timeout=timeout) if on_gpu else dist.group.WORLD
     world = World(place, rank, size, control)
-    liveness = Liveness(
-        dist.PrefixStore("alive", store.clone()), rank, world.gather(platform.node())
-    )
+    liveness = Liveness(PrefixStore("alive", store.clone()), rank, world.gather(platform.node()))
     dist.barrier(group=control)
     with liveness:
         try:
