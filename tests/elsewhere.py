@@ -36,10 +36,7 @@ SPEC = """
 use std
 
 network small(classes = 2) {
-  input = image(3, 8, 8)
-  steps = 2
-  neuron = LIF
-  surrogate = sigmoid(alpha = 4)
+  input = image(3, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
   stem = conv(4) -> norm -> spike
   stages = stage(basic(4), 1) via origin
   head = avgpool -> mean_over_time -> linear(classes)

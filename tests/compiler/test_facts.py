@@ -15,6 +15,8 @@ from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.analysis.summary import Summary, fewest_neurons, operations, summarise
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
+from tests.differential.helpers import text
+from tests.differential.networks import graph_of_neuron, small
 
 DEPTHS = (18, 34, 50, 101, 152)
 TABLE_6 = (11_689_512, 21_797_672, 25_557_032, 44_549_160, 60_192_808)
@@ -207,15 +209,8 @@ def _reads_counts(net: Graph) -> Counter[int]:
 
 def stage_kinds(stages: str, more: str = "", stem: str = "conv(4) -> norm -> spike") -> list[str]:
     """What the blocks of a stage read and give, and what the stage gives."""
-    checked = check_text(
-        f"""use std
-        {more}
-        network n {{
-          input = image(3, 8, 8); steps = 3; surrogate = atan; neuron = LIF
-          stem = {stem}; stages = {stages}; head = spike -> avgpool -> mean_over_time -> linear(5)
-        }}"""
-    )
-    (stage,) = summarise(graph_of(checked)).stages
+    head = "spike -> avgpool -> mean_over_time -> linear(5)"
+    (stage,) = summarise(text(small(stages, stem=stem, head=head, more=more))).stages
     return [stage.block_reads, stage.block_gives, stage.gives]
 
 
@@ -257,15 +252,7 @@ OF_NEURONS = {
 @pytest.mark.parametrize("body", OF_NEURONS)
 def test_neurons_that_give_more_than_0_and_1_are_neurons(body: str) -> None:
     """They are counted, and what reads them adds or multiplies as they say."""
-    text = f"""use std
-    neuron own {{ {body} }}
-    network n {{
-      input = image(3, 8, 8); steps = 3; surrogate = atan; neuron = own
-      stem = conv(4) -> norm -> spike
-      stages = stage(basic(4), 2) via origin
-      head = avgpool -> mean_over_time -> linear(5)
-    }}"""
-    found = summarise(graph_of(check_text(text)))
+    found = summarise(graph_of_neuron(body))
     kind = OF_NEURONS[body]
     assert (found.neurons_on_main_path, found.neuron_layers) == (5, 5)
     assert found.stages[0].fewest_neurons == 2

@@ -104,27 +104,14 @@ def test_a_static_output_keeps_its_time() -> None:
 @pytest.mark.parametrize("after", ["norm", "norm -> norm", "spike -> norm"])
 def test_a_norm_per_step_after_a_static_join_gets_its_copies(after: str) -> None:
     """The repetition stands between a block's join and the interblock norm that needs it."""
-    spec = f"""
-        use std
-        connection wired {{
-          each = conv
-          projection = conv
-          out = (branch + shortcut) -> {after}
-        }}
-        network made {{
-          input = image(2, 8, 8)
-          steps = 3
-          neuron = ReLU
-          norm = tebn
-          stem = conv(2)
-          stages = stage(basic(2), 2) via wired
-          head = avgpool -> linear(3)
-        }}
-    """
+    wired = f"connection wired {{ each = conv; projection = conv; out = (branch + shortcut) -> {after} }}"
+    ends = {"stem": "conv(2)", "head": "avgpool -> linear(3)"}
+    own = {"settings": "neuron = ReLU; norm = tebn", "more": wired}
+    spec = small("stage(basic(2), 2) via wired", **own, **ends)
     written = text(spec, ())
     graph = run(written)
     assert operations(graph)["repeat"] == 1
-    x = randn(2, 2, 8, 8)
+    x = randn(2, 3, 8, 8)
     torch.manual_seed(0)
     expected = observe(built(written), x)
     torch.manual_seed(0)

@@ -18,10 +18,7 @@ BLOCKS = 5
 SPEC = """use std
 
 network n {{
-  input = image(1, 8, 8)
-  steps = 2
-  neuron = IF
-  surrogate = sigmoid
+  input = image(1, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
   stem = conv(8) -> norm -> spike
   stages = stage(basic(8), {blocks}) via {connection} by {use}
 }}

@@ -12,11 +12,7 @@ from danetc.compiler.analysis.summary import why_not_stepwise
 NETWORK = """
 use std
 network n {
-  input = image(2, 6, 6)%s
-  steps = 5
-  neuron = LIF
-  surrogate = sigmoid
-  norm = %s
+  input = image(2, 6, 6)%s; steps = 5; neuron = LIF; surrogate = sigmoid; norm = %s
   stem = conv(4) -> norm -> spike
   stages = stage(basic(4), 1) via %s
   head = %s

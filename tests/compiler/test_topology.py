@@ -15,9 +15,7 @@ MIXED = """\
 use std
 
 network mixed(width = 4) {
-  input = image(3, 16, 16)
-  neuron = IF
-  surrogate = sigmoid
+  input = image(3, 16, 16); neuron = IF; surrogate = sigmoid
   stem = conv(width) -> norm -> spike
   stages = resnet20[0 .. 1] via origin by densely_additive with (neuron = LIF) -> maxpool(2) -> stage(basic(8), 2) via sew
   head = avgpool -> linear(10)

@@ -15,10 +15,7 @@ from danetc.dsl.diagnostics.diagnostic import Diagnostic
 NET = """use std
 
 network n(classes = 10) {
-  input = image(3, 32, 32)
-  steps = 4
-  neuron = IF
-  surrogate = sigmoid
+  input = image(3, 32, 32); steps = 4; neuron = IF; surrogate = sigmoid
   stem = conv(16) -> norm -> spike
   stages = (stage(basic(16), 2) -> stage(basic(32), 2, stride = 2)) via origin by chain
   head = avgpool -> mean_over_time -> linear(classes)
@@ -197,7 +194,7 @@ SUSPICIOUS = {
         "`spike`",
     ),
     "no steps": Case(
-        net(("network n", "network «n»"), ("  steps = 4\n", "")), "W0306", "so it has one time step"
+        net(("network n", "network «n»"), ("steps = 4; ", "")), "W0306", "so it has one time step"
     ),
     "no layer is the norm": Case(
         net(("steps = 4", "steps = 4; norm = «tebn»"), ("-> norm ->", "-> batchnorm ->")).replace(
@@ -316,8 +313,8 @@ PLAIN = {
         ("= IF", "= LIF(tau = 4.0)"), ("via origin", "via origin(inter = LIF(tau = 4.0))")
     ),
     "one step that is meant": net(("steps = 4", "steps = 1")),
-    "an ANN without steps": net(("  steps = 4\n", ""), ("= IF", "= ReLU")),
-    "events without steps": net(("  steps = 4\n", ""), ("image(3", "events(3")),
+    "an ANN without steps": net(("steps = 4; ", ""), ("= IF", "= ReLU")),
+    "events without steps": net(("steps = 4; ", ""), ("image(3", "events(3")),
     "a norm that only a variant has no use for": net(("steps = 4", "steps = 4; norm = tebn"))
     + "network m = n { stem = conv(16) -> spike; stages = stage(basic(16), 2) via bare }\n"
     "connection bare { each = conv -> spike; out = branch }\n",

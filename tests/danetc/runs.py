@@ -12,10 +12,7 @@ NETWORK = """\
 use std
 
 network {name} {{
-  input = image(1, 8, 8)
-  steps = 2
-  neuron = LIF
-  surrogate = sigmoid(alpha = 4)
+  input = image(1, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
   stem = conv(4) -> norm -> spike
   stages = (stage(basic(4), 3) -> stage(basic(4), 2, stride = 2)) via origin by densely_additive
   head = avgpool -> mean_over_time -> linear(10)

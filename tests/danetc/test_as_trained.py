@@ -24,8 +24,7 @@ from .datasets import SMALL_DATA, Small, make_folder
 NETWORK = """
 use std
 network tiny(classes = {classes}) {{
-  input = {input}{encoder}
-  steps = {steps}
+  input = {input}{encoder}; steps = {steps}
   neuron = LIF(v_threshold = 0.2); surrogate = sigmoid; norm = {norm}
   stem = conv(4) -> norm -> spike
   stages = stage(basic(4), 1) via sew
@@ -121,8 +120,7 @@ def test_eval_and_measure_see_its_images(
 TWO = """
 use std
 network tiny {
-  input = image(1, 8, 8); steps = 2
-  neuron = LIF(v_threshold = 0.2); surrogate = sigmoid
+  input = image(1, 8, 8); steps = 2; neuron = LIF(v_threshold = 0.2); surrogate = sigmoid
   d = in -> conv(4) -> norm -> spike
   e = d -> avgpool -> mean_over_time -> linear(5)
   l = d -> conv(4) -> norm -> spike -> avgpool -> mean_over_time -> linear(3)

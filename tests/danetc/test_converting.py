@@ -25,9 +25,7 @@ ANN = """\
 use std
 
 network ann {
-  input = image(1, 8, 8)
-  steps = 1
-  neuron = ReLU
+  input = image(1, 8, 8); steps = 1; neuron = ReLU
   stem = conv(6) -> norm -> spike
   stages = stage(basic(6), 1) via origin
   head = avgpool -> mean_over_time -> linear(10)

@@ -52,27 +52,6 @@ def test_the_plan_of_two_phases(danetc: Run, tmp_path: Path) -> None:
     assert record["seconds"] == pytest.approx(first["seconds"] + second["seconds"])
 
 
-@pytest.mark.thorough
-@pytest.mark.usefixtures("few_timed", "all_digits")
-def test_the_plan_is_printed_with_places_and_a_curve(danetc: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    arguments = ("train", "a.danet", "--data", "digits")
-    result = danetc.passes(*arguments, "--dry-run", "--seeds", "2", "--set", "steps=3")
-    lines = result.out.splitlines()
-    settings = {line.split()[0]: line for line in lines if line}
-    assert settings["batch"].endswith("a.danet:12:28")
-    assert settings["seeds"].split() == ["seeds", "0,", "1"]
-    assert settings["precision"].split() == ["precision", "float32", "default"]
-    assert settings["train"].split()[:3] == ["train", "3", "5"]
-    assert "(new; new)" in settings["directory"]
-    assert "for 2 trials" in lines[-1]
-    # What a training would find:
-    assert danetc(*arguments).status == 0
-    assert "which is resumed" in danetc(*arguments, "--dry-run").out
-    changed = danetc(*arguments, "--dry-run", "--set", "recipe.batch=500")
-    assert "under other settings (recipe.phases.train.batch: 300 there, 500 now)" in changed.out
-
-
 def test_plan_that_does_not_fit(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,10 +22,7 @@ from .conftest import QUICK, SMALL, Run
 EVENTS = """
 use std
 network flashes {
-  input = events(1, 8, 8)
-  steps = 4
-  neuron = LIF
-  surrogate = sigmoid
+  input = events(1, 8, 8); steps = 4; neuron = LIF; surrogate = sigmoid
   stem = conv(4) -> norm -> spike
   head = avgpool -> mean_over_time -> linear(3)
 }

@@ -1,10 +1,9 @@
-"""metrics.csv: every epoch once, also where a training broke off; the tables at the end."""
+"""metrics.csv, and the tables and figures at the end."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +11,16 @@ import pytest
 
 from danetc.commands.trainings import print_conversion
 from danetc.errors import UserError
-from danetc.requests import ConversionRequest, TrainingRequest
-from danetc.runtime.training.observer import Callback, PhasePlan, StepReport
+from danetc.requests import ConversionRequest
+from danetc.runtime.training.observer import PhasePlan, StepReport
 from danetc.tasks.converting import Converted
 from danetc.tasks.evaluate import Evaluated, Figures
 from danetc.tasks.training.directory import metrics_csv
 from danetc.tasks.training.progress import TrainingProgress, print_trials
 from danetc.tasks.training.progress import result as training_result
 from danetc.tasks.training.train import Training
-from danetc.tasks.training.trials import run
 
-from .conftest import QUICK, SMALL, Run
 from .test_train import phase
-
-TIMES = ("seconds", "images_per_second", "share")
-
-
-class Breaks(Callback):
-    """The process ends at a step, without a word."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def on_step_end(self, report: StepReport) -> None:
-        if report.global_step == self.at:
-            raise KeyboardInterrupt
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as stream:
-        found = list(csv.DictReader(stream))
-    return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in found]
-
-
-@pytest.mark.thorough
-@pytest.mark.usefixtures("all_digits")
-def test_an_interrupted_training_has_every_row_once(danetc: Run, tmp_path: Path) -> None:
-    spec = tmp_path / "a.danet"
-    spec.write_text(SMALL + QUICK.replace("epochs = 1", "epochs = 2"))
-    request = TrainingRequest(spec=str(spec), data="digits", output=tmp_path / "broken")
-    for at in (2, 7):  # an epoch has five steps
-        with pytest.raises(KeyboardInterrupt):
-            run(request, observer=Breaks(at), note=lambda text: None)
-    assert danetc("train", spec, "--data", "digits", "-o", "broken").status == 0
-    assert danetc("train", spec, "--data", "digits", "-o", "whole").status == 0
-    whole = rows(tmp_path / "whole" / "metrics.csv")
-    assert [row["row"] for row in whole] == ["1", "2"]
-    assert rows(tmp_path / "broken" / "metrics.csv") == whole
-    record = json.loads((tmp_path / "whole" / "training.json").read_text())
-    assert [float(row["test_loss"]) for row in whole] == [e["test_loss"] for e in record["epochs"]]
 
 
 def test_values_with_commas_stay_in_their_column() -> None:

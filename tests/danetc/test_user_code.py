@@ -99,10 +99,7 @@ def misused():
 SPEC = """
 use std
 network small {
-  input = image(1, 8, 8)
-  steps = 2
-  neuron = IF
-  surrogate = atan
+  input = image(1, 8, 8); steps = 2; neuron = IF; surrogate = atan
   out = in -> conv(4) -> spike -> avgpool -> mean_over_time -> linear(10)
 }
 """

@@ -35,10 +35,7 @@ NETWORK = """\
 use std
 
 network tiny(classes = 2) {
-  input = image(3, 8, 8)
-  steps = 2
-  neuron = LIF
-  surrogate = sigmoid(alpha = 4)
+  input = image(3, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
   stem = conv(4) -> norm -> spike
   stages = stage(basic(4), 2) via origin by densely_additive
   head = avgpool -> mean_over_time -> linear(classes)

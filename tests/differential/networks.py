@@ -32,6 +32,12 @@ network net {{
 """
 
 
+def graph_of_neuron(body: str, stages: str = "stage(basic(4), 2) via origin", **more: str) -> Graph:
+    """A small network of neurons with these equations."""
+    own = f"neuron own {{ {body} }}"
+    return text(small(stages, settings="neuron = own", more=own, **more))
+
+
 ANALOG_STEM = {
     "stem": "conv(4) -> norm -> maxpool(3, stride = 2)",
     "head": "spike -> avgpool -> mean_over_time -> linear(5)",

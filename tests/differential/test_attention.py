@@ -16,6 +16,7 @@ from danetc.runtime.layers.norm import RunningMean
 from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.measuring.measure import measure
 from tests.differential.helpers import randn, text
+from tests.differential.networks import small
 
 HEADS = 2
 KINDS = {"spikes": Kind(0, 1, 1.0), "counts": Kind(0, 3, 1.0), "real": ANALOG}
@@ -188,15 +189,11 @@ def test_running_mean_of_groups() -> None:
 @pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_recompute_moves_a_running_mean_once(backend: str) -> None:
     """Also where two passes go forward before the first goes back."""
-    source = """block scaled(width) {
+    scaled = """block scaled(width) {
   a = (in -> conv(width) -> norm -> spike) / sqrt(0.1 + (in -> running_mean(momentum = 0.3)))
   out = in + (a -> conv(width) -> norm -> spike)
-}
-network n {
-  input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = atan
-  stem = conv(4) -> norm -> spike; stages = stage(scaled(4), 3); head = avgpool -> mean_over_time -> linear(3)
 }"""
-    graph, found = text(source), []
+    graph, found = text(small("stage(scaled(4), 3)", settings="neuron = IF", more=scaled)), []
     for memory in ("none", "recompute"):
         model = emit(graph, 0, backend, memory).double()
         losses = [(model(randn(2, 3, 8, 8, seed=seed)) ** 2).sum() for seed in (1, 2)]

@@ -11,7 +11,8 @@ from danetc.compiler.analysis.initial_values import initial_values
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import weights_of
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from tests.differential.helpers import randn
+from tests.differential.helpers import randn, text
+from tests.differential.networks import ANALOG_STEM, small
 from tests.fuzzing.compare import compiling
 from tests.surrogates import sigmoid, step
 
@@ -159,15 +160,10 @@ network net {{
 
 def test_a_branch_scaled_by_zero_starts_as_the_identity() -> None:
     """ReZero: Proposition 1 holds of a learnt factor as of a norm that starts at 0."""
-    text = """use std
-connection rezero { each = spike -> conv -> norm; out = learn(0.0) * branch + shortcut }
-network net {
-  input = image(2, 6, 6); steps = 2; neuron = IF; surrogate = atan
-  stem = conv(4) -> norm
-  stages = stage(basic(4), 2) via rezero
-  head = spike -> avgpool -> mean_over_time -> linear(2)
-}"""
-    graph = graph_of(check_text(text))
+    rezero = (
+        "connection rezero { each = spike -> conv -> norm; out = learn(0.0) * branch + shortcut }"
+    )
+    graph = text(small("stage(basic(4), 2) via rezero", more=rezero, **ANALOG_STEM))
     known = initial_values(graph)
     (stage,) = graph.stages
     assert [known[block.output] for block in stage.blocks] == [stage.entry, stage.entry]

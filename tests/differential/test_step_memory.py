@@ -90,10 +90,7 @@ def test_what_loops_save_is_exact(name: str) -> None:
 FIRST = """
 use std
 network first {
-  input = events(2, 4, 4)
-  steps = 3
-  neuron = IF
-  surrogate = atan
+  input = events(2, 4, 4); steps = 3; neuron = IF; surrogate = atan
   out = in -> LAYER -> spike -> linear(5) -> mean_over_time
 }
 """

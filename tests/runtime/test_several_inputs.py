@@ -65,10 +65,7 @@ NETWORK = f"""use std
 {GATED}
 {PLAIN}
 network n {{
-  input = image(3, 8, 8)
-  steps = 3
-  neuron = LIF
-  surrogate = sigmoid(alpha = 4)
+  input = image(3, 8, 8); steps = 3; neuron = LIF; surrogate = sigmoid(alpha = 4)
   a = in -> conv(4) -> norm
   b = a -> spike -> conv(4) -> norm
   one = b -> avgpool -> linear(4)

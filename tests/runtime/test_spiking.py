@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.program import Learn, NeuronProgram
 from danetc.dsl.neuron.spikingjelly import SURROGATES, match_neuron, match_surrogate
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
-from tests.differential.helpers import randn
+from tests.differential.helpers import randn, text
+from tests.differential.networks import small
 from tests.runtime.conftest import Compile, std
 
 ATAN = "surrogate atan(alpha = 2.7) { z = 1.5707963267948966 * alpha * x;  dy = alpha / 2 / (1 + z * z) }"
@@ -119,14 +119,8 @@ def test_surrogates(compiled: Compile, name: str) -> None:
 
 
 def graph(neuron: str, stages: str = "resnet18(width = 8) via sew") -> Graph:
-    text = f"""use std
-    network small {{
-      input = image(3, 16, 16);  steps = 3;  neuron = {neuron};  surrogate = sigmoid(alpha = 4)
-      stem = conv(8) -> norm -> spike
-      stages = {stages}
-      head = avgpool -> mean_over_time -> linear(5)
-    }}"""
-    return graph_of(check_text(text), None, {})
+    own = {"settings": f"neuron = {neuron}", "stem": "conv(8) -> norm -> spike"}
+    return text(small(stages, input="image(3, 16, 16)", **own))
 
 
 @pytest.mark.parametrize("neuron", ["IF", "LIF(tau = 1.5, detach_reset = true)", "PLIF"])

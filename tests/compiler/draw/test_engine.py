@@ -13,7 +13,7 @@ import pytest
 
 from danetc.commands.networks import draw_command
 from danetc.commands.parser import make_command
-from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler import check_file, graph_of
 from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, draw, engine
 from danetc.compiler.draw.theme import DARK, LIGHT
 from danetc.compiler.draw.words import LOOKS, kind_look
@@ -23,6 +23,7 @@ from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from danetc.tasks import drawing
 from tests.compiler.draw.pictures import SVG, read, texts
 from tests.compiler.emit.small import resnet
+from tests.differential.networks import graph_of_neuron
 
 BLOCKS = Path(std.__file__).with_name("blocks.danet")
 
@@ -189,15 +190,8 @@ OUTPUTS = {
 @pytest.mark.parametrize("level", ["network", "stage", "op"])
 def test_neurons_are_drawn_as_what_they_are(body: str, what: str | None, level: str) -> None:
     """And what they give as what it is; an activation function is a layer like others."""
-    text = f"""use std
-    neuron own {{ {body} }}
-    network n {{
-      input = image(3, 8, 8); steps = 3; surrogate = atan; neuron = own
-      stem = conv(4) -> norm -> spike
-      stages = stage(basic(4), 2) via origin
-      head = maxpool(2) -> mean_over_time -> linear(5)
-    }}"""
-    shown = {area.text for area in texts(read(draw(graph_of(check_text(text)), level)))}
+    graph = graph_of_neuron(body, head="maxpool(2) -> mean_over_time -> linear(5)")
+    shown = {area.text for area in texts(read(draw(graph, level)))}
     kinds = {words for _, words in LOOKS} & shown
     if level != "network":  # which shows the kinds between stages alone
         assert kinds == {what, "analog (real numbers)"} - {None}

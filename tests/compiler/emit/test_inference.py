@@ -19,7 +19,8 @@ from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
-from tests.differential.helpers import randn
+from tests.differential.helpers import randn, text
+from tests.differential.networks import graph_of_neuron, small
 from tests.fuzzing.compare import compiling
 
 NETWORKS = {
@@ -44,14 +45,11 @@ NETWORKS = {
 
 def graph(key: str, neuron: str = "IF", head: str = "mean_over_time -> ") -> Graph:
     stages, after_stem, before_head = NETWORKS[key]
-    text = f"""use std
-    network small {{
-      input = image(3, 16, 16);  steps = 3;  neuron = {neuron};  surrogate = sigmoid(alpha = 4)
-      stem = conv(8) -> {after_stem}
-      stages = {stages}
-      head = {before_head} avgpool -> {head} linear(5)
-    }}"""
-    return graph_of(check_text(text), None, {})
+    ends = {
+        "stem": f"conv(8) -> {after_stem}",
+        "head": f"{before_head} avgpool -> {head} linear(5)",
+    }
+    return text(small(stages, input="image(3, 16, 16)", settings=f"neuron = {neuron}", **ends))
 
 
 @cache
@@ -325,22 +323,15 @@ def test_nothing_is_kept_and_nothing_is_trained() -> None:
 def test_a_step_of_neurons_with_numbers_for_each(last: bool) -> None:
     """In either layout, of numbers that each step has and ones that each channel has."""
     learnt = "learn(0.9, per = channel) * learn(1.5, per = channel, per_step = true)"
-    spec = f"""use std
-    neuron own {{ state u = 0.0;  v = u + {learnt} * x;  s = heaviside(v - 1.0);  u = v - s }}
-    network n {{
-      input = image(2, 6, 6);  steps = 3;  neuron = own;  surrogate = sigmoid
-      stem = conv(4) -> norm -> spike
-      stages = stage(basic(4), 2) via sew
-      head = avgpool -> mean_over_time -> linear(5)
-    }}"""
-    model = emit(graph_of(check_text(spec), None, {})).double()
+    own = f"state u = 0.0;  v = u + {learnt} * x;  s = heaviside(v - 1.0);  u = v - s"
+    model = emit(graph_of_neuron(own, "stage(basic(4), 2) via sew")).double()
     with torch.no_grad():
         for index, parameter in enumerate(model.parameters()):
             if parameter.dim() < 4:
                 parameter.add_(0.3 * randn(*parameter.shape, seed=index).abs())
         for seed in range(3):
-            model(randn(4, 2, 6, 6, seed=seed))
-    folded, x = fold(model.eval()), randn(3, 2, 6, 6, seed=9)
+            model(randn(4, 3, 8, 8, seed=seed))
+    folded, x = fold(model.eval()), randn(3, 3, 8, 8, seed=9)
     layout = torch.channels_last if last else torch.contiguous_format
     states, total = None, torch.zeros(3, 5, dtype=torch.float64)
     for _ in range(3):

@@ -31,6 +31,7 @@ from danetc.dsl.syntax.source import SourceFile
 from tests.compiler.emit import graphs, small
 from tests.compiler.emit.graphs import Net, head, stem
 from tests.compiler.emit.test_fx import tangled
+from tests.differential import networks
 from tests.differential.networks import variety
 from tests.written import neuron_text
 
@@ -469,15 +470,10 @@ def test_a_parameter_that_decided_on_the_operations_is_no_argument() -> None:
 
 
 def test_blocks_that_differ_in_one_size_are_one_class() -> None:
-    spec = """use std
-    connection grown { each = norm -> spike -> conv; out = branch }
-    network n {
-      input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
-      stem = conv(4) -> norm -> spike
-      stages = stage(single(3), 6) via grown by densely_concatenated
-      head = avgpool -> mean_over_time -> linear(5)
-    }"""
-    graph = graph_of(check_text(spec))
+    grown = "connection grown { each = norm -> spike -> conv; out = branch }"
+    graph = networks.text(
+        networks.small("stage(single(3), 6) via grown by densely_concatenated", more=grown)
+    )
     text = emit_python(graph)
     assert "GrownSingle(4),\n            GrownSingle(7)," in text
     assert "x = torch.cat([x, block(x)], dim=-3)" in text

@@ -24,10 +24,7 @@ SPEC = """
 use std
 connection bare {{ each = conv -> spike; last = conv; projection = conv; out = (branch + shortcut) -> spike }}
 network drawn {{
-  input = image(2, 12, 12)
-  steps = 3
-  neuron = {neuron}
-  surrogate = atan
+  input = image(2, 12, 12); steps = 3; neuron = {neuron}; surrogate = atan
   stem = conv(4, bias = true) -> spike
   stages = stage(basic(4), 3) via bare by {rule} -> stage(basic(8), 2, stride = 2) via bare by {rule}
   head = avgpool -> linear(5)

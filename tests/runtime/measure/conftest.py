@@ -19,10 +19,7 @@ SPEC = """\
 use std
 
 network small {{
-  input = image(2, 6, 6)
-  steps = {steps}
-  neuron = LIF(tau = 2.0)
-  surrogate = sigmoid(alpha = 4)
+  input = image(2, 6, 6); steps = {steps}; neuron = LIF(tau = 2.0); surrogate = sigmoid(alpha = 4)
   stem = conv(3, kernel = 3) -> norm -> spike
   stages = stage(basic(3), 3) via {wiring}
   head = avgpool -> mean_over_time -> linear(4)

@@ -15,6 +15,7 @@ from danetc.compiler.analysis.summary import summarise
 from danetc.runtime.measure.operations import ADDITION, MAC
 from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.layout import layout_of
+from tests.differential.networks import ANALOG_STEM, small
 
 from .conftest import DENSE, SEW, SPEC, batch, build, measure
 from .plain import THRESHOLD, Plain, slope
@@ -51,18 +52,11 @@ def joined(passes: list[Plain], layer: str, what: str) -> Tensor:
 
 def test_values_of_a_block_whose_neuron_another_block_reads_too() -> None:
     """Both blocks start with the same neuron, which is merged: the first block passes on two values."""
-    text = """use std
-    rule side_by_side { in[i] = in
-      result = sum(out[0 .. n-1]) }
-    network n { input = image(2, 6, 6)
-      steps = 2
-      neuron = IF
-      surrogate = atan
-      stem = conv(4) -> norm
-      stages = stage(basic(4), 2) via pa_a by side_by_side
-      head = spike -> avgpool -> mean_over_time -> linear(4) }
-    """
-    model = danetc.build(text=text, seed=0, backend="eager").double()
+    rule = "rule side_by_side { in[i] = in; result = sum(out[0 .. n-1]) }"
+    form = {**ANALOG_STEM, "stem": "conv(4) -> norm", "input": "image(2, 6, 6)"}
+    stages = "stage(basic(4), 2) via pa_a by side_by_side"
+    spec = small(stages, settings="neuron = IF", more=rule, **form)
+    model = danetc.build(text=f"use std{spec}", seed=0, backend="eager").double()
     (stage,) = layout_of(model.topology).stages
     assert [index for _, index in stage.blocks] == [1, None]
     passed: list[Tensor] = []

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import danetc
 from danetc.runtime.measure.gradients import Split, split_gradients
 from danetc.runtime.measure.run import mean_cross_entropy
 from danetc.runtime.model.built import Model
 
-from .conftest import SEW, batch, build, layout, measure
+from .conftest import SEW, SPEC, batch, build, layout, measure
 from .plain import TAU, THRESHOLD, Layer, Plain, slope
 
 
@@ -92,20 +93,8 @@ def test_the_parts_are_those_of_the_equations(wiring: str) -> None:
 
 
 def test_learnt_neurons_have_parts_too() -> None:
-    import danetc
-
-    text = """
-    use std
-    network learnt {
-      input = image(2, 6, 6)
-      steps = 3
-      neuron = PLIF
-      surrogate = sigmoid(alpha = 4)
-      stem = conv(3, kernel = 3) -> norm -> spike
-      stages = stage(basic(3), 2) via origin
-      head = avgpool -> mean_over_time -> linear(4)
-    }"""
-    model = danetc.build(text=text, backend="eager").double().train()
+    text = SPEC.format(steps=3, wiring="origin").replace("LIF(tau = 2.0)", "PLIF")
+    model = danetc.build(text=text.replace("(3), 3", "(3), 2"), backend="eager").double().train()
     x, labels = batch()
     x = x.double()
     found = split(model, x, labels)

@@ -28,10 +28,7 @@ NETWORK = """
 use std
 {neuron}
 network one {{
-  input = image(1, 4, 4)
-  steps = 4
-  neuron = {name}
-  surrogate = {surrogate}
+  input = image(1, 4, 4); steps = 4; neuron = {name}; surrogate = {surrogate}
   stem = conv(2, kernel = 3) -> spike
   stages = stage(basic(2), 1) via origin
   head = avgpool -> mean_over_time -> linear(3)

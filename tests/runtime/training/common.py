@@ -26,10 +26,7 @@ from danetc.runtime.training.settings import RunSettings
 NETWORK = """
 use std
 network small {
-  input  = image(1, 8, 8)
-  steps  = 2
-  neuron = LIF
-  surrogate = sigmoid(alpha = 4)
+  input = image(1, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
   stem   = conv(8) -> norm -> spike
   stages = stage(basic(8), 1) via sew
   head   = avgpool -> %s linear(10)

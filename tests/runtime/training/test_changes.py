@@ -26,10 +26,7 @@ CHANGE = "change = surrogate(alpha = exponential(1, 8)) + neuron(tau = linear(2,
 PLAIN = """
 use std
 network small {
-  input = image(1, 8, 8)
-  steps = 2
-  neuron = LIF(tau = 3.0)
-  surrogate = sigmoid(alpha = 5.0)
+  input = image(1, 8, 8); steps = 2; neuron = LIF(tau = 3.0); surrogate = sigmoid(alpha = 5.0)
   out = in -> conv(6) -> norm -> spike -> conv(6) -> norm -> spike -> avgpool -> mean_over_time -> linear(10)
 }
 """
@@ -123,9 +120,7 @@ def test_resumed_bit_for_bit(tmp_path: Path) -> None:
 MASKED = """
 use std
 network small {
-  input = events(2, 8, 8)
-  steps = 4
-  surrogate = sigmoid(alpha = 4)
+  input = events(2, 8, 8); steps = 4; surrogate = sigmoid(alpha = 4)
   out = in -> conv(6) -> norm -> MaskedPSN(2, masked = scheduled(0.25)) -> conv(6) -> norm
     -> MaskedPSN(3, masked = scheduled(0.25)) -> avgpool -> mean_over_time -> linear(10)
 }

@@ -154,10 +154,7 @@ def test_a_last_batch_of_one_image_is_left_out(few: DataSet) -> None:
 TWO = """
 use std
 network two {
-  input = image(1, 8, 8)
-  steps = 2
-  neuron = LIF
-  surrogate = sigmoid(alpha = 4)
+  input = image(1, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
   a = in -> conv(8) -> norm -> spike
   early = a -> avgpool -> mean_over_time -> linear(3)
   out = outputs(a -> conv(8) -> norm -> spike -> avgpool -> mean_over_time -> linear(10), early)
