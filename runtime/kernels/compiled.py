@@ -20,7 +20,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -58,10 +58,6 @@ _SOURCES = (
 """The files that define kernels."""
 
 
-REDUCTION = {"split_reductions": False, "pick_loop_orders": False}
-"""Settings of Inductor for sums whose operands belong into the same kernel."""
-
-
 def is_compiled(x: Tensor) -> bool:
     """True if Inductor compiles functions of ``x``."""
     return COMPILE and x.device.type in DEVICES
@@ -72,22 +68,14 @@ class CompiledFunction:
 
     Its first arguments are [T, N, C, L] or, where ``varying`` is False, [N, C, L]; the following ones are
     [C, 1] or scalars. With channels last they are [T, N, L, C] and [C]. All are contiguous. ``text`` identifies
-    what the function computes: functions of the same text share a kernel on disk. ``settings`` are Inductor's.
+    what the function computes: functions of the same text share a kernel on disk.
     """
 
-    def __init__(
-        self,
-        function: Run,
-        name: str,
-        varying: Sequence[bool],
-        text: str,
-        settings: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, function: Run, name: str, varying: Sequence[bool], text: str) -> None:
         self.function = function
         self.name = name
         self.varying = tuple(varying)
         self.text = text
-        self.settings = settings or {}
         self._runs: dict[tuple[object, ...], Run] = {}
         self._called: set[tuple[object, ...]] = set()
 
@@ -324,7 +312,10 @@ def _compiled(
         "pattern_matcher": False,
         "fx_graph_cache": False,  # kernels have their own
         "triton.cudagraphs": False,
-        **kernel.settings,
+        # Sums and their operands keep their form, so that they are one kernel.
+        "split_reductions": False,
+        "pick_loop_orders": False,
+        "unroll_reductions_threshold": 1,
         **(settings or {}),
     }
     if internals.has(InternalUse.ROUND):

@@ -6,15 +6,15 @@ backward pass follow from the neuron's equations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from danetc.runtime.kernels.compiled import REDUCTION, CompiledFunction
+from danetc.runtime.kernels.compiled import CompiledFunction
 from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, to_accumulate_dtype
 
 
@@ -36,17 +36,17 @@ class CompiledGroup:
     they are [T, N, L, C], [N, L, C] and [C]. Half precision is computed in float32.
 
     - ``forward(*inputs, *scales, *shifts, *params)`` returns ``(s [T, N, C, L],)``.
-    - ``backward(grad_s, *inputs, *scales, *shifts, *params)`` returns the gradient of the sum of terms at each
-      step [T, N, C, L] (if a term varies), its sum over time [N, C, L] (if a term is static), and those of the
-      parameters per element [N, C, L], summed over time alone. A parameter per step is passed as T tensors.
-    - ``sums(grad_s, *inputs, *scales, *shifts, *means, *inverses, *params)`` returns, [rows, C], for each norm
-      the gradients of its bias and its weight, and then those of the parameters.
-    - ``inputs(grad_s, *inputs, *scales, *shifts, *means, *inverses, *biases, *weights, *shares, *params)`` returns
-      what ``backward`` does for terms without a norm, and then the gradient of each input with a norm. ``biases``
-      and ``weights`` are from ``sums``; a share is 1 / M for statistics of a batch of M values, else 0.
+    - ``backward(grad_s, *inputs, *scales, *shifts, *params)`` returns for each term the gradient of the sum, at each
+      step [T, N, C, L] or, if the term is static, summed over time [N, C, L]; and those of the parameters per
+      element [N, C, L], summed over time alone. A parameter per step is passed as T tensors.
+    - ``sums(grad_s, *inputs, *scales, *shifts, *params, *means, *inverses)`` returns [rows, C]: gradients of the
+      parameters, and of bias and weight of each norm.
+    - ``inputs(grad_s, *inputs, *scales, *shifts, *params, *means, *inverses, *scales, *biases, *weights, *shares)``
+      returns the gradients of the inputs. ``biases`` and ``weights`` are from ``sums``; a share is 1 / M for
+      statistics of a batch of M values, else 0.
 
-    Both of the last compute the potentials, which takes one reading of the inputs more, but no gradient of the
-    sum is written and read.
+    The last two both compute the potentials: one reading of the inputs more, but the gradient of the sum is
+    neither written nor read.
     """
 
     forward: Callable[..., Sequence[Tensor]]
@@ -65,7 +65,7 @@ def fusion_kernel(
     return CompiledGroup(
         group.compiled(group.forward, "forward", varying),
         group.compiled(group.backward, "backward", (True, *varying)),
-        group.compiled(group.sums, "sums of the backward pass", (True, *varying), REDUCTION),
+        group.compiled(group.sums, "sums of the backward pass", (True, *varying)),
         group.compiled(group.input_gradients, "gradients of inputs", (True, *varying)),
     )
 
@@ -81,17 +81,13 @@ class FusionKernel:
     added: bool = False
 
     def compiled(
-        self,
-        run: Callable[..., Sequence[Tensor]],
-        what: str,
-        varying: tuple[bool, ...],
-        settings: Mapping[str, Any] | None = None,
+        self, run: Callable[..., Sequence[Tensor]], what: str, varying: tuple[bool, ...]
     ) -> CompiledFunction:
         program, form = self.neuron.program, (self.terms, self.steps, self.added)
         terms = " + ".join(map(str, self.terms[self.added :]))
         name = f"{program.name} after {terms}, T = {self.steps}, {what}"
         text = f"{self.neuron.source}\n{program.text()}\n{form}, {what}"
-        return CompiledFunction(run, name, varying, text, settings)
+        return CompiledFunction(run, name, varying, text)
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         inputs, params = self._inputs(values)
@@ -106,67 +102,49 @@ class FusionKernel:
 
     def backward(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         grads, parts = self._gradients(grad, values)
+        shared = _of_terms(grad, grads, self.terms)
         # Inductor would fuse the operands of a further sum into the reduction, and write each of them.
-        return tuple(self._of_terms(grad, grads, self.terms) + parts)
+        return (*[shared[term.static] for term in self.terms], *parts)
 
     def sums(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        if values[len(self.terms)].dim() < 2:  # channels last
-            grad = grad.transpose(-1, -2)
-            values = tuple(
+        if values[-1].dim() < 2:  # channels last
+            grad, *values = (
                 x.transpose(-1, -2) if x.dim() > 1 else x.view(-1, 1) if x.dim() else x
-                for x in values
+                for x in (grad, *values)
             )
-        values, columns = self._split(values, 2)
         grads, parts = self._gradients(grad, values)
-        parts = [spread(part, grads[0]) for part in parts]  # numbers for those that are scheduled
-        rows = []
-        for _, _, own, normed in self._norms(grads, values, columns):
+        rows = [spread(part, grads[0]) for part in parts]  # scheduled ones have numbers
+        for _, own, normed, _ in self._norms(grads, values, 2):
             products = [g * x for g, x in zip(own, normed, strict=True)]
             rows += [reduce(torch.add, own), reduce(torch.add, products)]
         # First the sum of each image: its operands stay in the kernel, as they have the same order.
-        return (torch.stack([row.sum(2) for row in (*rows, *parts)]).sum(1),)
+        return (torch.stack([row.sum(2) for row in rows]).sum(1),)
 
     def input_gradients(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        values, columns = self._split(values, 5)
         grads, _ = self._gradients(grad, values)
-        results = self._of_terms(grad, grads, [term for term in self.terms if not term.normed])
-        for term, (scale, bias, weight, share), own, normed in self._norms(grads, values, columns):
+        shared = _of_terms(grad, grads, [term for term in self.terms if not term.normed])
+        results = [shared.get(term.static, grad) for term in self.terms]  # or that of a norm
+        for place, own, normed, (scale, bias, weight, share) in self._norms(grads, values, 6):
             dx = [
                 ((g - bias * share - x * (weight * share)) * scale).to(grad.dtype)
                 for g, x in zip(own, normed, strict=True)
             ]
-            results.append(dx[0] if term.static else torch.stack(dx))
+            results[place] = dx[0] if self.terms[place].static else torch.stack(dx)
         return tuple(results)
 
-    def _split(
-        self, values: tuple[Tensor, ...], count: int
-    ) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
-        """``values`` as ``_inputs`` takes them, without further arguments of norms; and scale, the mean and the
-        further ``count`` of each norm."""
-        norms = sum(term.normed for term in self.terms)
-        start = len(self.terms) + 2 * norms
-        end = start + count * norms
-        scales = values[len(self.terms) : len(self.terms) + norms]
-        more = [values[place : place + norms] for place in range(start, end, norms)]
-        return (*values[:start], *values[end:]), [*zip(scales, *more, strict=True)]
-
     def _norms(
-        self,
-        grads: Sequence[Tensor],
-        values: Sequence[Tensor],
-        columns: Sequence[tuple[Tensor, ...]],
-    ) -> Iterator[tuple[Term, tuple[Tensor, ...], Sequence[Tensor], list[Tensor]]]:
-        """For each norm its term, its columns without mean and inverse, and gradients and inputs of its output
-        before scale and shift, at each step or, if static, at one."""
-        normed = [(x, term) for x, term in zip(values, self.terms, strict=False) if term.normed]
-        for (x, term), (scale, mean, inverse, *rest) in zip(normed, columns, strict=True):
-            steps = (x,) if term.static else x.unbind(0)
-            yield (
-                term,
-                (scale, *rest),
-                [_summed(grads)] if term.static else grads,
-                [(to_accumulate_dtype(each) - mean) * inverse for each in steps],
-            )
+        self, grads: Sequence[Tensor], values: Sequence[Tensor], count: int
+    ) -> Iterator[tuple[int, Sequence[Tensor], list[Tensor], list[Tensor]]]:
+        """For each norm the place of its term; gradient and value of its output before scale and shift, at each step or,
+        if static, at one; and those of its ``count`` columns that follow mean and inverse."""
+        places = [place for place, term in enumerate(self.terms) if term.normed]
+        columns = values[len(values) - count * len(places) :]
+        for norm, place in enumerate(places):
+            mean, inverse, *others = columns[norm :: len(places)]
+            static, x = self.terms[place].static, values[place]
+            own = [_summed(grads)] if static else grads
+            steps = map(to_accumulate_dtype, (x,) if static else x.unbind(0))
+            yield place, own, [(each - mean) * inverse for each in steps], others
 
     def _gradients(
         self, grad: Tensor, values: Sequence[Tensor]
@@ -195,17 +173,6 @@ class FusionKernel:
                     known[0] = known[0] + part
         return grads[::-1], [part for known in sums for part in reversed(known)]
 
-    def _of_terms(
-        self, grad: Tensor, grads: Sequence[Tensor], terms: Sequence[Term]
-    ) -> list[Tensor]:
-        """The gradient of varying terms, if there are any, and that of static ones."""
-        results = []
-        if any(not term.static for term in terms):
-            results.append(torch.stack([g.to(grad.dtype) for g in grads]))
-        if any(term.static for term in terms):
-            results.append(_summed(grads).to(grad.dtype))
-        return results
-
     def _inputs(self, values: Sequence[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
         """The neuron's input at each step, summed from the left, and its learnables there."""
         count, norms = len(self.terms), sum(term.normed for term in self.terms)
@@ -219,7 +186,7 @@ class FusionKernel:
                 parts = [part * scale + shift for part in parts]
             columns.append(parts * self.steps if term.static else parts)
         inputs = [reduce(torch.add, parts) for parts in zip(*columns, strict=True)]
-        rest = iter(values[count + 2 * norms :])
+        rest = iter(values[count + 2 * norms :])  # others may follow the parameters
         params = [
             [next(rest) for _ in range(self.steps)] if item.per_step else [next(rest)] * self.steps
             for item in self.neuron.program.learnables
@@ -229,6 +196,13 @@ class FusionKernel:
 
 def _summed(grads: Sequence[Tensor]) -> Tensor:
     return reduce(torch.add, reversed(grads))
+
+
+def _of_terms(grad: Tensor, grads: Sequence[Tensor], terms: Sequence[Term]) -> dict[bool, Tensor]:
+    """The gradients of varying and of static terms, as far as there are any."""
+    every = {False: lambda: torch.stack([g.to(grad.dtype) for g in grads])}
+    every[True] = lambda: _summed(grads).to(grad.dtype)
+    return {static: every[static]() for static in {term.static for term in terms}}
 
 
 def output_dtype(inputs: Sequence[Tensor]) -> torch.dtype:

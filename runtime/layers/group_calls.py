@@ -6,7 +6,7 @@ slices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,12 @@ from danetc.runtime.layers.leaf import refuse_second_order
 from danetc.runtime.layers.statistics import (
     BATCH,
     RUNNING,
-    Affine,
     Norm,
     affine,
     chunked,
     norm_backward,
-    totals_of,
-)
+    total_of,
+)  # fmt: skip
 
 _MODES = {RUNNING: native_group.RUNNING, BATCH: native_group.BATCH}
 
@@ -135,12 +134,12 @@ class KernelPlan:
             shape = next(x.shape for x, t in zip(inputs, self.terms, strict=True) if not t.static)
         elif not self.timeless:
             shape = (self.steps, *shape)
-        columns = [*[each.scale for each in affines], *[each.shift for each in affines]]
-        (out,) = self.kernel.forward(*flats, *self._flat([*columns, *params]))
+        scales, shifts = [each.scale for each in affines], [each.shift for each in affines]
+        (out,) = self.kernel.forward(*flats, *self._flat([*scales, *shifts, *params]))
         known = [*[norm.weight for norm in norms], *[value for each in affines for value in each]]
         return unflat(out, shape, self.last), known
 
-    def _flat(self, params: Iterable[Tensor]) -> list[Tensor]:
+    def _flat(self, params: Sequence[Tensor]) -> list[Tensor]:
         """Arguments as kernels take them: scalars and, per channel, [C, 1] or [C]."""
         return [p if not p.dim() else p.view(-1) if self.last else p.view(-1, 1) for p in params]
 
@@ -151,68 +150,40 @@ class KernelPlan:
         known: Sequence[Tensor],
         params: Sequence[Tensor],
     ) -> Gradients:
-        count = len(self.modes)
-        weights, rest = known[:count], known[count:]
-        affines = [Affine(*rest[4 * place : 4 * place + 4]) for place in range(count)]
+        weights, rest = known[: len(self.modes)], known[len(self.modes) :]
+        means, inverses, scales, shifts = (rest[place::4] for place in range(4))
         flats = [flat_view(x, t, self.last) for x, t in zip(inputs, self.terms, strict=True)]
         grad = flat_view(grad, Term(False, self.timeless), self.last)
         if self.timeless:
             grad = grad.unsqueeze(0)
-        flat = self._flat(params)
-        if affines and is_compiled(grad):
-            return self._compiled_gradients(grad, inputs, flats, weights, affines, flat)
-        columns = [*[each.scale for each in affines], *[each.shift for each in affines]]
-        results = list(self.kernel.backward(grad, *flats, *self._flat(columns), *flat))
-        varying = None if all(term.static for term in self.terms) else results.pop(0)
-        static = results.pop(0) if any(term.static for term in self.terms) else None
-        dx, of_weights, of_biases = [], [], []
-        norms = iter(zip(weights, affines, self.modes, strict=True))
-        for x, values, term in zip(inputs, flats, self.terms, strict=True):
-            source = static if term.static else varying
-            assert source is not None
-            source = source.to(x.dtype)
-            if term.normed:
-                weight, own, mode = next(norms)
-                source, dw, db = norm_backward(source, values, weight, own, mode, self.last)
+        columns = self._flat([*scales, *shifts, *params])
+        normed = [place for place, term in enumerate(self.terms) if term.normed]
+        of_weights, of_biases = [], []
+        if normed and is_compiled(grad):
+            values = [chunked(x) if self.last else x for x in (grad, *flats)]
+            columns += self._flat([*means, *inverses])
+            (sums,) = self.kernel.sums(*values, *columns)
+            of_params, pairs = [*sums[: len(params)]], sums[len(params) :].unflatten(0, (-1, 2))
+            of_biases, of_weights = pairs.to(weights[0].dtype).unbind(1)
+            counts = [flats[place].numel() // pairs.shape[2] for place in normed]
+            totals = zip(*map(total_of, pairs, self.modes, counts), strict=True)
+            columns += self._flat([*scales, *[each for column in totals for each in column]])
+            sources = list(self.kernel.inputs(*values, *columns))
+        else:
+            results = list(self.kernel.backward(grad, *flats, *columns))
+            sources, parts = results[: len(flats)], results[len(flats) :]
+            of_params = [*map(total, parts, self._flat(params))]
+            for place, *own in zip(normed, weights, means, inverses, self.modes, strict=True):
+                sources[place], dw, db = norm_backward(
+                    sources[place], flats[place], *own, self.last
+                )
                 of_weights.append(dw)
                 of_biases.append(db)
-            dx.append(unflat(source, x.shape, self.last))
-        return dx, [*of_weights, *of_biases], [*map(total, results, flat)]
-
-    def _compiled_gradients(
-        self,
-        grad: Tensor,
-        inputs: Sequence[Tensor],
-        flats: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        affines: Sequence[Affine],
-        params: Sequence[Tensor],
-    ) -> Gradients:
-        """The gradients of a group with norms: first the sums of each channel, then those of the inputs."""
-        count = len(affines)
-        sizes = [x.numel() // w.numel() for x, w in zip(self._normed(flats), weights, strict=True)]
-        if self.last:
-            grad, *flats = [chunked(x) for x in (grad, *flats)]
-        means, inverses, scales, shifts = zip(*affines, strict=True)
-        own = self._flat([*scales, *shifts, *means, *inverses])
-        (sums,) = self.kernel.sums(grad, *flats, *own, *params)
-        totals, shares = totals_of(sums[: 2 * count], self.modes, sizes)
-        more = [*self._flat([*totals[::2], *totals[1::2]]), *shares]
-        results = list(self.kernel.inputs(grad, *flats, *own, *more, *params))
-        plain = [term for term in self.terms if not term.normed]
-        varying = results.pop(0) if any(not term.static for term in plain) else None
-        static = results.pop(0) if any(term.static for term in plain) else None
-        dx = []
-        for x, term in zip(inputs, self.terms, strict=True):
-            source = results.pop(0) if term.normed else static if term.static else varying
-            assert source is not None
-            dx.append(unflat(source.to(x.dtype), x.shape, self.last))
-        of_norms = [*sums[1 : 2 * count : 2], *sums[: 2 * count : 2]]
-        dtype = weights[0].dtype
-        return dx, [value.to(dtype) for value in of_norms], [*sums[2 * count :]]
-
-    def _normed(self, values: Sequence[Tensor]) -> list[Tensor]:
-        return [x for x, term in zip(values, self.terms, strict=True) if term.normed]
+        dx = [
+            unflat(source.to(x.dtype), x.shape, self.last)
+            for x, source in zip(inputs, sources, strict=True)
+        ]
+        return dx, [*of_weights, *of_biases], of_params
 
 
 # -- by libraries ----------------------------------------------------------------------------------

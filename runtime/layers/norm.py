@@ -7,6 +7,7 @@ plain norm over T and N of a sequence is torch.nn.BatchNorm2d.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,10 +100,8 @@ class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
     than ``steps``.
     """
 
-    def __init__(
-        self, channels: int, steps: int, *, rank: int = 3, eps: float = 1e-5, momentum: float = 0.1
-    ) -> None:
-        super().__init__(channels, steps, rank=rank, eps=eps, momentum=momentum)
+    def __init__(self, channels: int, steps: int, **options: Any) -> None:
+        super().__init__(channels, steps, **options)
         self.scale = nn.Parameter(torch.ones(steps))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -249,16 +248,9 @@ class BorderedBatchNorm2d(ReadsWhatItMoves, StaticBatchNorm2d):
     """
 
     def __init__(
-        self,
-        channels: int,
-        steps: int,
-        *,
-        rank: int = 3,
-        eps: float = 1e-5,
-        bias: bool = True,
-        pad: int = 0,
+        self, channels: int, steps: int, *, bias: bool = True, pad: int = 0, **options: Any
     ) -> None:
-        super().__init__(channels, steps, rank=rank, eps=eps)
+        super().__init__(channels, steps, **options)
         if not bias:
             self.register_parameter("bias", None)
         self.pad = pad

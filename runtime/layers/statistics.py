@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.kernels.compiled import REDUCTION, CompiledFunction, is_compiled
+from danetc.runtime.kernels.compiled import CompiledFunction, is_compiled
 from danetc.runtime.kernels.neuron import HALF, to_accumulate_dtype
 from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.registered import has_hooks
 from danetc.runtime.layers.sync import (
     SyncBatchNorm2d,
-    gather,
     global_statistics,
     input_gradient,
     is_synchronised,
@@ -87,41 +85,36 @@ class Affine(NamedTuple):
 
 
 @torch.no_grad()
-def affine(norm: Norm, x: Tensor, static: bool, last: bool = False) -> Affine:
+def affine(norm: Any, x: Tensor, static: bool, last: bool = False) -> Affine:
     """Return what ``norm`` does to x [T, N, C, L] or, if ``static``, [N, C, L]; with channels ``last`` they follow L.
 
     In training, statistics are those of the batch, and the running ones are updated; a static input counts T
     times.
     """
     running_mean, running_var, momentum = norm.running_mean, norm.running_var, norm.momentum
-    assert running_mean is not None
-    assert running_var is not None
     weight, bias, eps = norm.weight, norm.bias, norm.eps
     if not norm.training:
         return _finished(running_mean, running_var, weight, bias, eps)
-    assert momentum is not None
-    assert norm.num_batches_tracked is not None
     repeats = norm.steps if static and isinstance(norm, StaticBatchNorm2d) else 1
     synchronised = is_synchronised(norm)
     count = x.numel() // weight.numel()
     if not synchronised and count * repeats == 1:
         raise ValueError("training needs more than one value a channel, not 1")
     norm.num_batches_tracked.add_(1)
+    own = None
     if is_compiled(x):
         (parts,) = _moments(static, last)(chunked(x) if last else x)
-        if synchronised:
-            (own,) = _merging()(parts, _scalar(count, parts))
-            parts = gather(own).transpose(0, 1).unsqueeze(2).contiguous()
-        numbers = eps, repeats if synchronised else repeats * count
-        scalars = [_scalar(value, parts) for value in numbers]
-        unbiased, *found = _training(synchronised)(parts, weight, bias, *scalars)
-        running_mean.lerp_(found[0].to(running_mean.dtype), momentum)
-        running_var.lerp_(unbiased.to(running_var.dtype), momentum)
-        return Affine(*found)
+        scalars = [_scalar(value, parts) for value in (eps, count * repeats)]
+        variance, *found = _training()(parts, weight, bias, *scalars)
+        if not synchronised:
+            running_mean.lerp_(found[0].to(running_mean.dtype), momentum)
+            running_var.lerp_(variance.to(running_var.dtype), momentum)
+            return Affine(*found)
+        own = found[0], found[1]
     channels_first = (x.transpose(-1, -2) if last else x).flatten(0, -3)
     if synchronised:
         mean, inverse = global_statistics(
-            channels_first, running_mean, running_var, momentum, eps, repeats
+            channels_first, running_mean, running_var, momentum, eps, repeats, own
         )
         scale = inverse * weight
         return Affine(mean, inverse, scale, bias - mean * scale)
@@ -153,72 +146,33 @@ def _moments(static: bool, last: bool) -> CompiledFunction:
         return (torch.stack([mean, variance]).unsqueeze(2),)
 
     name = f"statistics of a {'static ' * static}norm{', channels last' * last}"
-    return CompiledFunction(moments, name, (not static,), name, REDUCTION)
-
-
-def _merged(parts: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance, [C], of ``parts`` [2, N, 1, C] of equal size, or [3, N, 1, C] with their counts."""
-    means, variances, *counts = parts.flatten(1, 2)
-
-    def average(values: Tensor) -> Tensor:
-        return (values * counts[0]).sum(0) / counts[0].sum(0) if counts else values.mean(0)
-
-    mean = average(means)
-    return mean, average(variances + (means - mean).square())
+    return CompiledFunction(moments, name, (not static,), name)
 
 
 @lru_cache(maxsize=1)
-def _merging() -> CompiledFunction:
-    """The kernel ``(parts, count) -> [3, C]``: mean, variance and count of this process."""
-
-    def merge(parts: Tensor, count: Tensor) -> tuple[Tensor]:
-        mean, variance = _merged(parts)
-        return (torch.stack([mean, variance, count.expand_as(mean)]),)
-
-    name = "statistics of a process"
-    return CompiledFunction(merge, name, (True,), name, REDUCTION)
-
-
-@lru_cache(maxsize=2)
-def _training(synchronised: bool) -> CompiledFunction:
-    """The kernel ``(parts, weight, bias, eps, count) -> var, *Affine``, of which the first is the unbiased variance.
-
-    If ``synchronised``, ``parts`` have counts, of which ``count`` is a factor.
-    """
+def _training() -> CompiledFunction:
+    """The kernel ``(parts, weight, bias, eps, count) -> var, *Affine``, of which the first is the unbiased variance."""
 
     def train(
         parts: Tensor, weight: Tensor, bias: Tensor, eps: Tensor, count: Tensor
     ) -> tuple[Tensor, ...]:
-        mean, variance = _merged(parts)
-        if synchronised:
-            count = parts[2].sum((0, 1)) * count
+        means, variances = parts.flatten(1, 2)
+        mean = means.mean(0)
+        variance = (variances + (means - mean).square()).mean(0)
         unbiased = variance * (count / (count - 1))
         return unbiased, mean, *_finish(mean, variance, weight, bias, eps)
 
-    name = f"training of a norm{', synchronised' * synchronised}"
-    return CompiledFunction(train, name, (True,), name, REDUCTION)
+    name = "training of a norm"
+    return CompiledFunction(train, name, (True,), name)
 
 
-def totals_of(
-    sums: Tensor, modes: Sequence[str], counts: Sequence[int]
-) -> tuple[Tensor, list[Tensor]]:
-    """Return what gradients of inputs depend on: ``sums`` [2 * norms, C] over the whole batch, and for each norm
-    1 / M for statistics of the batch, of M values, else 0."""
-    shares = [
-        _scalar(0.0 if m == RUNNING else 1 / n, sums) for m, n in zip(modes, counts, strict=True)
-    ]
-    if SYNC not in modes:
-        return sums, shares
-    own = [_scalar(float(count), sums) for count in counts]
-    *totals, whole = reduce_sum(torch.cat([sums.flatten(), torch.stack(own)])).split(
-        [*[sums.shape[1]] * len(sums), len(own)]
-    )
-    for place, mode in enumerate(modes):
-        if mode == SYNC:
-            shares[place] = whole[place].reciprocal()
-        else:
-            totals[2 * place : 2 * place + 2] = sums[2 * place : 2 * place + 2]
-    return torch.stack(totals), shares
+def total_of(rows: Tensor, mode: str, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of bias and weight, ``rows`` [2, C], over the whole batch, and for each channel 1 / M for
+    statistics of a batch of M values, else 0."""
+    if mode == SYNC:
+        sums = reduce_sum(torch.cat([rows.flatten(), _scalar(float(count), rows).view(1)]))
+        return (*sums[:-1].view_as(rows), sums[-1].reciprocal())
+    return (*rows, _scalar(0.0 if mode == RUNNING else 1 / count, rows))
 
 
 # -- by operations of torch ------------------------------------------------------------------------
@@ -276,7 +230,7 @@ def _finish(
 
 
 def norm_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, known: Affine, mode: str, last: bool
+    grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor, mode: str, last: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of a norm's input, weight and bias, given that of its output.
 
@@ -287,7 +241,6 @@ def norm_backward(
         value.reshape(-1, *shape[-2:]).unsqueeze(-1).transpose(1, 2 if last else 1)
         for value in (grad, x)
     )  # [M, C, L, 1], as the norms of torch take it
-    mean, inverse = known.mean, known.inverse
     if mode == SYNC:
         dx, dw, db = input_gradient(grad, x, weight, mean, inverse)
     else:

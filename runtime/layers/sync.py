@@ -41,8 +41,8 @@ def reduce_sum(x: Tensor) -> Tensor:
     return total
 
 
-def gather(x: Tensor) -> Tensor:
-    """Return ``x`` of all processes, [world, *x.shape]."""
+def _gather(x: Tensor) -> Tensor:
+    """``x`` of all processes, [world, *x.shape]."""
     # Newer versions of torch warn of the older name.
     gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
     parts = x.new_empty((world_size(), *x.shape))
@@ -57,34 +57,34 @@ def global_statistics(
     momentum: float,
     eps: float,
     repeats: int = 1,
+    own: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return mean and 1/sqrt(var + eps) per channel, [C], of x [M, C, ...] of all processes.
 
-    ``repeats`` is the number of time steps with the same values. Updates the running statistics; the variance is
-    unbiased by the count T*N*H*W of all.
+    ``repeats`` is the number of time steps with the same values; ``own`` are the results for this process, if known.
+    Updates the running statistics; the variance is unbiased by the count T*N*H*W of all.
     """
     axes, _ = _axes(x)
-    dtype = torch.promote_types(x.dtype, running_mean.dtype)
+    count, channels = x.numel() // x.shape[1] * repeats, x.shape[1]
     with torch.no_grad():
         if _has_kernels(x):
-            mean, inverse = torch.batch_norm_stats(x, eps)
-            count = mean.new_full((1,), x.numel() // x.shape[1] * repeats)
-            parts = gather(torch.cat([mean, inverse, count]))
-            means, inverses, counts = parts.split([x.shape[1], x.shape[1], 1], 1)
+            own = own or torch.batch_norm_stats(x, eps)
+        else:
+            dtype = torch.promote_types(x.dtype, running_mean.dtype)
+            variance, mean = torch.var_mean(x.to(dtype), axes, correction=0)
+            own = mean, variance
+        parts = _gather(torch.cat([*own, own[0].new_full((1,), count)]))
+        means, variances, counts = parts.split([channels, channels, 1], 1)
+        if _has_kernels(x):  # the second are 1/sqrt(var + eps)
             found: tuple[Tensor, Tensor] = torch.batch_norm_gather_stats_with_counts(
-                x, means, inverses, running_mean, running_var, momentum, eps, counts.flatten()
+                x, means, variances, running_mean, running_var, momentum, eps, counts.flatten()
             )
             return found
-        variance, mean = torch.var_mean(x.to(dtype), axes, correction=0)
-        count = x.new_full((1,), x.numel() // x.shape[1], dtype=dtype)
-        parts = gather(torch.cat([mean, variance, count]))
-        channels = x.shape[1]
-        means, variances, counts = parts.split([channels, channels, 1], 1)
         whole = counts.sum()
         mean = (means * counts).sum(0) / whole
         variance = ((variances + (means - mean).square()) * counts).sum(0) / whole
         running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-        unbiased = variance * (whole * repeats / (whole * repeats - 1))
+        unbiased = variance * (whole / (whole - 1))
         running_var.lerp_(unbiased.to(running_var.dtype), momentum)
         return mean, torch.rsqrt(variance + eps)
 
@@ -93,27 +93,26 @@ def input_gradient(
     grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias, given that of the norm's output. All [M, C, ...] or [C]."""
+    axes, shape = _axes(x)
     if _has_kernels(x):
         grad = grad.contiguous(memory_format=_format(x))
         *own, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
             grad, x, mean, inverse, weight, True, True, True
         )
-        count = mean.new_full((1,), x.numel() // x.shape[1])
-        *sums, count = reduce_sum(torch.cat([*own, count])).split([x.shape[1], x.shape[1], 1])
-        elemt: Any = torch.batch_norm_backward_elemt  # (its stub lacks the count)
-        dx = elemt(grad, x, mean, inverse, weight, *sums, count.int())
-        return dx, grad_weight, grad_bias
-    axes, shape = _axes(x)
-    wide = grad.to(inverse.dtype)
-    normed = (x - mean.view(shape)) * inverse.view(shape)
-    grad_bias, grad_weight = wide.sum(axes), (wide * normed).sum(axes)
+    else:
+        wide = grad.to(inverse.dtype)
+        normed = (x - mean.view(shape)) * inverse.view(shape)
+        own = [wide.sum(axes), (wide * normed).sum(axes)]
+        grad_bias, grad_weight = (each.to(weight.dtype) for each in own)
     count = inverse.new_full((1,), x.numel() // x.shape[1])
-    *sums, count = reduce_sum(torch.cat([grad_bias, grad_weight, count])).split(
-        [x.shape[1], x.shape[1], 1]
-    )
-    means = [(value / count).view(shape) for value in sums]
-    dx = (wide - means[0] - normed * means[1]) * (inverse * weight).view(shape)
-    return dx.to(x.dtype), grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
+    *sums, count = reduce_sum(torch.cat([*own, count])).split([x.shape[1], x.shape[1], 1])
+    if _has_kernels(x):
+        elementwise: Any = torch.batch_norm_backward_elemt  # (its stub lacks the count)
+        dx = elementwise(grad, x, mean, inverse, weight, *sums, count.int())
+    else:
+        means = [(value / count).view(shape) for value in sums]
+        dx = (wide - means[0] - normed * means[1]) * (inverse * weight).view(shape)
+    return dx.to(x.dtype), grad_weight, grad_bias
 
 
 def _axes(x: Tensor) -> tuple[list[int], list[int]]:
