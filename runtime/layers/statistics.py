@@ -128,11 +128,11 @@ def affine(norm: Any, x: Tensor, static: bool, last: bool = False) -> Affine:
 def chunked(x: Tensor) -> Tensor:
     """Return x [..., N, L, C] as [..., N * chunks, L / chunks, C], for sums over each chunk.
 
-    About 1024 / C chunks of an image occupy all processors of a GPU and leave little to add up.
+    About 1024 / C chunks of an image occupy all processors of a GPU; from 32 pixels on, their sums are few.
     """
     *lead, length, channels = x.shape
-    sizes = (size for size in range(1, length) if not length % size)
-    size = next((size for size in sizes if size * 1024 >= length * channels), length)
+    least = max(32, length * channels / 1024)
+    size = next((n for n in range(1, length) if not length % n and n >= least), length)
     return x.view(*lead[:-1], lead[-1] * length // size, size, channels)
 
 

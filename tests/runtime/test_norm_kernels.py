@@ -1,8 +1,10 @@
-"""Groups with norms as a GPU computes them, against norms, sum and neuron of torch in float64."""
+"""Groups with norms as a GPU computes them, against norms, sum and neuron of torch in float64; and what is compiled
+for them."""
 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.kinds import ANALOG
-from danetc.runtime.kernels.compiled import CompiledFunction
+from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
+from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
+from danetc.runtime.layers.statistics import _moments, _training, affine
+from tests.runtime.triton_source import TritonKernel, on_gpu, triton_kernels
 
 STEPS, BATCH, CHANNELS, SIZE = 3, 2, 5, 6
 VALUE, NORM, STATIC = "value", "norm", "static norm"
@@ -32,12 +37,9 @@ def layer(program: str, forms: Sequence[str], training: bool) -> FusedNeuron:
     norms = [kinds[form](CHANNELS) if form in kinds else None for form in forms]
     made = FusedNeuron(program, STEPS, 3, norms, [ANALOG] * len(forms), (CHANNELS, SIZE, SIZE))
     made.norms = nn.ModuleList(norms)
-    with torch.no_grad():
-        for p in made.norms.parameters():
-            p.uniform_(0.5, 1.5)
-        for norm in made.norms:
-            if norm is not None:
-                norm.running_var.uniform_(0.5, 2.0)
+    for norm in filter(None, norms):
+        for value in (norm.weight, norm.bias, norm.running_var):
+            nn.init.uniform_(value, 0.5, 1.5)
     return made.double().train(training)
 
 
@@ -76,3 +78,74 @@ def test_gradients(
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
+def test_statistics_of_values_far_from_zero(uncompiled: None, mean: float, last: bool) -> None:
+    """In float32, of values with a deviation of 1: sums of squares would lose the variance from 1e4 on."""
+    norm = nn.BatchNorm2d(CHANNELS)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 8, CHANNELS, 1024, generator=generator) + mean
+    found = affine(norm, x.transpose(-1, -2).contiguous() if last else x, static=False, last=last)
+    variance, expected = torch.var_mean(x.double(), (0, 1, 3), correction=0)
+    torch.testing.assert_close(found.mean.double(), expected, rtol=2e-7, atol=1e-7)
+    torch.testing.assert_close(
+        found.inverse.double(), (variance + norm.eps).rsqrt(), rtol=1e-5, atol=0
+    )
+    squares = x.square().mean((0, 1, 3)) - x.mean((0, 1, 3)).square()
+    assert mean < 1e4 or float((squares - variance).abs().max()) > 0.1
+
+
+# -- what is compiled ------------------------------------------------------------------------------
+
+FORMS = {
+    "norm": ("SlidingPSN", (Term(True, False),), 16, 24),
+    "norm + value": ("PLIF", (Term(True, False), Term(False, False)), 24, 40),
+    "norm + norm": ("LIF", (Term(True, False), Term(True, False)), 24, 40),
+}
+"""A neuron, its terms, and bytes of T = 4 steps in bfloat16 that the kernels of sums and of gradients move."""
+
+
+def moved(kernel: TritonKernel) -> int:
+    """Bytes that are moved of the values at a place; all of them are bfloat16, and other results of a sum."""
+    halves = "|".join(name for name, kind in kernel._types().items() if kind == "*bf16")
+    others = re.findall(r"tl\.store\((?:\w+) \+ \((.*?)\), ", kernel.text)
+    assert not [index for index in others if "r0" in index]
+    return 2 * len(re.findall(rf"tl\.(?:load|store)\((?:{halves or None}) ", kernel.text))
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(missing_compiler("cpu") is not None, reason="Inductor does not work here")
+@pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
+def test_statistics_read_each_value_once(last: bool) -> None:
+    x = on_gpu(4, *((6, 196, 64) if last else (6, 64, 196)))
+    (kernel,) = triton_kernels(_moments(False, last), [x])
+    assert moved(kernel) == 2
+    floats = [
+        on_gpu(*shape, dtype=torch.float32) for shape in ((2, 6, 1, 64), (64,), (64,), (), ())
+    ]
+    assert len(triton_kernels(_training(), floats)) == 1
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(missing_compiler("cpu") is not None, reason="Inductor does not work here")
+@pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_backward_pass_moves_no_gradient_of_the_sum(
+    compiled: Callable[..., Any], form: str, last: bool
+) -> None:
+    """Two kernels for sums, of which one reads the values, and one for the gradients of inputs."""
+    neuron, terms, of_sums, of_inputs = FORMS[form]
+    program, count = compiled(neuron), sum(term.normed for term in terms)
+    group = fusion_kernel(program.text(), terms, 4)
+    values = [on_gpu(4, *((6, 196, 64) if last else (6, 64, 196))) for _ in range(1 + len(terms))]
+    column = on_gpu(*((64,) if last else (64, 1)), dtype=torch.float32)
+    scalar = on_gpu(dtype=torch.float32)
+    params = [scalar if item.is_scalar else column for item in program.learnables]
+    columns = [*[column] * 2 * count, *params, *[column] * 2 * count]
+    first, second = triton_kernels(group.sums, [*values, *columns])
+    assert (moved(first), moved(second)) == (of_sums, 0)
+    columns += [column] * 3 * count + [scalar] * count
+    (kernel,) = triton_kernels(group.inputs, [*values, *columns])
+    assert moved(kernel) == of_inputs
