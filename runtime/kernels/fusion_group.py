@@ -108,9 +108,10 @@ class FusionKernel:
 
     def sums(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         if values[-1].dim() < 2:  # channels last
-            grad, *values = (
+            grad = grad.transpose(-1, -2)
+            values = tuple(
                 x.transpose(-1, -2) if x.dim() > 1 else x.view(-1, 1) if x.dim() else x
-                for x in (grad, *values)
+                for x in values
             )
         grads, parts = self._gradients(grad, values)
         rows = [spread(part, grads[0]) for part in parts]  # scheduled ones have numbers

@@ -173,9 +173,10 @@ class KernelPlan:
             results = list(self.kernel.backward(grad, *flats, *columns))
             sources, parts = results[: len(flats)], results[len(flats) :]
             of_params = [*map(total, parts, self._flat(params))]
-            for place, *own in zip(normed, weights, means, inverses, self.modes, strict=True):
+            norms = zip(normed, weights, means, inverses, self.modes, strict=True)
+            for place, weight, mean, inverse, mode in norms:
                 sources[place], dw, db = norm_backward(
-                    sources[place], flats[place], *own, self.last
+                    sources[place], flats[place], weight, mean, inverse, mode, self.last
                 )
                 of_weights.append(dw)
                 of_biases.append(db)
