@@ -321,7 +321,7 @@ def _compiled(
     if internals.has(InternalUse.ROUND):
         patches[ROUNDING] = not FMA
     if internals.has(InternalUse.FUSE):  # write the steps of an output where they belong
-        patches |= dict.fromkeys(FUSION, 0)
+        patches |= FUSION
     return internals.generate(graph, examples, patches)
 
 

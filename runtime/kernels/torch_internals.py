@@ -66,12 +66,14 @@ def _table(*rows: tuple[InternalUse, str, tuple[str, ...]]) -> Mapping[str, Inte
     )
 
 
-FUSION = (
-    "max_pointwise_cat_inputs", "max_complex_pointwise_cat_inputs",
-    "score_fusion_memory_threshold",
-)  # fmt: skip
-"""Settings of Inductor: the number of tensors up to which it concatenates in a separate kernel, and the shared bytes
-below which it does not compute two values in one kernel."""
+FUSION = {
+    "max_pointwise_cat_inputs": 0,
+    "max_complex_pointwise_cat_inputs": 0,
+    "score_fusion_memory_threshold": 0,
+    "max_fusion_size": 1024,
+}
+"""Settings of Inductor: up to how many tensors it concatenates in a separate kernel, from how many shared bytes on it
+computes two values in one kernel, and how many it computes there at most (a neuron of 16 steps has over 64)."""
 ROUNDING = "emulate_precision_casts"
 """Setting of Inductor: Triton rounds each operation, without fused multiply-adds."""
 
@@ -88,7 +90,7 @@ TABLE = _table(
         ("DimDynamic", "ShapeEnv", "StatelessSymbolicContext"),
     ),
     (InternalUse.KEEP, "torch._inductor.config", ("get_hash",)),
-    (InternalUse.FUSE, "torch._inductor.config", FUSION),
+    (InternalUse.FUSE, "torch._inductor.config", tuple(FUSION)),
     (InternalUse.ROUND, "torch._inductor.config", (ROUNDING,)),
     (InternalUse.KEEP, "torch._inductor.codecache", ("PyCodeCache.load",)),
     (

@@ -30,34 +30,38 @@ PER_STEP = """neuron scaled {
   s = heaviside(v - 1)
   u = v * (1 - s)
 }"""
+NEURONS = (
+    ("LIF", 4, 0), ("ALIF", 16, 0), ("PLIF", 4, 1), ("PLIF_soft", 4, 1), ("SlidingPSN", 4, 3),
+    (PER_STEP, 4, 4),
+)  # fmt: skip
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
-@pytest.mark.parametrize(
-    ("neuron", "sums"),
-    [("LIF", 0), ("PLIF", 1), ("PLIF_soft", 1), ("SlidingPSN", 3), (PER_STEP, STEPS)],
-)
+@pytest.mark.parametrize(("neuron", "steps", "sums"), NEURONS)
 def test_a_fusion_group_is_one_kernel(
-    compiled: Callable[..., Any], neuron: str, sums: int, last: bool
+    compiled: Callable[..., Any], neuron: str, steps: int, sums: int, last: bool
 ) -> None:
-    """In bfloat16, T = 4, of a norm and a value: 24 bytes per value forward, 32 backward, and 4 for each sum of a
-    learnt parameter's gradient, the minimum; aligned; and no index is divided by an unknown size."""
+    """In bfloat16, of two terms: 6 bytes per value and step forward, 8 backward, and 4 for each sum of a learnt
+    parameter's gradient, the minimum; aligned; and no index is divided by an unknown size."""
     program = compiled(neuron)
-    group = fusion_kernel(program.text(), TERMS, STEPS)
+    text = program.text()
     shape = (BATCH, LENGTH, CHANNELS) if last else (BATCH, CHANNELS, LENGTH)
     column = (CHANNELS,) if last else (CHANNELS, 1)
-    values = [on_gpu(STEPS, *shape) for _ in TERMS]
-    others = [on_gpu(*column, dtype=torch.float32) for _ in range(2)]
+    values = [on_gpu(steps, *shape) for _ in TERMS]
+    affine = [on_gpu(*column, dtype=torch.float32) for _ in range(2)]
+    params = []
     for item in program.learnables:
         own = on_gpu(*(() if item.is_scalar else column), dtype=torch.float32)
-        others += [own] * (STEPS if item.per_step else 1)
-    (backward,) = triton_kernels(group.backward, [on_gpu(STEPS, *shape), *values, *others])
-    assert backward.traffic() == 32 + 4 * sums
+        params += [own] * (steps if item.per_step else 1)
+    group = fusion_kernel(text, (Term(normed=False, static=False),) * 2, steps)
+    (backward,) = triton_kernels(group.backward, [on_gpu(steps, *shape), *values, *params])
+    assert backward.traffic() == 8 * steps + 4 * sums
     kernels = [backward]
     if not last:
-        kernels += triton_kernels(group.forward, [*values, *others])
-        assert [kernel.traffic() for kernel in kernels[1:]] == [24]
+        forward = fusion_kernel(text, TERMS, steps).forward
+        kernels += triton_kernels(forward, [*values, *affine, *params])
+        assert [kernel.traffic() for kernel in kernels[1:]] == [6 * steps]
     for kernel in kernels:
         assert kernel.aligned()
         assert kernel.index_arithmetic() <= {str(CHANNELS), str(LENGTH)}
