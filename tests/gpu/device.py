@@ -11,6 +11,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Sequence
+from functools import partialmethod
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,9 @@ assert "torch" not in sys.modules, "torch looks for CUDA when it is imported"
 ctypes.CDLL(os.environ["DANETC_PRETENDED_LIBRARY"], ctypes.RTLD_GLOBAL)
 
 import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
 from torch import Tensor  # noqa: E402
+from torch._C._distributed_c10d import _create_work_from_future  # noqa: E402
 
 from danetc.runtime.kernels import compiled  # noqa: E402
 
@@ -43,6 +46,16 @@ def _seed_all(seed: int) -> None:
         _own.seed(index, seed)
 
 
+class _Stream:
+    def __new__(cls, device: Any = None, **_: Any) -> Any:
+        return torch.Stream(torch.device("cuda", _index(device)))
+
+
+class _Event:
+    def __new__(cls, enable_timing: bool = False, **_: Any) -> Any:
+        return torch.Event("cuda", enable_timing=enable_timing)
+
+
 _properties = SimpleNamespace(
     name="pretended", major=9, minor=0, multi_processor_count=132, warp_size=32,
     regs_per_multiprocessor=65536, max_threads_per_multi_processor=2048,
@@ -57,8 +70,8 @@ for _name, _value in {
     "current_device": _accelerator.current_device_index,
     "set_device": _accelerator.set_device_index,
     "synchronize": _accelerator.synchronize,
-    "Stream": lambda device=None, **_: torch.Stream(torch.device("cuda", _index(device))),
-    "Event": lambda enable_timing=False, **_: torch.Event("cuda", enable_timing=enable_timing),
+    "Stream": _Stream,
+    "Event": _Event,
     "current_stream": _accelerator.current_stream,
     "default_stream": _accelerator.current_stream,
     "stream": lambda stream: stream,
@@ -103,6 +116,50 @@ def _call(self: compiled.CompiledFunction, *args: Tensor) -> Sequence[Tensor]:
 
 compiled.CompiledFunction.__call__ = _call
 compiled.missing_compiler = lambda device: None
+
+
+class Collectives(dist.ProcessGroup):
+    """The place of NCCL: Gloo exchanges the memory of devices, and has done so when a call returns."""
+
+    def __init__(self, store: Any, rank: int, size: int, timeout: Any) -> None:
+        super().__init__(rank, size)
+        self._gloo = dist.ProcessGroupGloo(store, rank, size, timeout)
+
+    def getBackendName(self) -> str:
+        return "pretended"
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        getattr(self._gloo, name)(*map(_host, arguments)).wait()
+        done = torch.futures.Future()
+        done.set_result(arguments[0] if arguments else None)
+        return _create_work_from_future(done)
+
+
+def _host(value: Any) -> Any:
+    if isinstance(value, list):
+        return [*map(_host, value)]
+    return _own.host(value) if isinstance(value, Tensor) and value.is_cuda else value
+
+
+for _name in ("allreduce", "broadcast", "allgather", "_allgather_base", "barrier"):
+    setattr(Collectives, _name, partialmethod(Collectives._call, _name))
+Collectives.all_gather_single = Collectives._allgather_base
+dist.Backend.register_backend("pretended", Collectives, devices=["cuda"])
+dist.Backend.default_device_backend_map["cuda"] = "pretended"
+
+
+def _as_tested(name: str) -> Any:
+    def run(*args: Any) -> Any:
+        from tests.runtime.test_sync import OF_A_GPU
+
+        return OF_A_GPU[name](*args)
+
+    return run
+
+
+_cpu = torch.library.Library("aten", "IMPL")  # of norms over processes, for which the CPU has none
+for _name in ("stats", "gather_stats_with_counts", "elemt", "backward_reduce", "backward_elemt"):
+    _cpu.impl(f"batch_norm_{_name}", _as_tested(f"batch_norm_{_name}"), "CPU")
 
 
 def main(arguments: Sequence[str]) -> int:

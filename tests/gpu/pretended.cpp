@@ -19,6 +19,7 @@
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <torch/csrc/distributed/c10d/reducer_timer.hpp>
 #include <torch/library.h>
 
 #include <chrono>
@@ -392,7 +393,19 @@ void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   }
 }
 
+struct Timer final : c10d::Timer {  // of DDP
+  explicit Timer(Device) {}
+  std::optional<int64_t> measureDifference(Event start, Event end) override {
+    auto from = getTimestamp(start), to = getTimestamp(end);
+    return from && to ? std::optional<int64_t>(*to - *from) : std::nullopt;
+  }
+};
+
 }  // namespace
+
+namespace c10d {
+C10_REGISTER_TYPED_CLASS(TimerRegistry, c10::kCUDA, ::Timer)
+}  // namespace c10d
 
 namespace at {
 using ::CUDAHooks;
@@ -432,6 +445,7 @@ TORCH_LIBRARY(pretended, m) {
     for (const auto& [name, count] : kernels) found.insert(name, count);
     return found;
   });
+  m.def("host", [](const Tensor& x) { return alias(x.detach()); });
   m.def("random_state", [](int64_t index) { return Tensor::wrap_tensor_impl(generator(index).get_state().getIntrusivePtr()); });
   m.def("set_random_state", [](int64_t index, const Tensor& state) { Generator(generator(index)).set_state(state); });
   m.def("seed", [](int64_t index, int64_t seed) { Generator(generator(index)).set_current_seed(seed); });

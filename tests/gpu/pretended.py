@@ -56,8 +56,12 @@ def library() -> Path:
 
 def environment(devices: int = 1) -> dict[str, str]:
     """Return the environment of a process with this many devices."""
-    own = {"DANETC_PRETENDED_LIBRARY": str(library()), "PRETENDED_DEVICES": str(devices)}
-    return os.environ | {"OMP_NUM_THREADS": "1"} | own
+    return os.environ | {
+        "DANETC_PRETENDED_LIBRARY": str(library()),
+        "PRETENDED_DEVICES": str(devices),
+        "DANETC_TEST_DEVICE": "cuda",  # of the tests of training
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def inside(*arguments: str, devices: int = 1, **rest: Any) -> subprocess.CompletedProcess[str]:

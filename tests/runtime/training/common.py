@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ BARE = STILL.replace("norm -> ", "").replace("via sew", "via bare") + (
 )
 """Without a norm the parts of a batch do not see each other, so only rounding differs."""
 ADAM = "epochs = 3; batch = 50; optimizer = adamw(lr = 0.01)"
+DEVICE = torch.device(os.environ.get("DANETC_TEST_DEVICE", "cpu"))
 TIMES = ("seconds", "images_per_second", "shares")
 """The figures of an epoch that are not the same in every run."""
 
@@ -132,7 +134,7 @@ def run(
     watcher: Watcher | None = None,
     **rest: Any,
 ) -> Trained:
-    """Train on the CPU. ``rest`` goes to ``RunSettings`` where it is one of them, else to ``fit``."""
+    """Train on DEVICE. ``rest`` goes to ``RunSettings`` where it is one of them, else to ``fit``."""
     of_settings = {k: rest.pop(k) for k in list(rest) if k in RunSettings.__dataclass_fields__}
     watcher = watcher or Watcher()
     saved: list[Mapping[str, Tensor]] = []
@@ -142,7 +144,7 @@ def run(
         chosen,
         RunSettings(seed=seed, **of_settings),
         observer=watcher,
-        world=alone(torch.device("cpu")),
+        world=alone(DEVICE),
         epoch_done=lambda fitted: saved.append(fitted.weights),
         **rest,
     )

@@ -27,7 +27,7 @@ def test_training_learns_reports_and_gives_weights_each_epoch(few: DataSet) -> N
     ]
     assert epochs[-1].train_loss < epochs[0].train_loss
     assert epochs[-1].train_accuracy > 0.4  # chance is 0.1
-    state = done.model.state_dict()
+    state = done.model.cpu().state_dict()
     assert len(done.saved) == 12
     assert all(torch.equal(value, done.saved[-1][name]) for name, value in state.items())
     assert any(not torch.equal(done.saved[0][name], done.saved[1][name]) for name in state)
@@ -118,10 +118,12 @@ def test_a_plain_loop_gives_the_same_weights(few: DataSet) -> None:
 def test_the_running_mean_of_the_weights_is_kept(few: DataSet) -> None:
     model = small()
     done = run(model, few, phase(ADAM + "; ema = 0.5"))
-    kept = done.model.state_dict()
+    kept = done.model.cpu().state_dict()
     assert done.model is not model
     assert all(torch.equal(value, done.saved[-1][name]) for name, value in kept.items())
-    assert any(not torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+    assert any(
+        not torch.equal(value, kept[name]) for name, value in model.cpu().state_dict().items()
+    )
 
 
 def test_clipping_bounds_the_step_and_reports_the_norm(few: DataSet) -> None:
@@ -129,7 +131,7 @@ def test_clipping_bounds_the_step_and_reports_the_norm(few: DataSet) -> None:
     before = torch.cat([p.detach().clone().flatten() for p in model.parameters()])
     chosen = phase("epochs = 1; batch = 200; clip = 1e-3; optimizer = sgd(lr = 1.0)")
     (step,) = run(model, few, chosen).watcher.steps
-    after = torch.cat([p.detach().flatten() for p in model.parameters()])
+    after = torch.cat([p.detach().cpu().flatten() for p in model.parameters()])
     assert 0 < (after - before).norm() <= 1.001e-3
     assert step.grad_norm is not None
     assert step.grad_norm > 1e-3

@@ -87,7 +87,8 @@ class SetNaN(Watcher):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("head.linear.bias", "epoch 2, step 3.*layer `head.linear`"),
+        # A GPU computes the next step already when the watcher hears of one.
+        ("head.linear.bias", "epoch 2, step [34].*layer `head.linear`"),
         # The loss stays finite: a potential that is not a number never reaches the threshold.
         (
             "stem.conv.weight",

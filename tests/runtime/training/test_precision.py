@@ -74,7 +74,7 @@ def test_a_run_records_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     text = STILL + f"recipe r {{ epochs = 1; optimizer = adamw(lr = 0.01); {phases} }}"
 
     def train(name: str) -> tuple[object, str]:
-        done = danetc.train(text=text, output=tmp_path / name, backend="eager")
+        done = danetc.train(text=text, output=tmp_path / name, backend="eager", device="cpu")
         facts = json.loads((tmp_path / name / "run.json").read_text())["facts"]
         return facts["float32_products"], "\n".join(done.notes)
 
