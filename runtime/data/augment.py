@@ -96,7 +96,7 @@ class ImageTransform:
 
     def finish(self, images: Tensor) -> Tensor:
         """Pass images [..., C, H, W] as floats through the steps of ``last``."""
-        finished: Tensor = _through(self.last, self.floats(images))
+        finished: Tensor = _through(self.last, images if self.last else self.floats(images))
         return finished
 
     def floats(self, images: Tensor) -> Tensor:

@@ -88,7 +88,8 @@ class _Normalize(nn.Module):
             ]
         mean, deviation = self._known[values.device]
         floats: Tensor = to_dtype(values, torch.float32, scale=True)
-        normalized = floats.sub(mean).div_(deviation)
+        fresh = values.dtype != torch.float32
+        normalized = (floats.sub_(mean) if fresh else floats.sub(mean)).div_(deviation)
         return (normalized, *mask) if mask else normalized
 
 
