@@ -253,3 +253,17 @@ def test_one_process_is_as_before(backend: str) -> None:
     found, expected = step(model, *data()), step(plain, *data())
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
+
+
+def test_norms_go_the_way_of_a_gpu(results: Results) -> None:
+    """Those of fused layers by kernels of their own, others by the parts of torch's SyncBatchNorm."""
+    found = {
+        backend: {
+            key.removeprefix("calls ") for key in results[0]["static", backend] if "calls" in key
+        }
+        for backend in GPU
+    }
+    assert found["eager, GPU"] == {*OF_A_GPU}
+    fused = {"sums of the backward pass", "gradients of inputs", "training of a norm"}
+    assert fused < found["fused, GPU"]
+    assert "batch_norm_elemt" not in found["fused, GPU"]
