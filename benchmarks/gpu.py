@@ -1,14 +1,18 @@
 """Everything that a GPU decides, in one command: is it right, does it resume, is it fast.
 
-    python benchmarks/gpu.py [--parts agree resume steps regions roofline] [--output gpu.md]
+    python benchmarks/gpu.py [--parts agree resume first steps regions roofline] [--output gpu.md]
     python benchmarks/gpu.py --device cpu --tiny     # the same code on a CPU, small: its figures mean nothing
 
 agree     outputs and gradients of every backend, NCHW and channels last, against the CPU in float64
 resume    trainings that are killed at random steps and end with the bits of one left alone (`soak.py`)
+first     the first step of danet_c_r50 in a new process, with an empty and with a filled cache of kernels
 steps     training steps in bf16, channels last, against torchvision's and SpikingJelly's networks, each by
           the fastest of its backends and of torch.compile
 regions   kernels of fusion groups, forward and backward, against a plain copy of as many bytes
 roofline  sew_r18 beside what the paper's arithmetic allows on an H100
+
+Everything runs as `danetc train` does by default: deterministic, and float32 products without TF32; steps
+also as CUDA graphs (`--cuda-graphs`).
 
 Writes its table, and ends with status 1 and what fails where a bound is missed, a part fails, or there
 is no GPU.
@@ -17,8 +21,10 @@ is no GPU.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +45,7 @@ from common import (  # before torch
 
 # isort: split
 import torch
+from alone import in_own_process
 from candidates import Conditions, backend_missing, candidates
 from steps import TrainingStep, mean_over_steps
 from timing import medians, ratio, time_interleaved
@@ -49,9 +56,14 @@ from danetc.compiler.emit import fx
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from danetc.runtime.model.built import to_channels_last
+from danetc.runtime.system.devices import arithmetic
+from danetc.runtime.training.graphs import GraphedPass
+from danetc.runtime.training.settings import determinism
 
 GAP = 1e-9  # of float64, relative to the largest value
 ANN_MOST, OTHERS_LEAST, COPY_MOST = 1.05, 1.0, 1.15
+GRAPHED = "danetc, CUDA graphs"
+FIRST_MOST = {"cold": 25.0, "warm": 3.0}  # seconds, on 16 cores
 ROOFLINE_MS = {"convolutions": 13.0, "regions": 5.3}
 """Of SEW-18 on an H100, T = 4, 224 x 224, N = 128, bf16: a training step's convolutions at about 80 % of
 the tensor cores' peak, and its regions where each byte is read and written once."""
@@ -157,6 +169,21 @@ def resume(at: At) -> Iterator[Row]:
     yield Row(f"resume: {kills} kills of a training, bit for bit", 0.0, most=0.0)
 
 
+# -- first -----------------------------------------------------------------------------------------
+
+
+def first(at: At) -> Iterator[Row]:
+    spec = "sew_r18" if at.tiny else "danet_c_r50"
+    with tempfile.TemporaryDirectory(prefix="danetc-bench-") as cache:
+        for what, most in FIRST_MOST.items():
+            progress(f"first: {spec}, {what}")
+            found = in_own_process(
+                spec, "danetc fused", Path(cache), batch=1 if at.tiny else 8, **at.settings
+            )
+            bound = None if at.tiny else most
+            yield Row(f"first: a step of {spec}, {what} cache", found.first, most=bound, unit="s")
+
+
 # -- steps -----------------------------------------------------------------------------------------
 
 
@@ -176,6 +203,8 @@ def _steps_of(at: At, graph: Graph, batch: int) -> Iterator[Row]:
     for name, entry in found.items():
         if name.startswith("danetc"):
             made["danetc"] = _mixed(entry.make())
+            if at.device.type == "cuda":
+                made[GRAPHED] = _graphed(_mixed(entry.make()))
             continue
         for variant, change in _variants(at, name):
             step = entry.make()
@@ -252,6 +281,17 @@ def _mixed(step: TrainingStep) -> TrainingStep:
     return step
 
 
+def _graphed(step: TrainingStep) -> Callable[[], None]:
+    run = GraphedPass(lambda share: step.loss().backward(), [*step.model.parameters()])
+
+    def graphed() -> None:
+        step.optimizer.zero_grad()
+        run(share=1.0)
+        step.optimizer.step()
+
+    return graphed
+
+
 def _compared(at: At, what: str, made: Mapping[str, Callable[[], object]]) -> Iterator[Row]:
     """Times of a step, ours against the fastest of each library; and peak memory on a GPU."""
     running: dict[str, Callable[[], object]] = {}
@@ -271,7 +311,9 @@ def _compared(at: At, what: str, made: Mapping[str, Callable[[], object]]) -> It
     samples = time_interleaved(
         running, at.device, at.rounds, on_progress=lambda name: progress(f"{what}: {name}")
     )
-    yield Row(f"{what}: danetc", 1e3 * medians(samples["danetc"]).seconds, unit="ms")
+    for name in ("danetc", GRAPHED):
+        if name in samples:
+            yield Row(f"{what}: {name}", 1e3 * medians(samples[name]).seconds, unit="ms")
     for library, least in ((ANN, 1 / ANN_MOST), (SPIKINGJELLY, OTHERS_LEAST)):
         names = [name for name in running if name.startswith(library)]
         if not names:
@@ -365,6 +407,7 @@ def roofline(at: At) -> Iterator[Row]:
 PARTS: Mapping[str, Callable[[At], Iterator[Row]]] = {
     "agree": agree,
     "resume": resume,
+    "first": first,
     "steps": steps,
     "regions": regions,
     "roofline": roofline,
@@ -377,11 +420,12 @@ def measure(at: At, parts: Sequence[str]) -> tuple[list[Row], list[str]]:
     failures: list[str] = []
     for part in parts:
         try:
-            for row in PARTS[part](at):
-                rows.append(row)
-                print(f"{row.what}  {row}".rstrip(), flush=True)
-                if not row.kept:
-                    failures.append(f"{row.what}: {row}")
+            with determinism(at.device, True), arithmetic("float32", at.device):
+                for row in PARTS[part](at):
+                    rows.append(row)
+                    print(f"{row.what}  {row}".rstrip(), flush=True)
+                    if not row.kept:
+                        failures.append(f"{row.what}: {row}")
         except Exception as error:  # the other parts are of use all the same
             failures.append(f"{part} failed: {type(error).__name__}: {_line(error)}")
     return rows, failures
@@ -431,6 +475,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("gpu.py on a CPU takes --tiny; for a CPU there are training.py and memory.py",
               file=sys.stderr)  # fmt: skip
         return 1
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`
     at = At(torch.device(given.device), given.tiny, given.rounds or (1 if given.tiny else 9))
     rows, failures = measure(at, given.parts)
     output = given.output or (None if given.tiny else RESULTS / "gpu.md")

@@ -29,12 +29,12 @@ def gpu() -> Iterator[ModuleType]:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("part", ["agree", "roofline", "steps", "regions"])
+@pytest.mark.parametrize("part", ["agree", "first", "roofline", "steps", "regions"])
 def test_parts(gpu: Any, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "table.md"
     assert gpu.main([*TINY, "--parts", part, "--output", str(output)]) == 0, capsys.readouterr().err
     rows = [line for line in output.read_text().splitlines() if line.startswith(f"| {part}: ")]
-    assert len(rows) >= {"agree": 4, "steps": 4, "regions": 4, "roofline": 3}[part]
+    assert len(rows) >= {"agree": 4, "first": 2, "steps": 4, "regions": 4, "roofline": 3}[part]
     assert "its figures mean nothing" in output.read_text()
     assert not any("nan" in row for row in rows)
 
