@@ -74,8 +74,8 @@ class ImageTransform:
                 changed, targets = zip(*pairs, strict=True)
                 return torch.stack(changed), torch.stack(targets)
             first = [images[0]]  # before each step
-            for step in self.steps:
-                first.append(_through([step], first[-1]))
+            for named in self.steps:
+                first.append(_through([named], first[-1]))
             drawing = [
                 (step, image.shape[-2:], list[Sequence[int]]())
                 for (_, step), image in zip(self.steps, first, strict=False)
@@ -90,8 +90,8 @@ class ImageTransform:
             step: torch.tensor(drawn, pin_memory=pin).to(images.device, non_blocking=True)
             for step, _, drawn in drawing
         }
-        for _, step in self.steps:
-            images = step.apply(images, draws[step]) if step in draws else step(images)
+        for _, each in self.steps:
+            images = each.apply(images, draws[each]) if each in draws else each(images)
         return images, labels
 
     def finish(self, images: Tensor) -> Tensor:

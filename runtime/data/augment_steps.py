@@ -27,7 +27,7 @@ STATISTICS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Mean and standard deviation of each channel over the training images, of values 0 .. 1."""
 
 
-class Crop(v2.RandomCrop):
+class Crop(v2.RandomCrop):  # type: ignore[misc]
     """``v2.RandomCrop``, also of a batch, with a place for each image: the bits are the same, in a
     third of the time for small images.
     """
@@ -50,7 +50,7 @@ class Crop(v2.RandomCrop):
         return chosen.reshape(*images.shape[:-2], height, width)
 
 
-class Flip(v2.RandomHorizontalFlip):
+class Flip(v2.RandomHorizontalFlip):  # type: ignore[misc]
     """``v2.RandomHorizontalFlip``, also of a batch, as ``Crop``."""
 
     def draw(self, height: int, width: int) -> Sequence[int]:

@@ -244,7 +244,7 @@ def _check_shared_memory(fetcher: Fetcher, batch: int, workers: int, batches: in
         each = f" for each of {here} processes" * (here > 1)
         fit = free // (size * PREFETCH * here)
         raise DataError(
-            f"{workers} workers read up to {ahead} batches of {size / 2**20:,.1f} MiB ahead{each}: "
+            f"with workers = {workers}, {ahead} x {size / 2**20:,.1f} MiB are read ahead{each}: "
             f"{need / 2**20:,.0f} MiB, of which {SHARED_MEMORY} has {free / 2**20:,.0f} free; start "
             f"the container with --shm-size={-(-need // 2**30)}g or --ipc=host, or lower workers to "
             f"{fit} (recipe.workers in training, --workers in `eval`)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +61,20 @@ def test_plan_that_does_not_fit(
     result = danetc.passes("train", "a.danet", "--data", "digits", "--dry-run")
     assert "phase train: a step takes " in result.out
     assert "the whole training takes" not in result.out
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], []])
+def test_workers_need_shared_memory(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    monkeypatch.setattr("danetc.runtime.data.batches.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100))
+    augment = ["--set", "recipe.augment=horizontal_flip", "--set", "recipe.workers=1"]
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    command = ["train", "a.danet", "--data", FEW, "--backend", "eager", *augment, *more]
+    done = danetc.fails("with workers = 1, 1 x 0.0 MiB are read ahead", *command)
+    assert "--shm-size=1g or --ipc=host" in done.err
+    assert "--workers" in done.err
 
 
 def test_a_loss_that_reads_values_has_no_known_memory(danetc: Run, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_impossible_batches_are_refused(source: Source) -> None:
             60_000,
             1,
             COUNT,
-            r"^2 workers read up to 5 batches of 0.0 MiB ahead: 0 MiB, .*=1g .* to 1 ",
+            r"^with workers = 2, 5 x 0.0 MiB are read ahead: 0 MiB, .*=1g .* to 1 ",
         ),
         (60_000, 1, 60, None),  # four batches
         (
