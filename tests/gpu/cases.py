@@ -1,0 +1,311 @@
+"""Fused layers to try: which there are, which are chosen, and how one is compared."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import cache
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import torch
+from torch import Tensor, nn
+
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.kinds import ANALOG, SPIKE, Kind
+from danetc.dsl.neuron.equations import compile_neuron
+from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.neuron.program import Learn
+from danetc.dsl.neuron.reading import read_program
+from danetc.runtime.layers.fused import FusedNeuron
+from danetc.runtime.layers.norm import StaticBatchNorm2d
+from tests.gpu import reference
+from tests.gpu.interpreter import Interpreter, interpreted, uncompiled
+from tests.runtime.conftest import SIGMOID, _defaults, declarations, std
+
+COUNT = Kind(-1, 9, 0.5)
+
+
+class Input(NamedTuple):
+    """A term of the sum: with a norm, the same at all steps, and the kind of its values."""
+
+    normed: bool = False
+    static: bool = False
+    kind: Kind = ANALOG
+
+
+FORMS: Mapping[str, tuple[Input, ...]] = {
+    "value": (Input(),),
+    "norm": (Input(normed=True),),
+    "norm + value": (Input(normed=True), Input()),
+    "norm + norm": (Input(normed=True), Input(normed=True)),
+    "norm + spikes in 1 bit": (Input(normed=True), Input(kind=SPIKE)),
+    "counts in 4 bits + norm": (Input(kind=COUNT), Input(normed=True)),
+    "static norm": (Input(normed=True, static=True),),
+    "norm + static value": (Input(normed=True), Input(static=True)),
+    "static norm + value": (Input(normed=True, static=True), Input()),
+    "folded, added to spikes": (Input(), Input()),
+}
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+STEPS = (1, 4, 8)
+SIZES = ((1, 5, 1, 1), (2, 7, 7, 1), (3, 2, 19, 27), (1, 513, 1, 1), (2, 16, 4, 4))
+"""N, C, H, W: sizes and channels of 1, 7 and 513, batches of 1, and powers of two."""
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
+"""Largest difference from float64, as a share of the largest value."""
+SEEDS = 30
+
+
+class Case(NamedTuple):
+    neuron: str
+    form: str
+    dtype: torch.dtype = torch.float32
+    steps: int = 2
+    last: bool = False
+    size: tuple[int, int, int, int] = SIZES[1]
+    training: bool = True
+
+    def __str__(self) -> str:
+        layout, mode = ("NHWC" if self.last else "NCHW"), ("train" if self.training else "eval")
+        return f"{self.neuron}, {self.form}, {str(self.dtype)[6:]}, T = {self.steps}, {layout}, {self.size}, {mode}"
+
+
+# -- neurons ---------------------------------------------------------------------------------------
+
+
+@cache
+def standard() -> dict[str, str]:
+    """Return the programs of the standard library's neurons, and of some with other learnables."""
+    surrogate = next(iter(declarations(SIGMOID).values()))
+    found = {}
+    others: dict[str, tuple[str, dict[str, Learn]]] = {
+        "LIF per channel": ("LIF", {"tau": Learn(2.0, above=1.0, per="channel")}),
+        "LIF per step": ("LIF", {"v_threshold": Learn(1.0, per_step=True)}),
+    }
+    neurons = declarations(std("neurons.danet"))
+    for name, (base, arguments) in {**{n: (n, {}) for n in neurons}, **others}.items():
+        given = {**_defaults(neurons[base]), **arguments}
+        program = compile_neuron(neurons[base], given, surrogate, _defaults(surrogate), Reporter())
+        assert program is not None
+        found[name] = program.text()
+    return found
+
+
+@cache
+def zoo() -> dict[str, str]:
+    """Return the programs of all neurons that networks of the zoo fuse."""
+    from tests.zoo.harness import CASES, NAMES, graph  # late: takes seconds
+
+    found: dict[str, str] = {}
+    for network in NAMES:
+        for program in graph(network, CASES[network]).neurons.values():
+            if not program.inputs and program.text() not in found.values():
+                count = sum(name.startswith(f"{network}.{program.name}") for name in found)
+                found[f"{network}.{program.name}{f' {count + 1}' if count else ''}"] = (
+                    program.text()
+                )
+    return found
+
+
+def program(name: str) -> str:
+    return standard()[name] if name in standard() else zoo()[name]
+
+
+# -- selections ------------------------------------------------------------------------------------
+
+
+@cache
+def covering(seed: int = 1) -> list[Case]:
+    """Return cases in which each two values of different properties meet at least once."""
+    neurons = (*standard(), *zoo())
+    properties = neurons, tuple(FORMS), DTYPES, STEPS, (False, True), SIZES, (True, False)
+    pairs = itertools.combinations(range(len(properties)), 2)
+    left = {((i, a), (j, b)) for i, j in pairs for a in properties[i] for b in properties[j]}
+    draw, found = random.Random(seed), []
+    for first in sorted(left, key=repr):
+        if first not in left:
+            continue
+        row = dict(first)
+        for place in draw.sample(range(len(properties)), len(properties)):
+            if place not in row:
+                values = draw.sample(properties[place], len(properties[place]))
+                row[place] = max(
+                    values, key=lambda value: len(left & _pairs({**row, place: value}))
+                )
+        left -= _pairs(row)
+        found.append(Case(*(row[place] for place in sorted(row))))
+    return found
+
+
+def _pairs(row: Mapping[int, Any]) -> set[Any]:
+    return set(itertools.combinations(sorted(row.items()), 2))
+
+
+# -- a comparison ----------------------------------------------------------------------------------
+
+
+class Outcome(NamedTuple):
+    """Largest differences, as shares of the largest value, and what ran."""
+
+    forward: int
+    """Values of the output that differ from those of the same arithmetic, uncompiled."""
+    uncompiled: float
+    eager: float
+    interpreter: Interpreter
+
+
+class Different(AssertionError):
+    """Kernels compute something else than the references."""
+
+
+Results = dict[str, Tensor]
+
+
+def compare(case: Case, change: Callable[[str], str] = str) -> Outcome:
+    """Run a case by the kernels of a GPU, uncompiled, and in float64. Raises Different.
+
+    Seeds are tried until both references agree: near a threshold, rounding decides about spikes.
+    """
+    for seed in range(SEEDS):
+        layer = Layer(case, seed)
+        with uncompiled():
+            eager, plain = layer.eager(), layer.fused()
+        if _gap(plain, eager) <= TOLERANCE[case.dtype]:
+            break
+    else:
+        raise Different(
+            f"{case}: the uncompiled arithmetic differs from float64: {_gaps(plain, eager)}"
+        )
+    with interpreted(change) as interpreter:
+        found = layer.fused()
+    differing = int((found["out"] != plain["out"]).sum())
+    outcome = Outcome(differing, _gap(found, plain), _gap(found, eager), interpreter)
+    sums = case.training and any(each.normed for each in layer.inputs)  # in another order
+    rounds = any(OPCODES[op.opcode].rounds for op in read_program(layer.program).ops)
+    if (differing and not (sums or rounds)) or not _is_same(found, plain, case.dtype):
+        raise Different(f"{case}: differs from the uncompiled arithmetic: {_gaps(found, plain)}")
+    if not outcome.eager <= TOLERANCE[case.dtype]:
+        raise Different(f"{case}: differs from float64: {_gaps(found, eager)}")
+    return outcome
+
+
+def _is_same(found: Results, plain: Results, dtype: torch.dtype) -> bool:
+    """True if values differ by roundings alone, and sums, which are float32 at least, by their order."""
+    gaps, eps = _gaps(found, plain), torch.finfo(dtype).eps
+    ulps = 16 * eps
+    of_sums = TOLERANCE[torch.float64 if dtype is torch.float64 else torch.float32]
+    return all(
+        gap <= (of_sums if ": " in name or "parameter" in name else ulps)
+        for name, gap in gaps.items()
+    )
+
+
+def _gaps(found: Results, expected: Results) -> dict[str, float]:
+    """The largest difference of each result, as a share of the largest value; inf if one is not finite."""
+    gaps = {}
+    for name, b in expected.items():
+        a = found[name].double()
+        gap = (a - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-3)
+        gaps[name] = float(gap) if a.shape == b.shape and a.isfinite().all() else float("inf")
+    return gaps
+
+
+def _gap(found: Results, expected: Results) -> float:
+    return max(_gaps(found, expected).values())
+
+
+class Layer:
+    """The inputs and parameters of a case."""
+
+    def __init__(self, case: Case, seed: int) -> None:
+        self.case = case
+        self.inputs, self.added = FORMS[case.form], case.form.startswith("folded")
+        n, c, h, w = case.size
+        if n * h * w * case.steps == 1:
+            n = 2  # a norm in training needs two values
+        torch.manual_seed(crc32(f"{case} {seed}".encode()))
+        self.values = []
+        for each in self.inputs:
+            shape = (n, c, h, w) if each.static else (case.steps, n, c, h, w)
+            if each.kind is ANALOG:
+                x = torch.randn(shape) * 1.3 + 0.3
+            else:
+                x = torch.randint(each.kind.low, each.kind.high + 1, shape) * each.kind.unit
+            self.values.append(x.to(case.dtype))
+        self.weights = torch.randn(case.steps, n, c, h, w).to(case.dtype)
+        self.norms: list[Any] = [None] * len(self.inputs)
+        for place, each in enumerate(self.inputs):
+            if each.normed:
+                norm = StaticBatchNorm2d(c, case.steps) if each.static else nn.BatchNorm2d(c)
+                nn.init.uniform_(norm.weight, 0.5, 1.5)
+                nn.init.normal_(norm.bias)
+                self.norms[place] = norm.train(case.training)
+        self.program = program(case.neuron)
+        kinds, own = [each.kind for each in self.inputs], self.norms[self.added :]
+        self.layer = FusedNeuron(
+            self.program, case.steps, 3, own, kinds, (c, h, w), added=self.added
+        )
+        for p in self.layer.parameters():
+            nn.init.normal_(p, float(p.detach().mean()), 0.1)
+
+    def _fresh(self, dtype: torch.dtype) -> None:
+        """Reset gradients and running statistics, and convert all to a dtype."""
+        for module in (self.layer, *filter(None, self.norms)):
+            module.to(dtype).zero_grad()
+            if module is not self.layer:
+                nn.init.constant_(module.running_mean, 0.25)
+                nn.init.constant_(module.running_var, 1.5)
+
+    def fused(self) -> Results:
+        """Results of the package, in the dtype of the case; norms and learnables are never halved."""
+        case = self.case
+        self._fresh(torch.float64 if case.dtype is torch.float64 else torch.float32)
+        xs = [
+            (x.movedim(-3, -1).contiguous().movedim(-1, -3) if case.last else x.clone())
+            for x in self.values
+        ]
+        return self._gradients(self.layer, xs)
+
+    def eager(self) -> Results:
+        """Results of the reference."""
+        self._fresh(torch.float64)
+        parsed, steps = read_program(self.program), self.case.steps
+
+        def run(*xs: Tensor) -> Tensor:
+            whole = [x if x.dim() == 5 else x.expand(steps, *x.shape) for x in xs]
+            own = slice(self.added, None)
+            out = reference.fused(parsed, whole[own], self.norms[own], self.layer.params())
+            timeless = all(x.dim() == 4 for x in xs) and not parsed.varies
+            out = out[0] if timeless else out
+            return whole[0] + out if self.added else out
+
+        return self._gradients(run, [x.to(torch.float64, copy=True) for x in self.values])
+
+    def _gradients(self, run: Callable[..., Tensor], xs: Sequence[Tensor]) -> Results:
+        before = [x.clone() for x in xs]
+        for x in xs:
+            x.requires_grad_(not self.added)
+        with torch.no_grad() if self.added else nullcontext():
+            out = run(*xs)
+        found = {"out": out.detach()}
+        if not self.added:
+            if out.requires_grad:  # the first step of a delayed input
+                weights = self.weights if out.dim() == 5 else self.weights[0]
+                out.backward(weights.to(out.dtype))
+            found |= {
+                f"gradient of input {i}": torch.zeros_like(x) if x.grad is None else x.grad
+                for i, x in enumerate(xs)
+            }
+        for i, norm in enumerate(self.norms):
+            if norm is not None:
+                found |= {
+                    f"norm {i}: {name}": x.clone() for name, x in norm.named_buffers() if x.dim()
+                }
+                found |= {
+                    f"norm {i}: gradient of {name}": p.grad for name, p in norm.named_parameters()
+                }
+        found |= {f"gradient of parameter {n}": p.grad for n, p in self.layer.named_parameters()}
+        if not all(map(torch.equal, xs, before)):
+            raise Different(f"{self.case}: an input was overwritten")
+        return {name: x for name, x in found.items() if x is not None}
