@@ -99,7 +99,15 @@ class CompiledFunction:
         """Return what distinguishes the kernels of this function."""
         deterministic = torch.are_deterministic_algorithms_enabled()
         types = [(x.dtype, x.dim()) for x in args]
-        return args[0].device, *types, self.constants(args), self.is_wide(args), deterministic
+        lengths = [x.shape[0] for x, varies in zip(args, self.varying, strict=False) if varies]
+        return (
+            args[0].device,
+            *types,
+            *lengths,
+            self.constants(args),
+            self.is_wide(args),
+            deterministic,
+        )
 
     def constants(self, args: Sequence[Tensor]) -> tuple[int, ...]:
         """Return the last sizes of [T, N, C, L] that are constants of the kernel."""

@@ -14,7 +14,7 @@ from tests.gpu.cases import Case, compare
 from tests.gpu.compilers import TARGETS, compiled
 from tests.gpu.interpreter import Launch
 
-SIZE = (2, 16, 8, 8)
+SIZE = (1, 16, 64, 16)
 GROUP = Case("LIF", "norm + value", torch.bfloat16, steps=4, size=SIZE)
 
 
@@ -28,11 +28,11 @@ LAYOUTS = [False, pytest.param(True, marks=pytest.mark.thorough)]
 
 @pytest.mark.parametrize("last", LAYOUTS)
 def test_a_fusion_group_reads_each_value_once(last: bool) -> None:
-    """In bfloat16, T = 4, of a norm and a value: 24 bytes per value forward and 32 backward."""
-    values, affine = torch.Size(SIZE).numel(), 2 * 4 * SIZE[1]
-    scale, *passes = launches(last)
-    assert scale.traffic < values
-    assert [each.traffic for each in passes] == [24 * values + affine, 32 * values + affine]
+    """In bfloat16, T = 4, of a norm and a value, a value takes 8 bytes for the statistics, 24 forward, 24 for
+    the sums of the norm's gradient, and 40 backward."""
+    values = torch.Size(SIZE).numel()
+    passes = [each for each in launches(last) if each.traffic > values]
+    assert [each.traffic // values for each in passes] == [8, 24, 24, 40]
     for launch in passes:
         pointers = {name for name, kind in launch.kernel.signature.items() if kind[0] == "*"}
         assert pointers <= launch.kernel.divisible()

@@ -15,8 +15,18 @@ pytest.importorskip("triton", reason="Triton, an extra for tests on Linux, is no
 
 from danetc.runtime.kernels import fusion_group, neuron
 from tests.gpu import interpreter
-from tests.gpu.cases import DTYPES, FORMS, SIZES, Case, Different, compare, covering, standard
-from tests.gpu.interpreter import Broken, Interpreter
+from tests.gpu.cases import (
+    DTYPES,
+    FORMS,
+    SIZES,
+    Case,
+    Different,
+    Layer,
+    compare,
+    covering,
+    standard,
+)  # fmt: skip
+from tests.gpu.interpreter import Broken, Interpreter, interpreted
 from tests.gpu.modules import Module
 from tests.runtime.triton_source import on_gpu, written
 
@@ -30,6 +40,14 @@ CHEAP = [
 @pytest.mark.parametrize("case", CHEAP, ids=str)
 def test_a_layer_is_what_both_references_compute(case: Case) -> None:
     compare(case)
+
+
+def test_a_layer_takes_sequences_of_different_lengths() -> None:
+    with interpreted() as interpreter:
+        for steps in (2, 1):
+            Layer(Case("ReLU", "norm", steps=steps), 0).fused()
+    lengths = [launch.tensors[0].shape[0] for launch in interpreter.launches]
+    assert {1, 2} <= set(lengths)
 
 
 @pytest.mark.thorough
