@@ -114,17 +114,18 @@ def _index(train: Sequence[Path], test: Sequence[Path]) -> Index:
             found = path.stat()
         except OSError as error:
             raise DataError(f"the shard {path} cannot be read: {error.strerror}") from error
-        facts.append((os.path.relpath(path, folder), found.st_size, found.st_mtime_ns))
+        facts.append((path.parent.name, path.name, found.st_size, found.st_mtime_ns))
     folder = folder if os.access(folder, os.W_OK) else kernel_folder()
     file = folder / f".danetc-index-{facts_fingerprint(facts)}.npz"
     index = _saved(file, len(shards))
     if index is None:
         with alone(folder / ".danetc-index.lock"):  # another process may be saving it
-            index = _saved(file, len(shards)) or _made(train, test)
-            content = BytesIO()
-            np.savez(content, **index)
-            with suppress(OSError):  # a full disk, for example: the next process makes it again
-                replace_file(file, content.getvalue())
+            index = _saved(file, len(shards))
+            if index is None:
+                index, content = _made(train, test), BytesIO()
+                np.savez(content, **index)
+                with suppress(OSError):  # a full disk, for example: the next process makes it again
+                    replace_file(file, content.getvalue())
     return index
 
 
@@ -134,7 +135,8 @@ def _saved(file: Path, shards: int) -> Index | None:
         index = read_numpy(str(file), lambda names: ("names", "labels", "places", "fingerprint"))
     except DataError:
         return None
-    assert isinstance(index, dict)
+    if not isinstance(index, dict):
+        return None
     count = index["names"].size
     form = [(each.dtype.kind, each.shape) for each in index.values()]
     if form != [("S", (count,)), ("i", (count,)), ("i", (count, 3)), ("U", ())]:

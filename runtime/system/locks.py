@@ -19,6 +19,9 @@ from filelock import FileLock, Timeout
 from danetc.runtime.system.files import naming, write_flushed
 from danetc.runtime.system.torchrun import under_torchrun
 
+_WITHOUT = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOLCK, errno.ENOTSUP,
+)  # fmt: skip
 OWNER = ".owner"
 """Suffix of the file that names the owner of a lock."""
 
@@ -54,13 +57,13 @@ def locked(lock: Path) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Wait for a lock and hold it; a read-only folder needs none."""
+    """Wait for a lock and hold it; a folder that is read-only, full or without locks has none."""
     held = FileLock(lock)
     try:
         with naming(lock):
             held.acquire()
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in _WITHOUT:
             raise
         yield
         return

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from danetc.runtime.data import DataError, DataSet, UnreadableError, open_data
+from danetc.runtime.system.files import replace_file
 
 from .conftest import Trap, pixels
 
@@ -200,9 +201,15 @@ def test_the_headers_are_read_once(shards: Path, reads: list[str]) -> None:
     assert reads == [*ALL, *ALL]
 
 
-def test_of_several_processes_one_reads_the_headers(shards: Path, reads: list[str]) -> None:
+def test_of_several_processes_one_reads_the_headers(
+    shards: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    save = "danetc.runtime.data.shards.replace_file"
+    monkeypatch.setattr(save, lambda *given: (written.append(given[0]), replace_file(*given)))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(open_data, [f"webdataset:{shards}"] * 4))
+    assert written == [the_index(shards)]
     assert len({each.fingerprint for each in found}) == 1
     assert reads == ALL
 
@@ -232,6 +239,7 @@ def changed(place: str, value: object) -> Callable[[Path], object]:
         changed("places", np.zeros((16, 3), np.int64)),  # none in the last shards
         changed("places", np.arange(48).reshape(16, 3)),
         changed("names", 1),
+        lambda file: np.save(file.open("wb"), np.arange(3)),
         changed("names", np.array([Trap(Path("ran"))], object)),
     ],
 )
