@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
-from PIL import ImageOps
+from PIL import ExifTags, ImageOps
 
 from danetc.dsl.reading import open_regular
-from danetc.runtime.data.images import open_image, reason
+from danetc.runtime.data.images import decode_image, open_image, reason
 from danetc.runtime.system.errors import DataError, UnreadableError
 
 _ARRAYS = ("List", "LargeList", "Sequence", "list", "Array2D", "Array3D", "Array4D")
@@ -46,18 +46,22 @@ class Rows:
         """Return a value of a row; an image is decoded as the library does it."""
         if column not in self._modes or value is None:
             return value
-        mode = self._modes[column]
+        mode, where = self._modes[column], f"row {index} of the column `{column}`"
         try:
             data = value["bytes"]
             if data is None:
                 with open_regular(value["path"]) as stream:
                     data = stream.read()
             image = open_image(BytesIO(data))
+            upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            if upright and image.mode == "RGB" and mode in (None, "RGB"):
+                return decode_image(data, where)
             image.load()
             image = ImageOps.exif_transpose(image)
             return image if mode in (None, image.mode) else image.convert(mode)
+        except UnreadableError:
+            raise
         except Exception as error:
-            where = f"row {index} of the column `{column}`"
             raise UnreadableError(f"{where} cannot be read: {reason(error)}") from error
 
 

@@ -22,6 +22,7 @@ from PIL import EpsImagePlugin, Image
 
 from danetc.runtime.data import DataError, UnreadableError, open_data
 from danetc.runtime.data.images import DECODERS, FORMATS, TORCHVISION_FORMATS, decode_image
+from danetc.runtime.data.table_rows import Rows
 
 from .conftest import pixels
 
@@ -145,6 +146,26 @@ def test_pixels_are_those_of_pillow(mode: str, kind: str, options: dict[str, Any
     assert found.dtype == torch.uint8
     assert found.shape == expected.shape
     assert (found.float() - expected).abs().mean() <= 1
+
+
+def test_images_of_tables_are_those_of_the_library() -> None:
+    """Turned by their EXIF data, in their own modes, by whichever decoder."""
+    datasets = pytest.importorskip("datasets")
+    files = [
+        {"bytes": encoded(mode, kind, **options), "path": None} for mode, kind, options in ENCODED
+    ]
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    rows = {"image": files, "label": [0] * len(files)}
+    table = datasets.Dataset.from_dict(rows, features=kinds)
+    ours = Rows(table, "image", "label")
+    tensors = 0
+    for number in range(len(files)):
+        found, expected = ours[number][0], np.asarray(table[number]["image"])
+        if isinstance(found, torch.Tensor):
+            tensors += 1
+            found = found.permute(1, 2, 0)
+        assert np.array_equal(np.asarray(found), expected)
+    assert tensors > 10
 
 
 def sixteen_bits() -> bytes:
