@@ -49,8 +49,8 @@ def test_how_many_workers_a_gpu_needs(danetc: Run) -> None:
     known = facts({**package.data("digits").record, "network": "n", "misfit": None,
                    "loading": {"images_per_second": 300.0, "gpu_images_per_second": 1001.0}})  # fmt: skip
     told = [value for name, value in known if name in ("loading", "")]
-    assert "300 images/s by one worker; a GPU that trains with 1,000 images/s needs 4" in told
-    assert "n takes at most 1,001 images/s (an H100 at its peak): 4 workers" in told
+    assert "300 images/s by one worker, so 4 for 1,000 images/s of a GPU" in told
+    assert "an H100 trains at most 1,001 images/s of n: 4 workers" in told
 
 
 @pytest.mark.usefixtures("all_digits")

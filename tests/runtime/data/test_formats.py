@@ -29,12 +29,6 @@ from .conftest import pixels
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
 
-def png(value: int = 0, mode: str = "RGB") -> bytes:
-    stream = io.BytesIO()
-    Image.new(mode, (8, 8), value).save(stream, "PNG")
-    return stream.getvalue()
-
-
 @pytest.fixture
 def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Is there once Ghostscript was started."""
@@ -103,9 +97,9 @@ def test_no_image_starts_a_program(
     assert marker.exists(), "Pillow would have started it"
 
 
-def picture(mode: str, height: int = 53, width: int = 71) -> Image.Image:
+def picture(mode: str) -> Image.Image:
     """A smooth picture with a few large fields, whose alpha varies."""
-    rows, columns = np.mgrid[:height, :width] / max(height, width)
+    rows, columns = np.mgrid[:53, :71] / 71
     waves = [np.sin((3 + n) * rows + (5 - n) * columns) * 90 + 128 for n in range(4)]
     image = Image.fromarray(np.stack(waves, 2).astype(np.uint8), "RGBA")
     return image if mode == "RGBA" else image.convert("RGB").convert(mode)
