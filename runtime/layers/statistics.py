@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -208,7 +208,7 @@ def _scalar(value: float, like: Tensor) -> Tensor:
     return like.new_full((), value)
 
 
-@lru_cache(maxsize=64)
+@cache  # CUDA graphs refer to them
 def _cached_scalar(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(value, dtype=dtype, device=device)
 
