@@ -258,6 +258,7 @@ def test_cells_that_differ_in_no_number_stand_side_by_side() -> None:
     ticks = [each.get_text() for each in lower.get_xticklabels()]
     assert ticks == ["origin", "origin by densely_additive", "sew"]
     assert OF_NUMBERS.of({"scores": {"rmse": 0.5}}) == 0.5
+    assert OF_NUMBERS.best([0.5, 0.25]) == 0.25
 
 
 def recorded(folder: Path) -> Path:
@@ -348,6 +349,7 @@ def test_training_has_a_panel_for_each_number_of_classes() -> None:
     assert [each.get_title() for each in axes] == titles
     lines = [[line.get_ydata() for line in each.lines] for each in axes]
     assert [len(panel) for panel in lines] == [6] * 4
+    assert all(tick == int(tick) for each in axes for tick in each.get_xticks())  # epochs
     row = found.rows[1]  # Origin of depth 56 with 5 classes
     assert (row.values["depth"], row.values["classes"]) == (56, 5)
     losses = np.mean(list(row.curves["train_loss"].values()), axis=0)

@@ -84,7 +84,9 @@ def test_a_loss_that_reads_values_has_no_known_memory(danetc: Run, tmp_path: Pat
     )
     loss = 'recipe own { epochs = 1; batch = 16; optimizer = sgd(lr = 0.1); loss = python("own.py:own") }'
     (tmp_path / "a.danet").write_text(SMALL + loss)
-    memory = danetc.json("train", "a.danet", "--data", FEW, "--dry-run")["phases"][0]["memory"]
+    plan = danetc.json("train", "a.danet", "--data", FEW, "--dry-run", "--seeds", "3")
+    assert plan["seconds"] == pytest.approx(3 * plan["phases"][0]["seconds"])
+    memory = plan["phases"][0]["memory"]
     assert memory["peak"] is None
     assert "reads values of tensors" in memory["not_known"]
     result = danetc.fails(

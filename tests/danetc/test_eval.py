@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import danetc as package
+from danetc.errors import UserError
 from danetc.main import main
 from danetc.runtime.data import open_data
+from danetc.tasks.evaluate import NO_BAR
+from danetc.tasks.trained import Trained, data_of
 
 from .conftest import QUICK, SMALL, Run
 
@@ -123,6 +127,35 @@ def test_weights_of_another_epoch_than_the_figures(danetc: Run, trained: Path) -
         "--data",
         "digits",
     )
+
+
+@pytest.mark.parametrize(
+    ("progress", "notebook", "shown"),
+    [(None, False, 0), (None, True, 1), (True, False, 1), (False, True, 0)],
+)
+def test_progress_is_shown_on_request_or_in_a_notebook(
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    progress: bool | None,
+    notebook: bool,
+    shown: int,
+) -> None:
+    bars: list[str] = []
+
+    def bar(label: str, images: int) -> Any:
+        bars.append(label)
+        return NO_BAR(label, images)
+
+    monkeypatch.setattr("danetc.tasks.evaluate.in_notebook", lambda: notebook)
+    monkeypatch.setattr("danetc.tasks.evaluate.image_bar", bar)
+    package.evaluate(trained / "seed-0", progress=progress, backend="eager")
+    assert len(bars) == shown
+
+
+def test_data_that_is_not_there_is_told_with_the_training(tmp_path: Path) -> None:
+    trained = Trained(tmp_path, SimpleNamespace(data={"text": "folder:gone"}))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="was trained on folder:gone; name where it is with --data"):
+        data_of(trained)
 
 
 def test_recordings_bring_their_own_steps(danetc: Run) -> None:

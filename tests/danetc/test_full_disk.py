@@ -14,6 +14,7 @@ import pytest
 
 from danetc.main import main
 from danetc.runtime.system.files import explain_os_error, naming, replace_file
+from danetc.tasks.training.directory import RunDirectory
 
 from .conftest import QUICK, SMALL, Run
 
@@ -94,6 +95,8 @@ def test_a_training_goes_on_without_checkpoints_and_says_where_they_should_be(
     result = danetc.passes(*train)
     assert "note: no checkpoint was written: run/checkpoints/last/model.safetensors: " in result.err
     assert f"{FULL} (No space left on device); free some space; the run continues" in result.err
+    monkeypatch.setattr(RunDirectory, "write_results", lambda self, *_: no_space(self.path, b""))
+    danetc.fails(FULL, *train[:-1], "other")  # whose weights are not written
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")

@@ -26,6 +26,7 @@ def test_a_file_is_measured_untrained(danetc: Run, small: Path) -> None:
     assert "images as they are" in done.out
     assert "small: 32 images of digits (test), norms by batch statistics" in done.out
     assert re.search(r"firing rate +gradient stability +a layer +additions +MACs +energy", done.out)
+    assert re.search(r"layer +\|dL/dW\| +spatial +temporal +direct +input", done.out)
     for layer in ("stem.spike", "stages.0.blocks.1.branch.conv2", "head.linear"):
         assert layer in done.out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def test_numbers_of_origin_and_its_dense_form(danetc: Run, tmp_path: Path) -> No
         assert found["where_block_0_spikes"] == pytest.approx(1.0)
         assert found["where_block_0_is_silent"] == pytest.approx(silent**k)
         assert found["error"] < 1e-12
+        assert f"where block 0 is silent {silent**k:.3g}; autograd agrees" in found["says"]
     dense = danetc("prove", "b.danet", "--json")
     for k, found in zip((2, 3), findings(dense, "4"), strict=True):
         expected = silent * (1 + silent) ** (k - 1)
@@ -135,6 +137,14 @@ def test_a_network_without_stages(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL.replace(line + "\n", ""))
     result = danetc.passes("prove", "a.danet")
     assert result.out.count("does not apply, because the network has no stages") == 3
+
+
+def test_stages_of_vectors(danetc: Run, tmp_path: Path) -> None:
+    text = WIDER.replace("conv(4)", "flatten -> linear(4)").replace("basic(", "full(")
+    text = re.sub(r" -> stage.*", "", text).replace("avgpool -> ", "").replace("VIA", "origin")
+    (tmp_path / "a.danet").write_text(text.replace("network", "block full(n) = linear(n)\nnetwork"))
+    result = danetc.passes("prove", "a.danet", "--json")
+    assert statuses(result)["1"] == [HOLDS]
 
 
 def test_numbers_of_very_deep_networks_are_refused(danetc: Run, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from danetc.compiler import check_file, graph_of
-from danetc.compiler.draw import engine
+from danetc.compiler.draw import LEVELS, engine
 from danetc.runtime.system.files import save_record
 from danetc.tasks.reporting import ShownRun, figures, make_page, open_runs
 from danetc.tasks.reporting.figures import training_curves
@@ -30,7 +30,7 @@ from danetc.tasks.reporting.layer_values import (
     scale_of,
     step_of,
 )
-from danetc.tasks.reporting.page import highlighted
+from danetc.tasks.reporting.page import _style, highlighted
 from danetc.tasks.reporting.tables import _best, _distributions, compared
 from danetc.tasks.reporting.topology import colours, pictures
 from tests.compiler.draw.test_legible import contrast, luminance
@@ -447,6 +447,12 @@ def test_colours_can_be_read_and_told_apart_in_grey(dark: bool) -> None:
         assert contrast(of[text], of["panel"]) >= 4.5
     assert contrast(of["note-text"], of["note"]) >= 4.5
     assert contrast(of["edge"], of["page"]) >= 3
+
+
+def test_a_level_that_is_chosen_is_shown() -> None:
+    for level in LEVELS:
+        checked = f':root:has(input[name="level"][value="{level}"]:checked)'
+        assert f'{checked} .picture[data-level="{level}"]{{display:block}}' in _style(1, [])
 
 
 def test_a_network_without_stages(danetc: Command, tmp_path: Path) -> None:

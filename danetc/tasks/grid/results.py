@@ -170,11 +170,7 @@ class GridResults:
 
         A network's name is dropped first, since it implies the connection, rule and depth.
         """
-        kept = [
-            name
-            for name in dict.fromkeys([*self.axes, "wiring", *FACTS])
-            if name not in given and len({str(row.values[name]) for row in self.rows}) > 1
-        ]
+        kept = list(dict.fromkeys([*self.axes, "wiring", *FACTS]))
         facts = ("network", "recipe", "T", "connection", "rule", "depth", "classes")
         for name in (*facts, *self.axes, "wiring"):
             rest = [each for each in kept if each != name]

@@ -156,7 +156,7 @@ def _field(value: Any, name: str, field: str) -> Any:
             "finite numbers are read"
         )
     if field not in RANGES:
-        single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+        single = array.dtype.kind == "f" and array.dtype.itemsize < 8
         return array.astype(np.float32 if single else np.float64)
     least, most = RANGES[field]
     if (array != array.round()).any() or array.min() < least or array.max() > most:

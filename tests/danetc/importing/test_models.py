@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 import danetc
 from danetc.compiler.importing.program import Imported, import_graph
+from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
+from danetc.tasks.importing.acceptance import _vary
+from danetc.tasks.importing.known_neurons import program
 from danetc.tasks.importing.network import ImportedNetwork
 from danetc.tasks.importing.torch_model import read_model
 
@@ -294,9 +297,21 @@ VECTORS: dict[str, Callable[[], nn.Module]] = {
 def test_samples_may_be_vectors(name: str, events: bool) -> None:
     found = danetc.import_network(VECTORS[name](), (64,), events=events, samples=20)
     assert f"{'events' if events else 'image'}(64, 1, 1)" in found.text
+    assert ("= 4\n" in found.text) == (name == "spiking" or events)  # time steps
     assert found.agreement.difference < 1e-9
 
 
 def test_samples_are_maps_or_vectors() -> None:
     with pytest.raises(UserError, match="a sample of 2 dimensions is not read"):
         danetc.import_network(nn.Linear(64, 10), (3, 64))
+
+
+def test_an_argument_that_a_neuron_does_not_take_is_an_error() -> None:
+    with pytest.raises(SpecError, match="the logarithm of 0"):
+        program("PLIF", {"tau": 1.0}, "atan", {})
+
+
+def test_layers_are_scaled_to_a_deviation_of_1() -> None:
+    model, x = nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 8)), 9 * torch.randn(64, 8)
+    _vary(model, lambda: model(x))
+    assert [float(y.std()) for y in (model[0](x), model(x))] == pytest.approx([1, 1], abs=1e-3)

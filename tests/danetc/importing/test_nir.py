@@ -15,6 +15,7 @@ from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.equivalence import Same, compare_graphs
 from danetc.compiler.emit.nir import emit_nir
 from danetc.errors import UserError
+from danetc.tasks.importing.nir_file import _field
 from tests.compiler.emit.test_nir import PLAIN, played
 
 nir = pytest.importorskip("nir")
@@ -132,6 +133,12 @@ def test_damage_is_told_by_file_node_and_field(
     with pytest.raises(UserError) as caught:
         danetc.import_network(path, samples=4)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["float16", ">f4", "float64", "int16"])
+def test_only_short_floats_are_single(kind: str) -> None:
+    single = kind in ("float16", ">f4")
+    assert _field(np.ones(2, kind), "a", "bias").dtype == ("float32" if single else "float64")
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:

@@ -120,6 +120,11 @@ def gated(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     return u, (u > 0.5).to(x.dtype) * u
 
 
+def twice(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    v = 0.5 * u + x
+    return v, torch.tanh(u * x + v)
+
+
 def louder(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     u, out = gated(u, x, t)
     return u, (t + 1) * out
@@ -146,6 +151,11 @@ def test_a_network_of_plain_code_is_read(start: float | None) -> None:
     assert " = 0.0\n" in found.text
     assert found.found.own == ("imported_neuron",)  # std's leaky neurons scale their input
     assert found.agreement.difference < 1e-9
+
+
+def test_a_number_that_follows_from_the_state_is_no_state() -> None:
+    """At first Python computes 0.5 * 0.5 while it traces."""
+    assert imported(Stepwise(twice, start=0.5)).text.count("state ") == 1
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
             "a max pooling with indices",
         ),
         (lambda x: x if x.sum() > 0 else -x, None, "depends on the values of a tensor"),
-        (lambda x: torch.sort(x)[0], None, "danetc cannot read `sort`"),
+        (lambda x: torch.sort(x)[0], None, "^`sort`: danetc cannot read `sort`"),
         (lambda x: F.avg_pool2d(x, 5, 2, 0, True), None, "ceil_mode pools a part of a window"),
         (lambda x: F.avg_pool2d(x, 3, 2, 1, False, False), None, "other than its window's size"),
         (lambda x: {"a": x}, None, "the model returns a dict"),

@@ -215,8 +215,8 @@ EVENTS = MASKED.replace("events(2", "image(1")
     ("text", "change", "says"),
     [
         (PLAIN, "surrogate(beta = linear(1, 2))", "`surrogate.beta`.*no parameter `beta`"),
-        (PLAIN, "neuron(tau = linear(0, 2))", "0 is none for it.*division by zero"),
-        (PLAIN, "neuron(tau = linear(-1, 2))", "0 is none for it.*division by zero"),
+        (PLAIN, "neuron(tau = linear(0, 2))", "0 is none for it.*division by zero$"),
+        (PLAIN, "neuron(tau = linear(-1, 2))", "0 is none for it.*division by zero$"),
         (PLAIN, "neuron(detach_reset = linear(0, 1))", "`neuron.detach_reset`, which is a choice"),
         (
             PLAIN.replace("= 3.0", "= learn(3.0, above = 1)"),
