@@ -21,7 +21,7 @@ from torch import Tensor
 
 from danetc.dsl.kinds import MAX_BITS, Kind
 from danetc.runtime.kernels import compiled, native
-from danetc.runtime.kernels.compiled import CompiledFunction
+from danetc.runtime.kernels.compiled import CompiledFunction, shared
 from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.kernels.torch_internals import (
     base,
@@ -199,6 +199,7 @@ def _cached_scalar(value: float, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=MAX_BITS)
+@shared
 def _packing(bits: int) -> CompiledFunction:
     """The kernel ``(values [8, 1, 1, M], factor, start) -> bytes [bits, 1, 1, M]``."""
 
@@ -219,6 +220,7 @@ def _packing(bits: int) -> CompiledFunction:
 
 
 @lru_cache(maxsize=64)
+@shared
 def _unpacking(bits: int, dtype: torch.dtype) -> CompiledFunction:
     """The kernel ``(bytes [bits, 1, 1, M], unit, low) -> values [8, 1, 1, M]``."""
 

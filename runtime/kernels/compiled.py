@@ -6,30 +6,31 @@ are no guards: a call costs some microseconds.
 
 Kernels are stored on disk (``kernels.cache``) as the Python code that Inductor writes, named by the text of what they
 compute, and loaded from there without tracing; Triton stores the machine code. If one has to be compiled, so are all
-others that the same call of a model needs (``prefetch``): one process of a machine traces each once, processes of
-Inductor compile the Triton code meanwhile, and the other processes of a training wait for the files. All private
+others that the same call of a model needs (``prefetch``), in several processes (``workers``), while the other
+processes of a training wait for the files. All private
 interfaces of torch are listed in ``torch_internals``; if a torch lacks them, functions run uncompiled, with one
 notice.
 """
 
 from __future__ import annotations
 
-import gc
 import hashlib
+import importlib
 import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import fields, is_dataclass
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from danetc.runtime.kernels import native, prefetch
+from danetc.runtime.kernels import native, prefetch, workers
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.announcing import announce
 from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels, one_process
@@ -38,6 +39,8 @@ from danetc.runtime.kernels.torch_internals import FUSION, ROUNDING, Boxed, Inte
 from danetc.runtime.system.files import explain_os_error, is_full, replace_file
 
 Run = Callable[..., Sequence[Tensor]]
+P = ParamSpec("P")
+Made = TypeVar("Made")
 
 COMPILE = True
 """True if code is compiled at all, by Inductor or by a C++ compiler (``native``)."""
@@ -76,6 +79,7 @@ class CompiledFunction:
         self.name = name
         self.varying = tuple(varying)
         self.text = text
+        self.origin: tuple[Any, ...] | None = None  # (``shared``)
         self._runs: dict[tuple[object, ...], Run] = {}
         self._called: set[tuple[object, ...]] = set()
 
@@ -94,6 +98,9 @@ class CompiledFunction:
             with making_kernels():  # Triton tunes a kernel at its first call
                 return run(*args)
         return run(*args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _found_again, self.origin or ()
 
     def key(self, args: Sequence[Tensor]) -> tuple[object, ...]:
         """Return what distinguishes the kernels of this function."""
@@ -155,20 +162,43 @@ class CompiledFunction:
                 pass
         return key in self._runs
 
-    def compile(self, args: Sequence[Tensor]) -> Iterator[None]:
-        """Compile the kernel in two steps: write its code, then wait for Triton. If that fails, the function takes
-        its place."""
-        self._runs[self.key(args)] = self.function
+    def compile(self, args: Sequence[Tensor]) -> None:
+        """Compile the kernel, or let the function take its place if that fails."""
+        run = self.function
         try:
             with _plain(args[0].device):
-                text, finish = _compiled(self, args)
-            yield
-            with _plain(args[0].device):
-                self._runs[self.key(args)] = _unboxed(finish())
+                text, made = _compiled(self, args)
             if internals.has(InternalUse.KEEP):
                 _save(text, _place(self, args))
+            run = _unboxed(made)
         except Exception as error:  # the compiler may raise anything
             _notice_failed(self.name, _reason(error))
+        self._runs[self.key(args)] = run
+
+
+def shared(make: Callable[P, Made]) -> Callable[P, Made]:
+    """Let other processes find what ``make`` returns, a kernel or an object of kernels, by its arguments."""
+
+    @wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Made:
+        found = make(*args, **kwargs)
+        parts = (
+            {f.name: getattr(found, f.name) for f in fields(found)}
+            if is_dataclass(found)
+            else {"": found}
+        )
+        part: Any
+        for name, part in parts.items():
+            part.origin = make.__module__, make.__name__, args, kwargs, name
+        return found
+
+    return made
+
+
+def _found_again(module: str, make: str, args: Any, kwargs: Any, part: str) -> CompiledFunction:
+    found = getattr(importlib.import_module(module), make)(*args, **kwargs)
+    kernel: CompiledFunction = getattr(found, part) if part else found
+    return kernel
 
 
 def _compile_all(first: KernelRequest) -> None:
@@ -178,16 +208,10 @@ def _compile_all(first: KernelRequest) -> None:
     todo = [r for r in requests.values() if r is first or not r.kernel.load(r.args)]
     announce(None if found is None else len(todo))
     if first.args[0].device.type != "cpu":
-        internals.await_workers()
-    steps = [request.kernel.compile(request.args) for request in todo]
-    collects = gc.isenabled()
-    gc.disable()  # a sixth of the time
-    try:
-        for step in (*steps, *steps):
-            next(step, None)
-    finally:
-        if collects:
-            gc.enable()
+        workers.compile_elsewhere([request for request in todo if request.kernel.origin])
+    for request in todo:
+        if not request.kernel.load(request.args):
+            request.kernel.compile(request.args)
 
 
 _INDEX = re.compile(r"(_DeviceGuard\(|set_device\(|get_raw_stream\(|stream|, index=|'cuda:)\d+")
@@ -285,7 +309,7 @@ def _unboxed(call: Boxed) -> Run:
 
 def _compiled(
     kernel: CompiledFunction, args: Sequence[Tensor], settings: dict[str, Any] | None = None
-) -> tuple[str, Callable[[], Boxed]]:
+) -> tuple[str, Boxed]:
     """Trace a kernel, once, and have Inductor write its code, with further ``settings`` (``internals.generate``)."""
     find = internals.find
     symbol, context_of = find("DimDynamic"), find("StatelessSymbolicContext")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from danetc.runtime.kernels.compiled import CompiledFunction
+from danetc.runtime.kernels.compiled import CompiledFunction, shared
 from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, to_accumulate_dtype
 
 
@@ -56,6 +56,7 @@ class CompiledGroup:
 
 
 @lru_cache(maxsize=512)
+@shared
 def fusion_kernel(
     program: str, terms: tuple[Term, ...], steps: int, added: bool = False
 ) -> CompiledGroup:

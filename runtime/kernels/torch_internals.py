@@ -8,13 +8,12 @@ documented interface alone.
 from __future__ import annotations
 
 import importlib
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -31,7 +30,6 @@ class InternalUse(Enum):
 
     COMPILE = "kernels run uncompiled, operation by operation"
     KEEP = "kernels are not stored on disk, and each process compiles its own"
-    PARALLEL = "kernels are compiled one after another"
     FUSE = "on a GPU a fusion group of a few steps and the packing of counts run as several kernels"
     ROUND = (
         "kernels for a GPU round a product and a sum once, which may move spikes near a threshold"
@@ -93,11 +91,6 @@ TABLE = _table(
     (InternalUse.FUSE, "torch._inductor.config", tuple(FUSION)),
     (InternalUse.ROUND, "torch._inductor.config", (ROUNDING,)),
     (InternalUse.KEEP, "torch._inductor.codecache", ("PyCodeCache.load",)),
-    (
-        InternalUse.PARALLEL,
-        "torch._inductor.async_compile",
-        ("AsyncCompile", "AsyncCompile.wait_pool_ready"),
-    ),
     (
         InternalUse.PACKED_WEIGHTS,
         "torch",
@@ -200,55 +193,11 @@ Boxed = Callable[[list[Tensor]], Sequence[Tensor]]
 """A compiled function, which empties the list of its arguments."""
 
 
-def await_workers() -> None:
-    """Start Inductor's processes that compile Triton code. Until they are ready, it would do that in this one."""
-    try:
-        if has(InternalUse.PARALLEL):
-            find("AsyncCompile.wait_pool_ready")()
-    except Exception as error:
-        notice(f"Inductor's processes do not start ({error!r}): {InternalUse.PARALLEL.value}")
-
-
-def generate(
-    graph: Any, examples: Sequence[Tensor], settings: dict[str, Any]
-) -> tuple[str, Callable[[], Boxed]]:
-    """Have Inductor write the code of a graph, and begin to compile what is Triton in it.
-
-    Return the code, and a function that waits for Triton and returns the compiled function.
-    """
-    waits: list[Callable[[], object]] = []
-    with find("config.patch")(settings), _deferred(waits):
+def generate(graph: Any, examples: Sequence[Tensor], settings: dict[str, Any]) -> tuple[str, Boxed]:
+    """Have Inductor compile a graph in this process; return its code and the code's function."""
+    with find("config.patch")({**settings, "compile_threads": 1}):
         made = find("compile_fx_inner")(graph, examples, is_inference=True)
-
-    def finish() -> Boxed:
-        for wait in waits:
-            wait()
-        run: Boxed = made.current_callable
-        return run
-
-    return made.source_code, finish
-
-
-@contextmanager
-def _deferred(waits: list[Callable[[], object]]) -> Iterator[None]:
-    """Have this thread's generated code not wait for Triton but add to ``waits`` what does."""
-    if not has(InternalUse.PARALLEL):
-        yield
-        return
-    pool, thread = find("AsyncCompile"), threading.get_ident()
-    before = pool.wait
-
-    def wait(*scope: Any) -> None:
-        if threading.get_ident() == thread:
-            waits.append(partial(before, *scope))
-        else:
-            before(*scope)
-
-    pool.wait = wait
-    try:
-        yield
-    finally:
-        pool.wait = before
+    return made.source_code, made.current_callable
 
 
 def load_code(text: str) -> Boxed:

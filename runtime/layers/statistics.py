@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.kernels.compiled import CompiledFunction, is_compiled
+from danetc.runtime.kernels.compiled import CompiledFunction, is_compiled, shared
 from danetc.runtime.kernels.neuron import HALF, to_accumulate_dtype
 from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
 from danetc.runtime.layers.norm import StaticBatchNorm2d
@@ -137,6 +137,7 @@ def chunked(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=4)
+@shared
 def _moments(static: bool, last: bool) -> CompiledFunction:
     """The kernel ``x -> parts [2, N, 1, C]``: mean and variance of each [T, L] or, if static, [L]."""
 
@@ -150,6 +151,7 @@ def _moments(static: bool, last: bool) -> CompiledFunction:
 
 
 @lru_cache(maxsize=1)
+@shared
 def _training() -> CompiledFunction:
     """The kernel ``(parts, weight, bias, eps, count) -> var, *Affine``, of which the first is the unbiased variance."""
 
@@ -214,6 +216,7 @@ def _cached_scalar(value: float, dtype: torch.dtype, device: torch.device) -> Te
 
 
 @lru_cache(maxsize=1)
+@shared
 def _finishing() -> CompiledFunction:
     """The kernel of ``_finish``."""
     name = "scale and shift of a norm"

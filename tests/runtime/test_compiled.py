@@ -202,7 +202,7 @@ def test_errors_of_arguments_are_not_taken_for_errors_of_the_compiler(
     def failing(args: list[Tensor]) -> tuple[Tensor]:
         raise ValueError("bad argument")
 
-    monkeypatch.setattr(compiler, "_compiled", lambda *args: ("", lambda: failing))
+    monkeypatch.setattr(compiler, "_compiled", lambda *args: ("", failing))
     monkeypatch.setattr(compiler, "_save", lambda *_: None)
     with pytest.raises(ValueError, match="bad argument"):
         CompiledFunction(double, "double", (True,), "2 x")(torch.ones(1, 2, 3, 4))
@@ -221,7 +221,7 @@ def test_a_full_disk_is_named(fresh: None, monkeypatch: pytest.MonkeyPatch) -> N
     compiler._FAILURES.clear()
     kernel = CompiledFunction(lambda x: (x + 1,), "one more", (True,), "x + 1")
     with pytest.warns(RuntimeWarning, match="one more could not be compiled") as caught:
-        assert not list(kernel.compile([torch.zeros(2, 2, 2, 2)]))
+        kernel.compile([torch.zeros(2, 2, 2, 2)])
     folder = re.escape(str(compiler.kernel_folder()))
     assert re.search(f"{folder}: the disk is full .* DANETC_CACHE_DIR", str(caught[0].message))
     compiler._FAILURES.clear()

@@ -150,16 +150,6 @@ def without(*settings: str) -> Callable[[pytest.MonkeyPatch], None]:
     return compile_twice
 
 
-def one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    internals.await_workers()
-    waits: list[Callable[[], object]] = []
-    with internals._deferred(waits):
-        from torch._inductor.async_compile import AsyncCompile
-
-        AsyncCompile().wait({})
-    assert not waits
-
-
 def folded(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = InferenceConv2d(2, 3, 3)
     x = randn(2, 2, 5, 5).float()
@@ -204,7 +194,6 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.KEEP: two_kernels,
     InternalUse.FUSE: without(*internals.FUSION),
     InternalUse.ROUND: without(internals.ROUNDING),
-    InternalUse.PARALLEL: one_after_another,
     InternalUse.PACKED_WEIGHTS: folded,
     InternalUse.INTEGERS: integers,
     InternalUse.ALLOCATIONS: measured,

@@ -6,7 +6,7 @@ Torch is told of a GPU that is not there, and is stopped where it would compile 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -51,16 +51,17 @@ class _Written(Exception):
 
 
 @contextmanager
-def pretended() -> Iterator[None]:
+def pretended(more: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Pretend a GPU; by default Inductor stops when it has written its code."""
+
     def stop(graph: Any) -> None:
         raise _Written(graph.codegen()[0].value)
 
     with ExitStack() as patches:
-        for name, function in PRETENDED.items():
+        stops = {"torch._inductor.graph.GraphLowering.compile_to_module": stop}
+        for name, function in (PRETENDED | (stops if more is None else more)).items():
             static = staticmethod(function) if "Interface" in name else function
             patches.enter_context(mock.patch(name, static, create=True))
-        name = "torch._inductor.graph.GraphLowering.compile_to_module"
-        patches.enter_context(mock.patch(name, stop))
         yield
 
 
@@ -129,6 +130,6 @@ def on_gpu(*shape: int, dtype: torch.dtype = torch.bfloat16, index: int = 0) -> 
         return torch.empty(shape, dtype=dtype, device=f"cuda:{index}")
 
 
-def uncompiled(kernel: CompiledFunction, *rest: object) -> tuple[str, Callable[[], Any]]:
-    """In place of ``compiled._compiled``: a kernel is its own function, and nothing is waited for."""
-    return "", lambda: lambda args: kernel.function(*args)
+def uncompiled(kernel: CompiledFunction, *rest: object) -> tuple[str, Callable[..., Any]]:
+    """In place of ``compiled._compiled``: a kernel is its own function."""
+    return "", lambda args: kernel.function(*args)

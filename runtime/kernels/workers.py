@@ -1,0 +1,82 @@
+"""Processes that compile kernels beside each other: each traces its share, and leaves files for who started it.
+
+Run as ``python -m danetc.runtime.kernels.workers``. No process of Inductor would do: these compile Triton
+code, but trace nothing, which takes as long.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
+
+import torch
+
+from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels.cache import PATIENCE, making_kernels
+from danetc.runtime.kernels.prefetch import KernelRequest
+
+MOST = 12
+"""Number of processes at most. On a GPU, each takes some hundred MB there until it ends."""
+
+
+def compile_elsewhere(requests: Sequence[KernelRequest]) -> None:
+    """Compile kernels in other processes, if that is worth it; what they fail to, is not on the disk."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    count = min(len(requests) // 2, MOST, cores)
+    if count < 2:
+        return
+    jobs = [
+        [
+            (each.kernel, [(x.shape, x.dtype) for x in each.args], each.args[0].device)
+            for each in requests[first::count]
+        ]
+        for first in range(count)
+    ]
+    setting = torch.are_deterministic_algorithms_enabled()
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-P", "-m", __name__]
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    processes = [
+        subprocess.Popen(command, stdin=pipe, stdout=nothing, stderr=pipe, env=found) for _ in jobs
+    ]
+    for process, job in zip(processes, jobs, strict=True):
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, and says why
+            process.stdin.write(pickle.dumps((setting, job)))
+            process.stdin.flush()
+    end = monotonic() + PATIENCE
+    for process in processes:
+        try:
+            _, said = process.communicate(timeout=max(0.0, end - monotonic()))
+            reason = (said.decode(errors="replace").strip().splitlines() or [""])[-1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            reason = f"it takes longer than {PATIENCE:.0f} s"
+        if process.returncode:
+            internals.notice(
+                f"a process that compiles kernels failed; this one takes over: {reason}"
+            )
+
+
+def main() -> None:
+    deterministic, job = pickle.load(sys.stdin.buffer)
+    warnings.simplefilter("ignore")  # who started this tries again, and says what fails
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    mode = internals.find("FakeTensorMode")()
+    with making_kernels():
+        for kernel, forms, device in job:
+            with mode:
+                args = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in forms]
+            kernel.compile(args)
+
+
+if __name__ == "__main__":
+    main()
