@@ -83,16 +83,30 @@ def test_gradients(
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
 def test_statistics_of_values_far_from_zero(uncompiled: None, mean: float, last: bool) -> None:
-    """In float32, of values with a deviation of 1: sums of squares would lose the variance from 1e4 on."""
+    check_statistics(mean, last)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
+def test_statistics_of_values_far_from_zero_in_kernels(mean: float, last: bool) -> None:
+    pytest.importorskip("triton", reason="Triton, an extra for tests on Linux, is not installed")
+    from tests.gpu.interpreter import interpreted
+
+    with interpreted() as interpreter:
+        check_statistics(mean, last)
+    assert len(interpreter.launches) == 2
+
+
+def check_statistics(mean: float, last: bool) -> None:
+    """Of values with a deviation of 1, in float32: sums of squares lose the variance from means of 1e4 on."""
     norm = nn.BatchNorm2d(CHANNELS)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4, 8, CHANNELS, 1024, generator=generator) + mean
+    x = torch.randn(4, 2, CHANNELS, 196, generator=torch.Generator().manual_seed(0)) + mean
     found = affine(norm, x.transpose(-1, -2).contiguous() if last else x, static=False, last=last)
     variance, expected = torch.var_mean(x.double(), (0, 1, 3), correction=0)
     torch.testing.assert_close(found.mean.double(), expected, rtol=2e-7, atol=1e-7)
-    torch.testing.assert_close(
-        found.inverse.double(), (variance + norm.eps).rsqrt(), rtol=1e-5, atol=0
-    )
+    inverse = (variance + norm.eps).rsqrt()
+    torch.testing.assert_close(found.inverse.double(), inverse, rtol=1e-5 + 2e-8 * mean, atol=0)
     squares = x.square().mean((0, 1, 3)) - x.mean((0, 1, 3)).square()
     assert mean < 1e4 or float((squares - variance).abs().max()) > 0.1
 
