@@ -7,9 +7,11 @@ devices. Kernels of the fused backend run operation by operation; each call coun
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Sequence
 from functools import partialmethod
 from types import SimpleNamespace
@@ -26,6 +28,7 @@ from torch._C._distributed_c10d import _create_work_from_future  # noqa: E402
 from danetc.runtime.kernels import compiled  # noqa: E402
 
 _own: Any = torch.ops.pretended
+atexit.register(time.sleep, 0.2)  # autograd's threads may not release tensors while Python ends
 DEVICES = int(os.environ.get("PRETENDED_DEVICES", "1"))
 
 
@@ -149,12 +152,18 @@ dist.Backend.default_device_backend_map["cuda"] = "pretended"
 
 
 def _as_tested(name: str) -> Any:
-    def run(*args: Any) -> Any:
+    def run(x: Tensor, *args: Any) -> Any:
         from tests.runtime.test_sync import OF_A_GPU
 
-        return OF_A_GPU[name](*args)
+        found = OF_A_GPU[name](*map(_wide, (x, *args)))
+        return found.to(x.dtype) if isinstance(found, Tensor) else found
 
     return run
+
+
+def _wide(value: Any) -> Any:
+    half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if half else value
 
 
 _cpu = torch.library.Library("aten", "IMPL")  # of norms over processes, for which the CPU has none
