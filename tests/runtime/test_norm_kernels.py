@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import danetc
 from danetc.dsl.kinds import ANALOG
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
@@ -78,6 +79,24 @@ def test_gradients(
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9, msg=name)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("memory", ["none", "recompute"])
+def test_a_network_trains_as_eagerly(uncompiled: None, memory: str) -> None:
+    """In both layouts: outputs, gradients and running statistics, which recomputing does not move again."""
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    found = []
+    for how in ({"backend": "eager"}, {"backend": "fused", "memory": memory}):
+        torch.manual_seed(0)
+        model = danetc.build("sew_r18", set={"image": 64, "steps": 2}, **how).double().train()
+        for inputs in (x, x.contiguous(memory_format=torch.channels_last)):
+            out = model(inputs)
+            out.square().sum().backward()
+        grads = [p.grad for p in model.parameters()]
+        found.append([out, model.eval()(x), *grads, *model.buffers()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(other.abs().max()))
 
 
 @pytest.mark.parametrize("last", [False, True])
