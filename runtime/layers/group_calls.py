@@ -32,7 +32,7 @@ from danetc.runtime.layers.statistics import (
     chunked,
     norm_backward,
     total_of,
-)  # fmt: skip
+)
 
 _MODES = {RUNNING: native_group.RUNNING, BATCH: native_group.BATCH}
 

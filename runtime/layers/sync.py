@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.kernels.torch_internals import has_values
 from danetc.runtime.layers.leaf import Leaf, refuse_second_order
 
@@ -67,7 +68,7 @@ def global_statistics(
     axes, _ = _axes(x)
     count, channels = x.numel() // x.shape[1] * repeats, x.shape[1]
     with torch.no_grad():
-        if _has_kernels(x):
+        if _has_kernels(x, running_mean):
             own = own or torch.batch_norm_stats(x, eps)
         else:
             dtype = torch.promote_types(x.dtype, running_mean.dtype)
@@ -75,7 +76,7 @@ def global_statistics(
             own = mean, variance
         parts = _gather(torch.cat([*own, own[0].new_full((1,), count)]))
         means, variances, counts = parts.split([channels, channels, 1], 1)
-        if _has_kernels(x):  # the second are 1/sqrt(var + eps)
+        if _has_kernels(x, running_mean):  # the second are 1/sqrt(var + eps)
             found: tuple[Tensor, Tensor] = torch.batch_norm_gather_stats_with_counts(
                 x, means, variances, running_mean, running_var, momentum, eps, counts.flatten()
             )
@@ -94,7 +95,7 @@ def input_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias, given that of the norm's output. All [M, C, ...] or [C]."""
     axes, shape = _axes(x)
-    if _has_kernels(x):
+    if _has_kernels(x, weight):
         grad = grad.contiguous(memory_format=_format(x))
         *own, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
             grad, x, mean, inverse, weight, True, True, True
@@ -106,7 +107,7 @@ def input_gradient(
         grad_bias, grad_weight = (each.to(weight.dtype) for each in own)
     count = inverse.new_full((1,), x.numel() // x.shape[1])
     *sums, count = reduce_sum(torch.cat([*own, count])).split([x.shape[1], x.shape[1], 1])
-    if _has_kernels(x):
+    if _has_kernels(x, weight):
         elementwise: Any = torch.batch_norm_backward_elemt  # (its stub lacks the count)
         dx = elementwise(grad, x, mean, inverse, weight, *sums, count.int())
     else:
@@ -120,9 +121,9 @@ def _axes(x: Tensor) -> tuple[list[int], list[int]]:
     return [axis for axis in range(x.dim()) if axis != 1], [1, -1, *[1] * (x.dim() - 2)]
 
 
-def _has_kernels(x: Tensor) -> bool:
-    """True if torch has kernels for the parts of a norm of ``x``."""
-    return x.is_cuda and has_values(x)
+def _has_kernels(x: Tensor, weight: Tensor) -> bool:
+    """True if torch has kernels for the parts of a norm of ``x``; they count values in the weight's dtype."""
+    return x.is_cuda and has_values(x) and weight.dtype not in HALF
 
 
 def _format(x: Tensor) -> torch.memory_format:
@@ -139,7 +140,7 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, inverse)
-        if _has_kernels(x):  # eps is included in ``inverse``
+        if _has_kernels(x, weight):  # eps is included in ``inverse``
             return torch.batch_norm_elemt(x, weight, bias, mean, inverse, 0.0)
         _, shape = _axes(x)
         scale = inverse * weight
@@ -161,7 +162,7 @@ def normalise(norm: Any, x: Tensor, repeats: int = 1, part: slice | None = None)
     weight, bias, running_mean, running_var = (
         (value if part is None else value[part]).view(-1) for value in values
     )
-    x = x.contiguous(memory_format=_format(x)) if _has_kernels(x) else x
+    x = x.contiguous(memory_format=_format(x)) if _has_kernels(x, weight) else x
     mean, inverse = global_statistics(
         x, running_mean, running_var, norm.momentum, norm.eps, repeats
     )
