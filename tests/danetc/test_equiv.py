@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from danetc.compiler import check_text, graph_of
+from danetc.tasks.equivalence import paired_weights
 from tests.danetc.conftest import SMALL, Run
 
 DENSER = SMALL.replace("stage(basic(4), 2)", "stage(basic(4), 3)")
@@ -58,6 +60,12 @@ def test_different_networks_and_where(danetc: Run, tmp_path: Path) -> None:
     skipped = json.loads(danetc("equiv", dense, plain, "--json", "--no-numbers").out)
     assert "numbers" not in skipped
     assert skipped["no_numbers"] == "not asked for"
+
+
+def test_weights_of_other_shapes_make_no_pairs() -> None:
+    one, wide = (graph_of(check_text(SMALL.replace("(4)", f"({width})"))) for width in (4, 5))
+    assert paired_weights(one, wide) == (None, ())
+    assert paired_weights(one, one)[0] == "name"
 
 
 def test_equal_in_numbers(danetc: Run, tmp_path: Path) -> None:

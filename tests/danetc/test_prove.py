@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from danetc.tasks.proofs import TITLES
+from danetc.tasks.proofs import TITLES, _cut
 from tests.danetc.conftest import SMALL, Result, Run
 
 WIDER = SMALL.replace(
@@ -137,6 +137,11 @@ def test_a_network_without_stages(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL.replace(line + "\n", ""))
     result = danetc.passes("prove", "a.danet")
     assert result.out.count("does not apply, because the network has no stages") == 3
+
+
+def test_the_middle_of_a_long_series_is_left_out() -> None:
+    assert _cut([*"abcdef"]) == "a, b, c, d, e, f"
+    assert _cut([*"abcdefg"]) == "a, b, c, ..., e, f, g"
 
 
 def test_stages_of_vectors(danetc: Run, tmp_path: Path) -> None:

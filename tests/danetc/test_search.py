@@ -267,6 +267,8 @@ def test_a_search_in_a_line_a_table_and_a_figure() -> None:
     assert list(found.frame()["operations"]) == [10, 9, 8, 7, 6, 5]
     assert list(found.frame()["network"]) == ["a"] * 6
     lines = found.figure().axes[0].get_lines()
+    free = replace(found, trials=(replace(trials[0], operations=0), *trials[1:]))
+    assert [each.figure().axes[0].get_xscale() for each in (found, free)] == ["log", "linear"]
     assert [line.get_label() for line in lines] == ["trials", "best"]
     assert [list(line.get_xdata()) for line in lines] == [[6, 5], [7, 8, 9, 10]]
 
@@ -291,6 +293,13 @@ def test_a_pruner_sees_every_epoch_and_ends_a_trial(
 ) -> None:
     """One that wants 0.35 ends the trial with 0.3 after its second epoch, and leaves the other."""
     moved: list[int] = []
+    real = GridProgress.started
+
+    def started(self: GridProgress, run: GridRun, number: int) -> None:
+        moved.append(-number)
+        real(self, run, number)
+
+    monkeypatch.setattr(GridProgress, "started", started)
     monkeypatch.setattr(GridProgress, "moved", lambda self, run, epochs: moved.append(epochs))
     strict = optuna.pruners.ThresholdPruner(lower=0.35, n_warmup_steps=2)
     monkeypatch.setitem(PRUNERS, "median", lambda: strict)  # type: ignore[arg-type]
@@ -306,7 +315,7 @@ def test_a_pruner_sees_every_epoch_and_ends_a_trial(
     assert (poor["epochs"], poor["score"], poor["best"]) == (2, None, False)
     assert (good["state"], good["epochs"], good["best"]) == ("complete", 4, True)
     assert good["score"] == pytest.approx(0.7)
-    assert moved == [1, 2, 3, 4, 1, 2]
+    assert moved == [-1, 1, 2, 3, 4, -2, 1, 2]
     record = json.loads((tmp_path / "out" / GRID).read_text())
     outcomes = {cell["name"]: cell["runs"][0] for cell in record["cells"]}
     assert outcomes[poor["cell"]]["error"] == "pruned after epoch 2"

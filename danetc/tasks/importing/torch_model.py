@@ -417,8 +417,6 @@ def _place(node: fx.Node) -> str:
 def _activations_as_neurons(source: ReadNetwork) -> ReadNetwork:
     """Turn the ReLUs of a network without neurons into the neuron ReLU of std."""
     graph = source.graph
-    if all(node.op != "relu" for node in graph.nodes.values()):
-        return source
     nodes = {
         id: replace(node, op="neuron", attrs={"neuron": "ReLU"}) if node.op == "relu" else node
         for id, node in graph.nodes.items()

@@ -110,8 +110,6 @@ def measured(run: ShownRun, data: str, device: str | None) -> ShownRun:
 
     asked = MeasuredOn(data=data)
     subject = open_subject(str(run.path), None, {}, 0, device)
-    if subject.notice:
-        note(f"{run.label}: {subject.notice}")
     _, entry = measure_subject(run.label, subject, asked, subject.statistics)
     if (run.path / RUN).is_file():
         save_record(whole_record(asked, [entry]), run.path / MEASURES)

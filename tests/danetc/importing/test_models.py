@@ -14,8 +14,8 @@ import danetc
 from danetc.compiler.importing.program import Imported, import_graph
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
-from danetc.tasks.importing.acceptance import _vary
-from danetc.tasks.importing.known_neurons import program
+from danetc.tasks.importing.acceptance import _differences, _vary
+from danetc.tasks.importing.known_neurons import PLACES, program, surrogate_like
 from danetc.tasks.importing.network import ImportedNetwork
 from danetc.tasks.importing.torch_model import read_model
 
@@ -312,6 +312,21 @@ def test_an_argument_that_a_neuron_does_not_take_is_an_error() -> None:
 
 
 def test_layers_are_scaled_to_a_deviation_of_1() -> None:
-    model, x = nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 8)), 9 * torch.randn(64, 8)
+    first, norm, last = nn.Linear(8, 32), nn.BatchNorm1d(32), nn.Linear(32, 8)
+    model, x = nn.Sequential(first, norm, last), 9 * torch.randn(64, 8)
     _vary(model, lambda: model(x))
-    assert [float(y.std()) for y in (model[0](x), model(x))] == pytest.approx([1, 1], abs=1e-3)
+    assert [float(y.std()) for y in (first(x), model(x))] == pytest.approx([1, 1], abs=0.02)
+    torch.testing.assert_close(norm.running_mean, first(x).mean(0))
+    assert 0.75 <= float(norm.weight.min()) <= float(norm.weight.max()) <= 1.25
+
+
+def test_a_single_time_step_may_be_left_out() -> None:
+    assert _differences(torch.zeros(1, 5, 3), torch.ones(5, 3)).tolist() == [1.0] * 5
+    with pytest.raises(UserError, match=r"gives logits \(2, 5, 3\) and the imported .* \(5, 3\)"):
+        _differences(torch.zeros(2, 5, 3), torch.ones(5, 3))
+
+
+def test_a_parameter_of_a_surrogate_is_found_by_its_reciprocal() -> None:
+    """A rectangle of width 0.8 divides by it; the source's code may multiply by 1.25."""
+    slopes = tuple(1.25 * (abs(x) < 0.4) for x in PLACES)
+    assert surrogate_like(slopes, (1.25,)).parameters == (("width", 0.8),)

@@ -50,6 +50,8 @@ def read(tail: Callable[..., Any], held: nn.Module | None = None) -> str:
     [
         (lambda x: x + x.tanh(), "out = in + (in -> tanh)"),
         (lambda x: torch.sub(x, torch.tanh(x)), "out = in - (in -> tanh)"),
+        (lambda x: x + 0.5, "out = in + 0.5"),
+        (lambda x: 0.25 + x, "out = in + 0.25"),
         (lambda x: x - 0.5, "out = in - 0.5"),
         (lambda x: 0.5 - x, "out = 0.5 - in"),
         (lambda x: torch.rsub(x, 0.25), "out = 0.25 - in"),
