@@ -55,6 +55,7 @@ from danetc.compiler import check_file, graph_of
 from danetc.compiler.emit import fx
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
+from danetc.runtime.layers.statistics import chunked
 from danetc.runtime.model.built import to_channels_last
 from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.training.graphs import GraphedPass
@@ -342,7 +343,7 @@ def _peak(at: At) -> Iterator[list[float]]:
 
 
 def regions(at: At) -> Iterator[Row]:
-    """A norm and a value behind IF, bf16, T = 4: 24 bytes a value forward and 32 backward."""
+    """A norm and a value before IF, bf16, T = 4: 24 bytes per value forward; backward 24 for sums and 40 for gradients."""
     graph = at.graph("sew_r18")
     (program,) = {neuron.text() for neuron in graph.neurons.values()}
     terms = (Term(normed=True, static=False), Term(normed=False, static=False))
@@ -352,17 +353,18 @@ def regions(at: At) -> Iterator[Row]:
         sizes = shape if last else (shape[0], shape[2], shape[1])
         column = (shape[2],) if last else (shape[2], 1)
 
-        def values(*size: int) -> Tensor:
-            return torch.randn(*size, device=at.device).to(torch.bfloat16)
-
-        inputs = [values(4, *sizes) for _ in terms]
-        affine = [torch.ones(column, device=at.device), torch.zeros(column, device=at.device)]
-        grad = values(4, *sizes)
+        random = torch.randn(1 + len(terms), 4, *sizes, device=at.device).to(torch.bfloat16)
+        _, *inputs = values = random.unbind(0)
+        values = [chunked(x) for x in values] if last else values
+        ones, zeros = (make(column, device=at.device) for make in (torch.ones, torch.zeros))
+        affine, known = [ones, zeros], [zeros, ones]
+        more = [ones, zeros, zeros, ones.new_zeros(())]
         count = inputs[0].numel() // 4
         layout = "channels last" if last else "NCHW"
         for name, size, run in (
             ("forward", 24, lambda: group.forward(*inputs, *affine)),  # noqa: B023
-            ("backward", 32, lambda: group.backward(grad, *inputs, *affine)),  # noqa: B023
+            ("sums", 24, lambda: group.sums(*values, *affine, *known)),  # noqa: B023
+            ("gradients", 40, lambda: group.inputs(*values, *affine, *known, *more)),  # noqa: B023
         ):
             copy = _copy(at, count * size)
             samples = time_interleaved({"region": run, "copy": copy}, at.device, at.rounds)

@@ -21,18 +21,11 @@ from danetc.runtime.kernels.fusion_group import CompiledGroup, Term
 from danetc.runtime.kernels.native_group import GroupKey, NativeGroup
 from danetc.runtime.kernels.neuron import total
 from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
+from danetc.runtime.layers import statistics
 from danetc.runtime.layers.concatenation import Slice
 from danetc.runtime.layers.layouts import flat_view, laid_out, new_value, unflat
 from danetc.runtime.layers.leaf import refuse_second_order
-from danetc.runtime.layers.statistics import (
-    BATCH,
-    RUNNING,
-    Norm,
-    affine,
-    chunked,
-    norm_backward,
-    total_of,
-)
+from danetc.runtime.layers.statistics import BATCH, RUNNING, Norm, affine
 
 _MODES = {RUNNING: native_group.RUNNING, BATCH: native_group.BATCH}
 
@@ -160,13 +153,13 @@ class KernelPlan:
         normed = [place for place, term in enumerate(self.terms) if term.normed]
         of_weights, of_biases = [], []
         if normed and is_compiled(grad):
-            values = [chunked(x) if self.last else x for x in (grad, *flats)]
+            values = [statistics.chunked(x) if self.last else x for x in (grad, *flats)]
             columns += self._flat([*means, *inverses])
             (sums,) = self.kernel.sums(*values, *columns)
             of_params, pairs = [*sums[: len(params)]], sums[len(params) :].unflatten(0, (-1, 2))
             of_biases, of_weights = pairs.to(weights[0].dtype).unbind(1)
             counts = [flats[place].numel() // pairs.shape[2] for place in normed]
-            totals = zip(*map(total_of, pairs, self.modes, counts), strict=True)
+            totals = zip(*map(statistics.total_of, pairs, self.modes, counts), strict=True)
             columns += self._flat([*scales, *[each for column in totals for each in column]])
             sources = list(self.kernel.inputs(*values, *columns))
         else:
@@ -175,7 +168,7 @@ class KernelPlan:
             of_params = [*map(total, parts, self._flat(params))]
             norms = zip(normed, weights, means, inverses, self.modes, strict=True)
             for place, weight, mean, inverse, mode in norms:
-                sources[place], dw, db = norm_backward(
+                sources[place], dw, db = statistics.norm_backward(
                     sources[place], flats[place], weight, mean, inverse, mode, self.last
                 )
                 of_weights.append(dw)

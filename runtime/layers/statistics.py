@@ -105,7 +105,7 @@ def affine(norm: Any, x: Tensor, static: bool, last: bool = False) -> Affine:
     if is_compiled(x):
         (parts,) = _moments(static, last)(chunked(x) if last else x)
         scalars = [_scalar(value, parts) for value in (eps, count * repeats)]
-        variance, *found = _training()(parts, weight, bias, *scalars)
+        variance, *found = _finishing(True)(parts, weight, bias, *scalars)
         if not synchronised:
             running_mean.lerp_(found[0].to(running_mean.dtype), momentum)
             running_var.lerp_(variance.to(running_var.dtype), momentum)
@@ -150,22 +150,27 @@ def _moments(static: bool, last: bool) -> CompiledFunction:
     return CompiledFunction(moments, name, (not static,), name)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 @shared
-def _training() -> CompiledFunction:
-    """The kernel ``(parts, weight, bias, eps, count) -> var, *Affine``, of which the first is the unbiased variance."""
+def _finishing(of_parts: bool) -> CompiledFunction:
+    """The kernel ``(mean, var, weight, bias, eps) -> inverse, scale, shift``, all [C]; or ``(parts, weight, bias, eps,
+    count) -> var, mean, inverse, scale, shift``, of which the variance is unbiased."""
 
-    def train(
-        parts: Tensor, weight: Tensor, bias: Tensor, eps: Tensor, count: Tensor
-    ) -> tuple[Tensor, ...]:
+    def finish(mean: Tensor, variance: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        weight, bias, eps = others
+        inverse = torch.rsqrt(variance + eps)
+        scale = inverse * weight
+        return inverse, scale, bias - mean * scale
+
+    def merge(parts: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         means, variances = parts.flatten(1, 2)
         mean = means.mean(0)
         variance = (variances + (means - mean).square()).mean(0)
-        unbiased = variance * (count / (count - 1))
-        return unbiased, mean, *_finish(mean, variance, weight, bias, eps)
+        *others, count = others
+        return variance * (count / (count - 1)), mean, *finish(mean, variance, *others)
 
-    name = "training of a norm"
-    return CompiledFunction(train, name, (True,), name)
+    name = f"scale and shift of a norm{' from parts' * of_parts}"
+    return CompiledFunction(merge if of_parts else finish, name, (True,) * of_parts, name)
 
 
 def total_of(rows: Tensor, mode: str, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -200,7 +205,7 @@ def _batch_statistics(
 
 
 def _finished(mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Affine:
-    return Affine(mean, *_finishing()(mean, variance, weight, bias, _scalar(eps, variance)))
+    return Affine(mean, *_finishing(False)(mean, variance, weight, bias, _scalar(eps, variance)))
 
 
 def _scalar(value: float, like: Tensor) -> Tensor:
@@ -213,23 +218,6 @@ def _scalar(value: float, like: Tensor) -> Tensor:
 @cache  # CUDA graphs refer to them
 def _cached_scalar(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(value, dtype=dtype, device=device)
-
-
-@lru_cache(maxsize=1)
-@shared
-def _finishing() -> CompiledFunction:
-    """The kernel of ``_finish``."""
-    name = "scale and shift of a norm"
-    return CompiledFunction(_finish, name, (), name)
-
-
-def _finish(
-    mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return inverse, scale and shift, all [C]."""
-    inverse = torch.rsqrt(variance + eps)
-    scale = inverse * weight
-    return inverse, scale, bias - mean * scale
 
 
 def norm_backward(

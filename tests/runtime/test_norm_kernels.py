@@ -19,7 +19,7 @@ from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
-from danetc.runtime.layers.statistics import _moments, _training, affine
+from danetc.runtime.layers.statistics import _finishing, _moments, affine
 from tests.runtime.triton_source import TritonKernel, on_gpu, triton_kernels
 
 STEPS, BATCH, CHANNELS, SIZE = 3, 2, 5, 6
@@ -158,7 +158,7 @@ def test_statistics_read_each_value_once(last: bool) -> None:
     floats = [
         on_gpu(*shape, dtype=torch.float32) for shape in ((2, 6, 1, 64), (64,), (64,), (), ())
     ]
-    assert len(triton_kernels(_training(), floats)) == 1
+    assert len(triton_kernels(_finishing(True), floats)) == 1
 
 
 @pytest.mark.thorough

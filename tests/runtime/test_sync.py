@@ -264,6 +264,10 @@ def test_norms_go_the_way_of_a_gpu(results: Results) -> None:
         for backend in GPU
     }
     assert found["eager, GPU"] == {*OF_A_GPU}
-    fused = {"sums of the backward pass", "gradients of inputs", "training of a norm"}
+    fused = {
+        "sums of the backward pass",
+        "gradients of inputs",
+        "scale and shift of a norm from parts",
+    }
     assert fused < found["fused, GPU"]
     assert "batch_norm_elemt" not in found["fused, GPU"]
