@@ -7,6 +7,8 @@ import pytest
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.tasks.measuring.layout import layout_of
+from tests.differential.helpers import text
+from tests.differential.networks import small
 
 
 def graph(name: str) -> Graph:
@@ -54,3 +56,12 @@ def test_layouts_name_modules_of_the_model(name: str) -> None:
     for neuron in layout.neurons:
         of = [stage.name for stage in layout.stages if neuron.name.startswith(f"{stage.name}.")]
         assert of == ([] if neuron.stage is None else [layout.stages[neuron.stage].name])
+
+
+def test_a_block_that_computes_what_another_does_has_its_output() -> None:
+    more = (
+        "block pool(n) { out = in -> maxpool(3, stride = 1) }\n"
+        "rule parallel { in[i] = in; result = sum(out[0 .. n-1]) }"
+    )
+    (stage,) = layout_of(text(small("stage(pool(4), 2) by parallel", more=more))).stages
+    assert stage.blocks == (("stages.0.blocks.0", None), ("stages.0.blocks.0.maxpool", None))
