@@ -42,11 +42,8 @@ class CompiledGroup:
     - ``sums(grad_s, *inputs, *scales, *shifts, *params, *means, *inverses)`` returns [rows, C]: gradients of the
       parameters, and of bias and weight of each norm.
     - ``inputs(grad_s, *inputs, *scales, *shifts, *params, *means, *inverses, *scales, *biases, *weights, *shares)``
-      returns the gradients of the inputs. ``biases`` and ``weights`` are from ``sums``; a share is 1 / M for
-      statistics of a batch of M values, else 0.
-
-    The last two both compute the potentials: one reading of the inputs more, but the gradient of the sum is
-    neither written nor read.
+      returns the gradients of the inputs. ``biases`` and ``weights`` are from ``sums``, which does not write the
+      gradient of the sum; a share is 1 / M for statistics of a batch of M values, else 0.
     """
 
     forward: Callable[..., Sequence[Tensor]]
@@ -200,7 +197,7 @@ def _summed(grads: Sequence[Tensor]) -> Tensor:
     return reduce(torch.add, reversed(grads))
 
 
-def _of_terms(grad: Tensor, grads: Sequence[Tensor], terms: Sequence[Term]) -> dict[bool, Tensor]:
+def _of_terms(grad: Tensor, grads: list[Tensor], terms: Sequence[Term]) -> dict[bool, Tensor]:
     """The gradients of varying and of static terms, as far as there are any."""
     every = {False: lambda: torch.stack([g.to(grad.dtype) for g in grads])}
     every[True] = lambda: _summed(grads).to(grad.dtype)

@@ -173,10 +173,8 @@ class KernelPlan:
                 )
                 of_weights.append(dw)
                 of_biases.append(db)
-        dx = [
-            unflat(source.to(x.dtype), x.shape, self.last)
-            for x, source in zip(inputs, sources, strict=True)
-        ]
+        found = zip(inputs, sources, strict=True)
+        dx = [unflat(source.to(x.dtype), x.shape, self.last) for x, source in found]
         return dx, [*of_weights, *of_biases], of_params
 
 

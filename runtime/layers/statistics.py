@@ -166,8 +166,8 @@ def _finishing(of_parts: bool) -> CompiledFunction:
         means, variances = parts.flatten(1, 2)
         mean = means.mean(0)
         variance = (variances + (means - mean).square()).mean(0)
-        *others, count = others
-        return variance * (count / (count - 1)), mean, *finish(mean, variance, *others)
+        *rest, count = others
+        return variance * (count / (count - 1)), mean, *finish(mean, variance, *rest)
 
     name = f"scale and shift of a norm{' from parts' * of_parts}"
     return CompiledFunction(merge if of_parts else finish, name, (True,) * of_parts, name)
