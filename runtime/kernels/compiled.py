@@ -182,13 +182,8 @@ def shared(make: Callable[P, Made]) -> Callable[P, Made]:
     @wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> Made:
         found = make(*args, **kwargs)
-        parts = (
-            {f.name: getattr(found, f.name) for f in fields(found)}
-            if is_dataclass(found)
-            else {"": found}
-        )
-        part: Any
-        for name, part in parts.items():
+        for name in [each.name for each in fields(found)] if is_dataclass(found) else [""]:
+            part: Any = getattr(found, name) if name else found
             part.origin = make.__module__, make.__name__, args, kwargs, name
         return found
 
@@ -277,8 +272,7 @@ def _reason(error: Exception) -> str:
         of_disk.filename = of_disk.filename or str(kernel_folder())
         return explain_os_error(of_disk, f"free some space, or name another folder with {VARIABLE}")
     lines = str(error).strip().splitlines() or [""]
-    rest = f" {lines[-1]}" if lines[0].endswith(":") else ""  # the traceback of another process
-    return f"{type(error).__name__}: {lines[0]}{rest}"
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 _FAILURES: set[str] = set()

@@ -130,7 +130,8 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
             # DDP averages gradients over processes; a part is weighted by its number of images.
             share = len(labels) * world.size / batch.total
             with quiet_gradients(run.shared, last=number == len(parts)):
-                run.learn(x, labels, targets, share)
+                (run.graphed or run.learn)(x, labels, targets, share=share)
+                clock.lap("backward")
         if world.size > 1 and run.shared is run.model:  # DDP does this itself
             world.mean([p.grad for p in run.model.parameters() if p.grad is not None])
         run.totals.skip(batch.skipped)

@@ -44,7 +44,7 @@ def check_graphs(phase: Phase, world: World) -> None:
 class GraphedPass:
     """A function of tensors that is recorded as a CUDA graph when inputs of a form come for the fourth time.
 
-    ``run(*inputs, share)`` must compute on the device alone and leave gradients in ``parameters``, which
+    ``run(*inputs, share=share)`` must compute on the device alone and leave gradients in ``parameters``, which
     have none before. Inputs of any other form, as the last batch of an epoch, run as usual.
     """
 
@@ -63,7 +63,7 @@ class GraphedPass:
             self._form = form
             self._record(inputs, share)
         if form != self._form:
-            self._run(*inputs, share)
+            self._run(*inputs, share=share)
             return
         for place, x in zip(self._inputs, inputs, strict=True):
             place.copy_(x)
@@ -77,7 +77,7 @@ class GraphedPass:
         try:
             # Other threads, which pin memory for the loader, may go on.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._run(*self._inputs, share)
+                self._run(*self._inputs, share=share)
         except RuntimeError as error:
             raise TrainingError(
                 "the step cannot be recorded as a CUDA graph, since something in it reads values of the "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from operator import index
 from typing import Any
@@ -120,10 +120,10 @@ class PhaseRun:
         self.kept: nn.Module = model if self.average is None else self.average.module
         self._changes = Changes(phase, self.batches.steps, model, self.kept)
         self.optimizer = make_optimizer(model, phase.optimizer)
-        self._graphed: GraphedPass | None = None
+        self.graphed: GraphedPass | None = None
         if settings.cuda_graphs:
             check_graphs(phase, world)
-            self._graphed = GraphedPass(self._pass, list(model.parameters()))
+            self.graphed = GraphedPass(self.learn, [*model.parameters()])
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=phase.precision == "fp16")
         self.done = 0
         self.best: float | None = None
@@ -321,20 +321,6 @@ class PhaseRun:
 
     def learn(self, x: Tensor, labels: Tensor, targets: Tensor, share: float) -> None:
         """Add the gradients of a part of a batch, weighted by ``share``, and its totals."""
-        if self._graphed is None:
-            self._pass(x, labels, targets, share, self.clock.lap)
-        else:
-            self._graphed(x, labels, targets, share=share)
-            self.clock.lap("backward")
-
-    def _pass(
-        self,
-        x: Tensor,
-        labels: Tensor,
-        targets: Tensor,
-        share: float,
-        lap: Callable[[str], object] = lambda part: None,
-    ) -> None:
         part = Part(
             self.shared,
             self.model,
@@ -343,7 +329,7 @@ class PhaseRun:
             self.loss,
             self.autocast,
             lambda loss: self.scaler.scale(loss * share),
-            lap,
+            self.clock.lap if self.graphed is None else lambda part: None,
         )
         outputs, loss = self.backward(part)
         self.totals.add(over_time(self.loss.output(outputs)), labels, loss)
