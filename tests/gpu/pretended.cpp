@@ -425,9 +425,6 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("view", &view);
   m.impl("_reshape_alias", &reshape_alias);
   m.impl("unfold", &at::native::unfold);
-  m.impl("record_stream", +[](Tensor&, Stream) {});
-  m.impl("_fused_sdp_choice", +[](const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>&, double, bool,
-                                  std::optional<double>, bool) { return int64_t{0}; });
   // What would be several operations here and is one kernel of CUDA.
   std::vector<std::string> whole{"convolution", "convolution_backward"};
   for (const auto& [name, overload] : c10::Dispatcher::singleton().getAllOpNames()) {

@@ -15,9 +15,13 @@ import torch
 import yaml
 
 import danetc
+from danetc.compiler.emit.fx import emit
 from danetc.main import main
+from danetc.runtime.model.signature import outputs_of, random_input
 from danetc.runtime.training.observer import StepReport
+from danetc.tasks.inputs import taken
 from tests.runtime.training.processes import NOISY, TIMES
+from tests.zoo.harness import CASES, NAMES, graph
 
 if not torch.cuda.is_available():
     pytest.skip("there is no CUDA device", allow_module_level=True)
@@ -220,3 +224,26 @@ def test_a_gpu_has_every_kernel_that_ran(tmp_path: Path) -> None:
     ran = {name.removeprefix("aten::") for name in torch.ops.pretended.kernels()}
     assert len(ran) > 50
     assert not ran - names - {"convolution", "convolution_backward"}
+
+
+@counted
+@pytest.mark.thorough
+@pytest.mark.parametrize("backend", ["fused", "eager"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_published_network_is_that_of_a_cpu(name: str, backend: Any) -> None:
+    """Outputs and gradients in float64; random numbers of both devices are alike."""
+    if (name, backend) == ("spiking_pointnet", "fused"):
+        pytest.skip("of equal maxima, roundings decide which one has the gradient")
+    network = graph(name, CASES[name])
+    value = taken(network)
+    shape = (*((network.steps,) if value.varies else ()), 2, *value.shape)
+    x = random_input(value.kind, shape, torch.Generator().manual_seed(0), torch.float64)
+    found: list[list[torch.Tensor]] = []
+    for device, kind in (("cpu", "eager"), ("cuda", backend)):
+        model = emit(network, 0, kind).double().to(device)
+        torch.manual_seed(1)
+        outputs = outputs_of(model(x.to(device)))
+        sum(output.square().mean() for output in outputs).backward()
+        gradients = (p.grad for p in model.parameters() if p.grad is not None)
+        found.append([each.detach().cpu() for each in (*outputs, *gradients)])
+    torch.testing.assert_close(found[1], found[0], equal_nan=True)  # a silent network divides by 0
