@@ -31,7 +31,7 @@ from danetc.tasks.reporting.layer_values import (
     step_of,
 )
 from danetc.tasks.reporting.page import _style, highlighted
-from danetc.tasks.reporting.tables import _best, _distributions, compared
+from danetc.tasks.reporting.tables import _best, _distributions, _weights, compared
 from danetc.tasks.reporting.topology import colours, pictures
 from tests.compiler.draw.test_legible import contrast, luminance
 from tests.danetc import runs
@@ -147,6 +147,7 @@ def test_a_grid_stands_for_its_runs(danetc: Command, built: Path, tmp_path: Path
     assert [run["label"] for run in json.loads(result.out)["runs"]] == [
         "a,depth=56/seed-0", "a,depth=20/seed-0", "a,depth=20/seed-1",
     ]  # fmt: skip
+    assert "drawing needs matplotlib" not in result.err
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert page.count("have no colours") == 1  # not once for each
     shutil.rmtree(grid / "a,depth=56")
@@ -392,6 +393,16 @@ def test_the_best_epoch_is_the_first_of_equal_ones() -> None:
     epochs = [{"test_accuracy": value} for value in (0.5, None, 0.875, 0.875, 0.25)]
     assert _best(epochs) == "87.50% in 3"
     assert _best([{}, {"test_accuracy": None}]) is None
+
+
+def test_weights_have_operations_and_norms_of_gradients() -> None:
+    layer = {"layer": "a", "kind": "spike", "active": 0.25, "additions": 1200, "macs": 0}
+    norm = {"parameter": "a.weight", "whole": 2.0, "spatial": 1.0, "temporal": 0.5}
+    (table,) = _weights({"operations": {"layers": [layer]}, "gradients": {"parameters": [norm]}})
+    (row,) = table.rows
+    assert (row.name, row.cells[:4]) == ("a", ("spike", "25.0%", "1,200", "0"))
+    assert row.cells[4:] == ("2.00e+00", "1.00e+00", "5.00e-01")
+    assert _weights({}) == []
 
 
 def test_distributions_are_columns_of_each_layer() -> None:

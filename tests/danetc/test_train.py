@@ -142,6 +142,7 @@ def test_the_progress_on_a_terminal_is_a_bar() -> None:
         progress.on_epoch_end(Epoch("full", 1, 0.1, 0.5, 0.25, 0.6, 0.2, 1.5))
     text = stream.getvalue()
     assert "full 1/2" in text
+    assert "trial" not in text
     assert "━" in text
     assert "top-1 25.00%" in text.replace("  ", " ")
     assert "100 images/s" in text
