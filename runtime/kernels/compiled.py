@@ -7,9 +7,8 @@ are no guards: a call costs some microseconds.
 Kernels are stored on disk (``kernels.cache``) as the Python code that Inductor writes, named by the text of what they
 compute, and loaded from there without tracing; Triton stores the machine code. If one has to be compiled, so are all
 others that the same call of a model needs (``prefetch``), in several processes (``workers``), while the other
-processes of a training wait for the files. All private
-interfaces of torch are listed in ``torch_internals``; if a torch lacks them, functions run uncompiled, with one
-notice.
+processes of a training wait for the files. All private interfaces of torch are listed in ``torch_internals``; if a
+torch lacks them, functions run uncompiled, with one notice.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.distributed import World
+from danetc.runtime.training.guards import is_out_of_memory
 
 DEVICES = ("cuda",)
 """Types of devices that have graphs."""
@@ -79,6 +80,8 @@ class GraphedPass:
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._run(*self._inputs, share=share)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise TrainingError(
                 "the step cannot be recorded as a CUDA graph, since something in it reads values of the "
                 f"device, as a hook, a loss or a layer of your own may do: {error}; train without "
