@@ -71,23 +71,25 @@ class Gathered:
     def add(self, values: Tensor) -> None:
         """Add the values of a tensor. Raises ValueError if one is not finite."""
         x = values.detach().flatten()
-        least, most = map(float, x.aminmax())
-        if not np.isfinite((least, most)).all():
-            raise ValueError("there are values that are not finite (nan or infinite)")
-        self._least, self._most = min(self._least, least), max(self._most, most)
-        self._zeros += int((x == 0).sum())
-        self.count += x.numel()
         wide = x.double()
         if self._origin is None:
             self._origin = float(wide.mean())
         centred = wide - self._origin
-        self._sum += float(centred.sum())
-        self._squares += float(centred.square().sum())
+        found = (*x.aminmax(), (x == 0).sum(), centred.sum(), centred.square().sum())
+        # copied to the host at once
+        least, most, zeros, total, squares = torch.stack([y.double() for y in found]).tolist()
+        if not np.isfinite((least, most)).all():
+            raise ValueError("there are values that are not finite (nan or infinite)")
+        self._least, self._most = min(self._least, least), max(self._most, most)
+        self._zeros += int(zeros)
+        self.count += x.numel()
+        self._sum += total
+        self._squares += squares
         if self.reach is not None:
             x = x.float()
             inside = torch.histc(x, len(self._counts) - 2, -self.reach, self.reach)
             below, above = ((side > self.reach).sum().view(1) for side in (-x, x))
-            self._counts += torch.cat([below, inside.long(), above]).cpu()
+            self._counts = self._counts.to(x.device) + torch.cat([below, inside.long(), above])
 
     def result(self) -> Distribution:
         """Return the distribution. Raises ValueError if there are no values."""
@@ -96,7 +98,7 @@ class Gathered:
         mean = self._sum / self.count
         histogram = None
         if self.reach is not None:
-            below, *shares, above = (self._counts.double() / self.count).tolist()
+            below, *shares, above = (self._counts.cpu().double() / self.count).tolist()
             histogram = Histogram(-self.reach, self.reach, tuple(shares), below, above)
         return Distribution(
             self.count,

@@ -55,9 +55,12 @@ class NeuronSums:
         self.neurons += frames[0].numel()
         repeats = neuron.steps if timeless else 1
         for instant in instrument(neuron.program).instants(neuron, args[0]):
-            self.slopes += float(instant.slope.double().sum()) * repeats
-            self.thresholds += float(instant.threshold.double().sum())
-            self.firing += int(instant.argument.ge(0).sum())
+            fired = instant.argument.ge(0).sum().double()
+            sums = instant.slope.double().sum(), instant.threshold.double().sum(), fired
+            slope, threshold, fired = torch.stack(sums).tolist()  # copied to the host at once
+            self.slopes += slope * repeats
+            self.thresholds += threshold
+            self.firing += int(fired)
             self.potentials_seen += instant.threshold.numel()
             if self.potentials is not None:
                 self.potentials.add(instant.potential)
