@@ -24,7 +24,7 @@ from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.settings import RunSettings
-from danetc.tasks.memory import choose, fitting, plain_step, step_memory
+from danetc.tasks.memory import Chosen, StepMemory, choose, fitting, plain_step, step_memory
 from danetc.tasks.networks import compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe, phase_step
 from tests.differential.helpers import text as graph_of
@@ -201,6 +201,13 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
 
 
 # -- building --------------------------------------------------------------------------------------
+
+
+def test_a_policy_is_recorded_with_its_step_and_budget() -> None:
+    record = Chosen("none", StepMemory("none", "eager", "float32", 8, 1, 2, 3, 4, 5), 9).as_dict()
+    step = {"policy": "none", "backend": "eager", "dtype": "float32", "batch": 8, "weights": 1,
+            "optimizer": 2, "saved": 3, "fixed": 4, "peak": 5}  # fmt: skip
+    assert record == {"policy": "none", "step": step, "budget": 9}
 
 
 def test_what_the_machine_has_not_is_refused(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,10 @@ def test_numbers_of_origin_and_its_dense_form(danetc: Run, tmp_path: Path) -> No
         assert found["least_ratio_to_bound"] >= 1 - 1e-9
     fewest = [[f["fewest_neurons"] for f in findings(r, "paths")] for r in (chain, dense)]
     assert fewest == [[3, 7], [2, 4]]
+    for part in findings(dense, "2"):
+        for what in ("fewest", "most"):
+            neurons = [layer[what] for layer in part["layers"]]
+            assert part[what] == [min(neurons), max(neurons)]
 
 
 @pytest.mark.thorough
