@@ -358,7 +358,7 @@ def regions(at: At) -> Iterator[Row]:
         values = [chunked(x) for x in values] if last else values
         ones, zeros = (make(column, device=at.device) for make in (torch.ones, torch.zeros))
         affine, known = [ones, zeros], [zeros, ones]
-        more = [ones, zeros, zeros, ones.new_zeros(())]
+        more = [zeros, zeros, ones.new_zeros(())]
         count = inputs[0].numel() // 4
         layout = "channels last" if last else "NCHW"
         for name, size, run in (

@@ -41,8 +41,8 @@ class CompiledGroup:
       element [N, C, L], summed over time alone. A parameter per step is passed as T tensors.
     - ``sums(grad_s, *inputs, *scales, *shifts, *params, *means, *inverses)`` returns [rows, C]: gradients of the
       parameters, and of bias and weight of each norm.
-    - ``inputs(grad_s, *inputs, *scales, *shifts, *params, *means, *inverses, *scales, *biases, *weights, *shares)``
-      returns the gradients of the inputs. ``biases`` and ``weights`` are from ``sums``, which does not write the
+    - ``inputs(grad_s, *inputs, *scales, *shifts, *params, *means, *inverses, *biases, *weights, *shares)`` returns
+      the gradients of the inputs. ``biases`` and ``weights`` are from ``sums``, which does not write the
       gradient of the sum; a share is 1 / M for statistics of a batch of M values, else 0.
     """
 
@@ -113,9 +113,9 @@ class FusionKernel:
             )
         grads, parts = self._gradients(grad, values)
         rows = [spread(part, grads[0]) for part in parts]  # scheduled ones have numbers
-        for _, own, normed, _ in self._norms(grads, values, 2):
-            products = [g * x for g, x in zip(own, normed, strict=True)]
-            rows += [reduce(torch.add, own), reduce(torch.add, products)]
+        for _, own, centred, (_, inverse) in self._norms(grads, values, 2):
+            products = [g * x for g, x in zip(own, centred, strict=True)]
+            rows += [reduce(torch.add, own), reduce(torch.add, products) * inverse]
         # First the sum of each image: its operands stay in the kernel, as they have the same order.
         return (torch.stack([row.sum(2) for row in rows]).sum(1),)
 
@@ -123,10 +123,12 @@ class FusionKernel:
         grads, _ = self._gradients(grad, values)
         shared = _of_terms(grad, grads, [term for term in self.terms if not term.normed])
         results = [shared.get(term.static, grad) for term in self.terms]  # or that of a norm
-        for place, own, normed, (scale, bias, weight, share) in self._norms(grads, values, 6):
+        for place, own, centred, columns in self._norms(grads, values, 5):
+            scale, inverse, bias, weight, share = columns
+            shift, slope = bias * share, weight * share * inverse
             dx = [
-                ((g - bias * share - x * (weight * share)) * scale).to(grad.dtype)
-                for g, x in zip(own, normed, strict=True)
+                ((g - shift - x * slope) * scale).to(grad.dtype)
+                for g, x in zip(own, centred, strict=True)
             ]
             results[place] = dx[0] if self.terms[place].static else torch.stack(dx)
         return tuple(results)
@@ -134,16 +136,16 @@ class FusionKernel:
     def _norms(
         self, grads: Sequence[Tensor], values: Sequence[Tensor], count: int
     ) -> Iterator[tuple[int, Sequence[Tensor], list[Tensor], list[Tensor]]]:
-        """For each norm the place of its term; gradient and value of its output before scale and shift, at each step or,
-        if static, at one; and those of its ``count`` columns that follow mean and inverse."""
+        """For each norm the place of its term; the gradient of its output and its input less the mean, at each step or,
+        if static, at one; scale and those of its last ``count`` columns that follow the mean."""
         places = [place for place, term in enumerate(self.terms) if term.normed]
         columns = values[len(values) - count * len(places) :]
         for norm, place in enumerate(places):
-            mean, inverse, *others = columns[norm :: len(places)]
+            mean, *others = columns[norm :: len(places)]
             static, x = self.terms[place].static, values[place]
-            own = [_summed(grads)] if static else grads
             steps = map(to_accumulate_dtype, (x,) if static else x.unbind(0))
-            yield place, own, [(each - mean) * inverse for each in steps], others
+            centred, scale = [each - mean for each in steps], values[len(self.terms) + norm]
+            yield place, [_summed(grads)] if static else grads, centred, [scale, *others]
 
     def _gradients(
         self, grad: Tensor, values: Sequence[Tensor]

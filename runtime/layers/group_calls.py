@@ -160,7 +160,7 @@ class KernelPlan:
             of_biases, of_weights = pairs.to(weights[0].dtype).unbind(1)
             counts = [flats[place].numel() // pairs.shape[2] for place in normed]
             totals = zip(*map(statistics.total_of, pairs, self.modes, counts), strict=True)
-            columns += self._flat([*scales, *[each for column in totals for each in column]])
+            columns += self._flat([each for column in totals for each in column])
             sources = list(self.kernel.inputs(*values, *columns))
         else:
             results = list(self.kernel.backward(grad, *flats, *columns))

@@ -179,6 +179,6 @@ def test_a_backward_pass_moves_no_gradient_of_the_sum(
     columns = [*[column] * 2 * count, *params, *[column] * 2 * count]
     first, second = triton_kernels(group.sums, [*values, *columns])
     assert (moved(first), moved(second)) == (of_sums, 0)
-    columns += [column] * 3 * count + [scalar] * count
+    columns += [column] * 2 * count + [scalar] * count
     (kernel,) = triton_kernels(group.inputs, [*values, *columns])
     assert moved(kernel) == of_inputs
