@@ -147,9 +147,7 @@ class FusionKernel:
             centred, scale = [each - mean for each in steps], values[len(self.terms) + norm]
             yield place, [_summed(grads)] if static else grads, centred, [scale, *others]
 
-    def _gradients(
-        self, grad: Tensor, values: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    def _gradients(self, grad: Tensor, values: Sequence[Tensor]) -> tuple[list[Tensor], ...]:
         """The gradient of the sum of terms at each step, and those of the parameters per element."""
         inputs, params = self._inputs(values)
         neuron = self.neuron
