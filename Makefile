@@ -10,6 +10,7 @@
 # make edits   10,000 random edits of specs, after each of which the language services answer
 # make mutants    150 small changes of the package (of a folder: ROOM=danetc/tasks): does a test fail for each?
 # make soak    fifty trainings killed at random, each to end with the bits of one left alone
+# make gpu-check   what can be checked of the GPU path without a GPU: interpreted and compiled kernels, pretended devices
 # make gpu     where there is a GPU: whether all is right there, and how fast
 # make clean   remove what these targets made
 
@@ -38,7 +39,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit thorough wheel editors playground playground-test docs bench results fuzz edits mutants soak gpu clean
+.PHONY: demo test lint types unit thorough wheel editors playground playground-test docs bench results fuzz edits mutants soak gpu gpu-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
@@ -132,6 +133,10 @@ soak: $(VENV)/.test
 
 gpu: $(VENV)/.test
 	$(BIN)/python benchmarks/gpu.py
+
+gpu-check: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.gpu --write
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "" tests/gpu
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info \

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from tests.gpu.cases import Case, compare, standard
 from tests.gpu.modules import Kernel
 
 TARGETS = {
@@ -33,12 +36,16 @@ class Needs(NamedTuple):
 
 
 def compiled(kernel: Kernel, target: str) -> Needs:
-    """Compile a kernel in its first configuration, with the options that Inductor passes to Triton."""
-    launcher = kernel.launcher
-    meta, config = launcher.triton_meta, launcher.configs[0]
+    """Compile a kernel in the first two of the configurations that Inductor tries; return the better one's needs."""
+    found = [_compiled(kernel, target, config) for config in kernel.launcher.configs[:2]]
+    return min(found, key=lambda needs: (needs.spilled, -needs.occupancy))
+
+
+def _compiled(kernel: Kernel, target: str, config: Any) -> Needs:
+    meta = kernel.launcher.triton_meta
     names = list(kernel.signature)
     constants = {(names.index(n),): value for n, value in {**meta["constants"], **config.kwargs}.items()}  # fmt: skip
-    source = ASTSource(launcher.fn, kernel.signature, constants, meta["configs"][0])
+    source = ASTSource(kernel.launcher.fn, kernel.signature, constants, meta["configs"][0])
     options = {
         "num_warps": config.num_warps, "num_stages": config.num_stages,
         "enable_fp_fusion": meta["enable_fp_fusion"],
@@ -61,3 +68,62 @@ def compiled(kernel: Kernel, target: str) -> Needs:
     )
     blocks = 65536 // (-(-registers * 32 // 256) * 256 * config.num_warps)
     return Needs(registers, stack + local, min(64, blocks * config.num_warps) / 64)
+
+
+STANDARD = [
+    Case(name, "norm + value", torch.bfloat16, 4, size=(1, 64, 14, 14)) for name in standard()
+]
+"""The layers of the table in docs/machines.md."""
+PAGE = Path(__file__).parents[2] / "docs" / "machines.md"
+BEGIN, END = "<!-- kernels: python -m tests.gpu --write -->\n", "<!-- end of kernels -->\n"
+BANDWIDTH = {"H100": 3.35e12, "A100": 2.04e12, "MI300X": 5.3e12}
+"""Bytes per second of the memory: SXM5 with 80 GB, SXM4 with 80 GB, and OAM."""
+VALUES = 32 * 64 * 56 * 56
+"""Values of [N, C, H, W] for which times are predicted."""
+
+
+HEAD = (
+    "neuron", "kernels", "bytes per value", "registers", "lowest occupancy",
+    *(f"{name}, µs" for name in BANDWIDTH), "measured",
+)  # fmt: skip
+
+
+class Row(NamedTuple):
+    """What the kernels of a layer move and need, forward and backward."""
+
+    case: Case
+    kernels: int
+    traffic: float
+    """Bytes per value of [N, C, H, W]: of all steps, and of all passes."""
+    registers: tuple[int, ...]
+    spilled: int
+    occupancy: float
+
+    def cells(self) -> list[str]:
+        times = (1e6 * self.traffic * VALUES / each for each in BANDWIDTH.values())
+        registers = " / ".join(map(str, self.registers))
+        start = [self.case.neuron, str(self.kernels), f"{self.traffic:.0f}", registers]
+        return [*start, f"{self.occupancy:.0%}", *(f"{time:.0f}" for time in times), ""]
+
+
+def row(case: Case) -> Row:
+    """Run a layer in the interpreter and compile its kernels for all targets."""
+    launches = compare(case).interpreter.launches
+    needs = {target: [compiled(each.kernel, target) for each in launches] for target in TARGETS}
+    every = [each for own in needs.values() for each in own]
+    return Row(
+        case,
+        len(launches),
+        sum(each.traffic for each in launches) / torch.Size(case.size).numel(),
+        tuple(max(each.registers for each in own) for own in needs.values()),
+        sum(each.spilled for each in every),
+        min(each.occupancy for each in every),
+    )
+
+
+def write_table(rows: Sequence[Row]) -> None:
+    """Write the table of docs/machines.md."""
+    before, rest = PAGE.read_text("utf-8").split(BEGIN)
+    lines = [HEAD, ["---"] * len(HEAD), *(each.cells() for each in rows)]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    PAGE.write_text(before + BEGIN + table + END + rest.split(END)[1], "utf-8")

@@ -34,7 +34,7 @@ BUILDER = triton_interpreter.interpreter_builder
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "rsqrt": lambda x: 1 / np.sqrt(x), "erf": lambda x: torch.tensor(x).erf().numpy(), "pow": np.power, "nearbyint": np.rint,
     **{name: getattr(np, name) for name in
-       ("exp", "exp2", "log", "log2", "log1p", "expm1", "sqrt", "sin", "cos", "tanh", "floor", "ceil", "trunc")},
+       ("exp", "exp2", "log", "log2", "log1p", "expm1", "sqrt", "sin", "cos", "tanh", "floor", "ceil", "trunc", "isnan", "isinf", "signbit")},
 }  # fmt: skip
 """Functions of CUDA's libdevice."""
 
@@ -200,8 +200,10 @@ def _interpreting(function: Callable[..., None], launch: Launch) -> Iterator[Non
 
 
 def _by_numpy(compute: Callable[..., Any], *args: Any) -> Any:
-    data = compute(*[x.handle.data for x in args]).astype(args[0].handle.data.dtype)
-    return tl.tensor(TensorHandle(data, args[0].handle.dtype), args[0].type)
+    data, kind = compute(*[x.handle.data for x in args]), args[0].type
+    if data.dtype == bool:
+        return tl.tensor(TensorHandle(data, tl.int1), kind.with_element_ty(tl.int1))
+    return tl.tensor(TensorHandle(data.astype(args[0].handle.data.dtype), kind.scalar), kind)
 
 
 @contextmanager

@@ -13,7 +13,10 @@ import torch
 
 pytest.importorskip("triton", reason="Triton, an extra for tests on Linux, is not installed")
 
+from danetc.compiler.emit.inference import fold
 from danetc.runtime.kernels import fusion_group, neuron
+from tests.differential.helpers import randn, text
+from tests.differential.networks import small
 from tests.gpu import interpreter
 from tests.gpu.cases import (
     DTYPES,
@@ -28,6 +31,7 @@ from tests.gpu.cases import (
 )  # fmt: skip
 from tests.gpu.interpreter import Broken, Interpreter, interpreted
 from tests.gpu.modules import Module
+from tests.runtime.test_fused import both, compare_models
 from tests.runtime.triton_source import on_gpu, written
 
 CHEAP = [
@@ -55,6 +59,25 @@ def test_a_layer_takes_sequences_of_different_lengths() -> None:
 def test_another_layer_is_too(part: int) -> None:
     """``make gpu-check`` runs all of them."""
     compare(covering()[part::12][5])
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("mode", ["trained", "evaluated", "folded", "streamed"])
+def test_a_network_is_the_eager_one(mode: str) -> None:
+    """In float64; the kernels of a network take each other's outputs."""
+    graph = text(small(settings="neuron = PLIF"))
+    eager, fused = both(graph)
+    x = randn(2, 3, 8, 8)
+    with interpreted() as interpreter:
+        if mode in ("trained", "evaluated"):
+            compare_models(eager.train(mode == "trained"), fused.train(mode == "trained"), x)
+        else:
+            model, states, outputs = fused.eval() if mode == "streamed" else fold(fused), None, []
+            for _ in range(graph.steps if mode == "streamed" else 1):
+                out, states = model.stream(x, states) if mode == "streamed" else (model(x), None)
+                outputs.append(out)
+            torch.testing.assert_close(sum(outputs) / len(outputs), eager.eval()(x))
+    assert len(interpreter.launches) > 5
 
 
 # -- faults ----------------------------------------------------------------------------------------
@@ -110,21 +133,22 @@ def _replaced(old: str, new: str) -> Callable[[Any], str]:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("target", "other"),
+    ("form", "target", "other"),
     [
-        ("neuron.kernel_source", _replaced(" - ", " + ")),
-        ("neuron.kernel_source", _replaced(">= 0.0", "> 0.25")),
-        ("neuron.kernel_source", _replaced("def step_vjp(", "def step_vjp(*_): return _\ndef unused(")),
-        ("neuron.total", lambda grad, scalar: grad.sum(dtype=scalar.dtype) * 0.999),
-        ("neuron.NeuronKernel.initial_states", lambda self, x: [torch.full_like(x, 0.125)]),
-        ("fusion_group.to_accumulate_dtype", lambda x: x),
-        ("fusion_group.total", lambda grad, scalar: grad.bfloat16().sum().to(scalar.dtype)),
+        ("value", "neuron.kernel_source", _replaced(" - ", " + ")),
+        ("value", "neuron.kernel_source", _replaced(">= 1.0", "> 1.25")),
+        ("value", "neuron.kernel_source", _replaced("spread(v7, x)", "spread(v3, x)")),
+        ("value", "neuron.NeuronKernel.initial_states", lambda self, x: [torch.full_like(x, 0.125)]),
+        ("value", "fusion_group.to_accumulate_dtype", lambda x: x),
+        ("norm + static value", "fusion_group._summed", lambda grads: sum(g.bfloat16() for g in grads).float()),
     ],
 )  # fmt: skip
-def test_a_fault_in_the_code_that_makes_kernels_is_noticed(target: str, other: Any) -> None:
+def test_a_fault_in_the_code_that_makes_kernels_is_noticed(
+    form: str, target: str, other: Any
+) -> None:
     for cached in (neuron.kernel, fusion_group.fusion_kernel):
         cached.cache_clear()
-    case = PLIF._replace(dtype=torch.bfloat16)
+    case = Case("PLIF", form, torch.float32 if "static" in form else torch.bfloat16, 4)
     try:
         with (
             mock.patch(f"danetc.runtime.kernels.{target}", other),
