@@ -20,6 +20,7 @@ import torch
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.cache import PATIENCE, making_kernels
 from danetc.runtime.kernels.prefetch import KernelRequest
+from danetc.runtime.system.machine import usable_cores
 
 MOST = 12
 """Number of processes at most. On a GPU, each takes some hundred MB there until it ends."""
@@ -27,9 +28,7 @@ MOST = 12
 
 def compile_elsewhere(requests: Sequence[KernelRequest]) -> None:
     """Compile kernels in other processes, if that is worth it; what they fail to, is not on the disk."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    count = min(len(requests) // 2, MOST, cores)
+    count = min(len(requests) // 2, MOST, usable_cores())
     if count < 2:
         return
     jobs = [
