@@ -135,7 +135,7 @@ gpu: $(VENV)/.test
 	$(BIN)/python benchmarks/gpu.py
 
 gpu-check: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.gpu --write
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.gpu.check --write
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "" tests/gpu
 
 clean:

@@ -112,6 +112,7 @@ def import_libraries() -> None:
 
 
 def hide_posix() -> None:
+    usage = shutil.disk_usage(".")
     sys.meta_path.insert(0, Gone())
     for name in MODULES:
         sys.modules.pop(name, None)
@@ -121,6 +122,7 @@ def hide_posix() -> None:
     for name in SIGNALS:
         delattr(signal, name)
     shutil._use_fd_functions = False  # type: ignore[attr-defined]
+    shutil.disk_usage = lambda path: usage  # which has another form there
     os.open = unless(a_folder, os.open)
     os.rename = unless(open_or_there, os.rename)
     os.replace = unless(an_open_file, os.replace)

@@ -97,7 +97,7 @@ def _value(dice: Dice, kind: t.Type, name: str = "") -> str:
 def _item(dice: Dice, item: t.ItemSpec) -> str:
     args = []
     if item.many is not None:
-        args += [str(place) for place in sorted(dice.sample([1, 1.5, 2], dice.randint(1, 2)))]
+        args += [str(place) for place in sorted(dice.sample([1, 1.25, 1.5], dice.randint(1, 2)))]
     for argument in item.arguments:
         share = 0.2 if argument.name == "neuron" else 0.6
         if argument.default is None or dice.maybe(share):

@@ -75,7 +75,7 @@ STANDARD = [
 ]
 """The layers of the table in docs/machines.md."""
 PAGE = Path(__file__).parents[2] / "docs" / "machines.md"
-BEGIN, END = "<!-- kernels: python -m tests.gpu --write -->\n", "<!-- end of kernels -->\n"
+BEGIN, END = "<!-- kernels: python -m tests.gpu.check --write -->\n", "<!-- end of kernels -->\n"
 BANDWIDTH = {"H100": 3.35e12, "A100": 2.04e12, "MI300X": 5.3e12}
 """Bytes per second of the memory: SXM5 with 80 GB, SXM4 with 80 GB, and OAM."""
 VALUES = 32 * 64 * 56 * 56

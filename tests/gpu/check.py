@@ -52,7 +52,7 @@ def _printed(title: str, head: tuple[str, ...], lines: list[list[Any]]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu.check", description=__doc__)
     parser.add_argument("--every", type=int, default=1, metavar="N")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
