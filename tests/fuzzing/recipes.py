@@ -99,7 +99,7 @@ def _item(dice: Dice, item: t.ItemSpec) -> str:
     if item.many is not None:
         args += [str(place) for place in sorted(dice.sample([1, 1.25, 1.5], dice.randint(1, 2)))]
     for argument in item.arguments:
-        share = 0.2 if argument.name == "neuron" else 0.6
+        share = 0.4 if argument.name == "neuron" else 0.6
         if argument.default is None or dice.maybe(share):
             args.append(f"{argument.name} = {_argument(dice, argument)}")
     if any("nesterov = true" in arg for arg in args):
