@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from tests.gpu.cases import DTYPES, FORMS, Case, compare, covering, standard, zoo
@@ -65,9 +66,11 @@ def main() -> int:
             mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(cache,)
         ) as pool,
     ):
-        chosen = covering()[:: options.every]
-        layers = list(pool.map(partial(attempt, interpret), chosen, chunksize=4))
-        made = list(pool.map(partial(attempt, row), [*STANDARD, *others, *forms], chunksize=2))
+        chosen, compiled = covering()[:: options.every], [*STANDARD, *others, *forms]
+        found = pool.map(partial(attempt, interpret), chosen, chunksize=4)
+        layers = list(track(found, "interpreting", len(chosen)))
+        rows_found = pool.map(partial(attempt, row), compiled, chunksize=2)
+        made = list(track(rows_found, "compiling", len(compiled)))
     faults = [each for each in (*layers, *made) if isinstance(each, str)]
     layers = [each for each in layers if not isinstance(each, str)]
     made = [each for each in made if not isinstance(each, str)]
