@@ -52,7 +52,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 STEPS = (1, 4, 8)
 SIZES = ((1, 5, 1, 1), (2, 7, 7, 1), (3, 2, 19, 27), (1, 513, 1, 1), (2, 16, 4, 4))
 """N, C, H, W: sizes and channels of 1, 7 and 513, batches of 1, and powers of two."""
-TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1.2e-2}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1.2e-2}
 """Largest difference from float64, as a share of the largest value."""
 SEEDS = 30
 
@@ -193,7 +193,7 @@ def compare(case: Case, change: Callable[[str], str] = str) -> Outcome:
 def _is_same(found: Results, plain: Results, dtype: torch.dtype) -> bool:
     """True if values differ by roundings alone, and sums, which are float32 at least, by their order."""
     gaps, eps = _gaps(found, plain), torch.finfo(dtype).eps
-    ulps = (2 if dtype.itemsize == 2 else 64) * eps
+    ulps = {2: 2, 4: 64, 8: 4096}[dtype.itemsize] * eps  # gradients of norms contain sums
     of_sums = TOLERANCE[torch.float64 if dtype is torch.float64 else torch.float32]
     return all(
         gap <= (of_sums if ": " in name or "parameter" in name else ulps)
