@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from danetc.runtime.checks.agreement import Agreement
 
 SIZES = (16, 32, 64, 96, 128)
-"""Image sizes for the numeric comparison. Smaller images than the networks' own save time."""
+"""Image sizes for the numeric comparison. Small images save time."""
 SMALLEST_MAP = 9
 """Smallest map, in pixels, on which agreement is evidence. On a single pixel, all kernels give the
 same result."""

@@ -114,7 +114,7 @@ class DirectoryEvaluator:
         self.recorded, self.trained = before, replace(trained, evaluation=before)
         threads = (
             None if before is None else before.threads
-        )  # sums may round differently with another number
+        )  # the rounding of sums depends on their number
         if threads is None or "OMP_NUM_THREADS" in os.environ or threads > usable_cores():
             threads = torch.get_num_threads()
         now = before or Evaluation(steps=self.model.signature.steps)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 
@@ -26,7 +27,7 @@ VERDICT = "verdict"
 class Liveness:
     """Signs of life of this process, and its watch over others, in a thread.
 
-    ``store`` must not be used by another thread; ``hosts`` are the machines of all processes by rank. The thread ends
+    ``store`` is a connection of its own, which may block; ``hosts`` are the machines of all processes by rank. The thread ends
     this process on a verdict, unless the main thread waits for it in ``verdict``.
     """
 
@@ -56,11 +57,12 @@ class Liveness:
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(2 * BEAT)  # longer only if the store does not answer
 
     def publish(self, verdict: str) -> None:
-        """End all processes with a message."""
-        self._store.set(VERDICT, verdict)
+        """End all processes with a message, if the store still answers."""
+        with suppress(RuntimeError):
+            self._store.set(VERDICT, verdict)
 
     def verdict(self) -> str | None:
         """Wait for the verdict after a collective has failed; None if there is none in time.

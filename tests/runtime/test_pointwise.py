@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from danetc.runtime.layers import pointwise
 from danetc.runtime.layers.layouts import is_dense_last
 from danetc.runtime.layers.packed import PackedConv2d
+from danetc.runtime.system.machine import is_amd
 from tests.runtime.test_small_maps import spikes
 
 SHAPES = ((6, 8, 3, 5), (2, 8, 4, 4), (1, 8, 1, 7), (6, 8, 1, 1))
@@ -116,6 +119,11 @@ def test_where_it_is_slower_it_is_torch_s(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(pointwise, "IS_FAST", False)
     made(x)
     assert not calls
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_amd_s_processors_are_found_by_their_vendor() -> None:
+    assert is_amd() == ("AuthenticAMD" in Path("/proc/cpuinfo").read_text("utf-8"))
 
 
 def test_what_does_not_fit_is_torch_s_error() -> None:
