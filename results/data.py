@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from operator import attrgetter
 from pathlib import Path
 from statistics import NormalDist, mean, stdev
 from typing import Any
@@ -189,6 +190,59 @@ def shown(values: Sequence[float], digits: int = 1) -> str:
     text = f"{mean(values):.{digits}f}"
     spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{text}{spread} ({len(values)})"
+
+
+SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "open"
+_T_95 = (12.7062, 4.30265, 3.18245, 2.77645, 2.57058, 2.44691, 2.36462, 2.30600, 2.26216)
+"""Quantiles of Student's t distribution at 0.975, for 1 to 9 degrees of freedom."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean difference of ``pairs`` paired values with its 95 % interval, unbounded for one pair."""
+
+    pairs: int
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """Verdict on the claim that the difference is positive."""
+        return SUPPORTED if self.low > 0 else CONTRADICTED if self.high < 0 else OPEN
+
+    def text(self, digits: int = 1) -> str:
+        bounds = f" [{self.low:+.{digits}f}, {self.high:+.{digits}f}]" if self.pairs > 1 else ""
+        return f"{self.mean:+.{digits}f}{bounds} ({self.pairs})"
+
+
+def interval(differences: Sequence[float]) -> Interval:
+    """Return the mean of up to ten differences with its 95 % interval by the t distribution."""
+    count, middle = len(differences), mean(differences)
+    if count == 1:
+        return Interval(1, middle, -math.inf, math.inf)
+    half = _T_95[count - 2] * stdev(differences) / math.sqrt(count)
+    return Interval(count, middle, middle - half, middle + half)
+
+
+def paired(
+    first: Sequence[Cell], second: Sequence[Cell], value: Callable[[Cell], float] | None = None
+) -> Interval | None:
+    """Return the interval of first minus second over the seeds of both, None if they share none.
+
+    Compares test accuracies unless another value of a cell is given.
+    """
+    value = value or attrgetter("accuracy")
+    other = {cell.seed: value(cell) for cell in second}
+    differences = [value(cell) - other[cell.seed] for cell in first if cell.seed in other]
+    return interval(differences) if differences else None
+
+
+def verdict(intervals: Iterable[Interval]) -> str:
+    """Return the verdict on a claim that all differences are positive: one of the other sign suffices
+    to contradict it."""
+    found = {each.verdict for each in intervals}
+    return CONTRADICTED if CONTRADICTED in found else OPEN if found != {SUPPORTED} else SUPPORTED
 
 
 def geometric(values: Sequence[float]) -> float:

@@ -11,20 +11,28 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+from scipy import stats
 
 from danetc.errors import UserError
 from results import beyond, drawing, findings, run
 from results.data import (
     CHAIN,
+    CONTRADICTED,
     EQ_11,
     OF_PAPER,
+    OPEN,
+    SUPPORTED,
+    Cell,
     hand_model,
+    interval,
     older_accuracies,
+    paired,
     pick,
     rank_correlation,
     read_cells,
     read_diverged,
     shown,
+    verdict,
 )
 from results.make import PAGES, page
 from results.older import OLDER
@@ -165,6 +173,40 @@ def test_shown() -> None:
     assert shown([]) == "–"
     assert shown([81.25]) == "81.2 (1)"
     assert shown([80.0, 82.0], 2) == f"81.00 ± {stdev([80, 82]):.2f} (2)"
+
+
+def test_intervals_are_those_of_a_paired_t_test() -> None:
+    dice = random.Random(0)
+    for count in range(2, 11):
+        first, second = ([dice.gauss(80, 3) for _ in range(count)] for _ in range(2))
+        found = interval([a - b for a, b in zip(first, second, strict=True)])
+        wanted = stats.ttest_rel(first, second).confidence_interval()
+        assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-4)
+        assert (found.pairs, found.mean) == (count, pytest.approx(mean(first) - mean(second)))
+
+
+def test_verdicts() -> None:
+    higher, lower, either, single = map(interval, ([1, 2, 1], [-1, -2, -1], [1, -1, 5], [7]))
+    assert higher.text() == "+1.3 [-0.1, +2.8] (3)"
+    assert single.text(2) == "+7.00 (1)"
+    clear, against = interval([2, 2.1, 1.9]), interval([-2, -2.1])
+    assert [each.verdict for each in (higher, lower, either, single)] == [OPEN] * 4
+    assert verdict([clear]) == verdict([clear, clear]) == SUPPORTED
+    assert verdict([clear, single]) == verdict([]) == OPEN
+    assert verdict([clear, single, against]) == CONTRADICTED
+
+
+def test_pairs_are_those_of_shared_seeds() -> None:
+    def cells(**values: float) -> list[Cell]:
+        return [
+            Cell(name, {"seed": name[1:], "epochs": [{"test_accuracy": value}], "firing_rate": 1})
+            for name, value in values.items()
+        ]
+
+    first, second = cells(s0=0.8, s2=0.9, s3=0.5), cells(s2=0.7, s1=0.1, s0=0.7)
+    assert paired(first, second).text() == "+15.0 [-48.5, +78.5] (2)"
+    assert paired(first, second, lambda cell: cell.firing_rate).mean == 0
+    assert paired(first, cells(s1=0.5)) is None
 
 
 def test_rank_correlation_is_spearmans() -> None:
