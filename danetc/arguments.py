@@ -141,7 +141,7 @@ def parse_memory(text: str) -> str | int:
     factor = _UNITS.get(match[2].upper()) if match else None
     if match is None or factor is None:
         raise ValueError(
-            f"{text!r} is no size: write it like 8GB, 512MiB or 1.5G, or name a policy: "
+            f"{text!r} is not a size: write it like 8GB, 512MiB or 1.5G, or name a policy: "
             f"{', '.join(POLICIES)}"
         )
     size = int(float(match[1]) * factor)

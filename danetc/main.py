@@ -213,7 +213,7 @@ def _fail_of_disk(error: OSError) -> int:
 
 def _no_output() -> int:
     """Redirect stdout to the null device: Python would report the error again when it flushes at exit."""
-    with suppress(OSError, ValueError):  # where stdout is no file, nothing is flushed either
+    with suppress(OSError, ValueError):  # stdout may not be a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 

@@ -1,4 +1,4 @@
-"""Errors for the user to fix, apart from those of a spec (``SpecError``)."""
+"""Errors that the user can fix, other than those of a spec (``SpecError``)."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 class Unreadable(Exception):
-    """The parts of a diagnostic of a file that cannot be read."""
+    """Code, message and hint for a file that cannot be read."""
 
     def __init__(self, code: str, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -83,7 +83,7 @@ def read_text(path: Path, name: str, written: str | None = None) -> str:
 
 
 def spec_text(data: bytes, name: str) -> str:
-    """Return the bytes of a spec as text. Raises Unreadable for more than the size limit, and for no text."""
+    """Decode a spec. Raises Unreadable if it exceeds the size limit or is not UTF-8 text."""
     if len(data) > MAX_FILE_BYTES:
         message = f"`{name}` is larger than {MAX_FILE_BYTES // 1_000_000} MB"
         raise Unreadable("E0901", message, "specs are small; is this the right file?")
@@ -116,7 +116,7 @@ def _similar_file(path: Path, name: str) -> str | None:
 
 
 def read_source(path: str | Path) -> SourceFile:
-    """Read a spec file. Raises SpecError: E0201 missing, E0202 no text, E0901 too large."""
+    """Read a spec file. Raises SpecError: E0201 missing, E0202 not text, E0901 too large."""
     name = str(path)
     try:
         return SourceFile(name, read_text(Path(path), name))

@@ -157,7 +157,7 @@ def _words(of: Parts, wiring: Wiring) -> tuple[str, str]:
     stages: dict[int, list[int]] = {}
     for number, index in wiring.places:
         stages.setdefault(number, []).append(index)
-    connection = of.graph.stages[wiring.number].connection or "a block of its own wiring"
+    connection = of.graph.stages[wiring.number].connection or "a block with its own wiring"
     what = "opening block" if wiring.opening else "repeated block"
     first, *others = stages
     where = f"{'.'.join(of.graph.stages[first].scope)} {span_words(stages[first])}"

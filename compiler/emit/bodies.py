@@ -74,7 +74,7 @@ class ScopeBody:
         self.segment: Segment | None = None  # of new nodes
 
     def define(self, id: int, value: fx.Node) -> None:
-        """Add a value that is made elsewhere, with leading dimensions of its own."""
+        """Add a value that is computed elsewhere, with its own leading dimensions."""
         self.seq[id] = value
         self.source[id] = id
 

@@ -27,7 +27,7 @@ def of_kind(kind: str) -> Iterator[s.Declaration]:
 
 
 def defaults_of(declaration: s.Declaration) -> dict[str, float | bool | None]:
-    """Return the defaults of parameters, None for those that are no number, true or false."""
+    """Return the defaults of parameters, None for those that are not numbers, true or false."""
     found: dict[str, float | bool | None] = {}
     for parameter in declaration.params:
         match parameter.default:

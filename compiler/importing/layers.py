@@ -12,7 +12,7 @@ from danetc.compiler.ir.ops.kinds import number
 from danetc.dsl.record import record
 
 FIRED = "fired"
-"""Block of one neuron, which has a surrogate of its own in a stage of its own."""
+"""Block of one neuron, for a stage in which it has its own surrogate."""
 
 _STEPS: Mapping[str, Callable[[Node], str]] = {
     "global_avgpool": lambda node: "avgpool",

@@ -70,7 +70,7 @@ class NamedBlock:
 
 @record(frozen=False)
 class Naming:
-    """Names in a spec, and the ``declarations`` of its own by their names."""
+    """Names in a spec, and its own ``declarations`` by name."""
 
     dialect: Dialect
     surrogate: str | None
@@ -97,7 +97,7 @@ class Naming:
         return "\n\n".join(["use std", *own, network]) + "\n"
 
     def probe(self, value: str, shape: Shape, *declarations: str) -> Graph | None:
-        """Return the graph of `in -> value` on frames of a shape, or None if it is no network."""
+        """Return the graph of `in -> value` on frames of a shape, or None if it is not a network."""
         frames = call("events", *map(str, shape))
         text = self.spec("probe", frames, [("out", flow("in", value))], *declarations)
         try:

@@ -152,14 +152,16 @@ class _Writer:
         reporter = Reporter()
         program = parse(SourceFile("import", self.naming.spec(name, given, body)), reporter)
         if reporter.diagnostics:
-            raise Unwritten(f"what would be written is no spec: {reporter.diagnostics[0].message}")
+            raise Unwritten(
+                f"the result would not be a valid spec: {reporter.diagnostics[0].message}"
+            )
         kept = _needed(program)
         text = format_source(kept)
         try:
             graph = check_text(text, f"{name}.danet").graphs[name]
         except SpecError as error:
             message = error.diagnostics[0].message
-            raise Unwritten(f"what would be written is no spec: {message}") from error
+            raise Unwritten(f"the result would not be a valid spec: {message}") from error
         found = compare_graphs(self.graph, graph)
         if isinstance(found, Different):
             raise Unwritten(f"what would be written is another network: {found.reason}")

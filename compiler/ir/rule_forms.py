@@ -82,7 +82,7 @@ SOURCES = (StageInput, InputOf, OutputOf, Delayed)
 
 
 def sources(form: Form) -> Iterator[Source]:
-    """What a form is made of, in order, each as often as it is read."""
+    """Yield the sources of a form in order, with repetitions."""
     if isinstance(form, SOURCES):
         yield form
         return

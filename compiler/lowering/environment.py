@@ -120,7 +120,7 @@ PORTS: Mapping[str, tuple[str, ...]] = {
 
 
 DEFAULT_LAYERS = ("spike", "norm", "identity", "none")
-"""Names of layers that are no operations."""
+"""Names of layers that are not operations."""
 
 
 def is_op(id: str, kind: str, want: Want) -> bool:

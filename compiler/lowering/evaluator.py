@@ -362,7 +362,7 @@ class Evaluator(Builder):
         env: Env,
         hint: str | None = None,
     ) -> None:
-        """Report an argument of equations that is no number."""
+        """Report an argument of equations that is not a number."""
         equations = bound.kind in ("neuron", "surrogate", "rule")
         if not equations or bound.declaration.body is None:
             return

@@ -199,7 +199,7 @@ class LayerCalls(NamedValues):
                 "a shared layer has other layers or weights here than at its first use",
                 span,
                 labels=(Label(part.span, "it is shared here"),),
-                hint="give it values of the same channels, or weights of its own: leave out `shared`",
+                hint="give it values with the same number of channels, or its own weights: leave out `shared`",
             )
         for id, owner in zip(own, owners, strict=True):
             self.shares[id] = self.shares.get(owner, owner)

@@ -420,4 +420,4 @@ def of_values(id: str) -> str | None:
         return None
     if id in functions():
         return f"for a value, write an activation: `neuron NAME {{ s = {id}(x) }}`"
-    return f"values have no `{id}`; it is there for numbers, as in `{id}(width / 2)`"
+    return f"`{id}` takes numbers, not values, as in `{id}(width / 2)`"

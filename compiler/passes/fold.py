@@ -2,7 +2,7 @@
 
 In inference a batch norm is ``a * x + b`` for each channel, with constants a and b. After a
 convolution it is folded into weights and bias; after a sum of convolutions, BAA's addition, a is
-folded into every addend and b into one. If one addend is no convolution (BAA's identity shortcut), the
+folded into every addend and b into one. If one addend is not a convolution (BAA's identity shortcut), the
 norm moves to it and a is folded into the others: ``norm(conv + x) = a * conv + norm(x)``, so that the
 next neuron reads the sum directly.
 
@@ -215,9 +215,9 @@ def _why_not(
     """Return the reason why a factor is not folded, or an empty string, and add its layers to
     ``layers``."""
     if factor.value.varies:
-        return "each time step has numbers of its own, and weights are the same at all"
+        return "each time step has its own numbers, but the weights are the same at all steps"
     if any(size != 1 for size in factor.value.shape[1:]):
-        return "each pixel has a number of its own, and weights are the same at all"
+        return "each pixel has its own number, but the weights are the same at all pixels"
     if source_of(graph, factor).op != "parameter":
         return "it is made of several learnt numbers"
     if product.id in graph.outputs.values():
@@ -228,7 +228,7 @@ def _why_not(
         if reader.op == "flatten" and reader.id not in graph.outputs.values():
             waiting += users[reader.id]
         elif reader.op == "add":
-            return f"`{reader.path}` adds other values to the product, which have not this factor"
+            return f"`{reader.path}` adds other values to the product, which lack this factor"
         elif not OPS[reader.op].weighted:
             return f"`{reader.path}` ({reader.op}) reads the product, and has no weights"
         elif reader.id in graph.sharing:

@@ -75,7 +75,7 @@ def _finite(value: Any) -> Any:
 
 
 def read_standard_input() -> SourceFile:
-    """Return the spec on standard input, called ``<stdin>``. Raises UserError if it is no text."""
+    """Return the spec on standard input, called ``<stdin>``. Raises UserError if it is not text."""
     if sys.stdin is None:  # `<&-`
         raise UserError("there is no standard input to read a spec from")
     try:

@@ -108,7 +108,7 @@ def export(request: ExportRequest) -> Exported:
         if request.checkpoint is not None:
             model, _ = at_checkpoint(model, place, request.checkpoint, "eager")
     elif request.checkpoint is not None:
-        raise UserError(f"{source} is no directory of a run: leave out the checkpoint")
+        raise UserError(f"{source} is not the directory of a run: leave out the checkpoint")
     else:
         found = compile_spec(source, network=request.network, settings=request.set)
         model, _ = initialise(found.graph, request.seed, request.init)

@@ -18,7 +18,7 @@ def taken(graph: Graph) -> Value:
 
 
 def why_apart(graph: Graph) -> str:
-    """Return why the inputs of a network are no single value."""
+    """Return why a network does not have exactly one input."""
     sizes = ", ".join(
         f"{node.name} {' x '.join(map(str, node.value.shape))}"
         f"{' at each step' if node.value.varies else ''}"

@@ -1,4 +1,4 @@
-"""Records of a trained network in a directory: how it was tested. Never imports torch."""
+"""Records of trained networks: data set and conditions of the evaluation. Never imports torch."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def open_trained(directory: str | Path) -> Trained:
     """
     path = directory_of(directory)
     if not (path / SUMMARY).is_file():
-        what = "is no directory of a trained network" if path.exists() else "is not there"
+        what = "is not the directory of a trained network" if path.exists() else "does not exist"
         raise UserError(f"{directory} {what}; `danetc train` writes one, as in runs/NETWORK")
     place = path / TRAINING
     if not place.exists() and (path / RUN).is_file():

@@ -51,7 +51,7 @@ class ExpressionLowering:
         argument_spans: Mapping[str, Span],
     ) -> None:
         if declaration.value is not None or declaration.body is None:  # `= LIF(...)`
-            raise ValueError(f"{declaration.kind} {declaration.name} has no equations of its own")
+            raise ValueError(f"{declaration.kind} {declaration.name} has no equations")
         self.declaration = declaration
         self.body = declaration.body
         self.what = declaration.kind  # ``neuron`` or ``surrogate``

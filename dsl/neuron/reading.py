@@ -76,7 +76,7 @@ def _wrong(what: str) -> ValueError:
 
 def _name(text: str) -> str:
     if re.fullmatch(r"[^\W\d]\w*", text) is None:
-        raise _wrong(f"{text[:40]!r} is no name")
+        raise _wrong(f"{text[:40]!r} is not a name")
     return text
 
 
@@ -135,7 +135,7 @@ def read_program(text: str) -> NeuronProgram:
             case [name, "=", opcode, *args]:
                 scope.op(name, opcode, args)
             case _:
-                raise _wrong(f"{statement[:80]!r} is no statement")
+                raise _wrong(f"{statement[:80]!r} is not a statement")
     if not isinstance(output, str) or len(after) != len(states):
         raise _wrong("it has no output, or a state without a next value")
     surrogate = None

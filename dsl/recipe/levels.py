@@ -168,7 +168,7 @@ class RecipeReader:
     def _settings(self, body: Sequence[s.Stmt], phase: str | None) -> dict[str, SettingValue]:
         """Return the settings of a phase (None: of the recipe).
 
-        A misspelt one counts as the one that was meant, so that nothing is reported as missing.
+        A misspelt setting counts as the known setting nearest to it, so that it is not reported as missing.
         """
         entries: dict[str, SettingValue] = {}
         guessed: dict[str, SettingValue] = {}

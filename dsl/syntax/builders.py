@@ -169,7 +169,7 @@ class Builders:
                 return
         at_start = Span(self.source, step.span.start, step.span.start)
         at_end = Span(self.source, step.span.end, step.span.end)
-        hint = f"write `({shorten(step.span.text)}) -> ...`, or give a part of it a name of its own"
+        hint = f"write `({shorten(step.span.text)}) -> ...`, or give a part of it its own name"
         fix = Fix("put it in parentheses", (Edit(at_start, "("), Edit(at_end, ")")))
         self.errors.append(
             Diagnostic(

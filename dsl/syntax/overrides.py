@@ -20,7 +20,7 @@ def override_source(path: str, value: OverrideValue, name: str = "--set") -> Sou
 def parse_override(
     path: str, value: OverrideValue, reporter: Reporter, name: str = "--set"
 ) -> Expr | None:
-    """Parse the value of a setting from outside the file; None if it is no expression (reported)."""
+    """Parse the value of a setting from outside the file; None if it is not an expression (reported)."""
     source = override_source(path, value, name)
     found = Reporter()
     expr = parse_expression(source, found, len(path) + 3)

@@ -47,9 +47,7 @@ class Number:
 
     @property
     def value(self) -> int | float:
-        whole = (
-            self.text.isdigit() and len(self.text) < 400
-        )  # float() turns longer numbers into infinity
+        whole = self.text.isdigit() and len(self.text) < 400  # longer numbers would become infinite
         return int(self.text) if whole else float(self.text)
 
 

@@ -116,7 +116,7 @@ def _check(folder: Path, user: int) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise NotPrivate(f"{folder} is a symbolic link")
     if not stat.S_ISDIR(status.st_mode):
-        raise NotPrivate(f"{folder} is no folder")
+        raise NotPrivate(f"{folder} is not a folder")
     if status.st_uid != user:
         raise NotPrivate(f"{folder} belongs to another user ({status.st_uid}, not {user})")
     if status.st_mode & 0o022:

@@ -311,7 +311,7 @@ def _compiled(
     )
 
     def example(x: Tensor, shape: tuple[int, ...], constant: tuple[bool, ...]) -> Tensor:
-        """A fake tensor like ``x`` with symbols for sizes that are no constants."""
+        """A fake tensor like ``x`` with symbols for sizes that vary."""
         none = [None] * len(shape)
         context = context_of(
             [

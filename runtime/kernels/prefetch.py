@@ -148,7 +148,7 @@ class _Fakes:
 
     def of(self, x: Tensor) -> Tensor:
         if type(x) not in (Tensor, nn.Parameter):
-            raise TypeError(f"{type(x).__name__} may define operations of its own")
+            raise TypeError(f"{type(x).__name__} may define its own operations")
         fake: Tensor = self._mode.from_tensor(x)
         return fake
 

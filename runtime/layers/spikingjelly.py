@@ -20,7 +20,7 @@ from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.neuron import Neuron
 
 MISSING = (
-    "the backend `spikingjelly` needs SpikingJelly 2, which is not there: "
+    "the backend `spikingjelly` needs SpikingJelly 2, which is not installed: "
     "pip install 'danetc[spikingjelly]'"
 )
 

@@ -1,7 +1,7 @@
 """Measures of a built or trained network, taken by hooks that do not change its results.
 
 ``measure(model, layout, batches)`` runs batches through a model and returns ``Measures``.
-``observers`` and ``operations`` watch forward passes, ``gradients`` runs backward passes of its own.
+``observers`` and ``operations`` watch forward passes, ``gradients`` runs its own backward passes.
 """
 
 from __future__ import annotations

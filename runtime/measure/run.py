@@ -154,7 +154,7 @@ def measure(
         _set_mode(model, statistics)
         for x, labels in batches:
             if not (isinstance(x, Tensor) and isinstance(labels, Tensor)):
-                raise MeasureError(f"batch {count + 1} is no pair of tensors: images, labels")
+                raise MeasureError(f"batch {count + 1} is not a pair of tensors (images, labels)")
             x, labels = x.to(device), labels.to(device)
             try:
                 if layers or ends:

@@ -155,7 +155,7 @@ class Signature:
 
 
 def _is_symbolic(x: Tensor) -> bool:
-    """True for a tensor of torch.export with sizes that are no numbers."""
+    """True for a tensor of torch.export with symbolic sizes."""
     return any([type(extent) is not int for extent in x.shape])  # noqa: C419
 
 

@@ -28,7 +28,7 @@ under ``STEP``."""
 
 STEP = "#step"
 StepCode = Callable[..., Any]
-"""Takes the model, the states before, a dictionary for the states after, and the frames."""
+"""Function of the model, the states before, a dictionary for the states after, and the frames."""
 
 
 _UNDER_WAY: ContextVar[bool | None] = ContextVar("whether a step is not the first", default=None)
@@ -36,7 +36,7 @@ _UNDER_WAY: ContextVar[bool | None] = ContextVar("whether a step is not the firs
 
 @contextmanager
 def step_under_way(first: bool) -> Iterator[None]:
-    """Mark a single step, for which layers may take a faster way."""
+    """Mark a single step, for which layers may use a faster implementation."""
     before = _UNDER_WAY.set(not first)
     try:
         yield
@@ -54,7 +54,7 @@ def is_later_step() -> bool:
 
 
 _CODES: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], StepCode]] = WeakKeyDictionary()
-"""The code of a model, and the ids of the layers that it refers to."""
+"""Ids of the layers of a model, and the code that calls them."""
 
 
 def step_code(model: fx.GraphModule, first: bool) -> StepCode:
@@ -62,14 +62,14 @@ def step_code(model: fx.GraphModule, first: bool) -> StepCode:
     known = _CODES.get(model)
     if known is None or first:
         named = dict(model.named_modules())
-        _say_which_hooks_rest(named)
+        _warn_about_hooks_of_scopes(named)
         layers = tuple(map(id, named.values()))
         if known is None or known[0] != layers:
             known = _CODES[model] = layers, _written(model)
     return known[1]
 
 
-def _say_which_hooks_rest(named: Mapping[str, nn.Module]) -> None:
+def _warn_about_hooks_of_scopes(named: Mapping[str, nn.Module]) -> None:
     for name, scope in named.items():
         if isinstance(scope, fx.GraphModule) and any(scope.__dict__[each] for each in HOOKS):
             notice(
@@ -226,7 +226,7 @@ def _looped(loop: Any, scope: str) -> Call:
 
 
 def _called_on_maps(module: nn.Module) -> Call:
-    """A norm of torch that takes maps [N, C, H, W], in place of one that takes sequences as well."""
+    """Call a norm of torch, which takes maps [N, C, H, W] only."""
 
     def called(before: States, after: States, x: Tensor) -> Any:
         return module(x.squeeze(0)).unsqueeze(0) if x.dim() == 5 else module(x)

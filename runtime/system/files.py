@@ -64,7 +64,7 @@ def within(folder: Path, *names: str) -> Path:
     try:
         home, found = os.path.realpath(folder), os.path.realpath(place)
     except (OSError, ValueError) as error:  # a zero byte, links in a circle
-        raise DamagedError(place, f"it is no path ({error})") from error
+        raise DamagedError(place, f"it is not a path ({error})") from error
     inside = Path(found).is_relative_to(home)
     if not inside or any(".." in PurePath(name).parts for name in names):
         raise OutsideError(place, folder, found)

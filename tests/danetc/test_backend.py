@@ -59,7 +59,7 @@ def test_no_compiler_means_eager(danetc: Run, quick: Path, monkeypatch: pytest.M
 
 def test_backend_not_installed(danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
-        raise ImportError("the backend `spikingjelly` needs SpikingJelly 2, which is not there")
+        raise ImportError("the backend `spikingjelly` needs SpikingJelly 2, which is not installed")
 
     monkeypatch.setattr("danetc.runtime.layers.spikingjelly.require", missing)
     danetc.fails(

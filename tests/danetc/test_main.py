@@ -96,7 +96,7 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["build", "x", "--seed", "-1"], "--seed"),
         (["build", "x", "--set", "steps"], "is not NAME=VALUE"),
         (["build", "x", "--set", "steps=1", "--set", "steps=2"], "set twice"),
-        (["build", "x", "--memory", "8XB"], "is no size"),
+        (["build", "x", "--memory", "8XB"], "is not a size"),
         (["explain"], "Missing argument"),
         (["draw", "x", "-o", "a"], "ends in .svg, .png, .pdf or .gv"),
         (["draw", "x", "--level", "layer"], "'layer' is not one of"),

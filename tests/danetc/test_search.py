@@ -435,5 +435,5 @@ def test_a_search_that_is_damaged_or_no_file_is_an_error(danetc: Run, tmp_path: 
     )
     (folder / "search.db").unlink()
     (folder / "search.db").mkdir()
-    with pytest.raises(UserError, match=r"search\.db is no file"):
+    with pytest.raises(UserError, match=r"search\.db is not a file"):
         open_study(folder, ["maximize"])

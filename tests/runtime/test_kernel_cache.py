@@ -106,7 +106,7 @@ REFUSED = {
     group_writable: "can be written to by others (mode 0770)",
     world_writable: "can be written to by others (mode 0777)",
     linked: "is a symbolic link",
-    a_file: "is no folder",
+    a_file: "is not a folder",
     replaceable: "could replace",
     below_a_file: "Not a directory",
 }

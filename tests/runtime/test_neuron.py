@@ -56,7 +56,7 @@ def test_bad_input_is_named(compiled: Any) -> None:
         neuron(torch.ones(2, 3, 4, 4, dtype=torch.int64))
     with pytest.raises(ValueError, match="one time step"):
         neuron(torch.rand(0, 2, 3, 4, 4))
-    with pytest.raises(ValueError, match="is no statement"):
+    with pytest.raises(ValueError, match="is not a statement"):
         Neuron("neuron x; import os", 1, 1)
 
 

@@ -40,7 +40,7 @@ class Statement:
     name: str
     infix: bool = False
     call: bool = False
-    plain: bool = False  # short, reads its operand once, and is no block of a list
+    plain: bool = False  # short, reads its operand once, and is not a block of a list
     joined: int | None = None  # the dimension of a concatenation
 
 
@@ -173,7 +173,7 @@ class ForwardWriter:
     def _lines(
         self, statements: Sequence[Statement], names: dict[int, str], outputs: Sequence[int]
     ) -> list[str]:
-        """The statements as text. A variable that is no longer needed gives its name away."""
+        """Return the statements as text. Names of variables that are no longer needed are reused."""
         last = {id: index for index, item in enumerate(statements) for id in item.operands}
         last.update(dict.fromkeys(outputs, len(statements)))
         live = {id for id in names if id in last}

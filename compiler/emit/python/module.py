@@ -213,7 +213,7 @@ class _Emitter:
         return found
 
     def _is_chain(self, tree: ScopeTree, inputs: Sequence[int], outputs: Sequence[int]) -> bool:
-        """True if a scope is modules and chains in sequence, and nothing else.
+        """True if a scope consists of modules and chains in sequence only.
 
         A numbered scope with child scopes is a class that similar blocks and stages share.
         """

@@ -1,6 +1,6 @@
 """The table of operations. A new operation is one row in the file of its family.
 
-A row (``row.Op``) says all that anything asks of an operation: nothing else tests for its name,
+A row (``row.Op``) holds all facts of an operation: no other code tests for its name,
 but for what a graph is made of itself: the input, neurons, and the sums, products and
 concatenations that have laws of their own.
 """

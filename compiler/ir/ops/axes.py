@@ -47,7 +47,7 @@ def axis_function(name: str, *names: str) -> Emit:
 
 
 def _reduced(name: str, over_pixels: str = "") -> Stands:
-    """Return the rule of ``NAME(over = ...)``, an operation of its own over time or pixels."""
+    """Return the rule of ``NAME(over = ...)``, a separate operation over time or pixels."""
 
     def stands_for(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
         if attrs["groups"] == 1:

@@ -1,4 +1,4 @@
-"""Rows of the table: joins of values, and multiples of them."""
+"""Rows of the table: joins and multiples of values."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Parameter:
         unless: parameter that replaces it.
         schedule: its name in recipes (``linear.masked``) if it takes ``scheduled(...)``; the module
             then has a buffer, and names it in ``scheduled``.
-        shape_of: True if it takes a value whose shape the result must have; it is no attribute.
+        shape_of: True if it takes a value whose shape the result must have; it is not an attribute.
     """
 
     name: str

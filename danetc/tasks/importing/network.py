@@ -165,7 +165,7 @@ def load_model(text: str) -> tuple[str, nn.Module]:
     try:
         call = ast.parse(f"f{given}", mode="eval").body
     except SyntaxError as error:
-        raise UserError(f"{given} are no arguments: {error.msg}") from error
+        raise UserError(f"{given} cannot be read as arguments: {error.msg}") from error
     if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
         raise UserError(f"{given}: give arguments by name, as in (depth=18, cnf='ADD')")
     values = {str(item.arg): _value(item.value) for item in call.keywords}

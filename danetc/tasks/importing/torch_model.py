@@ -79,14 +79,14 @@ def _upsample(call: CallSite, x: ReadValue, scale: Any, mode: str) -> ReadValue:
         raise call.refuse("an upsampling that is not by the nearest pixel and a factor")
     factor = float(factors.pop())
     if not factor.is_integer():
-        raise call.refuse(f"an upsampling by {factor}, which is no whole number")
+        raise call.refuse(f"an upsampling by {factor}, which is not an integer")
     return call.add("upsample", x, {"scale": int(factor)})
 
 
 def _voting(call: CallSite, x: ReadValue, size: int) -> ReadValue:
     channels = call.shape(x)[0]
     if channels % size:
-        raise call.refuse(f"{channels} votes are no multiple of {size}")
+        raise call.refuse(f"{channels} votes are not a multiple of {size}")
     return call.add("mean_over", x, {"over": "channels", "groups": channels // size})
 
 
@@ -241,7 +241,7 @@ def read_model(
     try:
         return reading("sequence")
     except UserError as error:
-        try:  # the model may repeat its images over time itself
+        try:  # some models repeat images over time themselves
             return reading("image")
         except UserError:
             raise error from None
@@ -326,7 +326,7 @@ class _Reader:
 
     def _tensor(self, place: str) -> Tensor:
         if place not in self.stored:
-            raise UserError(f"{place}: a tensor that is no parameter and no buffer")
+            raise UserError(f"{place}: a tensor that is neither a parameter nor a buffer")
         return self.stored[place]  # type: ignore[no-any-return]
 
     def _neuron(self, node: fx.Node) -> ReadValue:

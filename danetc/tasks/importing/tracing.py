@@ -216,7 +216,7 @@ def _apply(tracer: ShapedTracer, name: str, apply: Callable[..., Any], *given: A
     with torch.no_grad():
         steps = apply(places, *others)
     if not torch.equal(steps, (places >= 0).to(steps)):
-        raise UserError(f"{name}: a custom autograd function that is no step function at 0")
+        raise UserError(f"{name}: a custom autograd function that is not a step function at 0")
 
     def derivative(at: Tensor) -> Tensor:
         with torch.enable_grad():

@@ -146,7 +146,7 @@ def _chosen(name: str, value: str, rule: str) -> str:
 
 
 def _policy(style: str) -> str:
-    """Return the policy: the page's own style and the pictures in it, and nothing else."""
+    """Return the policy: only the page's own style and embedded pictures are allowed."""
     digest = hashlib.sha256(style.encode("utf-8")).digest()
     allowed = f"sha256-{base64.b64encode(digest).decode('ascii')}"
     return (

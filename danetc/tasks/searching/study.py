@@ -138,7 +138,7 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
     for ending in ("", "-journal", "-wal", "-shm"):  # files that are created by SQLite
         found = within(folder, STORAGE + ending)
         if found.exists() and not found.is_file():
-            raise UserError(f"{found} is no file")
+            raise UserError(f"{found} is not a file")
     place = path.resolve().as_posix().replace("{", "{{").replace("}", "}}")
     try:
         storage = library.storages.RDBStorage(f"sqlite:///{place}")
@@ -150,7 +150,7 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
         else:
             study = library.load_study(study_name=STUDY, storage=storage)
     except KeyError:
-        raise UserError(f"{path} is no search of danetc") from None
+        raise UserError(f"{path} is not a search of danetc") from None
     except DatabaseError as error:
         raise UserError(f"{path} cannot be read: {error.orig}") from error
     return study

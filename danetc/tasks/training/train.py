@@ -84,7 +84,7 @@ def train(request: TrainingRequest) -> Training:
     is if it is finished. Under torchrun every process calls this.
 
     Raises SpecError for errors in the spec or in ``set``, UserError for the data, for an argument and
-    for errors of the training itself, such as a loss that is no number. SIGINT and SIGTERM end it
+    for errors of the training itself, such as a loss that is not finite. SIGINT and SIGTERM end it
     after the step they arrive in, with its state saved, as
     ``danetc.runtime.training.signals.Stopped``.
     """

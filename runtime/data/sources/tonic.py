@@ -1,7 +1,7 @@
 """``tonic:NAME:DIR``: an event data set of tonic, from its published files in a folder.
 
 The events of a recording are counted in T frames [T, 2, H, W] when the recording is read. A data set
-without a split of its own needs a share to test on: ``,test=0.2``.
+without its own split needs a share to test on: ``,test=0.2``.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def test_what_cannot_be_measured() -> None:
         ([], "no batch"),
         ([batch(), (torch.rand(4, 5, 6, 6), labels)], "batch 2 of [4, 5, 6, 6]: the model takes [N, 2,"),
         ([batch(), (torch.rand(4, 2, 8, 8), labels)], "batch 2 of [4, 2, 8, 8]: the model takes [N, 2,"),
-        ([(images.numpy(), labels)], "batch 1 is no pair of tensors: images, labels"),
+        ([(images.numpy(), labels)], "batch 1 is not a pair of tensors (images, labels)"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=re.escape(told)):
             measure(build(), data)
