@@ -1,19 +1,19 @@
-"""danetc: a language and compiler for the topology of deep spiking neural networks.
+"""A language and compiler for the topology of deep spiking neural networks.
 
 ::
 
-    danetc.check("my_network.danet")                      # warnings; raises danetc.SpecError
-    danetc.draw("danet_c_r50", output="topology.svg")      # and returns the picture
-    model = danetc.build("danet_c_r50", set={"steps": 2})  # a trainable torch.fx model
-    danetc.data("digits").picture()                        # facts and samples of a data set
-    run = danetc.train("danet_c_small", data="digits")     # by a recipe; run.directory, run.record
-    danetc.evaluate(run.directory, steps=[1, 2, 4])        # at other numbers of time steps
-    danetc.compare("net.danet", grid={"steps": [1, 4]})    # a grid: .frame(), .figure()
-    danetc.search("net.danet", grid={"width": "8..64"})    # Optuna chooses the cells
-    danetc.convert("pretrained:ann_c_small_digits", "snn")  # ReLU to spikes: accuracy over T
-    danetc.export(run.directory, "weights.safetensors")    # for model.py, torchvision, torch.export
-    model = danetc.load(run.directory)                     # also what `danetc build` wrote
-    fast = danetc.fold(model)                              # for inference: norms in convolutions
+    danetc.check("my_network.danet")                      # returns warnings; raises danetc.SpecError
+    danetc.draw("danet_c_r50", output="topology.svg")      # writes and returns a picture
+    model = danetc.build("danet_c_r50", set={"steps": 2})  # a trainable torch.fx.GraphModule
+    danetc.data("digits").picture()                        # samples of a data set
+    run = danetc.train("danet_c_small", data="digits")     # trains by the spec's recipe
+    danetc.evaluate(run.directory, steps=[1, 2, 4])        # evaluates at several numbers of time steps
+    danetc.compare("net.danet", grid={"steps": [1, 4]})    # trains a grid of networks
+    danetc.search("net.danet", grid={"width": "8..64"})    # searches with Optuna
+    danetc.convert("pretrained:ann_c_small_digits", "snn")  # converts an ANN to an SNN
+    danetc.export(run.directory, "weights.safetensors")    # or .pt2, .onnx, .nir, ...
+    model = danetc.load(run.directory)                     # loads a trained or built network
+    fast = danetc.fold(model)                              # folds norms into convolutions for inference
     danetc.measure(run.directory, "digits").frame()        # firing rates, gradients, energy
 
 Importing this package loads neither the compiler nor torch; the first use of a name does.

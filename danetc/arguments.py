@@ -1,12 +1,12 @@
-"""Types of arguments: the command line and the Python interface read the same annotations.
+"""Types of arguments, shared by the command line and the Python interface.
 
 ::
 
     def command(spec: Spec, *, batch: Annotated[int, Option(least=1)] = 4) -> None: ...
 
-Positional parameters are arguments on the command line, keyword-only ones are options. A frozen dataclass
-(``danetc.requests``) stands for its fields. A description is in the docstring of the function or request, or
-here. Importing this module loads neither click nor torch.
+Positional parameters become arguments of the command, keyword-only parameters become options. A parameter
+whose type is a request (``danetc.requests``) stands for the fields of that request. Parameters are described
+in the docstring of the function or request, or else below. Importing this module loads neither click nor torch.
 
 Args:
     backend: Backend that runs the network.

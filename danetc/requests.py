@@ -230,8 +230,8 @@ class ComparisonRequest(GridRequest):
     Args:
         grid: Axis to vary: classes, recipe, backbone, depth, connection, rule, recipe.PATH, or any
             parameter or setting of the networks, as in steps=1,4. Can be repeated.
-        output: Directory of the grid, with a folder for each cell. Finished runs are not repeated.
-        fresh: Start runs over whose settings have changed; the old ones are moved aside.
+        output: Directory of the grid, with one folder per cell. Finished runs are not repeated.
+        fresh: Retrain the runs whose settings have changed; the old runs are moved aside.
         override: Resume runs even if their settings have changed.
     """
 
@@ -356,16 +356,17 @@ class ConversionRequest:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """A network, the file to write it to, and its form.
+    """An export of a network to a file.
 
     Args:
-        source: Directory of ``train`` or ``build``, ``pretrained:NAME``, or a spec, whose weights are new
-            or those of ``init``.
-        output: File to write. Its ending selects the format: .safetensors: weights; .pth or .pt: weights
-            as a state dict; .pt2: the whole network as a program of torch.export; .onnx; .nir; .py: the
-            network in Python, of SpikingJelly's layers and neurons, without weights.
-        streaming: ONNX: one time step, with the states of neurons as inputs and outputs.
-        device: Device that runs the network to compare it with the file, which runs on the CPU.
+        source: Directory written by ``train`` or ``build``, ``pretrained:NAME``, or a spec, whose weights
+            are new or those of ``init``.
+        output: File to write. The ending selects the format: .safetensors (weights), .pth or .pt (state
+            dict), .pt2 (a program of torch.export), .onnx, .nir, or .py (Python code that uses layers and
+            neurons of SpikingJelly, without weights).
+        streaming: For ONNX: export a single time step, with the states of neurons as inputs and outputs.
+        device: Device that runs the network when its outputs are compared with those of the file, which
+            runs on the CPU.
     """
 
     source: Annotated[arg.Place, arg.Option("DIR|FILE|NAME")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import psutil
 import pytest
 
 from danetc.runtime.system import locks
-from danetc.runtime.system.machine import end_by, free_memory, usable_cores
+from danetc.runtime.system.machine import free_memory, usable_cores
 from tests.forked import forked
 
 ROOT = Path(__file__).parent.parent
@@ -73,16 +72,6 @@ def test_cores_and_memory() -> None:
             assert usable_cores() == 1
         finally:
             os.sched_setaffinity(0, before)
-
-
-def test_a_signal_reaches_the_handler() -> None:
-    seen: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
-    try:
-        end_by(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert seen == [signal.SIGTERM]
 
 
 # -- locks -----------------------------------------------------------------------------------------

@@ -95,9 +95,7 @@ class Emitter:
             layer.share(first)
 
         sources = graph.inputs
-        outputs = list(
-            self.graph.outputs.values()
-        )  # copied, because a fusion plan may replace outputs
+        outputs = list(self.graph.outputs.values())  # a copy: a fusion plan may replace outputs
         body, root = self._body(self.scopes.tree, [source.id for source in sources], outputs)
         packed = graph.packed
         names = [str(node.target) for node in body.graph.find_nodes(op="placeholder")]

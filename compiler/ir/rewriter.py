@@ -60,7 +60,7 @@ class Rewriter:
         return id
 
     def finish(self, outputs: Mapping[str, int] | None = None) -> Graph:
-        """Return the new graph. Outputs and stages are mapped; a stage that lost a node is dropped."""
+        """Return the rewritten graph, without the stages of which a node was removed."""
         to = self.mapping
         stages = tuple(
             replace(

@@ -35,7 +35,8 @@ from danetc.dsl.syntax.source import Span
 
 _JOINS: Mapping[str, str] = {row.rule: row.name for row in OPS.values() if row.rule is not None}
 _UNTOLD = "join it with a value of this step: `out[i-1] + (out[n-1] -> delay(1))`"
-COPY = 8  # cost of each copied operation
+COPY = 8
+"""Steps of work that a copied operation counts as."""
 
 
 class Stages(Connections):

@@ -39,9 +39,8 @@ def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:
             yield from _of_network(lowered, module.own[name], trees)
         for item in module.own.values():
             if item.kind == "recipe":
-                from danetc.dsl.recipe.resolve import (
-                    resolve_recipe,
-                )  # deferred: few files have recipes
+                # Imported late: only files with recipes need it.
+                from danetc.dsl.recipe.resolve import resolve_recipe
 
                 recipe = resolve_recipe(item, {}, Reporter(), module)
                 if recipe is not None:
@@ -92,7 +91,8 @@ def _of_network(lowered: Lowered, declaration: Declaration, trees: Trees) -> Ite
 
 
 def _of_recipe(recipe: Recipe, declaration: Declaration, trees: Trees) -> Iterator[Diagnostic]:
-    from danetc.compiler.warnings.recipes import RULES, Written  # deferred: few files have recipes
+    # Imported late: only files with recipes need it.
+    from danetc.compiler.warnings.recipes import RULES, Written
 
     return _found(RULES, Written(recipe, declaration), trees)
 

@@ -201,11 +201,11 @@ def prove_command(
 ) -> Answer:
     """Check the paper's propositions on a network.
 
-    Each proposition is stated for every stage: as a fact of the topology, as a numerical check (of
-    gradients computed by autograd and of variances at initialisation, against their formulas), or
-    as not applicable, with the reason. Gradients are those of blocks whose last norm starts at 0,
-    at T = 1, in float64: with more time steps the reset and the leak add terms. A bound is vacuous
-    if its rule gives less than the plain chain. Numbers are checked for up to 1,000 blocks.
+    For each stage, a proposition is either a fact of the topology, a numerical check (gradients
+    computed by autograd, or variances at initialisation, against their formulas), or not applicable,
+    with the reason. Gradients are computed in float64 at T = 1, for blocks whose last norm starts at
+    0; with more time steps the reset and the leak add terms. A bound is vacuous if its rule gives
+    less than the plain chain. Numbers are checked for up to 1,000 blocks.
 
     Exits with 1 if a check fails, or the spec is wrong.
 

@@ -1,6 +1,6 @@
-"""Documentation of every name of the language, generated from the tables. Never imports torch.
+"""Documentation of the names of the language, generated from the compiler's tables. Never imports torch.
 
-Help and hover show ``find(name)``; the reference and completion list ``entries()``.
+``danetc explain`` and the editor's hover call ``find(name)``; the reference pages and completion call ``entries()``.
 """
 
 from __future__ import annotations

@@ -34,10 +34,10 @@ class Verdict:
     """Result of a comparison.
 
     Attributes:
-        found: result for the graphs.
-        by: how weights were paired for the comparison in numbers, ``name`` or ``order``.
-        numbers: agreement of a training step, if the graphs differ and numbers were compared.
-        skipped: why no numbers were compared although they could decide.
+        found: result of the comparison of the graphs.
+        by: criterion by which weights were paired for the numerical comparison.
+        numbers: agreement of a training step; None without a numerical comparison.
+        skipped: reason why there was no numerical comparison of graphs that differ.
     """
 
     left: Graph = field(repr=False)

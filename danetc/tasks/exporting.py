@@ -42,7 +42,8 @@ TOLERANCE = 1e-5
 """Largest difference, relative to the largest output plus 1."""
 ROUNDING = 0.25
 """Relative change of the weights that stands for rounding, in units of the tolerance."""
-_MACS = 2e10  # large networks are compared on fewer samples
+_MACS = 2e10
+"""Limit of the MACs of a comparison, which uses fewer samples for a large network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,9 @@ class FileComparison:
 
     Attributes:
         samples: number of samples.
-        agreeing: samples whose outputs are within the tolerance. Other samples have a spike at its
-            threshold.
-        largest: largest difference of the samples that agree.
+        agreeing: number of samples whose outputs are within the tolerance. In the other samples, a
+            membrane potential is within rounding of its threshold.
+        largest: largest difference among the samples that agree.
         deviation: standard deviation of the model's outputs over samples.
     """
 

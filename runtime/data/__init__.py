@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from danetc.runtime.data.registry import draw_classes, open_data, with_channels
     from danetc.runtime.data.request import Policy, Target
     from danetc.runtime.system.errors import DataError, UnreadableError
-    from danetc.runtime.system.seeds import derive, mix_seed
+    from danetc.runtime.system.seeds import derive
 
 _MODULES = {
     "data.batch": ("Batch",),
@@ -26,12 +26,12 @@ _MODULES = {
     "data.registry": ("draw_classes", "open_data", "with_channels"),
     "data.request": ("Policy", "Target"),
     "system.errors": ("DataError", "UnreadableError"),
-    "system.seeds": ("derive", "mix_seed"),
+    "system.seeds": ("derive",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "Batch", "Batches", "DataError", "DataSet", "Memory", "Policy", "Prepared", "Source", "Split",
-    "Target", "UnreadableError", "check_fit", "derive", "draw_classes", "mix_seed", "open_data",
+    "Target", "UnreadableError", "check_fit", "derive", "draw_classes", "open_data",
     "prepared", "with_channels", "worker_death",
 ]  # fmt: skip
 

@@ -25,15 +25,15 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock, Timeout
 
 from danetc.runtime.kernels.announcing import say
 from danetc.runtime.kernels.torch_internals import notice
+from danetc.runtime.system.locks import alone
 
 VARIABLE = "DANETC_CACHE_DIR"
 """The environment variable that names another folder than the user's cache folder."""
@@ -152,23 +152,12 @@ def making_kernels() -> Iterator[None]:
 
 @contextmanager
 def one_process() -> Iterator[None]:
-    """Let one process of this machine compile at a time. The others wait, and then find its files; if it dies, the
-    operating system releases the lock. After ``PATIENCE`` seconds, or where a file system has no locks, they go on."""
-    lock = FileLock(kernel_folder() / f"{platform.node()}.lock")
-    with ExitStack() as stack:
-        try:
-            try:
-                stack.enter_context(lock.acquire(timeout=0))
-            except Timeout:
-                say("note: another process compiles kernels; waiting for it")
-                stack.enter_context(lock.acquire(timeout=PATIENCE))
-        except Timeout:
-            notice(
-                f"another process has been compiling kernels for {PATIENCE / 60:.0f} minutes (it has "
-                f"locked {lock.lock_file}): this one compiles its own"
-            )
-        except (OSError, NotImplementedError) as error:
-            notice(f"each process compiles its own kernels, since there is no lock: {error}")
+    """Let one process of this machine compile at a time. The others wait, and then find its files."""
+    lock = kernel_folder() / f"{platform.node()}.lock"
+    waiting = partial(say, "note: another process compiles kernels; waiting for it")
+    with alone(lock, PATIENCE, waiting) as reason:
+        if reason is not None:
+            notice(f"{reason}: this one compiles its own kernels")
         yield
 
 

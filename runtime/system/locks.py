@@ -6,12 +6,11 @@ file names the owner, since Windows does not allow reading a locked file.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,9 +18,6 @@ from filelock import FileLock, Timeout
 from danetc.runtime.system.files import naming, write_flushed
 from danetc.runtime.system.torchrun import under_torchrun
 
-_WITHOUT = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOLCK, errno.ENOTSUP,
-)  # fmt: skip
 OWNER = ".owner"
 """Suffix of the file that names the owner of a lock."""
 
@@ -56,21 +52,27 @@ def locked(lock: Path) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Wait for a lock and hold it; a folder that is read-only, full or without locks has none."""
-    held = FileLock(lock)
-    try:
-        with naming(lock):
-            held.acquire()
-    except OSError as error:
-        if error.errno not in _WITHOUT:
-            raise
-        yield
-        return
-    try:
-        yield
-    finally:
-        held.release()
+def alone(
+    lock: Path, patience: float = -1, waiting: Callable[[], object] = lambda: None
+) -> Iterator[str | None]:
+    """Hold a lock, or yield the reason why this process goes on without it.
+
+    ``waiting`` is called if another process has the lock, which is then waited for up to ``patience``
+    seconds (-1: without limit). A folder that is read-only or full, or a file system may have no locks.
+    """
+    held, reason = FileLock(lock), None
+    with ExitStack() as stack:
+        try:
+            try:
+                stack.enter_context(held.acquire(timeout=0))
+            except Timeout:
+                waiting()
+                stack.enter_context(held.acquire(timeout=patience))
+        except Timeout:
+            reason = f"another process has held {lock} for {patience / 60:.0f} minutes"
+        except (OSError, NotImplementedError) as error:
+            reason = f"{lock} cannot be locked ({error})"
+        yield reason
 
 
 @contextmanager

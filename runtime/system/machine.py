@@ -1,11 +1,10 @@
-"""Resources and signals of this process, on every operating system."""
+"""Resources of this process, on every operating system."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
-import signal
 import sys
 
 import psutil
@@ -47,8 +46,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         for threshold in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
             mallopt(threshold, 2**31 - 1)
-
-
-def end_by(signum: int) -> None:
-    """Send this process a signal. (On Windows ``os.kill`` would end it at once.)"""
-    signal.raise_signal(signum)

@@ -27,11 +27,6 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
     return derive("sample", seed, epoch, index)
 
 
-def mix_seed(seed: int, epoch: int, step: int, rank: int) -> int:
-    """Return the seed of mixing images (mixup, cutmix) in batch ``step`` of ``epoch`` of a process."""
-    return derive("mix", seed, epoch, step, rank)
-
-
 def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
     """Return the order [length], int64, of the samples in an epoch."""
     generator = torch.Generator().manual_seed(derive("order", seed, epoch))

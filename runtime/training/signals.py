@@ -9,8 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from danetc.runtime.system.machine import end_by
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BY_CODE = 0
 """Signal number that stands for a stop requested by a callback."""
@@ -55,7 +53,7 @@ class StopRequest:
             return
         if forked or self.wanted:
             signal.signal(signum, signal.SIG_DFL)
-            end_by(signum)
+            signal.raise_signal(signum)  # on Windows, `os.kill` would end the process at once
             return
         self.signal = signum
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed, prepared
+from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, prepared
 from danetc.runtime.data.augment import (
     BatchTransform,
     batch_transform,
@@ -96,7 +96,7 @@ class TrainingBatches:
             x, labels = batch.images.to(self._dtype), batch.labels
             targets = labels
             if self._mix is not None:
-                seed = mix_seed(self._seed, epoch, batch.step, world.rank)
+                seed = derive("mix", self._seed, epoch, batch.step, world.rank)
                 x, targets = self._mix(x, labels, seed=seed)
             count = accumulate
             if batch.total < self._phase.batch:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danetc.runtime.system.files import append_own
-from danetc.runtime.system.machine import end_by
 
 if TYPE_CHECKING:
     from danetc.requests import TrainingRequest
@@ -104,7 +103,7 @@ def _run(request: TrainingRequest) -> int:
 def _end_with_starter() -> None:
     while os.read(0, 1024):
         pass
-    end_by(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _wait_for(directory: Path) -> None:
