@@ -186,7 +186,7 @@ class _Loader:
         if version is None or int(version[1]) <= LANGUAGE:
             return parse(source, self.reporter)
         message = (
-            f"the file is written in version {version[1]} of the language, and this danetc reads "
+            f"the file is written in version {version[1]} of the language, but this danetc reads "
             f"version {LANGUAGE}"
         )
         hint = "install a newer danetc: `pip install --upgrade danetc`"

@@ -303,7 +303,7 @@ def _first_without(forms: Forms, than: Forms) -> Node | None:
 def _only(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
     graph, node = (left, a) if a is not None else (right, b)
     if node is None:
-        return "layers that look alike are connected in another way"
+        return "similar layers are connected differently"
     return f"only {graph.name} has `{node.path}`, {_a(node.op)}"
 
 
@@ -314,7 +314,7 @@ def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
     if a.op != b.op:
         return f"{_a(a.op)} stands where the other has {_a(b.op)}"
     if a.op == "neuron" and left.program(a) != right.program(b):
-        return "neurons with other equations, parameters or surrogates"
+        return "neurons with different equations, parameters or surrogates"
     changed = [name for name in a.attrs if a.attrs[name] != b.attrs.get(name)]
     if changed and a.op != "neuron":
         parts = (f"{name} {a.attrs[name]} and {b.attrs.get(name)}" for name in changed)
@@ -323,7 +323,7 @@ def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
         for x, y in zip(left.reads(a), right.reads(b), strict=False):
             if (mine := _sum(left, x)) != (other := _sum(right, y)):
                 return f"{_a(a.op)} that reads {mine}, and one that reads {other}"
-    return f"{_a(a.op)} of other values"
+    return f"{_a(a.op)} of different values"
 
 
 def _a(op: str) -> str:

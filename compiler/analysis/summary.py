@@ -233,12 +233,12 @@ def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
         makes_time = node.value.varies and still and node.op != "repeat"
         timed = timed or per_step(graph, node) or makes_time
         if row.whole_run:
-            return f"`{node.path}` ({node.op}) lays its spikes out over all T steps"
+            return f"`{node.path}` ({node.op}) spreads its spikes over all T steps"
         if row.ahead(node.attrs):
             return f"what `{node.path}` ({node.op}) gives at a step depends on later ones"
         if not averaged.isdisjoint(node.inputs):
             if not row.linear:
-                return f"`{node.path}` ({node.op}) stands behind a mean over time and is not linear"
+                return f"`{node.path}` ({node.op}) follows a mean over time and is not linear"
             averaged.add(id)
         elif row.time == "reduces":
             averaged.add(id)

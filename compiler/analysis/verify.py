@@ -110,7 +110,7 @@ def _loops(graph: Graph) -> Found:
         if reads <= shared:
             first = graph[loop.members[0]]
             what = f"the loop over time of `{first.path}` reads nothing but itself"
-            yield first, "E0506", what, "let it read the input, or what is made of it"
+            yield first, "E0506", what, "let it read the input, or a value computed from it"
             continue
         for node in map(graph.__getitem__, loop.members):
             if why := OPS[node.op].why_not_in_loop(node.attrs):
@@ -150,8 +150,8 @@ def _gradients(graph: Graph) -> Found:
         named = "`, `".join(reversed(paths[-2:]))
         what = f"the weights of `{named}`" + (f" and {len(paths) - 2} more" if paths[2:] else "")
         if id in reached:
-            hint = "an encoder passes none, nor does a neuron whose output is cut off from `x`"
-            yield node, "E0504", f"no gradient passes `{node.path}` to {what}", hint
+            hint = "encoders pass no gradient, nor do neurons whose output does not depend on `x`"
+            yield node, "E0504", f"no gradient flows through `{node.path}` to {what}", hint
         else:
             hint = "use its value, or leave it out"
             yield node, "E0504", f"no output depends on {what}", hint
@@ -166,10 +166,8 @@ def _alive(graph: Graph) -> Found:
             zero = isinstance(value, float) and value == 0.0
             if zero and (norm := _silencing(graph, block.output, known)) is not None:
                 what = "a norm that starts at 0 silences the block"
-                hint = (
-                    "a norm may start at 0 at the end of a branch, where the shortcut goes past it"
-                )
-                message = f"{what}: `{norm.path}` stands on every way through it"
+                hint = "a norm may start at 0 at the end of a branch, which the shortcut bypasses"
+                message = f"{what}: `{norm.path}` is on every path through it"
                 yield norm, "E0503", message, hint
                 break
 

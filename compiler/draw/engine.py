@@ -137,7 +137,7 @@ def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
     try:
         found: list[dict[str, object]] = json.loads(b"[%s]" % _BETWEEN.sub(b"},{", output))
     except ValueError as error:
-        raise GraphvizError(f"what Graphviz gives is no JSON: {error}") from error
+        raise GraphvizError(f"Graphviz's output is not JSON: {error}") from error
     if len(found) != len(texts):
         raise GraphvizError(f"Graphviz placed {len(found)} of {len(texts)} graphs")
     return found
@@ -147,7 +147,7 @@ def _run(texts: Sequence[str], engine: str, form: str, dpi: int | None = None) -
     """Return Graphviz's output for graphs in one of the formats of ``_SIGNS``."""
     output = _layout(texts, engine, form, dpi)
     if _SIGNS[form] not in output:
-        raise GraphvizError(f"Graphviz gives something else than {form}")
+        raise GraphvizError(f"Graphviz's output is not {form.upper()}")
     return output
 
 
@@ -173,7 +173,7 @@ def _finished(svg: bytes, sheet: Sheet, name: str, theme: Theme) -> str:
     try:
         root = ET.fromstring(svg)
     except ET.ParseError as error:
-        raise GraphvizError(f"what Graphviz gives is no SVG: {error}") from error
+        raise GraphvizError(f"Graphviz's output is not SVG: {error}") from error
     for element in root.iter():
         for attribute in _DROPPED:
             element.attrib.pop(attribute, None)

@@ -111,7 +111,7 @@ class _Emitter:
                 if not OPS[node.op].linear or not behind.issuperset(node.inputs):
                     raise NotInNir(
                         f"{node.path}: {node.op} of a mean over time, and NIR has no mean over time",
-                        "let the mean over time stand in the head, before linear layers alone",
+                        "move the mean over time to the head, before linear layers only",
                     )
                 behind.add(node.id)
 
@@ -163,7 +163,7 @@ class _Emitter:
         for place, operand in enumerate(node.inputs):
             if self.graph[operand].value.shape != node.value.shape:
                 raise NotInNir(
-                    f"{node.path}: values of several sizes are added, and NIR has no node for that",
+                    f"{node.path}: values of several sizes are added, for which NIR has no node",
                     _OTHERS,
                 )
             sign = -1.0 if node.op == "sub" and place else 1.0

@@ -67,7 +67,7 @@ def _shared(dialect: Dialect, inside: set[int]) -> tuple[dict[int, str], list[De
     for owner, ids in places.items():
         within = inside.intersection(ids)
         if within and len(within) < len(ids):
-            raise Unwritten("weights at several places that are not inside of one part")
+            raise Unwritten("weights that are used in several parts")
         if within:
             name = f"f{len(lines) + 1}"
             lines.append((name, call("shared", dialect.step(dialect.graph[owner]))))

@@ -164,7 +164,7 @@ class _Writer:
             raise Unwritten(f"the result would not be a valid spec: {message}") from error
         found = compare_graphs(self.graph, graph)
         if isinstance(found, Different):
-            raise Unwritten(f"what would be written is another network: {found.reason}")
+            raise Unwritten(f"the result would be a different network: {found.reason}")
         assert isinstance(found, Same)
         declared = tuple(item.name for item in kept.declarations if item.kind != "network")
         return Imported(name, text, graph, found.weights, tuple(self.stages), declared)

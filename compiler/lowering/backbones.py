@@ -169,7 +169,7 @@ class Backbones(LoopsOverTime):
         if name == "surrogate" and isinstance(value, v.OpLayer):
             if not self.complete_names:
                 raise v.Failed
-            hint = Hint("did you forget `use std`?", using_std(span.source))
+            hint = Hint("is `use std` missing?", using_std(span.source))
         elif isinstance(value, str) and value.isidentifier():
             hint = Hint(f"write the name without quotes: `{value}`", replacing(span, value))
         if name in ("init", "zero_init"):

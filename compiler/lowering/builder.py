@@ -225,7 +225,7 @@ class Builder:
                 "E0902",
                 f"layers are nested more than {MAX_SCOPES} deep",
                 span,
-                hint="give a block its parts side by side, and repeat it by a stage",
+                hint="put the parts of a block side by side, and repeat it with a stage",
             )
 
     def foresee(self, nodes: int, span: Span) -> None:

@@ -134,7 +134,7 @@ class Evaluator(Builder):
     def wire_of(self, value: v.Value, span: Span, hint: str = "") -> v.Wire:
         """Return a value of the network (E0402)."""
         if not isinstance(value, v.Wire):
-            hint = hint or "a value starts at `in`: `in -> ...`"
+            hint = hint or "a value starts with `in`: `in -> ...`"
             raise self.error("E0402", f"this is {v.describe(value)}, not a value", span, hint=hint)
         return value
 

@@ -89,7 +89,7 @@ class LayerCalls(NamedValues):
             return value.init
         if isinstance(value, (bool, int, float)):
             return float(value)
-        message = f"tdbn scales by a number, and `{neuron.name}` has no such `v_threshold`"
+        message = f"tdbn scales by a number `v_threshold`, which `{neuron.name}` does not have"
         hint = "give the neuron a parameter `v_threshold`, or choose another norm"
         raise self.error("E0404", message, span, hint=hint)
 
@@ -196,7 +196,7 @@ class LayerCalls(NamedValues):
         if len(own) != len(owners) or not all(self._alike(*pair) for pair in pairs):
             raise self.error(
                 "E0411",
-                "a shared layer has other layers or weights here than at its first use",
+                "a shared layer differs here from its first use in layers or weights",
                 span,
                 labels=(Label(part.span, "it is shared here"),),
                 hint="give it values with the same number of channels, or its own weights: leave out `shared`",

@@ -77,7 +77,7 @@ class NamedValues(Backbones):
     def _circle(self, id: str, env: Env, span: Span) -> v.Failed:
         """Report a definition that needs its own value."""
         circle = env.pending[env.pending.index(id) :]
-        through = f", by way of `{'`, `'.join(circle[1:])}`" if len(circle) > 1 else ""
+        through = f", through `{'`, `'.join(circle[1:])}`" if len(circle) > 1 else ""
         hint = f"to read its value at the previous step, use a delay: `{id} -> delay(1)`"
         if not through and env.what == "network" and not is_flow(env.definitions[id].value):
             hint = f"to set it from outside, declare a parameter: `network NAME({id} = ...)`"
@@ -328,7 +328,7 @@ class NamedValues(Backbones):
         if not isinstance(block, v.Bound) or block.kind != "block":
             named = (arg.value for arg in call.args if arg.name == "block")
             expr = next(named, call.args[0].value)
-            message = f"a stage is made of blocks, not of {v.describe(block)}"
+            message = f"a stage consists of blocks, not of {v.describe(block)}"
             raise self.reject("E0403", message, expr, env, f"write `{SPECIAL['stage'].usage}`")
         stage = v.StageOf(block, given["blocks"], given["stride"], call.span)
         return v.Backbone((stage,), call.span)

@@ -158,7 +158,7 @@ class OperationValues(Evaluator):
     def indices(self, expr: s.At, env: Env, whole: str, part: str, count: int) -> tuple[int, int]:
         """Return the ends, both included, of an index or range of ``count`` parts (E0409)."""
         if len(expr.indices) != 1:
-            message = f"a {whole} takes one {part} or one range of them"
+            message = f"a {whole} takes one {part} or one range of {part}s"
             raise self.error("E0409", message, expr.span)
         index, last = expr.indices[0], count - 1
         ends = (index.low, index.high) if isinstance(index, s.Range) else (index,)
@@ -239,7 +239,7 @@ class OperationValues(Evaluator):
             here, there = text(size), text(known.value.shape)
             raise self.error(
                 "E0410",
-                f"`{found.name}` is learnt as {there}, and {here} are needed here",
+                f"`{found.name}` is learnt as {there}, and {here} are required here",
                 span,
                 hint="a name refers to the same parameters everywhere; write `learn(...)` in place for "
                 "others",
@@ -346,7 +346,7 @@ class OperationValues(Evaluator):
         """Evaluate an argument that must be a value of the network (E0402)."""
         value = self.evaluate(arg.value, env)
         if not isinstance(value, v.Wire):
-            hint = "a value starts at `in` or at the name of one"
+            hint = "a value starts with `in` or the name of a value"
             message = f"{needs}, not {v.describe(value)}"
             raise self.reject("E0402", message, arg.value, env, hint)
         return value

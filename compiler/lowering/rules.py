@@ -39,7 +39,7 @@ JOINS = ("sum", "mean", "concat", "max", "min")
 PORTS = ("in", "out")
 """Values that a rule reads."""
 _EQUATIONS = (
-    "a rule says `in[i] = ...` and `result = ...`, and may say `in[0] = ...`, `shortcut[i] = ...` "
+    "a rule defines `in[i] = ...` and `result = ...`, and may define `in[0] = ...`, `shortcut[i] = ...` "
     "and `shortcut[0] = ...`"
 )
 _FORMS = (

@@ -55,7 +55,7 @@ def _lost_phase(written: Written) -> Iterator[Finding]:
                 written.place(phase, "epochs"),
                 f"no phase starts from `{phase.name}`: its weights are discarded",
                 labels=(Label(written.place(later, "epochs"), f"`{later.name}` {_begins(later)}"),),
-                hint=f"say `start = {phase.name}` in phase `{later.name}`",
+                hint=f"write `start = {phase.name}` in phase `{later.name}`",
             )
 
 

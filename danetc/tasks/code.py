@@ -51,6 +51,6 @@ def admit_functions(recipe: Recipe, request: TrainingRequest, note: Note) -> Non
 
 def _refusal(record: Path, code: str, flag: str) -> UserError:
     return UserError(
-        f"{record} names code, {visible(code)}, and nothing that a directory names is run; look at "
-        f"it, and if it may run, name it yourself: {flag}"
+        f"{record} names code, {visible(code)}, but code that a directory names is not run; "
+        f"if you trust it, name it yourself: {flag}"
     )

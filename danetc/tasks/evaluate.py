@@ -368,7 +368,7 @@ def evaluate_trained(
     steps = tuple(dict.fromkeys(asked.steps))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`; see determinism
     if trained.evaluation is None:
-        say(f"{trained.path} holds no training: its weights are taken as they are")
+        say(f"{trained.path} holds no training: its weights are used as they are")
     each = DirectoryEvaluator(trained, asked, say, bar)
     line = each.up_to(max((*steps, each.steps))) if asked.over_time else []
     results = [each.at(number) for number in steps or ([] if line else [each.steps])]

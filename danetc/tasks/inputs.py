@@ -25,6 +25,6 @@ def why_apart(graph: Graph) -> str:
         for node in graph.inputs
     )
     return (
-        f"takes inputs that no one image holds ({sizes}); give them one size and kind, or call the "
+        f"takes inputs that one image cannot hold ({sizes}); give them one size and kind, or call the "
         f"model in Python: model({', '.join(node.name for node in graph.inputs)})"
     )

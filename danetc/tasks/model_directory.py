@@ -67,7 +67,7 @@ def refuse_unless_replaceable(directory: Path) -> None:
     """Raise UserError if writing to ``directory`` would destroy what danetc has not written."""
     target = Path(os.path.realpath(directory))
     if Path.cwd() == target or target in Path.cwd().parents:
-        raise UserError(f"{directory} is where you stand; choose a directory of its own")
+        raise UserError(f"{directory} is the current directory; choose another one")
     if not os.path.lexists(target):
         return
     entries = {entry.name for entry in target.iterdir()} - LOCKS if target.is_dir() else set()
@@ -77,10 +77,10 @@ def refuse_unless_replaceable(directory: Path) -> None:
     elif RUN in entries:
         why = "holds a training run"
     elif entries and SUMMARY not in entries:
-        why = f"is no model directory (there is no {SUMMARY} in it) and not empty"
+        why = f"is not a model directory (it has no {SUMMARY}) and not empty"
     elif foreign:
         more = ", ..." if foreign[3:] else ""
-        why = f"also holds {', '.join(foreign[:3])}{more}, which danetc has not written"
+        why = f"also holds {', '.join(foreign[:3])}{more}, which danetc did not write"
     else:
         return
     raise UserError(f"{directory} {why}, so it is not replaced; choose another place with -o DIR")
@@ -264,7 +264,7 @@ def _summary(path: Path) -> Directory:
     if not path.is_dir():
         raise UserError(f"there is no model directory {path}; `danetc build` makes one")
     if not (path / SUMMARY).exists():
-        raise UserError(f"{path} is no model directory: there is no {SUMMARY} in it")
+        raise UserError(f"{path} is not a model directory: it has no {SUMMARY}")
     record = record_in(path / SUMMARY)
     try:
         if record["format"] > FORMAT:

@@ -59,10 +59,10 @@ def write_first_spec(path: Path) -> None:
     name = path.name.removesuffix(".danet")
     if not (name.isascii() and name.isidentifier()):
         raise UserError(
-            f"{name!r} cannot name a network: letters, digits and _ can, a letter first"
+            f"{name!r} cannot name a network: use letters, digits and _, starting with a letter"
         )
     if path.exists():
-        raise UserError(f"there is a file {path} already; choose another name")
+        raise UserError(f"{path} exists already; choose another name")
     replace_file(path, FIRST_SPEC.replace("NAME", name).encode(), follow=True)
 
 

@@ -55,7 +55,7 @@ def open_trained(directory: str | Path) -> Trained:
         raise UserError(f"{directory} {what}; `danetc train` writes one, as in runs/NETWORK")
     place = path / TRAINING
     if not place.exists() and (path / RUN).is_file():
-        raise UserError(f"{path} holds a training of which no epoch is finished")
+        raise UserError(f"{path} holds a training without a finished epoch")
     if not place.exists():
         place = path / CONVERSION
     record = record_if_any(place)
@@ -76,11 +76,11 @@ def open_trained(directory: str | Path) -> Trained:
 def data_of(trained: Trained) -> str:
     """Return the data set of the training. Raises UserError if it is not known or not there."""
     if trained.data is None:
-        raise UserError(f"{trained.path} does not say what it was trained on; name it with --data")
+        raise UserError(f"{trained.path} does not record its training data; name them with --data")
     refuse_recorded_data(trained.data, trained.path)
     look_at_data(
         trained.data,
-        f"\n{trained.path} was trained on {trained.data}; name where it is with --data",
+        f"\n{trained.path} was trained on {trained.data}; give its location with --data",
     )
     return trained.data
 

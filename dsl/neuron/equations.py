@@ -98,7 +98,7 @@ class _Equations(ExpressionLowering):
         builder.inputs += tuple(states)
         for item in surrogate.scheduled if surrogate is not None else ():
             if item.name in {INPUT, OUTPUT, *self.places}:
-                message = f"`{item.name}` is what the surrogate's schedule is called"
+                message = f"`{item.name}` is the name of the surrogate's schedule"
                 raise self.error("E0703", message, self.places[item.name])
             self.taken.add(item.name)
         self.values |= {name: name for name in states}
@@ -185,7 +185,7 @@ class _Equations(ExpressionLowering):
                 self.values[name] = self._argument(name, self.arguments[name], span)
             except OverflowError:
                 self.failed.add(name)
-                self.error("E0710", f"`{name}` is a number too large", span)
+                self.error("E0710", f"`{name}` is too large a number", span)
             except Reported:
                 self.failed.add(name)
 

@@ -244,12 +244,12 @@ class ExpressionLowering:
         """Lower ``value for variable in low .. high if condition``."""
         name = each.variable
         if name in self.taken or name in functions() or name in self.counters:
-            hint = f"count by another name than `{name}`"
-            message = f"`{name}` is a name of this {self.what} already"
+            hint = f"choose another name than `{name}`"
+            message = f"`{name}` is already a name of this {self.what}"
             raise self.error("E0703", message, each.span, hint=hint)
         low, high = self._whole(each.low, "the start of `for`"), self._whole(each.high, "its end")
         if high - low >= MAX_OPS:
-            message = f"`for` runs over {high - low + 1} numbers, of {MAX_OPS} that it may"
+            message = f"`for` runs over {high - low + 1} numbers; the limit is {MAX_OPS}"
             raise self._blame(each, "E0716", message)
         values: list[Value] = []
         try:
@@ -372,7 +372,7 @@ class ExpressionLowering:
             ends += [f"below {high:g}"] * (value.below is not None)
             wanted = " and ".join(ends) or "a number"
             message = f"`learn` starts at {value.init:g}, which is not {wanted}"
-            hint = "the start lies strictly between the bounds"
+            hint = "the start must lie strictly between the bounds"
             raise self.error("E0711", message, span, hint=hint)
 
 

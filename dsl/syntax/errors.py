@@ -166,10 +166,10 @@ def outside(case: Situation) -> Found | None:
             return None
         labels = []
         if i > 0 and case.before.type == "RBRACE":
-            labels.append(Label(case.span(i - 1), "the declaration before ends here"))
+            labels.append(Label(case.span(i - 1), "the previous declaration ends here"))
         return Found(
             "E0115",
-            f"`{case.text(i, i + 1) if named else token.text}` is outside of every declaration",
+            f"`{case.text(i, i + 1) if named else token.text}` is outside of all declarations",
             case.span(i),
             labels=tuple(labels),
             hint="settings go between the braces of a declaration: `network name { ... }`",
@@ -226,7 +226,7 @@ def missing_value(case: Situation) -> Found | None:
     before, token, i = case.before, case.token, case.i
     if before.type == "USE" and i > 0:
         hint = 'write `use std` or `use "file.danet"`'
-        message = f"`use` names no module: found {case.found}"
+        message = f"`use` needs a module, found {case.found}"
         return Found("E0119", message, case.span(i - 1), hint=hint)
     if case.begins or not case.accepts("NAME") or token.type in STARTS_VALUE:
         return None
@@ -277,11 +277,11 @@ def surplus(case: Situation) -> Found | None:
     if token.type in ("COMMA", "SEMICOLON") and (
         case.begins or before.type in ("LPAR", "LSQB", "COMMA")
     ):
-        message = f"there is nothing before this `{token.text}`"
+        message = f"nothing precedes this `{token.text}`"
         return Found("E0116", message, case.span(i), drop=True)
     if token.type == "COMMA" and case.opening() is None and case.accepts("SEMICOLON"):
         message = "`,` separates arguments and cannot be written here"
-        hint = "statements are separated by `;` or are on lines of their own"
+        hint = "statements are separated by `;` or are written on separate lines"
         ends = not starts_statement(case.tokens, i + 1)
         fixed = removing(case.span(i)) if ends else replacing(case.span(i), ";")
         return Found("E0116", message, case.span(i), hint=Hint(hint, fixed), drop=ends)

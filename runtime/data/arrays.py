@@ -129,7 +129,9 @@ def classes_of_pixels(mask: Tensor, where: str) -> Tensor:
     """Replace 255 by the class that losses ignore. Raises DataError for classes below 0."""
     mask = mask.masked_fill(mask == _VOID, IGNORED)
     if ((mask < 0) & (mask != IGNORED)).any():
-        raise DataError(f"{where} has classes below 0; they count from 0, and 255 is none")
+        raise DataError(
+            f"{where} has negative classes; classes count from 0, and 255 marks pixels without a class"
+        )
     return mask
 
 

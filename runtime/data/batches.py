@@ -74,7 +74,7 @@ class Batches:
         if batch < 1 or not 0 <= rank < world:
             raise ValueError(f"no part {rank} of {world} of batches of {batch}")
         if not len(source):
-            raise DataError("there are no samples to make batches of")
+            raise DataError("there are no samples")
         self._fetcher = Fetcher(source, transform, seed)
         self._rank, self._world = rank, world
         self._train, self._seed = train, seed
@@ -365,7 +365,7 @@ class Fetcher(Dataset[Batch | str]):
         elif shape != self._shape:
             raise DataError(
                 f"{self.source.where(index)} is {size(shape)} after the recipe's steps, but "
-                f"{self._first} is {size(self._shape)}; let a step give all one size, such as "
+                f"{self._first} is {size(self._shape)}; add a step that gives all one size, such as "
                 "random_resized_crop in augment, and resize -> center_crop in evaluate"
             )
 

@@ -82,8 +82,8 @@ def check_together(data: str, signature: Signature) -> None:
         for name, item in signature.inputs.items()
     )
     raise DataError(
-        f"a sample of {data} is one image, or its frames, but the network takes inputs that no one "
-        f"image holds: {sizes}; call the model with tensors of your own"
+        f"a sample of {data} is one image, or its frames, but the network takes inputs that one "
+        f"image cannot hold: {sizes}; call the model with your own tensors"
     )
 
 

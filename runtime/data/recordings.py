@@ -49,14 +49,14 @@ class Cutting:
         frames = self.frames
         if frames is None:
             raise DataError(
-                f"{where} is a recording, and the number of frames to make of it is not known; set "
-                "steps in the recipe or the network"
+                f"{where} is a recording, and its number of frames is unknown; set steps in the "
+                "recipe or the network"
             )
         x, y = (column(events, name, where).astype(np.int64) for name in "xy")
         if self.size is None:
             raise DataError(
-                f"{where} is a recording, and its size is not known; say it: ,size=HxW (this one "
-                f"needs {y.max(initial=0) + 1}x{x.max(initial=0) + 1} at least)"
+                f"{where} is a recording, and its size is unknown; add ,size=HxW (this one needs "
+                f"{y.max(initial=0) + 1}x{x.max(initial=0) + 1} at least)"
             )
         height, width = self.size
         if len(x) < (frames if self.by == "number" else 1):

@@ -122,7 +122,7 @@ def _check(folder: Path, user: int) -> None:
     if status.st_mode & 0o022:
         raise NotPrivate(
             f"{folder} can be written to by others (mode {status.st_mode & 0o777:04o}), so it "
-            "may hold what they have put there; remove it, and it is made anew"
+            "may hold files of theirs; remove it, and danetc creates it again"
         )
     if status.st_mode & 0o077:
         folder.chmod(0o700)
@@ -132,7 +132,7 @@ def _check(folder: Path, user: int) -> None:
         own_group = status.st_gid == status.st_uid == user  # the group that a user has alone
         others = status.st_mode & (0o002 if own_group else 0o022)
         if status.st_uid not in (0, user) or (others and not sticky):
-            raise NotPrivate(f"another user than you could replace {place} or what is in it")
+            raise NotPrivate(f"another user could replace {place} or its content")
 
 
 @contextmanager

@@ -376,5 +376,5 @@ def missing_compiler(device: str) -> str | None:
     with making_kernels():
         lacks = internals.missing(InternalUse.COMPILE)
     if lacks is not None:
-        return f"no compiler that danetc knows to use ({lacks.partition(':')[0]})"
+        return f"no compiler that danetc can use ({lacks.partition(':')[0]})"
     return None if internals.find("has_triton")() or device == "cpu" else f"no Triton for {device}"

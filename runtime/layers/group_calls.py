@@ -252,7 +252,7 @@ class NativePlan:
             if norm.weight.shape[0] != self.channels:
                 raise RuntimeError(f"a norm of {norm.weight.shape[0]} channels got {self.channels}")
         if self.is_single:
-            raise ValueError("training needs more than one value a channel, not 1")
+            raise ValueError("training needs more than one value per channel, not 1")
         table = inputs[0].new_empty(len(norms), 4, self.channels, dtype=torch.float32)
         if owned is not None and has_values(inputs[owned]):
             out = inputs[owned]
@@ -374,7 +374,7 @@ def _run_library(
 ) -> None:
     group = native_group.native_group(GroupKey.parse(key))
     if group is None:
-        raise RuntimeError("the library of this layer cannot be compiled any more")
+        raise RuntimeError("the library of this layer can no longer be compiled")
     known = [x.data_ptr() for x in (*written, *read)]
     addresses = [0 if place < 0 else known[place] for place in places]
     if numbers is None:

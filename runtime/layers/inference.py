@@ -107,7 +107,7 @@ class InferenceModel(Model):
         if mode:
             raise RuntimeError(
                 "a folded model is for inference: its norms are part of its convolutions. "
-                "Train the model it was made from, and fold that again"
+                "Train the model from which it was made, and fold that model again"
             )
         return super().train(False)
 
@@ -129,5 +129,5 @@ def _no_gradients(inputs: Sequence[Any]) -> None:
     wanted = any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
     if wanted and torch.is_grad_enabled():
         raise RuntimeError(
-            "a folded model gives no gradients: take them of the model it was made from"
+            "a folded model has no gradients: compute them with the model from which it was made"
         )

@@ -196,7 +196,7 @@ def check_steps(x: Tensor, steps: int) -> None:
 
 def one_value(x: Tensor) -> str:
     """Return the message on a batch that has no variance."""
-    return f"training needs more than one value a channel, not {list(x.shape)}"
+    return f"training needs more than one value per channel, not {list(x.shape)}"
 
 
 class RunningMean(ReadsWhatItMoves, Leaf, Synchronisable):

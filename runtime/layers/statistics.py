@@ -99,7 +99,7 @@ def affine(norm: Any, x: Tensor, static: bool, last: bool = False) -> Affine:
     synchronised = is_synchronised(norm)
     count = x.numel() // weight.numel()
     if not synchronised and count * repeats == 1:
-        raise ValueError("training needs more than one value a channel, not 1")
+        raise ValueError("training needs more than one value per channel, not 1")
     norm.num_batches_tracked.add_(1)
     own = None
     if is_compiled(x):

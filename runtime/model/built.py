@@ -192,7 +192,7 @@ class Model(ScopeModule):
         Raises ValueError for a model without a topology.
         """
         if self.describe is None or self.topology is None:
-            raise ValueError("the topology of this model is not known; build it by danetc.build")
+            raise ValueError("the topology of this model is not known; build it with danetc.build")
         return self.describe(self.topology)
 
     def stream(

@@ -48,9 +48,9 @@ class ModelInput:
         wrong = (units != units.round()) | (units < self.kind.low) | (units > self.kind.high)
         if not is_fake(wrong) and wrong.any():
             raise DataError(
-                f"the spec says `bound = {self.kind.high}` of its input, whole numbers from 0 to "
-                f"{self.kind.high}, and this one holds {float(x[wrong][0]):g}; give another bound, "
-                "or none"
+                f"the spec bounds its input by `bound = {self.kind.high}`, whole numbers from 0 to "
+                f"{self.kind.high}, but this input holds {float(x[wrong][0]):g}; change the bound, or "
+                "leave it out"
             )
 
 

@@ -84,7 +84,7 @@ def _form(value: Tensor) -> str:
 def refuse_names(file: str, missing: Collection[str], unknown: Collection[str]) -> None:
     """Raise WeightsError if a file lacks names or has unknown ones."""
     what = [f"lacks {some(missing)}"] if missing else []
-    what += [f"has {some(unknown)}, which the model has not"] if unknown else []
+    what += [f"has {some(unknown)}, which the model does not have"] if unknown else []
     if what:
         raise WeightsError(f"{file} {' and '.join(what)}")
 

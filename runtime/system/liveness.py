@@ -92,7 +92,7 @@ class Liveness:
             self._last[other] = sign
             if self._silent[other] >= SILENCE:
                 self.publish(
-                    f"rank {other} on {self._hosts[other]} has given no sign of life for "
+                    f"rank {other} on {self._hosts[other]} has sent no sign of life for "
                     f"{SILENCE * BEAT:g} s"
                 )
         return None

@@ -139,7 +139,7 @@ def _what(error: BaseException) -> str:
     try:
         text = str(error) or "without a message"
     except Exception:
-        text = "with a message that fails itself"
+        text = "with a message that cannot be shown"
     return f"{type(error).__name__}: {text}"
 
 

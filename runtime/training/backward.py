@@ -64,7 +64,7 @@ def check_backward(item: Item, model: Model, objective: Objective) -> None:
         )
     if objective.reads_neurons:
         raise TrainingError(
-            f"{how}, where the terms of the loss that read neurons see none; leave them out, or use "
+            f"{how}, in which terms of the loss cannot read neurons; leave them out, or use "
             "`gradient = bptt`"
         )
 

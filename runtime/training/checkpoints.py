@@ -151,7 +151,7 @@ class Checkpoints:
                 damaged.append(str(error))
                 continue
             for message in damaged:
-                self._notice(f"{message}; it is passed over")
+                self._notice(f"{message}; it is skipped")
             if damaged:
                 self._notice(f"taking {path}: {snapshot.position}")
             self._kept = snapshot.position

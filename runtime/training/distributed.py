@@ -162,7 +162,7 @@ def joined(
 
     Every process raises errors of the types ``together`` at once, unless they are marked by
     ``World.own``, so rank 0 is left the time to report them. Raises UserError if there is no such
-    ``device``, TrainingError if the processes do not find each other or share a GPU, and if one of
+    ``device``, TrainingError if the processes cannot connect to each other or share a GPU, and if one of
     them ends before this one.
     """
     if not under_torchrun():
@@ -173,10 +173,10 @@ def joined(
         place = torch.device("cpu")  # processes cannot exchange tensors on MPS
     on_gpu = place.type != "cpu"
     if place.index is not None:
-        raise TrainingError(f"each process takes a device of its own; write --device {place.type}")
+        raise TrainingError(f"each process uses its own device; write --device {place.type}")
     if on_gpu and local >= len(found):
         raise TrainingError(
-            f"process {local} of this machine has no GPU of its own: there are "
+            f"process {local} of this machine has no GPU: there are "
             f"{len(found)}; start as many processes (--nproc-per-node), or use --device cpu"
         )
     if on_gpu:
@@ -187,7 +187,7 @@ def joined(
         backend = dist.get_default_backend_for_device(place)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     except (RuntimeError, ValueError) as error:
-        raise TrainingError(f"the processes do not find each other: {error}") from error
+        raise TrainingError(f"the processes cannot connect to each other: {error}") from error
     control = dist.new_group(backend="gloo", timeout=timeout) if on_gpu else dist.group.WORLD
     world = World(place, rank, size, control)
     liveness = Liveness(PrefixStore("alive", store.clone()), rank, world.gather(platform.node()))

@@ -43,7 +43,7 @@ def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object
         return f"{place}, whose `{broken}` is not finite" if broken is not None else place
     if broken is not None:
         return f"`{broken}`, which is not finite"
-    return "the loss alone: every layer's output is finite"
+    return "only the loss: every layer's output is finite"
 
 
 class _Watched(fx.Interpreter):

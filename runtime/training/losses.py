@@ -157,7 +157,7 @@ def own_function(place: str, takes: int, numbers: Mapping[str, float]) -> Callab
             )
         if torch.is_grad_enabled() and tensors[0].requires_grad and not value.requires_grad:
             raise TrainingError(
-                f"the loss `{place}` passes no gradient to its input: compute it by functions of "
+                f"the loss `{place}` passes no gradient to its input: compute it with functions of "
                 "torch, without `.detach()`, `.item()` or `argmax`"
             )
         return value

@@ -67,7 +67,7 @@ def _placed(value: Tensor, key: str, parameter: Tensor, fused: bool) -> Tensor:
         return value.to(parameter.device if fused else "cpu", copy=True)
     if (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
         raise CheckpointError(
-            f"the checkpoint's optimizer has a {key} that is not of its parameter"
+            f"the checkpoint's optimizer has a {key} that does not fit its parameter"
         )
     # in the memory layout of the parameter, as the optimizer allocated it
     return torch.empty_like(parameter).copy_(value)

@@ -126,7 +126,7 @@ CIRCLES = {
         "stem = conv(16)",
         "stem = one -> conv(16)\n  one = «two» -> norm\n  two = one -> norm",
         "E0211",
-        "by way of",
+        "through `",
     ),
     "setting": net("steps = 2", "steps = «steps»", "E0211", "`steps`", "declare a parameter"),
     "block": block(
@@ -222,7 +222,7 @@ KINDS = {
         "by chain", "by chain with («steps = 3»)", "E0301", "cannot change `steps`"
     ),
     "stage of layers": net(
-        "stage(basic(16), 2)", "stage(«conv(16)», 2)", "E0403", "made of blocks"
+        "stage(basic(16), 2)", "stage(«conv(16)», 2)", "E0403", "consists of blocks"
     ),
     "variant of a neuron": Case(NET + "network m = «IF»\n", "E0403", "not of the neuron `IF`"),
     "recipe as a layer": net("conv(16)", "«digits»", "E0403", "the recipe `digits`"),
@@ -232,7 +232,10 @@ KINDS = {
         "avgpool -> mean_over_time -> linear(classes)", "«in -> conv(3)»", "E0401", "not a layer"
     ),
     "network without a value": flow(
-        "c = b\n  out = «3 if 1 else c»", "E0402", "is the number 3, not a value", "starts at `in`"
+        "c = b\n  out = «3 if 1 else c»",
+        "E0402",
+        "is the number 3, not a value",
+        "starts with `in`",
     ),
     "value called": flow(
         "out = b + «a(3)»", "E0402", "`a` is a value and takes no arguments", "`*`"
@@ -387,7 +390,7 @@ SHAPES = {
     "unused neuron that learns": flow(
         "c = in -> «PLIF»; out = b -> conv(channels(c))", "E0504", "`c.spike`"
     ),
-    "encoder after weights": flow("out = b -> «poisson»", "E0504", "no gradient passes", "encoder"),
+    "encoder after weights": flow("out = b -> «poisson»", "E0504", "no gradient flows", "encoder"),
 }
 
 CONNECTIONS = {

@@ -67,11 +67,11 @@ def test_the_mean_of_the_first_steps_is_the_output_of_a_shorter_run(spec: str) -
     [
         (
             text("avgpool -> mean_over_time -> linear(8) -> sigmoid -> linear(3)"),
-            "(sigmoid) stands",
+            "(sigmoid) follows",
         ),
-        (text("mean_over_time -> maxpool(2) -> avgpool -> linear(3)"), "(maxpool) stands"),
-        (text("mean_over_time -> conv(4) -> spike -> avgpool -> linear(3)"), "(neuron) stands"),
-        (text("avgpool -> mean_over_time -> linear(3)", code=" -> latency"), "(latency) lays"),
+        (text("mean_over_time -> maxpool(2) -> avgpool -> linear(3)"), "(maxpool) follows"),
+        (text("mean_over_time -> conv(4) -> spike -> avgpool -> linear(3)"), "(neuron) follows"),
+        (text("avgpool -> mean_over_time -> linear(3)", code=" -> latency"), "(latency) spreads"),
         (text("conv(4, kernel = 2, over = time, padding = same) -> avgpool"), "later ones"),
         (text("avgpool -> softmax(over = time) -> mean_over_time -> linear(3)"), "later ones"),
         (text("avgpool -> linear(3)").replace("LIF", "ReLU"), "the same for every T"),

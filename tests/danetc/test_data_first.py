@@ -83,7 +83,7 @@ def test_a_recipe_is_missed_after_the_data(danetc: Run, tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data")
     Path("bare.danet").write_text(SMALL)
     done = danetc.fails(
-        "has no recipe, and sees none called `folder`", "train", "bare.danet", "--data", data
+        "has no recipe, and none called `folder` is in scope", "train", "bare.danet", "--data", data
     )
     lines = len(SMALL.rstrip().splitlines())
     assert f"at the end of the file, behind line {lines}:\n\nrecipe first {{" in done.err

@@ -154,7 +154,9 @@ def test_progress_is_shown_on_request_or_in_a_notebook(
 
 def test_data_that_is_not_there_is_told_with_the_training(tmp_path: Path) -> None:
     trained = Trained(tmp_path, SimpleNamespace(data={"text": "folder:gone"}))  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="was trained on folder:gone; name where it is with --data"):
+    with pytest.raises(
+        UserError, match="was trained on folder:gone; give its location with --data"
+    ):
         data_of(trained)
 
 
@@ -205,9 +207,9 @@ def test_what_cannot_be_evaluated_is_a_clear_error(danetc: Run, trained: Path) -
         ((run, "--data", "digit"), "did you mean `digits`?"),
         (("missing",), "missing does not exist"),
         (("empty",), "is not the directory of a trained network"),
-        (("bent",), "name it with --data"),
+        (("bent",), "name them with --data"),
         (("damaged", "--data", "digits"), "weights.safetensors is damaged"),
-        (("bent", "--data", "digits", "--over-time"), "(sigmoid) stands behind a mean over time"),
+        (("bent", "--data", "digits", "--over-time"), "(sigmoid) follows a mean over time"),
         (("timed", "--data", "digits", "--steps", "3"), "runs at T = 2 alone, not 3"),
         ((run, "--over-time", "-o", Path("no/x.svg")), "no such folder"),
     ):

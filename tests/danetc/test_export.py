@@ -188,7 +188,7 @@ def test_what_cannot_be_exported_is_a_clear_error(danetc: Run, small: Path, tmp_
         (("net", "-o", "x.nir", "--streaming"), "leave out --streaming"),
         (("net", "-o", "x.onnx", "--set", "steps=3"), "is a directory with weights"),
         (("missing.danet", "-o", "x.onnx"), "missing.danet"),
-        ((small, "-o", "x.onnx", "--checkpoint", "best"), "no directory of a run"),
+        ((small, "-o", "x.onnx", "--checkpoint", "best"), "not the directory of a run"),
         (("damaged", "-o", "x.pth"), "weights.safetensors is damaged"),
         (("missing", "-o", "x.pth"), "missing"),
         (("trials", "-o", "x.pth"), "choose one of trials/seed-"),

@@ -22,7 +22,7 @@ QUICK = ("--data", "digits", "--batches", "2", "--batch", "16")
 def test_a_file_is_measured_untrained(danetc: Run, small: Path) -> None:
     done = danetc.passes("measure", small, *QUICK)
     assert "note: small is untrained: its weights are the initial ones of seed 0" in done.err
-    assert "note: small: norms go by the statistics of each batch" in done.err
+    assert "note: small: norms use the statistics of each batch" in done.err
     assert "images as they are" in done.out
     assert "small: 32 images of digits (test), norms by batch statistics" in done.out
     assert re.search(r"firing rate +gradient stability +a layer +additions +MACs +energy", done.out)
@@ -90,7 +90,10 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
         assert row["firing rate"] == found.firing_rate.mean_of_layers
         assert (row["network"], row["MACs"]) == ("small", found.operations.macs)
         assert repr(found) == "<Measurement: small on 32 images: firing-rate, operations>"
-    for wrong, told in ((model, "on what is it"), (small, "on what is it")):
+    for wrong, told in (
+        (model, "measuring needs a data set"),
+        (small, "measuring needs a data set"),
+    ):
         with pytest.raises(package.UserError, match=told):
             package.measure(wrong)
     with pytest.raises(package.UserError, match="only a model that danetc built"):
@@ -148,7 +151,7 @@ def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) 
     for arguments, told in (
         (("built", "--set", "steps=3"), "whose network is fixed"),
         (("built",), "training.json is damaged"),
-        (("empty",), "is no model directory"),
+        (("empty",), "is not a model directory"),
     ):
         danetc.fails(told, "measure", *arguments, "--data", "digits")
         (tmp_path / "built" / "training.json").write_text("{")

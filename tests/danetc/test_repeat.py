@@ -102,7 +102,7 @@ def test_runs_of_a_later_danetc_are_refused_with_the_reason(danetc: Run, tmp_pat
         ({**record, "format": 2}, "by a newer danetc, in format 2 of runs; this one reads 1"),
         (
             {**record, "settings": settings},
-            "written in version 2 of the language, and this danetc reads version 1",
+            "written in version 2 of the language, but this danetc reads version 1",
         ),
     ):
         save_record(changed, tmp_path / "run" / "run.json")
@@ -143,13 +143,13 @@ def test_plan_of_a_repetition(record: Any, tmp_path: Path, monkeypatch: pytest.M
     before = {"earlier": [{}], "changes": [["seed: 1 there, 2 now"]]}
     _, notes = planned({**moved, **before}, tmp_path)
     assert [note.partition(":")[0] for note in notes] == [
-        "the run did not have these settings from the start, so it is not repeated",
+        "the run did not have these settings from the start, so it cannot be repeated",
         "the run was resumed under other versions or on another machine; see `earlier` in its run.json",
         f"torch is {torch.__version__} now and was 1.0",
         f"the decoder of images is {DECODERS} now and was Pillow 9",
         f"the number of threads is {torch.get_num_threads()} now and was 99",
     ]
-    assert notes[0].endswith("it once had seed: 1 there, 2 now")
+    assert notes[0].endswith("earlier it had seed: 1 there, 2 now")
 
 
 def test_not_repeatable(record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_not_repeatable(record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     other = {**settings, "data": {**settings["data"], "fingerprint": "0"}}
     for changed, message in (
         ({**record, "settings": other}, "the settings differ:\n  data.fingerprint: 0 there, 011f"),
-        ({**record, "facts": {}}, "does not say all that a repetition needs (of 'request')"),
+        ({**record, "facts": {}}, "lacks what a repetition needs ('request')"),
         (
             {
                 **record,

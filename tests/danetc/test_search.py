@@ -389,7 +389,7 @@ def test_python(
     with pytest.raises(UserError, match="out holds another search, which differs in data"):
         package.search(spec, "digits", **asked, output=tmp_path / "out")
     asked = {"grid": {"neuron": ["Wrong"]}, "backend": "eager", "trials": 1}
-    with pytest.raises(UserError, match="of 1 trials none is complete; the first: small,neuron=W"):
+    with pytest.raises(UserError, match="of 1 trials, none is complete; the first: small,neuron=W"):
         package.search(spec, FEW, **asked, output=tmp_path / "b")
 
     class Stop(StopRequest):

@@ -156,7 +156,7 @@ def test_new_writes_a_spec_that_checks_and_trains(danetc: Run, tmp_path: Path) -
     assert danetc("fmt", "--check", "my_first.danet").status == 0
     quick = ("--set", "recipe.epochs=1", "--set", "width=4", "--backend", "eager", "-q")
     assert danetc("train", "my_first.danet", "--data", "digits", *quick).status == 0
-    danetc.fails("there is a file my_first.danet already", "new", "my_first")
+    danetc.fails("my_first.danet exists already", "new", "my_first")
     assert danetc("new", "3-nets").status == 1
 
 

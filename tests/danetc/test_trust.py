@@ -127,7 +127,7 @@ def test_code_named_by_a_record_is_refused(danetc: Run, r: Path, marker: Path, t
         result = danetc(*command)
         assert result.status == 1
         if command[0] != "convert":  # of networks of ReLU alone
-            assert "nothing that a directory names is run" in result.err
+            assert "code that a directory names is not run" in result.err
             assert f"--data {text}" in result.err
     for call in (package.evaluate, package.measure):
         with pytest.raises(package.UserError, match="names code"):
@@ -488,7 +488,7 @@ def test_a_file_of_a_directory_lies_in_it(tmp_path: Path) -> None:
                  "/etc/passwd", "inner/../../out"):  # fmt: skip
         with pytest.raises(OutsideError, match="leads out of"):
             within(folder, name)
-    with pytest.raises(DamagedError, match="no path"):
+    with pytest.raises(DamagedError, match="not a path"):
         within(folder, "a\0b")
 
 

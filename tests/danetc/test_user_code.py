@@ -125,7 +125,7 @@ CASES = {
     "raises": (TRAIN, 'in raises: ValueError: no loss (`raise ValueError("no loss")  # raises`)'),
     "mistyped": (TRAIN, "in mistyped: RuntimeError: "),
     "leaves": (TRAIN, "in leaves: SystemExit: 7"),
-    "mute": (TRAIN, "in mute: Mute: with a message that fails itself"),
+    "mute": (TRAIN, "in mute: Mute: with a message that cannot be shown"),
     "backward": (TRAIN, "in backward: KeyError: 'in backward'"),
     "length": ("data python:mine.py:{}", "OSError: no length"),
     "classes": ("data python:mine.py:{}", "RuntimeError: no classes"),

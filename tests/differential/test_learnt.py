@@ -122,7 +122,7 @@ STAGE = "out = a -> (stage(basic(4), 3) via sew by r)"
     [
         ("out = learn(1.0) * learn(0.5) * a", "", "E0410", "`*` of two learnable parameters"),
         ("out = (1 / learn(1.0)) * a", "", "E0410", "`/` cannot be applied"),
-        (TWICE, "", "E0410", "`g` is learnt as 4 x 1 x 1, and 8 x 1 x 1 are needed here"),
+        (TWICE, "", "E0410", "`g` is learnt as 4 x 1 x 1, and 8 x 1 x 1 are required here"),
         ("out = a * learn(1.0, per = sample)", "", "E0304", "`neuron`, not the word `sample`"),
         ("out = a * learn(2.0, below = 1)", "", "E0305", "outside of its bounds"),
         ("out = a + learn", "", "E0405", "`learn` is called with arguments"),

@@ -143,7 +143,7 @@ def test_it_is_measured_place_by_place() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("b = (concat(a, a) -> f)", "a shared layer has other layers or weights here"),
+        ("b = (concat(a, a) -> f)", "a shared layer differs here"),
         ("b = (in -> avgpool -> shared(3))", "takes a layer, not the number 3"),
     ],
 )

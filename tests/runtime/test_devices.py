@@ -79,10 +79,10 @@ def test_under_torchrun_each_process_has_its_own(has: Has, monkeypatch: pytest.M
     alone = Mock(side_effect=RuntimeError)
     monkeypatch.setattr("danetc.runtime.training.distributed.rendezvous", alone)
     for kind, name, message in (
-        ("cuda", None, "no GPU of its own: there are 2"),
+        ("cuda", None, "has no GPU: there are 2"),
         ("cuda", "cuda:1", "--device cuda$"),
-        ("mps", "mps", "no GPU of its own"),
-        ("mps", None, "do not find each other"),  # trains on the CPU
+        ("mps", "mps", "has no GPU"),
+        ("mps", None, "cannot connect to each other"),  # trains on the CPU
     ):
         has(kind, 2)
         with pytest.raises(TrainingError, match=message), joined(device=name):

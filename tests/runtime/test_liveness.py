@@ -53,7 +53,7 @@ def test_a_process_without_a_sign_of_life_is_named_to_all(dead: int) -> None:
     assert not any(rounds[SILENCE - 2])
     assert all(rounds[-1])
     assert rounds[-1][0] is not None
-    assert rounds[-1][0].startswith(f"rank {dead} on {HOSTS[dead]} has given no sign of life")
+    assert rounds[-1][0].startswith(f"rank {dead} on {HOSTS[dead]} has sent no sign of life")
 
 
 def test_the_load_is_linear_in_the_number_of_processes() -> None:

@@ -258,7 +258,7 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_fit_is_an_error() -> None:
     """A single value a channel, terms of other sizes or channels, and states of other frames."""
     program = program_of("neuron = LIF")
-    with pytest.raises(ValueError, match="more than one value a channel"):
+    with pytest.raises(ValueError, match="more than one value per channel"):
         layer(program, "norm")(torch.randn(1, 1, CHANNELS, 1, 1))
     first, second = values("norm + value", (3, 3), False)
     for other in (second[:, 1:], second[..., 1:], second[1:], second[:, :, 1:]):

@@ -164,7 +164,7 @@ def test_a_slip_among_names_is_not_passed_over() -> None:
     del state["stem.norm.bias"]
     untouched(emit(resnet()), state, r"lacks stem\.norm\.bias")
     state["stem.norm.offset"] = torch.zeros(4)
-    untouched(emit(resnet()), state, r"has stem\.norm\.offset, which the model has not")
+    untouched(emit(resnet()), state, r"has stem\.norm\.offset, which the model does not have")
 
 
 # -- files ----------------------------------------------------------------------------------------

@@ -64,13 +64,13 @@ def _mixed(attrs: Attrs, values: Values) -> Shape:
     _divided(v[0], a[0], "mix", "values")
     if a[2] != _pixels(v):
         raise OpError(
-            f"mix: the scores {shapes.text(a)} have {a[2]} columns, one a key, and the values "
+            f"mix: the scores {shapes.text(a)} have {a[2]} columns, one per key, and the values "
             f"{shapes.text(v)} {_pixels(v)} pixels",
             "keys and values must have the same pixels: `mix(scores(q, k), v)`",
         )
     if a[1] != _pixels(like):
         raise OpError(
-            f"mix: the scores {shapes.text(a)} have {a[1]} rows, one a query, and "
+            f"mix: the scores {shapes.text(a)} have {a[1]} rows, one per query, and "
             f"{'`like`' if len(values) > 2 else 'the values'} {shapes.text(like)} {_pixels(like)} pixels",
             "the result has the pixels of the queries: write `mix(a, v, like = q)`",
         )

@@ -151,8 +151,8 @@ def _how_to_join(a: Shape, b: Shape) -> str:
     if len(vector) == 1 and len(map_) == 3:
         channels, height, width = map_
         return (
-            f"a map of {text(map_)} joins {channels} x 1 x 1, one number a channel, or "
-            f"1 x {height} x {width}, one a pixel, or a vector of {channels}: a gate is "
+            f"a map of {text(map_)} joins {channels} x 1 x 1, one number per channel, or "
+            f"1 x {height} x {width}, one per pixel, or a vector of {channels}: a gate is "
             f"`a -> avgpool -> linear({channels}) -> sigmoid`"
         )
     return "add a projection to the shortcut, or make widths and strides equal"

@@ -205,8 +205,7 @@ def _transposed(attrs: Attrs, values: Values) -> Shape:
     if more >= stride:
         raise OpError(
             f"conv_transposed: an output_padding of {more} with a stride of {stride}",
-            f"it says which of the sizes it is that a stride of {stride} makes one of: "
-            f"0 to {stride - 1}",
+            f"it adds rows and columns that a stride of {stride} would lose: 0 to {stride - 1}",
         )
     height, width = ((size - 1) * stride + kernel - 2 * padding + more for size in sizes)
     if min(height, width) < 1:

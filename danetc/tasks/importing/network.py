@@ -197,7 +197,7 @@ def _value(node: ast.expr) -> Any:
         if not module or not all(part.isidentifier() for part in text.split(".")):
             raise UserError(
                 f"{text} is not a literal (18, 'ADD', True, (1, 2)) nor the dotted name of something "
-                "in a module; write a factory without arguments in a file of yours"
+                "in a module; write a factory without arguments in your own file"
             ) from error
     return found_at(f"{module}:{attribute}")
 

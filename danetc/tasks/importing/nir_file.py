@@ -76,7 +76,7 @@ def read_nir(
     for node in order[1:]:
         sources = [source for source, target in edges if target == node]
         if not sources:
-            raise UserError(f"{node}: nothing is connected to it")
+            raise UserError(f"{node} is not connected")
         x, alone = values[sources[0]], len(sources) == 1 and readers[sources[0]] == 1
         if len(sources) > 1:
             x = ReadValue(build.add("add", [values[item].node for item in sources], {}, node))
@@ -115,7 +115,7 @@ def _order(nodes: Nodes, edges: Sequence[tuple[str, str]]) -> list[str]:
     sources: dict[str, list[str]] = {name: [] for name in nodes}
     for source, target in edges:
         if source not in nodes or target not in nodes:
-            raise UserError(f"edges: {source} -> {target} connects a node that is not there")
+            raise UserError(f"edges: {source} -> {target} connects a node that does not exist")
         sources[target].append(source)
     inputs, outputs = (
         [name for name in nodes if nodes[name][0] == kind] for kind in ("Input", "Output")

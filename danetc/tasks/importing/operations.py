@@ -235,7 +235,9 @@ def linear(call: CallSite, x: ReadValue, weight: Any, bias: Any = None) -> ReadV
     if not isinstance(weight, StoredTensor):
         raise call.refuse("its weight is computed, and not stored")
     if len(call.shape(x)) != 1:
-        raise call.refuse(f"a linear layer reads {call.shape(x)} and no vector; flatten it")
+        raise call.refuse(
+            f"a linear layer reads {call.shape(x)}, which is not a vector; flatten it"
+        )
     attrs = {"width": int(weight.tensor.shape[0]), "bias": bias is not None}
     return call.add("linear", x, attrs, weight=weight, bias=bias)
 

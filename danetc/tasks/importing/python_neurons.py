@@ -266,7 +266,7 @@ class _Equations:
             return self._learnable(str(value.target), tensor)
         operation = self.trace.operation(value)
         if operation is None:
-            raise UserError(f"`{value.name}`: a neuron reads this value besides its input")
+            raise UserError(f"`{value.name}`: a neuron reads this value in addition to its input")
         opcode, args = operation
         build = self.build
         if opcode == "where":

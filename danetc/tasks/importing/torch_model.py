@@ -333,7 +333,7 @@ class _Reader:
         neuron = self.neurons[node]
         value, path = self.values[neuron.source], _place(node)
         if not isinstance(value, ReadValue) or value.leading != 2:
-            raise UserError(f"{path}: it runs step by step over something else than [T, N, ...]")
+            raise UserError(f"{path}: it runs step by step over a value other than [T, N, ...]")
         for place in neuron.places.values():
             self._once(place, path)
         weights = {label: self._tensor(place) for label, place in neuron.places.items()}
@@ -374,11 +374,11 @@ class _Reader:
         if module in self.calls and type(module).__name__ in NEURONS:
             raise UserError(
                 f"{path}: called more than once with the same states, which danetc does not import; "
-                "give each call a neuron of its own"
+                "give each call its own neuron"
             )
         value = self.values[node.args[0]] if node.args else None  # type: ignore[index]
         if not isinstance(value, ReadValue):
-            raise UserError(f"{path}: it is called with something else than one tensor")
+            raise UserError(f"{path}: its argument is not a single tensor")
         before = len(self.build.nodes)
         result = read_module(self._call(node, path), module, value)
         made = range(before, len(self.build.nodes))

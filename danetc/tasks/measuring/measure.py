@@ -129,7 +129,7 @@ def measure(
         subject = Subject("", model)
     if data is None:
         if subject.trained is None:
-            raise UserError('on what is it to be measured? give a data set, as in data="digits"')
+            raise UserError('measuring needs a data set, as in data="digits"')
         data = data_of(subject.trained)
     if isinstance(data, str):
         asked = MeasuredOn(data=data, batches=batches, batch=batch, split=split)
@@ -180,9 +180,7 @@ def topology_of(model: object) -> Graph:
 def eager_twin(model: Model, graph: Graph) -> Model:
     """Return the model itself if its backend is eager, else an eager one that shares its tensors."""
     if isinstance(model, InferenceModel):
-        raise UserError(
-            "a folded model has no norms of its own; measure the one it was folded from"
-        )
+        raise UserError("a folded model has no norms; measure the model that it was folded from")
     modules = list(model.modules())
     eager = all(type(each) is Neuron for each in modules if isinstance(each, Neuron))
     if eager and not any(isinstance(each, Recomputed) for each in modules):
@@ -209,7 +207,7 @@ def measure_subject(
     for notice in images.data.notices:
         note(f"{label}: {notice}")
     if statistics == "batch":
-        note(f"{label}: norms go by the statistics of each batch")
+        note(f"{label}: norms use the statistics of each batch")
     most = min(asked.batch * asked.batches, len(images.data.split(asked.split)))
     with image_bar(label, most, silent=silent) as on_progress:
         measures = measure(

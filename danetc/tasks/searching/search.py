@@ -207,7 +207,7 @@ class _Search:
         except CHECKED as error:
             self._end([trial], "PRUNED", str(error))
             reason = str(error).partition("\n")[0]
-            self.shown.passed(f"{cell}: it is impossible, and is pruned: {reason}")
+            self.shown.passed(f"{cell}: it cannot be built, and is pruned: {reason}")
             return None
         refuse_changed([run], "choose another place with -o DIR")
         self._note(trial, **_sizes(run))
@@ -272,4 +272,4 @@ def refuse_empty(found: SearchResult) -> None:
         return
     reasons = [f"{row.cell}: {row.reason}" for row in found.trials if row.reason]
     said = f"; the first: {reasons[0]}" if reasons else ""
-    raise UserError(f"of {len(found.trials)} trials none is complete{said}")
+    raise UserError(f"of {len(found.trials)} trials, none is complete{said}")

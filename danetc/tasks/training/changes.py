@@ -67,14 +67,14 @@ def _check_operation(graph: Graph, change: Change) -> None:
     ]
     if not found:
         raise UserError(
-            f"the recipe changes `{change.path}`, and no layer of network `{graph.name}` has it to "
-            f"change; write `{operation}(..., {name} = scheduled({change.item['start']:g}))`"
+            f"the recipe changes `{change.path}`, but no layer of network `{graph.name}` has it; "
+            f"write `{operation}(..., {name} = scheduled({change.item['start']:g}))`"
         )
     for value in (change.item["start"], change.item["end"]):
         low, high = found[0].low, found[0].high
         if (low is not None and value < low) or (high is not None and value > high):
             raise UserError(
-                f"{value:g} is none for it: the recipe changes `{change.path}`, which lies between "
+                f"{value:g} is not allowed: the recipe changes `{change.path}`, which must lie between "
                 f"{low:g} and {high:g}"
             )
 
@@ -102,8 +102,8 @@ def _start(compiled: CompiledNetwork, path: str, first: float) -> float:
         found.add(float(value))
     if not found:
         raise UserError(
-            f"the recipe changes `{path}`, and no layer of network `{compiled.graph.name}` has it: "
-            "its neurons have others of their own"
+            f"the recipe changes `{path}`, but no layer of network `{compiled.graph.name}` has it: "
+            "its neurons have their own parameters"
         )
     return found.pop() if len(found) == 1 else first
 
@@ -119,7 +119,7 @@ def _try(compiled: CompiledNetwork, path: str, value: float) -> None:
     try:
         tried = compiled.with_settings({**compiled.settings, path: repr(value)})
     except SpecError as error:
-        raise UserError(f"{value:g} is none for it: {_refused(path, error)}") from error
+        raise UserError(f"{value:g} is not allowed: {_refused(path, error)}") from error
     known = {item.message for item in warnings_of_network(compiled.checked, compiled.lowered)}
     found = warnings_of_network(compiled.checked, tried.lowered)
     warn(tuple(item for item in found if item.message not in known))

@@ -317,7 +317,7 @@ def find_recipe(
             lines = len(module.source.text.rstrip().splitlines())
             hint = f"name one: {', '.join(recipes)}" if recipes else "`use std` brings some"
             raise UserError(
-                f"{module.source.name} has no recipe, and sees none called `{kind}`; {hint}, or write "
+                f"{module.source.name} has no recipe, and none called `{kind}` is in scope; {hint}, or write "
                 f"one at the end of the file, behind line {lines}:\n\n{FIRST_RECIPE}"
             )
         hint = did_you_mean(wanted, recipes) or f"it sees {', '.join(recipes) or 'none'}"

@@ -70,9 +70,7 @@ def request_of(
         )
         check_fields(request)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{directory / RUN} does not say all that a repetition needs (of {error})"
-        ) from error
+        raise UserError(f"{directory / RUN} lacks what a repetition needs ({error})") from error
     return request
 
 
@@ -86,7 +84,7 @@ def check_repetition(repeated: Record, settings: Record, facts: Record, note: No
         raise UserError(f"this would not repeat the run, since the settings differ:\n  {listed}")
     for changes in repeated.get("changes", []):
         note(
-            "the run did not have these settings from the start, so it is not repeated: it once had "
+            "the run did not have these settings from the start, so it cannot be repeated: earlier it had "
             f"{'; '.join(changes)}"
         )
     if repeated.get("earlier"):

@@ -97,7 +97,7 @@ def train(request: TrainingRequest) -> Training:
     for each in request.callbacks:
         if not isinstance(each, Callback):
             raise UserError(
-                f"a callback is an object of danetc.Callback, not {type(each).__name__}"
+                f"a callback is an instance of danetc.Callback, not {type(each).__name__}"
             )
     notes = _Notes()
     stop = StopRequest()

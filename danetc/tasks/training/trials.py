@@ -205,7 +205,7 @@ class Trial:
                 reason = explain_os_error(error, "free some space; the run continues")
                 self.observer.on_notice(
                     f"the weights of {last['phase']} {last['epoch']} were not written: {reason}; "
-                    "the earlier ones stay"
+                    "the earlier ones are kept"
                 )
 
         if first and not directory.has_results:
@@ -293,5 +293,5 @@ class Trial:
             )
         phase = phases[position.phase]
         if position.phase == len(phases) - 1 and position.epoch >= phase.epochs:
-            return "the run is complete (--fresh trains anew)"
+            return "the run is complete (--fresh trains again)"
         return f"phase {phase.name}, {position.epoch} whole epochs, {position.step} steps"

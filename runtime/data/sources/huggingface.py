@@ -96,7 +96,7 @@ def _tables(place: str, path: Path, config: str | None) -> Mapping[str, Any]:
     except Exception as error:  # of any of its readers
         reason = str(error).strip()
         if "Config name is missing" in reason:
-            reason = f"it has several configurations; say ,config=NAME: {' '.join(reason.split())}"
+            reason = f"it has several configurations; add ,config=NAME: {' '.join(reason.split())}"
         reason = reason.partition("\n")[0] or type(error).__name__
         raise DataError(f"{place} cannot be opened by the library datasets: {reason}") from error
     return found if isinstance(found, Mapping) else {"train": found}

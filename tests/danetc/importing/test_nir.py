@@ -106,7 +106,7 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("nodes/input/shape", np.array([2, 12]), "input: its shape is [2, 12]; (channels, height, width)"),
         ("edges", np.array([["input", "nowhere"]], "S"), "edges: input -> nowhere connects a node that"),
         ("edges", np.array([["input", "stem.conv"], ["stem.conv", "stem.conv"]], "S"), "stem.conv -> stem.conv is a loop"),
-        ("edges", np.array([["input", "output"]], "S"), "nothing is connected to it"),
+        ("edges", np.array([["input", "output"]], "S"), "is not connected"),
         ("nodes/stem.conv/bias", np.zeros(0), "stem.conv: its bias is an array of float64 of the shape (0,)"),
         ("nodes/stem.conv/bias", np.zeros((2, 2)), "stem.conv: its bias has the shape (2, 2), which does not fit its input"),
         ("nodes/stem.conv/bias", None, "stem.conv: it has no bias"),

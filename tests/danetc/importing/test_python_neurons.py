@@ -225,5 +225,5 @@ def test_a_repetition_of_more_than_time_is_refused(spread: Spread) -> None:
 
 
 def test_steps_that_all_read_the_same_value_are_refused() -> None:
-    with pytest.raises(UserError, match="runs step by step over something else than"):
+    with pytest.raises(UserError, match="runs step by step over a value other than"):
         imported(Stepwise(gated, lambda x: [x] * 3))  # type: ignore[arg-type, return-value]

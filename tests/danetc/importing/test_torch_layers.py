@@ -211,7 +211,11 @@ CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
         (lambda x: F.avg_pool2d(x, 2, divisor_override=3), None, "other than its window's size"),
         (lambda x: F.adaptive_avg_pool2d(x, 4), None, "whose windows have several sizes"),
         (lambda x, conv: F.conv2d(x, 2 * conv.weight), CONV, "danetc reads those of layers"),
-        (lambda x, held: F.linear(x, held.weight), nn.Linear(6, 5), "and no vector; flatten it"),
+        (
+            lambda x, held: F.linear(x, held.weight),
+            nn.Linear(6, 5),
+            "which is not a vector; flatten it",
+        ),
         (lambda x, norm: normed(x, norm, training=True), NORM, "statistics of its input"),
         (lambda x, norm: normed(x, norm, weight=None), NORM, "a norm without weights"),
         (
@@ -241,7 +245,7 @@ def test_options_are_refused(tail: Callable[..., Any], held: nn.Module | None, w
         (nn.Upsample(scale_factor=2, mode="bilinear"), "not by the nearest pixel"),
         (nn.Upsample(scale_factor=1.5), "by 1.5, which is not an integer"),
         (nn.Upsample(size=12), "not by the nearest pixel and a factor"),
-        (nn.Linear(6, 5), "and no vector; flatten it"),
+        (nn.Linear(6, 5), "which is not a vector; flatten it"),
         (nn.LSTM(6, 6), "cannot read a torch.nn.modules.rnn.LSTM"),
         (nn.Conv2d(4, 4, (3, 1)), "held: its kernel is"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "held: its padding is reflect"),

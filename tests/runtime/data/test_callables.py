@@ -261,7 +261,7 @@ def _samples(batch):  # type: ignore[no-untyped-def]
         ("odd_labels", "are of several shapes or types; give each sample one whole number"),
         ("ragged", "is an object of type list; a sample is a pair"),
         ("flat_maps", "is not a map [H, W] of the classes of its pixels"),
-        ("low_maps", "has classes below 0; they count from 0, and 255 is none"),
+        ("low_maps", "has negative classes; classes count from 0, and 255 marks pixels without a class"),
         ("empty", "own.py:empty (train) has no samples"),
         ("longer_numbers", "has 2 numbers to train on and 1 to test on"),
         ("void_maps", "has no pixel with a class"),

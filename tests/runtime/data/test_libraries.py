@@ -267,9 +267,7 @@ def test_recordings_of_own_code_are_cut_into_frames(tmp_path: Path) -> None:
     one, other = data.train[3][0], data.test[3][0]
     assert torch.equal(one, other)
     assert one.sum() == 40
-    with pytest.raises(
-        DataError, match="the number of frames to make of it is not known; set steps"
-    ):
+    with pytest.raises(DataError, match="its number of frames is unknown; set steps"):
         open_data(f"{tmp_path / 'own.py'}:make")
     kept = open_data(f"{tmp_path / 'own.py'}:kept", frames=4)
     assert len(list((tmp_path / "kept").glob("*.hdf5"))) == 8
@@ -297,9 +295,9 @@ def test_files_of_events_are_cut_into_frames(tmp_path: Path) -> None:
         name = str(Path(data.train.where(index)).relative_to(tmp_path).with_suffix(""))
         assert torch.equal(data.train[index][0], Cutting(4, (9, 12)).cut(made[name], "it"))
     for options, frames, told in (
-        ("", 4, "say it: ,size=HxW (this one needs "),
+        ("", 4, "add ,size=HxW (this one needs "),
         (",size=9", 4, "it is height x width"),
-        (",size=9x12", None, "the number of frames to make of it is not known"),
+        (",size=9x12", None, "its number of frames is unknown"),
     ):
         with pytest.raises(DataError, match=re.escape(told)):
             open_data(f"events:{tmp_path}{options}", frames=frames)

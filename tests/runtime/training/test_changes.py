@@ -215,8 +215,8 @@ EVENTS = MASKED.replace("events(2", "image(1")
     ("text", "change", "says"),
     [
         (PLAIN, "surrogate(beta = linear(1, 2))", "`surrogate.beta`.*no parameter `beta`"),
-        (PLAIN, "neuron(tau = linear(0, 2))", "0 is none for it.*division by zero$"),
-        (PLAIN, "neuron(tau = linear(-1, 2))", "0 is none for it.*division by zero$"),
+        (PLAIN, "neuron(tau = linear(0, 2))", "0 is not allowed: .*division by zero$"),
+        (PLAIN, "neuron(tau = linear(-1, 2))", "0 is not allowed: .*division by zero$"),
         (PLAIN, "neuron(detach_reset = linear(0, 1))", "`neuron.detach_reset`, which is a choice"),
         (
             PLAIN.replace("= 3.0", "= learn(3.0, above = 1)"),
@@ -228,8 +228,8 @@ EVENTS = MASKED.replace("events(2", "image(1")
             "neuron(tau = linear(2, 3))",
             "no layer of network `small` has it",
         ),
-        (EVENTS, "linear(masked = linear(0, 2))", "2 is none for it.*lies between 0 and 1"),
-        (EVENTS, "linear(window = linear(1, 2))", "no layer of network `small` has it to change"),
+        (EVENTS, "linear(masked = linear(0, 2))", "2 is not allowed: .*lie between 0 and 1"),
+        (EVENTS, "linear(window = linear(1, 2))", "no layer of network `small` has it; write"),
         (PLAIN, "linear(masked = linear(0, 1))", r"write `linear\(..., masked = scheduled\(0\)\)`"),
     ],
 )

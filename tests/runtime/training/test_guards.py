@@ -67,7 +67,7 @@ def test_an_operation_is_named_by_its_line(backend: str, line: str, place: str) 
     with compiling(False):
         found = first_not_finite(model, torch.randn(4, 2, 6, 6), model)
         assert found == (
-            f"layer {place}" if place else "the loss alone: every layer's output is finite"
+            f"layer {place}" if place else "only the loss: every layer's output is finite"
         )
         assert model(torch.ones(4, 2, 6, 6)).shape == (2, 4, 3)
 

@@ -52,7 +52,7 @@ def check_alike(steps: int, *given: tuple[Tensor, int]) -> None:
         return
     leads = [[*[steps] * (x.dim() == rank + 1), *x.shape[:-rank]] for x, rank in given]
     if any(lead != leads[0] for lead in leads):
-        raise ValueError(f"the inputs have other [T, N]: {leads}")
+        raise ValueError(f"the inputs differ in [T, N]: {leads}")
 
 
 def load(path: str = "weights.safetensors") -> Model:
@@ -62,7 +62,7 @@ def load(path: str = "weights.safetensors") -> Model:
     header = json.loads(file[8:start])
     known = header.pop("__metadata__", {}).get("sha256")
     if known and hashlib.sha256(file.replace(known.encode(), b"0" * 64, 1)).hexdigest() != known:
-        raise ValueError(f"{path} is damaged: it has another SHA-256")
+        raise ValueError(f"{path} is damaged: its SHA-256 differs")
     types = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
     types |= {"F64": torch.float64, "I64": torch.int64}
     weights = {}

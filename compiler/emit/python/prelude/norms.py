@@ -38,7 +38,7 @@ class StaticBatchNorm2d(nn.BatchNorm2d):
         frames = x.flatten(0, -self.rank - 1)
         count = frames.numel() // frames.shape[1]
         if self.training and count * steps == 1:
-            raise ValueError("training needs more than one value a channel")
+            raise ValueError("training needs more than one value per channel")
         counted = self.training and steps > 1 and count > 0
         variance = torch.zeros_like(self.running_var) if counted else self.running_var
         stats = (self.running_mean, variance, self.training, self.momentum, self.eps)
