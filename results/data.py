@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from operator import attrgetter
 from pathlib import Path
 from statistics import NormalDist, mean, stdev
-from typing import Any
+from typing import Any, Protocol
 
 HERE = Path(__file__).resolve().parent
 
@@ -59,8 +59,13 @@ class Cell:
         return int(self.record["seed"])
 
     @property
+    def axes(self) -> Mapping[str, Any]:
+        axes: Mapping[str, Any] = self.record["axes"]
+        return axes
+
+    @property
     def classes(self) -> int:
-        return int(self.record["axes"].get("classes", 10))
+        return int(self.axes.get("classes", 10))
 
     @property
     def accuracy(self) -> float:
@@ -79,6 +84,10 @@ class Cell:
     @property
     def firing_rate(self) -> float:
         return float(self.record["firing_rate"])
+
+    @property
+    def train_loss(self) -> float:
+        return float(self.record["epochs"][-1]["train_loss"])
 
     def after(self, phase: str) -> float:
         """Test accuracy after the last epoch of a phase, in per cent."""
@@ -118,10 +127,13 @@ def read_diverged(*folders: str) -> list[Cell]:
     return [cell for cell in _all_cells(folders) if "diverged" in cell.record]
 
 
-def _all_cells(folders: Sequence[str]) -> Iterator[Cell]:
-    for folder in folders or OF_PAPER:
-        for path in sorted((HERE / folder / "cells").glob("*.json")):
-            yield Cell(path.stem, read(path))
+def _all_cells(folders: Sequence[str]) -> list[Cell]:
+    return [cell for folder in folders or OF_PAPER for cell in _cells(HERE / folder / "cells")]
+
+
+@cache
+def _cells(folder: Path) -> tuple[Cell, ...]:
+    return tuple(Cell(path.stem, read(path)) for path in sorted(folder.glob("*.json")))
 
 
 def on_fashion_mnist(cells: Sequence[Cell], classes: int = 10, steps: int = 1) -> list[Cell]:
@@ -165,7 +177,7 @@ def pick(
         return [
             cell
             for cell in cells
-            if all(cell.record["axes"].get(name) == value for name, value in wanted.items())
+            if all(cell.axes.get(name) == value for name, value in wanted.items())
             and (cell.record["network"] == "densenet") == (connection == "dense_layer")
             and cell.classes == classes
             and cell.record["recipe"] == recipe
@@ -225,14 +237,19 @@ def interval(differences: Sequence[float]) -> Interval:
     return Interval(count, middle, middle - half, middle + half)
 
 
-def paired(
-    first: Sequence[Cell], second: Sequence[Cell], value: Callable[[Cell], float] | None = None
-) -> Interval | None:
-    """Return the interval of first minus second over the seeds of both, None if they share none.
+class Seeded(Protocol):
+    """A trained network with its seed, such as ``Cell`` and ``Older``."""
 
-    Compares test accuracies unless another value of a cell is given.
-    """
-    value = value or attrgetter("accuracy")
+    @property
+    def seed(self) -> int: ...
+
+
+def paired(
+    first: Sequence[Seeded],
+    second: Sequence[Seeded],
+    value: Callable[[Any], float] = attrgetter("accuracy"),
+) -> Interval | None:
+    """Return the interval of first minus second over the seeds of both, None if they share none."""
     other = {cell.seed: value(cell) for cell in second}
     differences = [value(cell) - other[cell.seed] for cell in first if cell.seed in other]
     return interval(differences) if differences else None

@@ -12,19 +12,13 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from results.data import (
-    CHAIN,
-    EQ_11,
-    HERE,
     RULES,
-    SEW_LOGS,
     Cell,
-    hand_model,
-    older_accuracies,
     pick,
-    read,
+    read_cells,
 )
-from results.older import OLDER
-from results.tables import BLOCKS, CONNECTIONS, SHAPES
+from results.networks import facts, network_of
+from results.tables import BLOCKS, CONNECTIONS, by_network, in_shape_34
 
 STYLES = (
     ("#000000", "-", "o"),
@@ -130,9 +124,11 @@ def architecture(cells: Sequence[Cell]) -> Figure:
 
 
 def blocks(cells: Sequence[Cell]) -> Figure:
-    """Accuracy over blocks a stage, and dO/dV of interblock neurons by position."""
-    figure, (plain, zero, positions) = panels(3)
-    for axes, start, title in ((plain, False, "as they start"), (zero, True, "zero-initialised")):
+    """Accuracy over blocks a stage."""
+    figure, parts = panels(2)
+    for axes, start, title in zip(
+        parts, (False, True), ("as they start", "zero-initialised"), strict=True
+    ):
         for style, (rule, name) in enumerate(RULES.items()):
             found = {
                 n: pick(cells, connection="origin", rule=rule, n=n, zero_init=start) for n in BLOCKS
@@ -148,156 +144,32 @@ def blocks(cells: Sequence[Cell]) -> Figure:
         axes.set_xticks(BLOCKS, [str(n) for n in BLOCKS])
         axes.minorticks_off()
         legend(axes, loc="lower left")
-    n = 9
-    place = list(range(n))
-    for style, (rule, dense) in enumerate(((CHAIN, False), (EQ_11, True))):
-        line(positions, place, hand_model(n, dense=dense), 3 + style, f"hand model, {RULES[rule]}")
-        own = pick(cells, connection="origin", rule=rule, n=n)
-        for stage in range(3):
-            found = {
-                b: [
-                    layer.dodv
-                    for c in own
-                    for layer in c.interblock
-                    if (layer.stage, layer.block) == (stage, b)
-                ]
-                for b in place
-            }
-            if own:
-                colour, dash, marker = STYLES[style]
-                positions.plot(
-                    place, [mean(found[b]) for b in place], color=colour, linestyle=dash, marker=marker,
-                    markersize=3, linewidth=0.8, alpha=0.4 + 0.3 * stage, label=f"{RULES[rule]}, stage {stage + 1}",
-                )  # fmt: skip
-    positions.set(title="dO/dV of interblock neurons, n = 9", xlabel="block")
-    legend(positions)
     return figure
 
 
-# -- item 3 ----------------------------------------------------------------------------------------
+# -- what predicts accuracy ------------------------------------------------------------------------
 
 
-def connections(cells: Sequence[Cell]) -> Figure:
-    """Figs. 5 to 7: accuracy over depth in the paper's shapes, at two numbers of classes."""
-    figure, axes = panels(2, 4.2, 3.0)
-    for part, classes in zip(axes, (5, 10), strict=True):
-        for style, (name, (connection, rule)) in enumerate(list(CONNECTIONS.items())[:8]):
-            found = {
-                d: pick(cells, connection=connection, rule=rule, depth=d, classes=classes)
-                for d in SHAPES
-            }
-            over(part, found, style, name)
-        part.set(title=f"{classes} classes", xlabel="depth", ylabel="test accuracy, %")
-        part.set_xticks(SHAPES)
-        legend(part, ncols=2)
-    return figure
-
-
-# -- the literature, and older runs ----------------------------------------------------------------
-
-
-def literature(cells: Sequence[Cell]) -> Figure:
-    """Origin's accuracy relative to its own at the smallest depth, and to SEW's at the same depth."""
-    figure, (own, shares) = panels(2, 4.0, 2.8)
-    depths = list(SEW_LOGS)
-    origin, sew = ([SEW_LOGS[d][k] for d in depths] for k in (0, 1))
-    line(own, depths, [value / origin[0] for value in origin], 0, "SEW's authors, ImageNet")
-    line(
-        shares,
-        depths,
-        [a / b for a, b in zip(origin, sew, strict=True)],
-        0,
-        "SEW's authors, ImageNet",
-    )
-    found = older_accuracies("accuracy.json")
-    older = (20, 56, 110)
-    first, second = (
-        [mean(found[name, d].values()) for d in older] for name in ("origin_net", "sew_net")
-    )
-    line(own, older, [value / first[0] for value in first], 1, "ours, n = 3, 9, 18 (older)")
-    line(
-        shares,
-        older,
-        [a / b for a, b in zip(first, second, strict=True)],
-        1,
-        "ours, n = 3, 9, 18 (older)",
-    )
-    shapes = {d: pick(cells, connection="origin", depth=d) for d in SHAPES}
-    others = {d: pick(cells, connection="sew", depth=d) for d in SHAPES}
-    known = [d for d in SHAPES if shapes[d]]
-    values = [mean(c.accuracy for c in shapes[d]) for d in known]
-    if known and known[0] == SHAPES[0]:
-        line(own, known, [value / values[0] for value in values], 2, "ours, the paper's shapes")
-    both = [d for d in known if others[d]]
-    if both:
-        share = [
-            mean(c.accuracy for c in shapes[d]) / mean(c.accuracy for c in others[d]) for d in both
-        ]
-        line(shares, both, share, 2, "ours, the paper's shapes")
-    own.set(title="Origin over Origin at 18 or 20 layers", xlabel="depth", ylim=(0, 1.1))
-    shares.set(title="Origin over SEW at the same depth", xlabel="depth", ylim=(0, 1.1))
-    for axes in (own, shares):
-        legend(axes)
-    return figure
-
-
-def older_depth(cells: Sequence[Cell]) -> Figure:
-    """Accuracy over depth of the older runs, and the training loss of two networks (Fig. 11)."""
-    figure, (accuracy, origin, dense) = panels(3)
-    found = older_accuracies("accuracy.json")
-    for style, (name, network) in enumerate(OLDER.items()):
-        depths = [d for d in (20, 56, 110) if (network, d) in found]
-        line(accuracy, depths, [mean(found[network, d].values()) for d in depths], style, name)
-    accuracy.set(title="test accuracy, %, first set", xlabel="depth")
-    accuracy.set_xticks((20, 56, 110))
-    names = {network: name for name, network in OLDER.items()}
-    for axes, network in ((origin, "origin_net"), (dense, "danet_c_net")):
-        cells_of = [
-            c for c in read(HERE / "depth" / "training.json")["cells"] if c["network"] == network
-        ]
-        for style, cell in enumerate(cells_of):
-            epochs, values = curve(cell["curves"]["train_loss"])
-            line(axes, epochs, values, style, f"depth {cell['depth']}")
-        axes.set(
-            title=f"training loss, {names[network]}, second set",
-            xlabel="epoch",
-            xticks=[1, 2, 3],
-            ylim=(0.3, 2.5),
-        )
-    for axes in (accuracy, origin, dense):
-        legend(axes)
-    return figure
-
-
-def curve(points: Sequence[Sequence[float | None]]) -> tuple[list[int], list[float]]:
-    """Return the means per epoch of a curve in training.json, which has a mean and a deviation each."""
-    return list(range(1, len(points) + 1)), [float(point[0] or 0) for point in points]
-
-
-def older_layers(cells: Sequence[Cell]) -> Figure:
-    """Firing rates and dO/dV by layer at depth 56, T = 1: one network of each."""
-    figure, (rate, slope) = panels(2, 4.6, 2.9)
-    names = {network: name for name, network in OLDER.items()}
-    for style, each in enumerate(read(HERE / "depth" / "measures_56.json")["measured"]):
-        rates = [layer["rate"] for layer in each["firing_rate"]["layers"] if layer["main"]]
-        slopes = [
-            layer["stability"] for layer in each["gradient_stability"]["layers"] if layer["main"]
-        ]
-        line(rate, range(1, len(rates) + 1), rates, style, names[each["network"]])
-        line(slope, range(1, len(slopes) + 1), slopes, style, names[each["network"]])
-    rate.set(title="firing rate, depth 56", xlabel="layer of neurons")
-    slope.set(title="dO/dV, depth 56, T = 1", xlabel="layer of neurons")
-    legend(slope, ncols=2)
+def paths(cells: Sequence[Cell]) -> Figure:
+    """Accuracy of networks in ResNet-34's shape over the fewest neurons on a path, and over dO/dV."""
+    figure, (fewest, slopes) = panels(2, 4.0, 2.8)
+    networks = by_network(in_shape_34([*cells, *read_cells("beyond")]))
+    accuracy = [mean(c.accuracy for c in own) for own in networks]
+    x = [facts()[network_of(own[0].name)]["fewest_neurons"] for own in networks]
+    dodv = [mean(c.stability for c in own) for own in networks]
+    for axes, values, label in (
+        (fewest, x, "fewest neurons on a path"),
+        (slopes, dodv, "dO/dV a layer"),
+    ):
+        axes.plot(values, accuracy, "o", color=STYLES[0][0], markersize=4, alpha=0.6)
+        axes.set(title="ResNet-34's shape, T = 1", xlabel=label, ylabel="test accuracy, %")
     return figure
 
 
 FIGURES: dict[str, Callable[[Sequence[Cell]], Figure]] = {
     "architecture": architecture,
     "blocks": blocks,
-    "connections": connections,
-    "literature": literature,
-    "older_depth": older_depth,
-    "older_layers": older_layers,
+    "paths": paths,
 }
 """Figures by file name in results/figures."""
 

@@ -1,44 +1,82 @@
-"""Results for each table and figure of the paper, and whether they agree.
+"""Claims of the paper as differences between trained networks, with the verdicts on them.
 
-Compared networks have the same seeds; the text gives their number.
+Differences are paired by seed. A claim is supported if the 95 % interval of each of its differences is
+above 0, contradicted if that of one is below 0, and otherwise open, as is one with a single seed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from statistics import mean
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import Any
 
 from results.data import ALL as LISTING_1
-from results.data import DIGITS, EQ_11, HERE, Cell, older_accuracies, older_measured, pick, read
+from results.data import (
+    CONTRADICTED,
+    DIGITS,
+    EQ_11,
+    HERE,
+    OPEN,
+    Cell,
+    Interval,
+    Older,
+    Seeded,
+    older_accuracies,
+    older_measured,
+    paired,
+    pick,
+    read,
+    verdict,
+)
 from results.tables import CONNECTIONS
 
-YES, NO, PARTLY, WAITS = "yes", "no", "in part", "not yet run"
-MORE_WAITS = "not all runs done"
-
-Found = tuple[str, str]
-"""Result, and whether it agrees."""
-
+WAITS = "not yet run"
 ORIGIN, DANET_C, DANET_D, PA_A = "Origin", "DANet-C (Eq. 11)", "DANet-D", "PA-A (DANet-A)"
+SEW, PA_B, BAA, TDBN, MS = "SEW", "PA-B (DANet-B)", "BAA", "tdBN", "MS"
 
 
-def agrees(signs: Sequence[bool]) -> str:
-    return YES if all(signs) else PARTLY if any(signs) else NO
+@dataclass(frozen=True)
+class Difference:
+    """The claim that a value of some networks is higher than that of others."""
+
+    name: str
+    higher: Sequence[Seeded]
+    lower: Sequence[Seeded]
+    value: str = "accuracy"
+
+    @property
+    def interval(self) -> Interval | None:
+        return paired(self.higher, self.lower, attrgetter(self.value))
+
+    @property
+    def text(self) -> str:
+        digits = {"accuracy": 1, "train_loss": 2}.get(self.value, 3)
+        return f"{self.name} {self.interval.text(digits)}" if self.interval else ""
 
 
-def same_seeds(*groups: Sequence[Cell]) -> list[list[Cell]] | None:
-    """Return the cells of the seeds that all groups share, or None if there are none."""
-    shared = set.intersection(*({cell.seed for cell in group} for group in groups))
-    return [[cell for cell in group if cell.seed in shared] for group in groups] if shared else None
+@dataclass(frozen=True)
+class Found:
+    """Result of a claim: its text, the verdict and the number of intervals."""
+
+    text: str
+    verdict: str
+    intervals: int = 0
 
 
-def seeds(cells: Sequence[Cell]) -> str:
-    return f"({len(cells)} seed{'s' * (len(cells) > 1)})"
-
-
-def accuracy(cells: Sequence[Cell]) -> float:
-    return mean(cell.accuracy for cell in cells)
+def judge(*groups: Sequence[Difference], same: bool = False) -> Found:
+    """Return the verdict on a claim of these differences, or that there are none (``same``)."""
+    differences = [each for group in groups for each in group]
+    found = [each.interval for each in differences]
+    known = [each for each in found if each]
+    if len(known) < len(found):
+        return Found("", WAITS)
+    said = verdict(known)
+    if same:
+        said = OPEN if {each.verdict for each in known} == {OPEN} else CONTRADICTED
+    text = "; ".join(each.text for each in differences)
+    return Found(text, said, sum(each.pairs > 1 for each in known))
 
 
 def shape(cells: Sequence[Cell], name: str, depth: int, **more: Any) -> list[Cell]:
@@ -47,184 +85,149 @@ def shape(cells: Sequence[Cell], name: str, depth: int, **more: Any) -> list[Cel
     return pick(cells, connection=connection, rule=rule, depth=depth, **more)
 
 
-def compared(
-    cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], depths: Sequence[int], **more: Any
-) -> Found:
-    """Check that the first of each pair is better than the second, at each depth."""
-    texts, signs = [], []
-    for better, worse in pairs:
-        for depth in depths:
-            found = same_seeds(*(shape(cells, name, depth, **more) for name in (better, worse)))
-            if found is not None:
-                first, second = map(accuracy, found)
-                texts.append(
-                    f"{better} {first:.1f}, {worse} {second:.1f} % in ResNet-{depth}'s shape "
-                    + seeds(found[0])
-                )
-                signs.append(first > second)
-    if not signs:
-        return "", WAITS
-    rest = "" if len(signs) == len(pairs) * len(depths) else f", {MORE_WAITS}"
-    return "; ".join(texts), agrees(signs) + rest
+def short(name: str) -> str:
+    return name.partition(" (")[0]
 
 
-def zero_initialised(cells: Sequence[Cell]) -> Found:
-    """Compute how much of DANet-C's lead over Origin remains if both are zero-initialised."""
-    groups = [
-        shape(cells, name, 34, zero_init=zero)
-        for zero in (False, True)
-        for name in (ORIGIN, DANET_C)
+def _of(more: Mapping[str, Any]) -> str:
+    """Return the words for settings other than the usual ones."""
+    words = {"zero-initialised": more.get("zero_init"), "five classes": more.get("classes") == 5}
+    words |= {"digits": more.get("recipe") == DIGITS, "T = 4": more.get("recipe") == "two_phase"}
+    return "".join(f", {word}" for word, said in words.items() if said)
+
+
+def between(
+    cells: Sequence[Cell],
+    higher: str,
+    lower: str,
+    *depths: int,
+    value: str = "accuracy",
+    **more: Any,
+) -> list[Difference]:
+    """Return the differences of two connections in the paper's shapes."""
+    return [
+        Difference(
+            f"{short(higher)} − {short(lower)}, ResNet-{depth}{_of(more)}",
+            shape(cells, higher, depth, **more),
+            shape(cells, lower, depth, **more),
+            value,
+        )
+        for depth in depths
     ]
-    found = same_seeds(*groups)
-    if found is None:
-        return "", WAITS
-    origin, dense, origin_zero, dense_zero = map(accuracy, found)
-    left = dense_zero - origin_zero
-    text = (
-        f"{dense_zero:.1f} and {origin_zero:.1f} % in ResNet-34's shape: {left:+.1f} points, of "
-        f"{dense - origin:+.1f} without {seeds(found[0])}"
-    )
-    return text, YES if left > 0 else NO
+
+
+def along(
+    cells: Sequence[Cell], name: str, *depths: int, value: str = "accuracy", **more: Any
+) -> list[Difference]:
+    """Return the differences of a connection from the first to the second depth, and so on."""
+    return [
+        Difference(
+            f"{short(name)}, ResNet-{first} − ResNet-{second}{_of(more)}",
+            shape(cells, name, first, **more),
+            shape(cells, name, second, **more),
+            value,
+        )
+        for first, second in pairwise(depths)
+    ]
 
 
 def readings(cells: Sequence[Cell]) -> Found:
-    """Check that Eq. 11 and Listing 1 agree within a point in ResNet-34's shape."""
-    found = same_seeds(
-        *(pick(cells, connection="origin", rule=rule, depth=34) for rule in (EQ_11, LISTING_1))
+    """Compare Eq. 11 and Listing 1, which are claimed to be the same, in ResNet-34's shape."""
+    listing, equation = (
+        pick(cells, connection="origin", rule=rule, depth=34) for rule in (LISTING_1, EQ_11)
     )
-    if found is None:
-        return "", WAITS
-    equation, listing = map(accuracy, found)
-    text = f"Eq. 11 {equation:.1f}, Listing 1 {listing:.1f} % in ResNet-34's shape"
-    return f"{text} {seeds(found[0])}", YES if abs(listing - equation) <= 1 else NO
+    return judge([Difference("Listing 1 − Eq. 11, ResNet-34", listing, equation)], same=True)
 
 
-def along_depth(cells: Sequence[Cell], name: str, depths: Sequence[int], *, rises: bool) -> Found:
-    """Check that accuracy rises, or falls, from each depth to the next."""
-    found = same_seeds(*(shape(cells, name, depth) for depth in depths))
-    if found is None:
-        return "", WAITS
-    values = list(map(accuracy, found))
-    text = " to ".join(f"{value:.1f}" for value in values)
-    return f"{text} % {seeds(found[0])}", agrees([(b > a) == rises for a, b in pairwise(values)])
+SMALL: Sequence[Mapping[str, Any]] = ({"classes": 5}, {"recipe": DIGITS})
 
 
-def small_sets(cells: Sequence[Cell]) -> Found:
-    """Table III on small sets."""
-    texts, signs = [], []
-    small: Mapping[str, Mapping[str, Any]] = {
-        "five classes": {"classes": 5},
-        "digits": {"recipe": DIGITS},
-    }
-    for name, of in small.items():
-        found = same_seeds(
-            *(shape(cells, DANET_C, depth, **of) for depth in (18, 50)),
-            *(pick(cells, connection="dense_layer", depth=depth, **of) for depth in (121, 161)),
+def add_and_concate(cells: Sequence[Cell], depth: int, dense: int, *, above: bool) -> Found:
+    """Compare Add with Concate on small sets: above it in Table III's first pair, below in the last."""
+    differences = []
+    for of in SMALL:
+        pair = (
+            shape(cells, DANET_C, depth, **of),
+            pick(cells, connection="dense_layer", depth=dense, **of),
         )
-        if found is None:
-            return "; ".join(texts), WAITS
-        first, last, first_dense, last_dense = map(accuracy, found)
-        texts.append(
-            f"Add {first:.1f} to {last:.1f}, Concate {first_dense:.1f} to {last_dense:.1f} % on {name} "
-            + seeds(found[0])
-        )
-        signs += [first > last, first > first_dense, last_dense > last]
-    return "; ".join(texts), agrees(signs)
-
-
-def measured(cells: Sequence[Cell], measure: str) -> Found:
-    """Check that a measure of DANet-C is above Origin's, in ResNet-34's and ResNet-50's shapes."""
-    texts, signs = [], []
-    for depth, zero in ((34, False), (34, True), (50, False)):
-        found = same_seeds(
-            *(shape(cells, name, depth, zero_init=zero) for name in (ORIGIN, DANET_C))
-        )
-        if found is not None:
-            origin, dense = (mean(getattr(cell, measure) for cell in own) for own in found)
-            start = ", zero-initialised" if zero else ""
-            texts.append(
-                f"DANet-C {dense:.3f}, Origin {origin:.3f} in ResNet-{depth}'s shape{start} "
-                + seeds(found[0])
-            )
-            signs.append(dense > origin)
-    rest = "" if len(signs) == 3 else f", {MORE_WAITS}"
-    return "; ".join(texts), agrees(signs) + rest if signs else WAITS
-
-
-def loss(cells: Sequence[Cell]) -> Found:
-    """Fig. 11: Origin's training loss is higher in the deeper network, DANet-C's lower."""
-    texts, signs = [], []
-    for name, rises in ((ORIGIN, True), (DANET_C, False)):
-        found = same_seeds(*(shape(cells, name, depth) for depth in (34, 50)))
-        if found is None:
-            return "", WAITS
-        first, last = (mean(c.record["epochs"][-1]["train_loss"] for c in own) for own in found)
-        texts.append(f"{name} {first:.2f} to {last:.2f} {seeds(found[0])}")
-        signs.append((last > first) == rises)
-    return "; ".join(texts), agrees(signs)
-
-
-def four_steps(cells: Sequence[Cell]) -> Found:
-    """Table VI at T = 4: DANet-A, then C, then D."""
-    found = same_seeds(
-        *(shape(cells, name, 34, recipe="two_phase") for name in (PA_A, DANET_C, DANET_D))
-    )
-    if found is None:
-        return "", WAITS
-    values = list(map(accuracy, found))
-    text = ", ".join(f"{letter} {value:.1f}" for letter, value in zip("ACD", values, strict=True))
-    return f"{text} % {seeds(found[0])}", agrees([a > b for a, b in pairwise(values)])
+        higher, lower = pair if above else pair[::-1]
+        title = "Add − Concate" if above else "Concate − Add"
+        differences.append(Difference(f"{title}{_of(of)}", higher, lower))
+    return judge(differences)
 
 
 # -- of files that are no cells --------------------------------------------------------------------
 
-
-def _three_at_110(measure: str) -> tuple[Mapping[str, float], int]:
-    """Return a measure of the older runs without interblock neurons at depth 110, and the number of seeds."""
-    found, counts = {}, []
-    for name, network in (("PA-A", "pa_a_net"), ("SEW", "sew_net"), ("PA-B", "pa_b_net")):
-        own = [each for each in older_measured() if (each.network, each.depth) == (network, 110)]
-        found[name] = mean(getattr(each, measure) for each in own)
-        counts.append(len(own))
-    return found, min(counts)
+OLDER = {ORIGIN: "origin_net", SEW: "sew_net", PA_A: "pa_a_net", PA_B: "pa_b_net"}
 
 
-def order_of_rates(cells: Sequence[Cell]) -> Found:
-    """Table I and Fig. 3: PA-A fires most, then SEW, then PA-B."""
-    rates, count = _three_at_110("firing_rate")
-    text = ", ".join(f"{name} {value:.3f}" for name, value in rates.items())
-    return f"{text} at depth 110 ({count} seeds)", YES if sorted(rates.values())[::-1] == [
-        *rates.values()
-    ] else NO
+def older(name: str, depth: int) -> list[Older]:
+    """Return the first set of older runs of a network, which has accuracies alone."""
+    found = older_accuracies("accuracy.json")[OLDER[name], depth]
+    return [Older(OLDER[name], depth, seed, value) for seed, value in found.items()]
 
 
-def stability_of_three(cells: Sequence[Cell]) -> Found:
-    """Table IV: PA-A has the most stable gradients from ResNet-34 on."""
-    slopes, count = _three_at_110("stability")
-    text = ", ".join(f"{name} {value:.3f}" for name, value in slopes.items())
-    best = max(slopes, key=slopes.__getitem__)
-    return f"{text} a layer at depth 110, T = 1 ({count} seeds)", YES if best == "PA-A" else NO
+def older_along(name: str, *depths: int) -> list[Difference]:
+    """Return the differences from the first to the second depth, and so on."""
+    return [
+        Difference(f"{short(name)}, depth {a} − {b}", older(name, a), older(name, b))
+        for a, b in pairwise(depths)
+    ]
+
+
+def older_between(higher: str, lower: str) -> list[Difference]:
+    return [
+        Difference(
+            f"{short(higher)} − {short(lower)}, depth {depth}",
+            older(higher, depth),
+            older(lower, depth),
+        )
+        for depth in (20, 56, 110)
+    ]
+
+
+def older_order(value: str, *pairs: tuple[str, str]) -> Found:
+    """Compare a measure of the older networks at depth 110."""
+
+    def at(name: str) -> list[Older]:
+        return [
+            each for each in older_measured() if (each.network, each.depth) == (OLDER[name], 110)
+        ]
+
+    return judge(
+        [Difference(f"{short(a)} − {short(b)}, depth 110", at(a), at(b), value) for a, b in pairs]
+    )
 
 
 def inputs(cells: Sequence[Cell]) -> Found:
-    """Sec. IV-A: means within 0.1 of 0 and deviations within 0.1 of 1 in every layer."""
-    texts, signs = [], []
+    texts = []
     for network in read(HERE / "paper" / "inputs.json")["networks"][1:]:
-        layers = [(average, deviation) for _, average, deviation in network["layers"]]
-        signs.append(all(abs(a) <= 0.1 and abs(d - 1) <= 0.1 for a, d in layers))
-        low, high = (choose(d for _, d in layers) for choose in (min, max))
-        texts.append(f"{network['name']}'s deviations {low:.2f} to {high:.2f}")
-    return "; ".join(texts), agrees(signs)
+        deviations = [deviation for _, _, deviation in network["layers"]]
+        texts.append(
+            f"{network['name']}'s deviations {min(deviations):.2f} to {max(deviations):.2f}"
+        )
+    return Found("; ".join(texts) + " (1 initialisation)", OPEN)
 
 
-def older_collapse(cells: Sequence[Cell]) -> Found:
-    """Origin falls with depth and SEW does not."""
-    found = older_accuracies("accuracy.json")
-    depths = (20, 56, 110)
-    origin, sew = ([mean(found[n, d].values()) for d in depths] for n in ("origin_net", "sew_net"))
-    texts = [
-        f"{name} " + ", ".join(f"{value:.1f}" for value in values)
-        for name, values in (("Origin", origin), ("SEW", sew))
-    ]
-    signs = [a > b for a, b in pairwise(origin)] + [sew[-1] > sew[0] - 1]
-    return f"{'; '.join(texts)} % at depth 20, 56, 110 (3 seeds)", agrees(signs)
+def rising_rates(cells: Sequence[Cell]) -> Found:
+    """Count the blocks of trained PA-A whose first neuron fires more than that of the block before.
+
+    The first step of a stage is left out: its opening block reads the stage before.
+    """
+    steps, networks, seeds = [], 0, set()
+    for cell in cells:
+        first = [
+            layer
+            for layer in cell.layers
+            if layer.main and layer.block and layer.name.endswith("branch.spike1")
+        ]
+        stages = [list(own) for _, own in groupby(first, attrgetter("stage"))]
+        own = [b.rate > a.rate for stage in stages for a, b in pairwise(stage)]
+        if cell.record.get("connection") == "pa_a" and own:
+            steps += own
+            networks += 1
+            seeds.add(cell.seed)
+    if not steps:
+        return Found("", WAITS)
+    text = f"rates rise in {sum(steps)} of {len(steps)} steps from block to block in {networks} networks"
+    return Found(f"{text} ({len(seeds)} seed{'s' * (len(seeds) > 1)} each)", OPEN)

@@ -1,4 +1,4 @@
-"""Draw every figure and write every table of results/README.md and docs/paper.md from JSON.
+"""Draw every figure and write every table of results/README.md, docs/paper.md and README.md from JSON.
 
 ::
 
@@ -20,6 +20,7 @@ from results.beyond import BEYOND
 from results.data import HERE, Cell, read_cells
 from results.older import OLDER_TABLES
 from results.overview import ITEMS_OF_PAPER, OVERVIEW
+from results.readme import README
 from results.tables import TABLES
 from results.untrained import UNTRAINED
 
@@ -28,6 +29,7 @@ Tables = Mapping[str, Callable[[Sequence[Cell]], str]]
 PAGES: Mapping[Path, Tables] = {
     HERE / "README.md": {**TABLES, **UNTRAINED, **OLDER_TABLES, **OVERVIEW, **BEYOND},
     HERE.parent / "docs" / "paper.md": ITEMS_OF_PAPER,
+    HERE.parent / "README.md": README,
 }
 """Each page with its tables, which occur exactly once."""
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import mean
-from typing import Any
 
 from results.data import (
-    HERE,
     MISSING,
     SEW_LOGS,
     Cell,
     older_accuracies,
-    older_measured,
     pick,
-    read,
     shown,
 )
 from results.tables import SHAPES, accuracies, table
@@ -77,42 +73,8 @@ def older_depth(cells: Sequence[Cell]) -> str:
     return table(["", "depth 20", "depth 56", "depth 110"], rows)
 
 
-def older_measures(cells: Sequence[Cell]) -> str:
-    """Return the measures from measures.csv for two or more seeds; at depth 56 also single networks."""
-    kept = older_measured()
-    one = {each["network"]: each for each in read(HERE / "depth" / "measures_56.json")["measured"]}
-    rows = []
-    for name, network in OLDER.items():
-        rates, layers = [], []
-        for depth in (20, 56, 110):
-            own = [each for each in kept if (each.network, each.depth) == (network, depth)]
-            if own or depth != 56:
-                rates.append(shown([each.firing_rate or 0 for each in own], 3))
-                layers.append(shown([each.stability or 0 for each in own], 3))
-            else:
-                found = one[network]
-                rates.append(shown([found["firing_rate"]["mean_of_layers"]], 3))
-                layers.append(shown([found["gradient_stability"]["geometric_mean"]], 3))
-        rows.append([name, *rates, *layers])
-    head = [
-        "T = 1",
-        *(f"firing rate, depth {d}" for d in (20, 56, 110)),
-        *(f"dO/dV a layer, {d}" for d in (20, 56, 110)),
-    ]
-    return table(head, rows)
-
-
-def two_phases(cells: Sequence[Cell]) -> str:
-    """Return the table as printed by `danetc compare`; its runs were not kept."""
-    record: Any = read(HERE / "two_phase" / "printed.json")
-    rows = [[each["network"], *each["cells"]] for each in record["rows"]]
-    return table(record["head"], rows)
-
-
 OLDER_TABLES: dict[str, Callable[[Sequence[Cell]], str]] = {
     "literature": literature,
     "older depth": older_depth,
-    "older measures": older_measures,
-    "two phases": two_phases,
 }
 """Tables by their name in results/README.md."""

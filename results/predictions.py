@@ -14,9 +14,12 @@ from results.data import (
     DIGITS,
     EQ_11,
     Cell,
+    Interval,
     geometric,
     hand_model,
+    interval,
     on_fashion_mnist,
+    paired,
     pick,
     rank_correlation,
 )
@@ -26,10 +29,15 @@ BORNE_OUT, REFUTED, UNDECIDED, WAITS = "borne out", "refuted", "between the two"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of a prediction: the numbers and the verdict."""
+    """Outcome of a prediction: the numbers, and the verdict by the criterion that was written before.
+
+    ``differences`` are those that the prediction says are positive: empty for single seeds, None if
+    the prediction is not on differences.
+    """
 
     text: str
     verdict: str
+    differences: Sequence[Interval] | None = None
 
 
 def _between(value: float, *, out: float, against: float) -> str:
@@ -55,7 +63,7 @@ def _waits(*groups: Sequence[Cell], seeds: int = 1) -> Outcome | None:
 
 def two_blocks(cells: Sequence[Cell]) -> Outcome:
     chain = pick(cells, connection="origin", n=2)
-    dense = [c for c in cells if c.record["axes"].get("n") == 2 and c.record["rule"] == EQ_11]
+    dense = [c for c in cells if c.axes.get("n") == 2 and c.record["rule"] == EQ_11]
     if not chain or not dense:
         return Outcome("", WAITS)
     names = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
@@ -106,7 +114,7 @@ def product_at_four_steps(cells: Sequence[Cell]) -> Outcome:
         signs.append(over > 0 if n < 9 else over < 0)
         texts.append(f"n = {n}: 10^{over:.1f} times Origin's")
     verdict = BORNE_OUT if all(signs) else REFUTED if sum(signs) < 2 else UNDECIDED
-    return Outcome("; ".join(texts), verdict)
+    return Outcome("; ".join(texts), verdict, [])
 
 
 def zero_init(cells: Sequence[Cell]) -> Outcome:
@@ -118,33 +126,35 @@ def zero_init(cells: Sequence[Cell]) -> Outcome:
     if waits := _waits(*found.values(), seeds=3):
         return waits
     without, with_zero = (
-        _accuracy(found[3, zero]) - _accuracy(found[9, zero]) for zero in (False, True)
+        [a.accuracy - b.accuracy for a, b in zip(found[3, zero], found[9, zero], strict=True)]
+        for zero in (False, True)
     )
-    text = f"loses {without:.1f} points without, {with_zero:.1f} with"
-    return Outcome(text, BORNE_OUT if with_zero <= without / 2 else REFUTED)
+    text = f"loses {mean(without):.1f} points without, {mean(with_zero):.1f} with"
+    verdict = BORNE_OUT if mean(with_zero) <= mean(without) / 2 else REFUTED
+    removed = [a / 2 - b for a, b in zip(without, with_zero, strict=True)]
+    return Outcome(text, verdict, [interval(removed)])
 
 
-def _lead(first: Sequence[Cell], second: Sequence[Cell], *, out: float, against: float) -> Outcome:
-    """Compute the lead of the second over the first; a verdict needs three seeds of both."""
-    shared = {cell.seed for cell in first} & {cell.seed for cell in second}
-    if not shared:
+def _lead(over: Interval | None, *, out: float, against: float) -> Outcome:
+    """Judge a mean difference; a verdict needs three seeds. It may be predicted to be negative."""
+    if over is None:
         return Outcome("", WAITS)
-    over = _accuracy([c for c in second if c.seed in shared]) - _accuracy(
-        [c for c in first if c.seed in shared]
+    if over.pairs < 3:
+        return Outcome(f"{over.text()} points so far", WAITS)
+    claimed = over if out > against else Interval(over.pairs, -over.mean, -over.high, -over.low)
+    return Outcome(
+        f"{over.text()} points", _between(over.mean, out=out, against=against), [claimed]
     )
-    if len(shared) < 3:
-        return Outcome(f"{over:+.1f} points so far, {len(shared)} of 3 seeds", WAITS)
-    return Outcome(f"{over:+.1f} points", _between(over, out=out, against=against))
 
 
 def paper_shape(cells: Sequence[Cell]) -> Outcome:
     origin, dense = (pick(cells, connection="origin", rule=r, depth=34) for r in (CHAIN, EQ_11))
-    return _lead(origin, dense, out=2, against=0)
+    return _lead(paired(dense, origin), out=2, against=0)
 
 
 def deeper(cells: Sequence[Cell]) -> Outcome:
     shallow, deep = (pick(cells, connection="origin", rule=EQ_11, depth=d) for d in (34, 50))
-    return _lead(shallow, deep, out=0.5, against=1.5)
+    return _lead(paired(deep, shallow), out=0.5, against=1.5)
 
 
 def origin_with_zero(cells: Sequence[Cell]) -> Outcome:
@@ -152,7 +162,7 @@ def origin_with_zero(cells: Sequence[Cell]) -> Outcome:
     if waits := _waits(found):
         return waits
     value = _accuracy(found)
-    return Outcome(f"{value:.1f} % ({len(found)} seed)", _between(value, out=30, against=50))
+    return Outcome(f"{value:.1f} % ({len(found)} seed)", _between(value, out=30, against=50), [])
 
 
 def what_a_stage_gives(cells: Sequence[Cell]) -> Outcome:
@@ -164,22 +174,21 @@ def what_a_stage_gives(cells: Sequence[Cell]) -> Outcome:
         f"Eq. 11 {first:.1f}, Listing 1 {whole:.1f}, after the opening block {after:.1f} % (seed 0)"
     )
     if min(whole, after) < first:
-        return Outcome(text, REFUTED)
+        return Outcome(text, REFUTED, [])
     borne_out = min(whole, after) >= first + 2 and abs(whole - after) <= 2
-    return Outcome(text, BORNE_OUT if borne_out else UNDECIDED)
+    return Outcome(text, BORNE_OUT if borne_out else UNDECIDED, [])
 
 
 def table_two(cells: Sequence[Cell]) -> Outcome:
     over = []
     for depth in (34, 50):
         tdbn = pick(cells, connection="tdbn", depth=depth)
-        dense = pick(cells, connection="baa", rule=EQ_11, depth=depth)
-        if waits := _waits(tdbn, dense):
-            return waits
-        seeds = min(len(tdbn), len(dense))
-        over.append(_accuracy(dense[:seeds]) - _accuracy(tdbn[:seeds]))
-    text = f"ResNet-34 {over[0]:+.1f}, ResNet-50 {over[1]:+.1f} points ({seeds} seed{'s' * (seeds > 1)})"
-    return Outcome(text, _between(min(over), out=1, against=0))
+        found = paired(pick(cells, connection="baa", rule=EQ_11, depth=depth), tdbn)
+        if found is None:
+            return Outcome("", WAITS)
+        over.append(found)
+    text = f"ResNet-34 {over[0].text()}, ResNet-50 {over[1].text()} points"
+    return Outcome(text, _between(min(each.mean for each in over), out=1, against=0), over)
 
 
 def five_classes(cells: Sequence[Cell]) -> Outcome:
@@ -196,13 +205,15 @@ def _table_three(cells: Sequence[Cell], asked: int = 1, **of: Any) -> Outcome:
     concate = pick(cells, connection="dense_layer", depth=161, **of)
     if waits := _waits(*add, concate, seeds=asked):
         return waits
-    seeds = min(map(len, (*add, concate)))
-    first, last, dense = (_accuracy(own[:seeds]) for own in (*add, concate))
-    text = f"Add {first:.1f} to {last:.1f}, Concate {dense:.1f} % ({seeds} seed{'s' * (seeds > 1)})"
-    falls, wins = first - last, dense - last
-    if falls < 0 or wins <= -0.5:
-        return Outcome(text, REFUTED)
-    return Outcome(text, BORNE_OUT if min(falls, wins) >= 0.5 else UNDECIDED)
+    falls, wins = paired(add[0], add[1]), paired(concate, add[1])
+    if falls is None or wins is None:
+        return Outcome("", WAITS)
+    text = f"Add falls by {falls.text()} points, Concate − Add {wins.text()}"
+    borne_out = min(falls.mean, wins.mean) >= 0.5
+    verdict = BORNE_OUT if borne_out else UNDECIDED
+    if falls.mean < 0 or wins.mean <= -0.5:
+        verdict = REFUTED
+    return Outcome(text, verdict, [falls, wins])
 
 
 def stability_and_accuracy(cells: Sequence[Cell]) -> Outcome:

@@ -176,7 +176,7 @@ def measure(run: Run, folder: Path) -> dict[str, Any]:
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.measure import measure_subject
 
-    subject = open_subject(str(folder), None, {}, run.seed)
+    subject = open_subject(str(folder), None, {}, run.seed, None)
     asked = MeasuredOn(data=run.request.data, only=MEASURED)
     _, found = measure_subject(run.name, subject, asked, "running", run.seed, silent=True)
     return found

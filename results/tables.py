@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from operator import attrgetter
+from statistics import mean
 
 from results.data import (
     AFTER,
@@ -18,15 +20,16 @@ from results.data import (
     Cell,
     geometric,
     hand_model,
-    older_measured,
     on_fashion_mnist,
     pick,
     rank_correlation,
-    read,
+    read_cells,
     read_diverged,
     shown,
+    verdict,
 )
-from results.predictions import PREDICTIONS
+from results.networks import facts, millions, network_of
+from results.predictions import PREDICTIONS, WAITS, Outcome
 
 Row = Sequence[str]
 SHAPES = (18, 34, 50)
@@ -49,8 +52,10 @@ def table(head: Row, rows: Sequence[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def accuracies(cells: Sequence[Cell]) -> str:
-    return shown([cell.accuracy for cell in cells])
+def accuracies(cells: Sequence[Cell], diverged: Sequence[Cell] = ()) -> str:
+    if not diverged:
+        return shown([cell.accuracy for cell in cells])
+    return f"{accuracies(cells) + ', ' if cells else ''}diverges ({len(diverged)})"
 
 
 # -- what was run ----------------------------------------------------------------------------------
@@ -60,7 +65,9 @@ ITEMS = {
     1: "the paper's architectures",
     2: "blocks a stage",
     3: "Tables II, III, VI, Figs. 5 to 7",
+    8: "beyond the paper",
 }
+FOLDERS = (*OF_PAPER, "beyond")
 
 
 @cache
@@ -74,26 +81,34 @@ def planned(*folders: str) -> tuple[tuple[str, int, float], ...]:
 
 def waiting(cells: Sequence[Cell]) -> str:
     """Return the finished trainings and the estimated remaining CPU-hours for each item of the plan."""
-    ended = [*cells, *read_diverged()]
-    done = {cell.name for cell in ended}
-    rows = []
-    for item, name in ITEMS.items():
-        own = [(run, minutes) for run, of, minutes in planned(*OF_PAPER) if of == item]
-        left = sum(minutes for run, minutes in own if run not in done) / 60
-        rows.append([name, f"{sum(run in done for run, _ in own)} of {len(own)}", f"{left:.1f}"])
+    ended = [*read_cells(*FOLDERS), *read_diverged(*FOLDERS)]
+    done = {cell.name: cell.record["made"]["commit"] for cell in ended}
     spent = sum(cell.record["made"]["cpu_seconds"] for cell in ended) / 3600
-    left = sum(minutes for run, _, minutes in planned(*OF_PAPER) if run not in done) / 60
-    state = f"{len(ended)} of {len(planned(*OF_PAPER))}, in {spent:.1f} CPU-hours"
-    rows.append(["total", state, f"{left:.1f}"])
-    return table(["", "trained", "CPU-hours left (estimate)"], rows)
+    rows = []
+    for name, items in [*((name, {item}) for item, name in ITEMS.items()), ("total", {*ITEMS})]:
+        own = [(run, minutes) for run, item, minutes in planned(*FOLDERS) if item in items]
+        left = sum(minutes for run, minutes in own if run not in done) / 60
+        commits = sorted({done[run][:7] for run, _ in own if run in done})
+        state = f"{sum(run in done for run, _ in own)} of {len(own)}"
+        rows.append([name, state, f"{left:.1f}", ", ".join(commits)])
+    rows[-1][1] += f", in {spent:.1f} CPU-hours"
+    return table(["", "trained", "CPU-hours left (estimate)", "commits"], rows)
+
+
+def predicted(outcomes: Mapping[str, tuple[str, Outcome]]) -> str:
+    """Return the table of predictions from their summaries and outcomes, by letter."""
+    rows = []
+    for letter, (short, outcome) in outcomes.items():
+        known = outcome.differences is not None and outcome.verdict != WAITS
+        said = f"**{verdict(outcome.differences or ())}**" if known else MISSING
+        rows.append([letter, short, outcome.text, outcome.verdict, said])
+    return table(["", "prediction (summary)", "outcome", "by its criterion", "at 95 %"], rows)
 
 
 def predictions(cells: Sequence[Cell]) -> str:
-    rows = []
-    for letter, (short, compute) in PREDICTIONS.items():
-        outcome = compute(cells)
-        rows.append([letter, short, outcome.text, f"**{outcome.verdict}**"])
-    return table(["", "prediction (summary)", "outcome", ""], rows)
+    return predicted(
+        {letter: (short, compute(cells)) for letter, (short, compute) in PREDICTIONS.items()}
+    )
 
 
 # -- items 1 and 2 ---------------------------------------------------------------------------------
@@ -128,19 +143,18 @@ def architecture(cells: Sequence[Cell]) -> str:
 
 
 def blocks(cells: Sequence[Cell]) -> str:
-    diverged = read_diverged()
-
-    def outcome(rule: str, n: int, zero: bool) -> str:
-        own, lost = (
-            pick(some, connection="origin", rule=rule, n=n, zero_init=zero)
-            for some in (cells, diverged)
-        )
-        return f"diverges ({len(lost)})" if lost and not own else accuracies(own)
-
     rows = [
         [
             name + (", zero-initialised" if zero else ""),
-            *(outcome(rule, n, zero) for n in BLOCKS),
+            *(
+                accuracies(
+                    *(
+                        pick(some, connection="origin", rule=rule, n=n, zero_init=zero)
+                        for some in (cells, read_diverged())
+                    )
+                )
+                for n in BLOCKS
+            ),
         ]
         for zero in (False, True)
         for rule, name in RULES.items()
@@ -161,18 +175,6 @@ def interblock(cells: Sequence[Cell]) -> str:
                 ]
                 values = [shown([c.interblock_dodv for c in own], 3) for own in found]
                 rows.append([RULES[rule] + (", zero-initialised" if zero else ""), *values])
-    older = {
-        each["network"]: each for each in read(HERE / "depth" / "measures_56.json")["measured"]
-    }
-    for network, name in (
-        ("danet_c_net", RULES[EQ_11]),
-        ("listing1_net", RULES[ALL]),
-        ("origin_net", RULES[CHAIN]),
-    ):
-        layers = older[network]["gradient_stability"]["layers"]
-        value = geometric([each["stability"] for each in layers if each["interblock"]])
-        cells_of = [shown([value], 3) if n == 9 else MISSING for n in BLOCKS]
-        rows.append([f"{name}, older run", *cells_of])
     return table(["dO/dV of interblock neurons", *map(str, BLOCKS)], rows)
 
 
@@ -301,59 +303,99 @@ def four_steps(cells: Sequence[Cell]) -> str:
     return table([*head, *(f"accuracy, n = {n}" for n in (3, 6, 9))], rows)
 
 
-def correlations(cells: Sequence[Cell]) -> str:
-    """Return the rank correlation of measures and test accuracy for groups of networks."""
-    ten = on_fashion_mnist(cells)
+def by_network(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Return the cells of each network, which differ in their seeds."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(network_of(cell.name), []).append(cell)
+    return list(groups.values())
+
+
+def in_shape_34(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells of ten classes at T = 1 in ResNet-34's shape, with those of beyond/."""
+    return [
+        cell
+        for cell in on_fashion_mnist(cells)
+        if cell.axes.get("depth") == 34 or cell.record["network"] == "shape34"
+    ]
+
+
+EACH_SEED = "the same, each seed by itself"
+
+
+def rank_correlations(cells: Sequence[Cell]) -> dict[str, tuple[int, dict[str, float | None]]]:
+    """Return the rank correlations of measures and accuracy over networks, by their means over seeds.
+
+    Returns the number of networks and the correlation of each measure, for groups of networks.
+    """
+    every = [*cells, *read_cells("beyond")]
+    ten = on_fashion_mnist(every)
+    origin = [c for c in ten if c.record["connection"] == "origin"]
+    shape = in_shape_34(every)
     groups: dict[str, list[Cell]] = {
+        "ResNet-34's shape": shape,
+        "of these, without `rising`": [c for c in shape if c.record["connection"] != "rising"],
+        "3 blocks a stage": [c for c in ten if c.axes.get("n") == 3],
+        "9 blocks a stage": [
+            c for c in ten if c.axes.get("n") == 9 or c.record["network"] == "nine"
+        ],
         "all of ten classes, T = 1": ten,
-        "Origin's blocks by any rule": [c for c in ten if c.record["connection"] == "origin"],
-        "of these, not zero-initialised": [
-            c for c in ten
-            if c.record["connection"] == "origin" and not c.record["axes"]["zero_init"]
-        ],
-        "of these, zero-initialised": [
-            c for c in ten if c.record["connection"] == "origin" and c.record["axes"]["zero_init"]
-        ],
-        "ResNet-34's shape": [c for c in ten if c.record["axes"].get("depth") == 34],
-        "3 blocks a stage": [c for c in ten if c.record["axes"].get("n") == 3],
-        "9 blocks a stage": [c for c in ten if c.record["axes"].get("n") == 9],
-        "five classes": on_fashion_mnist(cells, classes=5),
-        "T = 4": on_fashion_mnist(cells, steps=4),
-    }  # fmt: skip
-    rows = []
+        EACH_SEED: ten,
+        "Origin's blocks by any rule": origin,
+        "of these, not zero-initialised": [c for c in origin if not c.axes["zero_init"]],
+        "of these, zero-initialised": [c for c in origin if c.axes["zero_init"]],
+        "five classes": on_fashion_mnist(every, classes=5),
+        "T = 4": on_fashion_mnist(every, steps=4),
+    }
+    measures: dict[str, Callable[[Cell], float]] = {
+        "fewer neurons on a path": lambda cell: -facts()[network_of(cell.name)]["fewest_neurons"],
+        "dO/dV a layer": attrgetter("stability"),
+        "its product": attrgetter("log10_product"),
+        "firing rate": attrgetter("firing_rate"),
+        "fewer layers": lambda cell: -cell.record["depth"],
+    }
+    found = {}
     for name, own in groups.items():
-        accuracy = [c.accuracy for c in own]
+        networks = by_network(own) if name != EACH_SEED else [[cell] for cell in own]
+        accuracy = [mean(c.accuracy for c in each) for each in networks]
+        found[name] = (
+            len(networks),
+            {
+                measure: rank_correlation([mean(map(value, each)) for each in networks], accuracy)
+                for measure, value in measures.items()
+            },
+        )
+    return found
+
+
+def correlations(cells: Sequence[Cell]) -> str:
+    found = rank_correlations(cells)
+    rows = [[name, str(count), *map(_signed, of.values())] for name, (count, of) in found.items()]
+    measures = next(iter(found.values()))[1]
+    return table(["rank correlation with accuracy over", "networks", *measures], rows)
+
+
+def costs(cells: Sequence[Cell]) -> str:
+    """Return the networks in ResNet-34's shape, by the fewest neurons on a path."""
+    rows = []
+    for own in by_network(in_shape_34([*cells, *read_cells("beyond")])):
+        of = facts()[network_of(own[0].name)]
+        zero = ", zero-initialised" if own[0].axes["zero_init"] else ""
         rows.append(
             [
-                name,
-                str(len(own)),
-                _signed(rank_correlation([c.stability for c in own], accuracy)),
-                _signed(rank_correlation([c.log10_product for c in own], accuracy)),
-                _signed(rank_correlation([c.firing_rate for c in own], accuracy)),
-                _signed(rank_correlation([-float(c.record["depth"]) for c in own], accuracy)),
+                f"`{own[0].axes['connection']}` by `{own[0].axes['rule']}`{zero}",
+                str(of["fewest_neurons"]),
+                accuracies(own),
+                shown([c.stability for c in own], 3),
+                shown([c.firing_rate for c in own], 3),
+                millions([of["multiplications"]]),
+                millions([of["additions"]]),
+                millions(of["measured_additions"]),
             ]
         )
-    older = [each for each in older_measured() if each.stability and each.firing_rate]
-    accuracy = [each.accuracy for each in older]
-    rows.append(
-        [
-            "the older runs (depth/)",
-            str(len(older)),
-            _signed(rank_correlation([each.stability or 0 for each in older], accuracy)),
-            MISSING,
-            _signed(rank_correlation([each.firing_rate or 0 for each in older], accuracy)),
-            _signed(rank_correlation([-float(each.depth) for each in older], accuracy)),
-        ]
-    )
-    head = [
-        "rank correlation with accuracy over",
-        "networks",
-        "dO/dV a layer",
-        "its product",
-        "firing rate",
-        "fewer layers",
-    ]
-    return table(head, rows)
+    head = ["T = 1", "neurons", "accuracy", "dO/dV a layer", "firing rate", "multiplications"]
+    head += ["additions at most", "measured"]
+    return table(head, sorted(rows, key=lambda row: int(row[1])))
 
 
 def _signed(value: float | None) -> str:
@@ -373,5 +415,6 @@ TABLES: dict[str, Callable[[Sequence[Cell]], str]] = {
     "stability": stability,
     "four steps": four_steps,
     "correlations": correlations,
+    "costs": costs,
 }
 """Tables by their name in the page."""

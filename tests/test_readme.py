@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +15,15 @@ import danetc
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import compare, draw
 from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.reading import shipped_specs
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.main import COMMANDS, main
+from danetc.runtime.data.sources.digits import splits
+from results.data import read_cells
+from tests.zoo.authors import comparison_of
+from tests.zoo.harness import NAMES, file_of
+from tests.zoo.page import own_lines
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -173,14 +181,106 @@ MEASURED = (
 """Where benchmarks have the rows of README's table of speed: ours and SpikingJelly's."""
 
 
+def benchmark(name: str) -> dict[str, Any]:
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def values(name: str) -> dict[str, float]:
+    return {row["what"]: row["value"] for row in benchmark(name)["rows"]}
+
+
 def test_its_figures_of_speed_are_those_that_were_measured() -> None:
     _, _, table = README.partition("| | danetc | SpikingJelly |\n|---|---|---|\n")
     rows = [line.strip("| ").split(" | ") for line in table.partition("\n\n")[0].splitlines()]
     assert len(rows) == len(MEASURED)
     for (what, *shown), (name, *wanted) in zip(rows, MEASURED, strict=True):
-        path = ROOT / "benchmarks" / "results" / f"{name}.json"
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = benchmark(name)
         assert (result["steps"], result["batch"], result["image"]) == (4, 4, 64)
-        values = {row["what"]: row["value"] for row in result["rows"]}
-        figures = [f"{values[each]:.2f}" for each in wanted if each is not None]
+        figures = [f"{values(name)[each]:.2f}" for each in wanted if each is not None]
         assert [each for each in shown if each] == figures, what
+
+
+def accuracy(name: str) -> str:
+    """Return the test accuracy of a network that is part of the package."""
+    text = (ROOT / "danetc" / "pretrained" / name / "training.json").read_text(encoding="utf-8")
+    return f"{100 * json.loads(text)['test_accuracy']:.1f}"
+
+
+def in_file(path: str, pattern: str) -> tuple[str, ...]:
+    """Return the groups of a pattern in a file, which has the same ones at each of its places."""
+    (groups,) = set(re.findall(pattern, (ROOT / path).read_text(encoding="utf-8")))
+    return groups if isinstance(groups, tuple) else (groups,)
+
+
+def trained() -> tuple[object, ...]:
+    """Return T, epochs, width and image size of the networks of results/."""
+    ((steps, epochs),) = {
+        (cell.record["T"], len(cell.record["epochs"]))
+        for cell in read_cells()
+        if cell.record["recipe"] == "one_step"
+    }
+    image, width = in_file("results/paper/paper.danet", r"network .*image = (\d+), width = (\d+)")
+    return steps, epochs, width, image, image
+
+
+def slowest() -> str:
+    rows = {**values("training"), **values("conditions")}
+    ours = {what: value for what, value in rows.items() if "/ torchvision" in what}
+    name = max((what for what in ours if "SpikingJelly" not in what), key=ours.__getitem__)
+    assert name.startswith(
+        "spiking_densenet121: danetc fused, channels last / torchvision densenet121, channels last, compiled"
+    )
+    return f"{rows[name]:.2f}"
+
+
+def lines_of_zoo() -> tuple[int, int]:
+    texts = [file_of(name).read_text(encoding="utf-8") for name in NAMES]
+    return max(map(own_lines, texts)), max(len(text.splitlines()) for text in texts)
+
+
+FIGURES: dict[str, Callable[[], Iterable[object]]] = {
+    r"lists (\d+) published networks": lambda: [len(NAMES)],
+    r"at most (\d+) lines of declarations, (\d+) with comments and blank lines": lines_of_zoo,
+    r"float64, and (\d+) of them to the code that their": lambda: [
+        sum(comparison_of(name).repository is not None for name in NAMES)
+    ],
+    r"danetc needs Python (\S+) or newer": lambda: in_file("pyproject.toml", r'requires-python = ">=(.+)"'),
+    r"are (\S+) real images": lambda: [f"{sum(len(labels) for _, labels in splits()):,}"],
+    r"classifies less than (\d+)0 % of the held-out": lambda: in_file("Makefile", r"--min-accuracy 0.(\d)"),
+    r"T = (\d), (\d) epochs, ResNets of width (\d) on (\d+)x(\d+) pixels": trained,
+    r"T = (\d), images of (\d+)x(\d+) and N = (\d) unless": lambda: [
+        benchmark("training")[name] for name in ("steps", "image", "image", "batch")
+    ],
+    r"(\d) time steps of a folded model's stream with one image take (\S+) times": lambda: [
+        benchmark("one_image")["steps"],
+        f"{values('one_image')['danetc folded stream / danetc']:.2f}",
+    ],
+    r"takes (\d) s on two cores .* \(float32, Linux\), and (\S+) s": lambda: [
+        f"{values('first_step')['danet_c_r18, cold cache']:.0f}",
+        f"{values('first_step')['danet_c_r18, warm cache']:.1f}",
+    ],
+    r"The slowest of the networks and sizes measured is DenseNet-121, (\S+) of": lambda: [slowest()],
+    r"on ResNet-(\d+) to (\d+), spiking DenseNets": lambda: [
+        bound({int(name.rpartition("_r")[2]) for name in shipped_specs() if re.fullmatch(r"danet_c_r\d+", name)})
+        for bound in (min, max)
+    ],
+    r"two on digits \((\S+) and (\S+) % test accuracy\) and two on Fashion-MNIST \((\S+) and (\S+) %\)": lambda: [
+        accuracy(name)
+        for name in ("danet_c_small_digits", "ann_c_small_digits", "sew_small_fashion_mnist", "ann_small_fashion_mnist")
+    ],
+}  # fmt: skip
+"""Figures of README.md by the sentence around them, and what they are by their files."""
+NAMES_WITH_DIGITS = r"Fig\. 1\b|Apache-2\.0|float32|float64|ResNet-18|DenseNet-121"
+
+
+def test_each_figure_is_that_of_a_file() -> None:
+    """`make results` writes the paragraphs on trained networks; code and tables are tested above."""
+    text = re.sub(r"```.*?```|<!-- table: .*?<!-- end -->", "", README, flags=re.DOTALL)
+    text = re.sub(r"\]\([^)]*\)|^[|#].*", "", text, flags=re.MULTILINE)
+    text = " ".join(text.split())
+    for pattern, wanted in FIGURES.items():
+        (found,) = re.finditer(pattern, text)
+        assert found.groups() == tuple(map(str, wanted())), found[0]
+        text = text.replace(found[0], "")
+    assert re.findall(r".{0,40}\d.{0,40}", re.sub(NAMES_WITH_DIGITS, "", text)) == []

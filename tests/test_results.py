@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import random
@@ -14,20 +13,20 @@ import pytest
 from scipy import stats
 
 from danetc.errors import UserError
-from results import beyond, drawing, findings, run
+from danetc.requests import MeasuredOn
+from danetc.tasks.measuring.data import open_subject
+from danetc.tasks.measuring.measure import measure_subject
+from danetc.tasks.networks import compile_spec
+from results import beyond, drawing, networks, run
 from results.data import (
-    CHAIN,
     CONTRADICTED,
-    EQ_11,
     OF_PAPER,
     OPEN,
     SUPPORTED,
     Cell,
     hand_model,
     interval,
-    older_accuracies,
     paired,
-    pick,
     rank_correlation,
     read_cells,
     read_diverged,
@@ -35,7 +34,6 @@ from results.data import (
     verdict,
 )
 from results.make import PAGES, page
-from results.older import OLDER
 from results.predictions import PREDICTIONS, WAITS
 from results.tables import planned
 
@@ -43,7 +41,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 PAGE = (RESULTS / "README.md").read_text(encoding="utf-8")
 CELLS = read_cells()
-TABLES = PAGES[RESULTS / "README.md"]
 
 
 def table(head: str, text: str = PAGE) -> dict[str, list[str]]:
@@ -69,12 +66,13 @@ def test_a_page_is_what_its_files_say(path: Path) -> None:
 
 
 def test_a_table_that_is_unknown_or_missing_is_told() -> None:
-    first, *rest = (f"<!-- table: {name} -->\n<!-- end -->\n" for name in TABLES)
-    whole = "".join([first, *rest])
-    assert len(page(whole, TABLES, CELLS)) > len(whole)
-    for wrong in ("".join(rest), whole + first, whole.replace("blocks", "stones")):
+    tables = {name: lambda cells, name=name: f"made {name}" for name in ("one", "two")}
+    first, second = (f"<!-- table: {name} -->\nold\n<!-- end -->\n" for name in tables)
+    whole = f"text {first}{second}"
+    assert page(whole, tables, []) == whole.replace("old", "made one", 1).replace("old", "made two")
+    for wrong in (second, whole + first, whole.replace("one", "three")):
         with pytest.raises(ValueError, match=r"of the page|in the page"):
-            page(wrong, TABLES, CELLS)
+            page(wrong, tables, [])
 
 
 def test_figures_are_those_of_the_page() -> None:
@@ -100,70 +98,122 @@ def test_cells_are_of_the_plan_and_of_one_version(folder: str) -> None:
         assert all(math.isfinite(layer.dodv) for layer in cell.layers)
 
 
-def test_accuracy_of_two_phases() -> None:
-    rows = table("| test accuracy, % | 12 epochs at T = 1")
-    for row, name in (("DANet-C", "danet_c_r20"), ("SEW", "sew_r20")):
-        with open(RESULTS / "fashion_mnist" / f"{name}.csv", encoding="utf-8", newline="") as lines:
-            epochs = list(csv.DictReader(lines))
-        last = {epoch["phase"]: 100 * float(epoch["test_accuracy"]) for epoch in epochs}
-        before, after, _ = rows[row]
-        assert [before, after] == [f"{value:.2f}" for value in last.values()]
-        assert [len([e for e in epochs if e["phase"] == phase]) for phase in last] == [12, 3]
+def accuracies(**axes: object) -> dict[int, float]:
+    """Accuracies by seed, read from the JSON files without the code of results/."""
+    wanted = {"zero_init": False, "classes": 10, "recipe": "one_step", **axes}
+    found = {}
+    for path in (RESULTS / "paper" / "cells").glob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        has = {"classes": 10, **record["axes"], "recipe": record["recipe"]}
+        if wanted.items() <= has.items():
+            found[record["seed"]] = 100 * record["epochs"][-1]["test_accuracy"]
+    return found
 
 
-def said(pattern: str) -> tuple[str, ...]:
-    """The groups of a pattern in README.md, whose lines may break anywhere."""
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    found = re.search(pattern, text)
-    return found.groups()
+DENSE = "densely_additive"
 
 
-def test_the_readme_says_the_same() -> None:
-    """README.md's numbers are those of the older runs' table."""
-    numbers = said(
-        r"Origin falls from (\d+) to (\d+) and (\d+) %; the densely additive rule keeps it at "
-        r"(\d+) and (\d+) % \((\d+) at depth 110 in the rule's other reading; (\d+) in a second set "
-        r"of runs\)"
+@pytest.mark.parametrize(
+    ("name", "higher", "lower", "verdict"),
+    [
+        ("DANet-C − Origin, ResNet-34", ("origin", DENSE), ("origin", "chain"), "supported"),
+        (
+            "DANet-C − Origin, ResNet-34, zero-initialised",
+            ("origin", DENSE),
+            ("origin", "chain"),
+            "open",
+        ),
+        ("DANet-C − DANet-D, ResNet-34", ("origin", DENSE), ("baa", DENSE), "contradicted"),
+        ("DANet-C − DANet-D, ResNet-50", ("origin", DENSE), ("baa", DENSE), "contradicted"),
+        ("DANet-D − tdBN, ResNet-34", ("baa", DENSE), ("tdbn", "chain"), "open"),
+        ("BAA − Origin, ResNet-34", ("baa", "chain"), ("origin", "chain"), "open"),
+    ],
+)
+def test_claims_are_judged_by_paired_intervals(
+    name: str, higher: tuple[str, str], lower: tuple[str, str], verdict: str
+) -> None:
+    depth, zero = int(re.search(r"ResNet-(\d+)", name)[1]), "zero" in name
+    first, second = (
+        accuracies(depth=depth, connection=connection, rule=rule, zero_init=zero)
+        for connection, rule in (higher, lower)
     )
-    older, again = (older_accuracies(file) for file in ("accuracy.json", "training.json"))
-    wanted = [older["origin_net", depth] for depth in (20, 56, 110)]
-    wanted += [older["danet_c_net", depth] for depth in (56, 110)]
-    wanted += [older["listing1_net", 110], again["danet_c_net", 110]]
-    assert [int(number) for number in numbers] == [round(mean(each.values())) for each in wanted]
-    ours = table("|  | depth 20 | depth 56 | depth 110 |")
-    assert {*OLDER} < {*ours}
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = table("| | depth 20 | depth 56 | depth 110 |", readme)
-    for name, row in (
-        ("Origin (`via origin`)", "Origin"),
-        ("DANet-C (`via origin by densely_additive`)", "DANet-C (Eq. 11)"),
-        ("SEW (`via sew`)", "SEW"),
-    ):
-        assert rows[name] == [cell.removesuffix(" (3)") for cell in ours[row]]
+    row = next(row for row in PAGE.splitlines() if f"{name} " in row and f"**{verdict}**" in row)
+    shown = re.search(rf"{name} (\S+)(?: \[(\S+), (\S+)\])? \((\d)\)", row).groups()
+    seeds = sorted(first.keys() & second.keys())
+    differences = [first[seed] - second[seed] for seed in seeds]
+    wanted = [mean(differences)]
+    if len(seeds) > 1:
+        wanted += stats.ttest_1samp(differences, 0).confidence_interval()
+    assert [float(each) for each in shown[:3] if each] == pytest.approx(wanted, abs=0.051)
+    assert int(shown[3]) == len(seeds)
 
 
-def test_the_readme_says_the_same_of_resnet_34() -> None:
-    *numbers, seeds = said(
-        r"DANet-C has (\d+) % and Origin (\d+) %, or (\d+) and (\d+) % if the last norm of each "
-        r"block starts at 0 \((\w+) seeds?\)"
-    )
-    plain, zero = (
-        [
-            pick(CELLS, connection="origin", rule=rule, depth=34, zero_init=zero)
-            for rule in (EQ_11, CHAIN)
+def test_rates_of_trained_pa_a() -> None:
+    """Proposition 3 of the trained networks, from the names of layers alone."""
+    steps = []
+    for path in (RESULTS / "paper" / "cells").glob("resnet_pa_a*.json"):
+        rates = {each["layer"]: each["rate"] for each in json.loads(path.read_text())["layers"]}
+        for name, rate in rates.items():
+            block = re.fullmatch(r"stages\.(\d)\.blocks\.(\d)\.branch\.spike1", name)
+            after = block and f"stages.{block[1]}.blocks.{int(block[2]) + 1}.branch.spike1"
+            if block and block[2] != "0" and after in rates:
+                steps.append(rates[after] > rate)
+    assert f"rates rise in {sum(steps)} of {len(steps)} steps" in PAGE
+    assert (sum(steps), len(steps)) == (39, 40)
+
+
+def test_others_are_better_with_fewer_additions() -> None:
+    """What README.md says of networks in ResNet-34's shape."""
+    rows = table("| T = 1 | neurons | accuracy")
+    dense = rows["`origin` by `densely_additive`"]
+    for name in ("`pa_b` by `chain`", "`origin` by `chain_all`"):
+        assert float(rows[name][1].split()[0]) > float(dense[1].split()[0])
+        for column in (-2, -1):
+            assert float(rows[name][column].split()[0]) < float(dense[column].split()[0])
+
+
+# -- networks.json ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["chain", "densely_additive_all"])
+def test_additions_are_those_that_measure_counts(rule: str) -> None:
+    """`danetc measure` has the mean input of each layer, a sum of spikes in the second case."""
+    stages = f"even(n = 3, width = width) via origin by {rule}"
+    settings = {"width": 4, "input": "image(1, 8, 8)", "stages": stages}
+    subject = open_subject(str(RESULTS / "paper" / "paper.danet"), "blocks", settings, 0, None)
+    asked = MeasuredOn(data="digits", batches=1, batch=16, only=("firing-rate", "operations"))
+    _, found = measure_subject(rule, subject, asked, "batch", silent=True)
+    rates = {each["layer"]: each["rate"] for each in found["firing_rate"]["layers"]}
+    layers = [each for each in found["operations"]["layers"] if each["kind"] != "analog"]
+    wanted = sum(each["dense"] * each["mean"] for each in layers)
+    assert networks.additions_at(subject.compiled.graph, rates) == pytest.approx(wanted)
+    if rule == "chain":
+        assert wanted == pytest.approx(found["operations"]["additions"])
+
+
+@pytest.mark.thorough
+def test_networks_are_those_of_their_specs() -> None:
+    text = networks.FILE.read_text(encoding="utf-8")
+    assert networks.written(networks.compute()) == text, "run `python -m results.networks`"
+
+
+@pytest.mark.thorough
+def test_costs_of_trainings_at_the_papers_scale() -> None:
+    """docs/paper.md, from the summaries of the specs."""
+    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    rows = table("| | parameters | operations per image, T = 1", page)
+    assert len(rows) == 8
+    for name, row in rows.items():
+        kind, depth = re.fullmatch(r"DANet-(\w), ResNet-(\d+)", name).groups()
+        spec = f"danet_{kind.lower()}_r{depth}"
+        facts = [compile_spec(spec, settings={"steps": steps}).summary for steps in (1, 4)]
+        one, four = (each.macs + each.additions for each in facts)
+        assert row == [
+            f"{facts[0].parameters:,}",
+            f"{one / 1e9:.2f}e9",
+            f"{four / 1e9:.2f}e9",
+            f"{(120 * one + 45 * four) * 1_281_167 / 1e18:.2f}e18",
         ]
-        for zero in (False, True)
-    )
-    found = findings.same_seeds(*plain, *zero)
-    assert list(map(int, numbers)) == [round(findings.accuracy(cells)) for cells in found]
-    assert {"one": 1, "two": 2, "three": 3}[seeds] == len(found[0])
-    claim = said(
-        r"classifies (\d+) % of the test images correctly .*? (\d+) % with .*? \(mean of three seeds\).*? "
-        r"it is (\d+) and (\d+) %"
-    )
-    assert [len(cells) for cells in plain] == [3, 3]
-    wanted = [round(findings.accuracy(cells)) for cells in (*plain, *found[2:])]
-    assert [int(number) for number in claim] == wanted
 
 
 # -- how it is computed ----------------------------------------------------------------------------

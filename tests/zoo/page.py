@@ -32,18 +32,18 @@ def own_lines(text: str) -> int:
 
 def table() -> str:
     rows = [
-        "| file | paper | what differs | authors' code | lines | parameters (as published) | T |\n",
+        "| file | paper | what differs | authors' code | lines (of the file) | parameters (as published) | T |\n",
         "|---|---|---|---|--:|--:|--:|\n",
     ]
     for name in NAMES:
-        full = graph(name, {})
+        full, text = graph(name, {}), file_of(name).read_text("utf-8")
         parameters = f"{summarise(full).parameters:,}"
         said = ", ".join(number for number, settings in published(name).items() if not settings)
         cells = (
             f"[`{name}`](../specs/zoo/{name}.danet)",
             *entry_of(name),
             cell(name),
-            str(own_lines(file_of(name).read_text("utf-8"))),
+            f"{own_lines(text)} ({len(text.splitlines())})",
             f"{parameters} ({said})" if said else parameters,
             str(full.steps),
         )

@@ -1,0 +1,140 @@
+"""Text of README.md that has figures of trained networks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import mean
+from textwrap import fill
+
+from results.beyond import found
+from results.data import (
+    ALL,
+    CHAIN,
+    CONTRADICTED,
+    EQ_11,
+    OPEN,
+    SUPPORTED,
+    Cell,
+    older_accuracies,
+    paired,
+    pick,
+    read_cells,
+    read_diverged,
+    shown,
+)
+from results.findings import DANET_C, ORIGIN, PA_B, shape
+from results.networks import facts, millions, network_of
+from results.overview import judged
+from results.tables import accuracies, rank_correlations, table
+
+WORDS = {1: "one", 2: "two", 3: "three"}
+
+
+def percent(*groups: Sequence[Cell], digits: int = 0) -> str:
+    """Return the mean accuracies of networks that have the same number of seeds."""
+    (seeds,) = {len(group) for group in groups}
+    values = " and ".join(f"{mean(c.accuracy for c in group):.{digits}f}" for group in groups)
+    return f"{values} % ({WORDS[seeds]} seed{'s' * (seeds > 1)})"
+
+
+def additions(cells: Sequence[Cell]) -> str:
+    """Return the additions of a network, for all neurons firing and at measured rates."""
+    of = facts()[network_of(cells[0].name)]
+    return f"{millions([of['additions']])} at most, {millions(of['measured_additions'])} measured"
+
+
+def effect(cells: Sequence[Cell]) -> str:
+    """Return the effect of dense addition in ResNet-34's shape, with its control and its cost."""
+    dense, origin = (shape(cells, name, 34) for name in (DANET_C, ORIGIN))
+    zero = [shape(cells, name, 34, zero_init=True) for name in (DANET_C, ORIGIN)]
+    pa_b = shape(cells, PA_B, 34)
+    chain_all = found(read_cells("beyond"), "shape34", ("origin", "chain_all", False))
+    control = paired(*zero)
+    assert control is not None
+    return paragraph(
+        f"""The effect of that one line: a narrow ResNet-34, trained for three epochs on Fashion-MNIST,
+        classifies {percent(dense, origin)} of the test images correctly with `via origin by
+        densely_additive` and with `via origin`. The control: if the last norm of each block is
+        initialised to 0, as in the networks from which the paper takes Origin's accuracy, it is
+        {percent(*zero)}, {control.text().rpartition(" ")[0]} points with the 95 % interval over seeds,
+        so that the rule's effect is {control.verdict}. It costs additions: {additions(dense)} for an
+        image, where `via origin` needs {additions(origin)}. Others are better with fewer:
+        `via pa_b` ({percent(pa_b, digits=1)}; {additions(pa_b)}) and `via origin by chain_all`
+        ({percent(chain_all, digits=1)}; {additions(chain_all)}; [Results](#results))."""
+    )
+
+
+def paragraph(text: str) -> str:
+    return fill(" ".join(text.split()), 104, break_on_hyphens=False, break_long_words=False)
+
+
+DEPTHS = {20: 3, 56: 9, 110: 18}
+"""Depth of a ResNet for CIFAR and its blocks per stage."""
+ROWS = (
+    ("Origin (`via origin`)", "origin", CHAIN, False),
+    ("Origin, zero-initialised", "origin", CHAIN, True),
+    ("DANet-C (`via origin by densely_additive`)", "origin", EQ_11, False),
+    ("DANet-C, zero-initialised", "origin", EQ_11, True),
+    ("Listing 1 (`via origin by densely_additive_all`)", "origin", ALL, False),
+    ("SEW (`via sew`)", "sew", CHAIN, False),
+)
+
+
+def depth(cells: Sequence[Cell]) -> str:
+    """Return the accuracies over depth of runs of one commit, and how many of them are waiting."""
+    diverged = read_diverged()
+    rows, runs = [], []
+    for name, connection, rule, zero in ROWS:
+        own = [
+            [
+                pick(some, connection=connection, rule=rule, n=n, zero_init=zero)
+                for some in (cells, diverged)
+            ]
+            for n in DEPTHS.values()
+        ]
+        rows.append([name, *(accuracies(*each) for each in own)])
+        runs += [cell for each in own for some in each for cell in some]
+    (commit,) = {cell.record["made"]["commit"][:7] for cell in runs}
+    left = 3 * len(ROWS) * len(DEPTHS) - len(runs)
+    waiting = f"**{left} of {left + len(runs)} runs are waiting.** " if left else ""
+    older = " and ".join(
+        shown(list(older_accuracies(file)["danet_c_net", 110].values()))
+        for file in ("accuracy.json", "training.json")
+    )
+    note = f"""{waiting}These runs are of commit {commit}. Two older sets of runs, which do not record
+        theirs, have {older} % for DANet-C at depth 110."""
+    return f"{table(['', *(f'depth {d}' for d in DEPTHS)], rows)}\n\n{paragraph(note)}"
+
+
+def outcome(cells: Sequence[Cell]) -> str:
+    """Return the verdicts on the paper's claims, and what predicts accuracy."""
+    found = judged(cells)
+    counts = Counter(each.verdict for _, each in found)
+    named = {
+        verdict: "; ".join(claim.name for claim, each in found if each.verdict == verdict)
+        for verdict in (SUPPORTED, CONTRADICTED)
+    }
+    claims = f"""Of {len(found)} claims of the paper, {counts[SUPPORTED]} are supported at this size
+        ({named[SUPPORTED]}), {counts[CONTRADICTED]} contradicted ({named[CONTRADICTED]}), and
+        {counts[OPEN]} open: a claim is supported only if the 95 % interval of each of its differences,
+        paired by seed, excludes zero."""
+    (shape_34, few), (every, all_of) = (
+        rank_correlations(cells)[name]
+        for name in ("of these, without `rising`", "all of ten classes, T = 1")
+    )
+    path, slope = "fewer neurons on a path", "dO/dV a layer"
+    predictor = f"""The fewest neurons on a path from the stem to the last stage, which `danetc summary`
+        prints without training, has a rank correlation with accuracy of {few[path]:.2f} over
+        {shape_34} networks in ResNet-34's shape (the paper's gradient stability: {few[slope]:.2f}), and
+        of {all_of[path]:.2f} over {every} networks of all depths ({all_of[slope]:.2f}). This was found
+        after the trainings, in the same networks."""
+    return f"{paragraph(claims)}\n\n{paragraph(predictor)}"
+
+
+README: dict[str, Callable[[Sequence[Cell]], str]] = {
+    "effect": effect,
+    "depth": depth,
+    "outcome": outcome,
+}
+"""Text and tables by their name in README.md."""
