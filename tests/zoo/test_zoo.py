@@ -100,6 +100,7 @@ def test_the_page_is_up_to_date() -> None:
     text = PAGE.read_text("utf-8")
     assert write_table(text) == text
     most = max(len(file_of(name).read_text("utf-8").splitlines()) for name in NAMES)
-    assert f"at most {MAX_LINES} lines without comments and blank lines ({most} with them)" in " ".join(
-        text.split()
+    assert (
+        f"at most {MAX_LINES} lines without comments and blank lines ({most} with them)"
+        in " ".join(text.split())
     )
