@@ -63,7 +63,7 @@ def kinds() -> tuple[Kind, ...]:
     """Return the kinds in cells.toml, in order."""
     from results.run import all_runs, read_groups
 
-    every = [run.axes for run in all_runs(read_groups(FOLDER / "cells.toml"))]
+    every = [run.axes for run in all_runs(read_groups(FOLDER / "cells.toml"), FOLDER / "cells")]
     return tuple(
         dict.fromkeys((str(a["connection"]), str(a["rule"]), bool(a["zero_init"])) for a in every)
     )

@@ -2,7 +2,7 @@
 
 ::
 
-    python results/run.py --data fashion-mnist:DIR --runs runs/paper
+    python results/run.py --dir DIR --runs runs/paper
     python results/run.py --list
     python results/run.py --table results/digits/cells.toml
 
@@ -13,6 +13,16 @@ a lock, which ends with its process. SIGTERM saves a checkpoint and stops.
 Each run trains a cell of ``danetc compare`` (its axes, directory and seed) and then takes the measures of
 ``danetc measure``. All results of a page should come from one installed version. Each JSON records the
 commit of the work tree that contains this file.
+
+A group of a table has one of ::
+
+    network = NAME, axes = {AXIS = [VALUE, ...], ...}         # every combination
+    rows = LIST                                               # a list of drawn.json beside the table
+    best = {of = [GROUP, ...], keep = NUMBER, by = [AXIS, ...]}   # of the runs of earlier groups
+
+``best`` keeps the cells with the highest validation accuracy after the last epoch, a mean over their seeds
+(0 for one that diverged; the earlier one of equals), separately for each combination of the axes in ``by``.
+Its runs are known once all runs of those groups have a JSON.
 """
 
 from __future__ import annotations
@@ -22,19 +32,23 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 import tomllib
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "paper" / "cells.toml"
-MEASURED = ("firing-rate", "gradient-stability", "potential")
+MEASURED = ("firing-rate", "gradient-stability", "potential", "operations")
 DIVERGED = "is no longer finite"
 """Part of the error message of a training that diverged."""
 EPOCH = (
@@ -45,29 +59,33 @@ EPOCH = (
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one ``danetc compare`` of a spec."""
+    """Networks that are trained by a recipe with each of the seeds; ``chosen`` selects the networks."""
 
     spec: Path
     name: str
     item: int
-    network: str
-    axes: Mapping[str, list[Any]]
+    chosen: Mapping[str, Any]
     seeds: tuple[int, ...]
     minutes: float
     recipe: str
     data: str
+    gradients: bool
+    drawn: Path
 
-    @property
-    def command(self) -> str:
-        """The command for the whole group, with all seeds from 0."""
-        grid = "".join(
-            f" --grid {name}={','.join(_written(value) for value in values)}"
-            for name, values in self.axes.items()
-        )
-        return (
-            f"danetc compare {self.spec.relative_to(HERE.parent)} -n {self.network}{grid} "
-            f"--recipe {self.recipe} --seeds {max(self.seeds) + 1} --data {self.data}"
-        )
+    def rows(self, known: Mapping[str, Sequence[Run]], cells: Path) -> list[Row] | None:
+        """Return the networks, or None if a group that decides about them has unfinished runs."""
+        if (best := self.chosen.get("best")) is not None:
+            runs = [run for name in best["of"] for run in known[name]]
+            return choose(runs, cells, best["keep"], best.get("by", ()))
+        if (name := self.chosen.get("rows")) is not None:
+            return [(each["network"], each["axes"]) for each in _read(self.drawn)[name]]
+        axes = self.chosen["axes"]
+        found = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+        return [(self.chosen["network"], each) for each in found]
+
+
+Row = tuple[str, Mapping[str, Any]]
+"""Name of a network, and the value on each axis."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +103,36 @@ class Run:
         recipe = "" if self.group.recipe == "one_step" else f",{self.group.recipe}"
         return f"{self.cell}{recipe},seed={self.seed}"
 
+    @property
+    def varied(self) -> Mapping[str, Any]:
+        """The value on each axis but the network."""
+        return {name: value for name, value in self.axes.items() if name != "network"}
 
-def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    @property
+    def command(self) -> str:
+        """The ``danetc train`` command of this run, with ``DIR`` as in its table."""
+        spec = self.group.spec.relative_to(HERE.parent)
+        shown = replace(self.request, spec=spec, data=self.group.data, output=None, seed=self.seed)
+        return shlex.join(shown.command())
+
+
+def choose(runs: Sequence[Run], cells: Path, keep: int, by: Sequence[str] = ()) -> list[Row] | None:
+    """Return the best networks of these runs (see ``best`` above), or None if one is unfinished."""
+    if not runs or not all((cells / f"{run.name}.json").exists() for run in runs):
+        return None
+    scores: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    rows: dict[str, Row] = {}
+    for run in runs:
+        record = _read(cells / f"{run.name}.json")
+        score = 0.0 if "diverged" in record else record["epochs"][-1]["val_accuracy"]
+        kind = scores.setdefault(tuple(run.axes[name] for name in by), {})
+        kind.setdefault(run.cell, []).append(score)
+        rows[run.cell] = run.request.network, run.varied
+    return [
+        rows[cell]
+        for kind in scores.values()
+        for cell in sorted(kind, key=lambda cell: -mean(kind[cell]))[:keep]
+    ]
 
 
 def read_groups(path: Path) -> list[Group]:
@@ -98,41 +143,58 @@ def read_groups(path: Path) -> list[Group]:
             (path.parent / table["spec"]).resolve(),
             each["name"],
             each["item"],
-            each["network"],
-            each["axes"],
+            {name: each[name] for name in ("network", "axes", "rows", "best") if name in each},
             tuple(each["seeds"]),
             each["minutes"],
             each.get("recipe", recipe),
-            data,
+            each.get("data", data),
+            each.get("gradients", False),
+            path.parent / "drawn.json",
         )
         for each in table["group"]
     ]
 
 
-def all_runs(groups: list[Group], data: str | None = None) -> Iterator[Run]:
-    """Return all runs in the order of training, without repetitions.
+def runs_of(
+    group: Group, known: Mapping[str, Sequence[Run]], cells: Path, place: str = "DIR"
+) -> list[Run]:
+    """Return the runs of a group, none if they are not known yet.
 
-    Each run uses ``data``, or the data named in its table.
+    ``known`` has the runs of earlier groups by the group's name. The data is read from ``place``.
     """
     from danetc.requests import TrainingRequest
-    from danetc.tasks.grid.cells import Axis, combinations, find_networks, make_cell
+    from danetc.tasks.grid.cells import check_axes, make_cell
 
+    base = TrainingRequest("", group.data.replace("DIR", place), recipe=group.recipe)
+    runs = []
+    for name, axes in group.rows(known, cells) or ():
+        network = networks_of(group.spec)[name]
+        check_axes([network], list(axes), base)
+        cell = make_cell(network, axes, base, Path())
+        runs += [Run(group, cell.name, cell.axes, seed, cell.request) for seed in group.seeds]
+    return runs
+
+
+@cache
+def networks_of(spec: Path) -> Mapping[str, Any]:
+    from danetc.tasks.grid.cells import find_networks
+
+    return {each.name: each for each in find_networks([str(spec)], [])}
+
+
+def all_runs(groups: Sequence[Group], cells: Path, place: str = "DIR") -> Iterator[Run]:
+    """Return all runs in the order of training, without repetitions.
+
+    The runs of a group are computed when those before it have been taken, from the JSON in ``cells``.
+    """
+    known: dict[str, list[Run]] = {}
     seen = set()
-    networks = {
-        spec: {each.name: each for each in find_networks([str(spec)], [])}
-        for spec in {group.spec for group in groups}
-    }
     for group in groups:
-        axes = [Axis(name, tuple(values)) for name, values in group.axes.items()]
-        base = TrainingRequest("", data or group.data, recipe=group.recipe)
-        chosen = [networks[group.spec][group.network]]
-        for network, values in combinations(chosen, axes, base):
-            cell = make_cell(network, values, base, Path())
-            for seed in group.seeds:
-                run = Run(group, cell.name, cell.axes, seed, cell.request)
-                if run.name not in seen:
-                    seen.add(run.name)
-                    yield run
+        known[group.name] = runs_of(group, known, cells, place)
+        for run in known[group.name]:
+            if run.name not in seen:
+                seen.add(run.name)
+                yield run
 
 
 @contextmanager
@@ -150,10 +212,13 @@ def held(path: Path) -> Iterator[bool]:
 
 def train(run: Run, folder: Path) -> float:
     """Train a run to its end. Return the CPU seconds of this process and earlier ones."""
+    from danetc.runtime.training.observer import Callbacks
+    from danetc.runtime.training.signals import StopRequest
     from danetc.tasks.training.progress import TrainingProgress
     from danetc.tasks.training.trials import run as training
 
     folder.mkdir(parents=True, exist_ok=True)
+    stop = StopRequest()
     spent = folder.with_name(f"{folder.name}.seconds")
     before = float(spent.read_text()) if spent.exists() else 0.0
     began = time.process_time()
@@ -161,8 +226,9 @@ def train(run: Run, folder: Path) -> float:
         with TrainingProgress(sys.stdout, quiet=False) as progress:
             training(
                 replace(run.request, output=folder, seed=run.seed),
-                observer=progress,
+                observer=Callbacks([progress, *watches(run, folder)], stop),
                 note=progress.on_notice,
+                stop=stop,
             )
     finally:
         total = before + time.process_time() - began
@@ -170,14 +236,76 @@ def train(run: Run, folder: Path) -> float:
     return total
 
 
+def watches(run: Run, folder: Path) -> list[Any]:
+    """Return a callback that measures gradients after each epoch, if the group asks for it.
+
+    Those before the training, or of an epoch after which the process was killed, are measured at once.
+    """
+    from danetc.runtime.training.observer import Callback
+
+    class Watch(Callback):
+        def on_epoch_end(self, epoch: Any) -> None:
+            add_gradients(run, folder, epoch.epoch)
+
+    if not run.group.gradients:
+        return []
+    trained = folder / "training.json"
+    add_gradients(run, folder, len(_read(trained)["epochs"]) if trained.exists() else 0)
+    return [Watch()]
+
+
+def add_gradients(run: Run, folder: Path, epoch: int) -> None:
+    """Add the gradient norms after an epoch to gradients.json of a run, unless they are there.
+
+    They are those of the loss on 256 training images, with the norms' statistics of each batch. ``neurons``
+    has the norm of the gradient of each layer's input on the main path, ``weights`` of each weight that is
+    not a norm's.
+    """
+    from danetc.requests import MeasuredOn
+    from danetc.tasks.measuring.data import open_subject
+    from danetc.tasks.measuring.measure import measure_subject
+    from danetc.tasks.training.plan import find_recipe
+
+    file = folder.with_name(f"{folder.name}.gradients.json")
+    known = _read(file) if file.exists() else []
+    if len(known) > epoch:
+        return
+    asked = run.request
+    if epoch:
+        subject = open_subject(str(folder), None, {}, run.seed, None)
+    else:
+        subject = open_subject(asked.spec, asked.network, asked.set, run.seed, None)
+    module = networks_of(run.group.spec)[asked.network].checked.module
+    steps = find_recipe(module, asked.recipe, asked.data, {}).phases[-1].evaluate
+    of = MeasuredOn(
+        data=asked.data, batches=2, batch=128, split="train", evaluate=steps, only=("gradients",)
+    )
+    _, found = measure_subject(run.name, subject, of, "batch", run.seed, silent=True)
+    norms = found["gradients"]
+    neurons = {each["layer"]: _short(each["whole"]) for each in norms["neurons"] if each["main"]}
+    weights = {
+        each["parameter"]: _short(each["whole"])
+        for each in norms["parameters"]
+        if each["parameter"].endswith(".weight") and "norm" not in each["parameter"]
+    }
+    known.append({"epoch": epoch, "loss": norms["loss"], "neurons": neurons, "weights": weights})
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(json.dumps(known), encoding="utf-8")
+    os.replace(new, file)
+
+
 def measure(run: Run, folder: Path) -> dict[str, Any]:
-    """Return the measures of the trained network on 256 test images, as in measures.json."""
+    """Return the measures of the trained network on 256 images, as in measures.json.
+
+    They are images of the test set, or of the validation set if there is one.
+    """
     from danetc.requests import MeasuredOn
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.measure import measure_subject
 
     subject = open_subject(str(folder), None, {}, run.seed, None)
-    asked = MeasuredOn(data=run.request.data, only=MEASURED)
+    split = "val" if ",val=" in run.request.data else "test"
+    asked = MeasuredOn(data=run.request.data, only=MEASURED, split=split)
     _, found = measure_subject(run.name, subject, asked, "running", run.seed, silent=True)
     return found
 
@@ -205,11 +333,18 @@ def kept(run: Run, folder: Path, measured: Mapping[str, Any], seconds: float) ->
         "rule": measured["rule"],
         "T": measured["steps"],
         "made": made(folder, seconds),
-        "measured_on": {"split": "test", "images": measured["images"]},
+        "measured_on": {
+            "split": "val" if ",val=" in run.group.data else "test",
+            "images": measured["images"],
+        },
+        "operations": {
+            name: _short(measured["operations"][name]) for name in ("additions", "macs", "energy")
+        },
         "firing_rate": measured["firing_rate"]["mean_of_layers"],
         "log10_product": stability["log10_overall"],
         "dodv_a_layer": stability["geometric_mean"],
         "epochs": epochs(folder),
+        **gradients(run, folder),
         "layers": layers,
     }
 
@@ -229,11 +364,11 @@ def diverged(run: Run, folder: Path, why: str) -> dict[str, Any]:
 def asked_of(run: Run) -> dict[str, Any]:
     """Return the settings of a run."""
     return {
-        "network": run.group.network,
+        "network": run.request.network,
         "axes": dict(run.axes),
         "recipe": run.group.recipe,
         "seed": run.seed,
-        "command": run.group.command,
+        "command": run.command,
     }
 
 
@@ -259,6 +394,13 @@ def epochs(folder: Path) -> list[dict[str, Any]]:
     """Return the metrics of a run's epochs."""
     known = _read(folder / "training.json")["epochs"]
     return [{name: epoch[name] for name in EPOCH} for epoch in known]
+
+
+def gradients(run: Run, folder: Path) -> dict[str, Any]:
+    """Return the gradient norms before the training and after each epoch, if they were measured."""
+    if not run.group.gradients:
+        return {}
+    return {"gradients": _read(folder.with_name(f"{folder.name}.gradients.json"))}
 
 
 def _short(value: float) -> float:
@@ -292,25 +434,54 @@ def write(record: Mapping[str, Any], path: Path) -> None:
     os.replace(new, path)
 
 
-def show(runs: list[Run], cells: Path) -> None:
+@dataclass(frozen=True)
+class State:
+    """Progress of a group: its runs, as far as they are known, and the number of runs and of finished ones."""
+
+    group: Group
+    runs: Sequence[Run]
+    count: int
+    done: int
+
+    @property
+    def minutes(self) -> float:
+        """Estimated CPU-minutes of the runs that are left."""
+        return (self.count - self.done) * self.group.minutes
+
+
+def states(groups: Sequence[Group], cells: Path) -> list[State]:
+    """Return the progress of each group, without runs that an earlier one has too."""
+    known: dict[str, list[Run]] = {}
+    seen: set[str] = set()
+    found = []
+    for group in groups:
+        known[group.name] = runs_of(group, known, cells)
+        own = [run for run in known[group.name] if run.name not in seen]
+        seen |= {run.name for run in own}
+        count = len(own)
+        if not known[group.name] and (best := group.chosen.get("best")):
+            of = [run for name in best["of"] for run in known[name]]
+            kinds = {tuple(run.axes[name] for name in best.get("by", ())) for run in of}
+            count = max(1, len(kinds)) * best["keep"] * len(group.seeds)
+        done = sum((cells / f"{run.name}.json").exists() for run in own)
+        found.append(State(group, own, count, done))
+    return found
+
+
+def show(groups: Sequence[Group], cells: Path) -> None:
     """Print the finished and remaining runs by group."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.group.name, []).append(run)
-    left = 0.0
-    for name, own in groups.items():
-        waiting = [run for run in own if not (cells / f"{run.name}.json").exists()]
-        left += len(waiting) * own[0].group.minutes
-        state = "done" if not waiting else f"{len(own) - len(waiting)} of {len(own)} done"
-        print(f"item {own[0].group.item}  {state:<12} {name}")
-    print(f"about {left / 60:.1f} CPU-hours are left")
+    found = states(groups, cells)
+    for each in found:
+        state = "done" if each.done == each.count else f"{each.done} of {each.count} done"
+        print(f"item {each.group.item}  {state:<14} {each.group.name}")
+    print(f"about {sum(each.minutes for each in found) / 60:.1f} CPU-hours are left")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--data", help="in place of the table's; fashion-mnist:DIR")
+    parser.add_argument("--dir", default="DIR", help="folder of the data, DIR in the tables")
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="where runs go")
     parser.add_argument("--cells", type=Path, help="where the JSON goes; cells/ beside the table")
     parser.add_argument("--table", type=Path, default=TABLE, help="what is trained")
@@ -320,13 +491,14 @@ def main() -> int:
     asked.cells = asked.cells or asked.table.parent / "cells"
     for name in ("runs", "cells", "table"):  # relative paths refer to the directory of the start
         setattr(asked, name, getattr(asked, name).absolute())
-    runs = list(all_runs(read_groups(asked.table), asked.data))
+    groups = read_groups(asked.table)
     if asked.list:
-        show(runs, asked.cells)
+        show(groups, asked.cells)
         return 0
+    asked.cells.mkdir(parents=True, exist_ok=True)
     os.chdir(HERE)  # run.json records its commit
     failed = 0
-    for run in runs:
+    for run in all_runs(groups, asked.cells, asked.dir):
         file = asked.cells / f"{run.name}.json"
         with held(asked.runs / "locks" / run.name) as own:
             if not own or file.exists():

@@ -75,8 +75,11 @@ def planned(*folders: str) -> tuple[tuple[str, int, float], ...]:
     """Return the name, item and estimated CPU-minutes of each training in these folders."""
     from results.run import all_runs, read_groups
 
-    groups = [group for each in folders for group in read_groups(HERE / each / "cells.toml")]
-    return tuple((r.name, r.group.item, r.group.minutes) for r in all_runs(groups))
+    return tuple(
+        (run.name, run.group.item, run.group.minutes)
+        for each in folders
+        for run in all_runs(read_groups(HERE / each / "cells.toml"), HERE / each / "cells")
+    )
 
 
 def waiting(cells: Sequence[Cell]) -> str:

@@ -312,6 +312,7 @@ item = 1
 network = "blocks"
 axes = {{ n = [2, 3] }}
 seeds = [0, 1]
+data = "digits"
 minutes = 1
 """
 
@@ -336,7 +337,7 @@ def test_what_is_done_or_held_is_not_trained_again(
     monkeypatch.setattr(run, "train", train)
     monkeypatch.setattr(run, "measure", lambda wanted, folder: {})
     monkeypatch.setattr(run, "kept", lambda wanted, folder, measured, seconds: record)
-    line = "run.py --data digits --runs runs --cells cells --table table.toml"
+    line = "run.py --runs runs --cells cells --table table.toml"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.chdir", lambda place: None)
     monkeypatch.setattr("sys.argv", line.split())
@@ -347,6 +348,63 @@ def test_what_is_done_or_held_is_not_trained_again(
     assert {path.stem for path in cells.iterdir()} == {"blocks,n=2,seed=0", "blocks,n=3,seed=0"}
     assert json.loads((cells / "blocks,n=3,seed=0.json").read_text(encoding="utf-8")) == record
     assert "no memory" in capsys.readouterr().err
+
+
+CHOSEN = (
+    TWO
+    + """
+[[group]]
+name = "best"
+item = 1
+best = { of = ["two"], keep = 1 }
+recipe = "two_phase"
+seeds = [5]
+minutes = 1
+
+[[group]]
+name = "best of each"
+item = 1
+best = { of = ["two"], keep = 1, by = ["n"] }
+seeds = [1, 6]
+minutes = 2
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [([0.5, 0.7, 0.6, 0.7], 3), ([0.5, 0.7, 0.6, 0.6], 2), ([0.5, 0.7, 0.9, None], 2)],
+)
+def test_the_best_of_a_group_are_known_once_it_is_done(
+    scores: list[float | None], best: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best mean over the seeds; the first of equals; 0 for a run that diverged."""
+    table, cells = tmp_path / "table.toml", tmp_path / "cells"
+    table.write_text(CHOSEN, encoding="utf-8")
+    cells.mkdir()
+    names = []
+    left = iter(scores)
+    groups = run.read_groups(table)
+    for each in run.all_runs(groups, cells):
+        names.append(each.name)
+        if each.group.name != "two":
+            continue
+        run.show(groups, cells)
+        score = next(left)
+        record = {"diverged": ""} if score is None else {"epochs": [{"val_accuracy": score}]}
+        (cells / f"{each.name}.json").write_text(json.dumps(record), encoding="utf-8")
+    assert names[:4] == [f"blocks,n={n},seed={seed}" for n in (2, 3) for seed in (0, 1)]
+    assert names[4:] == [
+        f"blocks,n={best},two_phase,seed=5", "blocks,n=2,seed=6", "blocks,n=3,seed=6"
+    ]  # fmt: skip
+    run.show(groups, cells)
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[1] for line in told[:3]] == [
+        "0 of 4 done",
+        "0 of 1 done",
+        "0 of 4 done",
+    ]
+    assert [line.split("  ")[1] for line in told[-4:-1]] == ["done", "0 of 1 done", "0 of 2 done"]
 
 
 def test_a_diverged_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +419,7 @@ def test_a_diverged_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (folder / "training.json").write_text(json.dumps({"epochs": [figures | {"more": 0}]}))
     (folder / "run.json").write_text(json.dumps({"facts": facts}))
     (tmp_path / "seed-0.seconds").write_text("2.0")
-    wanted = next(run.all_runs(run.read_groups(tmp_path / "table.toml"), "digits"))
+    wanted = next(run.all_runs(run.read_groups(tmp_path / "table.toml"), file.parent))
     told = "`w` is no longer finite after epoch 2; lower optimizer.lr"
 
     def train(wanted: run.Run, folder: Path) -> float:

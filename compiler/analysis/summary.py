@@ -64,6 +64,8 @@ class Summary:
             the input.
         products: number of products of values by each other, by their text: in ``q (k^T v)`` keys
             and values are multiplied first.
+        fewest_neurons: smallest number of neurons on a path from an input to an output.
+        most_neurons: largest number of neurons on such a path.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Summary:
     count_macs: int
     count_additions: int
     products: dict[str, int]
+    fewest_neurons: int
+    most_neurons: int
     stages: tuple[StageFacts, ...]
     neuron_kinds: tuple[NeuronFacts, ...]
 
@@ -107,21 +111,19 @@ def on_main_path(node: Node) -> bool:
     return "shortcut" not in node.scope
 
 
-def fewest_neurons(
-    graph: Graph, source: int, neurons: Iterable[int] | None = None
-) -> dict[int, int]:
-    """Return the smallest number of neurons on a path from ``source`` to each node after it."""
-    counted = (
-        set(neurons)
-        if neurons is not None
-        else {n.id for n in graph.nodes.values() if is_neuron(graph, n)}
-    )
-    fewest = {source: 0}
+def neurons_on_paths(graph: Graph, sources: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Return the fewest and the most neurons on a path from ``sources`` to each node after them.
+
+    Paths through time are not counted.
+    """
+    found = dict.fromkeys(sources, (0, 0))
     for node in graph.nodes.values():
-        ways = [fewest[i] for i in node.inputs if i in fewest]
-        if ways and node.id != source:
-            fewest[node.id] = min(ways) + (node.id in counted)
-    return fewest
+        ways = [found[i] for i in node.inputs if i in found]
+        if ways and node.id not in found:
+            fewest, most = zip(*ways, strict=True)
+            own = is_neuron(graph, node)
+            found[node.id] = min(fewest) + own, max(most) + own
+    return found
 
 
 class Operations(NamedTuple):
@@ -153,7 +155,10 @@ def operations(graph: Graph) -> Operations:
 
 def summarise(graph: Graph) -> Summary:
     """Return all facts of a network."""
-    fewest = fewest_neurons(graph, graph.stem_output)
+    from_stem = neurons_on_paths(graph, [graph.stem_output])
+    from_input = neurons_on_paths(graph, [node.id for node in graph.inputs])
+    paths = [from_input[id] for id in graph.outputs.values() if id in from_input] or [(0, 0)]
+    fewest, most = zip(*paths, strict=True)
     neurons = [node for node in graph.nodes.values() if is_neuron(graph, node)]
     layers = [node for node in graph.nodes.values() if node.op == "neuron"]
     stages = []
@@ -171,7 +176,7 @@ def summarise(graph: Graph) -> Summary:
                 _kinds(graph, (block.input for block in stage.blocks)),
                 _kinds(graph, (block.output for block in stage.blocks)),
                 str(result.value.kind),
-                fewest.get(stage.result, 0),
+                from_stem.get(stage.result, (0, 0))[0],
                 sum(weights_of(graph, node) for node in inside),
             )
         )
@@ -185,6 +190,8 @@ def summarise(graph: Graph) -> Summary:
         len(neurons),
         *operations(graph),
         dict(Counter(_product(node) for node in graph.nodes.values() if OPS[node.op].products)),
+        min(fewest),
+        max(most),
         tuple(stages),
         tuple(map(_facts, dict.fromkeys(map(graph.program, layers)))),
     )
@@ -311,7 +318,8 @@ def lines(summary: Summary) -> list[tuple[str, str]]:
         ("parameters", f"{summary.parameters:,}"),
         (
             "neurons",
-            f"{summary.neurons_on_main_path} layers on the main path, {summary.neuron_layers} in all",
+            f"{summary.neurons_on_main_path} layers on the main path, {summary.neuron_layers} in all; "
+            f"{summary.fewest_neurons} to {summary.most_neurons} on a path from input to output",
         ),
         *(("", kind.text) for kind in summary.neuron_kinds),
     ]

@@ -39,8 +39,9 @@ def summary_command(
     """Print parameters, operations and memory of a network.
 
     For each stage: kinds of its blocks' inputs and outputs and of its own output (spikes, integers,
-    reals), the smallest number of neurons between the stem and its end, and parameters; operations
-    per image. With --batch, also the bytes of tensors in a training step, computed without running it.
+    reals), the smallest number of neurons between the stem and its end, and parameters. For the
+    network: the fewest and the most neurons on a path from an input to an output, and operations per
+    image. With --batch, also the bytes of tensors in a training step, computed without running it.
 
     Args:
         batch: Also print the memory of a training step of this many images, for each backend and

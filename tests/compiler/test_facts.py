@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from functools import cache
 
@@ -12,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.analysis.summary import Summary, fewest_neurons, operations, summarise
+from danetc.compiler.analysis.summary import Summary, neurons_on_paths, operations, summarise
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from tests.differential.helpers import text
@@ -109,7 +110,28 @@ def test_fewest_neurons_are_the_shortest_paths_of_networkx(name: str) -> None:
         return int("; state " in text or " = heaviside " in text)
 
     lengths = networkx.single_source_dijkstra_path_length(flow, net.stem_output, weight=cost)
-    assert fewest_neurons(net, net.stem_output) == lengths
+    found = neurons_on_paths(net, [net.stem_output])
+    assert {id: fewest for id, (fewest, _) in found.items()} == lengths
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_neurons_on_paths_are_those_of_each_path(seed: int) -> None:
+    """All paths of a random network are listed one by one, by the lines that were written."""
+    dice = random.Random(seed)
+    paths = {"in": [0]}  # numbers of neurons on the paths to each line
+    unread: set[str] = set()
+    lines = []
+    for name in "abcdefgh":
+        read = dice.sample([*paths], min(len(paths), dice.choice([1, 2, 2, 3])))
+        layers = dice.sample(["spike", "conv(2)", "norm", "spike", "relu"], 2)
+        paths[name] = [count + layers.count("spike") for line in read for count in paths[line]]
+        unread = unread - {*read} | {name}
+        lines.append(f"{name} = ({' + '.join(read)}) -> {' -> '.join(layers)}")
+    out = f"out = ({' + '.join(sorted(unread))}) -> avgpool -> linear(2)"
+    body = "\n".join(["input = image(2, 4, 4); neuron = IF; surrogate = atan", *lines, out])
+    found = summarise(graph_of(check_text(f"use std\nnetwork n {{ {body} }}")))
+    counts = [count for line in unread for count in paths[line]]
+    assert (found.fewest_neurons, found.most_neurons) == (min(counts), max(counts))
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
