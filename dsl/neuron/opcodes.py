@@ -58,7 +58,7 @@ class OpInfo:
             not enclose. A right operand binds tighter: a + (b + c) is not (a + b) + c in floats.
         infix: Operator in equations.
         notation: Form in printed equations.
-        commutes: True if the operands may be exchanged with bit-identical results.
+        commutes: True if exchanging the operands gives the same bits, except for the sign of a zero.
         meaning: Description of a function that equations can call.
         onnx: ONNX operators in sequence. The first takes the operands, and the number after its
             name if there is one; ``Cast`` turns a condition into a number.

@@ -12,10 +12,11 @@ from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.neuron.kernel_text import kernel_source
 from danetc.dsl.neuron.program import Learn, NeuronProgram, SurrogateProgram
 from danetc.dsl.neuron.reading import read_program
-from danetc.dsl.neuron.ssa import evaluate
+from danetc.dsl.neuron.ssa import OPERATION, evaluate
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import Declaration, Number
+from danetc.dsl.work import bounded
 
 Argument = float | bool | Learn
 SIGMOID = "surrogate sigmoid(alpha = 4.0) { y = 1 / (1 + exp(-alpha * x)) }"
@@ -462,3 +463,17 @@ def test_bounds_of_an_argument() -> None:
         result, diagnostics = attempt("neuron n(tau = 2.0) { s = x / tau }", tau=bad)
         assert result is None
         assert [item.code for item in diagnostics] == ["E0711"]
+
+
+def test_each_operation_is_work() -> None:
+    spent = []
+    for functions in (1, 21):
+        text = "x" + "".join(f" + exp({i}.5 * x)" for i in range(functions))
+        with bounded() as work:
+            program = compile_neuron(
+                declare(f"neuron n {{ s = {text} }}"), {}, None, {}, Reporter()
+            )
+        assert program is not None
+        spent.append((len(program.ops), work.steps))
+    (few, before), (many, after) = spent
+    assert after - before >= OPERATION * (many - few) > 0

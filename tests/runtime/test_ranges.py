@@ -74,6 +74,24 @@ def operands_of(opcode: str, choices: tuple[NumberRange, ...]) -> list[tuple[Num
     return list(product(*((BIT,) if i in info.conditions else choices for i in range(info.arity))))
 
 
+@pytest.mark.parametrize("opcode", [name for name, info in OPCODES.items() if info.arity == 2])
+def test_which_operands_may_be_exchanged(opcode: str) -> None:
+    info = OPCODES[opcode]
+    values = BIT if info.conditions else NumberRange(0.5, 3, 0.5)
+    forward, count = computed(opcode, (values, values)), len(members(values))
+    backward = [forward[row + count * column] for row in range(count) for column in range(count)]
+    assert info.commutes == (forward == backward)
+
+
+@pytest.mark.parametrize("unit", [0.25, 1.0, 2.0])
+def test_an_end_that_float32_cannot_count_to_is_infinite(unit: float) -> None:
+    half = 2**23 * unit  # from 2^24 multiples on, float32 skips some
+    values = NumberRange(-half, half, unit)
+    assert ranges.add(values, values) == NumberRange(-2 * half, 2 * half, unit)
+    beyond = ranges.add(ranges.add(values, values), NumberRange(0, unit, unit))
+    assert (beyond.low, beyond.high) == (-2 * half, math.inf)
+
+
 @pytest.mark.parametrize("opcode", OPCODES)
 def test_no_operation_leaves_its_range(opcode: str) -> None:
     for operands in operands_of(opcode, (*GRIDS, *REALS)):
