@@ -34,20 +34,10 @@ from danetc.runtime.kernels.torch_internals import (
 
 _STREAMS = 8
 
-Order = tuple[int, ...] | None
-"""Dimensions of a tensor in the order of memory; None if they are in order."""
 
-
-def pack(x: Tensor, kind: Kind, order: Order = None) -> Tensor:
-    """Pack values of a kind, in any dtype, into a uint8 tensor [bits, ceil(n / 8)].
-
-    ``order`` is the order of the dimensions of ``x`` in memory, if it is dense but not contiguous.
-    """
-    return _pack(x, kind, order)[0]
-
-
-def _pack(x: Tensor, kind: Kind, order: Order) -> tuple[Tensor, bool]:
-    """The bits, and whether all values are of the kind, up to rounding.
+def pack(x: Tensor, kind: Kind) -> tuple[Tensor, bool]:
+    """Pack values of a kind, in any dtype, into a uint8 tensor [bits, ceil(n / 8)], in the order of memory if they are
+    dense; the second result is true if all values are of the kind, up to rounding.
 
     They are not if a hook or a replaced module changes what the network's graph says. (On a GPU the check
     would make the program wait.)
@@ -55,16 +45,16 @@ def _pack(x: Tensor, kind: Kind, order: Order) -> tuple[Tensor, bool]:
     count = x.numel()
     if not count:
         return x.new_empty(kind.bits, 0, dtype=torch.uint8), True
+    dense = x if is_dense(x) else x.contiguous()
     if _is_native(x, x.dtype):
-        dense = x.contiguous() if order is None else x
         packed = x.new_empty(kind.bits, -(-count // _STREAMS), dtype=torch.uint8)
         return packed, _run_natively("pack", dense, packed, count, kind)
-    values = (x if order is None else x.permute(order)).detach().reshape(-1)
+    values = dense.detach().as_strided((count,), (1,))
     rest = -count % _STREAMS
     padded = torch.cat([values, values.new_zeros(rest)]) if rest else values
     streams = padded.view(_STREAMS, 1, 1, -1)  # [T, N, C, L], as kernels take it
     factor, start = (_scalar(number, x) for number in (1 / kind.unit, 0.5 - kind.low))
-    (packed,) = _run(_packing(kind.bits), streams, factor, start)
+    (packed,) = _packing(kind.bits)(streams, factor, start)
     return packed.view(kind.bits, -1), _are_of(values, kind)
 
 
@@ -81,25 +71,18 @@ def _are_of(values: Tensor, kind: Kind) -> bool:
 
 
 def unpack(
-    packed: Tensor, shape: Sequence[int], dtype: torch.dtype, kind: Kind, order: Order = None
+    packed: Tensor, shape: Sequence[int], dtype: torch.dtype, kind: Kind, strides: Sequence[int]
 ) -> Tensor:
-    """Return the values that ``pack`` got, in ``shape``, ``dtype`` and memory layout."""
+    """Return the values that ``pack`` got, in ``shape``, ``dtype`` and dense ``strides``."""
     count = math.prod(shape)
-    if not count:
-        return packed.new_empty(shape, dtype=dtype)
-    if _is_native(packed, dtype):
-        if order is None:
-            out = packed.new_empty(shape, dtype=dtype)
-        else:
-            out = packed.new_empty_strided(shape, _strides(tuple(shape), order), dtype=dtype)
-        _run_natively("unpack", packed, out, count, kind)
+    if not count or _is_native(packed, dtype):
+        out = packed.new_empty_strided(shape, strides, dtype=dtype)
+        if count:
+            _run_natively("unpack", packed, out, count, kind)
         return out
-    if order is not None:
-        ordered = [shape[axis] for axis in order]
-        return unpack(packed, ordered, dtype, kind).permute(_inverse(order))
     unit, low = (_scalar(number, packed) for number in (kind.unit, kind.low * kind.unit))
-    (values,) = _run(_unpacking(kind.bits, dtype), packed.view(kind.bits, 1, 1, -1), unit, low)
-    return values.view(-1)[:count].view(shape)
+    (values,) = _unpacking(kind.bits, dtype)(packed.view(kind.bits, 1, 1, -1), unit, low)
+    return values.as_strided(shape, strides)
 
 
 # -- in C++ ----------------------------------------------------------------------------------------
@@ -114,7 +97,6 @@ def _is_native(x: Tensor, dtype: torch.dtype) -> bool:
         and "cpu" not in compiled.DEVICES
         and is_known(x)
         and not x.is_neg()
-        and not torch.compiler.is_compiling()
         and _native("pack") is not None
     )
 
@@ -180,14 +162,9 @@ def _fields(bits: int) -> tuple[tuple[int, int], ...]:
     return tuple(fields)
 
 
-def _run(kernel: CompiledFunction, *args: Tensor) -> Sequence[Tensor]:
-    # torch.compile traces the function with the model.
-    return kernel.function(*args) if torch.compiler.is_compiling() else kernel(*args)
-
-
 def _scalar(value: float, like: Tensor) -> Tensor:
     """A number as an argument, so that all kinds of the same bits share a kernel."""
-    if torch.compiler.is_compiling() or has_values(like):
+    if has_values(like):
         return _cached_scalar(value, like.device)
     return like.new_full((), value, dtype=torch.float32)  # a fake tensor must not be cached
 
@@ -289,20 +266,22 @@ class SavedTensor:
     saved as its slices: ``split`` and ``join`` handle ``count`` tensors.
     """
 
-    __slots__ = ("axis", "count", "dtype", "kind", "order", "packs", "shape")
+    __slots__ = ("axis", "count", "dtype", "kind", "packs", "shape", "strides")
 
     def __init__(self, x: Tensor, kind: Kind) -> None:
         self.kind = kind
         self.packs = bool(kind.bits)
         self.shape = x.shape
         self.dtype = x.dtype
-        self.order = _order(x) if self.packs else None
+        self.strides = (
+            x if not self.packs or is_dense(x) else torch.empty(x.shape, device="meta")
+        ).stride()
         self.axis = 0
         self.count = 1
 
     def split(self, x: Tensor) -> list[Tensor]:
         """Return what to save of ``x``: its slices, or the result of ``save``."""
-        slices = None if self.packs or torch.compiler.is_compiling() else _slices_of(x)
+        slices = None if self.packs else _slices_of(x)
         if slices is None:
             return [self.save(x)]
         self.axis, self.count = slices.axis, len(slices.tensors)
@@ -318,11 +297,9 @@ class SavedTensor:
         """Return what to save of ``x``: its bits, or itself if it is not of its kind."""
         if not self.packs:
             return x
-        if torch.compiler.is_compiling():
-            return pack(x, self.kind, self.order)
         packed = self.known(x)
         if packed is None:
-            packed, self.packs = _pack(x, self.kind, self.order)
+            packed, self.packs = pack(x, self.kind)
             if not self.packs:
                 return x
             self.remember(x, packed)
@@ -347,42 +324,25 @@ class SavedTensor:
         """The inverse of ``save``."""
         if not self.packs:
             return saved
-        x = unpack(saved, self.shape, self.dtype, self.kind, self.order)
-        if not torch.compiler.is_compiling():
-            self.remember(x, saved)
+        x = unpack(saved, self.shape, self.dtype, self.kind, self.strides)
+        self.remember(x, saved)
         return x
-
-
-def _order(x: Tensor) -> Order:
-    """The order of the dimensions in memory, if ``x`` is dense but not contiguous."""
-    return None if x.is_contiguous() else _order_of(x.shape, x.stride())
-
-
-@lru_cache(maxsize=1024)
-def _order_of(shape: tuple[int, ...], strides: tuple[int, ...]) -> Order:
-    order = tuple(sorted(range(len(shape)), key=lambda axis: -strides[axis]))
-    like = torch.empty_strided(shape, strides, device="meta")
-    return order if like.permute(order).is_contiguous() else None
-
-
-@lru_cache(maxsize=1024)
-def _strides(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides of a dense tensor with its dimensions in an order in memory."""
-    like = torch.empty([shape[axis] for axis in order], device="meta")
-    return like.permute(_inverse(order)).stride()
-
-
-def _inverse(order: tuple[int, ...]) -> list[int]:
-    return [order.index(axis) for axis in range(len(order))]
 
 
 def _owner(x: Tensor) -> Tensor:
     """The tensor that ``x`` is a dense view of all elements of, or ``x``."""
     whole = base(x)
-    if whole is None or whole.numel() != x.numel() or not (_is_dense(x) and _is_dense(whole)):
+    if whole is None or whole.numel() != x.numel() or not (is_dense(x) and is_dense(whole)):
         return x
     return whole
 
 
-def _is_dense(x: Tensor) -> bool:
-    return x.is_contiguous() or _order(x) is not None
+def is_dense(x: Tensor) -> bool:
+    """True if the values of ``x`` fill its memory, in any order of the dimensions."""
+    return x.is_contiguous() or _are_dense(x.shape, x.stride())
+
+
+@lru_cache(maxsize=1024)
+def _are_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    order = sorted(range(len(shape)), key=lambda axis: -strides[axis])
+    return torch.empty_strided(shape, strides, device="meta").permute(order).is_contiguous()

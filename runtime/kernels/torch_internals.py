@@ -7,15 +7,12 @@ documented interface alone.
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from operator import attrgetter
-from types import MappingProxyType
+from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 import torch
@@ -46,24 +43,6 @@ class InternalUse(Enum):
     __hash__ = object.__hash__  # (each layer asks; an Enum's own takes longer than the answer)
 
 
-@dataclass(frozen=True, slots=True)
-class Internal:
-    """A name in a module of torch; ``path`` may include attributes."""
-
-    module: str
-    path: str
-    use: InternalUse
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.path}"
-
-
-def _table(*rows: tuple[InternalUse, str, tuple[str, ...]]) -> Mapping[str, Internal]:
-    return MappingProxyType(
-        {path: Internal(module, path, use) for use, module, paths in rows for path in paths}
-    )
-
-
 FUSION = {
     "max_pointwise_cat_inputs": 0,
     "max_complex_pointwise_cat_inputs": 0,
@@ -75,98 +54,76 @@ computes two values in one kernel, and how many it computes there at most (a neu
 ROUNDING = "emulate_precision_casts"
 """Setting of Inductor: Triton rounds each operation, without fused multiply-adds."""
 
-TABLE = _table(
-    (InternalUse.COMPILE, "torch._inductor.compile_fx", ("compile_fx_inner",)),
-    (InternalUse.COMPILE, "torch._inductor", ("config.patch",)),
-    (InternalUse.COMPILE, "torch._inductor.decomposition", ("select_decomp_table",)),
-    (InternalUse.COMPILE, "torch.utils._triton", ("has_triton",)),
-    (InternalUse.COMPILE, "torch._subclasses", ("FakeTensorMode", "FakeTensorMode.from_tensor")),
-    (InternalUse.COMPILE, "torch.fx.experimental.proxy_tensor", ("make_fx",)),
-    (
-        InternalUse.COMPILE,
-        "torch.fx.experimental.symbolic_shapes",
-        ("DimDynamic", "ShapeEnv", "StatelessSymbolicContext"),
-    ),
-    (InternalUse.KEEP, "torch._inductor.config", ("get_hash",)),
-    (InternalUse.FUSE, "torch._inductor.config", tuple(FUSION)),
-    (InternalUse.ROUND, "torch._inductor.config", (ROUNDING,)),
-    (InternalUse.KEEP, "torch._inductor.codecache", ("PyCodeCache.load",)),
-    (
-        InternalUse.PACKED_WEIGHTS,
-        "torch",
-        (
-            "ops.mkldnn._reorder_convolution_weight",
-            "ops.mkldnn._convolution_pointwise",
-        ),
-    ),
-    (
-        InternalUse.INTEGERS,
-        "torch",
-        (
-            "cpu._is_amx_tile_supported",
-            "ops.onednn.qconv_prepack",
-            "ops.onednn.qconv2d_pointwise",
-        ),
-    ),
-    (InternalUse.ALLOCATIONS, "torch.utils._python_dispatch", ("TorchDispatchMode",)),
-    (InternalUse.ALLOCATIONS, "torch.utils._pytree", ("tree_leaves",)),
-    (InternalUse.SHARED_BITS, "torch", ("Tensor._version", "Tensor._base")),
-    (
+HOOKS = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"
+"""Attributes of a module that hold the hooks of its calls."""
+
+TABLE: Mapping[str, tuple[InternalUse, str]] = {
+    "config.patch": (InternalUse.COMPILE, "torch._inductor"),
+    "compile_fx_inner": (InternalUse.COMPILE, "torch._inductor.compile_fx"),
+    "select_decomp_table": (InternalUse.COMPILE, "torch._inductor.decomposition"),
+    "FakeTensorMode": (InternalUse.COMPILE, "torch._subclasses"),
+    "FakeTensorMode.from_tensor": (InternalUse.COMPILE, "torch._subclasses"),
+    "make_fx": (InternalUse.COMPILE, "torch.fx.experimental.proxy_tensor"),
+    "DimDynamic": (InternalUse.COMPILE, "torch.fx.experimental.symbolic_shapes"),
+    "ShapeEnv": (InternalUse.COMPILE, "torch.fx.experimental.symbolic_shapes"),
+    "StatelessSymbolicContext": (InternalUse.COMPILE, "torch.fx.experimental.symbolic_shapes"),
+    "has_triton": (InternalUse.COMPILE, "torch.utils._triton"),
+    "PyCodeCache.load": (InternalUse.KEEP, "torch._inductor.codecache"),
+    "get_hash": (InternalUse.KEEP, "torch._inductor.config"),
+    **dict.fromkeys(FUSION, (InternalUse.FUSE, "torch._inductor.config")),
+    ROUNDING: (InternalUse.ROUND, "torch._inductor.config"),
+    "ops.mkldnn._convolution_pointwise": (InternalUse.PACKED_WEIGHTS, "torch"),
+    "ops.mkldnn._reorder_convolution_weight": (InternalUse.PACKED_WEIGHTS, "torch"),
+    "cpu._is_amx_tile_supported": (InternalUse.INTEGERS, "torch"),
+    "ops.onednn.qconv2d_pointwise": (InternalUse.INTEGERS, "torch"),
+    "ops.onednn.qconv_prepack": (InternalUse.INTEGERS, "torch"),
+    "TorchDispatchMode": (InternalUse.ALLOCATIONS, "torch.utils._python_dispatch"),
+    "tree_leaves": (InternalUse.ALLOCATIONS, "torch.utils._pytree"),
+    "Tensor._base": (InternalUse.SHARED_BITS, "torch"),
+    "Tensor._version": (InternalUse.SHARED_BITS, "torch"),
+    "DistributedDataParallel._get_ddp_logging_data": (
         InternalUse.COMMUNICATION,
         "torch.nn.parallel",
-        ("DistributedDataParallel._get_ddp_logging_data",),
     ),
-    (
-        InternalUse.GLOBAL_HOOKS,
-        "torch.nn.modules.module",
-        (
-            "_global_forward_pre_hooks",
-            "_global_forward_hooks",
-            "_global_backward_pre_hooks",
-            "_global_backward_hooks",
-        ),
-    ),
-    (
-        InternalUse.TRANSFORMS,
-        "torch",
-        (
-            "_C._are_functorch_transforms_active",
-            "_C._functorch.is_legacy_batchedtensor",
-            "_C._get_tracing_state",
-            "_C._len_torch_dispatch_stack",
-            "_C._len_torch_function_stack",
-            "autograd.forward_ad._current_level",
-        ),
-    ),
-    (
+    **{f"_global{name}": (InternalUse.GLOBAL_HOOKS, "torch.nn.modules.module") for name in HOOKS},
+    "_C._are_functorch_transforms_active": (InternalUse.TRANSFORMS, "torch"),
+    "_C._functorch.is_legacy_batchedtensor": (InternalUse.TRANSFORMS, "torch"),
+    "_C._get_tracing_state": (InternalUse.TRANSFORMS, "torch"),
+    "_C._len_torch_dispatch_stack": (InternalUse.TRANSFORMS, "torch"),
+    "_C._len_torch_function_stack": (InternalUse.TRANSFORMS, "torch"),
+    "autograd.forward_ad._current_level": (InternalUse.TRANSFORMS, "torch"),
+    "_MultiProcessingDataLoaderIter._shutdown_workers": (
         InternalUse.LOADERS,
         "torch.utils.data.dataloader",
-        ("_MultiProcessingDataLoaderIter._shutdown_workers",),
     ),
-)
-"""All internals by path."""
+}
+"""The use of each internal, and its module. A name may include attributes."""
 
 
 class MissingInternal(RuntimeError):
     """This torch has no such internal."""
 
 
-def find(path: str) -> Any:
-    """Return the internal of this path in ``TABLE``. Raises MissingInternal."""
-    row = TABLE[path]
+def find(name: str) -> Any:
+    """Return the internal of this name in ``TABLE``. Raises MissingInternal."""
+    use, module = TABLE[name]
     try:
-        return attrgetter(row.path)(importlib.import_module(row.module))
+        return resolve_name(f"{module}:{name}")
     except (ImportError, AttributeError) as error:
-        raise MissingInternal(f"torch {torch.__version__} has no {row}: {row.use.value}") from error
+        reason = f"torch {torch.__version__} has no {module}.{name}: {use.value}"
+        raise MissingInternal(reason) from error
+
+
+def names_of(use: InternalUse) -> list[str]:
+    return [name for name, (own, _) in TABLE.items() if own is use]
 
 
 @lru_cache(maxsize=len(InternalUse))
 def missing(use: InternalUse) -> str | None:
     """Return a message on the internal that a use lacks, or None if all are there."""
     try:
-        for path, row in TABLE.items():
-            if row.use is use:
-                find(path)
+        for name in names_of(use):
+            find(name)
     except MissingInternal as error:
         return str(error)
     return None
@@ -286,10 +243,6 @@ def has_values(x: Tensor) -> bool:
     return type(x) in _PLAIN and not has_modes()
 
 
-HOOKS = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"
-"""Attributes of a module that hold the hooks of its calls."""
-
-
 # -- modules ---------------------------------------------------------------------------------------
 
 
@@ -320,7 +273,7 @@ def global_hooks() -> tuple[Mapping[int, Any], ...]:
     """Return the tables of hooks that run for every module; torch updates them in place."""
     if not has(InternalUse.GLOBAL_HOOKS):
         return ()
-    return tuple(find(path) for path, row in TABLE.items() if row.use is InternalUse.GLOBAL_HOOKS)
+    return tuple(map(find, names_of(InternalUse.GLOBAL_HOOKS)))
 
 
 # -- measuring -------------------------------------------------------------------------------------
