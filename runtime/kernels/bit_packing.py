@@ -21,7 +21,7 @@ from torch import Tensor
 
 from danetc.dsl.kinds import MAX_BITS, Kind
 from danetc.runtime.kernels import compiled, native
-from danetc.runtime.kernels.compiled import CompiledFunction, shared
+from danetc.runtime.kernels.compiled import CompiledFunction, scalar, shared
 from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.kernels.torch_internals import (
     base,
@@ -53,7 +53,7 @@ def pack(x: Tensor, kind: Kind) -> tuple[Tensor, bool]:
     rest = -count % _STREAMS
     padded = torch.cat([values, values.new_zeros(rest)]) if rest else values
     streams = padded.view(_STREAMS, 1, 1, -1)  # [T, N, C, L], as kernels take it
-    factor, start = (_scalar(number, x) for number in (1 / kind.unit, 0.5 - kind.low))
+    factor, start = (scalar(number, x, torch.float32) for number in (1 / kind.unit, 0.5 - kind.low))
     (packed,) = _packing(kind.bits)(streams, factor, start)
     return packed.view(kind.bits, -1), _are_of(values, kind)
 
@@ -80,7 +80,9 @@ def unpack(
         if count:
             _run_natively("unpack", packed, out, count, kind)
         return out
-    unit, low = (_scalar(number, packed) for number in (kind.unit, kind.low * kind.unit))
+    unit, low = (
+        scalar(number, packed, torch.float32) for number in (kind.unit, kind.low * kind.unit)
+    )
     (values,) = _unpacking(kind.bits, dtype)(packed.view(kind.bits, 1, 1, -1), unit, low)
     return values.as_strided(shape, strides)
 
@@ -160,19 +162,6 @@ def _fields(bits: int) -> tuple[tuple[int, int], ...]:
             fields.append((width, shift))
             shift += width
     return tuple(fields)
-
-
-def _scalar(value: float, like: Tensor) -> Tensor:
-    """A number as an argument, so that all kinds of the same bits share a kernel."""
-    if has_values(like):
-        return _cached_scalar(value, like.device)
-    return like.new_full((), value, dtype=torch.float32)  # a fake tensor must not be cached
-
-
-@lru_cache(maxsize=256)
-def _cached_scalar(value: float, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.tensor(value, device=device)
 
 
 @lru_cache(maxsize=MAX_BITS)

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from functools import lru_cache, wraps
+from functools import cache, lru_cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -193,6 +193,20 @@ def _found_again(module: str, make: str, args: Any, kwargs: Any, part: str) -> C
     found = getattr(importlib.import_module(module), make)(*args, **kwargs)
     kernel: CompiledFunction = getattr(found, part) if part else found
     return kernel
+
+
+def scalar(value: float, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return a number on the device of ``like``, as an argument of a kernel that does not depend on it."""
+    dtype = like.dtype if dtype is None else dtype
+    if internals.has_values(like):
+        return _cached_scalar(value, dtype, like.device)
+    return like.new_full((), value, dtype=dtype)  # a fake tensor must not be cached
+
+
+@cache  # CUDA graphs refer to them
+def _cached_scalar(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=dtype, device=device)
 
 
 def _compile_all(first: KernelRequest) -> None:

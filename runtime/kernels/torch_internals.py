@@ -104,6 +104,7 @@ class MissingInternal(RuntimeError):
     """This torch has no such internal."""
 
 
+@lru_cache(maxsize=len(TABLE))
 def find(name: str) -> Any:
     """Return the internal of this name in ``TABLE``. Raises MissingInternal."""
     use, module = TABLE[name]

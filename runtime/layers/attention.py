@@ -31,22 +31,6 @@ def as_map(x: Tensor, like: Tensor) -> Tensor:
     return whole
 
 
-def scores(q: Tensor, k: Tensor, heads: int) -> Tensor:
-    """Return q^T k of each head: maps [..., C, H, W] to [..., heads, queries, keys]."""
-    return tokens(q, heads).mT @ tokens(k, heads)
-
-
-def mix(a: Tensor, v: Tensor, like: Tensor) -> Tensor:
-    """Return the sum of values over keys, weighted by scores [..., heads, queries, keys], as a map."""
-    return as_map(tokens(v, a.shape[-3]) @ a.mT, like)
-
-
-def keys_first(q: Tensor, k: Tensor, v: Tensor, like: Tensor, heads: int) -> Tensor:
-    """Return ``mix(scores(q, k), v)``, multiplying keys and values first: [..., heads, d, d]."""
-    memory = tokens(v, heads) @ tokens(k, heads).mT
-    return as_map(memory @ tokens(q, heads), like)
-
-
 class Attention(Leaf):
     """A product of ``factors`` operands; a further operand gives the size of the result."""
 
@@ -57,11 +41,12 @@ class Attention(Leaf):
         self.kinds = tuple(_kind(kinds, place) for place in range(self.factors))
 
     def product(self, *factors: Tensor, like: Tensor) -> Tensor:
-        """Return the product, in operations of torch."""
-        raise NotImplementedError
+        """Return the product, in operations of torch: a map with the pixels of ``like``."""
+        a, b = self.multiplied(*factors)[-1]
+        return as_map(a @ b, like)
 
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return the pairs of matrices [..., n, m] and [..., m, p] that are multiplied."""
+        """Return the pairs of matrices [..., n, m] and [..., m, p] that are multiplied; the last gives the result."""
         raise NotImplementedError
 
     def forward(self, *operands: Tensor) -> Tensor:
@@ -83,15 +68,15 @@ def _kind(numbers: dict[str, float], place: int) -> Kind:
 
 
 class Scores(Attention):
-    """``scores(q, k)`` of maps [..., C, H, W]."""
+    """``scores(q, k)``: q^T k of each head of maps [..., C, H, W], [..., heads, queries, keys]."""
 
     def __init__(self, heads: int, **kinds: float) -> None:
         super().__init__(**kinds)
         self.heads = heads
 
     def product(self, *factors: Tensor, like: Tensor) -> Tensor:
-        q, k = factors
-        return scores(q, k, self.heads)
+        ((queries, keys),) = self.multiplied(*factors)
+        return queries @ keys
 
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
         q, k = (tokens(x, self.heads) for x in factors)
@@ -102,11 +87,8 @@ class Scores(Attention):
 
 
 class Mix(Attention):
-    """``mix(a, v, like)``: a map with the pixels of ``like``, by default of ``v``."""
-
-    def product(self, *factors: Tensor, like: Tensor) -> Tensor:
-        a, v = factors
-        return mix(a, v, like)
+    """``mix(a, v, like)``: the sum of values over keys, weighted by scores [..., heads, queries, keys], as a map with the
+    pixels of ``like``, by default of ``v``."""
 
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
         a, v = factors
@@ -114,7 +96,7 @@ class Mix(Attention):
 
 
 class KeysFirst(Attention):
-    """``mix(scores(q, k), v, like)`` as ``q (k^T v)``; only q, k and v are saved.
+    """``mix(scores(q, k), v, like)`` as ``q (k^T v)``, [..., heads, d, d] between; only q, k and v are saved.
 
     ``most`` is the largest integer in the computation: in a precision that does not represent it exactly, queries and
     keys are multiplied first.
@@ -136,15 +118,11 @@ class KeysFirst(Attention):
             name = "float16" if torch.get_float32_matmul_precision() == "high" else "bfloat16"
         return name in PRECISIONS and self.most <= PRECISIONS[name].whole
 
-    def product(self, *factors: Tensor, like: Tensor) -> Tensor:
-        q, k, v = factors
-        if not self.is_exact(autocast_dtype(q) or q.dtype):
-            return mix(scores(q, k, self.heads), v, like)
-        return keys_first(q, k, v, like, self.heads)
-
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
         q, k, v = (tokens(x, self.heads) for x in factors)
-        return [(v, k.mT), (v @ k.mT, q)]
+        if self.is_exact(autocast_dtype(factors[0]) or factors[0].dtype):
+            return [(v, k.mT), (v @ k.mT, q)]
+        return [(q.mT, k), (v, (q.mT @ k).mT)]
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.dsl.kinds import Kind
+from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.kernels import native_group
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.compiled import is_compiled
@@ -55,12 +55,8 @@ class GroupFunction(torch.autograd.Function):
         ctx.saved = []
         place = 0
         for kind, slices in zip(plan.kinds, plan.counts, strict=True):
-            if slices > 1:
-                saved += inputs[place : place + slices]
-                ctx.saved += [None] * slices
-            else:
-                x = inputs[place]
-                each = SavedTensor(x, kind)
+            for x in inputs[place : place + slices]:
+                each = SavedTensor(x, kind if slices == 1 else ANALOG)
                 saved += each.split(x)
                 ctx.saved.append(each)
             place += slices
@@ -74,10 +70,8 @@ class GroupFunction(torch.autograd.Function):
         tensors, place = ctx.saved_tensors, 0
         inputs: list[Tensor] = []
         for saved in ctx.saved:
-            count = 1 if saved is None else saved.count
-            own = tensors[place : place + count]
-            inputs.append(own[0] if saved is None else saved.join(own))
-            place += count
+            inputs.append(saved.join(tensors[place : place + saved.count]))
+            place += saved.count
         params = tensors[place + ctx.known :]
         known = tensors[place : place + ctx.known]
         dx, of_norms, of_params = ctx.plan.gradients(grads[0], inputs, known, params)

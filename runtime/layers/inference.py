@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Self
 
 import torch
@@ -37,32 +36,19 @@ class InferenceConv2d(Leaf, nn.Conv2d):
 
     def convolve(self, x: Tensor) -> Tensor:
         """As ``forward``, of real tensors with all weights."""
-        lay_out, run = _operators()
+        lay_out = internals.find("ops.mkldnn._reorder_convolution_weight").default
+        run = internals.find("ops.mkldnn._convolution_pointwise").default
         options = self.stride, self.dilation, self.groups
         packed = form(self, "convolution", lambda weight: lay_out(weight, self.padding, *options))
-        return run(x, packed, self.bias, self.padding, *options, "none", [], "")
+        out: Tensor = run(x, packed, self.bias, self.padding, *options, "none", [], "")
+        return out
 
 
 def _has_packing(x: Tensor, layer: nn.Conv2d) -> bool:
     """True if the weight is laid out for ``x``, a fake tensor as if it were real."""
-    if not internals.is_known(x):
-        return False
-    return is_laid_out(x, layer) and bool(torch.backends.mkldnn.enabled) and _can_pack()
-
-
-@lru_cache(maxsize=1)
-def _can_pack() -> bool:
-    return internals.has(InternalUse.PACKED_WEIGHTS) and torch.backends.mkldnn.is_available()
-
-
-@lru_cache(maxsize=1)
-def _operators() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """The operators that lay out weights and convolve with them."""
-    find = internals.find
-    return (
-        find("ops.mkldnn._reorder_convolution_weight").default,
-        find("ops.mkldnn._convolution_pointwise").default,
-    )
+    known = internals.is_known(x) and is_laid_out(x, layer)
+    can = known and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    return can and internals.has(InternalUse.PACKED_WEIGHTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,14 +54,18 @@ class StaticBatchNorm2d(Leaf, Synchronisable, nn.BatchNorm2d):
         stats = (self.running_mean, variance, self.training, self.momentum or 0.0, self.eps)
         y = torch.batch_norm(x, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
         if counted:
-            self.running_var.mul_(1 - stats[3])
-        if counted and count > 1:  # a single value has variance 0 and no unbiased estimate
-            share = (count - 1) / count * (count * steps) / (count * steps - 1)
-            self.running_var.add_(variance, alpha=share)
+            move_variance(self.running_var, variance, stats[3], count, steps)
         return y
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, steps={self.steps}, eps={self.eps}, momentum={self.momentum}"
+
+
+def move_variance(running: Tensor, new: Tensor, momentum: float, count: int, repeats: int) -> None:
+    """Update a running variance by ``new``, the momentum times that of ``count`` values, each at ``repeats`` steps."""
+    running.mul_(1 - momentum)
+    if count > 1:  # a single value has variance 0 and no unbiased estimate
+        running.add_(new, alpha=(count - 1) * repeats / (count * repeats - 1))
 
 
 class StepwiseBatchNorm2d(StaticBatchNorm2d):

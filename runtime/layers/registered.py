@@ -78,11 +78,7 @@ class Registration:
 
 
 def _weak(module: nn.Module | None) -> Callable[[], nn.Module | None]:
-    return _nothing if module is None else ref(module)
-
-
-def _nothing() -> None:
-    return None
+    return (lambda: None) if module is None else ref(module)
 
 
 def has_hooks(module: nn.Module) -> bool:

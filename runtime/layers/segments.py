@@ -109,7 +109,11 @@ class Recomputed(ScopeModule):
         if is_traced() or is_proxy:
             _notice_plain("torch.fx" if is_proxy else "torch.func or torch.jit")
             return super().__call__(*inputs)
-        return self._run(inputs)
+        graph, code = self.__dict__.get("_plan") or (None, None)
+        if graph is not self.graph:
+            graph, code = self.__dict__["_plan"] = self.graph, _by_segments(self.graph)
+        assert code is not None
+        return code(self, self, *inputs)
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         """Called by ``nn.Module.__call__``, and directly by torch.compile."""
@@ -120,10 +124,3 @@ class Recomputed(ScopeModule):
     def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
         self.__dict__.pop("_plan", None)  # it is made of this graph's nodes
         return super().__deepcopy__(memo)
-
-    def _run(self, inputs: tuple[Any, ...]) -> Any:
-        graph, code = self.__dict__.get("_plan") or (None, None)
-        if graph is not self.graph:
-            graph, code = self.__dict__["_plan"] = self.graph, _by_segments(self.graph)
-        assert code is not None
-        return code(self, self, *inputs)

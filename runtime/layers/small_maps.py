@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from danetc.runtime.kernels.torch_internals import has_values
+from danetc.runtime.layers import pointwise
+from danetc.runtime.layers.layouts import laid_out
 
 
 class Window(NamedTuple):
@@ -102,9 +104,7 @@ def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, window: Window) -> 
     """
     outputs, channels = weight.shape[:2]
     if window == _PLAIN:  # a 1x1 convolution
-        by_pixel = grad.movedim(1, -1).reshape(-1, outputs)
-        rows = x.movedim(1, -1).reshape(-1, channels)
-        return (by_pixel.t() @ rows).as_strided(weight.shape, weight.stride())
+        return pointwise.weight_gradient(laid_out(x, last=True), grad, weight)
     if weight.stride(-1) == 1:  # else channels come last
         by_channel = grad.transpose(0, 1).reshape(outputs, -1)
         return (by_channel @ _columns(x, window).t()).view(weight.shape)

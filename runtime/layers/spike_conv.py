@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -67,11 +67,11 @@ class SpikeConv2d(InferenceConv2d):
         return pixels > 1 and x.shape[0] * pixels * self.weight.numel() >= LEAST_PRODUCTS
 
     def _convolved(self, numbers: Tensor, digits: _Digits, bias: Tensor | None) -> Tensor:
-        convolve = _operators()[1]
-        return convolve(
+        out: Tensor = internals.find("ops.onednn.qconv2d_pointwise").default(
             numbers, 1.0, 0, digits.weight, digits.unit, digits.zeros, bias, self.stride,
             self.padding, self.dilation, self.groups, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
+        return out
 
     def _digits(self, shape: Sequence[int], weights: Tensor) -> tuple[_Digits, ...]:
         weight = weights.double()
@@ -85,7 +85,7 @@ class SpikeConv2d(InferenceConv2d):
             digit = (rest + 128).remainder(256) - 128 if count < DIGITS[0] else rest
             rest = (rest - digit) / 256
             scale = unit * count
-            laid_out = _operators()[0](
+            laid_out = internals.find("ops.onednn.qconv_prepack").default(
                 digit.to(torch.int8), scale, 1.0, 0, self.stride, self.padding, self.dilation,
                 self.groups, [*shape],
             )  # fmt: skip
@@ -111,10 +111,3 @@ def multiplies_integers() -> bool:
     if not internals.has(InternalUse.INTEGERS):
         return False
     return bool(internals.find("cpu._is_amx_tile_supported")())
-
-
-@lru_cache(maxsize=1)
-def _operators() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """The operators that lay out weights and convolve with them."""
-    find = internals.find
-    return find("ops.onednn.qconv_prepack").default, find("ops.onednn.qconv2d_pointwise").default

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.kernels.compiled import CompiledFunction, is_compiled, shared
+from danetc.runtime.kernels.compiled import CompiledFunction, is_compiled, scalar, shared
 from danetc.runtime.kernels.neuron import HALF, to_accumulate_dtype
-from danetc.runtime.kernels.torch_internals import has_values, is_fake, is_known
-from danetc.runtime.layers.norm import StaticBatchNorm2d
+from danetc.runtime.kernels.torch_internals import is_fake, is_known
+from danetc.runtime.layers.norm import StaticBatchNorm2d, move_variance
 from danetc.runtime.layers.registered import has_hooks
 from danetc.runtime.layers.sync import (
     SyncBatchNorm2d,
@@ -104,7 +104,7 @@ def affine(norm: Any, x: Tensor, static: bool, last: bool = False) -> Affine:
     own = None
     if is_compiled(x):
         (parts,) = _moments(static, last)(chunked(x) if last else x)
-        scalars = [_scalar(value, parts) for value in (eps, count * repeats)]
+        scalars = [scalar(value, parts) for value in (eps, count * repeats)]
         variance, *found = _finishing(True)(parts, weight, bias, *scalars)
         if not synchronised:
             running_mean.lerp_(found[0].to(running_mean.dtype), momentum)
@@ -177,9 +177,9 @@ def total_of(rows: Tensor, mode: str, count: int) -> tuple[Tensor, Tensor, Tenso
     """Return the gradients of bias and weight, ``rows`` [2, C], over the whole batch, and for each channel 1 / M for
     statistics of a batch of M values, else 0."""
     if mode == SYNC:
-        sums = reduce_sum(torch.cat([rows.flatten(), _scalar(float(count), rows).view(1)]))
+        sums = reduce_sum(torch.cat([rows.flatten(), scalar(float(count), rows).view(1)]))
         return (*sums[:-1].view_as(rows), sums[-1].reciprocal())
-    return (*rows, _scalar(0.0 if mode == RUNNING else 1 / count, rows))
+    return (*rows, scalar(0.0 if mode == RUNNING else 1 / count, rows))
 
 
 # -- by operations of torch ------------------------------------------------------------------------
@@ -191,33 +191,17 @@ def _batch_statistics(
     """Mean and biased variance of x [M, C, L]; the running ones are updated."""
     if is_fake(x):  # the operator below has no fake kernel
         return torch.empty_like(running_mean), torch.empty_like(running_var)
-    count = x.numel() // x.shape[1]
     updated = running_var if repeats == 1 else torch.zeros_like(running_var)
     mean, variance = torch.ops.aten.batch_norm_update_stats.default(
         x, running_mean, updated, momentum
     )
     if repeats > 1:
-        running_var.mul_(1 - momentum)
-        if count > 1:  # a single value has variance 0 and no unbiased estimate
-            unbias = (count - 1) * repeats / (count * repeats - 1)
-            running_var.add_(updated, alpha=unbias)
+        move_variance(running_var, updated, momentum, x.numel() // x.shape[1], repeats)
     return mean, variance
 
 
 def _finished(mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Affine:
-    return Affine(mean, *_finishing(False)(mean, variance, weight, bias, _scalar(eps, variance)))
-
-
-def _scalar(value: float, like: Tensor) -> Tensor:
-    """A number as an argument, so that all norms share a kernel."""
-    if has_values(like):
-        return _cached_scalar(value, like.dtype, like.device)
-    return like.new_full((), value)
-
-
-@cache  # CUDA graphs refer to them
-def _cached_scalar(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(value, dtype=dtype, device=device)
+    return Affine(mean, *_finishing(False)(mean, variance, weight, bias, scalar(eps, variance)))
 
 
 def norm_backward(

@@ -23,7 +23,7 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import fusion_kernel
 from danetc.runtime.kernels.torch_internals import TABLE, InternalUse
-from danetc.runtime.layers import inference, spike_conv
+from danetc.runtime.layers import spike_conv
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.registered import has_hooks
 from danetc.tasks.memory import plain_step, step_memory
@@ -78,7 +78,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
         internals.missing.cache_clear()
         internals.notice.cache_clear()
         missing_compiler.cache_clear()
-        inference._can_pack.cache_clear()
+        internals.find.cache_clear()
         fusion_kernel.cache_clear()
 
     clear()
