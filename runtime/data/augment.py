@@ -124,16 +124,12 @@ def _through(steps: Sequence[tuple[str, nn.Module]], value: Any) -> Any:
         try:
             value = step(value)
         except (ValueError, TypeError, RuntimeError) as error:
-            raise _unfit(name, value[0] if isinstance(value, tuple) else value, error) from error
+            image = value[0] if isinstance(value, tuple) else value
+            shape, reason = " x ".join(map(str, image.shape)), str(error).partition("\n")[0]
+            raise DataError(
+                f"`{name}` cannot be applied to an image of {shape}: {reason.rstrip('.')}"
+            ) from error
     return value
-
-
-def _unfit(name: str, image: Tensor, error: Exception) -> DataError:
-    if isinstance(error, DataError):
-        return error
-    shape = " x ".join(map(str, image.shape))
-    reason = str(error).partition("\n")[0].rstrip(".")
-    return DataError(f"`{name}` cannot be applied to an image of {shape}: {reason}")
 
 
 def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTransform:

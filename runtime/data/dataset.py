@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
-from danetc.runtime.data.request import DataRequest, Policy, Target
+from danetc.runtime.data.request import Policy, Target
 
 Split = Literal["test", "train"]
 
@@ -157,37 +156,6 @@ class DataSet:
             **self.details,
             **({} if self.target == "classes" else {"target": self.target}),
         }
-
-
-def memory_set(
-    request: DataRequest,
-    class_names: tuple[str, ...],
-    train: tuple[Any, Any],
-    test: tuple[Any, Any],
-    **facts: Any,
-) -> DataSet:
-    """Return a data set of images [N, C, H, W] and classes [N] of each split, arrays or tensors.
-
-    ``facts`` are further fields of the data set.
-    """
-    sources = [
-        Memory(
-            torch.as_tensor(images).contiguous(),
-            torch.as_tensor(labels, dtype=torch.int64),
-            f"{request.text} ({split})",
-        )
-        for split, (images, labels) in (("train", train), ("test", test))
-    ]
-    return DataSet(
-        name=request.name,
-        text=request.text,
-        class_names=class_names,
-        train=sources[0],
-        test=sources[1],
-        shape=tuple(sources[0].images.shape[1:]),
-        fingerprint=memory_fingerprint(*sources),
-        **facts,
-    )
 
 
 def memory_fingerprint(*sources: Memory) -> str:

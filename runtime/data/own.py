@@ -149,24 +149,26 @@ def own_set(
     name: str,
     *,
     classes: tuple[str, ...] = (),
+    last: bool | None = None,
 ) -> DataSet:
     """Return a data set of two splits, each a pair of arrays (images, labels) or a Dataset.
 
     Without ``test``, the share of ``train`` that ``request`` names is held out. ``classes`` are the
-    names of the classes unless the user lists others. Raises DataError if the splits do not fit.
+    names of the classes unless the user lists others. ``last`` says whether the channels of arrays
+    come last (by default it is guessed). Raises DataError if the splits do not fit.
     """
     request = replace(request, classes=request.classes or classes)
-    first = _side(train, request, f"{name} (train)")
-    last = first if test is None else _side(test, request, f"{name} (test)")
+    first = _side(train, request, f"{name} (train)", last)
+    second = first if test is None else _side(test, request, f"{name} (test)", last)
     target = first.labels.target
-    in_memory = isinstance(first.source, Memory) and isinstance(last.source, Memory)
-    alike = (target, first.events) == (last.labels.target, last.events)
-    if not alike or (in_memory and first.shape != last.shape):
+    in_memory = isinstance(first.source, Memory) and isinstance(second.source, Memory)
+    alike = (target, first.events) == (second.labels.target, second.events)
+    if not alike or (in_memory and first.shape != second.shape):
         raise DataError(
-            f"{name}: samples to train on are {_facts(first)} and those to test on {_facts(last)}; "
+            f"{name}: samples to train on are {_facts(first)} and those to test on {_facts(second)}; "
             "both must be alike"
         )
-    sides: tuple[Source, Source] = first.source, last.source
+    sides: tuple[Source, Source] = first.source, second.source
     share = request.share
     if test is None:
         assert share is not None
@@ -176,14 +178,14 @@ def own_set(
         test_side = replace(test_side, name=f"{name} (test)")
         fingerprint = memory_fingerprint(train_side, test_side)
     else:
-        opened = (first,) if test is None else (first, last)
+        opened = (first,) if test is None else (first, second)
         fingerprint = facts_fingerprint((share, *map(_digest, opened)))
-    shape = first.shape if first.shape == last.shape else None
-    told = () if test is None else last.notices
+    shape = first.shape if first.shape == second.shape else None
+    told = () if test is None else second.notices
     return DataSet(
         name=name,
         text=request.text,
-        class_names=class_names(request.classes, first.labels, last.labels, name),
+        class_names=class_names(request.classes, first.labels, second.labels, name),
         train=train_side,
         test=test_side,
         shape=shape,
@@ -206,13 +208,13 @@ def are_arrays(value: Any) -> bool:
     return pair and all(isinstance(each, Tensor | np.ndarray) for each in value)
 
 
-def _side(given: Any, request: DataRequest, name: str) -> _Side:
+def _side(given: Any, request: DataRequest, name: str, last: bool | None) -> _Side:
     if isinstance(given, TensorDataset) and len(given.tensors) == 2:
         given = given.tensors
     if not are_arrays(given):
         return _dataset_side(given, request, name)
     x, y = (each.detach().cpu().numpy() if isinstance(each, Tensor) else each for each in given)
-    images = images_of(x, f"the image array of {name}")
+    images = images_of(x, f"the image array of {name}", last)
     labels = labels_of(y, f"the label array of {name}", request.classes)
     if len(images) != len(labels.values):
         raise DataError(
@@ -270,11 +272,8 @@ def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] |
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Map:
-    """A map of classes that was read, of which only the largest class is kept."""
-
-    largest: int
+class _Map(int):
+    """The largest class of a map that was read."""
 
 
 def _read_labels(own: Own, count: int) -> Iterator[Any]:
@@ -295,7 +294,7 @@ def _labels(own: Own, values: Iterable[Any], request: DataRequest) -> Labels:
     kinds = {each.shape if isinstance(each, np.ndarray) else type(each) for each in values}
     if kinds == {_Map}:
         nothing = torch.zeros(len(values), dtype=torch.int64)
-        return Labels("pixels", nothing, 1 + max(each.largest for each in values))
+        return Labels("pixels", nothing, 1 + max(values))
     if len(kinds) > 1 or not isinstance(values[0], np.ndarray):
         raise DataError(
             f"{where} are of several shapes or types; give each sample one whole number, name or map "

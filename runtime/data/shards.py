@@ -190,8 +190,7 @@ def _samples(path: Path) -> Iterator[tuple[tarfile.TarInfo, int]]:
                 elif f".{ending.lower()}".endswith(EXTENSIONS["images"]):
                     sample.setdefault("image", member)
     except tarfile.TarError as error:
-        compressed = path.suffix in (".gz", ".tgz", ".zst", ".bz2", ".xz")
-        hint = "unpack it to a plain tar file" if compressed else "it is damaged, or not a tar file"
+        hint = "it is damaged, or not a plain tar file"
         raise DataError(f"the shard {path} cannot be read ({error}); {hint}") from error
     except OSError as error:
         raise DataError(f"the shard {path} cannot be read: {error.strerror or error}") from error

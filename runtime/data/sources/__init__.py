@@ -13,7 +13,6 @@ from danetc.runtime.data.request import DataSource
 from danetc.runtime.data.sources import (
     cifar,
     digits,
-    events,
     fashion_mnist,
     folder,
     huggingface,
@@ -32,13 +31,13 @@ SOURCES: Mapping[str, DataSource] = {
         fashion_mnist.SOURCE,
         cifar.CIFAR10,
         cifar.CIFAR100,
-        folder.SOURCE,
+        folder.IMAGES,
         webdataset.SOURCE,
         npz.SOURCE,
         python.SOURCE,
         huggingface.SOURCE,
         tonic.SOURCE,
-        events.SOURCE,
+        folder.EVENTS,
         synthetic.SOURCE,
     )
 }

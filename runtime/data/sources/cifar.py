@@ -30,9 +30,10 @@ def _look(request: DataRequest) -> Path:
 
 
 def _open(request: DataRequest, home: Path) -> Any:
+    import numpy as np
     from torchvision import datasets
 
-    from danetc.runtime.data.dataset import memory_set
+    from danetc.runtime.data.own import own_set
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.name]
     try:
@@ -42,8 +43,8 @@ def _open(request: DataRequest, home: Path) -> Any:
             f"a file of {home / _FILES[request.name].parent} is missing or is not the published one (by "
             "its MD5), so nothing was unpickled; unpack the archive again"
         ) from error
-    train, test = ((each.data.transpose(0, 3, 1, 2), each.targets) for each in splits)
-    return memory_set(request, tuple(splits[0].classes), train, test)
+    train, test = ((each.data, np.array(each.targets)) for each in splits)
+    return own_set(request, train, test, request.name, classes=tuple(splits[0].classes))
 
 
 CIFAR10, CIFAR100 = (

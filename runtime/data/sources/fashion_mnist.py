@@ -41,9 +41,10 @@ def _look(request: DataRequest) -> list[Path]:
 
 
 def _open(request: DataRequest, found: list[Path]) -> Any:
-    from danetc.runtime.data.dataset import memory_set
+    from danetc.runtime.data.own import own_set
 
-    return memory_set(request, CLASSES, _split(*found[:2]), _split(*found[2:]))
+    train, test = _split(*found[:2]), _split(*found[2:])
+    return own_set(request, train, test, request.name, classes=CLASSES)
 
 
 def _split(images_file: Path, labels_file: Path) -> tuple[Any, Any]:

@@ -63,7 +63,7 @@ def _open(request: DataRequest, options: dict[str, int]) -> Any:
     """Return images of a random pattern for each class, with noise; the classes take turns."""
     import torch
 
-    from danetc.runtime.data.dataset import memory_set
+    from danetc.runtime.data.own import own_set
     from danetc.runtime.system.seeds import derive
 
     classes, share, frames = options["classes"], options["noise"], options["frames"]
@@ -91,13 +91,9 @@ def _open(request: DataRequest, options: dict[str, int]) -> Any:
         return images, labels
 
     width = len(str(classes - 1))
-    return memory_set(
-        request,
-        tuple(f"class{number:0{width}}" for number in range(classes)),
-        split("train", options["count"]),
-        split("test", options["test"]),
-        events=frames > 0,
-    )
+    names = tuple(f"class{number:0{width}}" for number in range(classes))
+    train, test = split("train", options["count"]), split("test", options["test"])
+    return own_set(request, train, test, request.name, classes=names, last=False)
 
 
 SOURCE = DataSource(

@@ -6,7 +6,6 @@ import gzip
 import io
 import os
 import pickle
-import sys
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -52,8 +51,7 @@ def shards(tmp_path: Path) -> Path:
 
 
 def test_shards_are_read_as_the_library_reads_them(shards: Path) -> None:
-    text = f"{shards}/{{train-{{00..02}},val-00}}.tar"
-    data = open_data(f"webdataset:{text}")
+    data = open_data(f"webdataset:{shards}")
     assert (data.classes, len(data.train), len(data.test)) == (4, 12, 4)
     for split, source in (("train-{00..02}", data.train), ("val-00", data.test)):
         stream = webdataset.WebDataset(f"{shards}/{split}.tar", shardshuffle=False)
@@ -67,36 +65,16 @@ def test_shards_are_read_as_the_library_reads_them(shards: Path) -> None:
             assert ".tar" in source.where(index)
 
 
-def test_a_folder_of_shards_needs_no_library(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pattern = open_data(f"webdataset:{shards}/{{train-{{00..02}},val-00}}.tar")
-    monkeypatch.setitem(sys.modules, "braceexpand", None)
-    data = open_data(f"webdataset:{shards}")
-    assert data.fingerprint == pattern.fingerprint
-    with pytest.raises(DataError, match=r"pip install 'danetc\[webdataset\]'"):
-        open_data(f"webdataset:{shards}/train-{{00..02}}.tar")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{}/train-{{00..04}}.tar", r"no shard .*train-03.tar \(2 of the 5 shards"),
-        ("{}/train-{{00..02}}.tar", "none of the 3 shards is for testing"),
-        ("{}/val-00.tar", "none of the 1 shards is for training"),
-        ("pipe:cat {}/train-00.tar", "is not a local file"),
-        ("https://example.org/train-{{00..02}}.tar", "is not a local file"),
-        ("{}/train-{{00..02.tar", "cannot be expanded"),
-        ("{}/missing", "no shard .*missing"),
-    ],
-)
-def test_wrong_shards_are_explained(shards: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        open_data(f"webdataset:{text.format(shards)}")
+def test_without_shards_of_a_split(shards: Path) -> None:
+    (shards / "val-00.tar").unlink()
+    with pytest.raises(DataError, match="none of the 3 shards is for testing"):
+        open_data(f"webdataset:{shards}")
 
 
 def test_a_folder_without_shards_and_a_name_without_a_split(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
     with pytest.raises(DataError, match=r"holds no shards \(\*.tar\)"):
         open_data(f"webdataset:{tmp_path}")
-    (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "constraint-00.tar").write_bytes(b"")  # neither train nor test
     with pytest.raises(DataError, match="does not say whether it is for training or testing"):
         open_data(f"webdataset:{tmp_path / 'shards'}")
@@ -137,14 +115,10 @@ def test_a_class_that_only_the_tests_have_is_an_error(shards: Path) -> None:
 
 def test_damaged_and_packed_shards_are_named(shards: Path) -> None:
     path = shards / "train-01.tar"
-    whole = path.read_bytes()
-    path.write_bytes(b"\xff" * 2048)
-    with pytest.raises(DataError, match=r"train-01.tar cannot be read .*damaged"):
-        open_data(f"webdataset:{shards}")
-    path.write_bytes(gzip.compress(whole))
-    path.rename(shards / "train-01.tar.gz")
-    with pytest.raises(DataError, match=r"train-01.tar.gz cannot be read .*unpack it"):
-        open_data(f"webdataset:{shards}/{{train-01.tar.gz,val-00.tar}}")
+    for content in (b"\xff" * 2048, gzip.compress(path.read_bytes())):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"train-01.tar cannot be read .*damaged, or not a"):
+            open_data(f"webdataset:{shards}")
 
 
 def test_an_unreadable_image_names_its_place_and_nothing_is_unpickled(shards: Path) -> None:
@@ -194,8 +168,7 @@ def test_the_headers_are_read_once(shards: Path, reads: list[str]) -> None:
     first = contents(open_data(f"webdataset:{shards}"))
     assert reads == ALL
     assert contents(open_data(f"webdataset:{shards}")) == first
-    pattern = open_data(f"webdataset:{shards}/{{train-{{00..02}},val-00}}.tar")
-    assert (pattern.fingerprint, reads) == (first[0], ALL)
+    assert reads == ALL
     os.utime(shards / "train-01.tar", (1, 1))
     assert contents(open_data(f"webdataset:{shards}")) == first
     assert reads == [*ALL, *ALL]
