@@ -125,6 +125,20 @@ def planned(record: Any, folder: Path, **how: Any) -> tuple[Any, list[str]]:
     return with_plan(request, notes.append, lambda plan, world, note: plan), notes
 
 
+def test_a_run_by_cuda_graphs_is_repeated_by_them(
+    record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And by ordinary steps, with a note, on a device that has none."""
+    record["facts"]["request"]["cuda_graphs"] = True
+    plan, notes = planned(record, tmp_path, output="again")
+    assert not plan.request.cuda_graphs
+    assert "the run recorded its steps as CUDA graphs, which this device does not have" in notes
+    monkeypatch.setattr("danetc.tasks.training.repeat.DEVICES", ("cpu",))
+    plan, notes = planned(record, tmp_path, output="again")
+    assert plan.request.cuda_graphs
+    assert not any("CUDA" in note for note in notes)
+
+
 def test_plan_of_a_repetition(record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     now = {"torch": torch.__version__, "threads": torch.get_num_threads()}

@@ -11,6 +11,8 @@ from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.requests import RepeatedTraining, TrainingRequest
+from danetc.runtime.system.devices import find_device
+from danetc.runtime.training.graphs import DEVICES
 from danetc.tasks.model_directory import RUN, TRIALS
 from danetc.tasks.training.directory import compare, read_run
 from danetc.tasks.training.provenance import differences
@@ -44,6 +46,7 @@ def request_of(
         recorded_data = settings["data"]["text"]
         if data is None:
             refuse_recorded_data(recorded_data, directory / RUN)
+        graphs = asked.get("cuda_graphs", False) and find_device(given.device).type in DEVICES
         moved = {**settings, "data": {**settings["data"], "text": data or recorded_data}}
         request = RepeatedTraining(
             spec=asked["spec"],
@@ -62,6 +65,7 @@ def request_of(
             classes=asked["classes"],
             subset_seed=asked["subset_seed"],
             on_unreadable=settings["data"]["on_unreadable"],
+            cuda_graphs=graphs,
             device=given.device,
             fresh=given.fresh,
             no_code=given.no_code,
@@ -91,6 +95,8 @@ def check_repetition(repeated: Record, settings: Record, facts: Record, note: No
         note(
             "the run was resumed under other versions or on another machine; see `earlier` in its run.json"
         )
+    if repeated["facts"]["request"].get("cuda_graphs") and not facts["request"]["cuda_graphs"]:
+        note("the run recorded its steps as CUDA graphs, which this device does not have")
     for difference in differences(repeated["facts"], facts):
         note(f"{difference}: the numbers may not be the same")
 
