@@ -70,13 +70,15 @@ def space() -> list[tuple[str, str, bool]]:
 
 def compiled(network: str, axes: Mapping[str, Any]) -> Any:
     """Return the summary of a network on these axes."""
+    from danetc.compiler import graph_of
+    from danetc.compiler.analysis.summary import summarise
     from danetc.requests import TrainingRequest
     from danetc.tasks.grid.cells import make_cell
-    from danetc.tasks.networks import compile_spec
     from results.run import networks_of
 
-    cell = make_cell(networks_of(SPEC)[network], axes, TrainingRequest(""), HERE)
-    return compile_spec(SPEC, network=network, settings=cell.request.set).summary
+    own = networks_of(SPEC)[network]
+    settings = make_cell(own, axes, TrainingRequest(""), HERE).request.set
+    return summarise(graph_of(own.checked, network=network, settings=settings))
 
 
 def row(network: str, axes: Mapping[str, Any]) -> Row:
