@@ -14,7 +14,8 @@ Each run trains a cell of ``danetc compare`` (its axes, directory and seed) and 
 ``danetc measure``. All results of a page should come from one installed version. Each JSON records the
 commit of the work tree that contains this file.
 
-A group of a table has one of ::
+A group of a table has one of the following, and ``test = false`` if its networks are only candidates, whose
+test accuracies are not stored ::
 
     network = NAME, axes = {AXIS = [VALUE, ...], ...}         # every combination
     rows = LIST                                               # a list of drawn.json beside the table
@@ -52,9 +53,10 @@ MEASURED = ("firing-rate", "gradient-stability", "potential", "operations")
 DIVERGED = "is no longer finite"
 """Part of the error message of a training that diverged."""
 EPOCH = (
-    "phase", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds",
+    "phase", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss",
+    "test_accuracy", "seconds",
 )  # fmt: skip
-"""Stored fields of an epoch."""
+"""Stored fields of an epoch, as far as they are known."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Group:
     recipe: str
     data: str
     gradients: bool
+    test: bool
     drawn: Path
 
     def rows(self, known: Mapping[str, Sequence[Run]], cells: Path) -> list[Row] | None:
@@ -149,6 +152,7 @@ def read_groups(path: Path) -> list[Group]:
             each.get("recipe", recipe),
             each.get("data", data),
             each.get("gradients", False),
+            each.get("test", True),
             path.parent / "drawn.json",
         )
         for each in table["group"]
@@ -343,7 +347,7 @@ def kept(run: Run, folder: Path, measured: Mapping[str, Any], seconds: float) ->
         "firing_rate": measured["firing_rate"]["mean_of_layers"],
         "log10_product": stability["log10_overall"],
         "dodv_a_layer": stability["geometric_mean"],
-        "epochs": epochs(folder),
+        "epochs": epochs(folder, run.group.test),
         **gradients(run, folder),
         "layers": layers,
     }
@@ -357,7 +361,7 @@ def diverged(run: Run, folder: Path, why: str) -> dict[str, Any]:
         **asked_of(run),
         "made": made(folder, seconds),
         "diverged": why,
-        "epochs": epochs(folder),
+        "epochs": epochs(folder, run.group.test),
     }
 
 
@@ -390,10 +394,11 @@ def made(folder: Path, seconds: float) -> dict[str, Any]:
     }
 
 
-def epochs(folder: Path) -> list[dict[str, Any]]:
-    """Return the metrics of a run's epochs."""
+def epochs(folder: Path, test: bool) -> list[dict[str, Any]]:
+    """Return the metrics of a run's epochs, with or without those of the test set."""
+    names = [name for name in EPOCH if test or not name.startswith("test_")]
     known = _read(folder / "training.json")["epochs"]
-    return [{name: epoch[name] for name in EPOCH} for epoch in known]
+    return [{name: epoch[name] for name in names if epoch.get(name) is not None} for epoch in known]
 
 
 def gradients(run: Run, folder: Path) -> dict[str, Any]:
