@@ -30,7 +30,7 @@ from results.data import (
     read,
     verdict,
 )
-from results.tables import CONNECTIONS
+from results.tables import CONNECTIONS, SHAPES
 
 WAITS = "not yet run"
 ORIGIN, DANET_C, DANET_D, PA_A = "Origin", "DANet-C (Eq. 11)", "DANet-D", "PA-A (DANet-A)"
@@ -79,21 +79,35 @@ def judge(*groups: Sequence[Difference], same: bool = False) -> Found:
     return Found(text, said, sum(each.pairs > 1 for each in known))
 
 
+OLDER = {ORIGIN: "origin_net", SEW: "sew_net", PA_A: "pa_a_net", PA_B: "pa_b_net"}
+
+
 def shape(cells: Sequence[Cell], name: str, depth: int, **more: Any) -> list[Cell]:
     """Return the cells of a connection in one of the paper's shapes."""
     connection, rule = CONNECTIONS[name]
     return pick(cells, connection=connection, rule=rule, depth=depth, **more)
 
 
+def runs(cells: Sequence[Cell], name: str, depth: int, **more: Any) -> Sequence[Seeded]:
+    """Return the runs of a connection: at depth 20, 56 and 110 those of the first set of older runs."""
+    if depth in SHAPES:
+        return shape(cells, name, depth, **more)
+    accuracies = older_accuracies("accuracy.json")[OLDER[name], depth]
+    return [Older(OLDER[name], depth, seed, value) for seed, value in accuracies.items()]
+
+
 def short(name: str) -> str:
     return name.partition(" (")[0]
 
 
-def _of(more: Mapping[str, Any]) -> str:
-    """Return the words for settings other than the usual ones."""
-    words = {"zero-initialised": more.get("zero_init"), "five classes": more.get("classes") == 5}
-    words |= {"digits": more.get("recipe") == DIGITS, "T = 4": more.get("recipe") == "two_phase"}
-    return "".join(f", {word}" for word, said in words.items() if said)
+def at(*depths: int, zero_init: bool = False, classes: int = 10, recipe: str = "") -> str:
+    """Return the words for depths and for settings other than the usual ones."""
+    words = {"zero-initialised": zero_init, "five classes": classes == 5}
+    words |= {"digits": recipe == DIGITS, "T = 4": recipe == "two_phase"}
+    shapes = " − ".join(
+        f"ResNet-{depth}" if depth in SHAPES else f"depth {depth}" for depth in depths
+    )
+    return ", ".join([shapes] * bool(depths) + [word for word, said in words.items() if said])
 
 
 def between(
@@ -104,12 +118,11 @@ def between(
     value: str = "accuracy",
     **more: Any,
 ) -> list[Difference]:
-    """Return the differences of two connections in the paper's shapes."""
+    """Return the differences of two connections at some depths."""
     return [
         Difference(
-            f"{short(higher)} − {short(lower)}, ResNet-{depth}{_of(more)}",
-            shape(cells, higher, depth, **more),
-            shape(cells, lower, depth, **more),
+            f"{short(higher)} − {short(lower)}, {at(depth, **more)}",
+            *(runs(cells, name, depth, **more) for name in (higher, lower)),
             value,
         )
         for depth in depths
@@ -122,12 +135,11 @@ def along(
     """Return the differences of a connection from the first to the second depth, and so on."""
     return [
         Difference(
-            f"{short(name)}, ResNet-{first} − ResNet-{second}{_of(more)}",
-            shape(cells, name, first, **more),
-            shape(cells, name, second, **more),
+            f"{short(name)}, {at(*pair, **more)}",
+            *(runs(cells, name, depth, **more) for depth in pair),
             value,
         )
-        for first, second in pairwise(depths)
+        for pair in pairwise(depths)
     ]
 
 
@@ -152,50 +164,21 @@ def add_and_concate(cells: Sequence[Cell], depth: int, dense: int, *, above: boo
         )
         higher, lower = pair if above else pair[::-1]
         title = "Add − Concate" if above else "Concate − Add"
-        differences.append(Difference(f"{title}{_of(of)}", higher, lower))
+        differences.append(Difference(f"{title}, {at(**of)}", higher, lower))
     return judge(differences)
-
-
-# -- of files that are no cells --------------------------------------------------------------------
-
-OLDER = {ORIGIN: "origin_net", SEW: "sew_net", PA_A: "pa_a_net", PA_B: "pa_b_net"}
-
-
-def older(name: str, depth: int) -> list[Older]:
-    """Return the first set of older runs of a network, which has accuracies alone."""
-    found = older_accuracies("accuracy.json")[OLDER[name], depth]
-    return [Older(OLDER[name], depth, seed, value) for seed, value in found.items()]
-
-
-def older_along(name: str, *depths: int) -> list[Difference]:
-    """Return the differences from the first to the second depth, and so on."""
-    return [
-        Difference(f"{short(name)}, depth {a} − {b}", older(name, a), older(name, b))
-        for a, b in pairwise(depths)
-    ]
-
-
-def older_between(higher: str, lower: str) -> list[Difference]:
-    return [
-        Difference(
-            f"{short(higher)} − {short(lower)}, depth {depth}",
-            older(higher, depth),
-            older(lower, depth),
-        )
-        for depth in (20, 56, 110)
-    ]
 
 
 def older_order(value: str, *pairs: tuple[str, str]) -> Found:
     """Compare a measure of the older networks at depth 110."""
-
-    def at(name: str) -> list[Older]:
-        return [
-            each for each in older_measured() if (each.network, each.depth) == (OLDER[name], 110)
-        ]
-
+    found = {
+        name: [each for each in older_measured() if (each.network, each.depth) == (network, 110)]
+        for name, network in OLDER.items()
+    }
     return judge(
-        [Difference(f"{short(a)} − {short(b)}, depth 110", at(a), at(b), value) for a, b in pairs]
+        [
+            Difference(f"{short(a)} − {short(b)}, {at(110)}", found[a], found[b], value)
+            for a, b in pairs
+        ]
     )
 
 

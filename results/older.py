@@ -10,10 +10,10 @@ from results.data import (
     SEW_LOGS,
     Cell,
     older_accuracies,
-    pick,
     shown,
 )
-from results.tables import SHAPES, accuracies, table
+from results.findings import ORIGIN, SEW, at, runs
+from results.tables import SHAPES, table
 
 OLDER = {
     "Origin": "origin_net",
@@ -28,36 +28,14 @@ OLDER = {
 
 def literature(cells: Sequence[Cell]) -> str:
     """Return Origin's accuracy over depth, and its ratio to SEW's at the same depth."""
-    rows = []
-    for depth, (origin, sew) in SEW_LOGS.items():
-        rows.append(
-            [
-                f"SEW's authors, ImageNet, {depth}",
-                f"{origin:.1f}",
-                f"{sew:.1f}",
-                f"{origin / sew:.2f}",
-            ]
-        )
-    for depth in SHAPES:
-        own = pick(cells, connection="origin", depth=depth)
-        other = pick(cells, connection="sew", depth=depth)
-        share = (
-            f"{mean(c.accuracy for c in own) / mean(c.accuracy for c in other):.2f}"
-            if own and other
-            else MISSING
-        )
-        rows.append([f"ours, ResNet-{depth}'s shape", accuracies(own), accuracies(other), share])
-    found = older_accuracies("accuracy.json")
-    for depth in (20, 56, 110):
-        first, second = (list(found[name, depth].values()) for name in ("origin_net", "sew_net"))
-        rows.append(
-            [
-                f"ours, depth {depth} (older)",
-                shown(first),
-                shown(second),
-                f"{mean(first) / mean(second):.2f}",
-            ]
-        )
+    rows = [
+        [f"SEW's authors, ImageNet, {depth}", *map(str, both), f"{both[0] / both[1]:.2f}"]
+        for depth, both in SEW_LOGS.items()
+    ]
+    for depth in (*SHAPES, 20, 56, 110):
+        both = [[each.accuracy for each in runs(cells, name, depth)] for name in (ORIGIN, SEW)]
+        share = f"{mean(both[0]) / mean(both[1]):.2f}" if all(both) else MISSING
+        rows.append([f"ours, {at(depth)}", *map(shown, both), share])
     return table(["accuracy, %", "Origin", "SEW", "share"], rows)
 
 

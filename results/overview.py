@@ -26,8 +26,6 @@ from results.findings import (
     along,
     between,
     judge,
-    older_along,
-    older_between,
     older_order,
 )
 from results.tables import table
@@ -105,7 +103,7 @@ CLAIMS = (
         "Table VI, DANet-A's depth",
         "rises on ImageNet-1k from 66.48 (ResNet-18) to 77.22 (ResNet-152)",
         f"{FIGURES}, {OLDER}",
-        lambda cells: judge(along(cells, PA_A, 50, 34, 18), older_along(PA_A, 110, 56, 20)),
+        lambda cells: judge(along(cells, PA_A, 50, 34, 18), along(cells, PA_A, 110, 56, 20)),
         SMALL,
     ),
     Claim(
@@ -167,7 +165,7 @@ CLAIMS = (
         "Fig. 6, ImageNet-1k",
         "PA-A is better than SEW and PA-B",
         OLDER,
-        lambda cells: judge(older_between(PA_A, SEW), older_between(PA_A, PA_B)),
+        lambda cells: judge(*(between(cells, PA_A, other, 20, 56, 110) for other in (SEW, PA_B))),
         SMALL,
     ),
     Claim(
@@ -252,7 +250,9 @@ CLAIMS = (
         "SEW's logs (not in the paper)",
         "from depth 18 to 152, Origin falls from 62.3 to 10.0 %, and SEW is above it at each depth",
         "[Origin and the literature](#origin-and-the-literature)",
-        lambda cells: judge(older_along(ORIGIN, 20, 56, 110), older_between(SEW, ORIGIN)),
+        lambda cells: judge(
+            along(cells, ORIGIN, 20, 56, 110), between(cells, SEW, ORIGIN, 20, 56, 110)
+        ),
     ),
 )
 
@@ -289,6 +289,7 @@ DRAWN = (
         "`gradients.svg` of `danetc measure`",
     ),
     ("Table VI, cost", "parameters, epochs x T", "`danetc compare --dry-run`"),
+    ("Props. 1 to 4", "gradients of blocks, and inputs of PA-A's", "`danetc prove`"),
 )
 """Items of the paper that make no claim about trained networks, with the command for ours."""
 
