@@ -183,7 +183,7 @@ BackendName: TypeAlias = Literal["eager", "fused", "spikingjelly"]
 Form: TypeAlias = Literal["table", "markdown", "latex", "csv", "json"]
 Place: TypeAlias = str | os.PathLike[str]
 Precision: TypeAlias = Literal["float32", "tf32", "bf16", "fp16"]
-Split: TypeAlias = Literal["test", "train"]
+Split: TypeAlias = Literal["test", "train", "val"]
 
 Checkpoint: TypeAlias = Annotated[str, Option("NAME")]
 Classes: TypeAlias = Annotated[int, Option(least=2)]

@@ -26,6 +26,7 @@ else:  # which imports torch
     Callback = Any
 
 Accuracy: TypeAlias = Literal["last", "best"]
+SelectOn: TypeAlias = Literal["val", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,10 @@ class GridRequest(TrainingOptions):
             new one on this machine]
         cpus: Cores of each run with --engine ray. [default: 1]
         gpus: GPUs of each run with --engine ray, as in 0.5. [default: 1 if the cluster has any]
-        accuracy: Test accuracy after the last epoch, or of the best one.
+        accuracy: Test accuracy after the last epoch, or validation accuracy of the best one.
+        select_on: Images on which a search and the best epoch are selected: those held out for validation
+            (as by --data digits,val=0.1), or the test images, whose accuracy is then optimistic. The
+            results record it.
     """
 
     specs: Annotated[arg.Place | Sequence[arg.Place], arg.Option("FILE|NAME|PATTERN")] = ()
@@ -180,6 +184,7 @@ class GridRequest(TrainingOptions):
     cpus: Annotated[float | None, arg.Option("N", least=0.001)] = None
     gpus: Annotated[float | None, arg.Option("N", least=0)] = None
     accuracy: Accuracy = "last"
+    select_on: SelectOn = "val"
 
     parse_axis: ClassVar[Callable[[str], Any]]
 
@@ -261,7 +266,8 @@ class SearchRequest(GridRequest):
         front: Use operations (MACs and additions for one image) as a second objective.
         sampler: Sampler that draws the values of a trial.
         sampler_seed: Seed of the sampler.
-        pruner: Pruner that ends a trial after an epoch, by its test accuracy there and that of others.
+        pruner: Pruner that ends a trial after an epoch, by its validation accuracy there and that of
+            others.
     """
 
     _: KW_ONLY

@@ -108,7 +108,7 @@ def _report_grid(
     from danetc.tasks.grid.plot import FIGURES, across
     from danetc.tasks.grid.results import read_results
 
-    results = read_results(request.folder, request.accuracy)
+    results = read_results(request.folder, request.accuracy, request.select_on)
     across(results, x)
     _print_grid(results, columns, form)
     for draw, place in zip(FIGURES.values(), plots, strict=True):
@@ -155,12 +155,13 @@ def search_command(
     A trial is a cell of `danetc compare` with one seed, trained in DIR/CELL/seed-K; `danetc compare
     -o DIR --only-report` reads it, too. The same command resumes after it was stopped or killed. A
     combination that cannot be built is a pruned trial, with the reason. The objective is the accuracy
-    on the test images, so the best accuracy is optimistic.
+    on the validation images (`,val=0.1`), which is optimistic for the best trial; each trial is tested
+    once, at its end.
 
     \b
-    danetc search net.danet --grid rule=chain,densely_additive --grid width=8..64:8 --data digits
-    danetc search net.danet --grid width=8..64 --front --sampler nsga2 --data digits
-    danetc search net.danet --grid recipe.optimizer.lr=1e-4..0.1:log --pruner median --data digits
+    danetc search net.danet --grid rule=chain,densely_additive --grid width=8..64:8 --data digits,val=0.1
+    danetc search net.danet --grid width=8..64 --front --sampler nsga2 --data digits,val=0.1
+    danetc search net.danet --grid recipe.optimizer.lr=1e-4..0.1:log --pruner median --data digits,val=0.1
 
     Args:
         only_report: Train nothing: report what is in DIR.

@@ -88,15 +88,16 @@ def print_data(report: DataReport) -> None:
             return f"{value:,}"
         return f"{value['smallest']:.4g} .. {value['largest']:.4g}, mean {value['mean']:.4g}"
 
-    labels = report.record["labels"]
+    labels, splits = report.record["labels"], tuple(report.record["splits"])
     rows = [
-        (str(row["number"]), row["name"], count(row["train"]), count(row["test"]))
+        (str(row["number"]), row["name"], *(count(row[split]) for split in splits))
         for row in labels[:CLASSES]
     ]
     print_columns(list(facts(report.record)))
     echo()
     what = {"classes": "class", "pixels": "class of pixels", "numbers": "number"}
-    print_table(("", what[report.record["target"]], "train", "test"), rows, right={0, 2, 3})
+    heads = ("", what[report.record["target"]], *splits)
+    print_table(heads, rows, right={0, *range(2, len(heads))})
     if len(labels) > CLASSES:
         echo(f"... and {len(labels) - CLASSES} more")
 

@@ -104,11 +104,14 @@ def line_figure(panels: Sequence[LinePanel]) -> Any:
 
 def training_curves(epochs: Sequence[Mapping[str, Any]]) -> Any:
     """Return a figure of the loss and, if there is one, the accuracy of a training over its epochs."""
-    x = list(range(1, len(epochs) + 1))
-    parts = ("train", "test")
-    losses = {part: (x, [each[f"{part}_loss"] for each in epochs]) for part in parts}
-    found = [LinePanel("epoch", "loss", losses)]
-    if all(each["test_accuracy"] is not None for each in epochs):
-        lines = {part: (x, [100 * each[f"{part}_accuracy"] for each in epochs]) for part in parts}
-        found.append(LinePanel("epoch", "accuracy [%]", lines))
-    return line_figure(found)
+    panels = []
+    for key, label, scale in (("loss", "loss", 1), ("accuracy", "accuracy [%]", 100)):
+        lines = {}
+        for split in ("train", "val", "test"):
+            values = enumerate((each.get(f"{split}_{key}") for each in epochs), 1)
+            points = [(number, scale * value) for number, value in values if value is not None]
+            if points:
+                lines[split] = tuple(zip(*points, strict=True))
+        if lines:
+            panels.append(LinePanel("epoch", label, lines))
+    return line_figure(panels)

@@ -59,11 +59,15 @@ class DataReport(Returned):
         return picture(self.samples)
 
     def _line(self) -> str:
-        sizes = {name: split["samples"] for name, split in self.record["splits"].items()}
-        return (
-            f"{self.record['name']}: {_targets(self.record)}, {sizes['train']:,} samples to train on, "
-            f"{sizes['test']:,} to test on"
+        purposes = {
+            "train": " samples to train on",
+            "test": " to test on",
+            "val": " to validate on",
+        }
+        sizes = (
+            f"{split['samples']:,}{purposes[name]}" for name, split in self.record["splits"].items()
         )
+        return f"{self.record['name']}: {_targets(self.record)}, {', '.join(sizes)}"
 
 
 def data(
@@ -105,7 +109,7 @@ def data(
 def _report(
     data: DataSet, compiled: CompiledNetwork | None, phase: Phase | None, seed: int
 ) -> DataReport:
-    splits = {"train": _values(data.train, data), "test": _values(data.test, data)}
+    splits = {name: _values(source, data) for name, source in data.splits.items()}
     shown = tuple(_samples(data, phase, seed))
     record: dict[str, Any] = {
         **data.describe(),

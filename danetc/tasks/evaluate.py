@@ -142,7 +142,8 @@ class DirectoryEvaluator:
         """Settings in which this evaluation differs from the training's own test, in words."""
         if self.recorded is None:
             return []
-        split = ["the training images (was: the test images)"] * (self.asked.split != "test")
+        kind = {"train": "training", "val": "validation"}.get(self.asked.split)
+        split = [] if kind is None else [f"the {kind} images (was: the test images)"]
         return [*split, *unlike(self.conditions, self.recorded)]
 
     def at(self, steps: int, label: str = "") -> Figures:

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from danetc.runtime.data.batch import Batch
     from danetc.runtime.data.batches import Batches, Prepared, prepared, worker_death
-    from danetc.runtime.data.dataset import DataSet, Memory, Source, Split
+    from danetc.runtime.data.dataset import DataSet, Memory, Source
     from danetc.runtime.data.fit import check_fit
     from danetc.runtime.data.registry import draw_classes, open_data, with_channels
-    from danetc.runtime.data.request import Policy, Target
+    from danetc.runtime.data.request import Policy, Split, Target
     from danetc.runtime.system.errors import DataError, UnreadableError
     from danetc.runtime.system.seeds import derive
 
 _MODULES = {
     "data.batch": ("Batch",),
     "data.batches": ("Batches", "Prepared", "prepared", "worker_death"),
-    "data.dataset": ("DataSet", "Memory", "Source", "Split"),
+    "data.dataset": ("DataSet", "Memory", "Source"),
     "data.fit": ("check_fit",),
     "data.registry": ("draw_classes", "open_data", "with_channels"),
-    "data.request": ("Policy", "Target"),
+    "data.request": ("Policy", "Split", "Target"),
     "system.errors": ("DataError", "UnreadableError"),
     "system.seeds": ("derive",),
 }

@@ -173,15 +173,8 @@ def held_out(source: Source, share: float, target: Target = "classes") -> tuple[
 
     The split depends on the labels and the share alone. Raises DataError if one side is empty.
     """
-    generator = torch.Generator().manual_seed(derive("hold out"))
     labels = source.labels
-    groups = [torch.arange(len(labels))]
-    if target == "classes":
-        groups = [(labels == each).nonzero().flatten() for each in labels.unique()]
-    tested = torch.zeros(len(labels), dtype=torch.bool)
-    for group in groups:
-        order = torch.randperm(len(group), generator=generator)
-        tested[group[order[: round(share * len(group))]]] = True
+    tested = drawn(labels, share, "hold out", stratified=target == "classes")
     train, test = (part.nonzero().flatten() for part in (~tested, tested))
     if not len(test) or not len(train):
         raise DataError(
@@ -189,3 +182,19 @@ def held_out(source: Source, share: float, target: Target = "classes") -> tuple[
             f"{'train' if len(test) else 'test'} on"
         )
     return source.select(train, labels[train]), source.select(test, labels[test])
+
+
+def drawn(labels: Tensor, share: float, purpose: str, *, stratified: bool) -> Tensor:
+    """Return a mask [N] of a share of samples, ``stratified``: of each class in ``labels`` [N].
+
+    It depends on the arguments alone.
+    """
+    generator = torch.Generator().manual_seed(derive(purpose))
+    groups = [torch.arange(len(labels))]
+    if stratified:
+        groups = [(labels == each).nonzero().flatten() for each in labels.unique()]
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    for group in groups:
+        order = torch.randperm(len(group), generator=generator)
+        mask[group[order[: round(share * len(group))]]] = True
+    return mask

@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
 from danetc.runtime.data.batch import Batch, on_device
-from danetc.runtime.data.dataset import DataSet, Memory, Source, Split, evenly
+from danetc.runtime.data.dataset import DataSet, Memory, Source, evenly
+from danetc.runtime.data.request import Split
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import (

@@ -1,18 +1,17 @@
-"""Data sets: two sources of labelled samples, and the facts that a run records."""
+"""Data sets: sources of labelled samples for each split, and the facts that a run records."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from danetc.runtime.data.request import Policy, Target
-
-Split = Literal["test", "train"]
+from danetc.runtime.data.request import Policy, Split, Target
+from danetc.runtime.system.errors import DataError
 
 
 class Reader(Protocol):
@@ -116,8 +115,9 @@ class DataSet:
 
     ``shape`` is the shape of a raw sample, [C, H, W] or [T, C, H, W], or None if samples differ.
     ``class_names`` has a name for each class, or for each number if numbers are learned.
-    ``subset`` are the numbers of drawn classes in the whole set, None if none were drawn. ``details``
-    are further facts for the record, ``notices`` are shown to the user once.
+    ``val`` are the training samples that are held out for validation, None if none are. ``subset``
+    are the numbers of drawn classes in the whole set, None if none were drawn. ``details`` are
+    further facts for the record, ``notices`` are shown to the user once.
     """
 
     name: str
@@ -132,14 +132,36 @@ class DataSet:
     subset: tuple[int, ...] | None = None
     details: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     notices: tuple[str, ...] = ()
+    val: Source | None = None
 
     @property
     def classes(self) -> int:
         """Number of outputs of a network: one for each class, or for each number."""
         return len(self.class_names)
 
+    @property
+    def splits(self) -> dict[Split, Source]:
+        found: dict[Split, Source] = {"train": self.train, "test": self.test}
+        return found if self.val is None else {**found, "val": self.val}
+
     def split(self, name: Split) -> Source:
-        return self.train if name == "train" else self.test
+        """Return the samples of a split. Raises DataError if none are held out for validation."""
+        if name not in self.splits:
+            raise DataError(
+                f"{self.text} has no validation samples; ,val=0.1 holds out a tenth of those for "
+                "training"
+            )
+        return self.splits[name]
+
+    def map_splits(self, change: Callable[[Source], Source], **facts: Any) -> DataSet:
+        """Return the data set with every split and some ``facts`` changed."""
+        splits: dict[str, Any] = {name: change(each) for name, each in self.splits.items()}
+        return replace(self, **splits, **facts)
+
+    @property
+    def judged_on(self) -> Split:
+        """Split on which epochs are evaluated: ``val`` if there is one, else ``test``."""
+        return "test" if self.val is None else "val"
 
     def describe(self) -> dict[str, object]:
         """Return the facts that distinguish this data set from others, as JSON data."""
@@ -147,8 +169,7 @@ class DataSet:
             "name": self.name,
             "text": self.text,
             "classes": self.classes,
-            "train": len(self.train),
-            "test": len(self.test),
+            **{name: len(source) for name, source in self.splits.items()},
             "shape": None if self.shape is None else list(self.shape),
             "events": self.events,
             "fingerprint": self.fingerprint,

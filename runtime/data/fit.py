@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from danetc.runtime.data.augment import ImageTransform
 from danetc.runtime.data.batches import Fetcher, size
-from danetc.runtime.data.dataset import DataSet, Split, evenly
+from danetc.runtime.data.dataset import DataSet, evenly
 from danetc.runtime.data.registry import COLOUR, GREY
+from danetc.runtime.data.request import Split
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError
 
@@ -44,6 +45,7 @@ def check_fit(
     settings = [("evaluate", data.split(split), evaluate)]
     if augment is not None:
         settings.insert(0, ("augment", data.train, augment))
+        settings += [("evaluate", data.val, evaluate)] if data.val is not None else []
     frames = signature.steps if steps is None else steps
     for setting, source, transform in settings:
         probes = Fetcher(source, transform, 0).samples(evenly(len(source), PROBES))

@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from danetc.runtime.data.arrays import drawn
 from danetc.runtime.data.dataset import (
     DataSet,
     Memory,
     Reader,
+    Samples,
     Source,
     facts_fingerprint,
 )
 from danetc.runtime.data.request import Policy
+from danetc.runtime.data.shards import Shards
 from danetc.runtime.data.sources import find
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive
@@ -44,9 +47,55 @@ def open_data(
     source, argument = find(text)
     request = source.request(argument, on_unreadable, frames)
     data: DataSet = source.open(request, source.look(request))
+    if request.val is not None:
+        data = with_validation(data, request.val)
     if classes is not None:
         data = draw_classes(data, classes, subset_seed)
     return data if channels is None else with_channels(data, channels)
+
+
+def with_validation(data: DataSet, share: float) -> DataSet:
+    """Move a share of the training samples to ``val``: of each class, or of all for other targets.
+
+    Of shards, whole ones are moved. The draw depends on the labels, or on the number of shards, and
+    on the share alone. Raises DataError if a part gets no samples, or none of a class.
+    """
+    train, labels = data.train, data.train.labels
+    of_classes, drawn_from = data.target == "classes", "all samples"
+    hint = "choose another share, or add samples"
+    if isinstance(train, Samples) and isinstance(train.reader, Shards):
+        shards, place = train.reader.places[train.numbers, 0].unique(return_inverse=True)
+        mask = drawn(shards, share, "validation", stratified=False)[place]
+        drawn_from = "all shards"
+        hint = (
+            f"whole shards are held out, of {len(shards)} for training: write more of them, with "
+            "all classes in each, or choose another share"
+        )
+    else:
+        mask = drawn(labels, share, "validation", stratified=of_classes)
+        drawn_from = "each class" if of_classes else drawn_from
+    groups = labels if of_classes else torch.zeros(len(labels), dtype=torch.int64)
+    whole, held = (each.bincount(minlength=data.classes) for each in (groups, groups[mask]))
+    for name, count, taken in zip(data.class_names, whole.tolist(), held.tolist(), strict=True):
+        if count and taken in (0, count):
+            of_class = f" of class `{name}`" if of_classes else ""
+            raise DataError(
+                f"val={share:g} leaves none of the {count} training samples{of_class} of {data.name} "
+                f"to {'train' if taken else 'validate'} on; {hint}"
+            )
+    kept, val = (
+        train.select(part, labels[part])
+        for part in (each.nonzero().flatten() for each in (~mask, mask))
+    )
+    if isinstance(val, Memory):
+        val = replace(val, name=f"{data.text} (val)")
+    return replace(
+        data,
+        train=kept,
+        val=val,
+        details={**data.details, "validation": {"share": share, "of": drawn_from}},
+        fingerprint=facts_fingerprint((data.fingerprint, mask.numpy().tobytes())),
+    )
 
 
 def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
@@ -68,25 +117,23 @@ def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
     order = sorted(
         range(data.classes), key=lambda number: derive("class", seed, data.classes, number)
     )
-    drawn = tuple(sorted(order[:count]))
-    names = tuple(data.class_names[number] for number in drawn)
-    subset = {"seed": seed, "of": data.classes, "indices": list(drawn), "names": list(names)}
+    chosen = tuple(sorted(order[:count]))
+    names = tuple(data.class_names[number] for number in chosen)
+    subset = {"seed": seed, "of": data.classes, "indices": list(chosen), "names": list(names)}
     renumbered = torch.full((data.classes,), -1, dtype=torch.int64)
-    renumbered[list(drawn)] = torch.arange(count)
+    renumbered[list(chosen)] = torch.arange(count)
 
     def only_drawn(source: Source) -> Source:
         labels = renumbered[source.labels]
         kept = (labels >= 0).nonzero().flatten()
         return source.select(kept, labels[kept])
 
-    return replace(
-        data,
+    return data.map_splits(
+        only_drawn,
         class_names=names,
-        train=only_drawn(data.train),
-        test=only_drawn(data.test),
-        subset=drawn,
+        subset=chosen,
         details={**data.details, "subset": subset},
-        fingerprint=facts_fingerprint((data.fingerprint, drawn)),
+        fingerprint=facts_fingerprint((data.fingerprint, chosen)),
     )
 
 
@@ -104,16 +151,14 @@ def with_channels(data: DataSet, channels: int) -> DataSet:
         if channels == COLOUR
         else f"the images of {data.name} are in colour; the network gets their grey values"
     )
-    train, test = (
-        replace(source, images=_convert(source.images, channels))
-        if isinstance(source, Memory)
-        else replace(source, reader=_Converted(source.reader, channels))
-        for source in (data.train, data.test)
-    )
-    return replace(
-        data,
-        train=train,
-        test=test,
+
+    def converted(source: Source) -> Source:
+        if isinstance(source, Memory):
+            return replace(source, images=_convert(source.images, channels))
+        return replace(source, reader=_Converted(source.reader, channels))
+
+    return data.map_splits(
+        converted,
         shape=(channels, *data.shape[1:]) if data.shape is not None else None,
         notices=(*data.notices, message),
         details={**data.details, "converted_to_channels": channels},

@@ -18,6 +18,7 @@ Policy = Literal["stop", "skip"]
 """Effect of an unreadable sample: it ends the run, or it is skipped and counted."""
 Target = Literal["classes", "pixels", "numbers"]
 """Targets of training: a class for each sample, a class for each pixel, or real numbers."""
+Split = Literal["test", "train", "val"]
 IGNORED = -100
 """Class index that is ignored by the losses (the default of torch). In files it is 255."""
 
@@ -25,6 +26,7 @@ TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("val", "test", "validation", "valid", "testing")
 """Usual names of splits, in the order in which they are tried."""
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
+_VAL = re.compile(r"(?:^|,)\s*val\s*=([^,]*)")
 _MOST_CLASSES = 100_000
 
 
@@ -46,7 +48,7 @@ class DataRequest:
 
     @property
     def text(self) -> str:
-        return f"{self.name}:{self.argument}" if self.argument else self.name
+        return f"{self.name}{':' * (self.argument[:1] not in ('', ','))}{self.argument}"
 
     def get(self, option: str) -> str | None:
         return self.options.get(option)
@@ -58,6 +60,14 @@ class DataRequest:
             return float(self.options.get("test", ""))
         except ValueError:
             return None
+
+    @property
+    def val(self) -> float | None:
+        """Fraction of the training samples for validation; None without the option ``val``."""
+        try:
+            return float(self.options["val"]) if "val" in self.options else None
+        except ValueError:
+            return float("nan")
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -109,9 +119,12 @@ class DataSource:
     def request(
         self, argument: str, policy: Policy = "stop", frames: int | None = None
     ) -> DataRequest:
-        """Parse ``PLACE,key=value,...``."""
-        options: dict[str, str] = {}
-        parts = argument.split(",")
+        """Parse ``PLACE,key=value,...``, where every source has the option ``val``."""
+        shares = _VAL.findall(argument)
+        options = dict.fromkeys(["val"][: len(shares)], "".join(shares).strip())
+        if len(shares) > 1:
+            raise DataError(f"`{self.name}` has the option `val` twice; leave one out")
+        parts = _VAL.sub("", argument).split(",")
         while self.options and len(parts) > 1 and (match := _OPTION.fullmatch(parts[-1])):
             key, value = match[1], match[2].strip()
             if key not in self.options:
@@ -133,11 +146,12 @@ class DataSource:
         classes = class_list(options["classes"]) if "classes" in options else ()
         place = ",".join(parts)
         found = DataRequest(self.name, argument, place, options, classes, policy, frames)
-        if found.share is not None and not 0 < found.share < 1:
-            raise DataError(
-                f"the option `test` of `{self.name}` is {options['test']}; a share is between 0 and "
-                "1, as in test=0.2"
-            )
+        for option, share, example in (("test", found.share, 0.2), ("val", found.val, 0.1)):
+            if share is not None and not 0 < share < 1:
+                raise DataError(
+                    f"the option `{option}` of `{self.name}` is {options[option] or 'empty'}; a share "
+                    f"is between 0 and 1, as in {option}={example}"
+                )
         _ = found.size  # raises where it is malformed
         return found
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data import DataSet, worker_death
+from danetc.runtime.data import DataSet, Split, worker_death
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.system.errors import DataError, TrainingError
@@ -97,7 +97,9 @@ def fit(
                 if epoch > position.epoch and any(place.any(asked.signal == BY_CODE)):
                     run.leave(Position(chosen.phase, epoch, 0))
                 _train_epoch(run, epoch, position.step if epoch == position.epoch else 0)
-                figures = run.figures(epoch, *_evaluate(run, epoch))
+                found = {split: _evaluate(run, epoch, split) for split in run.splits(epoch)}
+                tested = {split: sums for split, (sums, _) in found.items()}
+                figures = run.figures(epoch, tested, found[run.batches.judged_on][1])
                 run.history.append(figures.as_dict())
                 if epoch_done is not None and place.first:
                     epoch_done(_fitted(run))
@@ -168,8 +170,8 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
     run.report_all()
 
 
-def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, FiringProbe]:
-    """Return loss and accuracy of the kept model on the test images, over all processes.
+def _evaluate(run: PhaseRun, epoch: int, split: Split) -> tuple[Sums, FiringProbe]:
+    """Return loss and accuracy of the kept model on the images of a split, over all processes.
 
     Firing rates are those of the first batch. Random numbers of the network are seeded by the
     epoch, and the training continues with its own.
@@ -179,11 +181,11 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, FiringProbe]:
     totals, probe = run.new_totals(), FiringProbe(kept)
     world.buffers_from_first(kept)
     kept.eval()
-    batches = run.batches.testing(epoch)
+    batches, rounds = run.batches.testing(split, epoch), run.batches.rounds[split]
     stopping = False
     with own_random_state(world.device):
         seed_everything(*evaluation.seeds(world.rank))
-        for number in range(run.batches.rounds):
+        for number in range(rounds):
             (stopping,) = world.any(run.stop.wanted)
             if stopping:
                 break
@@ -199,14 +201,14 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Sums, FiringProbe]:
                 outputs = kept(x)
                 loss = run.test_loss(outputs, labels)
             totals.add(over_time(run.test_loss.output(outputs)), labels, loss)
-            run.observer.on_test_batch(number + 1, run.batches.rounds)
+            run.observer.on_test_batch(number + 1, rounds)
     if stopping:  # saved with the random states of training, which are restored now
         run.leave(Position(run.settings.phase, epoch, run.batches.steps))
-    totals.skip(run.batches.skipped_tests)
+    totals.skip(run.batches.skipped(split))
     whole = totals.over(world)
     if not math.isfinite(whole.loss):
         raise TrainingError(
-            f"the loss of the test images is {whole.loss}: the weights or the running statistics "
+            f"the loss of the {split} images is {whole.loss}: the weights or the running statistics "
             "of a norm are no longer finite; lower the learning rate or set clip" + run.last_good()
         )
     run.tested = evaluation.as_dict()

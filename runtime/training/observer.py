@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from danetc.dsl.recipe.settings import Phase
+from danetc.runtime.data.request import Split
+from danetc.runtime.training.evaluation import check_record
 from danetc.runtime.training.signals import BY_CODE, StopRequest
 
 
@@ -54,11 +57,13 @@ class StepReport:
 class Epoch:
     """Figures of an epoch (from 1) over all processes. Accuracies are from 0 to 1.
 
-    Figures of the training are means over the epoch, in which the weights change. If pixels
-    are classified, accuracies are of pixels and ``scores`` has ``miou``; if numbers are learned,
-    accuracies are None and ``scores`` has ``rmse``. ``images_per_second`` and ``shares`` are of
-    training, ``firing`` has the rates of layers on a batch of test images, and ``skipped`` counts
-    unreadable images. Only times and speeds differ in a run that was interrupted.
+    Figures of the training are means over the epoch, in which the weights change. With validation
+    images, every epoch is evaluated on them, and the test figures are None before the last epoch of
+    the training; without, the validation figures are None. If pixels are classified, accuracies are of
+    pixels and ``scores`` of the test has ``miou``; if numbers are learned, accuracies are None and
+    ``scores`` has ``rmse``. ``images_per_second`` and ``shares`` are of training, ``firing`` has the
+    rates of layers on a batch of ``split``, and ``skipped`` counts unreadable images. Only times and
+    speeds differ in a run that was interrupted.
     """
 
     phase: str
@@ -66,7 +71,7 @@ class Epoch:
     learning_rate: float  # of the last batch
     train_loss: float
     train_accuracy: float | None
-    test_loss: float
+    test_loss: float | None
     test_accuracy: float | None
     seconds: float
     train_top5: float | None = 0.0
@@ -77,14 +82,32 @@ class Epoch:
     warnings: Sequence[str] = ()
     skipped: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    val_top5: float | None = None
+    val_scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def split(self) -> Split:
+        """Split that all epochs of the training are evaluated on, ``val`` or ``test``."""
+        return "test" if self.val_loss is None else "val"
 
     @property
     def quality(self) -> float:
-        """Test accuracy, or the negative test loss if there is no accuracy; the best epoch has the highest."""
-        return -self.test_loss if self.test_accuracy is None else self.test_accuracy
+        """Accuracy on ``split``, or its negative loss if there is none; the best epoch has the highest."""
+        accuracy = getattr(self, f"{self.split}_accuracy")
+        return float(-getattr(self, f"{self.split}_loss") if accuracy is None else accuracy)
 
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON data, without the validation if there was none."""
+        record = asdict(self)
+        return {name: record[name] for name in record if self.split == "val" or name[:4] != "val_"}
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Epoch:
+        """Read the result of ``as_dict``. Raises ValueError, TypeError."""
+        absent = {**dict.fromkeys(("val_loss", "val_accuracy", "val_top5")), "val_scores": {}}
+        return cls(**check_record(cls, {**absent, **record}))
 
 
 class StopTraining(Exception):
@@ -108,10 +131,12 @@ class Callback:
         """Called after each step with its loss, accuracy and learning rate; it should be fast."""
 
     def on_test_batch(self, done: int, batches: int) -> None:
-        """Called when ``done`` of ``batches`` batches of a test are done."""
+        """Called when ``done`` of ``batches`` batches of an evaluation are done."""
 
     def on_epoch_end(self, epoch: Epoch) -> None:
-        """Called after an epoch and its test: ``epoch.test_loss``, ``epoch.test_accuracy``, ``epoch.scores``."""
+        """Called after an epoch and its evaluation: ``epoch.test_loss``, ``epoch.test_accuracy``,
+        ``epoch.scores``, or ``epoch.val_loss``, ... with validation images.
+        """
 
     def on_checkpoint(self, path: Path) -> None:
         """Called when a checkpoint is on disk."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data import Batch, DataSet
+from danetc.runtime.data import Batch, DataSet, Split
 from danetc.runtime.data.batch import AHEAD
 from danetc.runtime.kernels.torch_internals import waited
 from danetc.runtime.layers.sync import convert_sync
@@ -24,7 +24,7 @@ from danetc.runtime.system.errors import CheckpointError, TrainingError
 from danetc.runtime.training.backward import Part, check_backward, make_backward
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World, form_buckets, share
-from danetc.runtime.training.evaluation import Evaluation, check_record, read_evaluation
+from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.runtime.training.graphs import GraphedPass, check_graphs
 from danetc.runtime.training.guards import (
     FiringProbe,
@@ -241,7 +241,7 @@ class PhaseRun:
             self.average.count = index(state["averaged"])
         self.best = None if state["best"] is None else float(state["best"])
         self.rate, self.seconds = float(state["rate"]), float(state["seconds"])
-        self.history = [check_record(Epoch, each) for each in state["history"]]
+        self.history = [Epoch.read(each).as_dict() for each in state["history"]]
         self.tested = read_evaluation(state["tested"]).as_dict()
         # for generators that the snapshot lacks, such as those of another device
         seed_everything(self.settings.seed, self.settings.phase, world.rank, self.done)
@@ -425,8 +425,15 @@ class PhaseRun:
                 )
             )
 
-    def figures(self, epoch: int, test: Sums, firing: FiringProbe) -> Epoch:
-        """Return the figures of an epoch after its evaluation."""
+    def splits(self, epoch: int) -> list[Split]:
+        """Return the splits to evaluate after an epoch: the test images once, if others are held out."""
+        last = self.settings.phase + 1 == self.settings.phases and epoch + 1 == self.phase.epochs
+        judged_on = self.batches.judged_on
+        return [judged_on, "test"] if last and judged_on != "test" else [judged_on]
+
+    def figures(self, epoch: int, tested: Mapping[Split, Sums], firing: FiringProbe) -> Epoch:
+        """Return the figures of an epoch after its evaluations."""
+        test, val = tested.get("test"), tested.get("val")
         train = self.totals.over(self.world)
         self._count_seconds()
         self.clock.resolve()
@@ -439,17 +446,21 @@ class PhaseRun:
             self.rate,
             train.loss,
             train.top1,
-            test.loss,
-            test.top1,
+            test and test.loss,
+            test and test.top1,
             self.seconds,
             train.top5,
-            test.top5,
+            test and test.top5,
             self._speed,
             self.clock.shares(),
             firing.rates(),
             firing.warnings(),
-            train.skipped + test.skipped,
-            test.scores,
+            train.skipped + sum(each.skipped for each in tested.values()),
+            test.scores if test else {},
+            val and val.loss,
+            val and val.top1,
+            val and val.top5,
+            val.scores if val else {},
         )
 
     def _count_seconds(self) -> None:

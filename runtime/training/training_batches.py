@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, prepared
+from danetc.runtime.data import Batch, Batches, DataSet, Split, check_fit, derive, prepared
 from danetc.runtime.data.augment import (
     BatchTransform,
     batch_transform,
@@ -30,8 +30,8 @@ class TrainingBatches:
     """Batches of a data set for this process, for training and evaluation.
 
     ``output`` is the shape of the trained output, and ``dtype`` that of the network's parameters.
-    This process takes ``part`` images of each batch. An epoch has ``steps`` steps, and an
-    evaluation at most ``rounds`` batches in any process.
+    This process takes ``part`` images of each batch. An epoch has ``steps`` steps and is evaluated on
+    the split ``judged_on``; an evaluation has at most ``rounds`` batches of a split in any process.
 
     Raises DataError if the data do not fit the network, TrainingError if a batch cannot be divided.
     """
@@ -81,9 +81,11 @@ class TrainingBatches:
         self._batches = Batches(
             data.train, augment, later=later, train=True, seed=self._seed, **common
         )
-        self._tests = tests.batches(**common)
+        self.judged_on = data.judged_on
+        splits: set[Split] = {data.judged_on, "test"}
+        self._tests = {split: tests.batches(split=split, **common) for split in sorted(splits)}
         self.steps = len(self._batches)
-        self.rounds = max(world.gather(len(self._tests)))
+        self.rounds = {split: max(world.gather(len(x))) for split, x in self._tests.items()}
 
     def training(self, epoch: int, start: int) -> Iterator[tuple[Batch, list[Piece]]]:
         """Iterate over the batches of an epoch (from 0) from step ``start`` on, with their parts.
@@ -104,9 +106,9 @@ class TrainingBatches:
             pieces = (each.tensor_split(count) for each in (x, labels, targets))
             yield batch, [(self._input(x), *y) for x, *y in zip(*pieces, strict=True) if len(x)]
 
-    def testing(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterate over inputs and labels of the evaluation after an epoch."""
-        for batch in self._read(self._tests.epoch(epoch, device=self._world.device)):
+    def testing(self, split: Split, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over inputs and labels of an evaluation after an epoch."""
+        for batch in self._read(self._tests[split].epoch(epoch, device=self._world.device)):
             yield self._input(batch.images.to(self._dtype)), batch.labels
 
     def zeros(self) -> Tensor:
@@ -116,15 +118,15 @@ class TrainingBatches:
         shape = (count, *time_steps, *self._signature.input)
         return self._input(torch.zeros(shape, device=self._world.device, dtype=self._dtype))
 
-    @property
-    def skipped_tests(self) -> int:
-        """Number of unreadable test images of this process in the last evaluation."""
-        return self._tests.skipped
+    def skipped(self, split: Split) -> int:
+        """Return the number of unreadable images of this process in the last evaluation of a split."""
+        return self._tests[split].skipped
 
     def close(self) -> None:
         """Stop the loaders."""
         self._batches.close()
-        self._tests.close()
+        for tests in self._tests.values():
+            tests.close()
 
     def _input(self, images: Tensor) -> Tensor:
         """Return images [N, ...] or events [N, T, ...] in the layout of inputs of networks."""

@@ -181,7 +181,7 @@ def comparison() -> GridResults:
 def test_the_flat_table_says_what_varies() -> None:
     found = table(comparison())
     assert found.heads[:5] == ("network", "classes", "connection", "rule", "depth")
-    assert found.heads[5:] == ("params", "epochs x T", "top-1 %", "runs")
+    assert found.heads[5:] == ("params", "epochs x T", "test top-1 %", "runs")
     texts = [cell.text for cell in found.rows[0]]
     mean, spread = np.mean([22, 40.5]), np.std([22, 40.5], ddof=1)
     assert texts[-4:] == ["20,000", "300", f"{mean:.2f} ± {spread:.2f}", "2"]
@@ -288,7 +288,7 @@ def recorded(folder: Path) -> Path:
 def test_results_are_read_from_their_folder(tmp_path: Path) -> None:
     recorded(tmp_path)
     for accuracy, value in (("last", 0.375), ("best", 0.5)):
-        found = read_results(tmp_path, accuracy).as_dict()  # type: ignore[arg-type]
+        found = read_results(tmp_path, accuracy, "test").as_dict()  # type: ignore[arg-type]
         assert {key: found[key] for key in ("data", "axes", "accuracy", "measure")} == {
             "data": "digits", "axes": ["network", "stages"], "accuracy": accuracy,
             "measure": "accuracy",

@@ -285,10 +285,12 @@ def test_python(
     assert list(frame["steps"]) == [1, 4]
     assert list(frame["mean"]) == pytest.approx([0.3, 0.6])
     assert list(frame["best"]) == [False, True]
-    told = "2 cells on digits; the best top-1 %: small,steps=4 (60.00)"
+    told = "2 cells on digits; the best test top-1 %: small,steps=4 (60.00)"
     assert repr(done) == f"<Comparison: {tmp_path / 'out'}: {told}>"
     monkeypatch.setattr("danetc.tasks.grid.plan._run", made_of(lambda path: ("done", [])))
-    best = package.compare([path], "digits", **asked, accuracy="best")  # nothing is trained again
+    best = package.compare(
+        [path], "digits", **asked, accuracy="best", select_on="test"
+    )  # nothing is trained again
     assert [row.mean for row in best.rows] == pytest.approx([0.4, 0.7])
 
 

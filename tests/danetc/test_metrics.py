@@ -42,8 +42,10 @@ def test_long_epochs_tell_how_far_they_are_where_there_is_no_terminal() -> None:
 
 
 ROW: dict[str, Any] = {
-    "phase": "one", "train_loss": 2.0, "train_accuracy": 0.25, "test_loss": 1.5, "scores": {},
+    "phase": "one", "train_loss": 2.0, "train_accuracy": 0.25, "test_loss": 1.5,
+    "test_accuracy": 0.5, "scores": {},
 }  # fmt: skip
+VALIDATED: dict[str, Any] = {"val_loss": 1.0, "val_accuracy": 0.75, "val_scores": {}}
 PIXELS, NUMBERS = {"miou": 0.412}, {"rmse": 0.125}
 
 
@@ -56,8 +58,16 @@ PIXELS, NUMBERS = {"miou": 0.412}, {"rmse": 0.125}
             "test accuracy 50.00%, mIoU 41.20%",
         ),
         (
-            {"test_accuracy": None, "epochs": [{**ROW, "scores": NUMBERS}]},
+            {"test_accuracy": None, "epochs": [{**ROW, "test_accuracy": None, "scores": NUMBERS}]},
             "test loss 1.5000, RMSE 0.125",
+        ),
+        (
+            {"test_accuracy": 0.5, "epochs": [{**ROW, **VALIDATED}]},
+            "test accuracy 50.00%; val accuracy 75.00%",
+        ),
+        (
+            {"test_accuracy": None, "epochs": [{**ROW, **VALIDATED, "test_loss": None}]},
+            "val accuracy 75.00%",
         ),
         ({"test_accuracy": None, "trials": [{}, {}]}, "2 trials"),
         (
@@ -87,7 +97,7 @@ def test_results_have_tables_and_figures() -> None:
     assert [list(line.get_ydata()) for line in loss.lines] == [[2.0] * 3, [1, 1 / 2, 1 / 3]]
     assert [list(line.get_ydata()) for line in accuracy.lines] == [[25.0] * 3, [25, 50, 75]]
     assert "<td>0.500000</td>" in str(whole._repr_html_())
-    numbers = [{**each, "test_accuracy": None} for each in epochs]
+    numbers = [{**each, "test_accuracy": None, "train_accuracy": None} for each in epochs]
     of_numbers = Training(Path("r"), {"test_accuracy": None, "epochs": numbers}, ())
     assert len(of_numbers.figure().axes) == 1
     early = Training(Path("r"), {"test_accuracy": None, "epochs": []}, ())

@@ -390,9 +390,9 @@ def test_scales_are_common_to_all_runs_and_ordered() -> None:
 
 
 def test_the_best_epoch_is_the_first_of_equal_ones() -> None:
-    epochs = [{"test_accuracy": value} for value in (0.5, None, 0.875, 0.875, 0.25)]
+    epochs = [{"val_accuracy": value} for value in (0.5, None, 0.875, 0.875, 0.25)]
     assert _best(epochs) == "87.50% in 3"
-    assert _best([{}, {"test_accuracy": None}]) is None
+    assert _best([{}, {"val_accuracy": None}]) is None
 
 
 def test_weights_have_operations_and_norms_of_gradients() -> None:

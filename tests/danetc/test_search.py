@@ -43,12 +43,13 @@ recipe quick {
 }
 """
 )
-SEARCH = ("search", "a.danet", "--data", FEW, "--backend", "eager", "-o", "out", "-q")
+DATA = f"{FEW},val=0.2"
+SEARCH = ("search", "a.danet", "--data", DATA, "--backend", "eager", "-o", "out", "-q")
 
 
 class Trainings:
-    """An engine that trains nothing: the accuracy of a run after an epoch is a function of both; above
-    1 it is the RMSE of numbers.
+    """An engine that trains nothing: the validation accuracy of a run after an epoch is a function of
+    both, and the test accuracy of every run 0.125; above 1 it is the RMSE of numbers.
     """
 
     jobs = 1
@@ -72,10 +73,11 @@ class Trainings:
                 return 128 + signal.SIGTERM
             value = self.accuracy(dict(run.cell.axes), number)
             if value > 1:  # of numbers
-                tested: dict[str, Any] = {"test_accuracy": None, "scores": {"rmse": value}}
+                tested: dict[str, Any] = {"val_accuracy": None, "val_scores": {"rmse": value}}
             else:
-                tested = {"test_accuracy": value, "train_accuracy": 0.5}
-            epochs.append({"train_loss": 1.0, **tested})
+                tested = {"val_accuracy": value, "train_accuracy": 0.5}
+            tested["test_accuracy"] = 0.125 if number == run.total else None
+            epochs.append({"train_loss": 1.0, "val_loss": 1.0, **tested})
             save_record({"epochs": epochs}, run.path / TRAINING)
         return 128 + signal.SIGTERM if look() else 0
 
@@ -145,10 +147,11 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "front.svg").is_file()
     assert danetc("report", "out", "-o", "page.html").status == 0
     page = (tmp_path / "page.html").read_text()
-    title = "Trials of the search: test accuracy against operations"
+    title = "Trials of the search: accuracy against operations"
     assert page.count(title) == 2  # as a text, too
     assert page.count("data:image/svg+xml;base64,") == 5  # three of the grid, two of its runs
-    told = json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out)
+    report = ("compare", "-o", "out", "--only-report", "--json", "--accuracy", "best")
+    told = json.loads(danetc(*report).out)
     cells = {cell["name"]: cell for cell in told["cells"]}
     assert {trial["cell"] for trial in found["trials"]} == set(cells)
     for trial in found["trials"]:
@@ -168,7 +171,7 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     assert other.status == 1
     axes = danetc(*SEARCH, "--grid", "steps=1,2,4", "--trials", "3")
     assert "differs in space" in axes.err
-    assert json.loads(danetc("compare", "-o", "out", "--only-report", "--json").out) == told
+    assert json.loads(danetc(*report).out) == told
     assert "holds another search, which differs in set" in other.err
     assert danetc("search", "-o", "out", "--only-report").out.count("\n") > 3
 
@@ -235,7 +238,7 @@ def test_a_table_has_the_best_trials_first_and_why_others_ended() -> None:
         found, trials=tuple(replace(x, values={**x.values, "width": x.number}) for x in trials)
     )
     assert table(wide).heads == (
-        "trial", "network", "width", "operations", "params", "top-1 %", "state",
+        "trial", "network", "width", "operations", "params", "test top-1 %", "state",
     )  # fmt: skip
     assert [[cell.text for cell in row] for row in table(wide).rows] == [
         ["0", "a", "0", "10", "1", "50.00", "complete"],
@@ -247,7 +250,7 @@ def test_a_table_has_the_best_trials_first_and_why_others_ended() -> None:
     assert [row[5].best for row in table(wide).rows] == [True] + [False] * 4
     assert table(wide).right == {0, 3, 4, 5}
     only = replace(found, trials=(good,))
-    assert table(only).heads[:5] == ("trial", "width", "operations", "params", "top-1 %")
+    assert table(only).heads[:5] == ("trial", "width", "operations", "params", "test top-1 %")
     assert table(only).rows[0][1].text == "-"
     front = replace(found, front=True, trials=(poor, replace(good, best=True)))
     assert [row[0].text for row in table(front).rows] == ["0"]
@@ -261,7 +264,7 @@ def test_a_search_in_a_line_a_table_and_a_figure() -> None:
     ]
     found = SearchResult(Path("out"), "digits", ("network",), False, tuple(trials))
     listed = ", ".join(f"cell {n} (50.00)" for n in (3, 2, 1, 0))
-    told = f"6 trials on digits; the best top-1 %: {listed}"
+    told = f"6 trials on digits; the best test top-1 %: {listed}"
     assert repr(found) == f"<SearchResult: out: {told}>"
     assert repr(replace(found, trials=tuple(trials[4:]))).endswith(": 2 trials on digits>")
     assert list(found.frame()["operations"]) == [10, 9, 8, 7, 6, 5]
@@ -373,24 +376,24 @@ def test_python(
     engine = pretend(lambda axes, epoch: 0.5 + 0.1 * axes["steps"])
     asked: dict[str, Any] = {"grid": {"steps": "1..2"}, "backend": "eager", "trials": 2}
     asked |= {"sampler": "random", "sampler_seed": 1}  # which draws 1, then 2
-    found = package.search([spec], FEW, **asked, output=tmp_path / "out")
+    found = package.search([spec], DATA, **asked, output=tmp_path / "out")
     assert {(row.values["steps"], row.score, row.best) for row in found.trials} == {
         (1, 0.6, False), (2, 0.7, True),
     }  # fmt: skip
-    assert len(package.search(spec, FEW, **asked, output=tmp_path / "out").trials) == 2
+    assert len(package.search(spec, DATA, **asked, output=tmp_path / "out").trials) == 2
     assert len(engine.started) == 2
     engine.accuracy = lambda axes, epoch: 1 / (epoch + 1)
     engine.failing = 2
     found = package.search(
-        spec, FEW, **asked, accuracy="best", set={"recipe.epochs": 3}, output=tmp_path / "best"
+        spec, DATA, **asked, accuracy="best", set={"recipe.epochs": 3}, output=tmp_path / "best"
     )
     (good, bad) = sorted(found.trials, key=lambda row: row.state)
     assert (good.score, bad.state, bad.reason) == (0.5, "failed", "the process ended with status 2")
     with pytest.raises(UserError, match="out holds another search, which differs in data"):
-        package.search(spec, "digits", **asked, output=tmp_path / "out")
+        package.search(spec, "digits,val=0.1", **asked, output=tmp_path / "out")
     asked = {"grid": {"neuron": ["Wrong"]}, "backend": "eager", "trials": 1}
     with pytest.raises(UserError, match="of 1 trials, none is complete; the first: small,neuron=W"):
-        package.search(spec, FEW, **asked, output=tmp_path / "b")
+        package.search(spec, DATA, **asked, output=tmp_path / "b")
 
     class Stop(StopRequest):
         """A signal came at the start."""
@@ -401,8 +404,8 @@ def test_python(
 
     monkeypatch.setattr("danetc.tasks.searching.search.StopRequest", Stop)
     with pytest.raises(UserError, match="stopped; the same call resumes the search in"):
-        package.search(spec, FEW, **asked, output=tmp_path / "c")
-    request = SearchRequest([spec], FEW, **asked, output=tmp_path / "c")
+        package.search(spec, DATA, **asked, output=tmp_path / "c")
+    request = SearchRequest([spec], DATA, **asked, output=tmp_path / "c")
     assert run_search(request, quiet=True) == 128 + signal.SIGTERM
     assert read_search(tmp_path / "c").trials == ()
 
@@ -412,16 +415,16 @@ def test_wrong_calls_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     spec.write_text(SPEC)
     grid = {"recipe.optimizer.lr": "0.01..0.1"}
     with pytest.raises(UserError, match="single objective"):
-        package.search(spec, FEW, grid=grid, pruner="median", front=True, output=tmp_path / "b")
+        package.search(spec, DATA, grid=grid, pruner="median", front=True, output=tmp_path / "b")
     with pytest.raises(UserError, match="nothing to search"):
-        package.search(spec, FEW, grid={}, output=tmp_path / "c")
+        package.search(spec, DATA, grid={}, output=tmp_path / "c")
     save_record({"cells": []}, tmp_path / GRID)
     (tmp_path / "search.db").write_text("no database, but a text " * 100)
     with pytest.raises(UserError, match="cannot be read"):
-        package.search(spec, FEW, grid=grid, output=tmp_path)
+        package.search(spec, DATA, grid=grid, output=tmp_path)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match=r"danetc\[search\]"):
-        package.search(spec, FEW, grid=grid, output=tmp_path / "e")
+        package.search(spec, DATA, grid=grid, output=tmp_path / "e")
     assert not (tmp_path / "e").exists()
 
 

@@ -154,7 +154,7 @@ def test_networks_of_another_form_are_told_what_to_end_with(danetc: Run) -> None
 @pytest.mark.thorough
 @pytest.mark.usefixtures("grid_in_process")
 @pytest.mark.parametrize(
-    ("name", "head", "measure"), [("numbers", "RMSE", "rmse"), ("pixels", "pixel accuracy %", "pixel accuracy")]
+    ("name", "head", "measure"), [("numbers", "test RMSE", "rmse"), ("pixels", "test pixel accuracy %", "pixel accuracy")]
 )  # fmt: skip
 def test_networks_compared_by_target(danetc: Run, name: str, head: str, measure: str) -> None:
     """Of numbers the best is the least."""

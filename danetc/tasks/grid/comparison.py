@@ -19,13 +19,14 @@ from danetc.output.console import in_notebook, terminal_bar
 from danetc.output.echo import echo, note
 from danetc.output.returned import Returned, frame, need_matplotlib
 from danetc.requests import ComparisonRequest
+from danetc.runtime.data.sources import has_validation
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import cell_name, combinations, find_networks, make_cell
 from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun, refuse_changed
 from danetc.tasks.grid.plot import FIGURES, across
-from danetc.tasks.grid.results import GridResults, read_results, results_of
+from danetc.tasks.grid.results import GridResults, read_results, refuse_test, results_of
 from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import GRID, LOCKS
 from danetc.tasks.training.directory import locked
@@ -39,6 +40,9 @@ def checked_runs(request: ComparisonRequest, *, quiet: bool) -> list[GridRun]:
 
     Raises UserError for the first thing that is wrong.
     """
+    if request.accuracy == "best":
+        validated = has_validation(request.data)
+        refuse_test("the best epoch", request.data, request.select_on, validated=validated)
     check_folder(request.folder)
     networks = find_networks(request.patterns, request.networks)
     chosen = combinations(networks, request.axes, request.training)
@@ -59,7 +63,7 @@ def planned(runs: Sequence[GridRun], request: ComparisonRequest) -> GridResults:
     record = GridRecord(request)
     for run in runs:
         record.add(run, Outcome("waiting"))
-    return results_of(record.as_dict(), request.folder, request.accuracy)
+    return results_of(record.as_dict(), request.folder, request.accuracy, request.select_on)
 
 
 def check_folder(folder: Path) -> None:
@@ -151,8 +155,9 @@ class Comparison(Returned, GridResults):
         """Return a figure of matplotlib, as ``danetc compare`` draws it.
 
         Args:
-            name: ``accuracy`` on the test images (the RMSE of numbers), or ``training`` for loss and
-                accuracy over epochs.
+            name: ``accuracy`` on the test images (the RMSE of numbers) and over epochs, which are
+                evaluated on the validation images if there are any; or ``training`` for loss and
+                accuracy of the training over epochs.
             x: The axis, or the fact, to draw over; by default the depth.
 
         Raises UserError without matplotlib.
@@ -183,7 +188,7 @@ def compare(request: ComparisonRequest) -> Comparison:
     runs = checked_runs(request, quiet=quiet)
     if train_grid(runs, request, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the runs in {request.folder}")
-    found = read_results(request.folder, request.accuracy)
+    found = read_results(request.folder, request.accuracy, request.select_on)
     refuse_failed(found, len(runs), request.folder)
     return Comparison(**vars(found), directory=request.folder)
 

@@ -143,7 +143,8 @@ def accuracy_figure(results: GridResults, x: str | None = None) -> Any:
         return None
     drawn, measure = _Figure(results, x, 2), results.measure
     last = "after the last epoch" if results.accuracy == "last" else "of the best epoch"
-    drawn.curves(0, measure.curve, measure.label, measure.scale)
+    curve = results.over_epochs
+    drawn.curves(0, curve.curve, curve.label, curve.scale)
     drawn.scores(1, f"{measure.label}\n{last}", measure.scale)
     return drawn.finished()
 
@@ -171,5 +172,6 @@ FIGURES: Mapping[str, Callable[[GridResults, str | None], Any]] = {
 def data_name(data: str) -> str:
     """Return the name of a data set for a figure, without its place on this machine."""
     kind, _, place = data.partition(":")
+    kind = kind.partition(",")[0]
     known_by_place = kind in ("folder", "events", "webdataset")
     return (Path(place.partition(",")[0]).name if known_by_place else "") or kind

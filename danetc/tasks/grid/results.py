@@ -11,7 +11,8 @@ from typing import Any
 from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table
-from danetc.requests import Accuracy
+from danetc.requests import Accuracy, SelectOn
+from danetc.runtime.data import Split
 from danetc.runtime.system.files import within
 from danetc.tasks.model_directory import GRID, TRAINING, epochs_in, record_if_any
 
@@ -24,21 +25,37 @@ TRAINED = ("train_loss", "train_accuracy")
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Metric on the test set by which cells are compared.
+    """Metric on a ``split`` by which cells are compared.
 
-    ``curve`` is the name of its values over the epochs, ``of`` returns it from the record of an
-    epoch, and ``trained`` are the names of the training curves. Shown values are multiplied by
-    ``scale``, under the title ``head`` of a column or the ``label`` of an axis.
+    ``trained`` are the names of the training curves. Shown values are multiplied by ``scale``, under
+    the title ``short`` of a column or ``long`` of an axis, behind the split.
     """
 
     name: str
-    curve: str
-    head: str
-    label: str
+    short: str
+    long: str
     scale: int
     higher: bool
-    of: Callable[[Mapping[str, Any]], float]
     trained: tuple[str, ...] = TRAINED
+    split: Split = "test"
+
+    @property
+    def curve(self) -> str:
+        """Name of the values over the epochs."""
+        return f"{self.split}_{'accuracy' if self.higher else 'rmse'}"
+
+    @property
+    def head(self) -> str:
+        return f"{self.split} {self.short}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.split} {self.long}"
+
+    def of(self, epoch: Mapping[str, Any]) -> float:
+        """Return the value in the record of an epoch."""
+        scores = "scores" if self.split == "test" else "val_scores"
+        return float(epoch[self.curve] if self.higher else epoch[scores]["rmse"])
 
     def best(self, values: Iterable[float]) -> float:
         return max(values) if self.higher else min(values)
@@ -56,24 +73,34 @@ class Measure:
         return shown if deviation is None else shown + spread.format(self.scale * deviation)
 
 
-ACCURACY = Measure(
-    "accuracy", "test_accuracy", "top-1 %", "test top-1 accuracy (%)", 100, True,
-    lambda epoch: float(epoch["test_accuracy"]),
-)  # fmt: skip
-OF_PIXELS = replace(
-    ACCURACY, name="pixel accuracy", head="pixel accuracy %", label="test pixel accuracy (%)"
-)
-OF_NUMBERS = Measure(
-    "rmse", "test_rmse", "RMSE", "test RMSE", 1, False,
-    lambda epoch: float(epoch["scores"]["rmse"]), ("train_loss",),
-)  # fmt: skip
+ACCURACY = Measure("accuracy", "top-1 %", "top-1 accuracy (%)", 100, True)
+OF_PIXELS = Measure("pixel accuracy", "pixel accuracy %", "pixel accuracy (%)", 100, True)
+OF_NUMBERS = Measure("rmse", "RMSE", "RMSE", 1, False, ("train_loss",))
 MEASURES: Mapping[str, Measure] = {each.name: each for each in (ACCURACY, OF_PIXELS, OF_NUMBERS)}
 
 
 def measure_of(epochs: Iterable[Mapping[str, Any]]) -> Measure:
-    """Return the measure of a training, which its scores tell."""
-    scores = next(iter(epochs), {}).get("scores", {})
-    return OF_NUMBERS if "rmse" in scores else OF_PIXELS if "miou" in scores else ACCURACY
+    """Return the measure of the epochs of a training, which their scores tell."""
+    first = next(iter(epochs), {})
+    split: Split = "val" if "val_loss" in first else "test"
+    scores = first.get("scores" if split == "test" else "val_scores", {})
+    found = OF_NUMBERS if "rmse" in scores else OF_PIXELS if "miou" in scores else ACCURACY
+    return replace(found, split=split)
+
+
+def refuse_test(what: str, data: str, select_on: SelectOn, *, validated: bool) -> None:
+    """Raise UserError if ``what`` is selected on test images, unless the user accepts that."""
+    if validated and select_on == "test":
+        raise UserError(
+            f"{what} is selected on the validation images of {data}; leave out --select-on test, or "
+            "the option val of the data"
+        )
+    if not validated and select_on == "val":
+        raise UserError(
+            f"{what} would be selected on the test images of {data}, so that their accuracy is "
+            "optimistic; hold out validation images, as in --data digits,val=0.1, or accept it with "
+            "--select-on test, which the results record"
+        )
 
 
 @dataclass(frozen=True)
@@ -131,13 +158,19 @@ class CellRow:
 
 @dataclass(frozen=True)
 class GridResults:
-    """Results of all cells. ``axes`` are the names of what was varied."""
+    """Results of all cells. ``axes`` are the names of what was varied.
+
+    ``measure`` is that of the scores, and ``over_epochs`` that of the curves: on the validation images
+    if there are any. Scores of the best epoch are on the same images, those of the last on the test
+    images.
+    """
 
     data: str
     axes: tuple[str, ...]
     accuracy: Accuracy
     rows: tuple[CellRow, ...]
     measure: Measure = ACCURACY
+    over_epochs: Measure = ACCURACY
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -145,6 +178,7 @@ class GridResults:
             "axes": list(self.axes),
             "accuracy": self.accuracy,
             "measure": self.measure.name,
+            "split": self.measure.split,
             "cells": [row.as_dict() for row in self.rows],
         }
 
@@ -184,15 +218,22 @@ class GridResults:
         return len(found) == len(self.rows)
 
 
-def read_results(folder: Path, accuracy: Accuracy = "last") -> GridResults:
-    """Read the folder of a grid. Raises UserError if it is none, or is damaged."""
+def read_results(
+    folder: Path, accuracy: Accuracy = "last", select_on: SelectOn = "val"
+) -> GridResults:
+    """Read the folder of a grid. Raises UserError if it is none, or is damaged.
+
+    The best epoch is that on the validation images, or on the test images if the user accepts that.
+    """
     record = record_if_any(folder / GRID)
     if record is None:
         raise UserError(f"{folder / GRID} does not exist, so there is nothing to report")
-    return results_of(record, folder, accuracy)
+    return results_of(record, folder, accuracy, select_on)
 
 
-def results_of(record: Mapping[str, Any], folder: Path, accuracy: Accuracy) -> GridResults:
+def results_of(
+    record: Mapping[str, Any], folder: Path, accuracy: Accuracy, select_on: SelectOn
+) -> GridResults:
     """Return the results of a record of cells, whose runs are in ``folder``. Raises UserError."""
     try:
         trained = {
@@ -200,11 +241,15 @@ def results_of(record: Mapping[str, Any], folder: Path, accuracy: Accuracy) -> G
             for cell in record["cells"]
             for run in cell["runs"]
         }
-        measure = measure_of(epoch for epochs in trained.values() for epoch in epochs)
-        rows = [_row(cell, trained, accuracy, measure) for cell in record["cells"]]
+        over_epochs = measure_of(epoch for epochs in trained.values() for epoch in epochs)
+        measure = over_epochs if accuracy == "best" else replace(over_epochs, split="test")
+        rows = [_row(cell, trained, accuracy, measure, over_epochs) for cell in record["cells"]]
+        data = str(record["data"])
+        if accuracy == "best" and any(trained.values()):
+            refuse_test("the best epoch", data, select_on, validated=measure.split == "val")
         return GridResults(
-            str(record["data"]), tuple(map(str, record["axes"])), accuracy,
-            tuple(marked(rows, measure)), measure,
+            data, tuple(map(str, record["axes"])), accuracy, tuple(marked(rows, measure)),
+            measure, over_epochs,
         )  # fmt: skip
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
@@ -218,6 +263,7 @@ def _row(
     trained: Mapping[str, list[dict[str, Any]]],
     accuracy: Accuracy,
     measure: Measure,
+    over_epochs: Measure,
 ) -> CellRow:
     """Return the row of a cell. ``trained`` has the epochs of each run by its directory."""
     facts = cell["facts"]
@@ -230,12 +276,12 @@ def _row(
     curves = {
         name: {
             seed: tuple(
-                measure.of(epoch) if name == measure.curve else float(epoch[name])
+                over_epochs.of(epoch) if name == over_epochs.curve else float(epoch[name])
                 for epoch in epochs
             )
             for seed, epochs in complete.items()
         }
-        for name in (measure.curve, *measure.trained)
+        for name in (over_epochs.curve, *measure.trained)
     }
     known = {name: facts[name] for name in FACTS if name in facts}
     known["wiring"] = wiring(facts["connection"], facts["rule"])
@@ -247,8 +293,10 @@ def _row(
         cost=facts["cost"],
         seeds=tuple(run["seed"] for run in cell["runs"]),
         scores={
-            seed: measure.best(curve) if accuracy == "best" else curve[-1]
-            for seed, curve in curves[measure.curve].items()
+            seed: measure.best(map(measure.of, epochs))
+            if accuracy == "best"
+            else measure.of(epochs[-1])
+            for seed, epochs in complete.items()
         },
         curves=curves,
         errors=failed,

@@ -58,6 +58,7 @@ class GridRecord:
             "danetc": version("danetc"),
             "data": request.data,
             "axes": axes,
+            **({"select_on": "test"} if request.select_on == "test" else {}),
         }
         self._cells = {cell["name"]: dict(cell) for cell in cells}
 

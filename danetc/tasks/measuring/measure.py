@@ -103,7 +103,7 @@ def measure(
             of its neuron.
         data: a data set, as in ``"digits"``; or batches of images [N, ...] or [T, N, ...] and labels
             [N]. The default is the data set that the network of a directory was trained on.
-        split: ``test`` or ``train``, of a data set.
+        split: ``test``, ``train`` or ``val``, of a data set.
         batches: number of batches of a data set.
         batch: images per batch.
         device: device that runs the network of a directory or spec. The default is the accelerator if

@@ -19,9 +19,9 @@ from danetc.tasks.reporting.runs import ShownRun
 
 Note = Callable[[str], object]
 _TITLES = {
-    "accuracy": "Test accuracy over the epochs, and after the last one",
+    "accuracy": "Accuracy over the epochs, and test accuracy after the last one",
     "training": "Training loss and accuracy over the epochs",
-    "front": "Trials of the search: test accuracy against operations",
+    "front": "Trials of the search: accuracy against operations",
 }
 _MOST_NAMES = 34  # maximum number of labels on an axis
 
@@ -59,11 +59,11 @@ Lines = dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
 
 
 def training_curves(runs: Sequence[ShownRun]) -> dict[str, Lines]:
-    """Return loss and accuracy of each run's training and test data over the epochs."""
+    """Return loss and accuracy of each run on each split over the epochs."""
     found: dict[str, Lines] = {}
     for key in ("loss", "accuracy"):
         for run in runs:
-            for split in ("train", "test"):
+            for split in ("train", "val", "test"):
                 points = [
                     (number, float(value))
                     for number, epoch in enumerate(run.epochs, 1)

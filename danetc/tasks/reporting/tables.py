@@ -72,7 +72,7 @@ def results(runs: Sequence[ShownRun]) -> PageTable:
             "parameters": f"{summarise(run.graph).parameters:,}",
             "epochs": str(len(run.epochs)) if run.epochs else None,
             "test top-1": _cell("{:.2%}", last.get("test_accuracy")),
-            "best top-1": _best(run.epochs),
+            "best val top-1": _best(run.epochs),
             "test top-5": _cell("{:.2%}", last.get("test_top5")),
             "test loss": _cell("{:.4f}", last.get("test_loss")),
             "firing rate": _cell("{:.4f}", firing.get("mean_of_layers")),
@@ -89,7 +89,7 @@ def _best(epochs: Sequence[Mapping[str, Any]]) -> str | None:
     known = [
         (float(value), -number)
         for number, epoch in enumerate(epochs, 1)
-        if isinstance(value := epoch.get("test_accuracy"), (int, float))
+        if isinstance(value := epoch.get("val_accuracy"), (int, float))
     ]
     if not known:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from danetc.output.table import Cell, Table
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.tasks.grid.plot import data_name
 from danetc.tasks.grid.results import ACCURACY, MEASURES, Measure
-from danetc.tasks.searching.study import RECORD, STORAGE, open_study
+from danetc.tasks.searching.study import ON_TEST, RECORD, STORAGE, open_study
 
 if TYPE_CHECKING:
     import pandas
@@ -75,6 +75,7 @@ class SearchResult(Returned):
             "axes": list(self.axes),
             "front": self.front,
             "measure": self.measure.name,
+            "split": self.measure.split,
             "trials": [asdict(each) for each in self.trials],
         }
 
@@ -98,15 +99,16 @@ def read_search(folder: Path) -> SearchResult:
     """Read the search in a folder. Raises UserError if there is none, or it is damaged."""
     study = open_study(folder)
     try:
-        record = study.user_attrs[RECORD]
+        record = {**ON_TEST, **study.user_attrs[RECORD]}
+        split = record["select_on"]
         front = {trial.number: trial.user_attrs[RECORD]["cell"] for trial in study.best_trials}
         first = {cell: number for number, cell in sorted(front.items(), reverse=True)}
-        rows, measure = [], ACCURACY
+        rows, measure = [], replace(ACCURACY, split=split)
         for trial in study.get_trials(deepcopy=False):
             known = trial.user_attrs.get(RECORD, {})
             if not known:  # the process was killed before any value was drawn
                 continue
-            measure = MEASURES[known.get("measure", measure.name)]
+            measure = replace(MEASURES[known.get("measure", measure.name)], split=split)
             rows.append(
                 TrialRow(
                     number=trial.number,

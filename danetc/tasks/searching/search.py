@@ -16,6 +16,7 @@ from danetc.errors import UserError
 from danetc.output.console import in_notebook
 from danetc.output.echo import note
 from danetc.requests import SearchRequest
+from danetc.runtime.data.sources import has_validation
 from danetc.runtime.system.devices import find_device
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import (
@@ -29,11 +30,12 @@ from danetc.tasks.grid.cells import (
 from danetc.tasks.grid.comparison import check_folder
 from danetc.tasks.grid.engines import Engine, start_engine
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun, refuse_changed
-from danetc.tasks.grid.results import Measure, measure_of
+from danetc.tasks.grid.results import Measure, measure_of, refuse_test
 from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import GRID, TRAINING, epochs_in, record_if_any
 from danetc.tasks.searching.results import SearchResult, read_search
 from danetc.tasks.searching.study import (
+    ON_TEST,
     PRUNERS,
     RECORD,
     SAMPLERS,
@@ -56,6 +58,8 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
     of another search.
     """
     need_optuna()
+    validated = has_validation(request.data)
+    refuse_test("the best trial", request.data, request.select_on, validated=validated)
     find_device(request.device)  # otherwise every trial would be impossible
     folder = request.folder
     networks = {each.name: each for each in find_networks(request.patterns, request.networks)}
@@ -101,6 +105,7 @@ def _cells(request: SearchRequest) -> GridRecord:
 
 _SHARED = (
     "data", "set", "recipe", "classes", "subset_seed", "seed", "init", "accuracy", "front",
+    "select_on",
 )  # fmt: skip
 """Names of the fields of a request that cannot change when a search is resumed."""
 
@@ -119,7 +124,7 @@ def _refuse_another(
         },
         **{name: getattr(request, name) for name in _SHARED},
     }
-    known = study.user_attrs.get(RECORD, record)
+    known = {**ON_TEST, **study.user_attrs.get(RECORD, record)}
     study.set_user_attr(RECORD, known)
     changed = [name for name in record if known.get(name) != record[name]]
     if changed:

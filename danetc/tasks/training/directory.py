@@ -144,11 +144,14 @@ def metrics_csv(epochs: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     shares, scores = [f"share_{part}" for part in PARTS], ["test_miou", "test_rmse"]
     columns = ["row", *_FIGURES, *shares, *scores]
+    if any("val_loss" in epoch for epoch in epochs):
+        columns += [name.replace("test", "val") for name in columns if name.startswith("test")]
     writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for number, epoch in enumerate(epochs, 1):
         row = {f"share_{part}": share for part, share in epoch.get("shares", {}).items()}
         row |= {f"test_{name}": value for name, value in epoch.get("scores", {}).items()}
+        row |= {f"val_{name}": value for name, value in epoch.get("val_scores", {}).items()}
         writer.writerow({"row": number, **epoch, **row})
     return stream.getvalue()
 

@@ -89,9 +89,13 @@ def _phase(plan: TrainingPlan, index: int, world: World) -> Record:
         )  # fmt: skip
     steps, times = world.from_first((watch.steps, watch.times))
     second = statistics.median(times[WARM:] or times)
-    tests = len(plan.data.test) / phase.batch / 3  # the forward pass is a third of a step
-    found |= {"steps": steps * phase.epochs, "seconds_per_step": second}
-    return {**found, "seconds": second * (steps + tests) * phase.epochs}
+    data = plan.data
+    tests = len(data.split(data.judged_on)) * phase.epochs
+    tests += len(data.test) * (data.val is not None and index + 1 == len(plan.recipe.phases))
+    steps *= phase.epochs
+    found |= {"steps": steps, "seconds_per_step": second}
+    # the forward pass is a third of a step
+    return {**found, "seconds": second * (steps + tests / phase.batch / 3)}
 
 
 class _Stopwatch(Callback):
@@ -115,9 +119,11 @@ class _Stopwatch(Callback):
 def print_plan(record: Record) -> None:
     """Print the result of ``dry_run``."""
     data, seeds = record["data"], record["seeds"]
+    counts = f"{data['train']:,} images to train on, {data['test']:,} to test"
+    counts += f", {data['val']:,} to validate" if "val" in data else ""
     for what, value in (
         ("network", f"{record['network']}, {record['parameters']:,} parameters"),
-        ("data", f"{data['text']}: {data['train']:,} images to train on, {data['test']:,} to test"),
+        ("data", f"{data['text']}: {counts}"),
         ("runs on", f"{record['device']}, backend {record['backend']}"),
         ("processes", str(record["processes"])),
         ("directory", f"{record['directory']} ({'; '.join(record['states'])})"),

@@ -109,13 +109,20 @@ class TrainingProgress(Callback):
     def on_epoch_end(self, epoch: Epoch) -> None:
         self._said = time.monotonic()
         width = len(str(self._epochs))
-        more = f"{scores(epoch.scores)}  " if epoch.scores else ""
+        tested = (
+            ("val", epoch.val_loss, epoch.val_accuracy, epoch.val_top5, epoch.val_scores),
+            ("test", epoch.test_loss, epoch.test_accuracy, epoch.test_top5, epoch.scores),
+        )
+        figures = (
+            f"{split} loss {loss:.4f} top-1 {percent(top1, width=6)} top-5 {percent(top5, width=6)}  "
+            + (f"{scores(more)}  " if more else "")
+            for split, loss, top1, top5, more in tested
+            if loss is not None
+        )
         self._say(
             f"{epoch.phase} {epoch.epoch:{width}}/{self._epochs}  lr {epoch.learning_rate:.2e}  "
             f"train loss {epoch.train_loss:.4f} top-1 {percent(epoch.train_accuracy, width=6)}  "
-            f"test loss {epoch.test_loss:.4f} top-1 {percent(epoch.test_accuracy, width=6)} "
-            f"top-5 {percent(epoch.test_top5, width=6)}  {more}"
-            f"{epoch.images_per_second:,.0f} images/s  {epoch.seconds:.1f} s"
+            f"{''.join(figures)}{epoch.images_per_second:,.0f} images/s  {epoch.seconds:.1f} s"
         )
         if epoch.warnings != self._warned:  # repeated warnings are printed once
             self._warned = epoch.warnings
@@ -157,19 +164,27 @@ def show_time(seconds: float) -> str:
 
 
 def result(record: Mapping[str, Any]) -> str:
-    """Return a line with the accuracy; for trials, their mean and sample standard deviation."""
-    if record["test_accuracy"] is None:
-        if "trials" in record:
-            return f"{len(record['trials'])} trials"
-        last = record["epochs"][-1]
-        return f"test loss {last['test_loss']:.4f}, {scores(last['scores'])}"
-    accuracy = f"test accuracy {percent(record['test_accuracy'])}"
-    if record.get("epochs") and record["epochs"][-1].get("scores"):
-        accuracy += f", {scores(record['epochs'][-1]['scores'])}"
+    """Return a line with the accuracies; for trials, their mean and sample standard deviation."""
     if "trials" not in record:
-        return accuracy
+        last = record["epochs"][-1]
+        return "; ".join(
+            _result(split, last[f"{split}_loss"], last[f"{split}_accuracy"], last.get(more))
+            for split, more in (("test", "scores"), ("val", "val_scores"))
+            if last.get(f"{split}_loss") is not None
+        )
+    if record["test_accuracy"] is None:
+        return f"{len(record['trials'])} trials"
+    accuracy = f"test accuracy {percent(record['test_accuracy'])}"
     spread = "" if record["deviation"] is None else f" ± {record['deviation']:.2%}"
     return f"{accuracy}{spread} over {len(record['trials'])} trials"
+
+
+def _result(
+    split: str, loss: float, accuracy: float | None, more: Mapping[str, float] | None
+) -> str:
+    """Return the accuracy on a split, or its loss if there is none, with other scores."""
+    figure = f"loss {loss:.4f}" if accuracy is None else f"accuracy {percent(accuracy)}"
+    return f"{split} {figure}" + (f", {scores(more)}" if more else "")
 
 
 def print_trials(record: Mapping[str, Any]) -> None:

@@ -81,11 +81,16 @@ class TensorBoard(Callback):
             "epoch/test_loss": epoch.test_loss,
             "epoch/test_top1": epoch.test_accuracy,
             "epoch/test_top5": epoch.test_top5,
+            "epoch/val_loss": epoch.val_loss,
+            "epoch/val_top1": epoch.val_accuracy,
+            "epoch/val_top5": epoch.val_top5,
             "epoch/seconds": epoch.seconds,
         }
         values |= {f"shares/{part}": share for part, share in epoch.shares.items()}
         values |= {f"epoch/test_{name}": value for name, value in epoch.scores.items()}
-        values |= {f"firing_rate/{layer}": rate for layer, rate in epoch.firing.items()}
+        values |= {f"epoch/val_{name}": value for name, value in epoch.val_scores.items()}
+        firing = "val_firing_rate" if epoch.split == "val" else "firing_rate"
+        values |= {f"{firing}/{layer}": rate for layer, rate in epoch.firing.items()}
         self._write(epoch.epoch * self._steps, values)
 
     def on_phase_end(self) -> None:
@@ -103,7 +108,7 @@ class TensorBoard(Callback):
             return
         try:
             for name, value in values.items():
-                if value is not None:  # None for regression
+                if value is not None:  # None for regression, or for another split
                     self._writer.add_scalar(name, value, step)
             self._writer.flush()
         except OSError as error:

@@ -5,6 +5,7 @@ The names and places of ``--data NAME[:ARGUMENT]`` are so checked without torch 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,9 +58,9 @@ def find(text: str) -> tuple[DataSource, str]:
 
     The name can be omitted for code and for files with a known ending.
     """
-    name, _, argument = text.partition(":")
+    name = re.split("[:,]", text, maxsplit=1)[0]
     if name in SOURCES:
-        return SOURCES[name], argument
+        return SOURCES[name], text[len(name) :].removeprefix(":")
     place = text.partition(",")[0]
     ending = Path(place).suffix.lower()
     unread = _NOT_READ.get(name) or _NOT_READ.get(ending.removeprefix("."))
@@ -78,6 +79,12 @@ def find(text: str) -> tuple[DataSource, str]:
     stem = name.partition(".")[0]
     hint = f"did you mean `{stem}`?" if stem in SOURCES else did_you_mean(stem, SOURCES)
     raise DataError(f"there is no data set `{shown}`{f'; {hint}' if hint else f'. {KNOWN}'}")
+
+
+def has_validation(text: str) -> bool:
+    """True if the data that ``text`` names have validation samples. Raises DataError."""
+    source, argument = find(text)
+    return source.request(argument).val is not None
 
 
 def look_at(text: str) -> None:

@@ -22,7 +22,7 @@ _FILES = {
 def _look(request: DataRequest) -> Path:
     """Return the folder that holds that of the published files."""
     file = _FILES[request.name]
-    root = existing(request.argument, f"{request.name}:DIR", f"{file.parent}/ as published")
+    root = existing(request.place, f"{request.name}:DIR", f"{file.parent}/ as published")
     home = root.parent if root.name == file.parent.name else root
     if not (home / file).is_file():
         raise DataError(f"{root} does not hold {file}; unpack the published archive there")

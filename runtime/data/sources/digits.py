@@ -17,8 +17,8 @@ TRAINING = 1437
 
 
 def _look(request: DataRequest) -> None:
-    if request.argument:
-        raise DataError(f"`digits` takes no argument, but got `{request.argument}`")
+    if request.place:
+        raise DataError(f"`digits` takes no argument but ,val=SHARE, and got `{request.place}`")
 
 
 def splits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:

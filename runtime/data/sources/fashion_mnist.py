@@ -26,7 +26,7 @@ _HOLDS = "train-images-idx3-ubyte and the three files beside it, packed (.gz) or
 
 def _look(request: DataRequest) -> list[Path]:
     """Return the four files in DIR, DIR/raw or DIR/FashionMNIST/raw (torchvision's place)."""
-    root = existing(request.argument, "fashion-mnist:DIR", _HOLDS)
+    root = existing(request.place, "fashion-mnist:DIR", _HOLDS)
     folders = (root / "FashionMNIST" / "raw", root / "raw", root)
     found = []
     for name in _FILES:

@@ -33,10 +33,12 @@ depend on its class.
 def _look(request: DataRequest) -> dict[str, int]:
     """Return the options of ``synthetic:classes=10,size=32``."""
     found = {name: default for name, (default, _, _) in OPTIONS.items()}
-    for part in filter(None, request.argument.split(",")):
+    for part in filter(None, request.place.split(",")):
         key, _, value = (item.strip() for item in part.partition("="))
         if key not in OPTIONS:
-            raise DataError(f"synthetic data have no option `{key}`; {instead(key, OPTIONS)}")
+            raise DataError(
+                f"synthetic data have no option `{key}`; {instead(key, [*OPTIONS, 'val'])}"
+            )
         _, low, high = OPTIONS[key]
         if not value.isdecimal() or not low <= int(value) <= high:
             raise DataError(
