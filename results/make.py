@@ -18,6 +18,7 @@ from pathlib import Path
 
 from results.beyond import BEYOND
 from results.data import HERE, Cell, read_cells
+from results.experiments import TABLES as EXPERIMENTS
 from results.older import OLDER_TABLES
 from results.overview import ITEMS_OF_PAPER, OVERVIEW
 from results.readme import README
@@ -28,6 +29,7 @@ BEGIN, END = "<!-- table: ", "<!-- end -->"
 Tables = Mapping[str, Callable[[Sequence[Cell]], str]]
 PAGES: Mapping[Path, Tables] = {
     HERE / "README.md": {**TABLES, **UNTRAINED, **OLDER_TABLES, **OVERVIEW, **BEYOND},
+    HERE / "experiments" / "README.md": EXPERIMENTS,
     HERE.parent / "docs" / "paper.md": ITEMS_OF_PAPER,
     HERE.parent / "README.md": README,
 }
