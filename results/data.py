@@ -242,6 +242,8 @@ class Seeded(Protocol):
 
     @property
     def seed(self) -> int: ...
+    @property
+    def accuracy(self) -> float: ...
 
 
 def paired(

@@ -79,7 +79,15 @@ def judge(*groups: Sequence[Difference], same: bool = False) -> Found:
     return Found(text, said, sum(each.pairs > 1 for each in known))
 
 
-OLDER = {ORIGIN: "origin_net", SEW: "sew_net", PA_A: "pa_a_net", PA_B: "pa_b_net"}
+OLDER = {
+    ORIGIN: "origin_net",
+    DANET_C: "danet_c_net",
+    "Listing 1": "listing1_net",
+    SEW: "sew_net",
+    PA_A: "pa_a_net",
+    PA_B: "pa_b_net",
+}
+"""Networks of results/depth/depth.danet by their names in tables."""
 
 
 def shape(cells: Sequence[Cell], name: str, depth: int, **more: Any) -> list[Cell]:
@@ -122,7 +130,8 @@ def between(
     return [
         Difference(
             f"{short(higher)} − {short(lower)}, {at(depth, **more)}",
-            *(runs(cells, name, depth, **more) for name in (higher, lower)),
+            runs(cells, higher, depth, **more),
+            runs(cells, lower, depth, **more),
             value,
         )
         for depth in depths
@@ -135,11 +144,12 @@ def along(
     """Return the differences of a connection from the first to the second depth, and so on."""
     return [
         Difference(
-            f"{short(name)}, {at(*pair, **more)}",
-            *(runs(cells, name, depth, **more) for depth in pair),
+            f"{short(name)}, {at(first, second, **more)}",
+            runs(cells, name, first, **more),
+            runs(cells, name, second, **more),
             value,
         )
-        for pair in pairwise(depths)
+        for first, second in pairwise(depths)
     ]
 
 

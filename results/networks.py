@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import chain
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def additions_at(graph: Graph, rates: Mapping[str, float]) -> float | None:
     A spike costs an addition for each weight that reads it, alone or in a sum of spikes. None if a
     layer of weights reads another function of spikes.
     """
-    from danetc.compiler.analysis.summary import products_of
+    from danetc.compiler.ir.at_node import products_of
 
     means: dict[int, float] = {}
     total = 0.0
@@ -75,9 +76,10 @@ def compute() -> dict[str, dict[str, Any]]:
     from results.run import all_runs, read_groups
 
     cells = {cell.name: cell for cell in read_cells(*FOLDERS)}
-    groups = [group for each in FOLDERS for group in read_groups(HERE / each / "cells.toml")]
     found: dict[str, dict[str, Any]] = {}
-    for run in all_runs(groups):
+    for run in chain.from_iterable(
+        all_runs(read_groups(HERE / each / "cells.toml"), HERE / each / "cells") for each in FOLDERS
+    ):
         name, request = network_of(run.name), run.request
         if name in found or run.name not in cells:
             continue

@@ -12,18 +12,8 @@ from results.data import (
     older_accuracies,
     shown,
 )
-from results.findings import ORIGIN, SEW, at, runs
+from results.findings import OLDER, ORIGIN, SEW, at, runs
 from results.tables import SHAPES, table
-
-OLDER = {
-    "Origin": "origin_net",
-    "DANet-C (Eq. 11)": "danet_c_net",
-    "DANet-C, Listing 1": "listing1_net",
-    "SEW": "sew_net",
-    "PA-A (DANet-A)": "pa_a_net",
-    "PA-B (DANet-B)": "pa_b_net",
-}
-"""Names of the networks of results/depth/depth.danet on the page."""
 
 
 def literature(cells: Sequence[Cell]) -> str:

@@ -247,7 +247,7 @@ CLAIMS = (
         RATES,
     ),
     Claim(
-        "SEW's logs (not in the paper)",
+        "SEW's logs",
         "from depth 18 to 152, Origin falls from 62.3 to 10.0 %, and SEW is above it at each depth",
         "[Origin and the literature](#origin-and-the-literature)",
         lambda cells: judge(

@@ -28,21 +28,6 @@ from results.networks import facts, millions, network_of
 from results.overview import judged
 from results.tables import accuracies, rank_correlations, table
 
-WORDS = {1: "one", 2: "two", 3: "three"}
-
-
-def percent(*groups: Sequence[Cell], digits: int = 0) -> str:
-    """Return the mean accuracies of networks that have the same number of seeds."""
-    (seeds,) = {len(group) for group in groups}
-    values = " and ".join(f"{mean(c.accuracy for c in group):.{digits}f}" for group in groups)
-    return f"{values} % ({WORDS[seeds]} seed{'s' * (seeds > 1)})"
-
-
-def additions(cells: Sequence[Cell]) -> str:
-    """Return the additions of a network, for all neurons firing and at measured rates."""
-    of = facts()[network_of(cells[0].name)]
-    return f"{millions([of['additions']])} at most, {millions(of['measured_additions'])} measured"
-
 
 def effect(cells: Sequence[Cell]) -> str:
     """Return the effect of dense addition in ResNet-34's shape, with its control and its cost."""
@@ -50,18 +35,33 @@ def effect(cells: Sequence[Cell]) -> str:
     zero = [shape(cells, name, 34, zero_init=True) for name in (DANET_C, ORIGIN)]
     pa_b = shape(cells, PA_B, 34)
     chain_all = found(read_cells("beyond"), "shape34", ("origin", "chain_all", False))
-    control = paired(*zero)
+    control = paired(zero[0], zero[1])
     assert control is not None
+
+    def percent(own: Sequence[Cell], digits: int = 0) -> str:
+        return f"{mean(cell.accuracy for cell in own):.{digits}f}"
+
+    def cost(name: str, own: Sequence[Cell]) -> str:
+        counts = facts()[network_of(own[0].name)][name]
+        return millions(counts if isinstance(counts, list) else [counts])
+
+    (seeds,) = {len(own) for own in (dense, origin, *zero)}
+    (one,) = {len(own) for own in (pa_b, chain_all)}
+    bound, measured = "additions", "measured_additions"
     return paragraph(
-        f"""The effect of that one line: a narrow ResNet-34, trained for three epochs on Fashion-MNIST,
-        classifies {percent(dense, origin)} of the test images correctly with `via origin by
-        densely_additive` and with `via origin`. The control: if the last norm of each block is
-        initialised to 0, as in the networks from which the paper takes Origin's accuracy, it is
-        {percent(*zero)}, {control.text().rpartition(" ")[0]} points with the 95 % interval over seeds,
-        so that the rule's effect is {control.verdict}. It costs additions: {additions(dense)} for an
-        image, where `via origin` needs {additions(origin)}. Others are better with fewer:
-        `via pa_b` ({percent(pa_b, digits=1)}; {additions(pa_b)}) and `via origin by chain_all`
-        ({percent(chain_all, digits=1)}; {additions(chain_all)}; [Results](#results))."""
+        f"""The effect of that one line: with `via origin by densely_additive`, a narrow ResNet-34
+        trained for three epochs on Fashion-MNIST classifies {percent(dense)} % of the test images
+        correctly, and with `via origin` {percent(origin)} % ({seeds} seeds). The control: if the last
+        norm of each block is initialised to 0, as in the networks from which the paper takes Origin's
+        accuracy, it is {percent(zero[0])} and {percent(zero[1])} %, {control.text()} points, so that
+        the effect of the rule is {control.verdict}. The rule costs additions: at most
+        {cost(bound, dense)} for an image instead of {cost(bound, origin)}, and {cost(measured, dense)}
+        instead of {cost(measured, origin)} at the measured firing rates. Others are better with fewer: `via pa_b` has
+        {percent(pa_b, 1)} % ({one} seed) with {cost(bound, pa_b)} and {cost(measured, pa_b)}, but
+        {cost("multiplications", pa_b)} multiplications instead of {cost("multiplications", dense)};
+        `via origin by chain_all` has {percent(chain_all, 1)} % ({one} seed) with
+        {cost(bound, chain_all)} and {cost(measured, chain_all)}. [Results](#results) explains the
+        interval in brackets."""
     )
 
 
@@ -115,13 +115,13 @@ def outcome(cells: Sequence[Cell]) -> str:
         verdict: "; ".join(claim.name for claim, each in found if each.verdict == verdict)
         for verdict in (SUPPORTED, CONTRADICTED)
     }
-    claims = f"""Of {len(found)} claims of the paper, {counts[SUPPORTED]} are supported at this size
+    claims = f"""Of {len(found)} claims of the paper and of SEW's logs, {counts[SUPPORTED]} are supported at this size
         ({named[SUPPORTED]}), {counts[CONTRADICTED]} contradicted ({named[CONTRADICTED]}), and
         {counts[OPEN]} open: a claim is supported only if the 95 % interval of each of its differences,
-        paired by seed, excludes zero."""
+        paired by seed, excludes zero. Differences are written as mean [interval] (pairs)."""
     (shape_34, few), (every, all_of) = (
         rank_correlations(cells)[name]
-        for name in ("of these, without `rising`", "all of ten classes, T = 1")
+        for name in ("ResNet-34's shape", "all of ten classes, T = 1")
     )
     path, slope = "fewer neurons on a path", "dO/dV a layer"
     predictor = f"""The fewest neurons on a path from the stem to the last stage, which `danetc summary`
