@@ -1,16 +1,17 @@
-"""The paper's propositions for a graph: where they apply, and what they predict.
+"""The paper's propositions for a graph: premises that its topology breaks, and plans for checks.
 
-Facts of the graph are computed here, and checks by numbers (``danetc.runtime.checks.propositions``)
-are planned for each stage, or refused with a reason.
+The checks by numbers (``danetc.runtime.checks.propositions``) are planned for each stage.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from math import inf, nan
 
 from danetc.compiler.analysis.initial_values import (
+    first_output,
     in_branch,
     initial_values,
     last_norms,
@@ -22,6 +23,7 @@ from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import OutputOf, shown
 from danetc.compiler.ir.segment import SegmentError, segment
+from danetc.dsl.neuron.opcodes import ConstantError
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.record import record
 
@@ -30,7 +32,7 @@ class NotApplicable(Exception):
     """A proposition does not apply to a stage. ``str()`` is the reason, read after "because"."""
 
 
-# -- Propositions 1 and 4: gradients between blocks that start as the identity ---------------------
+# -- Propositions 1 and 4: gradients of a stage whose blocks start as the identity -----------------
 
 
 @record
@@ -39,68 +41,113 @@ class GradientPlan:
 
     Args:
         graph: takes the output O^0 of block 0 and returns, for each block i from 1 on, the input of
-            its interblock neuron (``drive1``, ...) and its output (``out1``, ...).
+            its interblock neuron (``drive1``, ...) and its output (``out1``, ...), and the stage's
+            ``result``.
         programs: those neurons; None if a block has no module after the join.
-        dense: True if the input of block i is the sum of all blocks before it, False if it is the
-            last one.
+        terms: for blocks 1, 2, ... and the result, the factors of the outputs that are added up.
     """
 
     graph: Graph
     programs: tuple[NeuronProgram | None, ...]
-    dense: bool
+    terms: tuple[Mapping[int, float], ...]
 
     @property
     def neurons(self) -> int:
         """Number of interblock neurons between the first and the last block."""
         return sum(program is not None for program in self.programs)
 
+    def blocks_on_paths(self, which: Callable[..., float] = min) -> tuple[float, ...]:
+        """Fewest (or by ``max`` most) later blocks on paths from each block to the result.
+
+        Infinite without a path.
+        """
+        *blocks, result = self.terms
+        found = [inf] * (len(blocks) + 1)
+        for j in reversed(range(len(found))):
+            later = [found[i] + 1 for i, terms in enumerate(blocks, 1) if j in terms]
+            ends = [0.0] * (j in result) + [each for each in later if each < inf]
+            found[j] = which(ends, default=inf)
+        return tuple(found)
+
 
 def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
     """Proposition 1 for a stage. Raises NotApplicable.
 
     On a chain of blocks that start as the identity, dO^{l+k}/dO^l is the product of the surrogate
-    derivatives of the k interblock neurons (Eq. 3), and 1 where there are none.
+    derivatives of the k interblock neurons (Eq. 3), and 1 where there are none. The proof assumes
+    that these neurons return the spikes that they take.
     """
-    for i, block in enumerate(stage.blocks[1:], 1):
-        if stage.terms(block.feed) != {OutputOf(i - 1): 1.0}:
-            hint = "; Proposition 4 is about such stages" if _is_dense(stage) else ""
-            raise NotApplicable(
-                f"rule {stage.rule} feeds block {i} with {shown(block.feed)}, not with the block "
-                f"before it{hint}"
-            )
-    return _plan(graph, stage, dense=False)
+    terms = _terms(stage)
+    for i, (found, says) in enumerate(zip(terms, _forms(stage), strict=True)):
+        if found != {i: 1.0}:
+            last = "block before it" if i + 1 < len(terms) else "last block"
+            raise NotApplicable(f"rule {stage.rule} {says}, not the {last} alone")
+    plan = _plan(graph, stage, terms)
+    kind = graph[stage.blocks[0].output].value.kind
+    for i, program in enumerate(plan.programs, 1):
+        for x in sorted({0.0, 1.0, kind.low * kind.unit, kind.high * kind.unit}) if program else ():
+            try:
+                given = first_output(program, x)
+            except (ConstantError, OverflowError):
+                given = nan
+            if given != x:
+                raise NotApplicable(
+                    f"the interblock neuron of block {i} returns {given:g} for an input of {x:g}, and "
+                    "the proof assumes that it fires where it reads a spike, and only there"
+                )
+    return plan
 
 
 def plan_dense(graph: Graph, stage: Stage) -> GradientPlan:
     """Proposition 4 for a stage. Raises NotApplicable.
 
-    Where block i is fed by the sum of all blocks before it, dO^{l+k}/dO^l =
-    g_{l+k} * prod over i = l+1 .. l+k-1 of (1 + g_i), which is at least g_{l+k}.
+    Where blocks and the stage add up outputs with factors of at least 0, the derivative of the
+    stage's result by O^l is the sum over all paths of the products of the derivatives on them. It is
+    at least the part of the shortest paths if no derivative is negative. For Eq. 11, this is the
+    bound of Eq. 12, g_{n-1}; for Listing 1 it is 1.
     """
-    if not _is_dense(stage):
-        i, block = next((i, b) for i, b in _fed(stage) if not _is_sum_of_all(stage, i))
+    terms = _terms(stage)
+    for found, says in zip(terms, _forms(stage), strict=True):
+        if min(found.values(), default=0.0) < 0:
+            raise NotApplicable(f"rule {stage.rule} {says}, with a factor below 0")
+    ways = [1] + [0] * len(terms)
+    for i, found in enumerate(terms, 1):
+        ways[i] = sum(ways[j] for j in found)
+    if len(stage.blocks) > 2 and ways[-1] < 2:
+        many = "a single path" if ways[-1] else "no path"
         raise NotApplicable(
-            f"rule {stage.rule} feeds block {i} with {shown(block.feed)}, not with the sum of all "
-            "blocks before it"
+            f"rule {stage.rule} leaves {many} from block 0 to the result of the stage"
         )
-    return _plan(graph, stage, dense=True)
+    return _plan(graph, stage, terms)
 
 
 def _fed(stage: Stage) -> Iterator[tuple[int, Block]]:
     return enumerate(stage.blocks[1:], 1)
 
 
-def _is_dense(stage: Stage) -> bool:
-    return all(_is_sum_of_all(stage, i) for i, _ in _fed(stage))
+def _forms(stage: Stage) -> list[str]:
+    """Return what the rule passes to the shortcuts of blocks 1, 2, ... and gives, as text."""
+    feeds = [f"feeds block {i} with {shown(block.feeds[-1][1])}" for i, block in _fed(stage)]
+    return [*feeds, f"gives {shown(stage.result_form)}"]
 
 
-def _is_sum_of_all(stage: Stage, i: int) -> bool:
-    return stage.terms(stage.blocks[i].feed) == {OutputOf(j): 1.0 for j in range(i)}
-
-
-def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:
+def _terms(stage: Stage) -> tuple[Mapping[int, float], ...]:
+    """Return the factors of outputs in what blocks 1, 2, ... pass on, and in the stage's result."""
     if len(stage.blocks) < 2:
         raise NotApplicable("the stage has one block")
+    forms = [*(block.feeds[-1][1] for _, block in _fed(stage)), stage.result_form]
+    found: list[Mapping[int, float]] = []
+    for form, says in zip(forms, _forms(stage), strict=True):
+        terms = stage.terms(form)
+        if terms is None or not all(isinstance(source, OutputOf) for source in terms):
+            raise NotApplicable(
+                f"rule {stage.rule} {says}, not a sum of blocks before it with fixed factors"
+            )
+        found.append({each.block: factor for each, factor in terms.items() if factor})
+    return tuple(found)
+
+
+def _plan(graph: Graph, stage: Stage, terms: tuple[Mapping[int, float], ...]) -> GradientPlan:
     last = last_norms(graph)
     norms = {_zeroed(last.get(block.scope), stage, i, block) for i, block in _fed(stage)}
     start = with_zeros(replace(graph, steps=1), norms)
@@ -108,7 +155,7 @@ def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:
     outputs: dict[str, int] = {}
     programs: list[NeuronProgram | None] = []
     for i, block in _fed(stage):
-        if known[block.join] != known[block.input]:
+        if known[block.join] != known[block.feeds[-1][0]]:
             what = known[block.join]
             gives = f"gives {what:g}" if isinstance(what, float) else "is not its input"
             raise NotApplicable(
@@ -121,10 +168,10 @@ def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:
         outputs[f"out{i}"] = block.output
         programs.append(None if neuron is None else graph.program(neuron))
     try:
-        part = segment(start, stage.blocks[0].output, outputs)
+        part = segment(start, stage.blocks[0].output, {**outputs, "result": stage.result})
     except SegmentError as error:
         raise NotApplicable(str(error)) from error
-    return GradientPlan(part, tuple(programs), dense)
+    return GradientPlan(part, tuple(programs), terms)
 
 
 def _zeroed(norm: Node | None, stage: Stage, i: int, block: Block) -> int:
@@ -195,66 +242,63 @@ def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
     return dict(reversed(result.items()))
 
 
-# -- Proposition 3: the variance of the inputs of blocks ------------------------------------------
+# -- Proposition 3: firing rates of the neurons that blocks start with -----------------------------
 
 
 @record
-class VariancePlan:
-    """Addends of the inputs of a stage's blocks at initialisation.
+class RatePlan:
+    """First neurons of a stage's blocks, and the addends of their inputs at initialisation.
 
     Args:
-        graph: takes the stage's input and returns ``in1``, ``in2``, ...
-        squares: for each block from 1 on, the sum of the squared weights of the norms in its input.
+        graph: takes the stage's input and returns, for each block from 1 on, its input and the output
+            of its first neuron (``in1``, ``spikes1``, ...).
+        squares: for each of them, the sum of the squared weights of the norms in its input.
         entry: for each of them, the squared factor of the stage's input (0 if the opening block has
-            a projection, where the variance starts again).
+            a projection).
     """
 
     graph: Graph
     squares: tuple[float, ...]
     entry: tuple[float, ...]
 
-    @property
-    def starts_again(self) -> bool:
-        return not any(self.entry)
 
-
-def plan_variance(graph: Graph, stage: Stage) -> VariancePlan:
+def plan_rates(graph: Graph, stage: Stage) -> RatePlan:
     """Proposition 3 for a stage. Raises NotApplicable.
 
     Where norms are added up (PA-A), the input of block l has the variance of the sum of their
-    squared weights so far.
+    squared weights so far, and the paper concludes that its first neuron fires more for larger l.
     """
-    if len(stage.blocks) < 2:
-        raise NotApplicable("the stage has one block")
     users = graph.users()
     squares: list[float] = []
     entries: list[float] = []
+    outputs: dict[str, int] = {}
+    before: Mapping[int, float] = {}
     for i, block in _fed(stage):
-        if not any(fires(graph, graph[user]) for user in users[block.input]):
-            readers = sorted({graph[user].op for user in users[block.input]} - {"add"})
-            raise NotApplicable(
-                f"no neuron reads what is passed to block {i} (it goes to {' and '.join(readers)})"
-            )
-        square = entry = 0.0
-        for id, factor in _addends(graph, block.input, stage.entry).items():
-            node = graph[id]
-            if id == stage.entry:
-                entry = factor**2
-            elif OPS[node.op].norm is not None:
-                square += (factor * float(node.attrs["init"] or 0.0)) ** 2
-            else:
+        readers = [graph[user] for user in users[block.input]]
+        neurons = [reader.id for reader in readers if fires(graph, reader)]
+        if not neurons:
+            names = " and ".join(sorted({reader.op for reader in readers} - {"add"}))
+            raise NotApplicable(f"no neuron reads what is passed to block {i} (it goes to {names})")
+        addends = _addends(graph, block.input, stage.entry)
+        for id in addends:
+            if id != stage.entry and OPS[graph[id].op].norm is None:
                 raise NotApplicable(
-                    f"block {i} reads a sum with `{node.path}` in it, a {node.op}, not of norms "
-                    "alone"
+                    f"block {i} reads a sum with `{graph[id].path}` in it, a {graph[id].op}, not of "
+                    "norms alone"
                 )
-        squares.append(square)
-        entries.append(entry)
-    outputs = {f"in{i}": block.input for i, block in _fed(stage)}
+        if any(abs(addends.get(id, 0.0)) < abs(factor) for id, factor in before.items()):
+            raise NotApplicable(f"block {i} does not read all that block {i - 1} reads")
+        norms = [(graph[id], factor) for id, factor in addends.items() if id != stage.entry]
+        squares.append(sum((f * float(norm.attrs["init"] or 0.0)) ** 2 for norm, f in norms))
+        entries.append(addends.get(stage.entry, 0.0) ** 2)
+        outputs |= {f"in{i}": block.input, f"spikes{i}": neurons[0]}
+        before = addends
+    if len(stage.blocks) < 3:
+        raise NotApplicable("the stage has fewer than two blocks behind its opening block")
     try:
-        part = segment(replace(graph, steps=1), stage.entry, outputs)
+        return RatePlan(segment(graph, stage.entry, outputs), tuple(squares), tuple(entries))
     except SegmentError as error:
         raise NotApplicable(str(error)) from error
-    return VariancePlan(part, tuple(squares), tuple(entries))
 
 
 def _addends(graph: Graph, id: int, entry: int) -> Mapping[int, float]:

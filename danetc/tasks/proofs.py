@@ -1,10 +1,11 @@
-"""Propositions of the paper on a network: facts of its graph, and numerical checks."""
+"""Propositions of the paper on a network: what holds, what fails, and numbers of its graph."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from math import isclose, isfinite
+from typing import TYPE_CHECKING, Any, Literal
 
 from danetc.compiler.analysis.propositions import (
     Factors,
@@ -12,7 +13,7 @@ from danetc.compiler.analysis.propositions import (
     NotApplicable,
     plan_chain,
     plan_dense,
-    plan_variance,
+    plan_rates,
     surrogate_factors,
 )
 from danetc.compiler.analysis.summary import summarise
@@ -22,33 +23,35 @@ from danetc.dsl.kinds import ANALOG
 from danetc.errors import UserError
 from danetc.tasks.inputs import taken
 
-Status = Literal["fact", "holds", "vacuous", "fails", "does not apply"]
-"""``vacuous``: a bound that holds but is below the gradient without the rule."""
+if TYPE_CHECKING:
+    from danetc.runtime.checks.propositions import GradientCheck
+
+Verdict = Literal["holds", "fails", "does not apply", "not checked"]
+"""``does not apply``: a premise is broken; ``not checked``: the verdict needs numbers."""
 
 TITLES: Mapping[str, str] = {
     "1": "interblock modules disrupt gradients",
-    "2": "every neuron on a path multiplies the gradient by a surrogate derivative",
-    "3": "the variance of what blocks read grows within a stage",
+    "3": "within a stage, the first neurons of deeper blocks fire more",
     "4": "dense addition bounds gradients from below",
-    "paths": "fewest neurons from the stem's output to the end of each stage",
 }
-"""The four propositions, and the claim as a property of paths, in this order."""
+"""The propositions that have verdicts. For Proposition 2, neurons on paths are counted."""
 
 MOST_BLOCKS = 1_000
-"""Largest number of blocks of all stages whose gradients and variances are checked."""
+"""Largest number of blocks of all stages whose gradients and firing rates are checked."""
 IMAGES = 2
 GRADIENT_SIZE = 6
 """Height and width of the maps on which gradients are compared; the formulas hold for each pixel."""
 
-VARIANCE_IMAGES = 16
-VARIANCE_SIZE = 4
+RATE_FRAMES = 16
+"""Images times steps of each batch on which firing rates are measured."""
+RATE_SIZE = 4
 SHOWN = 3
 CHANNELS = 256
-"""Number of channels that variances are averaged over; narrow stages use networks of several seeds."""
+"""Number of channels that rates are averaged over; narrow stages use networks of several seeds."""
 
 
-Found = tuple[Status, str, dict[str, object]]
-"""Status, text for people and numbers of a proposition for a part of a network."""
+Found = tuple[Verdict, str, dict[str, object]]
+"""Verdict, text for people and numbers of a proposition for a stage."""
 
 
 def prove(
@@ -56,8 +59,8 @@ def prove(
 ) -> dict[str, Any]:
     """Apply every proposition to a graph as written (``graph_of(..., passes=())``).
 
-    Return the record that ``danetc prove --json`` prints. Without ``numbers``, only facts that follow
-    from the topology are stated. Imports torch only if there is something to check numerically.
+    Return the record that ``danetc prove --json`` prints. Without ``numbers``, only premises that the
+    topology breaks are found. Imports torch only if there is something to check numerically.
     ``on_progress`` gets the next step. Raises UserError for numerical checks of more than
     ``MOST_BLOCKS`` blocks.
     """
@@ -65,41 +68,25 @@ def prove(
     blocks = sum(len(stage.blocks) for stage in graph.stages)
     if numbers and blocks > MOST_BLOCKS:
         raise UserError(
-            f"{graph.name} has {blocks:,} blocks, and gradients and variances are checked by numbers "
-            f"for {MOST_BLOCKS:,} at most; --no-numbers (numbers=False) states what follows from the "
-            "topology"
+            f"{graph.name} has {blocks:,} blocks, and gradients and firing rates are checked by "
+            f"numbers for {MOST_BLOCKS:,} at most; --no-numbers (numbers=False) states what follows "
+            "from the topology"
         )
-    found: list[tuple[str, str, Found]] = []
-    for number, check in (("1", _chain), ("3", _variance), ("4", _dense)):
-        if not stages:
-            why_not = "does not apply, because the network has no stages"
-            found.append((number, graph.name, ("does not apply", why_not, {})))
-        for name, stage in stages.items():
-            on_progress(f"Proposition {number}, {name}")
+    findings: list[dict[str, object]] = []
+    for (number, title), check in zip(TITLES.items(), (_chain, _rates, _dense), strict=True):
+        for part, stage in (stages or {graph.name: None}).items():
+            on_progress(f"Proposition {number}, {part}")
             try:
-                found.append((number, name, check(graph, stage, numbers)))
+                if stage is None:
+                    raise NotApplicable("the network has no stages")
+                verdict, says, record = check(graph, stage, numbers)
             except NotApplicable as why:
-                because = f"does not apply, because {why}"
-                found.append((number, name, ("does not apply", because, {})))
-    found += [("2", part, each) for part, each in _factors(graph).items()]
-    for each in summarise(graph).stages:
-        fewest = each.fewest_neurons
-        found.append(("paths", each.name, ("fact", str(fewest), {"fewest_neurons": fewest})))
-    findings = [
-        {
-            "proposition": number,
-            "title": title,
-            "part": part,
-            "status": status,
-            "says": says,
-            **record,
-        }
-        for number, title in TITLES.items()
-        for proposition, part, (status, says, record) in found
-        if proposition == number
-    ]
-    holds = all(finding["status"] != "fails" for finding in findings)
-    return {"network": graph.name, "steps": graph.steps, "holds": holds, "findings": findings}
+                verdict, says, record = "does not apply", f"because {why}", {}
+            place = {"proposition": number, "title": title, "part": part}
+            findings.append({**place, "verdict": verdict, "says": says, **record})
+    agrees = all(finding.get("agrees", True) for finding in findings)
+    facts = {"agrees": agrees, "findings": findings, "paths": _paths(graph)}
+    return {"network": graph.name, "steps": graph.steps, **facts}
 
 
 # -- Propositions 1 and 4 --------------------------------------------------------------------------
@@ -107,24 +94,66 @@ def prove(
 
 def _chain(graph: Graph, stage: Stage, numbers: bool) -> Found:
     plan = plan_chain(graph, stage)
-    what = "1 everywhere"
-    if plan.neurons:
-        neurons = _many(plan.neurons, "interblock neuron")
-        what = f"the product of the surrogate derivatives of {neurons}"
-    return _gradients(stage, plan, what, numbers)
+    says = f"over {_many(len(stage.blocks) - 1, 'block')} the gradient is "
+    says += f"the product of {_many(plan.neurons, 'surrogate derivative')}" if plan.neurons else "1"
+    found = _gradients(plan) if numbers else None
+    verdict: Verdict = "does not apply"
+    if not plan.neurons:
+        says = f"because no interblock neuron stands between the blocks: {says}"
+    elif found is None:
+        verdict = "not checked"
+    elif not found.damps:
+        says = f"because no surrogate derivative is below 1 in magnitude: {says}"
+    else:
+        verdict = "holds" if found.shrinks else "fails"
+        says += f", below 1 in magnitude {'somewhere' if found.shrinks else 'nowhere'}"
+    return _finding(verdict, says, plan, found, dense=False)
 
 
 def _dense(graph: Graph, stage: Stage, numbers: bool) -> Found:
     plan = plan_dense(graph, stage)
-    return _gradients(stage, plan, "g_last * product of (1 + g), never below g_last", numbers)
+    fewest, most = (plan.blocks_on_paths(which)[0] for which in (min, max))
+    is_equal = fewest == most
+    says = f"the gradient of the stage's result by block 0 is {'' if is_equal else 'at least '}"
+    says += _shortest(plan)
+    if is_equal:
+        paths = (
+            "two blocks"
+            if len(stage.blocks) == 2
+            else f"{_many(int(fewest), 'block')} on every path"
+        )
+        says += f" (with {paths}, the bound is an equality)"
+    found = _gradients(plan) if numbers else None
+    if found is None:
+        says += "" if is_equal else ", if no derivative is negative"
+        return _finding("not checked", says, plan, None, dense=True)
+    least = min(found.least)
+    if least < 0:
+        block = found.least.index(least) + 1
+        why = f"because the surrogate derivative of block {block} falls to {least:.3g}"
+        return _finding("does not apply", f"{why}, below 0", plan, found, dense=True)
+    return _finding("holds" if found.bounded else "fails", says, plan, found, dense=True)
 
 
-def _gradients(stage: Stage, plan: GradientPlan, formula: str, numbers: bool) -> Found:
-    """Compare the gradients of blocks with their formula."""
-    says = f"over {_many(len(stage.blocks) - 1, 'block')} the gradient is {formula}"
-    record: dict[str, object] = {"interblock_neurons": plan.neurons}
-    if not numbers:
-        return "fact", says, record
+def _shortest(plan: GradientPlan) -> str:
+    """Return the gradient of the shortest paths from block 0 as text, where g1 is that of block 1."""
+    *blocks, result = plan.terms
+    fewest = plan.blocks_on_paths()[0]
+    if fewest == 0:
+        return f"{result[0]:g}"
+    if fewest > 1:
+        return f"that of its shortest paths, of {fewest:g} blocks"
+    factors = {
+        i: result[i] * terms[0] for i, terms in enumerate(blocks, 1) if i in result and 0 in terms
+    }
+    return " + ".join(
+        f"{f'{factor:g} * ' * (factor != 1)}g{i}" if plan.programs[i - 1] else f"{factor:g}"
+        for i, factor in factors.items()
+    )
+
+
+def _gradients(plan: GradientPlan) -> GradientCheck:
+    """Compare the gradients of a stage with their formula. Imports torch."""
     import torch
 
     from danetc.compiler.emit.fx import emit
@@ -134,27 +163,37 @@ def _gradients(stage: Stage, plan: GradientPlan, formula: str, numbers: bool) ->
     graph = _smaller(plan.graph, GRADIENT_SIZE)
     value, generator = taken(graph), torch.Generator().manual_seed(0)
     x = random_input(value.kind, (1, IMAGES, *value.shape), generator, torch.float64)
-    found = check_gradients(emit(graph).double(), x, plan.programs, dense=plan.dense)
-    holds, worse, places = found.holds, [], []
-    record |= {"least": found.least, "most": found.most, "error": found.error}
+    model = emit(graph).double()
+    return check_gradients(model, x, plan.programs, plan.terms, plan.blocks_on_paths())
+
+
+def _finding(
+    verdict: Verdict, says: str, plan: GradientPlan, found: GradientCheck | None, *, dense: bool
+) -> Found:
+    """Complete a finding by what was computed."""
+    record: dict[str, object] = {"interblock_neurons": plan.neurons}
+    if dense:
+        record["shortest_path"] = plan.blocks_on_paths()[0]
+    if found is None:
+        return verdict, says, record
+    derivatives = {"least_derivative": min(found.least), "most_derivative": max(found.most)}
+    if not all(isfinite(each) for each in derivatives.values()):
+        return "does not apply", "because a surrogate derivative is not finite", record
+    record |= {**derivatives, "error": found.error, "agrees": found.agrees}
+    places = []
     for place in found.places:
         key = place.where.replace(" ", "_")
         record[key] = place.gradient
         places.append(f"{place.where} {place.gradient:.3g}")
-        if plan.dense:
-            record[f"{key}_in_a_chain"] = place.chain
-            places[-1] += f" (in a chain {place.chain:.3g})"
-            worse += [place.where] * place.less_than_chain
-    if plan.neurons:
-        says += f": {', '.join(places)}"
-    if plan.dense:
-        holds = holds and found.bounded
-        record |= {"least_ratio_to_bound": found.ratio, "vacuous": worse}
-        if worse:
-            says += f"; the rule gives less than the chain {' and '.join(worse)}"
-    agrees = f"agrees to {found.error:.0e}" if found.holds else f"is off by {found.error:.1e}"
+        if dense:
+            record |= {f"{key}_bound": place.bound, f"{key}_in_a_chain": place.chain}
+            sign = ">=" if place.gradient > place.bound else "<"
+            sign = "=" if isclose(place.gradient, place.bound, rel_tol=1e-9) else sign
+            places[-1] += f" {sign} {place.bound:.3g} (in a chain {place.chain:.3g})"
+    agrees = f"agrees to {found.error:.0e}" if found.agrees else f"is off by {found.error:.1e}"
+    says += f": {', '.join(places)}" * (plan.neurons > 0 or dense)
     says += f"; autograd {agrees if found.error else 'agrees exactly'}"
-    return "vacuous" if holds and worse else "holds" if holds else "fails", says, record
+    return verdict if found.agrees else "fails", says, record
 
 
 def _many(number: int, what: str) -> str:
@@ -172,32 +211,40 @@ def _smaller(graph: Graph, size: int) -> Graph:
 # -- Proposition 3 ---------------------------------------------------------------------------------
 
 
-def _variance(graph: Graph, stage: Stage, numbers: bool) -> Found:
-    plan = plan_variance(graph, stage)
-    start = "starts again at the opening block"
-    if not plan.starts_again:
-        start = "continues from the stage's input"
-    record: dict[str, object] = {"starts_again": plan.starts_again}
+def _rates(graph: Graph, stage: Stage, numbers: bool) -> Found:
+    plan = plan_rates(graph, stage)
+    record: dict[str, object] = {"squared_weights": list(plan.squares)}
     if not numbers:
         squares = _cut([f"{square:g}" for square in plan.squares])
-        says = f"{start}; squared weights of the norms, added up: {squares}"
-        return "fact", says, {**record, "squared_weights": list(plan.squares)}
-    from danetc.compiler.emit.fx import emit
-    from danetc.runtime.checks.propositions import check_variances
+        says = (
+            f"in blocks 1 to {len(plan.squares)}, the squared weights of norms add up to {squares}"
+        )
+        return "not checked", says, record
+    import torch
 
-    part = _smaller(plan.graph, VARIANCE_SIZE)
+    from danetc.compiler.emit.fx import emit
+    from danetc.runtime.checks.propositions import check_rates
+
+    part = _smaller(plan.graph, RATE_SIZE)
     source = part.input  # the proposition is of real numbers, also if spikes enter the stage
     entry = replace(source, value=replace(source.value, kind=ANALOG))
     part = replace(part, nodes={**part.nodes, source.id: entry})
-    seeds = min(32, max(1, CHANNELS // source.value.shape[0]))
+    seeds = min(16, max(1, CHANNELS // source.value.shape[0]))
     models = [lambda seed=seed: emit(part, seed) for seed in range(seeds)]
-    size = (1, VARIANCE_IMAGES, *source.value.shape)
-    found = check_variances(models, size, plan.squares, plan.entry)
-    series = [f"{m:.2f} ({p:.2f})" for m, p in zip(found.measured, found.predicted, strict=True)]
-    values = {"measured": list(found.measured), "predicted": list(found.predicted)}
-    says = f"{start}; measured (predicted): {_cut(series)}"
-    record |= {**values, "error": found.error}
-    return "holds" if found.holds else "fails", says, record
+    size = (graph.steps, max(2, RATE_FRAMES // graph.steps), *source.value.shape)
+    generator = torch.Generator().manual_seed(0)
+    found = check_rates(models, lambda: torch.randn(*size, generator=generator))
+    predicted = [s + e * found.entry for s, e in zip(plan.squares, plan.entry, strict=True)]
+    record |= {"rates": list(found.rates), "variances": list(found.variances)}
+    record["predicted_variances"] = predicted
+    series = zip(found.rates, found.variances, predicted, strict=True)
+    shown = _cut([f"{rate:.3f} ({v:.2f}, {p:.2f})" for rate, v, p in series])
+    says = f"firing rates in blocks 1 to {len(predicted)} (variance, as predicted): {shown}"
+    if found.falls:
+        says = f"block {found.falls[0]} fires less than the block before it; {says}"
+    elif not found.rises:
+        says = f"block {len(predicted)} does not fire more than block 1; {says}"
+    return "holds" if found.rises and not found.falls else "fails", says, record
 
 
 def _cut(series: list[str]) -> str:
@@ -207,25 +254,31 @@ def _cut(series: list[str]) -> str:
     return ", ".join(series)
 
 
-# -- Proposition 2 and paths -----------------------------------------------------------------------
+# -- Proposition 2: neurons on paths ---------------------------------------------------------------
 
 
-def _factors(graph: Graph) -> dict[str, Found]:
-    """Return the surrogate factors of each part of the network."""
+def _paths(graph: Graph) -> list[dict[str, object]]:
+    """Return the numbers of neurons on paths from the weights of each part to the loss, and from the
+    stem's output to the end of each stage."""
     parts: dict[str, list[Factors]] = {}
     for id, found in surrogate_factors(graph).items():
         parts.setdefault(_part(graph, graph[id]), []).append(found)
-    findings: dict[str, Found] = {}
+    from_stem = {stage.name: stage.fewest_neurons for stage in summarise(graph).stages}
+    rows: list[dict[str, object]] = []
     for part, layers in parts.items():
         fewest, most = [layer.fewest for layer in layers], [layer.most for layer in layers]
         says = (
-            f"from its weights to the loss: {_range(fewest)} on the shortest way, {_range(most)} on "
+            f"{_range(fewest)} on the shortest path from its weights to the loss, {_range(most)} on "
             "the longest"
         )
+        row: dict[str, object] = {"part": part}
+        row |= {"fewest": [min(fewest), max(fewest)], "most": [min(most), max(most)]}
+        if part in from_stem:
+            row["fewest_from_stem"] = from_stem[part]
+            says += f"; {from_stem[part]} on the shortest from the stem's output to its end"
         each = [{"path": item.path, "fewest": item.fewest, "most": item.most} for item in layers]
-        ranges = {"fewest": [min(fewest), max(fewest)], "most": [min(most), max(most)]}
-        findings[part] = "fact", says, {**ranges, "layers": each}
-    return findings
+        rows.append({**row, "says": says, "layers": each})
+    return rows
 
 
 def _part(graph: Graph, node: Node) -> str:

@@ -1,11 +1,8 @@
-"""Numerical checks of Propositions 1, 3 and 4: autograd and forward passes against the formulas.
-
-The models are single stages of a network at one time step.
-"""
+"""Numerical checks of Propositions 1, 3 and 4: gradients and firing rates of single stages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,56 +13,51 @@ from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.kernels.neuron import differentiable_step, kernel
 from danetc.runtime.model.signature import outputs_of
 
-GRADIENT_TOLERANCE = 1e-9
-"""Largest relative difference of a gradient from its formula, in float64."""
+TOLERANCE = 1e-9
+"""Largest difference of a gradient from its formula in float64, relative to the sum of the absolute terms."""
 
-VARIANCE_TOLERANCE = 0.15
-"""Largest relative difference of a variance from its formula.
+WARM_UP = 2
+"""Number of batches whose mean statistics norms use while firing rates are measured."""
 
-The formula assumes independent terms. With random weights, their covariances amount to a few per cent over 64
-channels.
-"""
+CERTAIN = 4.0
+"""Standard errors over channels by which a firing rate must differ from another."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradientMean:
-    """Mean of dO^{n-1}/dO^0 over all positions, or over those where block 0 spikes or is silent. ``chain`` is the mean for
-    the same blocks in sequence."""
+    """Means of dR/dO^0 over all positions, or over those where block 0 spikes or is silent.
+
+    ``bound`` is the part of the shortest paths, and ``chain`` the gradient of the same blocks in sequence."""
 
     where: Literal["everywhere", "where block 0 spikes", "where block 0 is silent"]
     gradient: float
+    bound: float
     chain: float
-
-    @property
-    def less_than_chain(self) -> bool:
-        return self.gradient < self.chain * (1 - GRADIENT_TOLERANCE)
 
 
 @dataclass(frozen=True, slots=True)
 class GradientCheck:
-    """Comparison of the gradients between outputs of blocks with their formula.
+    """Gradients of a stage's result R by the outputs O^0, O^1, ... of its blocks, and their formula.
 
-    ``error`` is the largest relative difference over all positions and ``pairs`` of blocks. ``least`` and ``most`` are
-    those of dO^{n-1}/dO^0, ``places`` its means. ``ratio`` is the least ratio of a gradient to the derivative g of its
-    last neuron, the lower bound of Proposition 4; ``bounds`` are the least and largest g of the last block.
+    ``error`` is the largest difference from the formula, relative to the sum of its absolute terms. ``places`` are means
+    of dR/dO^0; ``shrinks`` is True if it is below 1 in magnitude somewhere. ``least`` and ``most`` are those of the
+    derivatives of each block's neuron, and ``damps`` is True if one of them is below 1 in magnitude. ``bounded`` is
+    True if no gradient is below the part of the shortest paths, and ``equal`` if dR/dO^0 is equal to it everywhere.
     """
 
-    pairs: int
     error: float
-    least: float
-    most: float
     places: tuple[GradientMean, ...]
-    ratio: float
-    bounds: tuple[float, float]
+    shrinks: bool
+    least: tuple[float, ...]
+    most: tuple[float, ...]
+    damps: bool
+    bounded: bool
+    equal: bool
 
     @property
-    def holds(self) -> bool:
-        return self.error <= GRADIENT_TOLERANCE
-
-    @property
-    def bounded(self) -> bool:
-        """True if no gradient is below that of the last neuron."""
-        return self.ratio >= 1 - GRADIENT_TOLERANCE
+    def agrees(self) -> bool:
+        """True if autograd agrees with the formula."""
+        return self.error <= TOLERANCE
 
 
 def first_step(program: NeuronProgram, x: Tensor) -> Tensor:
@@ -85,13 +77,19 @@ def slope(program: NeuronProgram, x: Tensor) -> Tensor:
 
 
 def check_gradients(
-    model: nn.Module, x: Tensor, programs: Sequence[NeuronProgram | None], *, dense: bool
+    model: nn.Module,
+    x: Tensor,
+    programs: Sequence[NeuronProgram | None],
+    terms: Sequence[Mapping[int, float]],
+    fewest: Sequence[float],
 ) -> GradientCheck:
-    """Compare autograd with the formula of Proposition 1 or, for ``dense`` blocks, 4.
+    """Compare autograd with the sum over paths of products of derivatives (Eqs. 3 and 12).
 
     ``model`` takes the output O^0 of block 0, ``x`` [1, N, C, H, W], and returns for each later block the input of its
-    interblock neuron, if it has one (``programs`` has its program, or None), and its output. Branches are 0, so that the
-    Jacobian is diagonal; multiplying it by a random vector shows any other entry.
+    interblock neuron, if it has one (``programs`` has its program, or None), and its output; and the stage's result.
+    ``terms`` are the factors of outputs in what blocks 1, 2, ... and the result add up, and ``fewest`` the numbers of
+    blocks on the shortest path from each block to the result. Branches are 0, so that Jacobians are diagonal;
+    multiplying them by a random vector shows any other entry.
     """
     x = x.detach().requires_grad_()
     given = iter(outputs_of(model(x)))
@@ -101,25 +99,30 @@ def check_gradients(
         outputs.append(next(given))
     generator = torch.Generator().manual_seed(0)
     vector = torch.rand(x.shape, generator=generator, dtype=x.dtype) + 0.5
-    last = len(outputs) - 1
-    error, ratio = 0.0, float("inf")
-    pairs = [(0, m) for m in range(1, last)] + [(first, last) for first in range(last)]
-    whole = torch.ones_like(x)
-    for first, m in pairs:
-        (grad,) = torch.autograd.grad(outputs[m], outputs[first], vector, retain_graph=True)
-        grad = grad / vector
-        error = max(error, _error(grad, _formula(slopes[first + 1 : m + 1], dense)))
-        ratio = min(ratio, _least_ratio(grad, slopes[m]))
-        if (first, m) == (0, last):
-            whole = grad
+    found = torch.autograd.grad(next(given), outputs, vector, materialize_grads=True)
+    gradients, sizes, bounds = list(outputs), list(outputs), list(outputs)
+    error, bounded = 0.0, True
+    for j in reversed(range(len(outputs))):
+        own = torch.full_like(x, terms[-1].get(j, 0.0))
+        later = [(i, each[j] * slopes[i]) for i, each in enumerate(terms[:-1], 1) if j in each]
+        shortest = [(i, factor) for i, factor in later if fewest[j] == fewest[i] + 1]
+        gradients[j] = sum((factor * gradients[i] for i, factor in later), own)
+        sizes[j] = sum((factor.abs() * sizes[i] for i, factor in later), own.abs())
+        bounds[j] = sum((factor * bounds[i] for i, factor in shortest), own)
+        gap = (found[j] / vector - gradients[j]).abs()
+        relative = torch.where(sizes[j] == 0, gap, gap / sizes[j])
+        error = max(error, float(relative.nan_to_num(float("inf")).max()))
+        bounded &= bool((found[j] / vector >= bounds[j] - TOLERANCE * sizes[j]).all())
+    whole = found[0] / vector
     return GradientCheck(
-        len(pairs),
         error,
-        float(whole.min()),
-        float(whole.max()),
-        _places(x.detach(), whole, _chain(x.detach(), programs)),
-        ratio,
-        (float(slopes[last].min()), float(slopes[last].max())),
+        _places(x.detach(), whole, bounds[0], _chain(x.detach(), programs)),
+        bool((whole.abs() < 1 - TOLERANCE).any()),
+        tuple(float(each.min()) for each in slopes[1:]),
+        tuple(float(each.max()) for each in slopes[1:]),
+        any(bool((each.abs() < 1).any()) for each in slopes[1:]),
+        bounded,
+        bool(((whole - bounds[0]).abs() <= TOLERANCE * sizes[0]).all()),
     )
 
 
@@ -133,84 +136,76 @@ def _chain(x: Tensor, programs: Sequence[NeuronProgram | None]) -> Tensor:
     return gradient
 
 
-def _places(x: Tensor, gradient: Tensor, chain: Tensor) -> tuple[GradientMean, ...]:
+def _places(x: Tensor, *gradients: Tensor) -> tuple[GradientMean, ...]:
     """Means where block 0 is 0 and where it is not; over all positions if one of them is missing."""
     fires = x != 0
     masks: dict[Any, Tensor] = {"where block 0 spikes": fires, "where block 0 is silent": ~fires}
     if not all(bool(mask.any()) for mask in masks.values()):
         masks = {"everywhere": torch.ones_like(fires)}
     return tuple(
-        GradientMean(where, float(gradient[mask].mean()), float(chain[mask].mean()))
+        GradientMean(where, *(float(each[mask].mean()) for each in gradients))
         for where, mask in masks.items()
     )
 
 
-def _formula(slopes: Sequence[Tensor], dense: bool) -> Tensor:
-    """The product of g_{l+1} .. g_{l+k}; for dense blocks of g_{l+k} and 1 + g_i of the others."""
-    result = slopes[-1]
-    for g in slopes[:-1]:
-        result = result * (1 + g if dense else g)
-    return result
-
-
-def _error(measured: Tensor, predicted: Tensor) -> float:
-    """The largest relative difference; the largest entry where 0 is predicted."""
-    gap = (measured - predicted).abs()
-    relative = torch.where(predicted == 0, gap, gap / predicted.abs())
-    return float(relative.max()) if bool(relative.isfinite().all()) else float("inf")
-
-
-def _least_ratio(grad: Tensor, g: Tensor) -> float:
-    some = g > 0
-    return float((grad[some] / g[some]).min()) if bool(some.any()) else float("inf")
-
-
 @dataclass(frozen=True, slots=True)
-class VarianceCheck:
-    """Variances of the inputs of blocks 1, 2, ...: measured and predicted."""
+class RateCheck:
+    """Firing rates of the first neurons of blocks 1, 2, ..., and the variances of their inputs.
 
-    measured: tuple[float, ...]
-    predicted: tuple[float, ...]
-
-    @property
-    def error(self) -> float:
-        """The largest relative difference."""
-        return max(
-            abs(m - p) / p if p else abs(m)
-            for m, p in zip(self.measured, self.predicted, strict=True)
-        )
-
-    @property
-    def holds(self) -> bool:
-        return self.error <= VARIANCE_TOLERANCE
-
-
-def check_variances(
-    models: Sequence[Callable[[], nn.Module]],
-    size: Sequence[int],
-    squares: Sequence[float],
-    entry: Sequence[float],
-) -> VarianceCheck:
-    """Compare variances at initialisation with Proposition 3.
-
-    Each of ``models`` builds a stage with weights of another seed, which takes normal values of variance 1 of ``size``
-    [1, N, C, H, W] and returns the inputs of blocks 1, 2, ... Variances are over N, H, W of each channel, averaged over
-    channels and seeds. The prediction is ``squares`` + ``entry`` * the variance of the stage's input.
+    ``rises`` is True if the last rate is above the first, and ``falls`` has the blocks whose rate is below that of the
+    block before, both by more than ``CERTAIN`` standard errors. ``entry`` is the variance of the stage's input.
     """
-    totals = [0.0] * len(squares)
-    own = 0.0
-    for seed, make in enumerate(models):
+
+    rates: tuple[float, ...]
+    variances: tuple[float, ...]
+    entry: float
+    rises: bool
+    falls: tuple[int, ...]
+
+
+def check_rates(
+    models: Sequence[Callable[[], nn.Module]], inputs: Callable[[], Tensor]
+) -> RateCheck:
+    """Measure the firing rates of Proposition 3 at initialisation, after warming up the norms.
+
+    Each of ``models`` builds a stage with weights of another seed, which takes what ``inputs`` returns, [T, N, C, ...],
+    and returns for blocks 1, 2, ... the input and the output of their first neuron. A rate is the share of outputs other
+    than 0. Rates are compared channel by channel.
+    """
+    entry = 0.0
+    rows: list[list[Tensor]] = []
+    for make in models:
         model = make().train()
-        x = torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+        norms = [
+            each for each in model.modules() if isinstance(getattr(each, "momentum", None), float)
+        ]
         with torch.no_grad():
-            given = outputs_of(model(x))
-        own += _variance(x)
-        totals = [total + _variance(y) for total, y in zip(totals, given, strict=True)]
-    count = len(models)
-    predicted = tuple(s + e * own / count for s, e in zip(squares, entry, strict=True))
-    return VarianceCheck(tuple(total / count for total in totals), predicted)
+            for batch in range(WARM_UP):
+                for norm in norms:
+                    norm.momentum = 1 / (batch + 1)
+                model(inputs())
+            x = inputs()
+            given = outputs_of(model.eval()(x))
+        entry += float(_by_channel(x).var(1, correction=0).mean()) / len(models)
+        rows.append([*(_by_channel(y).var(1, correction=0) for y in given[::2])])
+        rows[-1] += [(_by_channel(y) != 0).double().mean(1) for y in given[1::2]]
+    columns = [torch.cat(each) for each in zip(*rows, strict=True)]
+    variances, rates = columns[: len(columns) // 2], columns[len(columns) // 2 :]
+    return RateCheck(
+        tuple(float(each.mean()) for each in rates),
+        tuple(float(each.mean()) for each in variances),
+        entry,
+        _is_above(rates[-1], rates[0]),
+        tuple(i for i in range(2, len(rates) + 1) if _is_above(rates[i - 2], rates[i - 1])),
+    )
 
 
-def _variance(x: Tensor) -> float:
-    """The variance within a channel of [T, N, C, ...], averaged over channels."""
-    return float(x.flatten(0, 1).transpose(0, 1).flatten(1).var(1, correction=0).mean())
+def _by_channel(x: Tensor) -> Tensor:
+    """Return [T, N, C, ...] as [C, values]."""
+    return x.flatten(0, 1).transpose(0, 1).flatten(1)
+
+
+def _is_above(a: Tensor, b: Tensor) -> bool:
+    """Return True if the mean of a - b is above 0 by more than ``CERTAIN`` standard errors."""
+    d = a - b
+    return float(d.mean()) > CERTAIN * float(d.std(correction=0)) / len(d) ** 0.5

@@ -1,4 +1,4 @@
-"""Propositions as facts of graphs, against networkx and against models that are run."""
+"""Premises of propositions and numbers of graphs, against networkx and against models that are run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from danetc.compiler.analysis.propositions import (
     NotApplicable,
     plan_chain,
     plan_dense,
-    plan_variance,
+    plan_rates,
     surrogate_factors,
 )
 from danetc.compiler.analysis.summary import fires, weights_of
@@ -24,7 +24,7 @@ from danetc.compiler.warnings import warnings_of
 from danetc.dsl.neuron.opcodes import ConstantError
 from danetc.runtime.layers.neuron import Neuron
 
-PLANS = {"1": plan_chain, "3": plan_variance, "4": plan_dense}
+PLANS = {"1": plan_chain, "3": plan_rates, "4": plan_dense}
 
 
 def shipped(name: str, **settings: object) -> Graph:
@@ -59,7 +59,8 @@ APPLIES = {
     "ms_resnet34": "13",
     "danet_a_dense_r34": "3",
     "spiking_densenet121": "",
-    "own_rule": "",
+    "averaged_r34": "4",
+    "own_rule": "4",
     "own_connection": "4",
 }
 
@@ -78,8 +79,8 @@ def test_where_each_proposition_applies(name: str) -> None:
 
 
 REASONS = {
-    ("1", "origin", "densely_additive"): "feeds block 2 with sum(out[0], out[1]), not with the block before it; Proposition 4",
-    ("4", "origin", "chain"): "feeds block 2 with out[1], not with the sum of all blocks before it",
+    ("1", "origin", "densely_additive"): "feeds block 2 with sum(out[0], out[1]), not the block before it alone",
+    ("4", "origin", "chain"): "rule chain leaves a single path from block 0 to the result of the stage",
     ("1", "baa", "chain"): "the last norm of a block stands after the addition (`stages.0.blocks.1.norm`)",
     ("4", "baa", "densely_additive"): "silences the block",
     ("1", "tdbn_identity", "chain"): "block 1 is not the identity where its branch gives 0: before its interblock modules it is not its input",
@@ -89,13 +90,30 @@ REASONS = {
     ("3", "pa_b", "chain"): "(it goes to batchnorm)",
     ("3", "bare", "chain"): "reads a sum with `stages.0.blocks.0.branch.conv2` in it, a conv",
     ("1", "bare", "chain"): "block 1 has no norm that could start at 0",
+    ("1", "origin", "summed"): "gives sum(out[0], out[1], out[2]), not the last block alone",
+    ("1", "early", "chain"): "the interblock neuron of block 1 returns 1 for an input of 0, and",
+    ("1", "late", "chain"): "the interblock neuron of block 1 returns 0 for an input of 1, and",
+    ("4", "origin", "most"): "feeds block 2 with max(out[0], out[1]), not a sum of blocks",
+    ("4", "origin", "learnt"): "feeds block 1 with learn(...) * out[0], not a sum of blocks",
+    ("4", "origin", "minus"): "gives sum(-1 * out[0], out[2]), with a factor below 0",
+    ("3", "pa_a", "least"): "block 2 does not read all that block 1 reads",
 }  # fmt: skip
-BARE = "connection bare { each = spike -> conv; projection = conv; out = branch + shortcut }"
+MORE = """
+connection bare { each = spike -> conv; projection = conv; out = branch + shortcut }
+connection early { each = conv -> norm; projection = conv -> norm
+                   out = (branch + shortcut) -> IF(v_threshold = -0.5) }
+connection late { each = conv -> norm; projection = conv -> norm; out = (branch + shortcut) -> LIF }
+rule summed { in[i] = out[i-1]; result = sum(out[0 .. n-1]) }
+rule most { in[i] = max(out[0 .. i-1]); result = out[n-1] }
+rule learnt { in[i] = sum(learn(1.0) * out[j] for j in 0 .. i-1); result = out[n-1] }
+rule minus { in[i] = out[i-1]; result = -1 * out[0] + out[n-1] }
+rule least { in[i] = 0.5 * out[i-1]; result = out[n-1] }
+"""
 
 
 @pytest.mark.parametrize(("number", "connection", "rule"), REASONS)
 def test_reasons(number: str, connection: str, rule: str) -> None:
-    graph = network(f"stage(basic(4), 3) via {connection} by {rule}", BARE)
+    graph = network(f"stage(basic(4), 3) via {connection} by {rule}", MORE)
     with pytest.raises(NotApplicable) as caught:
         PLANS[number](graph, graph.stages[0])
     assert REASONS[number, connection, rule] in str(caught.value)
@@ -104,7 +122,7 @@ def test_reasons(number: str, connection: str, rule: str) -> None:
 def test_one_block_and_modules_after_the_join() -> None:
     graph = network("stage(basic(4), 1) via origin")
     for plan in PLANS.values():
-        with pytest.raises(NotApplicable, match="one block"):
+        with pytest.raises(NotApplicable, match=r"one block|fewer than two blocks"):
             plan(graph, graph.stages[0])
     graph = network("stage(basic(4), 2) via origin(inter = ReLU)")
     with pytest.raises(NotApplicable, match="stands neuron, not a spiking neuron alone"):
@@ -115,6 +133,15 @@ def test_a_block_of_ones_is_its_shortcut_too() -> None:
     """IAND: (1 - branch) * shortcut."""
     graph = network("stage(basic(4), 3) via sew_iand")
     assert plan_chain(graph, graph.stages[0]).neurons == 0
+
+
+def test_blocks_on_the_paths_of_a_rule() -> None:
+    rule = "rule window { in[i] = sum(out[max(0, i-2) .. i-1]); result = out[n-1] }"
+    graph = network("stage(basic(4), 5) via origin by window", rule)
+    plan = plan_dense(graph, graph.stages[0])
+    assert plan.terms == ({0: 1}, {0: 1, 1: 1}, {1: 1, 2: 1}, {2: 1, 3: 1}, {4: 1})
+    assert plan.blocks_on_paths() == (2, 2, 1, 1, 0)
+    assert plan.blocks_on_paths(max) == (4, 3, 2, 1, 0)
 
 
 @pytest.mark.parametrize("connection", ["origin", "sew", "pa_a", "pa_b", "tdbn"])
@@ -274,23 +301,21 @@ def test_squared_weights_add_up_and_start_again_at_a_projection() -> None:
         "stage(basic(4), 3) via pa_a -> stage(basic(8), 4, stride = 2) via pa_a",
         settings="norm = batchnorm(init = 0.5)",
     )
-    first, second = (plan_variance(graph, stage) for stage in graph.stages)
+    first, second = (plan_rates(graph, stage) for stage in graph.stages)
     assert (first.squares, first.entry) == ((0.25, 0.5), (1.0, 1.0))
-    assert not first.starts_again
     assert (second.squares, second.entry) == ((0.5, 0.75, 1.0), (0.0, 0.0, 0.0))
-    assert second.starts_again
 
 
 def test_the_dense_form_has_the_variances_of_the_chain() -> None:
     chain, dense = shipped("danet_a_r34"), shipped("danet_a_dense_r34")
     for a, b in zip(chain.stages, dense.stages, strict=True):
-        one, other = plan_variance(chain, a), plan_variance(dense, b)
+        one, other = plan_rates(chain, a), plan_rates(dense, b)
         assert (one.squares, one.entry) == (other.squares, other.entry)
 
 
 def test_what_is_added_twice_counts_four_times() -> None:
     rule = "rule twice { in[i] = 2 * out[i - 1]; result = out[n - 1] }"
     graph = network("stage(basic(4), 3) via pa_a by twice", rule)
-    plan = plan_variance(graph, graph.stages[0])
+    plan = plan_rates(graph, graph.stages[0])
     assert plan.squares == (4.0, 20.0)
     assert plan.entry == (4.0, 16.0)

@@ -176,7 +176,8 @@ def test_facts_and_texts() -> None:
     assert [stage["rule"] for stage in ask("summary")["stages"]] == ["densely_additive"]
     assert ask("summary", network="chained")["name"] == "chained"
     proved = ask("prove")
-    assert {item["status"] for item in proved["findings"]} == {"fact", "does not apply"}
+    assert {item["verdict"] for item in proved["findings"]} == {"not checked", "does not apply"}
+    assert "shortest path" in proved["paths"][0]["says"]
     model = ask("model", network="chained")
     assert model.startswith('"""chained: a spiking network of 2 time steps')
     compile(model, "model.py", "exec")

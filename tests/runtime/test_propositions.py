@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from danetc.compiler import check_text, graph_of
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.runtime.checks.propositions import check_gradients, check_variances, first_step, slope
+from danetc.runtime.checks.propositions import (
+    GradientCheck,
+    check_gradients,
+    check_rates,
+    first_step,
+    slope,
+)
 from danetc.runtime.layers.neuron import Neuron
 
 NEURONS = [
@@ -59,15 +65,23 @@ def test_the_slope_is_the_derivative_of_eq_2() -> None:
 
 
 class Blocks(nn.Module):
-    """Blocks whose branches give 0, fed by the last output or by the sum of all.
+    """Blocks whose branches give 0, fed by the last output or by the sum of all; the last is given.
 
     ``leak`` lets a little of a neighbouring place through, ``factor`` scales what a neuron gives.
     """
 
-    def __init__(self, count: int, dense: bool, leak: float = 0.0, factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        count: int,
+        dense: bool,
+        leak: float = 0.0,
+        factor: float = 1.0,
+        surrogate: str = "sigmoid(alpha = 4)",
+    ) -> None:
         super().__init__()
         self.count, self.dense, self.leak, self.factor = count, dense, leak, factor
-        self.neuron = Neuron(program("IF").text(), 1, 3)
+        self.program = program("IF", surrogate)
+        self.neuron = Neuron(self.program.text(), 1, 3)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outputs, given = [x], []
@@ -76,75 +90,102 @@ class Blocks(nn.Module):
             given.append(drive)
             outputs.append(self.factor * self.neuron(drive) + self.leak * drive.roll(1, -1))
             given.append(outputs[-1])
-        return tuple(given)
+        return *given, outputs[-1]
 
 
-def spikes() -> Tensor:
+def check(blocks: Blocks, *, dense: bool) -> GradientCheck:
+    """Compare with the formula of blocks in sequence, or fed by the sum of all before."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 2, (1, 2, 3, 4, 4), generator=generator).double()
+    spikes = torch.randint(0, 2, (1, 2, 3, 4, 4), generator=generator).double()
+    count = blocks.count
+    terms = [dict.fromkeys(range(0 if dense else i, i + 1), 1.0) for i in range(count)]
+    fewest = [1 if dense else count - i for i in range(count)] + [0]
+    programs = [blocks.program] * count
+    return check_gradients(blocks, spikes, programs, [*terms, {count: 1.0}], fewest)
+
+
+def derivative(x: float) -> float:
+    z = torch.tensor(4.0 * (x - 1), dtype=torch.float64).sigmoid()
+    return float(4 * z * (1 - z))
 
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_blocks_that_obey_the_formula(dense: bool) -> None:
-    found = check_gradients(Blocks(3, dense), spikes(), [program("IF")] * 3, dense=dense)
-    assert found.holds
-    assert found.bounded == dense
-    assert found.pairs == 5
-    silent = 4 * torch.sigmoid(torch.tensor(-4.0)) * torch.sigmoid(torch.tensor(4.0))
-    spiking_place, silent_place = found.places
-    for place, chain in ((spiking_place, 1.0), (silent_place, float(silent) ** 3)):
-        assert place.chain == pytest.approx(chain, rel=1e-6)
-        if not dense:
-            assert place.gradient == pytest.approx(place.chain, rel=1e-12)
-            assert not place.less_than_chain
-    if dense:  # silent places stay silent: g = silent throughout; spiking ones add up: 1, 2, 3
-        assert silent_place.gradient == pytest.approx(float(silent * (1 + silent) ** 2), rel=1e-6)
-        g2, g3 = (
-            float(4 * torch.sigmoid(torch.tensor(4.0 * v)) * torch.sigmoid(torch.tensor(-4.0 * v)))
-            for v in (1, 2)
-        )
-        assert spiking_place.gradient == pytest.approx(g3 * (1 + g2) * 2, rel=1e-5)
-        assert spiking_place.less_than_chain
-        assert not silent_place.less_than_chain
-    assert found.bounds[0] < found.bounds[1]
+    found = check(Blocks(3, dense), dense=dense)
+    assert found.agrees
+    assert found.bounded
+    assert found.damps
+    assert found.shrinks
+    silent = derivative(0)
+    spikes = [derivative(drive) for drive in ((1, 2, 3) if dense else (1, 1, 1))]
+    for place, (g1, g2, g3), fires in zip(
+        found.places, (spikes, [silent] * 3), (True, False), strict=True
+    ):
+        whole = g3 * (1 + g2) * (1 + g1) if dense else g1 * g2 * g3
+        assert place.gradient == pytest.approx(whole, rel=1e-12)
+        assert place.bound == pytest.approx(g3 if dense else whole, rel=1e-12)
+        assert place.chain == pytest.approx(1.0 if fires else silent**3, rel=1e-12)
+    assert found.least == pytest.approx([min(silent, g) for g in spikes], rel=1e-12)
+    assert found.most == pytest.approx([max(silent, g) for g in spikes], rel=1e-12)
 
 
 def test_one_formula_is_not_the_other() -> None:
-    programs = [program("IF")] * 3
-    assert not check_gradients(Blocks(3, dense=True), spikes(), programs, dense=False).holds
-    assert not check_gradients(Blocks(3, dense=False), spikes(), programs, dense=True).holds
-    two = [program("IF")]  # with two blocks they are one
-    assert check_gradients(Blocks(1, dense=True), spikes(), two, dense=False).holds
+    assert not check(Blocks(3, dense=True), dense=False).agrees
+    assert not check(Blocks(3, dense=False), dense=True).agrees
+    assert check(Blocks(1, dense=True), dense=False).agrees  # with two blocks they are one
 
 
-def test_a_gradient_below_the_bound_is_seen() -> None:
-    found = check_gradients(
-        Blocks(2, dense=True, factor=0.5), spikes(), [program("IF")] * 2, dense=True
-    )
-    assert not found.bounded
+def test_what_breaks_the_formula_or_the_bound_is_seen() -> None:
+    assert not check(Blocks(2, dense=True, leak=0.01), dense=True).agrees
+    halved = check(Blocks(2, dense=True, factor=0.5), dense=True)
+    assert not halved.agrees
+    assert not halved.bounded
+    negative = check(Blocks(4, dense=True, surrogate="multi_gaussian"), dense=True)
+    assert negative.agrees
+    assert min(negative.least) < 0
+    assert not negative.bounded
 
 
-class Sums(nn.Module):
-    """Normal noise of given variances, added to what is taken."""
+class Scaled(nn.Module):
+    """Its input at given variances, and the spikes of it above 1."""
 
     def __init__(self, variances: list[float]) -> None:
         super().__init__()
         self.variances = variances
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        given = []
-        for variance in self.variances:
-            x = x + variance**0.5 * torch.randn(x.shape)
-            given.append(x)
-        return tuple(given)
+        scaled = [x * variance**0.5 for variance in self.variances]
+        return tuple(each for y in scaled for each in (y, (y > 1).float()))
 
 
-def test_variances() -> None:
-    torch.manual_seed(123)  # not what the check draws its input from
-    models: list[Callable[[], nn.Module]] = [lambda: Sums([1.0, 4.0])] * 2
-    size = (1, 16, 32, 4, 4)
-    assert check_variances(models, size, (1.0, 5.0), (1.0, 1.0)).holds
-    wrong = check_variances(models, size, (1.0, 3.0), (1.0, 1.0))
-    assert not wrong.holds
-    assert wrong.measured[1] == pytest.approx(6.0, rel=0.05)
-    assert not check_variances(models, size, (1.0, 5.0), (0.0, 0.0)).holds
+@pytest.mark.parametrize(
+    ("variances", "rises", "falls"),
+    [([2.0, 6.0], True, ()), ([2.0, 2.0, 2.0], False, ()), ([1.0, 9.0, 3.0, 11.0], True, (3,))],
+)
+def test_rates(variances: list[float], rises: bool, falls: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    models: list[Callable[[], nn.Module]] = [lambda: Scaled(variances)] * 2
+    found = check_rates(models, lambda: torch.randn(2, 16, 32, 4, 4, generator=generator))
+    assert found.variances == pytest.approx(variances, rel=0.05)
+    expected = [0.5 * torch.special.erfc(torch.tensor((2 * v) ** -0.5)).item() for v in variances]
+    assert found.rates == pytest.approx(expected, abs=0.01)
+    assert (found.rises, found.falls) == (rises, falls)
+    assert found.entry == pytest.approx(1.0, rel=0.05)
+
+
+def test_norms_are_warmed_up_before_rates_are_measured() -> None:
+    """Running statistics of a norm are the means over the batches seen, not near their start."""
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(32)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            y = self.norm((100 * x + 7).flatten(0, 1)).unflatten(0, x.shape[:2])
+            return y, (y > 1).float(), y, (y > 1).float()
+
+    generator = torch.Generator().manual_seed(0)
+    found = check_rates([Normed], lambda: torch.randn(1, 16, 32, 4, 4, generator=generator))
+    assert found.variances == pytest.approx([1.0, 1.0], rel=0.1)
+    assert not found.rises

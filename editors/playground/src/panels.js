@@ -66,9 +66,10 @@ export function showSummary(panel, facts) {
 /** Findings that say the same of parts in a row, as one. */
 function alike(items) {
   const rows = [];
-  for (const { part, says } of items) {
-    if (rows.at(-1)?.[1] === says) rows.at(-1)[0] += `, ${part}`;
-    else rows.push([part, says]);
+  for (const { part, verdict, says } of items) {
+    const text = verdict ? `${verdict}${verdict === "does not apply" ? "," : ":"} ${says}` : says;
+    if (rows.at(-1)?.[1] === text) rows.at(-1)[0] += `, ${part}`;
+    else rows.push([part, text]);
   }
   return rows;
 }
@@ -77,12 +78,14 @@ export function showProof(panel, proof) {
   const byNumber = Map.groupBy(proof.findings, (item) => item.proposition);
   panel.replaceChildren(
     element("p", { class: "quiet" },
-      "What follows from the topology alone, at T = 1. ", element("code", {}, `danetc prove`),
-      " also checks it by numbers, against the gradients that autograd takes."),
+      "Premises that the topology breaks, at T = 1. ", element("code", {}, `danetc prove`),
+      " checks the rest by numbers, against the gradients that autograd takes."),
     ...[...byNumber].flatMap(([number, items]) => [
-      element("h3", {}, number === "paths" ? items[0].title : `Proposition ${number}: ${items[0].title}`),
-      table(items[0].title, ["part", "what holds"], alike(items)),
+      element("h3", {}, `Proposition ${number}: ${items[0].title}`),
+      table(items[0].title, ["part", "verdict"], alike(items)),
     ]),
+    element("h3", {}, "Proposition 2: neurons on paths"),
+    table("Neurons on paths", ["part", "neurons"], alike(proof.paths)),
   );
 }
 
