@@ -247,3 +247,52 @@ def test_runs_are_those_of_the_table_and_of_one_version(name: str) -> None:
     made = [cell.record["made"] for cell in cells]
     assert len({each["commit"] for each in made}) <= 1
     assert not any(each["changed"] for each in made)
+
+
+@pytest.mark.thorough
+def test_gradients_are_measured_beside_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do not change it, and one that was not measured before a kill is measured afterwards."""
+    records = {}
+    monkeypatch.setattr("os.chdir", lambda place: None)
+    for gradients in ("false", "true"):
+        folder = tmp_path / gradients
+        folder.mkdir()
+        table = f"""
+        spec = "{drawn.SPEC}"
+        data = "digits,val=0.2"
+        [[group]]
+        name = "one"
+        item = 3
+        network = "spiking"
+        axes = {{ n = [2] }}
+        recipe = "clipped"
+        seeds = [1]
+        minutes = 1
+        gradients = {gradients}
+        """
+        (folder / "cells.toml").write_text(table, encoding="utf-8")
+        line = f"run.py --table {folder / 'cells.toml'} --runs {folder / 'runs'}"
+        monkeypatch.setattr("sys.argv", line.split())
+        assert run.main() == 0
+        (file,) = (folder / "cells").iterdir()
+        records[gradients] = json.loads(file.read_text(encoding="utf-8"))
+    plain, watched = (
+        [{**epoch, "seconds": 0} for epoch in records[each]["epochs"]] for each in ("false", "true")
+    )
+    assert plain == watched
+    assert [("val_loss" in epoch, "test_loss" in epoch) for epoch in plain] == [
+        (True, False), (True, False), (True, True)
+    ]  # fmt: skip
+    assert records["true"]["measured_on"]["split"] == "val"
+    found = records["true"]["gradients"]
+    assert [each["epoch"] for each in found] == [0, 1, 2, 3]
+    assert all(value > 0 for each in found for value in each["neurons"].values())
+    assert len({each["loss"] for each in found}) == 4
+    (kept,) = (folder / "runs").glob("*/*/*.gradients.json")
+    assert json.loads(kept.read_text(encoding="utf-8")) == found
+    kept.write_text(json.dumps(found[:-1]), encoding="utf-8")
+    file.unlink()
+    assert run.main() == 0
+    assert json.loads(file.read_text(encoding="utf-8"))["gradients"] == found
