@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from results import experiments
 from results.data import (
     RULES,
     Cell,
@@ -174,12 +175,76 @@ FIGURES: dict[str, Callable[[Sequence[Cell]], Figure]] = {
 """Figures by file name in results/figures."""
 
 
-def draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
-    """Draw all figures. The same cells and matplotlib version give the same bytes."""
+# -- experiments -----------------------------------------------------------------------------------
+
+
+def nine_epochs(cells: Sequence[Cell]) -> Figure:
+    """Experiment 2: training loss and test accuracy by epoch, a mean over seeds."""
+    figure, (loss, accuracy) = panels(2)
+    for style, name in enumerate(experiments.FOUR):
+        runs = experiments.after_nine(experiments.read_all(), name)
+        epochs = [c.record["epochs"] for c in runs if "diverged" not in c.record]
+        if epochs:
+            for axes, key in ((loss, "train_loss"), (accuracy, "test_accuracy")):
+                values = [mean(each[key] for each in of) for of in zip(*epochs, strict=True)]
+                line(axes, range(1, len(values) + 1), values, style, name)
+    loss.set(title="training loss", xlabel="epoch")
+    accuracy.set(title="test accuracy", xlabel="epoch")
+    for axes in (loss, accuracy):
+        legend(axes)
+    return figure
+
+
+def gradients(cells: Sequence[Cell]) -> Figure:
+    """Experiment 3: gradient norms over layers at n = 9, before the training and after it."""
+    figure, parts = panels(4, 3.0)
+    places = [(zero, epoch) for zero in (False, True) for epoch in (0, -1)]
+    for axes, (zero, epoch) in zip(parts, places, strict=True):
+        for style, (name, of) in enumerate(experiments.FIVE.items()):
+            runs = experiments.read_all()["gradients"]
+            for cell in experiments.of(runs, n=9, zero_init=zero, **of):
+                if "diverged" not in cell.record:
+                    norms = list(cell.record["gradients"][epoch]["neurons"].values())
+                    line(axes, range(1, len(norms) + 1), norms, style, name)
+        when = "before training" if epoch == 0 else "after 3 epochs"
+        title = f"{when}{', zero-initialised' if zero else ''}"
+        axes.set(title=title, xlabel="layer of neurons", yscale="log")
+        legend(axes)
+    return figure
+
+
+def drawn_paths(cells: Sequence[Cell]) -> Figure:
+    """Experiment 4: accuracy over the fewest neurons on a path, and over dO/dV."""
+    figure, (fewest, slopes) = panels(2, 4.0, 2.8)
+    for row in experiments.drawn("paths")["networks"]:
+        for cell in experiments.run_of(row, experiments.read_all()["paths"]):
+            value = experiments.accuracy(cell)
+            dodv = cell.record.get("dodv_a_layer", 0.0)
+            for axes, x in ((fewest, row["fewest"]), (slopes, dodv)):
+                axes.plot(x, value, "o", color=STYLES[0][0], markersize=4, alpha=0.6)
+    fewest.set(xlabel="fewest neurons on a path", ylabel="test accuracy, %")
+    slopes.set(xlabel="dO/dV a layer", ylabel="test accuracy, %")
+    return figure
+
+
+EXPERIMENTS: dict[str, Callable[[Sequence[Cell]], Figure]] = {
+    "nine_epochs": nine_epochs,
+    "gradients": gradients,
+    "paths": drawn_paths,
+}
+"""Figures by file name in results/experiments/figures."""
+
+
+def draw(
+    cells: Sequence[Cell],
+    folder: Path,
+    figures: Mapping[str, Callable[[Sequence[Cell]], Figure]] = FIGURES,
+) -> list[Path]:
+    """Draw figures. The same cells and matplotlib version give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with mpl.rc_context(SAVED):
-        for name, make in FIGURES.items():
+        for name, make in figures.items():
             path, new = folder / f"{name}.svg", folder / f".{name}.svg"
             make(cells).savefig(new, format="svg", metadata={"Date": None})
             os.replace(new, path)

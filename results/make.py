@@ -64,11 +64,13 @@ def main() -> int:
     made = {path: page(texts[path], tables, cells) for path, tables in PAGES.items()}
     if asked.check:
         return int(made != texts)
-    from results.drawing import draw
+    from results import drawing
 
     for path, text in made.items():
         path.write_text(text, encoding="utf-8")
-    for path in [*made, *draw(cells, HERE / "figures")]:
+    figures = drawing.draw(cells, HERE / "figures")
+    figures += drawing.draw(cells, HERE / "experiments" / "figures", drawing.EXPERIMENTS)
+    for path in [*made, *figures]:
         print(path.relative_to(HERE.parent))
     return 0
 

@@ -296,3 +296,20 @@ def test_gradients_are_measured_beside_the_training(
     file.unlink()
     assert run.main() == 0
     assert json.loads(file.read_text(encoding="utf-8"))["gradients"] == found
+
+
+def test_figures_are_those_of_the_page_and_are_drawn_from_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing = pytest.importorskip("results.drawing")
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    stored = {path.stem for path in (FOLDER / "figures").iterdir()}
+    assert {*re.findall(r"\(figures/(\w+)\.svg\)", page)} == {*drawing.EXPERIMENTS} == stored
+    scores = {"slow": nine(0.7, 0.8, 0.8), "gradients": steepness(2, 1), "paths": along(1, 0)}
+    runs = {name: invented(tmp_path, name, score) for name, score in scores.items()}
+    for number, cells in enumerate((dict.fromkeys(runs, ()), runs)):
+        monkeypatch.setattr(experiments, "read_all", lambda cells=cells: cells)
+        drawing.draw([], tmp_path / str(number), drawing.EXPERIMENTS)
+    for name in drawing.EXPERIMENTS:
+        empty, full = ((tmp_path / each / f"{name}.svg").read_text() for each in "01")
+        assert full.count("<path") + full.count("<use") > empty.count("<path") + empty.count("<use")
