@@ -59,15 +59,9 @@ class DataReport(Returned):
         return picture(self.samples)
 
     def _line(self) -> str:
-        purposes = {
-            "train": " samples to train on",
-            "test": " to test on",
-            "val": " to validate on",
-        }
-        sizes = (
-            f"{split['samples']:,}{purposes[name]}" for name, split in self.record["splits"].items()
-        )
-        return f"{self.record['name']}: {_targets(self.record)}, {', '.join(sizes)}"
+        splits = self.record["splits"].items()
+        sizes = ", ".join(f"{split['samples']:,} {name}" for name, split in splits)
+        return f"{self.record['name']}: {_targets(self.record)}, samples: {sizes}"
 
 
 def data(

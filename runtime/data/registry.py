@@ -61,27 +61,22 @@ def with_validation(data: DataSet, share: float) -> DataSet:
     on the share alone. Raises DataError if a part gets no samples, or none of a class.
     """
     train, labels = data.train, data.train.labels
-    of_classes, drawn_from = data.target == "classes", "all samples"
-    hint = "choose another share, or add samples"
+    classes = data.target == "classes"
+    of, more = "each class" if classes else "all samples", "samples"
     if isinstance(train, Samples) and isinstance(train.reader, Shards):
         shards, place = train.reader.places[train.numbers, 0].unique(return_inverse=True)
         mask = drawn(shards, share, "validation", stratified=False)[place]
-        drawn_from = "all shards"
-        hint = (
-            f"whole shards are held out, of {len(shards)} for training: write more of them, with "
-            "all classes in each, or choose another share"
-        )
+        of, more = f"{len(shards)} shards", "shards that hold all classes"
     else:
-        mask = drawn(labels, share, "validation", stratified=of_classes)
-        drawn_from = "each class" if of_classes else drawn_from
-    groups = labels if of_classes else torch.zeros(len(labels), dtype=torch.int64)
+        mask = drawn(labels, share, "validation", stratified=classes)
+    groups = labels if classes else torch.zeros(len(labels), dtype=torch.int64)
     whole, held = (each.bincount(minlength=data.classes) for each in (groups, groups[mask]))
     for name, count, taken in zip(data.class_names, whole.tolist(), held.tolist(), strict=True):
         if count and taken in (0, count):
-            of_class = f" of class `{name}`" if of_classes else ""
             raise DataError(
-                f"val={share:g} leaves none of the {count} training samples{of_class} of {data.name} "
-                f"to {'train' if taken else 'validate'} on; {hint}"
+                f"{data.name}: val={share:g} of {of} leaves none of the {count} training samples"
+                f"{f' of class `{name}`' * classes} to {'train' if taken else 'validate'} on; choose "
+                f"another share, or add {more}"
             )
     kept, val = (
         train.select(part, labels[part])
@@ -93,7 +88,7 @@ def with_validation(data: DataSet, share: float) -> DataSet:
         data,
         train=kept,
         val=val,
-        details={**data.details, "validation": {"share": share, "of": drawn_from}},
+        details={**data.details, "validation": {"share": share, "of": of}},
         fingerprint=facts_fingerprint((data.fingerprint, mask.numpy().tobytes())),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,15 @@ class Epoch:
         """Accuracy on ``split``, or its negative loss if there is none; the best epoch has the highest."""
         accuracy = getattr(self, f"{self.split}_accuracy")
         return float(-getattr(self, f"{self.split}_loss") if accuracy is None else accuracy)
+
+    def evaluations(
+        self,
+    ) -> Iterator[tuple[Split, float, float | None, float | None, Mapping[str, float]]]:
+        """Yield each split on which the epoch was evaluated, its loss, accuracies and scores."""
+        if self.val_loss is not None:
+            yield "val", self.val_loss, self.val_accuracy, self.val_top5, self.val_scores
+        if self.test_loss is not None:
+            yield "test", self.test_loss, self.test_accuracy, self.test_top5, self.scores
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON data, without the validation if there was none."""

@@ -173,7 +173,10 @@ def test_a_grid_has_the_figures_of_compare(
     assert "figures" not in result.err
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert page.count(f"<figcaption>{title}") == 1
-    assert page.count("<figcaption>Test accuracy over the epochs, and after the last one") == 1
+    assert (
+        page.count("<figcaption>Accuracy over the epochs, and test accuracy after the last one")
+        == 1
+    )
     assert "img-src data:" in page
     monkeypatch.setattr("danetc.tasks.reporting.figures.can_plot", lambda: False)
     result = danetc("report", "grid", "-o", "a.html")

@@ -55,7 +55,7 @@ class Trainings:
     jobs = 1
 
     def __init__(self, accuracy: Callable[[dict[str, Any], int], float]) -> None:
-        self.accuracy = accuracy
+        self.accuracy, self.split = accuracy, "val"
         self.started: list[str] = []
         self.raising: int | None = None  # number of the run that is interrupted
         self.failing: int | None = None  # number of steps of the run that fails
@@ -75,9 +75,10 @@ class Trainings:
             if value > 1:  # of numbers
                 tested: dict[str, Any] = {"val_accuracy": None, "val_scores": {"rmse": value}}
             else:
-                tested = {"val_accuracy": value, "train_accuracy": 0.5}
-            tested["test_accuracy"] = 0.125 if number == run.total else None
-            epochs.append({"train_loss": 1.0, "val_loss": 1.0, **tested})
+                tested = {f"{self.split}_accuracy": value, "train_accuracy": 0.5}
+            if self.split == "val":
+                tested["test_accuracy"] = 0.125 if number == run.total else None
+            epochs.append({"train_loss": 1.0, f"{self.split}_loss": 1.0, **tested})
             save_record({"epochs": epochs}, run.path / TRAINING)
         return 128 + signal.SIGTERM if look() else 0
 
@@ -408,6 +409,24 @@ def test_python(
     request = SearchRequest([spec], DATA, **asked, output=tmp_path / "c")
     assert run_search(request, quiet=True) == 128 + signal.SIGTERM
     assert read_search(tmp_path / "c").trials == ()
+
+
+def test_a_search_on_test_images_says_so(tmp_path: Path, pretend: Callable[..., Trainings]) -> None:
+    """So does one whose study does not, which an older danetc has begun."""
+    spec = tmp_path / "a.danet"
+    spec.write_text(SPEC)
+    pretend(lambda axes, epoch: 0.5).split = "test"
+    asked: dict[str, Any] = {"grid": {"steps": "1..2"}, "backend": "eager", "trials": 1}
+    asked |= {"select_on": "test", "output": tmp_path / "out"}
+    found = package.search([spec], FEW, **asked)
+    assert found.as_dict()["split"] == "test"
+    assert "test top-1 %" in table(found).heads
+    assert json.loads((tmp_path / "out" / GRID).read_text())["select_on"] == "test"
+    study = open_study(tmp_path / "out")
+    record = study.user_attrs["danetc"]
+    assert record.pop("select_on") == "test"
+    study.set_user_attr("danetc", record)
+    assert package.search([spec], FEW, **{**asked, "trials": 2}).as_dict()["split"] == "test"
 
 
 def test_wrong_calls_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,15 +91,12 @@ def measure_of(epochs: Iterable[Mapping[str, Any]]) -> Measure:
 def refuse_test(what: str, data: str, select_on: SelectOn, *, validated: bool) -> None:
     """Raise UserError if ``what`` is selected on test images, unless the user accepts that."""
     if validated and select_on == "test":
-        raise UserError(
-            f"{what} is selected on the validation images of {data}; leave out --select-on test, or "
-            "the option val of the data"
-        )
+        raise UserError(f"{what} is selected on validation images of {data}, not on test images")
     if not validated and select_on == "val":
         raise UserError(
-            f"{what} would be selected on the test images of {data}, so that their accuracy is "
-            "optimistic; hold out validation images, as in --data digits,val=0.1, or accept it with "
-            "--select-on test, which the results record"
+            f"{what} would be selected on the test images of {data}, whose accuracy is then "
+            "optimistic; hold out validation images, as in --data digits,val=0.1, or accept it "
+            "with --select-on test, which the results record"
         )
 
 
@@ -376,7 +373,10 @@ def table(results: GridResults, columns: Sequence[str] = ()) -> Table:
             best = found.best if alone else is_best(found, group.values(), measure)
             cells.append(Cell(measure.text(found.mean, found.deviation), best, found.mean))
         body.append((*cells, *(Cell(show(first)) for show in last.values())))
-    head = measure.head if results.accuracy == "last" else f"best {measure.head}"
+    head = measure.head
+    if results.accuracy == "best":
+        head = f"best {head}"
+        places = [f"{each}, {head}" for each in places]
     heads = (*names, *(HEADS[name] for name in shared), *(places if columns else [head]), *last)
     right = {number for number, name in enumerate(names) if numeric[name]}
     right |= {*range(len(names), len(heads) - ("state" in last))}

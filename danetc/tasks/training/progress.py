@@ -104,20 +104,15 @@ class TrainingProgress(Callback):
 
     def on_test_batch(self, done: int, batches: int) -> None:
         if not self._bar.disable:
-            self._bar.update(self._task, figures=f"testing: {done}/{batches}")
+            self._bar.update(self._task, figures=f"evaluating: {done}/{batches}")
 
     def on_epoch_end(self, epoch: Epoch) -> None:
         self._said = time.monotonic()
         width = len(str(self._epochs))
-        tested = (
-            ("val", epoch.val_loss, epoch.val_accuracy, epoch.val_top5, epoch.val_scores),
-            ("test", epoch.test_loss, epoch.test_accuracy, epoch.test_top5, epoch.scores),
-        )
         figures = (
             f"{split} loss {loss:.4f} top-1 {percent(top1, width=6)} top-5 {percent(top5, width=6)}  "
             + (f"{scores(more)}  " if more else "")
-            for split, loss, top1, top5, more in tested
-            if loss is not None
+            for split, loss, top1, top5, more in epoch.evaluations()
         )
         self._say(
             f"{epoch.phase} {epoch.epoch:{width}}/{self._epochs}  lr {epoch.learning_rate:.2e}  "
@@ -197,4 +192,4 @@ def print_trials(record: Mapping[str, Any]) -> None:
     if record["deviation"] is not None:
         rows.append(("deviation", f"{record['deviation']:.2%}", ""))
     echo()
-    print_table(("seed", "top-1", "directory"), rows, right={1})
+    print_table(("seed", "test top-1", "directory"), rows, right={1})

@@ -78,17 +78,12 @@ class TensorBoard(Callback):
             "epoch/train_loss": epoch.train_loss,
             "epoch/train_top1": epoch.train_accuracy,
             "epoch/train_top5": epoch.train_top5,
-            "epoch/test_loss": epoch.test_loss,
-            "epoch/test_top1": epoch.test_accuracy,
-            "epoch/test_top5": epoch.test_top5,
-            "epoch/val_loss": epoch.val_loss,
-            "epoch/val_top1": epoch.val_accuracy,
-            "epoch/val_top5": epoch.val_top5,
             "epoch/seconds": epoch.seconds,
         }
+        for split, loss, top1, top5, scores in epoch.evaluations():
+            found = {"loss": loss, "top1": top1, "top5": top5, **scores}
+            values |= {f"epoch/{split}_{name}": value for name, value in found.items()}
         values |= {f"shares/{part}": share for part, share in epoch.shares.items()}
-        values |= {f"epoch/test_{name}": value for name, value in epoch.scores.items()}
-        values |= {f"epoch/val_{name}": value for name, value in epoch.val_scores.items()}
         firing = "val_firing_rate" if epoch.split == "val" else "firing_rate"
         values |= {f"{firing}/{layer}": rate for layer, rate in epoch.firing.items()}
         self._write(epoch.epoch * self._steps, values)

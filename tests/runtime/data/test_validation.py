@@ -112,15 +112,15 @@ def test_whole_shards_are_held_out(make_shards: MakeShards) -> None:
         for source in (val, data.train)
     )
     assert (len(held), len(kept), held & kept) == (2, 3, set())
-    assert data.details["validation"] == {"share": 0.4, "of": "all shards"}
+    assert data.details["validation"] == {"share": 0.4, "of": "5 shards"}
 
 
 @pytest.mark.parametrize(
     ("shards", "share", "said"),
     [
-        (["01"] * 3, "0.1", "val=0.1 leaves none of the 6 training samples of class `0` of webdataset "
-         "to validate on; whole shards are held out, of 3 for training"),
-        (["01"] * 3, "0.9", "leaves none of the 6 training samples of class `0` of webdataset to train on"),
+        (["01"] * 3, "0.1", "webdataset: val=0.1 of 3 shards leaves none of the 6 training samples of "
+         "class `0` to validate on; choose another share, or add shards that hold all classes"),
+        (["01"] * 3, "0.9", "leaves none of the 6 training samples of class `0` to train on"),
         (["01", "0", "0"], "0.34", "of the 2 training samples of class `1`"),
     ],
 )  # fmt: skip
@@ -140,9 +140,9 @@ def test_shards_that_are_too_few(
         ("digits,val=", "the option `val` of `digits` is empty; a share"),
         ("digits,val=0.1,val=0.2", "`digits` has the option `val` twice"),
         ("digits,vale=0.1", "`digits` takes no argument but ,val=SHARE, and got `,vale=0.1`"),
-        ("digits,val=0.003", "val=0.003 leaves none of the 142 training samples of class `0` of digits to "
-         "validate on; choose another share, or add samples"),
-        ("digits,val=0.999", "of class `0` of digits to train on; choose another share"),
+        ("digits,val=0.003", "digits: val=0.003 of each class leaves none of the 142 training samples of "
+         "class `0` to validate on; choose another share, or add samples"),
+        ("digits,val=0.999", "of class `0` to train on; choose another share"),
     ],
 )  # fmt: skip
 def test_what_is_no_share(text: str, said: str) -> None:

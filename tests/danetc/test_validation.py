@@ -1,0 +1,221 @@
+"""Validation images: what a training, a grid and their readers say of which split."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import danetc as package
+from danetc.errors import UserError
+from danetc.output.returned import training_curves
+from danetc.runtime.system.files import read_record, save_record
+from danetc.runtime.training.distributed import joined
+from danetc.runtime.training.observer import Epoch
+from danetc.tasks.grid.plot import accuracy_figure
+from danetc.tasks.grid.results import GridResults, read_results, table
+from danetc.tasks.training.tensorboard import TensorBoard
+from tests.forked import in_two
+
+from .conftest import FEW, Run
+from .datasets import SMALL_DATA
+from .test_compare import recorded
+from .test_every_data import figures, opened
+from .test_every_data import trained as trained_on
+from .test_tensorboard import begin, curve
+
+DATA = f"{FEW},val=0.2"
+QUICK = "recipe quick { epochs = 2; batch = 120; optimizer = adamw(lr = 0.01) }\n"
+CELL = ("--grid", "steps=1,2", "--backend", "eager")
+
+
+def last_epoch(directory: str) -> dict[str, Any]:
+    found: dict[str, Any] = read_record(Path(directory, "training.json"))["epochs"][-1]
+    return found
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("quick")
+def test_a_training_from_its_plan_to_its_report(danetc: Run) -> None:
+    asked = ("train", "quick.danet", "--data", DATA, "--backend", "eager", "-o", "run")
+    plan = danetc.passes(*asked, "--dry-run").out
+    assert f"{DATA}: 240 images to train on, 60 to test, 60 to validate" in plan
+    *lines, result = danetc.passes(*asked).out.splitlines()
+    first, second = (line for line in lines if " lr " in line)
+    assert ("  val loss " in first, "  test loss " in first) == (True, False)
+    assert ("  val loss " in second, "  test loss " in second) == (True, True)
+    record = read_record(Path("run/training.json"))
+    before, last = record["epochs"]
+    names = ("test_loss", "test_accuracy", "test_top5")
+    assert [before[name] for name in names] == [None] * 3
+    assert record["test_accuracy"] == last["test_accuracy"] is not None
+    assert result == (
+        f"test accuracy {last['test_accuracy']:.2%}; val accuracy {last['val_accuracy']:.2%}; "
+        "written to run"
+    )
+    facts = read_record(Path("run/run.json"))["facts"]["data"]
+    assert [facts[name] for name in ("train", "val", "test")] == [240, 60, 60]
+    assert facts["validation"] == {"share": 0.2, "of": "each class"}
+    with Path("run/metrics.csv").open() as stream:
+        one, two = csv.DictReader(stream)
+    assert (one["test_accuracy"], float(one["val_accuracy"])) == ("", before["val_accuracy"])
+    assert float(two["test_accuracy"]) == last["test_accuracy"]
+    for split in ("val", "test"):
+        (found,) = danetc.json("eval", "run", "--split", split)["evaluated"]
+        (at,) = found["results"]
+        assert (at["top1"], at["loss"]) == (last[f"{split}_accuracy"], last[f"{split}_loss"])
+    assert (
+        "the validation images (was: the test images)"
+        in danetc("eval", "run", "--split", "val").out
+    )
+    measured = danetc.json(
+        "measure",
+        "run",
+        "--data",
+        DATA,
+        "--split",
+        "val",
+        "--only",
+        "firing-rate",
+        "--batches",
+        "1",
+    )
+    assert measured["data"]["split"] == "val"
+    written = Path("run/training.json").read_bytes()
+    assert "the run is complete" in danetc.passes(*asked).err
+    assert Path("run/training.json").read_bytes() == written
+    danetc.passes("train", "--from", "run/run.json", "-o", "again")
+    assert last_epoch("again")["test_loss"] == last["test_loss"]
+    assert "best val top-1" in (danetc.passes("report", "run") and Path("report.html").read_text())
+    figure = training_curves(record["epochs"])
+    lines = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes]
+    assert lines == [["train", "val", "test"]] * 2
+    danetc.fails(
+        "has no validation samples; ,val=0.1 holds out",
+        "eval",
+        "run",
+        "--split",
+        "val",
+        "--data",
+        FEW,
+    )
+
+
+def test_data_say_the_sizes_of_three_splits(danetc: Run) -> None:
+    lines = danetc.passes("data", DATA).out.splitlines()
+    head = next(n for n, line in enumerate(lines) if "class  " in line)
+    assert lines[head].split() == ["class", "train", "test", "val"]
+    assert lines[head + 2].split() == ["0", "class0", "24", "6", "6"]
+    assert repr(package.data(DATA)).endswith("samples: 240 train, 60 test, 60 val>")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("search",), "the best trial would be selected on the test images of"),
+        (
+            ("search", "--pruner", "median"),
+            "hold out validation images, as in --data digits,val=0.1, or",
+        ),
+        (
+            ("compare", "--accuracy", "best"),
+            "the best epoch would be selected on the test images of",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("quick")
+def test_nothing_is_selected_on_test_images(danetc: Run, words: tuple[str, ...], said: str) -> None:
+    """Unless the user says so, which makes no sense with validation images."""
+    command, *rest = words
+    if command == "search":
+        pytest.importorskip("optuna")
+    asked = (command, "quick.danet", *rest, *CELL, "-o", "out")
+    danetc.fails(said, *asked, "--data", FEW)
+    danetc.fails(
+        "is selected on validation images of", *asked, "--data", DATA, "--select-on", "test"
+    )
+    assert not Path("out").exists()
+    if command == "compare":
+        assert (
+            "best test top-1 %"
+            in danetc.passes(*asked, "--data", FEW, "--select-on", "test", "--dry-run").out
+        )
+        assert "best" in danetc.passes(*asked, "--data", DATA, "--dry-run").out
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Callable[[], GridResults]:
+    """The results of a grid whose complete run has the validation accuracies 0.25, 0.75 and 0.5."""
+    training = recorded(tmp_path) / "training.json"
+    epochs = read_record(training)["epochs"]
+    for epoch, value in zip(epochs, (0.25, 0.75, 0.5), strict=True):
+        epoch |= {"val_loss": 1.0, "val_accuracy": value, "val_scores": {}, "test_accuracy": None}
+    epochs[-1]["test_accuracy"] = 0.125
+    save_record({"epochs": epochs}, training)
+    return lambda accuracy="last": read_results(tmp_path, accuracy)
+
+
+def test_results_of_a_grid_name_their_split(grid: Any, tmp_path: Path) -> None:
+    for accuracy, score, split, head in (
+        ("last", 0.125, "test", "test top-1 %"), ("best", 0.75, "val", "best val top-1 %"),
+    ):  # fmt: skip
+        found = grid(accuracy)
+        assert (found.rows[0].mean, found.as_dict()["split"]) == (score, split)
+        assert head in table(found).heads
+        assert found.rows[0].curve("val_accuracy") == [(0.25, 0.0), (0.75, 0.0), (0.5, 0.0)]
+    across = table(grid("best"), ["stages"]).heads
+    assert [head for head in across if "best" in head] == [
+        f"a, {n}, best val top-1 %" for n in (3, 4)
+    ]
+    with pytest.raises(UserError, match="is selected on validation images"):
+        read_results(tmp_path, "best", "test")
+    pytest.importorskip("matplotlib")
+    upper, lower = accuracy_figure(grid("last")).axes
+    assert upper.get_ylabel() == "val top-1 accuracy (%)"
+    assert lower.get_ylabel() == "test top-1 accuracy (%)\nafter the last epoch"
+
+
+def test_curves_of_tensorboard_are_of_their_split(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path, lambda text: None)
+    begin(board, 0, 0)
+    epoch = Epoch("train", 1, 0.1, 2.0, 0.5, None, None, 3.0, val_loss=1.5, val_accuracy=0.25,
+                  val_top5=0.75, val_scores={"miou": 0.5}, firing={"stem": 0.125})  # fmt: skip
+    board.on_epoch_end(epoch)
+    board.on_epoch_end(replace(epoch, epoch=2, test_loss=1.0))
+    board.on_phase_end()
+    for name, value in (("loss", 1.5), ("top1", 0.25), ("top5", 0.75), ("miou", 0.5)):
+        assert curve(tmp_path, f"epoch/val_{name}") == [(4, value), (8, value)]
+    assert curve(tmp_path, "epoch/test_loss") == [(8, 1.0)]
+    assert curve(tmp_path, "val_firing_rate/stem") == [(4, 0.125), (8, 0.125)]
+
+
+NAMES = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
+
+
+def train_on_both(text: str, folder: Path, rank: int) -> None:
+    """Train in one of two processes, and leave the split and the figures."""
+    data = opened(SMALL_DATA["npz"], text)
+    with joined(Exception) as world:
+        found = trained_on(SMALL_DATA["npz"], data, world)
+    record = {"fingerprint": data.fingerprint, "figures": figures(found)}
+    (folder / f"{rank}.json").write_text(json.dumps(record))
+
+
+@pytest.mark.thorough
+def test_two_processes_have_the_same_split(tmp_path: Path) -> None:
+    """They evaluate it together as one process does, and the test images once."""
+    text = f"{SMALL_DATA['npz'].make(tmp_path / 'data')},val=0.25"
+    in_two(train_on_both, text, tmp_path)
+    one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in range(2))
+    assert one["fingerprint"] == two["fingerprint"]
+    whole = figures(trained_on(SMALL_DATA["npz"], opened(SMALL_DATA["npz"], text)))
+    assert [row["test_loss"] is None for row in one["figures"]] == [True, False]
+    for row, same, other in zip(one["figures"], two["figures"], whole, strict=True):
+        assert [row[name] for name in NAMES] == [same[name] for name in NAMES]
+        assert row["val_loss"] == pytest.approx(other["val_loss"], rel=0.02)
+    assert one["figures"][1]["test_loss"] == pytest.approx(whole[1]["test_loss"], rel=0.02)
