@@ -13,7 +13,8 @@ Args:
     batch: Images per batch.
     checkpoint: Use these weights of a run, as in best or epoch-0010. [default: those of the last epoch]
     classes: Use this many classes of the data set, drawn at random.
-    data: Data set, as in digits or folder:DIR.
+    data: Data set, as in digits or folder:DIR. With ,val=0.1 behind it, a tenth of the training images is
+        held out for validation.
     device: Device that runs the network. [default: the accelerator if there is one, else cpu]
     evaluate: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
         center_crop(224)', or none. [default: the training's]

@@ -7,7 +7,7 @@ disk, and renamed. Nothing is pickled.
 ======================= ============================================================
 ``last``                the newest
 ``previous``            the one before it, in case ``last`` is damaged
-``best``                the one with the highest test accuracy of its phase
+``best``                the one with the highest accuracy of its phase (``Epoch.quality``)
 ``epoch-0010``          every k epochs, counted over all phases
 ``phase-NAME``          the end of a phase that has a next one
 ``.NAME.tmp-PID``       one that was incomplete when its process died
