@@ -69,6 +69,30 @@ class GradientPlan:
             found[j] = which(ends, default=inf)
         return tuple(found)
 
+    @property
+    def is_equality(self) -> bool:
+        """True if all paths from block 0 to the result are equally long."""
+        return self.blocks_on_paths()[0] == self.blocks_on_paths(max)[0]
+
+    def bound(self) -> str:
+        """Return the part of the shortest paths from block 0 as text, where g1 is the derivative of
+        block 1's neuron."""
+        *blocks, result = self.terms
+        fewest = self.blocks_on_paths()[0]
+        text = f"that of its shortest paths, of {fewest:g} blocks"
+        if fewest == 0:
+            text = f"{result[0]:g}"
+        elif fewest == 1:
+            factors = {
+                i: result.get(i, 0.0) * terms.get(0, 0.0) for i, terms in enumerate(blocks, 1)
+            }
+            text = " + ".join(
+                f"{f'{factor:g} * ' * (factor != 1)}g{i}" if self.programs[i - 1] else f"{factor:g}"
+                for i, factor in factors.items()
+                if factor
+            )
+        return text if self.is_equality else f"at least {text}"
+
 
 def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
     """Proposition 1 for a stage. Raises NotApplicable.

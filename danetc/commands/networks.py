@@ -203,8 +203,8 @@ def prove_command(
     """Check the paper's propositions on a network.
 
     Propositions 1, 3 and 4 get a verdict for each stage: `holds`; `fails`, with the numbers of the
-    counterexample; `does not apply`, with the broken premise; or `not checked` under --no-numbers.
-    For Proposition 2, the neurons on paths are counted.
+    counterexample; `does not apply`, with the broken premise; or `not checked`, if that needs numbers
+    that --no-numbers does without. For Proposition 2, the neurons on paths are counted.
 
     Propositions 1 and 4 are about gradients at T = 1 between blocks whose last norm starts at 0; with
     more time steps the reset and the leak add terms. Autograd in float64 checks their formulas, where

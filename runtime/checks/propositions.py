@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,19 +40,16 @@ class GradientCheck:
     """Gradients of a stage's result R by the outputs O^0, O^1, ... of its blocks, and their formula.
 
     ``error`` is the largest difference from the formula, relative to the sum of its absolute terms. ``places`` are means
-    of dR/dO^0; ``shrinks`` is True if it is below 1 in magnitude somewhere. ``least`` and ``most`` are those of the
-    derivatives of each block's neuron, and ``damps`` is True if one of them is below 1 in magnitude. ``bounded`` is
-    True if no gradient is below the part of the shortest paths, and ``equal`` if dR/dO^0 is equal to it everywhere.
+    of dR/dO^0. ``least`` and ``most`` are those of the derivatives of each block's neuron, and ``damps`` is True if one
+    of them is below 1 in magnitude. ``bounded`` is True if no gradient is below the part of the shortest paths.
     """
 
     error: float
     places: tuple[GradientMean, ...]
-    shrinks: bool
     least: tuple[float, ...]
     most: tuple[float, ...]
     damps: bool
     bounded: bool
-    equal: bool
 
     @property
     def agrees(self) -> bool:
@@ -117,12 +114,10 @@ def check_gradients(
     return GradientCheck(
         error,
         _places(x.detach(), whole, bounds[0], _chain(x.detach(), programs)),
-        bool((whole.abs() < 1 - TOLERANCE).any()),
         tuple(float(each.min()) for each in slopes[1:]),
         tuple(float(each.max()) for each in slopes[1:]),
-        any(bool((each.abs() < 1).any()) for each in slopes[1:]),
+        any(bool((each.abs() < 1 - TOLERANCE).any()) for each in slopes[1:]),
         bounded,
-        bool(((whole - bounds[0]).abs() <= TOLERANCE * sizes[0]).all()),
     )
 
 
@@ -152,51 +147,54 @@ def _places(x: Tensor, *gradients: Tensor) -> tuple[GradientMean, ...]:
 class RateCheck:
     """Firing rates of the first neurons of blocks 1, 2, ..., and the variances of their inputs.
 
-    ``rises`` is True if the last rate is above the first, and ``falls`` has the blocks whose rate is below that of the
-    block before, both by more than ``CERTAIN`` standard errors. ``entry`` is the variance of the stage's input.
+    ``rises`` is True if the last rate is above the first and False if it is not, both by more than ``CERTAIN`` standard
+    errors or to the bit; otherwise None. ``falls`` has the blocks whose rate is below that of the block before.
+    ``entry`` is the variance of the stage's input.
     """
 
     rates: tuple[float, ...]
     variances: tuple[float, ...]
     entry: float
-    rises: bool
+    rises: bool | None
     falls: tuple[int, ...]
 
 
 def check_rates(
-    models: Sequence[Callable[[], nn.Module]], inputs: Callable[[], Tensor]
+    models: Iterable[nn.Module], fewest: int, inputs: Callable[[], Tensor]
 ) -> RateCheck:
     """Measure the firing rates of Proposition 3 at initialisation, after warming up the norms.
 
-    Each of ``models`` builds a stage with weights of another seed, which takes what ``inputs`` returns, [T, N, C, ...],
-    and returns for blocks 1, 2, ... the input and the output of their first neuron. A rate is the share of outputs other
-    than 0. Rates are compared channel by channel.
+    Each of ``models`` is a stage with weights of another seed, which takes what ``inputs`` returns, [T, N, C, ...], and
+    returns for blocks 1, 2, ... the input and the output of their first neuron. At least ``fewest`` of them are run, and
+    more until the last rate differs from the first. A rate is the share of outputs other than 0. Rates are compared
+    channel by channel.
     """
-    entry = 0.0
     rows: list[list[Tensor]] = []
-    for make in models:
-        model = make().train()
-        norms = [
-            each for each in model.modules() if isinstance(getattr(each, "momentum", None), float)
-        ]
+    for model in models:
+        norms = [each for each in model.modules() if hasattr(each, "momentum")]
         with torch.no_grad():
             for batch in range(WARM_UP):
                 for norm in norms:
                     norm.momentum = 1 / (batch + 1)
-                model(inputs())
+                model.train()(inputs())
             x = inputs()
-            given = outputs_of(model.eval()(x))
-        entry += float(_by_channel(x).var(1, correction=0).mean()) / len(models)
-        rows.append([*(_by_channel(y).var(1, correction=0) for y in given[::2])])
-        rows[-1] += [(_by_channel(y) != 0).double().mean(1) for y in given[1::2]]
-    columns = [torch.cat(each) for each in zip(*rows, strict=True)]
-    variances, rates = columns[: len(columns) // 2], columns[len(columns) // 2 :]
+            values = [_by_channel(y).double() for y in (x, *outputs_of(model.eval()(x)))]
+        rows.append([y.var(1, correction=0) for y in (values[0], *values[1::2])])
+        rows[-1] += [(y != 0).double().mean(1) for y in values[2::2]]
+        columns = [torch.cat(each) for each in zip(*rows, strict=True)]
+        blocks = len(columns) // 2
+        rates = columns[blocks + 1 :]
+        least, most = _surely(rates[-1] - rates[0]), -_surely(rates[0] - rates[-1])
+        rises = True if least > 0 else False if most <= 0 else None
+        if len(rows) >= fewest and rises is not None:
+            break
+    entry, *variances = (float(each.mean()) for each in columns[: blocks + 1])
     return RateCheck(
         tuple(float(each.mean()) for each in rates),
-        tuple(float(each.mean()) for each in variances),
+        tuple(variances),
         entry,
-        _is_above(rates[-1], rates[0]),
-        tuple(i for i in range(2, len(rates) + 1) if _is_above(rates[i - 2], rates[i - 1])),
+        rises,
+        tuple(i for i in range(2, blocks + 1) if _surely(rates[i - 2] - rates[i - 1]) > 0),
     )
 
 
@@ -205,7 +203,7 @@ def _by_channel(x: Tensor) -> Tensor:
     return x.flatten(0, 1).transpose(0, 1).flatten(1)
 
 
-def _is_above(a: Tensor, b: Tensor) -> bool:
-    """Return True if the mean of a - b is above 0 by more than ``CERTAIN`` standard errors."""
-    d = a - b
-    return float(d.mean()) > CERTAIN * float(d.std(correction=0)) / len(d) ** 0.5
+def _surely(difference: Tensor) -> float:
+    """Return the mean over channels less ``CERTAIN`` standard errors."""
+    error = float(difference.std(correction=0)) / len(difference) ** 0.5
+    return float(difference.mean()) - CERTAIN * error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -115,7 +113,6 @@ def test_blocks_that_obey_the_formula(dense: bool) -> None:
     assert found.agrees
     assert found.bounded
     assert found.damps
-    assert found.shrinks
     silent = derivative(0)
     spikes = [derivative(drive) for drive in ((1, 2, 3) if dense else (1, 1, 1))]
     for place, (g1, g2, g3), fires in zip(
@@ -164,8 +161,9 @@ class Scaled(nn.Module):
 )
 def test_rates(variances: list[float], rises: bool, falls: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
-    models: list[Callable[[], nn.Module]] = [lambda: Scaled(variances)] * 2
-    found = check_rates(models, lambda: torch.randn(2, 16, 32, 4, 4, generator=generator))
+    found = check_rates(
+        [Scaled(variances)] * 2, 2, lambda: torch.randn(2, 16, 32, 4, 4, generator=generator)
+    )
     assert found.variances == pytest.approx(variances, rel=0.05)
     expected = [0.5 * torch.special.erfc(torch.tensor((2 * v) ** -0.5)).item() for v in variances]
     assert found.rates == pytest.approx(expected, abs=0.01)
@@ -186,6 +184,31 @@ def test_norms_are_warmed_up_before_rates_are_measured() -> None:
             return y, (y > 1).float(), y, (y > 1).float()
 
     generator = torch.Generator().manual_seed(0)
-    found = check_rates([Normed], lambda: torch.randn(1, 16, 32, 4, 4, generator=generator))
+    found = check_rates([Normed()], 1, lambda: torch.randn(1, 16, 32, 4, 4, generator=generator))
     assert found.variances == pytest.approx([1.0, 1.0], rel=0.1)
-    assert not found.rises
+    assert found.rises is False
+
+
+class Apart(nn.Module):
+    """Spikes of independent noise above 1, of a deviation of 1 and of another one."""
+
+    def __init__(self, deviation: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.deviation, self.generator = deviation, generator
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = self.deviation * torch.randn(x.shape, generator=self.generator)
+        return x, (x > 1).float(), y, (y > 1).float()
+
+
+@pytest.mark.parametrize(
+    ("deviation", "rises", "run"), [(1.03, True, 4), (0.97, False, 12), (1.0, None, 20)]
+)
+def test_networks_are_added_until_rates_differ(
+    deviation: float, rises: bool | None, run: int
+) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    models = iter([Apart(deviation, drawn)] * 20)
+    found = check_rates(models, 2, lambda: torch.randn(1, 32, 32, 4, 4, generator=drawn))
+    assert found.rises is rises
+    assert 20 - len([*models]) == run
