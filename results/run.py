@@ -362,6 +362,7 @@ def diverged(run: Run, folder: Path, why: str) -> dict[str, Any]:
         "made": made(folder, seconds),
         "diverged": why,
         "epochs": epochs(folder, run.group.test),
+        **gradients(run, folder),
     }
 
 
