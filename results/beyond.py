@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from statistics import mean
 
 from results.data import (
     ALL,
     CHAIN,
     EQ_11,
     HERE,
-    MISSING,
     RULES,
     Cell,
     Interval,
     paired,
     pick,
     read_cells,
-    shown,
 )
 from results.predictions import BORNE_OUT, REFUTED, UNDECIDED, WAITS, Outcome
-from results.tables import Row, accuracies, predicted, table
+from results.tables import accuracies, predicted, table
 
 FOLDER = HERE / "beyond"
 SHAPES = {"shape34": "ResNet-34's shape", "nine": "9 blocks a stage"}
@@ -35,6 +32,7 @@ BASES = (
 )
 """Networks of the paper, by rule and zero initialisation."""
 
+ZERO = ", zero-initialised"
 Kind = tuple[str, str, bool]
 """Connection, rule, and True if last norms are zero-initialised."""
 
@@ -71,31 +69,15 @@ def kinds() -> tuple[Kind, ...]:
 
 def candidates(cells: Sequence[Cell], tried: Sequence[Cell]) -> str:
     """Return the table of Origin, the readings of the paper's rule and all variants, in both networks."""
-
-    def row(name: str, kind: Kind, groups: Sequence[Sequence[Cell]]) -> Row:
-        both = [mean(c.accuracy for c in group) for group in groups if group]
-        return [
-            name + (", zero-initialised" if kind[2] else ""),
-            *map(accuracies, groups),
-            f"{mean(both):.1f}" if len(both) == len(SHAPES) else MISSING,
-            shown([c.firing_rate for c in groups[1]], 3),
-        ]
-
-    rows = [
-        row(RULES[rule], ("origin", rule, zero), [base(cells, n, rule, zero) for n in SHAPES])
-        for rule, zero in BASES
-    ]
-    for kind in kinds():
-        connection, rule, _ = kind
+    rows = []
+    for rule, zero in BASES:
+        own = [base(cells, network, rule, zero) for network in SHAPES]
+        rows.append([RULES[rule] + ZERO * zero, *map(accuracies, own)])
+    for connection, rule, zero in kinds():
+        own = [found(tried, network, (connection, rule, zero)) for network in SHAPES]
         name = f"`{rule}`" if connection == "origin" else f"`{connection}`, `{rule}`"
-        rows.append(row(name, kind, [found(tried, n, kind) for n in SHAPES]))
-    head = [
-        "T = 1",
-        *SHAPES.values(),
-        "mean of both",
-        "firing rate, 9",
-    ]
-    return table(head, rows)
+        rows.append([name + ZERO * zero, *map(accuracies, own)])
+    return table(["T = 1", *SHAPES.values()], rows)
 
 
 # -- predictions -----------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from results.data import (
     CONTRADICTED,
     DIGITS,
     EQ_11,
-    HERE,
     OPEN,
     Cell,
     Interval,
@@ -27,7 +26,6 @@ from results.data import (
     older_measured,
     paired,
     pick,
-    read,
     verdict,
 )
 from results.tables import CONNECTIONS, SHAPES
@@ -190,16 +188,6 @@ def older_order(value: str, *pairs: tuple[str, str]) -> Found:
             for a, b in pairs
         ]
     )
-
-
-def inputs(cells: Sequence[Cell]) -> Found:
-    texts = []
-    for network in read(HERE / "paper" / "inputs.json")["networks"][1:]:
-        deviations = [deviation for _, _, deviation in network["layers"]]
-        texts.append(
-            f"{network['name']}'s deviations {min(deviations):.2f} to {max(deviations):.2f}"
-        )
-    return Found("; ".join(texts) + " (1 initialisation)", OPEN)
 
 
 def rising_rates(cells: Sequence[Cell]) -> Found:

@@ -20,18 +20,18 @@ from results.beyond import BEYOND
 from results.data import HERE, Cell, read_cells
 from results.experiments import TABLES as EXPERIMENTS
 from results.older import OLDER_TABLES
-from results.overview import ITEMS_OF_PAPER, OVERVIEW
-from results.readme import README
+from results.overview import claims, items
+from results.readme import depth, effect, outcome
 from results.tables import TABLES
 from results.untrained import UNTRAINED
 
 BEGIN, END = "<!-- table: ", "<!-- end -->"
 Tables = Mapping[str, Callable[[Sequence[Cell]], str]]
 PAGES: Mapping[Path, Tables] = {
-    HERE / "README.md": {**TABLES, **UNTRAINED, **OLDER_TABLES, **OVERVIEW, **BEYOND},
+    HERE / "README.md": {**TABLES, **UNTRAINED, **OLDER_TABLES, **BEYOND, "claims": claims},
     HERE / "experiments" / "README.md": EXPERIMENTS,
-    HERE.parent / "docs" / "paper.md": ITEMS_OF_PAPER,
-    HERE.parent / "README.md": README,
+    HERE.parent / "docs" / "paper.md": {"items": items},
+    HERE.parent / "README.md": {"effect": effect, "outcome": outcome, "depth": depth},
 }
 """Each page with its tables, which occur exactly once."""
 

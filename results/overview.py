@@ -29,6 +29,7 @@ from results.findings import (
     older_order,
 )
 from results.tables import table
+from results.untrained import verdict_on
 
 
 @dataclass(frozen=True)
@@ -231,14 +232,6 @@ CLAIMS = (
         "`training.svg` of `danetc compare`",
     ),
     Claim(
-        "Sec. IV-A",
-        "at initialisation, the input of each neuron is about N(0, 1) with tdBN and BAA",
-        "[inputs of neurons](#inputs-of-neurons)",
-        findings.inputs,
-        "tdBN scales its last norms for a sum of two terms with variance 1; the variance of the spikes of an identity is at most 1/4",
-        "`input.svg` of `danetc measure`",
-    ),
-    Claim(
         "Prop. 3, trained",
         "the first neurons of PA-A's blocks fire more with each block of a stage",
         FIGURES,
@@ -289,21 +282,26 @@ DRAWN = (
         "`gradients.svg` of `danetc measure`",
     ),
     ("Table VI, cost", "parameters, epochs x T", "`danetc compare --dry-run`"),
-    ("Props. 1 to 4", "gradients of blocks, and inputs of PA-A's", "`danetc prove`"),
+    ("Sec. IV-A", "inputs of neurons at initialisation", "`input.svg` of `danetc measure`"),
 )
 """Items of the paper that make no claim about trained networks, with the command for ours."""
+
+
+PROPOSITIONS = (
+    (ORIGIN, 1, "interblock modules disrupt gradients"),
+    (PA_A, 3, "within a stage, the first neurons of deeper blocks fire more"),
+    (DANET_C, 4, "dense addition bounds gradients from below"),
+)
 
 
 def items(cells: Sequence[Cell]) -> str:
     """Return the table of docs/paper.md."""
     rows = [[name, says, command, "shown by the command", ""] for name, says, command in DRAWN]
+    for name, number, says in PROPOSITIONS:
+        ran = "[propositions](../results/README.md#propositions), untrained"
+        title = f"Prop. {number}, {name}"
+        rows.append([title, says, "`danetc prove`", ran, verdict_on(name, number)])
     for claim in CLAIMS:
         ran = claim.ran.replace("](#", "](../results/README.md#")
         rows.append([claim.name, claim.says, claim.command, ran, claim.compute(cells).verdict])
     return table(["paper", "content or claim", "command", "runs", "verdict"], rows)
-
-
-OVERVIEW: dict[str, Callable[[Sequence[Cell]], str]] = {"claims": claims}
-"""Table of results/README.md."""
-ITEMS_OF_PAPER: dict[str, Callable[[Sequence[Cell]], str]] = {"items": items}
-"""Table of docs/paper.md."""

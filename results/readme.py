@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import mean
 from textwrap import fill
 
@@ -130,11 +130,3 @@ def outcome(cells: Sequence[Cell]) -> str:
         of {all_of[path]:.2f} over {every} networks of all depths ({all_of[slope]:.2f}). This was found
         after the trainings, in the same networks."""
     return f"{paragraph(claims)}\n\n{paragraph(predictor)}"
-
-
-README: dict[str, Callable[[Sequence[Cell]], str]] = {
-    "effect": effect,
-    "depth": depth,
-    "outcome": outcome,
-}
-"""Text and tables by their name in README.md."""

@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 from danetc.errors import UserError
+from danetc.main import main
 from danetc.requests import MeasuredOn
 from danetc.tasks.measuring.data import open_subject
 from danetc.tasks.measuring.measure import measure_subject
@@ -28,6 +29,7 @@ from results.data import (
     interval,
     paired,
     rank_correlation,
+    read,
     read_cells,
     read_diverged,
     shown,
@@ -36,6 +38,7 @@ from results.data import (
 from results.make import PAGES, page
 from results.predictions import PREDICTIONS, WAITS
 from results.tables import planned
+from results.untrained import PROVED
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -195,6 +198,26 @@ def test_additions_are_those_that_measure_counts(rule: str) -> None:
 def test_networks_are_those_of_their_specs() -> None:
     text = networks.FILE.read_text(encoding="utf-8")
     assert networks.written(networks.compute()) == text, "run `python -m results.networks`"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", PROVED.values())
+def test_verdicts_are_those_of_prove(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    listing = "resnet34(width = width) via origin by densely_additive_all"
+    stages = ["--set", f"stages={listing}"] if name == "listing_1_r34" else []
+    spec = "origin_r34" if stages else name
+    assert main(["prove", spec, "--set", "width=8", "--set", "image=64", *stages, "--json"]) == 0
+    found, kept = (
+        json.loads(capsys.readouterr().out),
+        read(RESULTS / "paper" / "prove" / f"{name}.json"),
+    )
+    assert found.keys() == kept.keys()
+    for now, then in zip(found["findings"], kept["findings"], strict=True):
+        numbers = {
+            key: value for key, value in then.items() if isinstance(value, float) and key != "error"
+        }
+        assert now["verdict"] == then["verdict"]
+        assert {key: now[key] for key in numbers} == pytest.approx(numbers)
 
 
 @pytest.mark.thorough
