@@ -143,6 +143,7 @@ def test_the_first_screen_has_commands_that_are_run() -> None:
     assert picture == ["danetc", "draw", "danet_c_small", "-o", "docs/danet_c_small.svg"]
     assert README.count(" ".join(training)) >= 2
     assert README.index(first) < README.index("## ")
+    assert f"more than {in_file('Makefile', r'--min-accuracy 0.(.)')[0]}0 % right" in first
 
 
 @pytest.mark.thorough

@@ -25,6 +25,7 @@ from results.data import (
     OPEN,
     SUPPORTED,
     Cell,
+    Older,
     hand_model,
     interval,
     paired,
@@ -35,6 +36,7 @@ from results.data import (
     shown,
     verdict,
 )
+from results.findings import Difference, judge
 from results.make import PAGES, page
 from results.predictions import PREDICTIONS, WAITS
 from results.tables import planned
@@ -149,6 +151,36 @@ def test_claims_are_judged_by_paired_intervals(
         wanted += stats.ttest_1samp(differences, 0).confidence_interval()
     assert [float(each) for each in shown[:3] if each] == pytest.approx(wanted, abs=0.051)
     assert int(shown[3]) == len(seeds)
+
+
+def test_a_claim_is_judged_on_all_of_its_differences() -> None:
+    def runs(*accuracies: float) -> list[Older]:
+        return [Older("net", 20, seed, value) for seed, value in enumerate(accuracies)]
+
+    low, high = runs(50, 51, 52), runs(60, 61.5, 62)
+    clear, single = Difference("A − B", high, low), Difference("C − D", high, runs(50))
+    against, same = Difference("B − A", low, high), Difference("A − A", low, low)
+    none = Difference("E − F", high, [])
+    for differences, wanted, intervals in (
+        ([clear, clear], SUPPORTED, 2),
+        ([clear, single], OPEN, 1),
+        ([clear, same], OPEN, 2),
+        ([clear, single, against], CONTRADICTED, 2),
+        ([clear, none], "not yet run", 0),
+    ):
+        found = judge(differences)
+        assert (found.verdict, found.intervals) == (wanted, intervals)
+    assert judge([clear], [single]).text == "A − B +10.2 [+9.4, +10.9] (3); C − D +10.0 (1)"
+    assert [judge([each], same=True).verdict for each in (clear, against, same, single)] == [
+        CONTRADICTED, CONTRADICTED, OPEN, OPEN,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("letter", "verdict"), [("e", SUPPORTED), ("d", CONTRADICTED), ("i", OPEN), ("g", OPEN)]
+)
+def test_predictions_are_also_judged_by_intervals(letter: str, verdict: str) -> None:
+    assert table("|  | prediction (summary) | outcome")[letter][-1] == f"**{verdict}**"
 
 
 def test_rates_of_trained_pa_a() -> None:
