@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.nn.functional import cross_entropy
 
 import danetc as package
 from danetc.errors import UserError
 from danetc.output.returned import training_curves
+from danetc.runtime.data import prepared
 from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.observer import Epoch
@@ -25,7 +28,7 @@ from tests.forked import in_two
 from .conftest import FEW, Run
 from .datasets import SMALL_DATA
 from .test_compare import recorded
-from .test_every_data import figures, opened
+from .test_every_data import opened, recipe_of
 from .test_every_data import trained as trained_on
 from .test_tensorboard import begin, curve
 
@@ -194,28 +197,30 @@ def test_curves_of_tensorboard_are_of_their_split(tmp_path: Path) -> None:
     assert curve(tmp_path, "val_firing_rate/stem") == [(4, 0.125), (8, 0.125)]
 
 
-NAMES = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
-
-
 def train_on_both(text: str, folder: Path, rank: int) -> None:
-    """Train in one of two processes, and leave the split and the figures."""
-    data = opened(SMALL_DATA["npz"], text)
+    """Train in one of two processes, and evaluate the last weights on whole splits in this one."""
+    small = SMALL_DATA["npz"]
+    data = opened(small, text)
     with joined(Exception) as world:
-        found = trained_on(SMALL_DATA["npz"], data, world)
-    record = {"fingerprint": data.fingerprint, "figures": figures(found)}
+        found = trained_on(small, data, world)
+    whole = {}
+    for split in ("val", "test"):
+        images = prepared(data, recipe_of(small, data).evaluate)
+        (batch,) = images.batches(split=split, batch=len(data.split(split))).epoch(0)  # type: ignore[arg-type]
+        with torch.no_grad():
+            output = found.model.eval()(batch.images)
+        whole[f"{split}_loss"] = cross_entropy(output, batch.labels).item()
+    record = {"fingerprint": data.fingerprint, "epochs": found.history, "whole": whole}
     (folder / f"{rank}.json").write_text(json.dumps(record))
 
 
 @pytest.mark.thorough
 def test_two_processes_have_the_same_split(tmp_path: Path) -> None:
-    """They evaluate it together as one process does, and the test images once."""
-    text = f"{SMALL_DATA['npz'].make(tmp_path / 'data')},val=0.25"
-    in_two(train_on_both, text, tmp_path)
+    """They evaluate it together, and the test images once."""
+    in_two(train_on_both, f"{SMALL_DATA['npz'].make(tmp_path / 'data')},val=0.25", tmp_path)
     one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in range(2))
     assert one["fingerprint"] == two["fingerprint"]
-    whole = figures(trained_on(SMALL_DATA["npz"], opened(SMALL_DATA["npz"], text)))
-    assert [row["test_loss"] is None for row in one["figures"]] == [True, False]
-    for row, same, other in zip(one["figures"], two["figures"], whole, strict=True):
-        assert [row[name] for name in NAMES] == [same[name] for name in NAMES]
-        assert row["val_loss"] == pytest.approx(other["val_loss"], rel=0.02)
-    assert one["figures"][1]["test_loss"] == pytest.approx(whole[1]["test_loss"], rel=0.02)
+    assert [row["test_loss"] is None for row in one["epochs"]] == [True, False]
+    for found in (one, two):
+        for name, value in one["whole"].items():
+            assert found["epochs"][-1][name] == pytest.approx(value, rel=1e-5)
