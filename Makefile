@@ -109,6 +109,7 @@ QUICK := training conditions saved_bytes peak_memory first_step scaling_time_dep
 
 # Trains nothing: results/run.py does.
 results: $(VENV)/.test
+	$(BIN)/python -m results.networks
 	$(BIN)/python -m results.make
 
 # Each seed has cases of its own; a case that fails is written, made small, to build/fuzz.

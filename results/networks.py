@@ -44,7 +44,7 @@ def facts() -> Mapping[str, Mapping[str, Any]]:
 def millions(values: Sequence[float | None]) -> str:
     """Return the mean of numbers of operations in millions."""
     known = [value for value in values if value is not None]
-    return f"{mean(known) / 1e6:.2f} M" if len(known) == len(values) else MISSING
+    return f"{mean(known) / 1e6:.2f} M" if known and len(known) == len(values) else MISSING
 
 
 def additions_at(graph: Graph, rates: Mapping[str, float]) -> float | None:
@@ -75,19 +75,19 @@ def compute() -> dict[str, dict[str, Any]]:
     from danetc.tasks.networks import compile_spec
     from results.run import all_runs, read_groups
 
-    cells = {cell.name: cell for cell in read_cells(*FOLDERS)}
+    cells = read_cells(*FOLDERS)
     found: dict[str, dict[str, Any]] = {}
     for run in chain.from_iterable(
         all_runs(read_groups(HERE / each / "cells.toml"), HERE / each / "cells") for each in FOLDERS
     ):
         name, request = network_of(run.name), run.request
-        if name in found or run.name not in cells:
+        if name in found:
             continue
         network = compile_spec(request.spec, network=request.network, settings=request.set)
         summary = network.summary
         measured = [
             additions_at(network.graph, {layer.name: layer.rate for layer in cell.layers})
-            for cell in cells.values()
+            for cell in cells
             if network_of(cell.name) == name
         ]
         found[name] = {
