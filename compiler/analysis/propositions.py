@@ -137,7 +137,7 @@ def plan_dense(graph: Graph, stage: Stage) -> GradientPlan:
     ways = [1] + [0] * len(terms)
     for i, found in enumerate(terms, 1):
         ways[i] = sum(ways[j] for j in found)
-    if len(stage.blocks) > 2 and ways[-1] < 2:
+    if ways[-1] < min(2, len(stage.blocks) - 1):
         many = "a single path" if ways[-1] else "no path"
         raise NotApplicable(
             f"rule {stage.rule} leaves {many} from block 0 to the result of the stage"
@@ -162,12 +162,13 @@ def _terms(stage: Stage) -> tuple[Mapping[int, float], ...]:
     forms = [*(block.feeds[-1][1] for _, block in _fed(stage)), stage.result_form]
     found: list[Mapping[int, float]] = []
     for form, says in zip(forms, _forms(stage), strict=True):
-        terms = stage.terms(form)
-        if terms is None or not all(isinstance(source, OutputOf) for source in terms):
+        terms = stage.terms(form) or {}
+        sums = {source.block: f for source, f in terms.items() if isinstance(source, OutputOf)}
+        if not sums or len(sums) < len(terms):
             raise NotApplicable(
                 f"rule {stage.rule} {says}, not a sum of blocks before it with fixed factors"
             )
-        found.append({each.block: factor for each, factor in terms.items() if factor})
+        found.append({block: factor for block, factor in sums.items() if factor})
     return tuple(found)
 
 
@@ -183,8 +184,8 @@ def _plan(graph: Graph, stage: Stage, terms: tuple[Mapping[int, float], ...]) ->
             what = known[block.join]
             gives = f"gives {what:g}" if isinstance(what, float) else "is not its input"
             raise NotApplicable(
-                f"block {i} is not the identity where its branch gives 0: before its interblock "
-                f"modules it {gives}"
+                f"block {i} does not start as the identity with its last norm at 0: before its "
+                f"interblock modules it {gives}"
             )
         neuron = _interblock(graph, stage, i, block)
         if neuron is not None:

@@ -74,12 +74,12 @@ def prove(
         )
     findings: list[dict[str, object]] = []
     for (number, title), check in zip(TITLES.items(), (_chain, _rates, _dense), strict=True):
-        for part, stage in (stages or {graph.name: None}).items():
+        for part in stages or [graph.name]:
             on_progress(f"Proposition {number}, {part}")
             try:
-                if stage is None:
+                if not stages:
                     raise NotApplicable("the network has no stages")
-                verdict, says, record = check(graph, stage, numbers)
+                verdict, says, record = check(graph, stages[part], numbers)
             except NotApplicable as why:
                 verdict, says, record = "does not apply", f"because {why}", {}
             place = {"proposition": number, "title": title, "part": part}
@@ -150,7 +150,7 @@ def _finding(
     """Complete a finding by what was computed."""
     record: dict[str, object] = {"interblock_neurons": plan.neurons}
     if dense:
-        record["shortest_path"] = plan.blocks_on_paths()[0]
+        record["shortest_path"] = int(plan.blocks_on_paths()[0])
     if found is None:
         return verdict, says, record
     derivatives = {"least_derivative": min(found.least), "most_derivative": max(found.most)}

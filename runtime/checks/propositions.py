@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, Literal
 
 import torch
@@ -171,7 +172,7 @@ def check_rates(
     """
     rows: list[list[Tensor]] = []
     for model in models:
-        norms = [each for each in model.modules() if hasattr(each, "momentum")]
+        norms: list[Any] = [each for each in model.modules() if hasattr(each, "momentum")]
         with torch.no_grad():
             for batch in range(WARM_UP):
                 for norm in norms:
@@ -205,5 +206,5 @@ def _by_channel(x: Tensor) -> Tensor:
 
 def _surely(difference: Tensor) -> float:
     """Return the mean over channels less ``CERTAIN`` standard errors."""
-    error = float(difference.std(correction=0)) / len(difference) ** 0.5
+    error = float(difference.std(correction=0)) / sqrt(len(difference))
     return float(difference.mean()) - CERTAIN * error

@@ -83,7 +83,7 @@ REASONS = {
     ("4", "origin", "chain"): "rule chain leaves a single path from block 0 to the result of the stage",
     ("1", "baa", "chain"): "the last norm of a block stands after the addition (`stages.0.blocks.1.norm`)",
     ("4", "baa", "densely_additive"): "silences the block",
-    ("1", "tdbn_identity", "chain"): "block 1 is not the identity where its branch gives 0: before its interblock modules it is not its input",
+    ("1", "tdbn_identity", "chain"): "block 1 does not start as the identity with its last norm at 0: before its interblock modules it is not its input",
     ("1", "plain", "chain"): "before its interblock modules it gives 0",
     ("1", "sew_and", "chain"): "before its interblock modules it gives 0",
     ("3", "sew", "chain"): "no neuron reads what is passed to block 1 (it goes to conv)",
