@@ -6,7 +6,7 @@ The checks by numbers (``danetc.runtime.checks.propositions``) are planned for e
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import inf, nan
 
@@ -56,42 +56,31 @@ class GradientPlan:
         """Number of interblock neurons between the first and the last block."""
         return sum(program is not None for program in self.programs)
 
-    def blocks_on_paths(self, which: Callable[..., float] = min) -> tuple[float, ...]:
-        """Fewest (or by ``max`` most) later blocks on paths from each block to the result.
-
-        Infinite without a path.
-        """
+    @property
+    def fewest(self) -> tuple[float, ...]:
+        """Fewest later blocks on a path from each block to the result; infinite without a path."""
         *blocks, result = self.terms
         found = [inf] * (len(blocks) + 1)
         for j in reversed(range(len(found))):
-            later = [found[i] + 1 for i, terms in enumerate(blocks, 1) if j in terms]
-            ends = [0.0] * (j in result) + [each for each in later if each < inf]
-            found[j] = which(ends, default=inf)
+            later = (found[i] + 1 for i, terms in enumerate(blocks, 1) if j in terms)
+            found[j] = 0.0 if j in result else min(later, default=inf)
         return tuple(found)
 
-    @property
-    def is_equality(self) -> bool:
-        """True if all paths from block 0 to the result are equally long."""
-        return self.blocks_on_paths()[0] == self.blocks_on_paths(max)[0]
-
     def bound(self) -> str:
-        """Return the part of the shortest paths from block 0 as text, where g1 is the derivative of
+        """Return the lower bound of the gradient by block 0 as text, where g1 is the derivative of
         block 1's neuron."""
         *blocks, result = self.terms
-        fewest = self.blocks_on_paths()[0]
-        text = f"that of its shortest paths, of {fewest:g} blocks"
-        if fewest == 0:
-            text = f"{result[0]:g}"
-        elif fewest == 1:
-            factors = {
-                i: result.get(i, 0.0) * terms.get(0, 0.0) for i, terms in enumerate(blocks, 1)
-            }
-            text = " + ".join(
-                f"{f'{factor:g} * ' * (factor != 1)}g{i}" if self.programs[i - 1] else f"{factor:g}"
-                for i, factor in factors.items()
-                if factor
-            )
-        return text if self.is_equality else f"at least {text}"
+        if self.fewest[0] == 0:
+            return f"at least {result[0]:g}"
+        if self.fewest[0] > 1:
+            return f"at least that of its shortest paths, of {self.fewest[0]:g} blocks"
+        parts = []
+        for i, terms in enumerate(blocks, 1):
+            if factor := result.get(i, 0.0) * terms.get(0, 0.0):
+                g = f"{f'{factor:g} * ' * (factor != 1)}g{i}"
+                parts.append(g if self.programs[i - 1] else f"{factor:g}")
+        equality = " (with two blocks, the bound is an equality)"
+        return parts[0] + equality if len(blocks) == 1 else f"at least {' + '.join(parts)}"
 
 
 def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
@@ -101,15 +90,16 @@ def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
     derivatives of the k interblock neurons (Eq. 3), and 1 where there are none. The proof assumes
     that these neurons return the spikes that they take.
     """
-    terms = _terms(stage)
-    for i, (found, says) in enumerate(zip(terms, _forms(stage), strict=True)):
-        if found != {i: 1.0}:
-            last = "block before it" if i + 1 < len(terms) else "last block"
-            raise NotApplicable(f"rule {stage.rule} {says}, not the {last} alone")
-    plan = _plan(graph, stage, terms)
+    sums = _sums(stage)
+    for i, (says, terms) in enumerate(sums):
+        if terms != {i: 1.0}:
+            last = "block before it" if i + 1 < len(sums) else "last block"
+            raise NotApplicable(f"{says}, not the {last} alone")
+    plan = _plan(graph, stage, sums)
     kind = graph[stage.blocks[0].output].value.kind
+    spikes = sorted({0.0, 1.0, kind.low * kind.unit, kind.high * kind.unit})
     for i, program in enumerate(plan.programs, 1):
-        for x in sorted({0.0, 1.0, kind.low * kind.unit, kind.high * kind.unit}) if program else ():
+        for x in spikes if program else ():
             try:
                 given = first_output(program, x)
             except (ConstantError, OverflowError):
@@ -130,49 +120,44 @@ def plan_dense(graph: Graph, stage: Stage) -> GradientPlan:
     at least the part of the shortest paths if no derivative is negative. For Eq. 11, this is the
     bound of Eq. 12, g_{n-1}; for Listing 1 it is 1.
     """
-    terms = _terms(stage)
-    for found, says in zip(terms, _forms(stage), strict=True):
-        if min(found.values(), default=0.0) < 0:
-            raise NotApplicable(f"rule {stage.rule} {says}, with a factor below 0")
-    ways = [1] + [0] * len(terms)
-    for i, found in enumerate(terms, 1):
-        ways[i] = sum(ways[j] for j in found)
-    if ways[-1] < min(2, len(stage.blocks) - 1):
-        many = "a single path" if ways[-1] else "no path"
+    sums = _sums(stage)
+    paths = [1] + [0] * len(sums)
+    for i, (says, terms) in enumerate(sums, 1):
+        if min(terms.values(), default=0.0) < 0:
+            raise NotApplicable(f"{says}, with a factor below 0")
+        paths[i] = sum(paths[j] for j in terms)
+    if paths[-1] < min(2, len(stage.blocks) - 1):
+        many = "a single path" if paths[-1] else "no path"
         raise NotApplicable(
             f"rule {stage.rule} leaves {many} from block 0 to the result of the stage"
         )
-    return _plan(graph, stage, terms)
+    return _plan(graph, stage, sums)
 
 
 def _fed(stage: Stage) -> Iterator[tuple[int, Block]]:
     return enumerate(stage.blocks[1:], 1)
 
 
-def _forms(stage: Stage) -> list[str]:
-    """Return what the rule passes to the shortcuts of blocks 1, 2, ... and gives, as text."""
-    feeds = [f"feeds block {i} with {shown(block.feeds[-1][1])}" for i, block in _fed(stage)]
-    return [*feeds, f"gives {shown(stage.result_form)}"]
+def _sums(stage: Stage) -> list[tuple[str, Mapping[int, float]]]:
+    """Return what the rule passes to the shortcuts of blocks 1, 2, ... and gives.
 
-
-def _terms(stage: Stage) -> tuple[Mapping[int, float], ...]:
-    """Return the factors of outputs in what blocks 1, 2, ... pass on, and in the stage's result."""
+    Each is a text and the factors of outputs, by block.
+    """
     if len(stage.blocks) < 2:
         raise NotApplicable("the stage has one block")
-    forms = [*(block.feeds[-1][1] for _, block in _fed(stage)), stage.result_form]
-    found: list[Mapping[int, float]] = []
-    for form, says in zip(forms, _forms(stage), strict=True):
+    forms = [(f"feeds block {i} with", block.feeds[-1][1]) for i, block in _fed(stage)]
+    found: list[tuple[str, Mapping[int, float]]] = []
+    for what, form in [*forms, ("gives", stage.result_form)]:
+        says = f"rule {stage.rule} {what} {shown(form)}"
         terms = stage.terms(form) or {}
         sums = {source.block: f for source, f in terms.items() if isinstance(source, OutputOf)}
         if not sums or len(sums) < len(terms):
-            raise NotApplicable(
-                f"rule {stage.rule} {says}, not a sum of blocks before it with fixed factors"
-            )
-        found.append({block: factor for block, factor in sums.items() if factor})
-    return tuple(found)
+            raise NotApplicable(f"{says}, not a sum of blocks before it with fixed factors")
+        found.append((says, {block: factor for block, factor in sums.items() if factor}))
+    return found
 
 
-def _plan(graph: Graph, stage: Stage, terms: tuple[Mapping[int, float], ...]) -> GradientPlan:
+def _plan(graph: Graph, stage: Stage, sums: list[tuple[str, Mapping[int, float]]]) -> GradientPlan:
     last = last_norms(graph)
     norms = {_zeroed(last.get(block.scope), stage, i, block) for i, block in _fed(stage)}
     start = with_zeros(replace(graph, steps=1), norms)
@@ -195,8 +180,8 @@ def _plan(graph: Graph, stage: Stage, terms: tuple[Mapping[int, float], ...]) ->
     try:
         part = segment(start, stage.blocks[0].output, {**outputs, "result": stage.result})
     except SegmentError as error:
-        raise NotApplicable(str(error)) from error
-    return GradientPlan(part, tuple(programs), terms)
+        raise NotApplicable(f"{error} the blocks after block 0") from error
+    return GradientPlan(part, tuple(programs), tuple(terms for _, terms in sums))
 
 
 def _zeroed(norm: Node | None, stage: Stage, i: int, block: Block) -> int:
@@ -323,7 +308,7 @@ def plan_rates(graph: Graph, stage: Stage) -> RatePlan:
     try:
         return RatePlan(segment(graph, stage.entry, outputs), tuple(squares), tuple(entries))
     except SegmentError as error:
-        raise NotApplicable(str(error)) from error
+        raise NotApplicable(f"{error} the stage") from error
 
 
 def _addends(graph: Graph, id: int, entry: int) -> Mapping[int, float]:

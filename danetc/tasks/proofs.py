@@ -114,12 +114,9 @@ def _chain(graph: Graph, stage: Stage, numbers: bool) -> Found:
 def _dense(graph: Graph, stage: Stage, numbers: bool) -> Found:
     plan = plan_dense(graph, stage)
     says = f"the gradient of the stage's result by block 0 is {plan.bound()}"
-    if plan.is_equality:
-        with_two = "with two blocks, " * (len(stage.blocks) == 2)
-        says += f" ({with_two}the bound is an equality)"
     found = _gradients(plan) if numbers else None
     if found is None:
-        says += "" if plan.is_equality else ", if no derivative is negative"
+        says += ", if no derivative is negative"
         return _finding("not checked", says, plan, None, dense=True)
     least = min(found.least)
     if least < 0:
@@ -141,7 +138,7 @@ def _gradients(plan: GradientPlan) -> GradientCheck:
     value, generator = taken(graph), torch.Generator().manual_seed(0)
     x = random_input(value.kind, (1, IMAGES, *value.shape), generator, torch.float64)
     model = emit(graph).double()
-    return check_gradients(model, x, plan.programs, plan.terms, plan.blocks_on_paths())
+    return check_gradients(model, x, plan.programs, plan.terms, plan.fewest)
 
 
 def _finding(
@@ -150,7 +147,7 @@ def _finding(
     """Complete a finding by what was computed."""
     record: dict[str, object] = {"interblock_neurons": plan.neurons}
     if dense:
-        record["shortest_path"] = int(plan.blocks_on_paths()[0])
+        record["shortest_path"] = int(plan.fewest[0])
     if found is None:
         return verdict, says, record
     derivatives = {"least_derivative": min(found.least), "most_derivative": max(found.most)}

@@ -140,8 +140,7 @@ def test_blocks_on_the_paths_of_a_rule() -> None:
     graph = network("stage(basic(4), 5) via origin by window", rule)
     plan = plan_dense(graph, graph.stages[0])
     assert plan.terms == ({0: 1}, {0: 1, 1: 1}, {1: 1, 2: 1}, {2: 1, 3: 1}, {4: 1})
-    assert plan.blocks_on_paths() == (2, 2, 1, 1, 0)
-    assert plan.blocks_on_paths(max) == (4, 3, 2, 1, 0)
+    assert plan.fewest == (2, 2, 1, 1, 0)
 
 
 @pytest.mark.parametrize("connection", ["origin", "sew", "pa_a", "pa_b", "tdbn"])
