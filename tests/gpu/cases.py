@@ -17,7 +17,7 @@ from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind
 from danetc.dsl.neuron.equations import compile_neuron
 from danetc.dsl.neuron.opcodes import OPCODES
-from danetc.dsl.neuron.program import Learn
+from danetc.dsl.neuron.program import Learn, NeuronProgram
 from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
@@ -93,19 +93,30 @@ def standard() -> dict[str, str]:
 
 
 @cache
-def zoo() -> dict[str, str]:
-    """Return the programs of all neurons that networks of the zoo fuse."""
+def _of_the_zoo() -> list[tuple[str, NeuronProgram]]:
     from tests.zoo.harness import CASES, NAMES, graph  # late: takes seconds
 
+    return [
+        (f"{network}.{program.name}", program)
+        for network in NAMES
+        for program in graph(network, CASES[network]).neurons.values()
+    ]
+
+
+@cache
+def zoo() -> dict[str, str]:
+    """Return the programs of all neurons that networks of the zoo fuse."""
     found: dict[str, str] = {}
-    for network in NAMES:
-        for program in graph(network, CASES[network]).neurons.values():
-            if not program.inputs and program.text() not in found.values():
-                count = sum(name.startswith(f"{network}.{program.name}") for name in found)
-                found[f"{network}.{program.name}{f' {count + 1}' if count else ''}"] = (
-                    program.text()
-                )
+    for name, program in _of_the_zoo():
+        if not program.inputs and program.text() not in found.values():
+            count = sum(other.startswith(name) for other in found)
+            found[f"{name}{f' {count + 1}' if count else ''}"] = program.text()
     return found
+
+
+def without_kernels() -> list[str]:
+    """Return the neurons of several inputs of the zoo: they are not fused, and run operation by operation."""
+    return [name for name, program in _of_the_zoo() if program.inputs]
 
 
 def program(name: str) -> str:

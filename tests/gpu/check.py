@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tests.gpu.cases import DTYPES, FORMS, Case, compare, covering, standard, zoo
+from tests.gpu.cases import DTYPES, FORMS, Case, compare, covering, standard, without_kernels, zoo
 from tests.gpu.compilers import HEAD, STANDARD, row, write_table
 from tests.gpu.pretended import lacking, rows
 
@@ -85,6 +85,8 @@ def main() -> int:
     _printed(f"Interpreter: layers of {len(standard()) + len(zoo())} neurons", head, lines)
     faults += [f"{each.case}: registers are spilled" for each in made if each.spilled]
     _printed("Compilers: sm_80, sm_90, gfx942", HEAD, [each.cells() for each in made])
+    names = ", ".join(without_kernels())
+    print(f"Neurons of several inputs have no kernels, on a GPU either: {names}")
     if options.write:
         write_table([each for each in made if each.case in STANDARD])
     if lacking() is None:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
+from torch._inductor.runtime.hints import HeuristicType
+from torch._inductor.runtime.triton_heuristics import filter_reduction_configs_for_determinism
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -36,9 +38,23 @@ class Needs(NamedTuple):
 
 
 def compiled(kernel: Kernel, target: str) -> Needs:
-    """Compile a kernel in the first two of the configurations that Inductor tries; return the better one's needs."""
-    found = [_compiled(kernel, target, config) for config in kernel.launcher.configs[:2]]
-    return min(found, key=lambda needs: (needs.spilled, -needs.occupancy))
+    """Compile a kernel in the configurations that Inductor may choose.
+
+    Return the needs of the one with the higher occupancy, and the most bytes that any of them spills. Its autotuner times
+    the first two (further ones only of reductions, and on AMD), except one that spills more than 16 registers (32 on AMD).
+    Where deterministic algorithms are wanted, a reduction has a fixed configuration.
+    """
+    launcher = kernel.launcher
+    tried = [_compiled(kernel, target, config) for config in launcher.configs[:2]]
+    most = 4 * (32 if target.startswith("gfx") else 16)
+    timed = [needs for needs in tried if needs.spilled <= most] or tried[:1]
+    fixed = []
+    if launcher.heuristic_type in (HeuristicType.REDUCTION, HeuristicType.PERSISTENT_REDUCTION):
+        meta = launcher.inductor_meta | {"are_deterministic_algorithms_enabled": True}
+        configs = filter_reduction_configs_for_determinism(meta, launcher.configs)
+        fixed = [_compiled(kernel, target, config) for config in configs]
+    best = max(timed, key=lambda needs: needs.occupancy)
+    return best._replace(spilled=max(needs.spilled for needs in (*timed, *fixed)))
 
 
 def _compiled(kernel: Kernel, target: str, config: Any) -> Needs:

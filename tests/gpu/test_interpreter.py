@@ -13,6 +13,7 @@ import torch
 
 pytest.importorskip("triton", reason="Triton, an extra for tests on Linux, is not installed")
 
+from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.runtime.kernels import fusion_group, neuron
 from tests.differential.helpers import randn, text
@@ -78,6 +79,22 @@ def test_a_network_is_the_eager_one(mode: str) -> None:
                 outputs.append(out)
             torch.testing.assert_close(sum(outputs) / len(outputs), eager.eval()(x))
     assert len(interpreter.launches) > 5
+
+
+def test_neurons_of_several_inputs_have_no_kernels() -> None:
+    """They run operation by operation, so ``make gpu-check`` leaves them out."""
+    network = """
+neuron product(other) { s = x * tanh(other) }
+
+network n {
+  input = events(3, 4, 4)
+  steps = 2
+  out = in -> product(other = in) -> flatten -> mean_over_time -> linear(2)
+}
+"""
+    with interpreted() as interpreter:
+        emit(text(network), 0, "fused")(randn(2, 1, 3, 4, 4).float()).sum().backward()
+    assert not interpreter.launches
 
 
 # -- faults ----------------------------------------------------------------------------------------
