@@ -24,7 +24,8 @@ import torch
 from common import Options, Row, options, report
 from torch import nn
 
-from danetc.runtime.data import Memory, open_data
+from danetc.runtime.data.dataset import Memory
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.devices import find_device
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.engine import fit

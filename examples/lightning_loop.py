@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import danetc
-from danetc.runtime.data import open_data
+from danetc.runtime.data.registry import open_data
 
 EPOCHS = 4
 

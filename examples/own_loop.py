@@ -3,7 +3,7 @@
 import torch
 
 import danetc
-from danetc.runtime.data import open_data
+from danetc.runtime.data.registry import open_data
 
 torch.manual_seed(0)
 digits = open_data("digits")

@@ -18,11 +18,12 @@ from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.output.returned import Returned, frame
 from danetc.output.samples import ShownSample, picture
-from danetc.runtime.data import Batch, DataSet, Source, open_data
 from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
+from danetc.runtime.data.batch import Batch
 from danetc.runtime.data.batches import Fetcher
-from danetc.runtime.data.dataset import Samples, evenly
+from danetc.runtime.data.dataset import DataSet, Samples, Source, evenly
 from danetc.runtime.data.fit import check_fit
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import IGNORED
 from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.losses import Objective

@@ -25,7 +25,7 @@ from danetc.output.figures import percent, scores
 from danetc.output.returned import LinePanel, Returned, frame, line_figure
 from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
-from danetc.runtime.data import Prepared
+from danetc.runtime.data.batches import Prepared
 from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.devices import arithmetic, device_name, find_device, has_streams

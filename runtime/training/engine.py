@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data import DataSet, Split, worker_death
+from danetc.runtime.data.batches import worker_death
+from danetc.runtime.data.dataset import DataSet
+from danetc.runtime.data.request import Split
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.system.errors import DataError, TrainingError

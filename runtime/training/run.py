@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data import Batch, DataSet, Split
-from danetc.runtime.data.batch import AHEAD
+from danetc.runtime.data.batch import AHEAD, Batch
+from danetc.runtime.data.dataset import DataSet
+from danetc.runtime.data.request import Split
 from danetc.runtime.kernels.torch_internals import waited
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model

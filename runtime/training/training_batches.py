@@ -9,16 +9,21 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data import Batch, Batches, DataSet, Split, check_fit, derive, prepared
 from danetc.runtime.data.augment import (
     BatchTransform,
     batch_transform,
     image_transform,
     split_steps,
 )
+from danetc.runtime.data.batch import Batch
+from danetc.runtime.data.batches import Batches, prepared
+from danetc.runtime.data.dataset import DataSet
+from danetc.runtime.data.fit import check_fit
+from danetc.runtime.data.request import Split
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.devices import has_streams
 from danetc.runtime.system.errors import DataError, TrainingError
+from danetc.runtime.system.seeds import derive
 from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.settings import RunSettings
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import danetc as package
 from danetc.errors import UserError
 from danetc.requests import ConversionRequest
-from danetc.runtime.data import open_data
+from danetc.runtime.data.registry import open_data
 from danetc.tasks.converting import LEAST, convert, thresholds_of
 from danetc.tasks.model_directory import write_model_directory
 from danetc.tasks.networks import compile_spec, emit_model

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import danetc as package
-from danetc.runtime.data import open_data
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.sources import SOURCES
 from danetc.tasks.data_report import facts
 

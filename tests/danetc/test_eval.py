@@ -17,7 +17,7 @@ from torch.nn import functional as F
 import danetc as package
 from danetc.errors import UserError
 from danetc.main import main
-from danetc.runtime.data import open_data
+from danetc.runtime.data.registry import open_data
 from danetc.tasks.evaluate import NO_BAR
 from danetc.tasks.trained import Trained, data_of
 

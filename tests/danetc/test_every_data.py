@@ -15,7 +15,10 @@ import torch
 
 import danetc
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data import Batch, Batches, DataSet, Memory, open_data
+from danetc.runtime.data.batch import Batch
+from danetc.runtime.data.batches import Batches
+from danetc.runtime.data.dataset import DataSet, Memory
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import World, alone, joined

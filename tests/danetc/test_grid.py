@@ -16,7 +16,7 @@ import pytest
 import danetc as package
 from danetc.errors import UserError
 from danetc.requests import TrainingRequest
-from danetc.runtime.data import open_data
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import (

@@ -67,7 +67,7 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
     assert measured["trained"] is True
     assert measured["statistics"] == "running"
     import danetc as package
-    from danetc.runtime.data import open_data
+    from danetc.runtime.data.registry import open_data
     from danetc.runtime.system.seeds import epoch_order
     from danetc.tasks.measuring.measure import measure
 

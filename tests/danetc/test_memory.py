@@ -18,7 +18,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.output.figures import show_size
 from danetc.requests import TrainingRequest
-from danetc.runtime.data import open_data
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import alone

@@ -14,7 +14,8 @@ import torch
 import danetc as package
 from danetc.pretrained import PREFIX, directory_of, pretrained_names, weights_of
 from danetc.reference import topic
-from danetc.runtime.data import DataError, open_data
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.errors import DataError
 
 from .conftest import FEW, Run
 

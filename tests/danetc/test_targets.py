@@ -15,8 +15,8 @@ from torch.nn import functional as F
 import danetc
 from danetc.dsl.recipe.items import LOSSES as ROWS
 from danetc.dsl.recipe.text import read_setting
-from danetc.runtime.data import open_data
 from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import IGNORED
 from danetc.runtime.training.losses import LOSSES, Seen
 

@@ -15,7 +15,7 @@ from danetc.dsl.loading import load_module
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.syntax.source import SourceFile
-from danetc.runtime.data import open_data
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 from danetc.tasks.training.progress import TrainingProgress

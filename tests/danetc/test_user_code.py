@@ -8,8 +8,10 @@ import pytest
 
 from danetc.errors import UserError
 from danetc.main import main
-from danetc.runtime.data import Batches, DataError, open_data
 from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.batches import Batches
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.errors import DataError
 from danetc.tasks.importing.network import import_network
 
 CODE = """

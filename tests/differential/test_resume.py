@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.runtime.data import DataSet, Memory
+from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit

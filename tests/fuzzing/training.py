@@ -18,7 +18,7 @@ from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe
-from danetc.runtime.data import DataSet, Memory
+from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.distributed import alone

@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
-from torch._inductor.runtime.hints import HeuristicType
-from torch._inductor.runtime.triton_heuristics import filter_reduction_configs_for_determinism
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -40,21 +38,15 @@ class Needs(NamedTuple):
 def compiled(kernel: Kernel, target: str) -> Needs:
     """Compile a kernel in the configurations that Inductor may choose.
 
-    Return the needs of the one with the higher occupancy, and the most bytes that any of them spills. Its autotuner times
-    the first two (further ones only of reductions, and on AMD), except one that spills more than 16 registers (32 on AMD).
-    Where deterministic algorithms are wanted, a reduction has a fixed configuration.
+    Return the needs of the one with the higher occupancy, and the most bytes that any of them spills. A reduction has one
+    configuration. Of the two of other kernels (AMD has further ones), the autotuner takes the faster, without timing one
+    that spills more than 16 registers (32 on AMD).
     """
-    launcher = kernel.launcher
-    tried = [_compiled(kernel, target, config) for config in launcher.configs[:2]]
+    tried = [_compiled(kernel, target, config) for config in kernel.launcher.configs]
     most = 4 * (32 if target.startswith("gfx") else 16)
     timed = [needs for needs in tried if needs.spilled <= most] or tried[:1]
-    fixed = []
-    if launcher.heuristic_type in (HeuristicType.REDUCTION, HeuristicType.PERSISTENT_REDUCTION):
-        meta = launcher.inductor_meta | {"are_deterministic_algorithms_enabled": True}
-        configs = filter_reduction_configs_for_determinism(meta, launcher.configs)
-        fixed = [_compiled(kernel, target, config) for config in configs]
     best = max(timed, key=lambda needs: needs.occupancy)
-    return best._replace(spilled=max(needs.spilled for needs in (*timed, *fixed)))
+    return best._replace(spilled=max(needs.spilled for needs in timed))
 
 
 def _compiled(kernel: Kernel, target: str, config: Any) -> Needs:

@@ -11,8 +11,8 @@ from torchvision.transforms import AutoAugmentPolicy, v2
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.items import ITEMS
-from danetc.runtime.data import DataError
 from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
+from danetc.runtime.system.errors import DataError
 
 REFERENCE: dict[str, tuple[dict[str, Any], Any]] = {
     "random_resized_crop": (

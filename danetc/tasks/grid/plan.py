@@ -14,8 +14,10 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
 from danetc.output.echo import Note
 from danetc.requests import TrainingRequest
-from danetc.runtime.data import check_fit, open_data, prepared
 from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.batches import prepared
+from danetc.runtime.data.fit import check_fit
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.devices import find_device
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.system.files import within

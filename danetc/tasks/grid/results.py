@@ -12,7 +12,7 @@ from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table
 from danetc.requests import Accuracy, SelectOn
-from danetc.runtime.data import Split
+from danetc.runtime.data.request import Split
 from danetc.runtime.system.files import within
 from danetc.tasks.model_directory import GRID, TRAINING, epochs_in, record_if_any
 

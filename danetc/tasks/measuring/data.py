@@ -11,12 +11,15 @@ from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
-from danetc.runtime.data import DataError, Prepared, Split, check_fit, open_data, prepared
-from danetc.runtime.data.fit import check_together
+from danetc.runtime.data.batches import Prepared, prepared
+from danetc.runtime.data.fit import check_fit, check_together
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.data.request import Split
 from danetc.runtime.measure import Statistics
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.devices import find_device
+from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.model_directory import load

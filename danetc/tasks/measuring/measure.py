@@ -16,7 +16,7 @@ from danetc.output.console import image_bar
 from danetc.output.echo import note
 from danetc.output.returned import Returned, frame, need_matplotlib
 from danetc.requests import MeasuredOn
-from danetc.runtime.data import Prepared
+from danetc.runtime.data.batches import Prepared
 from danetc.runtime.layers.inference import InferenceModel
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import Recomputed

@@ -21,7 +21,9 @@ from danetc.errors import UserError
 from danetc.output.echo import Note, warn
 from danetc.pretrained import directory_of, weights_of
 from danetc.requests import RepeatedTraining, TrainingRequest
-from danetc.runtime.data import DataSet, Target, open_data
+from danetc.runtime.data.dataset import DataSet
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.data.request import Target
 from danetc.runtime.data.sources import find
 from danetc.runtime.kernels import compiled
 from danetc.runtime.model.built import Model

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from danetc.runtime.data import DataError, Memory, open_data
 from danetc.runtime.data.arrays import held_out, images_of, labels_of
+from danetc.runtime.data.dataset import Memory
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import IGNORED
+from danetc.runtime.system.errors import DataError
 
 DICE = np.random.default_rng(0)
 

@@ -17,18 +17,12 @@ import torch
 from torchvision.transforms import AutoAugmentPolicy, v2
 
 from danetc.dsl.recipe.item import Item
-from danetc.runtime.data import (
-    Batch,
-    Batches,
-    DataError,
-    Memory,
-    Source,
-    open_data,
-    with_channels,
-    worker_death,
-)
 from danetc.runtime.data.augment import image_transform, split_steps
-from danetc.runtime.data.dataset import Samples
+from danetc.runtime.data.batch import Batch
+from danetc.runtime.data.batches import Batches, worker_death
+from danetc.runtime.data.dataset import Memory, Samples, Source
+from danetc.runtime.data.registry import open_data, with_channels
+from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import epoch_order, sample_seed
 
 from .conftest import MakeFolder

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from danetc.runtime.data import Batches, DataError, DataSet, Memory, open_data
 from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.batches import Batches
+from danetc.runtime.data.dataset import DataSet, Memory
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.sources import look_at
+from danetc.runtime.system.errors import DataError
 
 CODE = """
 import random

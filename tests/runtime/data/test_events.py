@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from danetc.runtime.data import DataError, UnreadableError, open_data
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.errors import DataError, UnreadableError
 
 from .conftest import MakeEvents, Trap, saved
 

@@ -11,9 +11,12 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from danetc.dsl.recipe.item import Item
-from danetc.runtime.data import DataError, DataSet, Memory, check_fit, open_data, with_channels
 from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.dataset import DataSet, Memory
+from danetc.runtime.data.fit import check_fit
+from danetc.runtime.data.registry import open_data, with_channels
 from danetc.runtime.model.signature import Signature
+from danetc.runtime.system.errors import DataError
 
 from .conftest import MakeEvents, MakeFolder
 

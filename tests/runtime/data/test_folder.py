@@ -16,8 +16,10 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional as F
 
-from danetc.runtime.data import Batches, DataError, UnreadableError, open_data
 from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.batches import Batches
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.errors import DataError, UnreadableError
 
 from .conftest import MakeFolder, pixels
 

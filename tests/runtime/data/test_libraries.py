@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from danetc.runtime.data import DataError, open_data
 from danetc.runtime.data.recordings import Cutting
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.errors import DataError
 from tests.danetc.datasets import SMALL_DATA
 
 DICE = np.random.default_rng(0)

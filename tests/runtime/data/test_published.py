@@ -10,7 +10,9 @@ import pytest
 import torch
 import torchvision
 
-from danetc.runtime.data import DataError, Memory, Source, open_data
+from danetc.runtime.data.dataset import Memory, Source
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.errors import DataError
 from tests.danetc.datasets import SMALL_DATA
 
 from .conftest import Trap

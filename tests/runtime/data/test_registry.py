@@ -7,7 +7,9 @@ import json
 import pytest
 import torch
 
-from danetc.runtime.data import DataError, DataSet, Memory, open_data
+from danetc.runtime.data.dataset import DataSet, Memory
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.errors import DataError
 
 
 def memory(data: DataSet) -> tuple[Memory, Memory]:

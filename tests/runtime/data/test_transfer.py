@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from danetc.runtime.data import Batch, Batches
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.data.batch import streamed
+from danetc.runtime.data.batch import Batch, streamed
+from danetc.runtime.data.batches import Batches
 from danetc.runtime.data.dataset import Samples
 
 CPU = torch.device("cpu")

@@ -16,8 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from danetc.runtime.data import DataError, DataSet, Memory, Source, open_data
+from danetc.runtime.data.dataset import DataSet, Memory, Source
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.sources import SOURCES, has_validation
+from danetc.runtime.system.errors import DataError
 from tests.danetc.datasets import SMALL_DATA
 
 
@@ -159,7 +161,7 @@ def test_spellings_that_mean_the_same(text: str) -> None:
 def test_the_split_is_the_same_in_every_process() -> None:
     """It does not depend on global random states, nor on the hashes of a process."""
     torch.manual_seed(11)
-    code = "from danetc.runtime.data import open_data as o; print(o('digits,val=0.2').fingerprint)"
+    code = "from danetc.runtime.data.registry import open_data as o; print(o('digits,val=0.2').fingerprint)"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == open_data("digits,val=0.2").fingerprint
 

@@ -17,7 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
-from danetc.runtime.data import DataError, DataSet, UnreadableError, open_data
+from danetc.runtime.data.dataset import DataSet
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.files import replace_file
 
 from .conftest import Trap, pixels

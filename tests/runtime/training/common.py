@@ -18,7 +18,8 @@ from danetc.dsl.loading import load_module
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.dsl.syntax.source import SourceFile
-from danetc.runtime.data import DataSet, Memory, open_data
+from danetc.runtime.data.dataset import DataSet, Memory
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 import danetc
-from danetc.runtime.data import DataSet, Memory, Source
-from danetc.runtime.data.dataset import Samples
+from danetc.runtime.data.dataset import DataSet, Memory, Samples, Source
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.system.errors import DataError, TrainingError, UnreadableError
 from danetc.runtime.training import distributed

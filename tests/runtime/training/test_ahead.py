@@ -16,7 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import danetc
-from danetc.runtime.data import DataSet, Memory
+from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training import run as running
 from danetc.runtime.training.optim import Average

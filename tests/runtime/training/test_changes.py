@@ -15,7 +15,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.schema import SCHEDULED_OPERATIONS
 from danetc.errors import UserError
-from danetc.runtime.data import DataSet
+from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.kernels.compiled import CompiledFunction
 from danetc.runtime.training.optim import CHANGES, Changes, value_at
 from tests.runtime.training.common import phase, recipe, run

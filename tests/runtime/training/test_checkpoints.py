@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from danetc.runtime.data import DataSet
+from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.training.checkpoints import (
     BEST,

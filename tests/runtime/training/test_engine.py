@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import danetc
-from danetc.runtime.data import DataError, DataSet, Memory
-from danetc.runtime.system.errors import TrainingError
+from danetc.runtime.data.dataset import DataSet, Memory
+from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.checkpoints import Checkpoints, Position
 from danetc.runtime.training.observer import PARTS
 from tests.runtime.training.common import ADAM, BARE, STILL, phase, run, small
@@ -96,8 +96,9 @@ def test_a_plain_loop_gives_the_same_weights(few: DataSet) -> None:
     """SGD with momentum and cosine, in float64, against a loop written here."""
     body = "epochs = 2; batch = 40; optimizer = sgd(lr = 0.1, momentum = 0.9); schedule = cosine"
     done = run(small().double(), few, phase(body + "; clip = 0.5"))
-    from danetc.runtime.data import Batches, derive
     from danetc.runtime.data.augment import image_transform
+    from danetc.runtime.data.batches import Batches
+    from danetc.runtime.system.seeds import derive
 
     seed = derive("phase", 3, 0)
     batches = Batches(few.train, image_transform(()), batch=40, seed=seed, train=True)

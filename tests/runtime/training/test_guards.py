@@ -16,7 +16,7 @@ from torch import nn
 import danetc
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
-from danetc.runtime.data import DataSet
+from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import danetc
-from danetc.runtime.data import DataSet
+from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.training.observer import StepReport
 from danetc.runtime.training.settings import determinism

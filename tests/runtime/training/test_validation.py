@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from danetc.runtime.data import DataSet, Memory
+from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.training.checkpoints import Checkpoints, read_checkpoint
 from danetc.runtime.training.observer import Epoch
 from danetc.runtime.training.signals import Stopped, StopRequest
