@@ -260,7 +260,7 @@ class DirectoryEvaluator:
                             x = batch.images.transpose(0, 1) if data.events else batch.images
                             with torch.inference_mode(), autocast(now.precision, self.device):
                                 add(x, batch.labels, sums)
-                            advance(len(batch) + batch.skipped)
+                            advance(len(batch) + len(batch.unreadable))
                         for totals in sums:
                             totals.skip(batches.skipped)
                     finally:

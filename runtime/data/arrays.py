@@ -76,14 +76,14 @@ def finite(x: np.ndarray, where: str) -> Tensor:
 def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Labels:
     """Find out what labels say; ``classes`` are the names that the user lists.
 
-    Names or whole numbers [N] (or [N, 1], or rows [N, K] with a single 1) are classes, whole numbers
-    [N, H, W] are classes of pixels (255: none), and floats [N] or [N, D] are numbers.
+    Names or whole numbers [N] (or [N, 1]) are classes, whole numbers [N, H, W] are classes of pixels
+    (255: none), and floats [N] or [N, D] are numbers.
     """
     shape, kind = list(y.shape), y.dtype.kind
     if y.ndim >= 2 and shape[1] == 1:
         y = y[:, 0]
-    dimensions = {"U": 1, "S": 1, "f": 2}.get(kind, 3)
-    if kind not in "USbuif" or not 1 <= y.ndim <= dimensions or not y.size:
+    dimensions = {"U": (1,), "S": (1,), "f": (1, 2)}.get(kind, (1, 3))
+    if kind not in "USbuif" or y.ndim not in dimensions or not y.size:
         raise DataError(
             f"{where} has the shape {shape} and the type {y.dtype}; labels are [N] names or whole numbers "
             "(classes), whole numbers [N, H, W] (classes of pixels), or floats [N] or [N, D], and N is "
@@ -94,13 +94,6 @@ def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Label
     if kind == "f":
         rows = finite(y, where).reshape(len(y), -1)
         return Labels("numbers", rows, rows.shape[1])
-    if y.ndim == 2:
-        if not (((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all()):
-            raise DataError(
-                f"{where} has the shape {shape}; a sample cannot have several classes: give one class "
-                "for each, or floats for a regression"
-            )
-        y = y.argmax(1)
     labels = torch.from_numpy(np.ascontiguousarray(y.astype(np.int64)))
     if y.ndim == 3:
         labels = classes_of_pixels(labels, where)

@@ -41,10 +41,6 @@ class Batch:
     step: int = 0
     total: int = 0
 
-    @property
-    def skipped(self) -> int:
-        return len(self.unreadable)
-
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -67,16 +63,10 @@ Finish = Callable[[Batch], Batch]
 
 def on_device(batches: Iterator[Batch], device: torch.device, finish: Finish) -> Iterator[Batch]:
     """Yield each batch on ``device``, after ``finish``."""
-    if has_streams(device):
-        yield from streamed(batches, device, finish, torch.get_device_module(device))
-    else:
+    if not has_streams(device):
         yield from (finish(batch.to(device)) for batch in batches)
-
-
-def streamed(
-    batches: Iterator[Batch], device: torch.device, finish: Finish, module: Any
-) -> Iterator[Batch]:
-    """Do the same with the streams and events of ``module``, such as ``torch.cuda``."""
+        return
+    module = torch.get_device_module(device)
     copying = module.Stream()
     # Copies are kept until the device has computed with them: the copying stream may reuse their
     # memory as soon as it is free.

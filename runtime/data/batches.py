@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
 from danetc.runtime.data.batch import Batch, on_device
-from danetc.runtime.data.dataset import DataSet, Memory, Source, evenly
+from danetc.runtime.data.dataset import PROBES, DataSet, Memory, Source, evenly
 from danetc.runtime.data.request import Split
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.errors import DataError, UnreadableError
@@ -167,7 +167,7 @@ class Batches:
             if isinstance(found, str):
                 raise DataError(found)
             self.unreadable.update(dict.fromkeys(found.unreadable))
-            self.skipped += found.skipped
+            self.skipped += len(found.unreadable)
             if len(found):
                 yield replace(found, wait=wait, step=step, total=len(stretch))
             elif self._train:
@@ -237,7 +237,7 @@ def _check_shared_memory(fetcher: Fetcher, batch: int, workers: int, batches: in
     """
     if not SHARED_MEMORY.is_dir():
         return
-    _, image, label = next(fetcher.samples(evenly(len(fetcher.source), 8)))
+    _, image, label = next(fetcher.samples(evenly(len(fetcher.source), PROBES)))
     size, here = batch * (image.nbytes + label.nbytes), processes_here()
     ahead = min(workers * PREFETCH, batches)
     need, free = size * ahead * here, shutil.disk_usage(SHARED_MEMORY).free

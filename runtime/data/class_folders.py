@@ -36,7 +36,7 @@ def class_folders(request: DataRequest, content: Content) -> ClassFolders:
     root = existing(request.place, form, f"train/CLASS/ and val/CLASS/ with {content}")
     there = sorted(each.name for each in root.iterdir() if each.is_dir())
     train = test = root
-    if request.share is None or request.get("train") or "train" in there:
+    if request.share is None or request.options.get("train") or "train" in there:
         train = test = root / request.chosen("train", TRAIN_NAMES, there, "folder", str(root))
     if request.share is None:
         test = root / request.chosen("test", TEST_NAMES, there, "folder", str(root))

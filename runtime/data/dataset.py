@@ -103,6 +103,10 @@ def label_of(labels: Tensor, index: int) -> int | Tensor:
     return int(labels[index]) if labels.dim() == 1 else labels[index]
 
 
+PROBES = 8
+"""Number of samples of a split that are read, evenly spread, to find out what it holds."""
+
+
 def evenly(count: int, most: int) -> list[int]:
     """Return at most ``most`` of ``count`` indices, evenly spread, the first and the last included."""
     few = min(count, most)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from danetc.runtime.data.augment import ImageTransform
 from danetc.runtime.data.batches import Fetcher, size
-from danetc.runtime.data.dataset import DataSet, evenly
+from danetc.runtime.data.dataset import PROBES, DataSet, evenly
 from danetc.runtime.data.registry import COLOUR, GREY
 from danetc.runtime.data.request import Split
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError
 
-PROBES = 8
-"""Number of samples of each split that are read, evenly spread."""
 Shape = tuple[int, ...]
 
 

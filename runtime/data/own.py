@@ -23,6 +23,7 @@ from danetc.runtime.data.arrays import (
     labels_of,
 )
 from danetc.runtime.data.dataset import (
+    PROBES,
     DataSet,
     Memory,
     Samples,
@@ -37,8 +38,6 @@ from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.system.user_code import where_it_failed
 
-PROBES = 8
-"""Number of samples that are read to find out what a Dataset holds, evenly spread."""
 _MANY = 1000
 """Number of samples above which the user is told that all were read for their labels."""
 
@@ -168,6 +167,7 @@ def own_set(
             f"{name}: samples to train on are {_facts(first)} and those to test on {_facts(second)}; "
             "both must be alike"
         )
+    opened = (first,) if test is None else (first, second)
     sides: tuple[Source, Source] = first.source, second.source
     share = request.share
     if test is None:
@@ -178,10 +178,8 @@ def own_set(
         test_side = replace(test_side, name=f"{name} (test)")
         fingerprint = memory_fingerprint(train_side, test_side)
     else:
-        opened = (first,) if test is None else (first, second)
         fingerprint = facts_fingerprint((share, *map(_digest, opened)))
     shape = first.shape if first.shape == second.shape else None
-    told = () if test is None else second.notices
     return DataSet(
         name=name,
         text=request.text,
@@ -193,7 +191,7 @@ def own_set(
         events=first.events,
         target=target,
         details={} if shape is not None else {"channels": 3},
-        notices=(*first.notices, *told),
+        notices=tuple(notice for side in opened for notice in side.notices),
     )
 
 

@@ -88,7 +88,7 @@ def cutting(request: DataRequest, dataset: Any = None) -> Cutting:
     """Return the cutting by the options ``size`` and ``by``, or by the ``sensor_size`` (width, height,
     polarities) of a Dataset of tonic or of the one in its cache.
     """
-    by = request.get("by") or "number"
+    by = request.options.get("by") or "number"
     sensor = getattr(dataset, "sensor_size", None)
     if sensor is None:
         sensor = getattr(getattr(dataset, "dataset", None), "sensor_size", None)

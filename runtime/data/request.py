@@ -50,9 +50,6 @@ class DataRequest:
     def text(self) -> str:
         return f"{self.name}{':' * (self.argument[:1] not in ('', ','))}{self.argument}"
 
-    def get(self, option: str) -> str | None:
-        return self.options.get(option)
-
     @property
     def share(self) -> float | None:
         """Fraction of the samples to hold out; None if ``test`` is the name of a split."""

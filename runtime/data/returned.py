@@ -27,7 +27,7 @@ def called(code: Callable[..., Any], request: DataRequest) -> Any:
     if "train" in parameters:
         calls = [{"train": True}, {"train": False}]
     elif "split" in parameters:
-        calls = [{"split": request.get(each) or each} for each in ("train", "test")]
+        calls = [{"split": request.options.get(each) or each} for each in ("train", "test")]
     plain = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
     needed = [
         name

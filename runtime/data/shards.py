@@ -98,8 +98,7 @@ def shard_set(
 
 Index = Mapping[str, Any]
 """Arrays of the samples of all shards: ``names`` [N], ``labels`` [N] and ``places`` [N, 3] as in
-``Shards``, and the ``fingerprint`` of the data set.
-"""
+``Shards``, and the ``fingerprint`` of the data set."""
 
 
 def _index(train: Sequence[Path], test: Sequence[Path]) -> Index:

@@ -138,7 +138,7 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
                 clock.lap("backward")
         if world.size > 1 and run.shared is run.model:  # DDP does this itself
             world.mean([p.grad for p in run.model.parameters() if p.grad is not None])
-        run.totals.skip(batch.skipped)
+        run.totals.skip(len(batch.unreadable))
         step = run.add_step(epoch, batch, [x for x, _, _ in parts])
         done = run.arrived(run.ahead)
         clock.resolve()

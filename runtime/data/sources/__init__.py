@@ -44,13 +44,6 @@ SOURCES: Mapping[str, DataSource] = {
 }
 KNOWN = "Data sets are " + ", ".join(source.usage for source in SOURCES.values())
 _LONGEST = 200
-_DATASET = "write a Dataset, python:FILE.py:NAME, whose samples are"
-_NOT_READ = {
-    "csv": "tables are not read: save their columns as arrays with numpy.savez for npz:FILE, or "
-    f"{_DATASET} images and labels",
-    "masks": f"folders of masks are not read: {_DATASET} an image and its map of classes [H, W]",
-}
-"""Formats that are not read, with what to use instead."""
 
 
 def find(text: str) -> tuple[DataSource, str]:
@@ -61,17 +54,11 @@ def find(text: str) -> tuple[DataSource, str]:
     name = re.split("[:,]", text, maxsplit=1)[0]
     if name in SOURCES:
         return SOURCES[name], text[len(name) :].removeprefix(":")
-    place = text.partition(",")[0]
-    ending = Path(place).suffix.lower()
-    unread = _NOT_READ.get(name) or _NOT_READ.get(ending.removeprefix("."))
-    if (
-        unread is not None and not Path(f"{name}.py").is_file()
-    ):  # unless there is a module with this name
-        raise DataError(f"`{text}`: {unread}")
+    place = Path(text.partition(",")[0])
+    # `digits.npz` is a misspelt name unless there is such a file
+    misspelt = place.name.partition(".")[0] in SOURCES and not place.exists()
     for source in SOURCES.values():
-        # `digits.npz` is a misspelt name unless there is such a file
-        misspelt = Path(place).name.partition(".")[0] in SOURCES and not Path(place).exists()
-        if source.ending and source.ending == ending and not misspelt:
+        if source.ending and source.ending == place.suffix.lower() and not misspelt:
             return source, text
     if python.names_code(text):
         return python.SOURCE, text

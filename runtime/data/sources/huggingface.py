@@ -10,13 +10,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource
+from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource, existing
 from danetc.runtime.system.errors import DataError
 
-_USAGE = (
-    "huggingface:DIR, which `save_to_disk` has written or holds parquet files, one such FILE, or NAME of "
-    "the hub"
-)
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PARQUET = ".parquet"
 _SAVED = ("dataset_dict.json", "state.json")
@@ -26,23 +22,11 @@ _LABELS = ("label", "labels", "fine_label", "target", "y", "class", "annotation"
 
 def _look(request: DataRequest) -> Path:
     """Return the path of a folder or a file, or of the name of a data set of the hub."""
-    place = request.place
-    path = Path(place).expanduser()
-    if not place:
-        raise DataError(f"`huggingface` needs a place: {_USAGE}")
-    if path.is_dir():
-        if not any(path.iterdir()):
-            raise DataError(f"the folder {path} is empty; {_USAGE}")
-        return path
-    file = path.suffix.lower() == _PARQUET
-    if file and path.is_file():
-        if request.share is None:
-            raise DataError(
-                f"{path} is one split, and every epoch is tested on another: hold out a share "
-                "(,test=0.2), or name a folder with train.parquet and test.parquet"
-            )
-    elif file or path.exists() or not _NAME.fullmatch(place) or path.is_absolute():
-        raise DataError(f"there is no {'file' if file else 'folder'} {path}; {_USAGE}")
+    path = Path(request.place).expanduser()
+    is_file = path.suffix.lower() == _PARQUET
+    if is_file or path.exists() or path.is_absolute() or not _NAME.fullmatch(request.place):
+        form = f"huggingface:{'FILE' if is_file else 'DIR'}"
+        return existing(request.place, form, "what `save_to_disk` has written, or parquet")
     return path
 
 
@@ -54,7 +38,7 @@ def _open(request: DataRequest, path: Path) -> Any:
     from danetc.runtime.data.own import own_set
     from danetc.runtime.data.table_rows import Rows
 
-    tables = _tables(request.place, path, request.get("config"))
+    tables = _tables(request.place, path, request.options.get("config"))
     where = f"`{request.place}`"
     sides: list[Any] = [tables[request.chosen("train", TRAIN_NAMES, tables, "split", where)], None]
     columns = [

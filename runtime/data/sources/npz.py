@@ -41,7 +41,7 @@ def roles(names: Collection[str], request: DataRequest, where: str) -> Roles:
     pairs = _pairs(names)
 
     def pair(option: str, usual: tuple[str, ...]) -> Pair:
-        given = [name.strip() for name in (request.get(option) or "").split(";")]
+        given = [name.strip() for name in (request.options.get(option) or "").split(";")]
         if len(given) == 1 and pairs:
             return pairs[request.chosen(option, usual, pairs, "images and labels of", where)]
         missing = [name for name in given if name not in names]

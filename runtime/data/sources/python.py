@@ -34,9 +34,10 @@ def _look(request: DataRequest) -> str:
 
 
 def names_code(text: str) -> bool:
-    """True if ``text`` is ``MODULE:NAME``, and there is such a module."""
+    """True if ``text`` is ``MODULE:NAME``, and there is such a module, none of Python's own."""
     match = _PLACE.fullmatch(text.partition(",")[0])
-    return match is not None and _exists(match["home"])
+    home = "" if match is None else match["home"]
+    return home.partition(".")[0] not in {"", *sys.stdlib_module_names} and _exists(home)
 
 
 def _exists(home: str) -> bool:

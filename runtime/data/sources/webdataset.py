@@ -6,11 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from danetc.runtime.data.request import DataRequest, DataSource, existing
+from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource, existing
 from danetc.runtime.system.errors import DataError
-
-_TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
-_TEST = re.compile(r"(?<![a-z])(val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
 
 
 def _look(request: DataRequest) -> tuple[list[Path], list[Path]]:
@@ -24,7 +21,8 @@ def _look(request: DataRequest) -> tuple[list[Path], list[Path]]:
     test: list[Path] = []
     for path in shards:
         for text in (path.name, path.parent.name):
-            is_train, is_test = bool(_TRAIN.search(text)), bool(_TEST.search(text))
+            words = {*re.split("[^a-z]+", text.lower())}
+            is_train, is_test = (bool(words & {*names}) for names in (TRAIN_NAMES, TEST_NAMES))
             if is_train != is_test:
                 (train if is_train else test).append(path)
                 break

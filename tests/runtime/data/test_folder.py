@@ -161,7 +161,7 @@ def test_a_policy_says_whether_an_unreadable_image_stops(
     assert skip.describe()["on_unreadable"] == "skip"
     batches = tested(on_unreadable="skip")
     found = list(batches.epoch(0))
-    assert [(len(each), each.skipped, each.total) for each in found] == [
+    assert [(len(each), len(each.unreadable), each.total) for each in found] == [
         (4, 0, 4),
         (3, 1, 4),
         (4, 0, 4),

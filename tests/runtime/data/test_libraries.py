@@ -161,7 +161,7 @@ def test_parquet_files_of_a_folder_and_by_themselves(
         assert data.class_names == ("cat", "dog", "owl")
     assert torch.equal(whole.train[4][0], kept.train[4][0])
     for text, told in (
-        (f"{tmp_path}/plain/train-00000-of-00001.parquet", "is one split"),
+        (f"{tmp_path}/plain/train-00000-of-00001.parquet", "or on a share: ,test=0.2"),
         (f"{tmp_path}/plain/tarin-00000-of-00001.parquet", "there is no file"),
         (f"huggingface:{tmp_path / 'several'}", "several configurations; say ,config=NAME"),
     ):
@@ -218,7 +218,7 @@ def test_a_name_of_the_hub_that_is_not_here(
         ("huggingface:{},test=vaild", "has no split `vaild`; it has train, test (say ,test=NAME"),
         ("huggingface:{},image=imag", "has no column `imag`; did you mean `image`?"),
         ("huggingface:{},lable=x", "`huggingface` has no option `lable`; did you mean `label`?"),
-        ("huggingface:", "needs a place"),
+        ("huggingface:", "needs a folder"),
         ("huggingface:/no/where", "there is no folder /no/where"),
         ("tonic:NMNIST:nowhere", "there is no folder nowhere"),
         ("tonic:", "needs a set and a folder"),

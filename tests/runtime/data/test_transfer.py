@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.data.batch import Batch, streamed
+from danetc.runtime.data.batch import Batch, on_device
 from danetc.runtime.data.batches import Batches
 from danetc.runtime.data.dataset import Samples
 
@@ -62,11 +62,18 @@ class Queues:
         self.log.append("host waits for all")
 
 
-def test_copies_have_a_stream_of_their_own_and_the_host_is_one_batch_ahead(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    queues = Queues()
+@pytest.fixture
+def queues(monkeypatch: pytest.MonkeyPatch) -> Queues:
+    """The streams of the CPU, which has none."""
+    found = Queues()
+    monkeypatch.setattr("danetc.runtime.data.batch.has_streams", lambda device: True)
+    monkeypatch.setattr(torch, "get_device_module", lambda device: found)
+    return found
 
+
+def test_copies_have_a_stream_of_their_own_and_the_host_is_one_batch_ahead(
+    queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def batches() -> Iterator[Batch]:
         for step in range(3):
             queues.log.append(f"read {step}")
@@ -82,7 +89,7 @@ def test_copies_have_a_stream_of_their_own_and_the_host_is_one_batch_ahead(
 
     monkeypatch.setattr(Batch, "pin_memory", lambda self: self)
     monkeypatch.setattr(Batch, "to", moved)
-    for batch in streamed(batches(), CPU, finish, queues):
+    for batch in on_device(batches(), CPU, finish):
         assert batch.images.dtype == torch.float32
         queues.log.append(f"step {batch.step}")
     each = ["read {0}", "copy {0} on copying", "computing waits for copying", "finish on computing",
@@ -93,11 +100,12 @@ def test_copies_have_a_stream_of_their_own_and_the_host_is_one_batch_ahead(
     assert queues.log == [*wanted[0], *wanted[1], *wanted[2], "host waits for all"]
 
 
-def test_a_loop_that_is_left_waits_for_what_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    queues = Queues()
+def test_a_loop_that_is_left_waits_for_what_is_copied(
+    queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Batch, "pin_memory", lambda self: self)
     batch = Batch(torch.zeros(1, 1, 2, 2), torch.zeros(1), torch.zeros(1))
-    given: Any = streamed(iter([batch] * 3), CPU, lambda each: each, queues)
+    given: Any = on_device(iter([batch] * 3), CPU, lambda each: each)
     next(given)
     given.close()
     assert queues.log[-1] == "host waits for all"
@@ -109,7 +117,7 @@ def test_a_batch_is_pinned_and_copied_with_its_labels(monkeypatch: pytest.Monkey
     batch = Batch(torch.zeros(1, 1, 2, 2), torch.zeros(1), torch.arange(1), ("a", "b"), total=3)
     moved = batch.pin_memory().to(torch.device("meta"))
     assert (moved.images.device.type, moved.labels.device.type) == ("meta", "meta")
-    assert (moved.indices.tolist(), moved.skipped, moved.total) == ([0], 2, 3)
+    assert (moved.indices.tolist(), len(moved.unreadable), moved.total) == ([0], 2, 3)
     assert batch.pin_memory().images.sum() == 4
     assert batch.pin_memory().labels.tolist() == [1]
 
