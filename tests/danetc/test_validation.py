@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 import danetc as package
 from danetc.errors import UserError
 from danetc.output.returned import training_curves
-from danetc.runtime.data import prepared
+from danetc.runtime.data.batches import prepared
 from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.observer import Epoch
