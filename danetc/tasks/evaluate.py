@@ -30,6 +30,7 @@ from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.devices import arithmetic, device_name, find_device, has_streams
 from danetc.runtime.system.machine import usable_cores
+from danetc.runtime.training.checkpoints import BEST
 from danetc.runtime.training.evaluation import Evaluation, in_words, unlike
 from danetc.runtime.training.losses import Objective, main_output, over_time
 from danetc.runtime.training.settings import autocast, determinism
@@ -111,6 +112,10 @@ class DirectoryEvaluator:
         self.model = load(trained.path, backend=backend, memory="none")
         if asked.checkpoint is not None:
             self.model, before = at_checkpoint(self.model, trained.path, asked.checkpoint, backend)
+            if (asked.checkpoint, asked.split) == (BEST, "test") and "val" not in (
+                before.data or {}
+            ):
+                note("the best epoch was selected on test images, so its accuracy is optimistic")
         self.recorded, self.trained = before, replace(trained, evaluation=before)
         threads = (
             None if before is None else before.threads
@@ -298,6 +303,7 @@ class Evaluated(Returned):
 
     directory: Path
     data: str
+    split: str
     network: str
     trained_steps: int
     checkpoint: str | None
@@ -325,7 +331,7 @@ class Evaluated(Returned):
 
     def _line(self) -> str:
         listed = [f"T = {each.steps}: {each.text}" for each in self.results or self.over_time]
-        return f"{self.network} on {self.data}: {', '.join(listed)}"
+        return f"{self.network} on {self.data} ({self.split}): {', '.join(listed)}"
 
 
 def evaluations_figure(found: Sequence[Evaluated]) -> Any:
@@ -381,6 +387,7 @@ def evaluate_trained(
     return Evaluated(
         trained.path,
         str(asked.data),
+        asked.split,
         each.graph.name,
         each.steps,
         asked.checkpoint,

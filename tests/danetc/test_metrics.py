@@ -142,11 +142,11 @@ def test_evaluations_have_tables_and_figures() -> None:
     pytest.importorskip("pandas")
     at = [Figures(steps, 10, 0.5 / steps, 0.25 * steps, 1.0, 0, 1.0) for steps in (1, 2)]
     how: dict[str, Any] = {
-        "directory": Path("r"), "data": "digits", "network": "net", "trained_steps": 2,
-        "checkpoint": None, "conditions": {}, "described": "", "unlike_training": None,
+        "directory": Path("r"), "data": "digits", "split": "test", "network": "net",
+        "trained_steps": 2, "checkpoint": None, "conditions": {}, "described": "", "unlike_training": None,
     }  # fmt: skip
     found = Evaluated(**how, results=tuple(at), over_time=(at[0],))
-    assert repr(found) == "<Evaluated: net on digits: T = 1: 25.00%, T = 2: 50.00%>"
+    assert repr(found) == "<Evaluated: net on digits (test): T = 1: 25.00%, T = 2: 50.00%>"
     assert list(found.frame()["top1"]) == [0.25, 0.5]
     (axes,) = found.figure().axes
     assert {line.get_label(): list(line.get_ydata()) for line in axes.lines} == {

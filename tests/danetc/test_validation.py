@@ -89,6 +89,9 @@ def test_a_training_from_its_plan_to_its_report(danetc: Run) -> None:
         "1",
     )
     assert measured["data"]["split"] == "val"
+    best = ("eval", "run", "--checkpoint", "best")
+    selected = "the best epoch was selected on test images"
+    assert selected not in danetc.passes(*best).err
     written = Path("run/training.json").read_bytes()
     assert "the run is complete" in danetc.passes(*asked).err
     assert Path("run/training.json").read_bytes() == written
@@ -98,6 +101,9 @@ def test_a_training_from_its_plan_to_its_report(danetc: Run) -> None:
     figure = training_curves(record["epochs"])
     lines = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes]
     assert lines == [["train", "val", "test"]] * 2
+    danetc.passes(*asked, "--data", FEW, "--fresh")
+    assert selected in danetc.passes(*best).err
+    assert selected not in danetc.passes(*best, "--split", "train").err
     danetc.fails(
         "has no validation samples; ,val=0.1 holds out",
         "eval",

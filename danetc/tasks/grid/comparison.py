@@ -149,7 +149,8 @@ class Comparison(Returned, GridResults):
     def frame(self) -> pandas.DataFrame:
         """Return a row for each cell; accuracies are from 0 to 1. Raises UserError without pandas."""
         names = ("name", *self.varying(), "parameters", "mean", "deviation", "best", "state")
-        return frame({name: row[name] for name in names} for row in self.as_dict()["cells"])
+        split = {"split": self.measure.split}
+        return frame({name: row[name] for name in names} | split for row in self.as_dict()["cells"])
 
     def figure(self, name: str = "accuracy", x: str | None = None) -> Any:
         """Return a figure of matplotlib, as ``danetc compare`` draws it.

@@ -373,9 +373,8 @@ def table(results: GridResults, columns: Sequence[str] = ()) -> Table:
             best = found.best if alone else is_best(found, group.values(), measure)
             cells.append(Cell(measure.text(found.mean, found.deviation), best, found.mean))
         body.append((*cells, *(Cell(show(first)) for show in last.values())))
-    head = measure.head
-    if results.accuracy == "best":
-        head = f"best {head}"
+    head = f"{'best ' * (results.accuracy == 'best')}{measure.head}"
+    if results.accuracy == "best" or results.over_epochs.split == "val":
         places = [f"{each}, {head}" for each in places]
     heads = (*names, *(HEADS[name] for name in shared), *(places if columns else [head]), *last)
     right = {number for number, name in enumerate(names) if numeric[name]}

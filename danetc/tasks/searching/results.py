@@ -82,7 +82,7 @@ class SearchResult(Returned):
     def frame(self) -> pandas.DataFrame:
         """Return a row for each trial. Raises UserError without pandas."""
         rows = map(asdict, self.trials)
-        return frame({**row.pop("values"), **row} for row in rows)
+        return frame({**row.pop("values"), **row, "split": self.measure.split} for row in rows)
 
     def figure(self) -> Any:
         """Return a figure of the accuracy versus the operations. Raises UserError without matplotlib."""
