@@ -111,7 +111,7 @@ def training_curves(epochs: Sequence[Mapping[str, Any]]) -> Any:
             values = enumerate((each.get(f"{split}_{key}") for each in epochs), 1)
             points = [(number, scale * value) for number, value in values if value is not None]
             if points:
-                lines[split] = tuple(zip(*points, strict=True))
+                lines[split] = [x for x, _ in points], [y for _, y in points]
         if lines:
             panels.append(LinePanel("epoch", label, lines))
     return line_figure(panels)

@@ -118,9 +118,7 @@ class DataSource:
     ) -> DataRequest:
         """Parse ``PLACE,key=value,...``, where every source has the option ``val``."""
         shares = _VAL.findall(argument)
-        options = dict.fromkeys(["val"][: len(shares)], "".join(shares).strip())
-        if len(shares) > 1:
-            raise DataError(f"`{self.name}` has the option `val` twice; leave one out")
+        options = {"val": " and ".join(map(str.strip, shares))} if shares else {}
         parts = _VAL.sub("", argument).split(",")
         while self.options and len(parts) > 1 and (match := _OPTION.fullmatch(parts[-1])):
             key, value = match[1], match[2].strip()

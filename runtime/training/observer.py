@@ -62,8 +62,8 @@ class Epoch:
     the training; without, the validation figures are None. If pixels are classified, accuracies are of
     pixels and ``scores`` of the test has ``miou``; if numbers are learned, accuracies are None and
     ``scores`` has ``rmse``. ``images_per_second`` and ``shares`` are of training, ``firing`` has the
-    rates of layers on a batch of ``split``, and ``skipped`` counts unreadable images. Only times and
-    speeds differ in a run that was interrupted.
+    rates of layers on a batch of validation images, or else of test images, and ``skipped`` counts
+    unreadable images. Only times and speeds differ in a run that was interrupted.
     """
 
     phase: str
@@ -88,20 +88,17 @@ class Epoch:
     val_scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def split(self) -> Split:
-        """Split that all epochs of the training are evaluated on, ``val`` or ``test``."""
-        return "test" if self.val_loss is None else "val"
-
-    @property
     def quality(self) -> float:
-        """Accuracy on ``split``, or its negative loss if there is none; the best epoch has the highest."""
-        accuracy = getattr(self, f"{self.split}_accuracy")
-        return float(-getattr(self, f"{self.split}_loss") if accuracy is None else accuracy)
+        """Accuracy on the validation images if there are any, else on the test images, or the negative
+        loss if there is no accuracy; the best epoch has the highest.
+        """
+        _, loss, accuracy, *_ = next(self.evaluations())
+        return -loss if accuracy is None else accuracy
 
     def evaluations(
         self,
     ) -> Iterator[tuple[Split, float, float | None, float | None, Mapping[str, float]]]:
-        """Yield each split on which the epoch was evaluated, its loss, accuracies and scores."""
+        """Yield the splits on which the epoch was evaluated, with loss, accuracies and scores."""
         if self.val_loss is not None:
             yield "val", self.val_loss, self.val_accuracy, self.val_top5, self.val_scores
         if self.test_loss is not None:
@@ -109,8 +106,8 @@ class Epoch:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON data, without the validation if there was none."""
-        record = asdict(self)
-        return {name: record[name] for name in record if self.split == "val" or name[:4] != "val_"}
+        record, validated = asdict(self), self.val_loss is not None
+        return {name: record[name] for name in record if validated or name[:4] != "val_"}
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Epoch:

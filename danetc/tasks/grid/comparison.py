@@ -156,9 +156,8 @@ class Comparison(Returned, GridResults):
         """Return a figure of matplotlib, as ``danetc compare`` draws it.
 
         Args:
-            name: ``accuracy`` on the test images (the RMSE of numbers) and over epochs, which are
-                evaluated on the validation images if there are any; or ``training`` for loss and
-                accuracy of the training over epochs.
+            name: ``accuracy`` (the RMSE of numbers) over epochs and at the end, or ``training`` for
+                loss and accuracy of the training over epochs.
             x: The axis, or the fact, to draw over; by default the depth.
 
         Raises UserError without matplotlib.

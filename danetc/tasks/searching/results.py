@@ -15,7 +15,7 @@ from danetc.output.table import Cell, Table
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.tasks.grid.plot import data_name
 from danetc.tasks.grid.results import ACCURACY, MEASURES, Measure
-from danetc.tasks.searching.study import ON_TEST, RECORD, STORAGE, open_study
+from danetc.tasks.searching.study import RECORD, STORAGE, open_study
 
 if TYPE_CHECKING:
     import pandas
@@ -99,8 +99,8 @@ def read_search(folder: Path) -> SearchResult:
     """Read the search in a folder. Raises UserError if there is none, or it is damaged."""
     study = open_study(folder)
     try:
-        record = {**ON_TEST, **study.user_attrs[RECORD]}
-        split = record["select_on"]
+        record = study.user_attrs[RECORD]
+        split = record.get("select_on", "test")
         front = {trial.number: trial.user_attrs[RECORD]["cell"] for trial in study.best_trials}
         first = {cell: number for number, cell in sorted(front.items(), reverse=True)}
         rows, measure = [], replace(ACCURACY, split=split)

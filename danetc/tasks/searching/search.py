@@ -35,7 +35,6 @@ from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel
 from danetc.tasks.model_directory import GRID, TRAINING, epochs_in, record_if_any
 from danetc.tasks.searching.results import SearchResult, read_search
 from danetc.tasks.searching.study import (
-    ON_TEST,
     PRUNERS,
     RECORD,
     SAMPLERS,
@@ -124,7 +123,10 @@ def _refuse_another(
         },
         **{name: getattr(request, name) for name in _SHARED},
     }
-    known = {**ON_TEST, **study.user_attrs.get(RECORD, record)}
+    known = {
+        "select_on": "test",
+        **study.user_attrs.get(RECORD, record),
+    }  # as before there was a choice
     study.set_user_attr(RECORD, known)
     changed = [name for name in record if known.get(name) != record[name]]
     if changed:

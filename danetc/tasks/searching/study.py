@@ -101,10 +101,6 @@ STUDY = RECORD = "danetc"
 """The name of the study, and of the attribute with our record of a study or a trial."""
 
 
-ON_TEST = {"select_on": "test"}
-"""Field of the record of a study that an older danetc has not written."""
-
-
 def need_optuna() -> Any:
     """Return the library. Raises UserError without it."""
     try:

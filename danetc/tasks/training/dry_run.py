@@ -89,13 +89,10 @@ def _phase(plan: TrainingPlan, index: int, world: World) -> Record:
         )  # fmt: skip
     steps, times = world.from_first((watch.steps, watch.times))
     second = statistics.median(times[WARM:] or times)
-    data = plan.data
-    tests = len(data.split(data.judged_on)) * phase.epochs
-    tests += len(data.test) * (data.val is not None and index + 1 == len(plan.recipe.phases))
-    steps *= phase.epochs
-    found |= {"steps": steps, "seconds_per_step": second}
-    # the forward pass is a third of a step
-    return {**found, "seconds": second * (steps + tests / phase.batch / 3)}
+    images = len(plan.data.split(plan.data.judged_on))
+    tests = images / phase.batch / 3  # the forward pass is a third of a step
+    found |= {"steps": steps * phase.epochs, "seconds_per_step": second}
+    return {**found, "seconds": second * (steps + tests) * phase.epochs}
 
 
 class _Stopwatch(Callback):

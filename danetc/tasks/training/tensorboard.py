@@ -84,7 +84,7 @@ class TensorBoard(Callback):
             found = {"loss": loss, "top1": top1, "top5": top5, **scores}
             values |= {f"epoch/{split}_{name}": value for name, value in found.items()}
         values |= {f"shares/{part}": share for part, share in epoch.shares.items()}
-        firing = "val_firing_rate" if epoch.split == "val" else "firing_rate"
+        firing = "firing_rate" if epoch.val_loss is None else "val_firing_rate"
         values |= {f"{firing}/{layer}": rate for layer, rate in epoch.firing.items()}
         self._write(epoch.epoch * self._steps, values)
 

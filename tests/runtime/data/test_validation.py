@@ -140,7 +140,7 @@ def test_shards_that_are_too_few(
            "as in val=0.1") for share in ("0", "1", "-0.1", "nan", "inf", "some")),
         ("synthetic:val=2,count=64", "the option `val` of `synthetic` is 2; a share"),
         ("digits,val=", "the option `val` of `digits` is empty; a share"),
-        ("digits,val=0.1,val=0.2", "`digits` has the option `val` twice"),
+        ("digits,val=0.1,val=0.2", "the option `val` of `digits` is 0.1 and 0.2; a share is between"),
         ("digits,vale=0.1", "`digits` takes no argument but ,val=SHARE, and got `,vale=0.1`"),
         ("digits,val=0.003", "digits: val=0.003 of each class leaves none of the 142 training samples of "
          "class `0` to validate on; choose another share, or add samples"),
