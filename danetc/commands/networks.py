@@ -203,15 +203,16 @@ def prove_command(
     """Check the paper's propositions on a network.
 
     Propositions 1, 3 and 4 get a verdict for each stage: `holds`; `fails`, with the numbers of the
-    counterexample; `does not apply`, with the broken premise; or `not checked`, if that needs numbers
-    that --no-numbers does without. For Proposition 2, the neurons on paths are counted.
+    counterexample; `does not apply`, with the broken premise; or `not checked`, since the verdict
+    needs numbers (--no-numbers), or firing rates differ by less than their noise. For Proposition 2,
+    the neurons on paths are counted.
 
     Propositions 1 and 4 are about gradients at T = 1 between blocks whose last norm starts at 0; with
     more time steps the reset and the leak add terms. Autograd in float64 checks their formulas, where
     g1 is the surrogate derivative of block 1. Proposition 4 is judged at the stage's result: its
-    gradient by block 0 is compared with the part of the shortest paths. Proposition 3 compares firing
-    rates of the untrained stage on normal input, with norms that have seen two batches. Stages of up
-    to 1,000 blocks in all are checked.
+    gradient by block 0 is compared with the part of the shortest paths, and with the gradient of the
+    same blocks in a chain. Proposition 3 compares firing rates of the untrained stage on normal input,
+    with norms that have seen two batches. Up to 1,000 blocks are checked.
 
     Exits with 0 if a proposition fails, and with 1 if autograd and a formula disagree, or the spec is
     wrong.
@@ -233,7 +234,8 @@ def print_proof(proof: dict[str, Any]) -> None:
     """Print the findings, proposition by proposition."""
     from danetc.tasks.proofs import TITLES
 
-    echo(f"{proof['network']}, T = {proof['steps']}; Propositions 1 and 4 are about T = 1")
+    at_start = "Propositions 1 and 4 are about T = 1 and last norms that start at 0"
+    echo(f"{proof['network']}, T = {proof['steps']}; {at_start}")
     for number, title in TITLES.items():
         echo(f"\nProposition {number}: {title}")
         found = [each for each in proof["findings"] if each["proposition"] == number]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from math import isclose, isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -151,8 +152,8 @@ def _finding(
     if found is None:
         return verdict, says, record
     derivatives = {"least_derivative": min(found.least), "most_derivative": max(found.most)}
-    gradients = [each for place in found.places for each in (place.gradient, place.bound)]
-    if not all(isfinite(each) for each in (*derivatives.values(), *gradients)):
+    gradients = [(place.gradient, place.bound, place.chain) for place in found.places]
+    if not all(map(isfinite, chain(derivatives.values(), *gradients))):
         return "does not apply", "because a derivative is not finite", record
     record |= {**derivatives, "error": found.error, "agrees": found.agrees}
     places = []
@@ -214,7 +215,9 @@ def _rates(graph: Graph, stage: Stage, numbers: bool) -> Found:
     record["predicted_variances"] = predicted
     series = zip(found.rates, found.variances, predicted, strict=True)
     shown = _cut([f"{rate:.3f} ({v:.2f}, {p:.2f})" for rate, v, p in series])
-    says = f"firing rates in blocks 1 to {len(predicted)} (variance, as predicted): {shown}"
+    says = (
+        f"untrained firing rates in blocks 1 to {len(predicted)} (variance, as predicted): {shown}"
+    )
     if found.falls:
         return (
             "fails",

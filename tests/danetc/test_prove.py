@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,7 @@ def test_numbers_of_origin_and_its_dense_form(danetc: Run, tmp_path: Path) -> No
 MORE = """
 rule averaged { in[i] = mean(out[0 .. i-1]); result = out[n-1] }
 rule window { in[i] = sum(out[max(0, i-2) .. i-1]); result = out[n-1] }
+rule averaged_all { in[i] = mean(out[0 .. i-1]); result = mean(out[0 .. n-1]) }
 surrogate one { dy = 0 * x + 1 }
 """
 SIGMOID = "sigmoid(alpha = 4)"
@@ -111,6 +114,35 @@ SAYS = [
     ("pa_a", "IF", SIGMOID,
      "does not apply, because no interblock neuron stands between the blocks: over 2 blocks the gradient is 1; autograd agrees exactly"),
 ]  # fmt: skip
+
+
+RULES: dict[str, tuple[Sequence[float], Callable[..., float], Callable[..., float]]] = {
+    "densely_additive": (
+        (1, 2, 3), lambda g1, g2, g3: g3 * (1 + g1) * (1 + g2), lambda g1, g2, g3: g3),
+    "densely_additive_all": (
+        (1, 2, 3), lambda g1, g2, g3: (1 + g1) * (1 + g2) * (1 + g3), lambda g1, g2, g3: 1),
+    "densely_additive_after_opening": (
+        (1, 1, 2), lambda g1, g2, g3: g1 * (1 + g2) * (1 + g3), lambda g1, g2, g3: g1),
+    "averaged": (
+        (1, 1, 1), lambda g1, g2, g3: g3 * (1 + g1) * (1 + g2 / 2) / 3, lambda g1, g2, g3: g3 / 3),
+    "averaged_all": (
+        (1, 1, 1), lambda g1, g2, g3: (1 + g1) * (1 + g2 / 2) * (1 + g3 / 3) / 4, lambda g1, g2, g3: 1 / 4),
+}  # fmt: skip
+"""What blocks 1 to 3 read where block 0 spikes, and the gradient and its bound in docs/paper.md."""
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_gradient_and_the_bound_of_each_rule(danetc: Run, rule: str) -> None:
+    drives, gradient, bound = RULES[rule]
+    text = SMALL.replace("LIF", "IF").replace(
+        "2) via origin by densely_additive", f"4) via origin by {rule}"
+    )
+    Path("a.danet").write_text(text + MORE)
+    (found,) = findings(danetc.passes("prove", "a.danet", "--json"), "4")
+    for place, read in (("spikes", drives), ("is_silent", (0, 0, 0))):
+        slopes = [1 / math.cosh(2 * (drive - 1)) ** 2 for drive in read]
+        assert found[f"where_block_0_{place}"] == pytest.approx(gradient(*slopes), rel=1e-9)
+        assert found[f"where_block_0_{place}_bound"] == pytest.approx(bound(*slopes), rel=1e-9)
 
 
 @pytest.mark.parametrize(("via", "neuron", "surrogate", "says"), SAYS)
@@ -164,7 +196,9 @@ def test_text_says_the_same(danetc: Run, tmp_path: Path) -> None:
     assert result.out.startswith("small, T = 2; ")
     for number, title in TITLES.items():
         assert f"Proposition {number}: {title}" in result.out
-    assert "holds: firing rates in blocks 1 to 2 (variance, as predicted): 0." in result.out
+    assert (
+        "holds: untrained firing rates in blocks 1 to 2 (variance, as predicted): 0." in result.out
+    )
     assert "does not apply, because rule chain leaves a single path from block 0" in result.out
     assert "on the shortest path from its weights to the loss" in result.out
 
