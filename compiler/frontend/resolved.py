@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -52,7 +52,7 @@ class _Collector:
         self,
         module: Module,
         parameters: Mapping[str, s.Expr],
-        owners: Mapping[str, int],
+        owners: Mapping[str, set[int]],
         lines: Mapping[int, Mapping[str, s.Expr]],
     ) -> None:
         self.module = module
@@ -117,7 +117,7 @@ class _Collector:
             if declaration.kind == "network":
                 params = tuple(
                     replace(param, default=outside[param.name])
-                    if self.owners.get(param.name) == key
+                    if key in self.owners.get(param.name, ())
                     else param
                     for param in declaration.params
                 )
@@ -143,19 +143,31 @@ def _global_names(node: s.Node, local: set[str]) -> list[str]:
     return [name for name in names if name not in local]
 
 
-def _owners(declaration: s.Declaration, module: Module) -> dict[str, int]:
+def _owners(declaration: s.Declaration, module: Module) -> dict[str, set[int]]:
     """Return the parameters that can be set from outside, with the ids of their networks.
 
-    A parameter of a base is hidden by a parameter or line of a variant.
+    They are the outermost one with this name, and those of its bases to which variants pass no argument.
+    A parameter of a base is hidden by a line of a variant.
     """
-    claimed: dict[str, int | None] = {}
+    owners: dict[str, set[int]] = {}
+    replaced: set[str] = set()
+    passed: set[str | None] = set()
     for level in Resolved(declaration, module).lineage():
-        for param in level.declaration.params:
-            claimed.setdefault(param.name, id(level.declaration))
-        for item in level.declaration.body or ():
-            if isinstance(item, s.Define):
-                claimed.setdefault(item.name, None)
-    return {name: owner for name, owner in claimed.items() if owner is not None}
+        own = level.declaration
+        names = {param.name for param in own.params}
+        for name in names - replaced:
+            if name not in owners or name not in passed:
+                owners.setdefault(name, set()).add(id(own))
+        replaced |= {item.name for item in own.body or () if isinstance(item, s.Define)} - names
+        passed = {arg.name for arg in _passed(own, level.base)}
+    return owners
+
+
+def _passed(declaration: s.Declaration, base: Resolved | None) -> Sequence[s.Arg]:
+    """Return the arguments that a variant passes to its base, by name."""
+    if not isinstance(declaration.value, s.Call) or base is None:
+        return ()
+    return named(declaration.value.args, [param.name for param in base.declaration.params])
 
 
 def _lines(
@@ -190,17 +202,17 @@ def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.De
 
 
 def _without_values(
-    declaration: s.Declaration, module: Module, key: int, owners: Mapping[str, int]
+    declaration: s.Declaration, module: Module, key: int, owners: Mapping[str, set[int]]
 ) -> s.Declaration:
     """Return a network without the values of parameters that it (``key``) or its base owns."""
     params = tuple(
-        replace(param, default=None) if owners.get(param.name) == key else param
+        replace(param, default=None) if key in owners.get(param.name, ()) else param
         for param in declaration.params
     )
     value, base = declaration.value, Resolved(declaration, module).base
     if isinstance(value, s.Call) and base is not None:
-        args = named(value.args, [param.name for param in base.declaration.params])
-        kept = tuple(arg for arg in args if owners.get(arg.name or "") != id(base.declaration))
+        args, own = _passed(declaration, base), id(base.declaration)
+        kept = tuple(arg for arg in args if own not in owners.get(arg.name or "", ()))
         if len(kept) < len(args):
             value = replace(value, args=kept)
     return replace(declaration, params=params, value=value)

@@ -83,13 +83,14 @@ class Lowering(Stages):
     ) -> list[Level]:
         """Return a network and its bases, outermost first, with shared definitions and parameters.
 
-        Parameters are taken from ``settings``. A name has the meaning that the outermost network
-        which has it gives it: a variant's line goes before a parameter of its base, and a variant's
-        arguments for its base are made of the variant's own parameters.
+        ``settings`` set the outermost parameter of each name, and those of its bases unless a variant
+        passes them. A variant's line goes before a parameter of its base, and a variant's arguments
+        for its base are made of the variant's own parameters.
         """
         closed: dict[str, str] = {}
         outside = Env(module, "--set", elsewhere=closed)
-        claimed: set[str] = set()
+        replaced: set[str] = set()
+        owned: set[str] = set()
         shared = Env(module, "network")
         result: list[Level] = []
         bound = v.Bound(declaration, module, {}, declaration.name_span)
@@ -107,7 +108,9 @@ class Lowering(Stages):
             given = {
                 param: self.evaluate(settings[param], outside)
                 for param in params
-                if param in settings and param not in claimed
+                if param in settings
+                and param not in replaced
+                and (param not in owned or param not in bound.args)
             }
             env = replace(
                 self.complete(replace(bound, args={**bound.args, **given})),
@@ -125,7 +128,8 @@ class Lowering(Stages):
                 elsewhere.setdefault(param, message)
             result.append((declaration, env))
             self.define(declaration, env)
-            claimed.update(_names(declaration))
+            replaced.update(_names(declaration) - set(params))
+            owned.update(params)
             value = declaration.value
             if value is None:
                 return result

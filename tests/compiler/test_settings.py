@@ -26,6 +26,7 @@ network n(classes = 10, broad = 8) {
 }
 
 network m(width = 8) = n(7, width) { steps = 3 }
+network k(broad = 8) = n { head = spike -> avgpool -> linear(broad) }
 """
 LINES = [
     ("n", "stages", "stage(basic(2 * broad), 1, stride = 2) via sew"),
@@ -131,6 +132,7 @@ def test_bad_settings(
         ("m", {"classes": 3}),  # of the base, which the variant gives by position
         ("m", {"classes": 3, "width": 4, "neuron": "LIF(tau = 3.0)"}),
         ("m", {"broad": "2 * 6"}),
+        ("k", {"broad": 4, "classes": 3}),
     ],
 )
 def test_a_resolved_spec_is_the_same_network(network: str, settings: dict[str, object]) -> None:
@@ -154,6 +156,7 @@ network fixed = base { steps = 2 }
 network given = base(steps = 3)
 network wider(width = 16) = base(width = 2 * width) { head = avgpool -> linear(width) }
 network wider_fixed = wider { steps = 2 }
+network again(width = 8) = base { head = avgpool -> linear(width) }
 """
 
 
@@ -161,6 +164,7 @@ network wider_fixed = wider { steps = 2 }
     ("name", "setting", "steps", "widths"),
     [
         ("alike", {"steps": 3, "width": 4}, 3, [4, 10]),
+        ("again", {"width": 4}, 4, [4, 4]),  # also of the base, which is not given it
         ("fixed", {"steps": 3}, 3, [8, 10]),  # a line stands before a base's parameter
         ("given", {"steps": 5}, 5, [8, 10]),
         ("wider", {"width": 4, "steps": 5}, 5, [8, 4]),  # the base has twice that
