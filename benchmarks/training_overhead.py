@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -87,14 +87,9 @@ def measure(text: str, settings: dict[str, Any], epochs: int) -> Measured:
         with tempfile.TemporaryDirectory(prefix="danetc-bench-") as folder:
             checkpoints = Timed(Path(folder) / "checkpoints", print, lambda path: None)
             checkpoints.measured = measured
-            fit(
-                model,
-                open_data(text),
-                replace(recipe.phases[0]),
-                RunSettings(checkpoint_steps=INTERVAL, workers=recipe.workers),
-                observer=measured,
-                checkpoints=checkpoints,
-            )
+            settings = RunSettings(checkpoint_steps=INTERVAL, workers=recipe.workers)
+            phase, data = recipe.phases[0], open_data(text)
+            fit(PhaseRun(model, data, phase, settings, measured, checkpoints=checkpoints))
     finally:
         PhaseRun.save_later = save  # type: ignore[method-assign]
     return measured
@@ -125,7 +120,7 @@ def against_a_bare_loop(rounds: int) -> dict[str, list[float]]:
 
     def trained() -> list[float]:
         measured = Measured()
-        fit(model, data, phase, RunSettings(), observer=measured)
+        fit(PhaseRun(model, data, phase, observer=measured))
         return measured.cpu
 
     found: dict[str, list[float]] = {"bare": [], "trained": []}

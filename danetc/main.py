@@ -93,7 +93,13 @@ def program() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status, as ``reported`` does."""
-    return reported(lambda: _invoke(sys.argv[1:] if arguments is None else list(arguments)))
+    given = sys.argv[1:] if arguments is None else list(arguments)
+
+    def run() -> int:
+        _check_text(given)
+        return int(program.main(given, "danetc", standalone_mode=False) or 0)
+
+    return reported(run)
 
 
 def reported(action: Callable[[], int]) -> int:
@@ -150,11 +156,6 @@ def process() -> int:
     return status
 
 
-def _invoke(arguments: list[str]) -> int:
-    _check_text(arguments)
-    return int(program.main(arguments, "danetc", standalone_mode=False) or 0)
-
-
 def _check_text(arguments: Sequence[str]) -> None:
     """Raise UserError for arguments that are not UTF-8, which libraries cannot write or read, and for
     arguments of several lines, which would look like lines of ours when they are printed.
@@ -203,9 +204,9 @@ def _show_warning(
 
 def _fail_of_disk(error: OSError) -> int:
     """Report an error of the operating system. An error without a file name is of standard output."""
-    from danetc.runtime.system.files import explain_os_error, is_full  # late: hashlib takes 5 ms
+    from danetc.runtime.system.files import FULL, explain_os_error  # late: hashlib takes 5 ms
 
-    if error.filename is None and is_full(error):
+    if error.filename is None and error.errno in FULL:
         error.filename = "standard output"
         _no_output()
     return _fail(explain_os_error(error))

@@ -217,13 +217,12 @@ class GridRequest(TrainingOptions):
     @cached_property
     def axes(self) -> tuple[Any, ...]:
         """Parsed axes. Raises UserError."""
+        texts = {
+            name: values if isinstance(values, str) else ",".join(map(override_text, values))
+            for name, values in self.grid.items()
+        }
         try:
-            return tuple(
-                type(self).parse_axis(
-                    f"{name}={values if isinstance(values, str) else ','.join(map(override_text, values))}"
-                )
-                for name, values in self.grid.items()
-            )
+            return tuple(type(self).parse_axis(f"{name}={text}") for name, text in texts.items())
         except ValueError as error:
             raise UserError(str(error)) from error
 

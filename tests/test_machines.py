@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from danetc.errors import UserError
 from danetc.runtime.system import locks
 from danetc.runtime.system.machine import free_memory, usable_cores
 from tests.forked import forked
@@ -80,7 +81,7 @@ HOLDER = """
 import os, sys, time
 from pathlib import Path
 from danetc.runtime.system.locks import locked
-with locked(Path("lock")):
+with locked(Path()):
     if hasattr(os, "fork"):
         ready, up = os.pipe()
         if not os.fork():
@@ -98,15 +99,15 @@ def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
         [sys.executable, "-c", HOLDER], cwd=tmp_path, stdin=-1, stdout=-1, encoding="utf-8"
     ) as holder:
         pid = int(holder.stdout.readline())
-        with pytest.raises(locks.LockHeld, match=f"process {pid}"), locks.locked(tmp_path / "lock"):
+        with pytest.raises(UserError, match="another process"), locks.locked(tmp_path):
             pass
         children = psutil.Process(pid).children() if hasattr(os, "fork") else []
         assert children or not hasattr(os, "fork")
         holder.kill()
         holder.wait()
-        with locks.locked(tmp_path / "lock") as release:
+        with locks.locked(tmp_path) as release:
             release()
-            with locks.locked(tmp_path / "lock"):
+            with locks.locked(tmp_path):
                 pass
         for child in children:
             child.kill()
@@ -119,7 +120,7 @@ def test_no_place_for_a_lock_no_waiting(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("filelock.BaseFileLock.acquire", refused)
     with locks.alone(tmp_path / "lock"):
         pass
-    with pytest.raises(PermissionError), locks.locked(tmp_path / "lock"):
+    with pytest.raises(PermissionError), locks.locked(tmp_path):
         pass
 
 

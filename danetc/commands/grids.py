@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,14 +106,14 @@ def _report_grid(
     form: str,
 ) -> GridResults:
     """Print the table of a grid, and draw its figures if matplotlib is installed."""
-    from danetc.tasks.grid.plot import FIGURES, across
+    from danetc.tasks.grid.plot import FIGURES, across, draw
     from danetc.tasks.grid.results import read_results
 
     results = read_results(request.folder, request.accuracy, request.select_on)
     across(results, x)
     _print_grid(results, columns, form)
-    for draw, place in zip(FIGURES.values(), plots, strict=True):
-        if not _save(lambda draw=draw: draw(results, x), place):  # type: ignore[misc]
+    for name, place in zip(FIGURES, plots, strict=True):
+        if not _save(partial(draw, results, name, x), place):
             break
     return results
 

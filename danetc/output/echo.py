@@ -113,8 +113,8 @@ def show_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
     """Print up to 50 diagnostics to stderr, in colour on a terminal, with the number of all and a hint."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     echo(render_all(diagnostics[:50], colour=colour) + "\n", err=True, styled=True)
-    code = next((item.code for item in diagnostics if item.severity == "error"), None)
-    code = code or diagnostics[0].code
+    errors = (item.code for item in diagnostics if item.severity == "error")
+    code = next(errors, diagnostics[0].code)
     echo(f"{counted(diagnostics)}; `danetc explain {code}` tells more", err=True)
 
 

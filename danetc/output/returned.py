@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from danetc.errors import UserError
-from danetc.runtime.system.figures import STYLES, WITHOUT, can_plot, in_figure, new_figure
+from danetc.errors import UserError, check_installed
+from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 
 if TYPE_CHECKING:
     import pandas
@@ -42,17 +42,10 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
 
     Raises UserError without pandas.
     """
-    try:
-        import pandas
-    except ImportError as error:
-        raise UserError("tables of results need pandas: pip install 'danetc[notebook]'") from error
+    check_installed("a table of results", ["pandas"], "notebook")
+    import pandas
+
     return pandas.json_normalize([dict(row) for row in rows])
-
-
-def need_matplotlib() -> None:
-    """Raise UserError if matplotlib is missing."""
-    if not can_plot():
-        raise UserError(WITHOUT)
 
 
 def plot_place(text: str) -> Path:
@@ -62,7 +55,7 @@ def plot_place(text: str) -> Path:
         raise UserError(f"a figure is SVG or PNG, so its name ends in .svg or .png: {path}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path}: there is no such folder")
-    need_matplotlib()
+    check_installed("drawing", ["matplotlib"], "plot")
     return path
 
 
@@ -83,7 +76,7 @@ class LinePanel:
 
 def line_figure(panels: Sequence[LinePanel]) -> Any:
     """Return a figure of matplotlib with panels side by side. Raises UserError without it."""
-    need_matplotlib()
+    check_installed("drawing", ["matplotlib"], "plot")
     figure = new_figure(3.8 * len(panels), 3.2)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for place, (name, (x, y)) in enumerate(panel.lines.items()):
@@ -106,7 +99,7 @@ def training_curves(epochs: Sequence[Mapping[str, Any]]) -> Any:
     """Return a figure of the loss and, if there is one, the accuracy of a training over its epochs."""
     panels = []
     for key, label, scale in (("loss", "loss", 1), ("accuracy", "accuracy [%]", 100)):
-        lines = {}
+        lines: dict[str, Any] = {}
         for split in ("train", "val", "test"):
             values = enumerate((each.get(f"{split}_{key}") for each in epochs), 1)
             points = [(number, scale * value) for number, value in values if value is not None]

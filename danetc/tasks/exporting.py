@@ -26,6 +26,7 @@ from danetc.pretrained import directory_of
 from danetc.requests import ExportRequest
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of, random_input
+from danetc.runtime.model.weight_files import set_tensors
 from danetc.runtime.system.devices import arithmetic, find_device
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
@@ -264,13 +265,8 @@ def at_checkpoint(
     tested = evaluation_in(found.state.get("tested"), directory / CHECKPOINTS / name)
     if tested.steps != model.signature.steps:
         model = with_steps(model, directory, tested.steps, backend)
-    try:
-        model.load_state_dict(dict(weights_of(found)))
-    except RuntimeError as error:
-        raise UserError(
-            f"the checkpoint `{name}` in {directory} is of another network: "
-            f"{str(error).splitlines()[-1].strip()}"
-        ) from error
+    source = f"the checkpoint `{name}` in {directory} is of another network: it"
+    set_tensors(model, weights_of(found), source)
     return model, tested
 
 

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from danetc.runtime.layers.segments import SEGMENT, Recomputed
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system import machine
-from danetc.runtime.training.backward import LossFunction, Part, make_backward
+from danetc.runtime.training.backward import Part, make_backward
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.optim import make_optimizer
@@ -87,7 +88,7 @@ class Step:
     graph: Graph
     backend: str
     batch: int
-    loss: Callable[[Model, Mapping[str, Model]], LossFunction]
+    loss: Callable[[Model, Mapping[str, Model]], Callable[..., Tensor]]
     optimizer: Item
     precision: str = "float32"
     gradient: Item = Item("bptt")
@@ -194,40 +195,36 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
 
 
 def _run(
-    step: Step, model: Model, loss: LossFunction, images: Tensor, labels: Tensor, live: _Live
+    step: Step,
+    model: Model,
+    loss: Callable[..., Tensor],
+    images: Tensor,
+    labels: Tensor,
+    live: _Live,
 ) -> int:
     """Run forward and backward passes; return the bytes that the first forward pass saves."""
     saved: list[int] = []
     other = 0
 
-    def loss_of(outputs: Any, labels: Tensor, images: Tensor) -> Tensor:
+    def loss_of(images: Tensor, labels: Tensor, outputs: Any) -> Tensor:
         nonlocal other
         value = loss(outputs, labels, images)
         other = size_of([*outputs_of(outputs), value])
         return value
 
-    def lap(what: str) -> None:
-        if what == "forward":
-            gc.collect()
-            saved.append(live.now - other)
+    def backward(value: Tensor) -> None:
+        gc.collect()
+        saved.append(live.now - other)
+        (value / step.accumulate).backward()
 
-    backward = make_backward(step.gradient)
-    for part in zip(
+    run = make_backward(step.gradient)
+    for x, y in zip(
         images.tensor_split(step.accumulate, int(taken(step.graph).varies)),
         labels.tensor_split(step.accumulate),
         strict=True,
     ):
-        backward(
-            Part(
-                model,
-                model,
-                *part,
-                loss_of,
-                lambda: autocast(step.precision, torch.device("cpu")),
-                lambda loss: loss / step.accumulate,
-                lap,
-            )
-        )
+        precision = partial(autocast, step.precision, torch.device("cpu"))
+        run(Part(model, model, x, partial(loss_of, x, y), backward, precision))
     return saved[0]
 
 

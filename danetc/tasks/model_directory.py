@@ -41,7 +41,7 @@ from danetc.runtime.system.files import (
     within,
     write_flushed,
 )
-from danetc.runtime.system.locks import OWNER
+from danetc.runtime.system.locks import LOCK as LOCK
 
 if TYPE_CHECKING:
     from danetc.compiler.emit.fx import Model
@@ -52,8 +52,7 @@ FORMAT = 1
 
 MODEL, WEIGHTS, PICTURE = "model.py", "weights.safetensors", "topology.svg"
 SUMMARY, SPEC, TRAINING = "summary.json", "spec.danet", "training.json"
-RUN, TRIALS, LOCK = "run.json", "trials.json", ".lock"
-LOCKS = frozenset({LOCK, LOCK + OWNER})
+RUN, TRIALS = "run.json", "trials.json"
 CONVERSION = "conversion.json"
 """Record of `danetc convert`: the source of the network, and how it was tested."""
 MEASURES = "measures.json"
@@ -70,7 +69,7 @@ def refuse_unless_replaceable(directory: Path) -> None:
         raise UserError(f"{directory} is the current directory; choose another one")
     if not os.path.lexists(target):
         return
-    entries = {entry.name for entry in target.iterdir()} - LOCKS if target.is_dir() else set()
+    entries = {entry.name for entry in target.iterdir()} - {LOCK} if target.is_dir() else set()
     foreign = sorted(name for name in entries - _OURS if not name.endswith(".graph"))
     if not target.is_dir():
         why = "is a file"
@@ -231,12 +230,13 @@ class Directory:
 
     def model(self, backend: str, memory: str | None) -> Model:
         """Return the network with the weights. Raises SpecError, UserError."""
-        from danetc.runtime.model.weight_files import load_weights
+        from danetc.runtime.model.weight_files import read_tensors, set_tensors
         from danetc.tasks.networks import emit_model
 
         graph = self.compiled().graph
         model = emit_model(graph, 0, backend, self.memory if memory is None else memory)
-        load_weights(model, within(self.path, WEIGHTS))
+        weights = within(self.path, WEIGHTS)
+        set_tensors(model, read_tensors(weights), str(weights))
         return model
 
 

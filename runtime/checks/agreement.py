@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.time import DropPath
-from danetc.runtime.model.signature import random_input
+from danetc.runtime.model.signature import outputs_of, random_input
 
 TOLERANCE = 1e-9
 """Largest relative difference between equal models; rounding errors are about 1e-14."""
@@ -62,10 +63,21 @@ def agreement(
                 module.eval()
     generator = torch.Generator().manual_seed(seed)
     _move(left, generator)
-    _copy(left, right, pairs)
+    with torch.no_grad():
+        for name, twin in pairs.items():
+            right.get_parameter(twin).copy_(left.get_parameter(name))
     x = random_input(kind, size, generator, torch.float64)
     silent: list[str] = []
-    with _watched(left, silent):
+
+    def watch(name: str, module: nn.Module, inputs: object, y: Tensor) -> None:
+        if bool(y.min() == y.max()):
+            silent.append(name)
+
+    with ExitStack() as stack:
+        for name, module in left.named_modules():
+            if isinstance(module, Neuron):
+                hook = module.register_forward_hook(partial(watch, name))
+                stack.callback(hook.remove)
         mine = _step(left, x, seed)
     other = _step(right, x, seed)
     for name, parameter in left.named_parameters():
@@ -94,31 +106,6 @@ def _move(model: nn.Module, generator: torch.Generator) -> None:
             parameter.add_(0.1 * noise if parameter.dim() == 0 else 0.5 * noise)
 
 
-@torch.no_grad()
-def _copy(left: nn.Module, right: nn.Module, pairs: Mapping[str, str]) -> None:
-    for name, twin in pairs.items():
-        right.get_parameter(twin).copy_(left.get_parameter(name))
-
-
-@contextmanager
-def _watched(model: nn.Module, silent: list[str]) -> Iterator[None]:
-    """Record the neurons with a constant output."""
-    hooks = []
-    for name, module in model.named_modules():
-        if isinstance(module, Neuron):
-
-            def watch(_: nn.Module, __: object, y: Tensor, name: str = name) -> None:
-                if bool(y.min() == y.max()):
-                    silent.append(name)
-
-            hooks.append(module.register_forward_hook(watch))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 def _step(model: nn.Module, x: Tensor, seed: int) -> tuple[list[Tensor], Tensor | None]:
     """Run forward and backward; return the outputs and the gradient of the input."""
     model.zero_grad()
@@ -126,7 +113,7 @@ def _step(model: nn.Module, x: Tensor, seed: int) -> tuple[list[Tensor], Tensor 
     with torch.random.fork_rng(devices=[]):  # encoders use the global generator
         torch.manual_seed(seed)
         result = model(x)
-    outputs = list(result) if isinstance(result, tuple) else [result]
+    outputs = outputs_of(result)
     generator = torch.Generator().manual_seed(seed + 1)
     loss = torch.zeros((), dtype=torch.float64)
     for y in outputs:

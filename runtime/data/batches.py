@@ -2,7 +2,7 @@
 
 The global batch ``step`` of an epoch is a slice of that epoch's order, and each process takes its
 part of it. The random numbers of a sample's augmentation follow from its own seed
-(``seeds.sample_seed``), whichever process draws them, and after whichever other samples.
+(``seeds.derive``), whichever process draws them, and after whichever other samples.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from danetc.runtime.system.seeds import (
     drawn_anew,
     epoch_order,
     kept_random_state,
-    sample_seed,
 )
 from danetc.runtime.system.torchrun import processes_here
 from danetc.runtime.system.user_code import failure_of_user
@@ -137,7 +136,7 @@ class Batches:
                 last = self._later
                 # Without steps in the loader, the draws are those that the loader would have made.
                 seed = derive("later", self._seed) if self._transform.steps else self._seed
-                seeds = [sample_seed(seed, epoch, index) for index in batch.indices.tolist()]
+                seeds = [derive("sample", seed, epoch, index) for index in batch.indices.tolist()]
                 images, labels = last.change_all(images, labels, seeds)
             return replace(batch, images=last.finish(images), labels=labels)
 
@@ -323,7 +322,7 @@ class Fetcher(Dataset[Batch | str]):
     def _at_once(self, epoch: int, indices: list[int]) -> Batch:
         assert isinstance(self.source, Memory)
         chosen = torch.tensor(indices, dtype=torch.int64)
-        seeds = [sample_seed(self.seed, epoch, index) for index in indices]
+        seeds = [derive("sample", self.seed, epoch, index) for index in indices]
         images, labels = self.source.images[chosen], self.source.labels[chosen]
         return Batch(*self.transform.change_all(images, labels, seeds), chosen)
 
@@ -345,7 +344,7 @@ class Fetcher(Dataset[Batch | str]):
                     unreadable.append(str(error))
                     continue
                 if self.transform.random:
-                    generator.manual_seed(sample_seed(self.seed, epoch, index))
+                    generator.manual_seed(derive("sample", self.seed, epoch, index))
                 image, target = self.transform.change(sample, torch.as_tensor(label))
                 self._check_shape(tuple(image.shape), index)
                 images.append(image)

@@ -35,7 +35,7 @@ from danetc.runtime.kernels.announcing import announce
 from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels, one_process
 from danetc.runtime.kernels.prefetch import KernelRequest
 from danetc.runtime.kernels.torch_internals import FUSION, ROUNDING, Boxed, InternalUse
-from danetc.runtime.system.files import explain_os_error, is_full, replace_file
+from danetc.runtime.system.files import FULL, explain_os_error, replace_file
 
 Run = Callable[..., Sequence[Tensor]]
 P = ParamSpec("P")
@@ -281,7 +281,7 @@ def _save(text: str, place: Path) -> None:
 def _reason(error: Exception) -> str:
     """Why a kernel could not be compiled, in a line."""
     of_disk = getattr(error, "inner_exception", error)  # Inductor wraps errors
-    if isinstance(of_disk, OSError) and is_full(of_disk):
+    if isinstance(of_disk, OSError) and of_disk.errno in FULL:
         of_disk.filename = of_disk.filename or str(kernel_folder())
         return explain_os_error(of_disk, f"free some space, or name another folder with {VARIABLE}")
     lines = str(error).strip().splitlines() or [""]

@@ -49,31 +49,30 @@ def tensor_file(
     return seal_tensors(entries, values, metadata)
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a model's parameters and buffers from a file of the same model.
-
-    Before anything is loaded, raises DamagedError if the file is not as it was written, and
-    WeightsError if a name, shape or type differs.
-    """
+def read_tensors(path: Path, *, foreign: bool = False) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, in its order. Raises DamagedError as ``check_tensors``."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    check_tensors(path)
+    check_tensors(path, foreign=foreign)
     try:
         with opened(path):  # for better errors than the library's
-            state = load_file(path)
+            return dict(load_file(path))
     except SafetensorError as error:
         raise DamagedError(path, f"it is not a whole safetensors file ({error})") from error
+
+
+def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Set a model's parameters and buffers. Before, raises WeightsError if a name, shape or type differs."""
     wanted = model.state_dict()
-    refuse_names(str(path), wanted.keys() - state.keys(), state.keys() - wanted.keys())
+    refuse_names(source, wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys())
     for name, value in wanted.items():
-        if _form(state[name]) != _form(value):
-            raise WeightsError(
-                f"{path}: {name} is {_form(state[name])}, but the model's is {_form(value)}"
-            )
+        form, own = _form(tensors[name]), _form(value)
+        if form != own:
+            raise WeightsError(f"{source} has {name} as {form}, but the model's is {own}")
     with torch.no_grad():
         for name, value in wanted.items():
-            value.copy_(state[name])
+            value.copy_(tensors[name])
 
 
 def _form(value: Tensor) -> str:

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from danetc.dsl.reading import open_regular
 from danetc.runtime.model.weight_files import WeightsError as WeightsError
-from danetc.runtime.model.weight_files import refuse_names, some
-from danetc.runtime.system.files import check_tensors
+from danetc.runtime.model.weight_files import read_tensors, refuse_names, some
 
 _COUNTER = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -57,8 +56,8 @@ def _uncounted(names: Iterable[str]) -> list[str]:
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file or of a torch state dict by name.
 
-    Raises WeightsError for a file that cannot be read or is damaged, and for a pickle that holds anything but
-    tensors, which is not executed.
+    Raises DamagedError for a damaged safetensors file. Raises WeightsError for another file that cannot be read,
+    and for a pickle that holds anything but tensors, which is not executed.
     """
     file = Path(path)
     try:
@@ -67,7 +66,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except OSError as error:
         raise WeightsError(error.strerror or str(error)) from error
     if file.suffix == ".safetensors" or start[8:9] == b"{":
-        return _read_safetensors(file)
+        return read_tensors(file, foreign=True)
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         return _read_torch(file)
     raise WeightsError("this is neither a safetensors file nor a torch state dict")
@@ -99,17 +98,6 @@ def match(model: nn.Module, weights: Mapping[str, Tensor]) -> MatchReport:
 
 
 # -- reading --------------------------------------------------------------------------------------
-
-
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        check_tensors(file, foreign=True)
-        return dict(load_file(file))  # in the order of the file
-    except SafetensorError as error:
-        raise WeightsError(f"this is not a whole safetensors file ({error})") from error
 
 
 def _read_torch(file: Path) -> dict[str, Tensor]:

@@ -19,7 +19,3 @@ class UnreadableError(DataError):
 
 class TrainingError(UserError):
     """A training cannot start, or cannot continue."""
-
-
-class CheckpointError(TrainingError):
-    """A checkpoint is damaged, cannot be written, or belongs to another network or run."""

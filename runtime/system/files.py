@@ -34,7 +34,8 @@ WRITTEN_BY = '"written_by":"danetc"'
 """Mark in the header of our safetensors files, which shows that a digest is missing."""
 _WAITS = (0.01, 0.1, 1.0) if os.name == "nt" else ()
 """Seconds to wait for readers of a file, which Windows does not replace."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk that is full, or of a quota that is reached."""
 
 
 class DamagedError(UserError):
@@ -45,19 +46,10 @@ class DamagedError(UserError):
         self.path = path
 
 
-class OutsideError(DamagedError):
-    """A file or folder of a directory is outside of it."""
-
-    def __init__(self, path: Path, folder: Path, to: str) -> None:
-        super().__init__(
-            path, f"it leads out of {folder} (to {to}); what belongs to a directory must lie in it"
-        )
-
-
 def within(folder: Path, *names: str) -> Path:
     """Return the path of a file or folder in ``folder``, whether it exists or not.
 
-    ``names`` may come from a record; ``folder`` itself may be a link. Raises OutsideError for an absolute path, ``..``
+    ``names`` may come from a record; ``folder`` itself may be a link. Raises DamagedError for an absolute path, ``..``
     or a link that leaves the folder.
     """
     place = folder.joinpath(*names)
@@ -67,7 +59,10 @@ def within(folder: Path, *names: str) -> Path:
         raise DamagedError(place, f"it is not a path ({error})") from error
     inside = Path(found).is_relative_to(home)
     if not inside or any(".." in PurePath(name).parts for name in names):
-        raise OutsideError(place, folder, found)
+        raise DamagedError(
+            place,
+            f"it leads out of {folder} (to {found}); what belongs to a directory must lie in it",
+        )
     return place
 
 
@@ -116,12 +111,10 @@ def replace_file(path: Path, data: Content, *, follow: bool = False) -> None:
 def _replace(new: Path, target: Path) -> None:
     for wait in _WAITS:
         try:
-            os.replace(new, target)
+            return os.replace(new, target)
         except PermissionError:
             time.sleep(wait)
-        else:
-            return
-    os.replace(new, target)
+    return os.replace(new, target)
 
 
 def write_flushed(path: Path, data: Content) -> None:
@@ -156,16 +149,11 @@ def flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def is_full(error: OSError) -> bool:
-    """True if a disk is full or a quota is reached."""
-    return error.errno in _FULL
-
-
 def explain_os_error(error: OSError, then: str = "free some space and try again") -> str:
     """Return a message on an error, with its file and a hint."""
     place = f"{error.filename}: " if error.filename else ""
     why = error.strerror or str(error)
-    if is_full(error):
+    if error.errno in FULL:
         return f"{place}the disk is full or a limit of it is reached ({why}); {then}"
     return f"{place}{why}"
 

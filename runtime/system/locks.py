@@ -1,13 +1,11 @@
 """Locks on folders, for one process at a time.
 
-The operating system releases a lock (``filelock``) when its process ends; forked processes do not hold it. A separate
-file names the owner, since Windows does not allow reading a locked file.
+The operating system releases a lock (``filelock``) when its process ends; forked processes do not hold it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,40 +13,30 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from danetc.runtime.system.files import naming, write_flushed
+from danetc.dsl.errors import UserError
+from danetc.runtime.system.files import naming
 from danetc.runtime.system.torchrun import under_torchrun
 
-OWNER = ".owner"
-"""Suffix of the file that names the owner of a lock."""
-
-
-class LockHeld(Exception):
-    """Another process, which the message names, has the lock."""
+LOCK = ".lock"
+"""Name of the file that a process holds in the directory where it trains."""
 
 
 @contextmanager
-def locked(lock: Path) -> Iterator[Callable[[], None]]:
-    """Hold a lock; yields a function that releases it early. Raises LockHeld if another process has it."""
-    held = FileLock(lock)
-    owner = lock.with_name(lock.name + OWNER)
+def locked(folder: Path) -> Iterator[Callable[[], None]]:
+    """Lock a directory until the end, or until the yielded function is called.
+
+    Raises UserError if another process trains there.
+    """
+    held = FileLock(folder / LOCK)
     try:
-        with naming(lock):
+        with naming(folder / LOCK):
             held.acquire(timeout=0)
     except Timeout:
-        raise LockHeld(_text(owner) or "unknown") from None
-
-    def release() -> None:
-        if held.is_locked:
-            owner.unlink(missing_ok=True)
-            held.release()
-
+        raise UserError(f"another process is training in {folder}") from None
     try:
-        with naming(owner):
-            owner.unlink(missing_ok=True)  # possibly a link
-            write_flushed(owner, f"process {os.getpid()}\n".encode())
-        yield release
+        yield held.release
     finally:
-        release()
+        held.release()
 
 
 @contextmanager
@@ -84,10 +72,3 @@ def in_turn(what: str) -> Iterator[None]:
     name = hashlib.sha256(f"{Path.home()}\0{Path.cwd()}\0{what}".encode()).hexdigest()[:16]
     with alone(Path(tempfile.gettempdir()) / f"danetc-{name}.lock"):
         yield
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None

@@ -22,11 +22,6 @@ def derive(purpose: str, *numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little") >> 1
 
 
-def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """Return the seed of the augmentation of sample ``index`` in ``epoch``."""
-    return derive("sample", seed, epoch, index)
-
-
 def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
     """Return the order [length], int64, of the samples in an epoch."""
     generator = torch.Generator().manual_seed(derive("order", seed, epoch))
@@ -55,7 +50,7 @@ def drawn_anew() -> Iterator[Callable[..., None]]:
     with kept_random_state() as generator:
 
         def seed(index: int, epoch: int = 0, number: int = 0) -> None:
-            found = sample_seed(number, epoch, index)
+            found = derive("sample", number, epoch, index)
             generator.manual_seed(found)
             random.seed(found)
             np.random.seed(found % 2**32)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.dsl.errors import UserError
 
 _OWN = f"{Path(__file__).absolute().parents[2]}{os.sep}"
@@ -42,31 +42,25 @@ def found_at(place: str) -> Any:
     Raises UserCodeError if it does not exist or its module raises an error.
     """
     home, _, name = place.rpartition(":")
-    if home.endswith(".py"):
-        file = Path(home).expanduser().absolute()
-        if not file.is_file():
-            raise UserCodeError(f"there is no file {file}")
-        module = _running(home, lambda: loaded(file, file.stat().st_mtime_ns))
-    else:
-        module = _running(home, lambda: _imported(home))
+    is_file, file = home.endswith(".py"), Path(home).expanduser().absolute()
+    if is_file and not file.is_file():
+        raise UserCodeError(f"there is no file {file}")
+    try:
+        module = loaded(file, file.stat().st_mtime_ns) if is_file else _imported(home)
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{home}.".startswith(f"{missing}."):
+            raise UserCodeError(
+                f"there is no module `{home}` in {os.getcwd()} or among the installed ones"
+            ) from error
+        raise UserCodeError(where_it_failed(error)) from error
     found = module
     for part in name.split("."):
         found = getattr(found, part, None)
     if found is None:
-        raise UserCodeError("; ".join([f"{home} has no `{name}`", *_instead(module, name)]))
+        known = [key for key in vars(module) if not key.startswith("_")]
+        raise UserCodeError(f"{home} has no `{name}`; {instead(name, known, 'it has')}")
     return found
-
-
-def _instead(module: Any, name: str) -> list[str]:
-    """Suggestions for a missing name of a module."""
-    own = [
-        key
-        for key, value in vars(module).items()
-        if callable(value) and getattr(value, "__module__", None) == module.__name__
-    ]
-    listed = f"it has {', '.join(own)}" if own else None
-    near = did_you_mean(name, [key for key in vars(module) if not key.startswith("_")])
-    return [text for text in (listed, near) if text is not None]
 
 
 def _imported(name: str) -> Any:
@@ -90,19 +84,6 @@ _IMPORTED: dict[str, int] = {}
 """Time of the last change of each imported module's file."""
 
 
-def _running(home: str, run: Any) -> Any:
-    try:
-        return run()
-    except ModuleNotFoundError as error:
-        if error.name and (home == error.name or home.startswith(f"{error.name}.")):
-            raise UserCodeError(
-                f"there is no module `{home}` in {os.getcwd()} or among the installed ones"
-            ) from error
-        raise UserCodeError(where_it_failed(error)) from error
-    except (Exception, SystemExit) as error:
-        raise UserCodeError(where_it_failed(error)) from error
-
-
 def where_it_failed(error: BaseException) -> str:
     """Return ``FILE, line 3, in make: ValueError: ...`` for the innermost line of user code, or else of a library."""
     if isinstance(error, SyntaxError) and error.filename:
@@ -114,9 +95,7 @@ def where_it_failed(error: BaseException) -> str:
         if not frame.filename.startswith(("<", _OWN))
     ]
     own = [frame for frame in frames if not _of_library(frame.filename)]
-    for frame in reversed(own or frames):
-        return _place(frame, error)
-    return _what(error)
+    return _place((own or frames)[-1], error) if frames else _what(error)
 
 
 def failure_of_user(error: BaseException) -> str | None:
@@ -136,11 +115,7 @@ def _place(frame: traceback.FrameSummary, error: BaseException) -> str:
 
 
 def _what(error: BaseException) -> str:
-    try:
-        text = str(error) or "without a message"
-    except Exception:
-        text = "with a message that cannot be shown"
-    return f"{type(error).__name__}: {text}"
+    return traceback.format_exception_only(error)[0].strip()
 
 
 def _of_library(filename: str) -> bool:

@@ -21,27 +21,21 @@ from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import Objective
 
-LossFunction = Callable[[Any, Tensor, Tensor], Tensor]
-"""Loss of a model's outputs, given the labels and images of a part of a batch."""
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a batch: images ``x`` [N, ...] or [T, N, ...] and ``labels``.
+    """A part of a batch: images ``x`` [N, ...] or [T, N, ...].
 
-    ``shared`` is called in place of ``model``: the model, or DDP around it. ``scaled`` turns the
-    loss into the value that the backward pass starts from. ``lap`` is called after ``forward`` and
-    ``backward`` with that word.
+    ``shared`` is called in place of ``model``: the model, or DDP around it. ``loss`` returns the loss of
+    the model's outputs, and ``backward`` runs the backward pass of a loss.
     """
 
     shared: nn.Module
     model: Model
     x: Tensor
-    labels: Tensor
-    loss: LossFunction
+    loss: Callable[[Any], Tensor]
+    backward: Callable[[Tensor], object]
     autocast: Callable[[], AbstractContextManager[object]]
-    scaled: Callable[[Tensor], Tensor]
-    lap: Callable[[str], object] = lambda part: None
 
 
 Backward = Callable[[Part], tuple[Any, Tensor]]
@@ -72,10 +66,8 @@ def check_backward(item: Item, model: Model, objective: Objective) -> None:
 def _bptt(part: Part) -> tuple[Any, Tensor]:
     with part.autocast():
         outputs = part.shared(part.x)
-        loss = part.loss(outputs, part.labels, part.x)
-    part.lap("forward")
-    part.scaled(loss).backward()
-    part.lap("backward")
+        loss = part.loss(outputs)
+    part.backward(loss)
     return outputs, loss.detach()
 
 
@@ -94,10 +86,8 @@ def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
                 x = part.x[t] if frames else part.x
                 found, states = part.model.stream(x, states)
                 now.append((found,) if isinstance(found, Tensor) else found)
-            loss = part.loss(_together(now), part.labels, part.x) * (len(now) / count)
-        part.lap("forward")
-        part.scaled(loss).backward()
-        part.lap("backward")
+            loss = part.loss(_together(now)) * (len(now) / count)
+        part.backward(loss)
         states = _detached(states)
         given += [tuple(output.detach() for output in outputs) for outputs in now]
         total = loss.detach() if total is None else total + loss.detach()

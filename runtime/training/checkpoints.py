@@ -1,7 +1,7 @@
 """Checkpoints on disk, which are written atomically and verified when they are read.
 
-A checkpoint is a folder of safetensors files and a ``state.json`` with the SHA-256 of each file and
-of itself (``danetc.runtime.system.files``). It is written to a temporary folder, flushed to the
+A checkpoint is a folder of safetensors files and a ``state.json``, each with its own SHA-256
+(``danetc.runtime.system.files``). It is written to a temporary folder, flushed to the
 disk, and renamed. Nothing is pickled.
 
 ======================= ============================================================
@@ -18,34 +18,32 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from danetc.runtime.model.weight_files import tensor_file
-from danetc.runtime.system.errors import CheckpointError
+from danetc.dsl.errors import UserError
+from danetc.runtime.model.weight_files import read_tensors, tensor_file
 from danetc.runtime.system.files import (
+    Content,
     DamagedError,
-    digest,
     explain_os_error,
     flush_folder,
     naming,
-    read_file,
     read_record,
     seal_record,
     within,
     write_flushed,
 )
 
-FORMAT = 1
-"""Version of the format; increased when an older danetc cannot read a new checkpoint."""
+FORMAT = 2
+"""Version of the format of checkpoints."""
 STATE = "state.json"
 LAST, PREVIOUS, BEST = "last", "previous", "best"
-Notice = Callable[[str], None]
 
 
 class Position(NamedTuple):
@@ -82,53 +80,48 @@ class Checkpoints:
     that were there stay. ``written`` is called with the path of each new one.
     """
 
-    def __init__(self, folder: Path, notice: Notice, written: Callable[[Path], None]) -> None:
+    def __init__(
+        self, folder: Path, notice: Callable[[str], None], written: Callable[[Path], None]
+    ) -> None:
         self.folder = folder
         self._notice, self._written = notice, written
-        self._thread: threading.Thread | None = None
-        self._names: Sequence[str] = ()
-        self._failure: str | None = None  # of the last attempt
+        self.saved: Position | None = None
+        """Position of the newest complete checkpoint."""
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[list[Path]] | None = None
         self._failing = False  # the user has been told
-        self._kept: Position | None = None
-
-    def write(self, snapshot: Snapshot, *names: str) -> bool:
-        """Write a checkpoint under each of the names. Return True on success."""
-        self.write_later(snapshot, *names)
-        self.wait()
-        return self._failure is None
 
     def write_later(self, snapshot: Snapshot, *names: str) -> None:
         """Write a checkpoint in the background, after the one that is being written."""
         self.wait()
-        self._names = names
-        self._thread = threading.Thread(target=self._attempt, args=(snapshot,), name="checkpoint")
-        self._thread.start()
+        self._writing = self._pool.submit(lambda: [self._put(snapshot, name) for name in names])
+        self._position = snapshot.position
 
-    def wait(self) -> None:
-        """Wait until the checkpoint in progress is on disk."""
-        if self._thread is None:
-            return
-        self._thread.join()
-        self._thread = None
-        if self._failure is None:
-            for name in self._names:
-                self._written(self.folder / name)
-        elif not self._failing:  # so that a full disk is reported once
-            there = f"that of {self._kept} stays" if self._kept is not None else "there is none yet"
-            self._notice(f"no checkpoint was written: {self._failure}; {there}")
-        self._failing = self._failure is not None
-
-    def last_written(self) -> Position | None:
-        """Return the position of the newest complete checkpoint, after the one in progress."""
-        if self._thread is not None:
-            self._thread.join()
-        return self._kept
+    def wait(self) -> bool:
+        """Wait until the checkpoint in progress is on disk. Return True unless it has failed."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return True
+        error = writing.exception()
+        if error is None:
+            self.saved, self._failing = self._position, False
+            for path in writing.result():
+                self._written(path)
+            return True
+        failure = f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError):
+            failure = explain_os_error(error, "free some space; the run continues")
+        if not self._failing:  # so that a full disk is reported once
+            there = f"that of {self.saved} stays" if self.saved is not None else "there is none yet"
+            self._notice(f"no checkpoint was written: {failure}; {there}")
+        self._failing = True
+        return False
 
     def latest(self) -> Snapshot | None:
         """Return the newest intact checkpoint, or None if there are none.
 
         Removes those that were incomplete when their process died. A damaged checkpoint is skipped
-        with a notice. Raises CheckpointError if all are damaged.
+        with a notice. Raises UserError if all are damaged.
         """
         for path in self.folder.glob(".*.old-*"):  # the process died before it was replaced
             place = self.folder / path.name[1:].rpartition(".old-")[0]
@@ -142,56 +135,44 @@ class Checkpoints:
             if path.is_dir():
                 try:
                     found.append((_read_state(path)[0], path.name == LAST, path))
-                except CheckpointError as error:
+                except UserError as error:
                     damaged.append(str(error))
         for *_, path in sorted(found, reverse=True):
             try:
                 snapshot = read_checkpoint(path)
-            except CheckpointError as error:
+            except UserError as error:
                 damaged.append(str(error))
                 continue
             for message in damaged:
                 self._notice(f"{message}; it is skipped")
             if damaged:
                 self._notice(f"taking {path}: {snapshot.position}")
-            self._kept = snapshot.position
+            self.saved = snapshot.position
             return snapshot
         if damaged:
-            raise CheckpointError(
+            raise UserError(
                 "\n".join(damaged) + f"\nno checkpoint in {self.folder} is whole; --fresh begins "
                 "the run anew"
             )
         return None
 
-    def _attempt(self, snapshot: Snapshot) -> None:
-        self._failure = None
-        try:
-            for name in self._names:
-                self._put(snapshot, name)
-            self._kept = snapshot.position
-        except OSError as error:
-            self._failure = explain_os_error(error, "free some space; the run continues")
-        except Exception as error:  # in a thread, where it would be lost
-            self._failure = f"{type(error).__name__}: {error}"
-
-    def _put(self, snapshot: Snapshot, name: str) -> None:
+    def _put(self, snapshot: Snapshot, name: str) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
-        place, process = self.folder / name, os.getpid()
-        new, old = self.folder / f".{name}.tmp-{process}", self.folder / f".{name}.old-{process}"
+        place, aside = self.folder / name, self.folder / (PREVIOUS if name == LAST else name)
+        new = self.folder / f".{name}.tmp-{os.getpid()}"
+        old = self.folder / f".{aside.name}.old-{os.getpid()}"
         try:
             shutil.rmtree(new, ignore_errors=True)
             _write(snapshot, new, place)
-            if name == LAST and place.exists():
-                previous = self.folder / PREVIOUS
-                old = self.folder / f".{PREVIOUS}.tmp-{process}"
-                if previous.exists():  # a partly removed checkpoint would look damaged
-                    previous.rename(old)
-                place.rename(previous)
-            elif place.exists():
-                place.rename(old)
+            if place.exists():
+                if aside.exists():  # a partly removed checkpoint would look damaged
+                    aside.rename(old)
+                if name == LAST:
+                    place.rename(aside)
             new.rename(place)
             shutil.rmtree(old, ignore_errors=True)
             flush_folder(self.folder)
+            return place
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
@@ -204,60 +185,46 @@ def _write(snapshot: Snapshot, folder: Path, place: Path) -> None:
     """Write a checkpoint to a new folder. Errors name the files as they will be in ``place``."""
     with naming(place):
         folder.mkdir()
-    files = {}
-    for stem, tensors in snapshot.tensors.items():
-        name, data = f"{stem}.safetensors", tensor_file(tensors)
-        files[name] = {"sha256": digest(data)}
-        with naming(place / name):
-            write_flushed(folder / name, data)
+    contents: dict[str, Content] = {
+        f"{stem}.safetensors": tensor_file(tensors) for stem, tensors in snapshot.tensors.items()
+    }
     record = {
         "format": FORMAT,
         "position": snapshot.position._asdict(),
-        "files": files,
+        "files": list(contents),
         "state": snapshot.state,
     }
-    with naming(place / STATE):
-        write_flushed(folder / STATE, seal_record(record))
+    contents[STATE] = seal_record(record)
+    for name, content in contents.items():
+        with naming(place / name):
+            write_flushed(folder / name, content)
     flush_folder(folder)
 
 
 def read_checkpoint(folder: Path) -> Snapshot:
-    """Read and verify a checkpoint. Raises CheckpointError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
+    """Read a checkpoint. Raises UserError if it is damaged, or of another version of danetc."""
     position, record = _read_state(folder)
-    tensors: dict[str, dict[str, Tensor]] = {}
-    for name, known in record["files"].items():
-        try:
-            data = read_file(within(folder, name))
-            if digest(data) != known["sha256"]:
-                raise DamagedError(folder / name, "it is not as it was written (SHA-256)")
-            tensors[name.removesuffix(".safetensors")] = load(data)
-        except DamagedError as error:
-            raise CheckpointError(str(error)) from error
-        except SafetensorError as error:
-            raise CheckpointError(f"{folder / name} is damaged: {error}") from error
+    tensors = {
+        name.removesuffix(".safetensors"): read_tensors(within(folder, name))
+        for name in record["files"]
+    }
     return Snapshot(position, tensors, record["state"])
 
 
 def _read_state(folder: Path) -> tuple[Position, dict[str, Any]]:
-    """Read the state of a checkpoint and verify it. Raises CheckpointError."""
+    """Read the state of a checkpoint. Raises UserError as ``read_checkpoint``."""
+    path = within(folder.parent, folder.name, STATE)
+    record = read_record(path)
     try:
-        record = read_record(within(folder.parent, folder.name, STATE))
-    except DamagedError as error:
-        raise CheckpointError(str(error)) from error
-    try:
-        newer = record["format"] > FORMAT
+        other = record["format"] != FORMAT
         position, files = Position(**record["position"]), record["files"]
-        known = all(isinstance(each["sha256"], str) for each in files.values())
         counted = all(type(each) is int and each >= 0 for each in position)
-        stated = isinstance(record["state"], dict) and "model.safetensors" in files
-        whole = known and counted and stated
-    except (KeyError, TypeError, AttributeError):
-        newer = whole = False
-    if newer:
-        raise CheckpointError(f"{folder} was written by a newer danetc")
+        listed = all(isinstance(name, str) for name in files) and "model.safetensors" in files
+        whole = counted and listed and isinstance(record["state"], dict)
+    except (KeyError, TypeError):
+        other = whole = False
+    if other:
+        raise UserError(f"{folder} was written by another version of danetc")
     if not whole:
-        raise CheckpointError(f"{folder / STATE} is damaged: it does not describe a checkpoint")
+        raise DamagedError(path, "it does not describe a checkpoint")
     return position, record

@@ -11,7 +11,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -110,12 +110,6 @@ class World:
         found = type(error)(f"rank {self.rank}: {error}")
         setattr(found, OF_ONE, True)
         return found
-
-    def mean(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over all processes."""
-        for tensor in tensors:
-            dist.all_reduce(tensor)
-            tensor.div_(self.size)
 
     def buffers_from_first(self, model: nn.Module) -> None:
         """Copy the buffers of rank 0, whose running statistics are saved, to every process."""
@@ -258,20 +252,3 @@ def form_buckets(shared: nn.Module, loss: Callable[[], Tensor]) -> None:
     shared.zero_grad(set_to_none=True)
     for buffer, before in zip(shared.module.buffers(), buffers, strict=True):
         buffer.copy_(before)
-
-
-def quiet_gradients(shared: nn.Module, last: bool) -> AbstractContextManager[object]:
-    """Exchange gradients with the last part of a batch only."""
-    if isinstance(shared, DistributedDataParallel) and not last:
-        return shared.no_sync()
-    return nullcontext()
-
-
-def split_evenly(total: int, world: World, what: str) -> int:
-    """Return ``total`` divided by the number of processes. Raises TrainingError if it leaves a rest."""
-    if total % world.size:
-        raise TrainingError(
-            f"{what} of {total} has no {world.size} equal parts, one for each process; choose a "
-            f"multiple of {world.size}"
-        )
-    return total // world.size

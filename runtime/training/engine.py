@@ -8,31 +8,28 @@ give the same bits, however often the run is killed and resumed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data.batches import worker_death
-from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.request import Split
-from danetc.runtime.model.built import Model
 from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.system.errors import DataError, TrainingError
-from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position, Snapshot
-from danetc.runtime.training.distributed import World, alone, quiet_gradients
-from danetc.runtime.training.guards import FiringProbe, is_out_of_memory, out_of_memory
+from danetc.runtime.training.checkpoints import LAST, Position, Snapshot
+from danetc.runtime.training.guards import is_out_of_memory, out_of_memory, watching_firing
 from danetc.runtime.training.losses import over_time
-from danetc.runtime.training.observer import Callback
 from danetc.runtime.training.run import PhaseRun
-from danetc.runtime.training.settings import RunSettings, determinism
-from danetc.runtime.training.signals import BY_CODE, StopRequest
+from danetc.runtime.training.settings import determinism
+from danetc.runtime.training.signals import BY_CODE
 from danetc.runtime.training.state import own_random_state, seed_everything, tensors_of
-from danetc.runtime.training.totals import Coming, Sums
+from danetc.runtime.training.totals import Sums, arriving
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,69 +48,50 @@ class Fitted:
 
 
 def fit(
-    model: Model,
-    data: DataSet,
-    phase: Phase,
-    settings: RunSettings | None = None,
-    *,
-    observer: Callback | None = None,
-    world: World | None = None,
-    checkpoints: Checkpoints | None = None,
+    run: PhaseRun,
     resume: Snapshot | None = None,
-    earlier: Sequence[dict[str, Any]] = (),
     epoch_done: Callable[[Fitted], None] | None = None,
-    stop: StopRequest | None = None,
-    teachers: Mapping[str, Model] | None = None,
 ) -> Fitted:
-    """Train ``model`` by a phase of a recipe, from the snapshot ``resume`` if there is one.
+    """Train a model by a phase of a recipe, from the snapshot ``resume`` if there is one.
 
-    All processes of a ``world`` call this with the same arguments; ``observer``, ``checkpoints`` and
-    ``epoch_done`` matter on rank 0 only. ``earlier`` has the figures of the phases
-    before this one. ``teachers`` are the networks that terms of the loss learn from, by their
-    directories. The global random states are restored at the end.
+    ``epoch_done`` is called after each epoch, on rank 0. The global random states are restored at the end.
 
     If the head of the network keeps time, its output is [T, N, classes]: `cross_entropy` and the
     accuracy take the mean over T, `tet` takes every step.
 
     Raises DataError if the data do not fit the network; TrainingError for settings that do not go
-    together, a loss that is no longer finite and a lack of memory; CheckpointError if ``resume`` is
-    of another network; Stopped if ``stop`` was requested.
+    together, a loss that is no longer finite and a lack of memory; WeightsError if ``resume`` is
+    of another network; Stopped if a stop was requested.
     """
-    chosen = settings or RunSettings()
-    place = world or alone()
-    watcher = observer if observer is not None and place.first else Callback()
-    asked = stop or StopRequest()
+    phase, number, world = run.phase, run.settings.phase, run.world
     with ExitStack() as stack:
-        stack.enter_context(arithmetic(phase.precision, place.device))
-        stack.enter_context(own_random_state(place.device))
-        stack.enter_context(determinism(place.device, chosen.deterministic))
-        stack.callback(watcher.on_phase_end)
+        stack.enter_context(arithmetic(phase.precision, world.device))
+        stack.enter_context(own_random_state(world.device))
+        stack.enter_context(determinism(world.device, run.settings.deterministic))
+        stack.callback(lambda: run.observer.on_phase_end())
         try:
-            run = PhaseRun(
-                model, data, phase, chosen, place, watcher, checkpoints, asked, earlier,
-                teachers or {},
-            )  # fmt: skip
+            run.set_up()
             stack.callback(run.close)
             position = run.begin(resume)
             for epoch in range(position.epoch, phase.epochs):
-                if epoch > position.epoch and any(place.any(asked.signal == BY_CODE)):
-                    run.leave(Position(chosen.phase, epoch, 0))
+                if epoch > position.epoch and any(world.any(run.stop.signal == BY_CODE)):
+                    run.leave(Position(number, epoch, 0))
                 _train_epoch(run, epoch, position.step if epoch == position.epoch else 0)
                 found = {split: _evaluate(run, epoch, split) for split in run.splits(epoch)}
                 tested = {split: sums for split, (sums, _) in found.items()}
                 figures = run.figures(epoch, tested, found[run.batches.judged_on][1])
                 run.history.append(figures.as_dict())
-                if epoch_done is not None and place.first:
+                if epoch_done is not None and world.first:
                     epoch_done(_fitted(run))
-                watcher.on_epoch_end(figures)
+                run.observer.on_epoch_end(figures)
                 run.finish_epoch(epoch, figures)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
-                advice = out_of_memory(phase, place.size, place.device)
-                raise place.own(TrainingError(advice)) from error
+                advice = out_of_memory(phase, world.size, world.device)
+                raise world.own(TrainingError(advice)) from error
             died = worker_death(error)
             if died is not None:
-                raise place.own(DataError(died)) from error
+                raise world.own(DataError(died)) from error
             raise
         return _fitted(run)
 
@@ -124,7 +102,8 @@ def _fitted(run: PhaseRun) -> Fitted:
 
 def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
     """Run the steps of an epoch from ``start`` on; ``run.totals`` then has its sums."""
-    phase, world, optimizer, scaler = run.phase, run.world, run.optimizer, run.scaler
+    phase, world, scaler = run.phase, run.world, run.scaler
+    optimizer: Any = run.optimizer
     run.shared.train()
     clock = run.start_epoch(start)
     for batch, parts in run.batches.training(epoch, start):
@@ -133,15 +112,20 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         for number, (x, labels, targets) in enumerate(parts, 1):
             # DDP averages gradients over processes; a part is weighted by its number of images.
             share = len(labels) * world.size / batch.total
-            with quiet_gradients(run.shared, last=number == len(parts)):
+            with (
+                run.shared.no_sync()  # gradients are exchanged with the last part of a batch only
+                if number < len(parts) and isinstance(run.shared, DistributedDataParallel)
+                else nullcontext()
+            ):
                 (run.graphed or run.learn)(x, labels, targets, share=share)
                 clock.lap("backward")
         if world.size > 1 and run.shared is run.model:  # DDP does this itself
-            world.mean([p.grad for p in run.model.parameters() if p.grad is not None])
+            for grad in [p.grad for p in run.model.parameters() if p.grad is not None]:
+                dist.all_reduce(grad)
+                grad.div_(world.size)
         run.totals.skip(len(batch.unreadable))
         step = run.add_step(epoch, batch, [x for x, _, _ in parts])
         done = run.arrived(run.ahead)
-        clock.resolve()
         stopping, due, broken = world.any(
             run.stop.wanted, run.checkpoint_is_due(), any(each.broken for each in done)
         )
@@ -151,14 +135,15 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         if phase.clip is not None:
             scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(run.shared.parameters(), phase.clip)
-            step.norm = Coming(norm, lambda values: values[0])
-        run.hold_back_if_broken()
+            step.norm = arriving(norm)
+        if run.ahead and not scaler.is_enabled():  # skip the step if its loss is not finite
+            optimizer.grad_scale, optimizer.found_inf = None, run.totals.broken
         scaler.step(optimizer)
         scaler.update()
         if run.average is not None:
             run.average.update(run.model)
         run.done += 1
-        run.set_schedules()
+        run.schedules.put(run.done)
         clock.lap("optimizer")
         run.report(done)
         position = Position(run.settings.phase, epoch, batch.step + 1)
@@ -172,7 +157,7 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
     run.report_all()
 
 
-def _evaluate(run: PhaseRun, epoch: int, split: Split) -> tuple[Sums, FiringProbe]:
+def _evaluate(run: PhaseRun, epoch: int, split: Split) -> tuple[Sums, dict[str, list[float]]]:
     """Return loss and accuracy of the kept model on the images of a split, over all processes.
 
     Firing rates are those of the first batch. Random numbers of the network are seeded by the
@@ -180,7 +165,7 @@ def _evaluate(run: PhaseRun, epoch: int, split: Split) -> tuple[Sums, FiringProb
     """
     world, kept = run.world, run.kept
     evaluation = replace(run.evaluation, epoch=epoch + 1)
-    totals, probe = run.new_totals(), FiringProbe(kept)
+    totals, firing = run.new_totals(), dict[str, list[float]]()
     world.buffers_from_first(kept)
     kept.eval()
     batches, rounds = run.batches.testing(split, epoch), run.batches.rounds[split]
@@ -196,7 +181,7 @@ def _evaluate(run: PhaseRun, epoch: int, split: Split) -> tuple[Sums, FiringProb
                 continue  # other processes have one more
             x, labels = found
             with (
-                probe.watching() if number == 0 else nullcontext(),
+                watching_firing(kept, firing) if number == 0 else nullcontext(),
                 torch.inference_mode(),
                 run.autocast(),
             ):
@@ -214,4 +199,4 @@ def _evaluate(run: PhaseRun, epoch: int, split: Split) -> tuple[Sums, FiringProb
             "of a norm are no longer finite; lower the learning rate or set clip" + run.last_good()
         )
     run.tested = evaluation.as_dict()
-    return whole, probe
+    return whole, firing

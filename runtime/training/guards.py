@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import PLACE
 from danetc.runtime.model.built import ScopeModule
+from danetc.runtime.model.signature import outputs_of
 
 
 def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object]) -> str:
@@ -55,7 +56,7 @@ class _Watched(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        if PLACE in n.meta and not self.found and not all(map(_finite, _tensors(result))):
+        if PLACE in n.meta and not self.found and not all(map(_finite, outputs_of(result))):
             self.found.append(n.meta[PLACE])
         return result
 
@@ -70,70 +71,50 @@ def not_finite_tensor(model: nn.Module) -> str | None:
     return next((name for (name, _), each in zip(floats, finite, strict=True) if not each), None)
 
 
-def _finite(value: Tensor) -> bool:
-    return not value.is_floating_point() or bool(torch.isfinite(value).all())
-
-
-def _tensors(output: object) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, list | tuple):
-        for each in output:
-            yield from _tensors(each)
+def _finite(value: object) -> bool:
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return not floating or bool(torch.isfinite(value).all())
 
 
 # -- dead layers -----------------------------------------------------------------------------------
 
 
-class FiringProbe:
-    """Firing rates of the layers of a model: spikes averaged over T, N and neurons.
+@contextmanager
+def watching_firing(model: nn.Module, found: dict[str, list[float]]) -> Iterator[None]:
+    """Record the firing rate and the lowest and highest output of each layer by its name.
 
-    The rates are recorded inside of ``watching``. Outputs that are whole numbers other than 0 and 1 count as
-    that many spikes. Activation functions and neurons with real-valued output have no rate.
+    A rate is spikes averaged over T, N and neurons, where outputs that are whole numbers other than 0 and 1
+    count as that many spikes. Activation functions and neurons with real-valued output have no rate.
     """
+    seen: dict[str, Tensor] = {}
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._seen: dict[str, Tensor] = {}
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Register hooks, which add three small reductions per layer."""
-        with ExitStack() as stack:
-            for name, module in self._model.named_modules():
-                if isinstance(module, Neuron):
-                    program = read_program(module.program)
-                    kind = output_kind(program)
-                    if program.is_neuron and kind.is_integer:
-                        hook = partial(self._record, name, kind.unit)
-                        stack.callback(module.register_forward_hook(hook).remove)
-            yield
-
-    def _record(self, name: str, unit: float, module: nn.Module, x: object, out: Tensor) -> None:
+    def record(name: str, unit: float, module: nn.Module, x: object, out: Tensor) -> None:
         spikes = out.abs().mean(dtype=torch.float32) / unit
-        self._seen[name] = torch.stack([spikes, *(each.float() for each in torch.aminmax(out))])
+        seen[name] = torch.stack([spikes, *(each.float() for each in torch.aminmax(out))])
 
-    @cached_property
-    def _figures(self) -> dict[str, list[float]]:
-        """Rate, lowest and highest output of each layer, copied to the host at once."""
-        if not self._seen:
-            return {}
-        return dict(zip(self._seen, torch.stack([*self._seen.values()]).tolist(), strict=True))
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if isinstance(module, Neuron):
+                program = read_program(module.program)
+                kind = output_kind(program)
+                if program.is_neuron and kind.is_integer:
+                    hook = module.register_forward_hook(partial(record, name, kind.unit))
+                    stack.callback(hook.remove)
+        yield
+    found |= {name: each.tolist() for name, each in seen.items()}
 
-    def rates(self) -> dict[str, float]:
-        return {name: rate for name, (rate, _, _) in self._figures.items()}
 
-    def warnings(self) -> list[str]:
-        """Return a line for the layers of each constant output, from which nothing is learned."""
-        constant: dict[float, list[str]] = {}
-        for name, (rate, low, high) in self._figures.items():
-            if low == high:
-                constant.setdefault(rate, []).append(name)
-        return [
-            f"{len(layers)} layer{'s' * (len(layers) > 1)} with a constant firing rate of {rate:g}, "
-            f"from which nothing is learned: {', '.join(layers[:4])}{', ...' * (len(layers) > 4)}"
-            for rate, layers in sorted(constant.items())
-        ]
+def constant_layers(firing: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return a line for the layers of each constant output, from which nothing is learned."""
+    constant: dict[float, list[str]] = {}
+    for name, (rate, low, high) in firing.items():
+        if low == high:
+            constant.setdefault(rate, []).append(name)
+    return [
+        f"{len(layers)} layer{'s' * (len(layers) > 1)} with a constant firing rate of {rate:g}, "
+        f"from which nothing is learned: {', '.join(layers[:4])}{', ...' * (len(layers) > 4)}"
+        for rate, layers in sorted(constant.items())
+    ]
 
 
 # -- memory ----------------------------------------------------------------------------------------

@@ -122,13 +122,12 @@ def _potentials(neuron: Neuron, x: Tensor) -> Tensor:
     return torch.stack(found)
 
 
-def _python(seen: Seen, function: str, **numbers: float) -> Tensor:
-    return own_function(function, 2, numbers)(seen.output, seen.labels)
+def _python(seen: Seen, function: Callable[..., Tensor]) -> Tensor:
+    return function(seen.output, seen.labels)
 
 
-def _python_membrane(seen: Seen, function: str, **numbers: float) -> Tensor:
-    own = own_function(function, 1, numbers)
-    return torch.stack([own(_potentials(neuron, x)) for neuron, x, _ in seen.layers]).mean()
+def _python_membrane(seen: Seen, function: Callable[..., Tensor]) -> Tensor:
+    return torch.stack([function(_potentials(neuron, x)) for neuron, x, _ in seen.layers]).mean()
 
 
 def own_function(place: str, takes: int, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
@@ -183,28 +182,11 @@ _PLACES = ("output", "neuron", "teacher")
 
 def of_term(item: Item) -> Callable[[Seen], Tensor]:
     """Return a term as a function of ``Seen``."""
-    numbers = {key: value for key, value in item.arguments if key not in _PLACES}
-    if "function" in numbers:  # an error in it is found before the first step
-        others = {key: item[key] for key in numbers if key != "function"}
+    arguments: dict[str, Any] = {k: value for k, value in item.arguments if k not in _PLACES}
+    if "function" in arguments:
         takes = 1 if ROWS[item.name].reads == "potentials" else 2
-        own_function(item["function"], takes, others)
-    return partial(LOSSES[item.name], **numbers)
-
-
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """A term of a loss.
-
-    ``place`` is the index of the output that it reads, ``taught`` that of the teacher's, and
-    ``layers`` are the names of the neurons that it reads.
-    """
-
-    factor: float
-    item: Item
-    function: Callable[[Seen], Tensor]
-    place: int
-    taught: int = 0
-    layers: Sequence[str] = ()
+        arguments = {"function": own_function(arguments.pop("function"), takes, arguments)}
+    return partial(LOSSES[item.name], **arguments)
 
 
 class Objective:
@@ -243,42 +225,64 @@ class Objective:
             )
         self.target: Target = target
         self.main, self.shape = _chosen(signature, main_output(terms, signature, main), target)
+        self.reads_neurons = False
         self._several = len(signature.outputs) > 1
         self._layers: dict[str, tuple[Neuron, Tensor, Tensor]] = {}
         self._teachers = teachers or {}
         self._images: Tensor | None = None  # the last input of the teachers
-        self._taught: dict[str, Any] = {}
+        self._taught: dict[str, tuple[Tensor, ...]] = {}
         if model is None and all(row.training for row in rows):
             # the loss of the test images if all terms are functions of the user
             terms = NUMBERS_LOSS if target == "numbers" else DEFAULT_LOSS
-        self._terms: list[_Term] = []
-        for item, factor in ((term.item, term.factor) for term in terms):
-            row = ROWS[item.name]
-            if row.training and model is None:
-                continue
-            place, taught, layers = self.main, 0, list[str]()
-            if row.reads in ("neurons", "potentials"):
-                assert model is not None
-                layers = _read_layers(model, item)
-            elif item["output"]:
-                place, _ = _chosen(signature, item["output"], target)
-            if row.reads == "teacher":
-                own = list(signature.outputs.items())[place]
-                taught = _taught_output(item["teacher"], self._teachers, *own)
-            self._terms.append(_Term(factor, item, of_term(item), place, taught, layers))
-        for name in {name for term in self._terms for name in term.layers}:
+        self._terms = [
+            (term.factor, self._term(term.item, signature, model))
+            for term in terms
+            if model is not None or not ROWS[term.item.name].training
+        ]
+
+    def _term(
+        self, item: Item, signature: Signature, model: nn.Module | None
+    ) -> Callable[[Any, Tensor], Tensor]:
+        """Return a term as a function of the model's outputs and the labels."""
+        term, reads = of_term(item), ROWS[item.name].reads
+        if reads in ("neurons", "potentials"):
             assert model is not None
-            model.get_submodule(name).register_forward_hook(partial(self._note, name))
+            names = _read_layers(model, item)
+            for name in names:
+                model.get_submodule(name).register_forward_hook(partial(self._note, name))
+            self.reads_neurons = True
+            return lambda y, labels: term(
+                Seen(self.output(y), labels, layers=[self._layers[name] for name in names])
+            )
+        place = self.main
+        if item["output"]:
+            place, _ = _chosen(signature, item["output"], self.target)
+        if reads != "teacher":
+            return lambda y, labels: term(Seen(self._pick(y, place), labels))
+        teacher, (name, shape) = item["teacher"], list(signature.outputs.items())[place]
+        theirs = self._teachers[teacher].signature.outputs
+        chosen = name if len(theirs) > 1 else next(iter(theirs))
+        if theirs.get(chosen) != shape:
+            shown = ", ".join(f"{key} ({each[0]})" for key, each in theirs.items())
+            raise TrainingError(
+                f"the teacher {teacher} gives {shown}, and the output `{name}` has {shape[0]} classes"
+            )
+        taught = list(theirs).index(chosen)
+        return lambda y, labels: term(
+            Seen(self._pick(y, place), labels, self._teach(teacher)[taught])
+        )
 
     def _note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
         if torch.is_grad_enabled():
             assert isinstance(module, Neuron)
             self._layers[name] = (module, inputs[0], out)
 
-    @property
-    def reads_neurons(self) -> bool:
-        """True if a term reads inputs and outputs of neurons."""
-        return any(term.layers for term in self._terms)
+    def _teach(self, directory: str) -> tuple[Tensor, ...]:
+        """Return the outputs of a teacher, which is run once for all terms."""
+        if directory not in self._taught:
+            with torch.no_grad():
+                self._taught[directory] = outputs_of(self._teachers[directory](self._images))
+        return self._taught[directory]
 
     def output(self, outputs: Any) -> Tensor:
         """Select the output that accuracy refers to from the model's outputs."""
@@ -292,42 +296,9 @@ class Objective:
         """Return the loss of the model's last outputs; ``images`` are the input of the teachers."""
         if images is not self._images:  # groups of truncated backpropagation share the images
             self._images, self._taught = images, {}
-        values = []
-        for term in self._terms:
-            teacher = None
-            if ROWS[term.item.name].reads == "teacher":
-                teacher = self._output_of_teacher(term, images)
-            layers = [self._layers[name] for name in term.layers]
-            value = term.function(Seen(self._pick(outputs, term.place), labels, teacher, layers))
-            values.append(value if term.factor == 1 else term.factor * value)
+        values = [factor * term(outputs, labels) for factor, term in self._terms]
         self._layers.clear()  # frees the activations of the pass
         return sum(values[1:], values[0])
-
-    def _output_of_teacher(self, term: _Term, images: Tensor | None) -> Tensor:
-        assert images is not None
-        directory = term.item["teacher"]
-        if directory not in self._taught:
-            with torch.no_grad():
-                self._taught[directory] = outputs_of(self._teachers[directory](images))
-        found: Tensor = self._taught[directory][term.taught]
-        return found
-
-
-def _taught_output(
-    directory: str, teachers: Mapping[str, Model], name: str, shape: tuple[int, ...]
-) -> int:
-    """Return the index of the output of a teacher that the output ``name`` learns from.
-
-    Raises TrainingError if there is none of this ``shape``.
-    """
-    outputs = teachers[directory].signature.outputs
-    chosen = name if len(outputs) > 1 else next(iter(outputs))
-    if outputs.get(chosen) != shape:
-        shown = ", ".join(f"{key} ({each[0]})" for key, each in outputs.items())
-        raise TrainingError(
-            f"the teacher {directory} gives {shown}, and the output `{name}` has {shape[0]} classes"
-        )
-    return list(outputs).index(chosen)
 
 
 def _read_layers(model: nn.Module, item: Item) -> list[str]:

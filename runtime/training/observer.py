@@ -11,6 +11,7 @@ from typing import Any
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data.request import Split
 from danetc.runtime.training.evaluation import check_record
+from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import BY_CODE, StopRequest
 
 
@@ -18,16 +19,14 @@ from danetc.runtime.training.signals import BY_CODE, StopRequest
 class PhasePlan:
     """A phase that starts, or resumes after ``epoch`` complete epochs and ``step`` steps.
 
-    ``steps`` is the number of steps per epoch. ``trial`` of ``trials`` counts from 0.
+    ``steps`` is the number of steps per epoch.
     """
 
     phase: Phase
     steps: int
     epoch: int = 0
     step: int = 0
-    trial: int = 0
-    trials: int = 1
-    seed: int = 0
+    settings: RunSettings = RunSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +70,11 @@ class Epoch:
     learning_rate: float  # of the last batch
     train_loss: float
     train_accuracy: float | None
-    test_loss: float | None
-    test_accuracy: float | None
-    seconds: float
-    train_top5: float | None = 0.0
-    test_top5: float | None = 0.0
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    seconds: float = 0.0
+    train_top5: float | None = None
+    test_top5: float | None = None
     images_per_second: float = 0.0
     shares: Mapping[str, float] = field(default_factory=dict)
     firing: Mapping[str, float] = field(default_factory=dict)
@@ -167,7 +166,7 @@ class Callbacks(Callback):
             try:
                 getattr(callback, name)(*arguments)
             except StopTraining:
-                self._stop.request(BY_CODE)
+                self._stop.signal = BY_CODE
 
 
 PARTS = ("data", "forward", "backward", "communication", "optimizer")

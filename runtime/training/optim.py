@@ -64,17 +64,6 @@ class Average:
         self.count += 1
 
 
-def set_rate(optimizer: torch.optim.Optimizer, phase: Phase, done: int, steps: int) -> None:
-    """Set the learning rate after ``done`` steps of a phase with ``steps`` steps per epoch.
-
-    It depends on the recipe and the step alone, so checkpoints do not store it.
-    """
-    epoch, step = divmod(done, steps)
-    rate = phase.optimizer["lr"] * schedule(phase, epoch + step / steps, 1 / steps)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
 def schedule(phase: Phase, epoch: float, batch: float) -> float:
     """Return the factor of the learning rate at a time in epochs (0 at the start of training).
 
@@ -125,17 +114,20 @@ CHANGES: Mapping[str, Callable[[float, float, float], float]] = {
 """Value between start and end, by the share of the way and the name in ``dsl.recipe.items``."""
 
 
-class Changes:
-    """Parameters that a phase changes, in the network and in the average of its weights.
+class Schedules:
+    """Learning rate of a phase, and parameters that it changes in the network and in the average of its weights.
 
-    Values depend on the step alone, so a resumed training has those of an uninterrupted one.
+    Values depend on the recipe and the step alone, so checkpoints do not store them. ``steps`` is the number of
+    steps per epoch.
     """
 
-    def __init__(self, phase: Phase, steps: int, *models: nn.Module) -> None:
-        self.phase, self.steps = phase, steps
+    def __init__(
+        self, phase: Phase, steps: int, optimizer: torch.optim.Optimizer, *models: nn.Module
+    ) -> None:
+        self._phase, self._steps, self._optimizer = phase, steps, optimizer
+        layers = [layer for model in models for layer in model.modules()]
         self._places: list[tuple[Item, list[Tensor]]] = []
         for change in phase.change:
-            layers = [layer for model in models for layer in model.modules()]
             names = [(layer, getattr(layer, "scheduled", {})) for layer in layers]
             values = [
                 getattr(layer, has[change.path]) for layer, has in names if change.path in has
@@ -145,8 +137,12 @@ class Changes:
             self._places.append((change.item, values))
 
     def put(self, done: int) -> None:
-        """Set the parameters to their values after ``done`` steps of the phase."""
+        """Set all values after ``done`` steps of the phase."""
+        phase, steps = self._phase, self._steps
+        epoch, step = divmod(done, steps)
+        rate = phase.optimizer["lr"] * schedule(phase, epoch + step / steps, 1 / steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
         for item, values in self._places:
-            value = value_at(self.phase, item, done, self.steps)
             for each in values:
-                each.fill_(value)
+                each.fill_(value_at(phase, item, done, steps))

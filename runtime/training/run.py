@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from operator import index
 from typing import Any
 
@@ -20,22 +21,23 @@ from danetc.runtime.kernels.torch_internals import waited
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
+from danetc.runtime.model.weight_files import set_tensors
 from danetc.runtime.system.devices import device_name, has_streams
-from danetc.runtime.system.errors import CheckpointError, TrainingError
+from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.backward import Part, check_backward, make_backward
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
-from danetc.runtime.training.distributed import World, form_buckets, share
+from danetc.runtime.training.distributed import World, alone, form_buckets, share
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.runtime.training.graphs import GraphedPass, check_graphs
 from danetc.runtime.training.guards import (
-    FiringProbe,
+    constant_layers,
     first_not_finite,
     is_out_of_memory,
     not_finite_tensor,
 )
 from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport
-from danetc.runtime.training.optim import Average, Changes, make_optimizer, set_rate
+from danetc.runtime.training.optim import Average, Schedules, make_optimizer
 from danetc.runtime.training.settings import RunSettings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import (
@@ -44,7 +46,6 @@ from danetc.runtime.training.state import (
     seed_everything,
     set_optimizer_state,
     set_random_state,
-    set_tensors,
     tensors_of,
 )
 from danetc.runtime.training.totals import Clock, InFlightStep, Sums, Totals
@@ -54,40 +55,43 @@ _UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
 """Errors that a damaged state raises when it is restored."""
 
 
+@dataclass(eq=False)
 class PhaseRun:
-    """State of a running phase.
+    """A phase of a recipe, and its state while it runs.
 
-    ``shared`` is called in place of ``model`` in training: the model, or DDP around it. ``kept`` is
-    tested and saved at the end: the model, or the ``average`` of its weights. ``done`` counts the
-    steps of the phase. ``tested`` describes the last evaluation (``Evaluation.as_dict``), before the
-    first one the next. ``history`` has the figures of the epochs of all phases, starting with the
-    ``earlier`` ones.
+    All processes of the ``world`` have the same arguments; ``observer`` and ``checkpoints`` matter on rank 0
+    only. ``earlier`` has the figures of the phases before this one. ``teachers`` are the networks that terms of
+    the loss learn from, by their directories.
+
+    State: ``shared`` is called in place of ``model`` in training: the model, or DDP around it. ``kept`` is
+    tested and saved at the end: the model, or the ``average`` of its weights. ``done`` counts the steps of the
+    phase. ``tested`` describes the last evaluation (``Evaluation.as_dict``), before the first one the next.
+    ``history`` has the figures of the epochs of all phases.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        data: DataSet,
-        phase: Phase,
-        settings: RunSettings,
-        world: World,
-        observer: Callback,
-        checkpoints: Checkpoints | None,
-        stop: StopRequest,
-        earlier: Sequence[dict[str, Any]],
-        teachers: Mapping[str, Model],
-    ) -> None:
-        self.model, self.phase, self.settings, self.world = model, phase, settings, world
-        self.observer, self.checkpoints, self.stop = observer, checkpoints, stop
+    model: Model
+    data: DataSet
+    phase: Phase
+    settings: RunSettings = RunSettings()
+    observer: Callback = field(default_factory=Callback)
+    world: World = field(default_factory=alone)
+    checkpoints: Checkpoints | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
+    earlier: Sequence[dict[str, Any]] = ()
+    teachers: Mapping[str, Model] = field(default_factory=dict)
+
+    def set_up(self) -> None:
+        """Create what the phase needs. Raises DataError and TrainingError as ``engine.fit``."""
+        model, data, phase, settings = self.model, self.data, self.phase, self.settings
+        world, teachers = self.world, self.teachers
+        if not world.first:
+            self.observer = Callback()
         output, target = settings.train_output, data.target
         self.loss = Objective(phase.loss, model.signature, output, model, teachers, target)
         self.test_loss = Objective(phase.loss, model.signature, output, target=target)
         check_backward(phase.gradient, model, self.loss)
         self.backward = make_backward(phase.gradient)
-        dtype = next(model.parameters()).dtype
-        self.batches = TrainingBatches(
-            data, phase, settings, world, model.signature, self.loss.shape, dtype
-        )
+        self.batches = TrainingBatches(data, phase, settings, world, model, self.loss.shape)
         self.evaluation = Evaluation(
             phase=phase.name,
             phase_index=settings.phase,
@@ -119,8 +123,8 @@ class PhaseRun:
                 self.shared = share(model, world, synchronised=settings.sync_norm, unused=several)
         self.average = None if phase.ema is None else Average(model, phase.ema)
         self.kept: nn.Module = model if self.average is None else self.average.module
-        self._changes = Changes(phase, self.batches.steps, model, self.kept)
         self.optimizer = make_optimizer(model, phase.optimizer)
+        self.schedules = Schedules(phase, self.batches.steps, self.optimizer, model, self.kept)
         self.graphed: GraphedPass | None = None
         if settings.cuda_graphs:
             check_graphs(phase, world)
@@ -129,7 +133,7 @@ class PhaseRun:
         self.done = 0
         self.best: float | None = None
         self.rate = 0.0
-        self.history = list(earlier)
+        self.history = list(self.earlier)
         self.tested = self.evaluation.as_dict()
         self.totals = self.new_totals()
         self.seconds = 0.0  # of the current epoch, summed over interrupted runs
@@ -153,24 +157,16 @@ class PhaseRun:
             try:
                 position = self._restore(resume)
             except _UNFIT as error:
-                if isinstance(error, TrainingError) or is_out_of_memory(error):
+                if is_out_of_memory(error):
                     raise
-                raise CheckpointError(
+                raise TrainingError(
                     "the checkpoint is damaged: its state is not as danetc writes it "
                     f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
                 ) from error
-        self.set_schedules()
+        self.schedules.put(self.done)
         self._saved_step = self.done
         self.observer.on_phase_start(
-            PhasePlan(
-                self.phase,
-                self.batches.steps,
-                position.epoch,
-                position.step,
-                settings.trial,
-                settings.trials,
-                settings.seed,
-            )
+            PhasePlan(self.phase, self.batches.steps, position.epoch, position.step, settings)
         )
         return position
 
@@ -223,10 +219,11 @@ class PhaseRun:
         """Restore a snapshot, which every process has, and return its position.
 
         With another number of processes, the random states are seeded by the position instead.
-        Raises CheckpointError if the snapshot is of another network.
+        Raises WeightsError if the snapshot is of another network.
         """
         state, tensors, world = found.state, found.tensors, self.world
-        set_tensors(self.model, tensors["model"], "the checkpoint")
+        source = "the checkpoint is of another network: it"
+        set_tensors(self.model, tensors["model"], source)
         if state["optimizer_name"] == self.phase.optimizer.name:
             set_optimizer_state(self.model, self.optimizer, tensors["optimizer"])
         else:
@@ -238,7 +235,7 @@ class PhaseRun:
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and "ema" in tensors:
-            set_tensors(self.average.module, tensors["ema"], "the checkpoint's average")
+            set_tensors(self.average.module, tensors["ema"], source)
             self.average.count = index(state["averaged"])
         self.best = None if state["best"] is None else float(state["best"])
         self.rate, self.seconds = float(state["rate"]), float(state["seconds"])
@@ -297,13 +294,8 @@ class PhaseRun:
 
     def leave(self, position: Position) -> None:
         """Save the state and raise Stopped, in every process."""
-        snapshot = self.snapshot(position)
-        saved = (
-            snapshot is not None
-            and self.checkpoints is not None
-            and self.checkpoints.write(snapshot, LAST)
-        )
-        saved = self.world.from_first(saved)
+        self.save_later(position, LAST)
+        saved = self.world.from_first(self.checkpoints is not None and self.checkpoints.wait())
         signum = max(self.world.gather(self.stop.signal or 0))
         raise Stopped(signum, f"{self.phase.name}, {position}", saved)
 
@@ -313,24 +305,24 @@ class PhaseRun:
         if self.checkpoints is not None:
             self.checkpoints.wait()
 
-    def set_schedules(self) -> None:
-        """Set the learning rate and the parameters that the recipe changes to their values now."""
-        set_rate(self.optimizer, self.phase, self.done, self.batches.steps)
-        self._changes.put(self.done)
-
     # -- steps -------------------------------------------------------------------------------------
 
     def learn(self, x: Tensor, labels: Tensor, targets: Tensor, share: float) -> None:
         """Add the gradients of a part of a batch, weighted by ``share``, and its totals."""
+        lap = self.clock.lap if self.graphed is None else lambda part: None
+
+        def backward(loss: Tensor) -> None:
+            lap("forward")
+            self.scaler.scale(loss * share).backward()
+            lap("backward")
+
         part = Part(
             self.shared,
             self.model,
             x,
-            targets,
-            self.loss,
+            lambda outputs: self.loss(outputs, targets, x),
+            backward,
             self.autocast,
-            lambda loss: self.scaler.scale(loss * share),
-            self.clock.lap if self.graphed is None else lambda part: None,
         )
         outputs, loss = self.backward(part)
         self.totals.add(over_time(self.loss.output(outputs)), labels, loss)
@@ -344,18 +336,12 @@ class PhaseRun:
     def add_step(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> InFlightStep:
         """Queue a step whose gradients are computed, or queued on the device."""
         self.rate = float(self.optimizer.param_groups[0]["lr"])
-        self._in_flight.append(InFlightStep(epoch, batch, parts, self.rate, self.totals.coming()))
+        self._in_flight.append(InFlightStep(epoch, batch, parts, self.rate, self.totals.arriving()))
         return self._in_flight[-1]
 
     def arrived(self, ahead: int) -> list[InFlightStep]:
         """Remove and return the oldest steps in flight, all but ``ahead``."""
         return [self._in_flight.popleft() for _ in range(len(self._in_flight) - ahead)]
-
-    def hold_back_if_broken(self) -> None:
-        """Make the optimizer skip the step if its loss, which the host reads later, is not finite."""
-        if self.ahead and not self.scaler.is_enabled():
-            optimizer: Any = self.optimizer
-            optimizer.grad_scale, optimizer.found_inf = None, self.totals.broken
 
     def not_finite(self, step: InFlightStep) -> TrainingError:
         """Return the error of a step whose loss is not finite, with the layer where that begins.
@@ -380,10 +366,11 @@ class PhaseRun:
 
     def last_good(self) -> str:
         """Return the end of a message that names the newest checkpoint, or ``""``."""
-        newest = None if self.checkpoints is None else self.checkpoints.last_written()
-        if self.checkpoints is None or newest is None:
+        if self.checkpoints is None:
             return ""
-        return f"; the last good checkpoint is {self.checkpoints.folder / LAST} ({newest})"
+        self.checkpoints.wait()
+        place, newest = self.checkpoints.folder / LAST, self.checkpoints.saved
+        return "" if newest is None else f"; the last good checkpoint is {place} ({newest})"
 
     # -- reports -----------------------------------------------------------------------------------
 
@@ -406,7 +393,7 @@ class PhaseRun:
 
     def report(self, done: Sequence[InFlightStep]) -> None:
         for step in done:
-            sums, steps = step.sums.value, self.batches.steps
+            sums, steps = step.sums(), self.batches.steps
             self._epoch_images += step.batch.total
             self._speed = self._epoch_images / max(1e-9, time.perf_counter() - self._epoch_began)
             self.observer.on_step_end(
@@ -422,7 +409,7 @@ class PhaseRun:
                     self._speed,
                     step.rate,
                     self.clock.shares(),
-                    None if step.norm is None else step.norm.value,
+                    None if step.norm is None else step.norm()[0],
                 )
             )
 
@@ -432,36 +419,34 @@ class PhaseRun:
         judged_on = self.batches.judged_on
         return [judged_on, "test"] if last and judged_on != "test" else [judged_on]
 
-    def figures(self, epoch: int, tested: Mapping[Split, Sums], firing: FiringProbe) -> Epoch:
+    def figures(
+        self, epoch: int, tested: Mapping[Split, Sums], firing: Mapping[str, Sequence[float]]
+    ) -> Epoch:
         """Return the figures of an epoch after its evaluations."""
-        test, val = tested.get("test"), tested.get("val")
-        train = self.totals.over(self.world)
+        by_split = {"train": self.totals.over(self.world), **tested}
         self._count_seconds()
-        self.clock.resolve()
         if isinstance(self.shared, nn.parallel.DistributedDataParallel):
             steps = max(1, self._epoch_images // self.phase.batch)
             self.clock.move("backward", "communication", steps * (waited(self.shared) or 0.0))
+        values: dict[str, Any] = {
+            f"{split}_{key}": getattr(sums, name)
+            for split, sums in by_split.items()
+            for key, name in (("loss", "loss"), ("accuracy", "top1"), ("top5", "top5"))
+        }
+        scores = {split: sums.scores for split, sums in tested.items()}
         return Epoch(
-            self.phase.name,
-            epoch + 1,
-            self.rate,
-            train.loss,
-            train.top1,
-            test and test.loss,
-            test and test.top1,
-            self.seconds,
-            train.top5,
-            test and test.top5,
-            self._speed,
-            self.clock.shares(),
-            firing.rates(),
-            firing.warnings(),
-            train.skipped + sum(each.skipped for each in tested.values()),
-            test.scores if test else {},
-            val and val.loss,
-            val and val.top1,
-            val and val.top5,
-            val.scores if val else {},
+            phase=self.phase.name,
+            epoch=epoch + 1,
+            learning_rate=self.rate,
+            seconds=self.seconds,
+            images_per_second=self._speed,
+            shares=self.clock.shares(),
+            firing={name: rate for name, (rate, _, _) in firing.items()},
+            warnings=constant_layers(firing),
+            skipped=sum(sums.skipped for sums in by_split.values()),
+            scores=scores.get("test", {}),
+            val_scores=scores.get("val", {}),
+            **values,
         )
 
     def _count_seconds(self) -> None:

@@ -15,7 +15,7 @@ BY_CODE = 0
 
 
 class StopRequest:
-    """Records a signal that arrives inside of the context; the training checks it after each step.
+    """Records a signal that arrives inside of the context; the training checks ``signal`` after each step.
 
     A process that stops for a signal has the exit status of one that the signal kills
     (``Stopped.status``). Outside the main thread Python allows no handlers, and none is installed.
@@ -29,10 +29,6 @@ class StopRequest:
     @property
     def wanted(self) -> bool:
         return self.signal is not None
-
-    def request(self, signum: int) -> None:
-        """Request a stop as if the signal had arrived."""
-        self.signal = signum
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():

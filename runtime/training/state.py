@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import json
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.system.errors import CheckpointError
+from danetc.runtime.system.errors import TrainingError
 
 # -- the optimizer, by the names of parameters -----------------------------------------------------
 
@@ -32,41 +32,31 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
 def set_optimizer_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Restore what ``optimizer_state`` returned. Raises CheckpointError if it does not fit."""
-    parameters, needed = dict(model.named_parameters()), _state_keys(optimizer)
+    """Restore what ``optimizer_state`` returned. Raises TrainingError if it does not fit."""
+    parameters = dict(model.named_parameters())
+    needed = {path.rpartition("/")[2] for path in tensors}
     for path, value in tensors.items():
         name, _, key = path.rpartition("/")
         if name not in parameters:
-            raise CheckpointError(
+            raise TrainingError(
                 f"the checkpoint's optimizer knows {name}, which the network does not have"
             )
         fused = bool(optimizer.defaults.get("fused"))
         optimizer.state[parameters[name]][key] = _placed(value, key, parameters[name], fused)
     for name, parameter in parameters.items():
         if (state := optimizer.state.get(parameter)) and (lacking := needed - state.keys()):
-            raise CheckpointError(f"the checkpoint's optimizer has no {min(lacking)} of {name}")
-
-
-def _state_keys(optimizer: torch.optim.Optimizer) -> set[str]:
-    """Return the keys of the tensors of an optimizer's state after a step."""
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    taken = inspect.signature(type(optimizer)).parameters
-    given = {key: value for key, value in optimizer.defaults.items() if key in taken}
-    other = type(optimizer)([parameter], **given)
-    other.step()
-    return {key for key, value in other.state[parameter].items() if isinstance(value, Tensor)}
+            raise TrainingError(f"the checkpoint's optimizer has no {min(lacking)} of {name}")
 
 
 def _placed(value: Tensor, key: str, parameter: Tensor, fused: bool) -> Tensor:
     """Return a tensor of an optimizer's state where the optimizer keeps it.
 
-    Raises CheckpointError if its shape or type does not fit the parameter.
+    Raises TrainingError if its shape or type does not fit the parameter.
     """
     if key == "step" and value.numel() == 1:
         return value.to(parameter.device if fused else "cpu", copy=True)
     if (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
-        raise CheckpointError(
+        raise TrainingError(
             f"the checkpoint's optimizer has a {key} that does not fit its parameter"
         )
     # in the memory layout of the parameter, as the optimizer allocated it
@@ -74,29 +64,6 @@ def _placed(value: Tensor, key: str, parameter: Tensor, fused: bool) -> Tensor:
 
 
 # -- weights ---------------------------------------------------------------------------------------
-
-
-def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Set a model's parameters and buffers. Raises like ``check_tensors``, before any change."""
-    check_tensors(model, tensors, what)
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            value.copy_(tensors[name])
-
-
-def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Raise CheckpointError if names, shapes or types differ from the model's."""
-    wanted = model.state_dict()
-    missing, unknown = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
-    if missing or unknown:
-        which = f"lacks {min(missing)}" if missing else f"has {min(unknown)}"
-        raise CheckpointError(f"{what} is of another network: it {which}")
-    for name, value in wanted.items():
-        if (value.shape, value.dtype) != (tensors[name].shape, tensors[name].dtype):
-            raise CheckpointError(
-                f"{what} is of another network: {name} is {list(tensors[name].shape)} of "
-                f"{tensors[name].dtype}, not {list(value.shape)} of {value.dtype}"
-            )
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -119,16 +86,13 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of torch's, Python's and NumPy's generators, and of the device's current one."""
-    _, words, gauss = random.getstate()
+    """Return the states of torch's generator, the device's current one, and those of Python and NumPy as JSON."""
     legacy: Any = np.random.get_state()
+    name, words, *rest = legacy
+    text = json.dumps([random.getstate(), [name, words.tolist(), *rest]])
     found = {
         "torch": torch.get_rng_state(),
-        "python": torch.tensor(words, dtype=torch.int64),
-        "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
-        "numpy": torch.from_numpy(legacy[1].astype(np.int64)),
-        "numpy_position": torch.tensor([legacy[2], legacy[3]], dtype=torch.int64),
-        "numpy_gauss": torch.tensor([legacy[4]], dtype=torch.float64),
+        "python": torch.frombuffer(bytearray(text, "ascii"), dtype=torch.uint8),
     }
     if device.type != "cpu":
         found[device.type] = torch.get_device_module(device).get_rng_state()
@@ -138,18 +102,9 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
     """Restore the states that ``random_state`` returned."""
     torch.set_rng_state(state["torch"])
-    gauss = state["python_gauss"].tolist()
-    random.setstate((3, tuple(state["python"].tolist()), gauss[0] if gauss else None))
-    position, has_gauss = state["numpy_position"].tolist()
-    np.random.set_state(
-        (
-            "MT19937",
-            state["numpy"].numpy().astype(np.uint32),
-            position,
-            has_gauss,
-            state["numpy_gauss"].item(),
-        )
-    )
+    (version, words, gauss), legacy = json.loads(bytes(state["python"].tolist()))
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(tuple(legacy))
     if device.type in state:  # those of another device do not fit
         torch.get_device_module(device).set_rng_state(state[device.type])
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, Generic, TypeVar
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,26 +87,21 @@ def _ratio(total: float, count: float) -> float:
     return total / count if count else 0.0
 
 
-Result = TypeVar("Result")
+def arriving(values: Tensor) -> Callable[[], tuple[float, ...]]:
+    """Start to copy a tensor to the host. Return a function that waits for the numbers and returns them."""
+    streams = has_streams(values.device)
+    copy = values.detach().reshape(-1).to("cpu", non_blocking=streams, copy=True)
+    arrived: Any = torch.get_device_module(values.device).Event() if streams else None
+    if streams:
+        arrived.record()
 
-
-class Coming(Generic[Result]):
-    """A copy of a tensor on its way to the host; ``value`` waits for it, and is made by ``make``."""
-
-    def __init__(self, values: Tensor, make: Callable[[tuple[float, ...]], Result]) -> None:
-        streams = has_streams(values.device)
-        self._values = values.detach().reshape(-1).to("cpu", non_blocking=streams, copy=True)
-        self._make = make
-        self._arrived: Any = None
+    @cache
+    def wait() -> tuple[float, ...]:
         if streams:
-            self._arrived = torch.get_device_module(values.device).Event()
-            self._arrived.record()
+            arrived.synchronize()
+        return tuple(copy.tolist())
 
-    @cached_property
-    def value(self) -> Result:
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        return self._make(tuple(self._values.tolist()))
+    return wait
 
 
 class Totals:
@@ -154,12 +150,13 @@ class Totals:
         """float32 scalar on the device: 1 if the loss is no longer finite, else 0."""
         return self._sums[_LOSS].isfinite().logical_not().to(torch.float32)
 
-    def coming(self) -> Coming[Sums]:
-        """Start to copy the sums to the host."""
-        return Coming(self._sums, partial(Sums, target=self._target))
+    def arriving(self) -> Callable[[], Sums]:
+        """Start to copy the sums to the host, as ``arriving``."""
+        values = arriving(self._sums)
+        return lambda: Sums(values(), self._target)
 
     def read(self) -> Sums:
-        return self.coming().value
+        return self.arriving()()
 
     def set(self, values: Sequence[float]) -> None:
         found = torch.tensor(list(values), dtype=torch.float64, device=self._device)
@@ -200,27 +197,26 @@ class InFlightStep:
     batch: Batch
     parts: Sequence[Tensor]
     rate: float
-    sums: Coming[Sums]
-    norm: Coming[float] | None = None
+    sums: Callable[[], Sums]
+    norm: Callable[[], tuple[float, ...]] | None = None
 
     @property
     def broken(self) -> bool:
         """True if the loss is no longer finite."""
-        return not math.isfinite(self.sums.value.loss)
+        return not math.isfinite(self.sums().loss)
 
 
 class Clock:
     """Adds up the times between laps by the name of the lap.
 
-    On a GPU, laps are events of the stream, so that nothing waits; ``resolve`` reads those that are
-    over.
+    On a GPU, laps are events of the stream, so that nothing waits for it.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._streams = has_streams(device)
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._last = self._now()
-        self._open: list[tuple[str, Any, Any]] = []
+        self._open: deque[tuple[str, Any, Any]] = deque()
 
     def start(self) -> None:
         """Restart: the next lap counts from here."""
@@ -235,26 +231,23 @@ class Clock:
             self._seconds[part] += now - self._last
         self._last = now
 
-    def resolve(self) -> None:
-        """Read the laps of a GPU that are over."""
-        waiting = []
-        for part, start, end in self._open:
-            if end.query():
-                self._seconds[part] += start.elapsed_time(end) / 1000
-            else:
-                waiting.append((part, start, end))
-        self._open = waiting
-
     def move(self, source: str, target: str, seconds: float) -> None:
         """Count up to ``seconds`` of one part's time as another's."""
-        moved = min(max(seconds, 0.0), self._seconds[source])
+        moved = min(max(seconds, 0.0), self._resolved()[source])
         self._seconds[source] -= moved
         self._seconds[target] += moved
 
     def shares(self) -> dict[str, float]:
         """Return the shares of the parts, with sum 1 (or all 0)."""
-        total = sum(self._seconds.values())
+        total = sum(self._resolved().values())
         return {part: value / total if total else 0.0 for part, value in self._seconds.items()}
+
+    def _resolved(self) -> dict[str, float]:
+        """Return the seconds of each part after the laps of a GPU that are over."""
+        while self._open and self._open[0][2].query():
+            part, start, end = self._open.popleft()
+            self._seconds[part] += start.elapsed_time(end) / 1000
+        return self._seconds
 
     def _now(self) -> Any:
         if not self._streams:

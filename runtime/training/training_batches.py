@@ -20,11 +20,11 @@ from danetc.runtime.data.batches import Batches, prepared
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.request import Split
-from danetc.runtime.model.signature import Signature
+from danetc.runtime.model.built import Model
 from danetc.runtime.system.devices import has_streams
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.system.seeds import derive
-from danetc.runtime.training.distributed import World, split_evenly
+from danetc.runtime.training.distributed import World
 from danetc.runtime.training.settings import RunSettings
 
 Piece = tuple[Tensor, Tensor, Tensor]
@@ -34,8 +34,7 @@ Piece = tuple[Tensor, Tensor, Tensor]
 class TrainingBatches:
     """Batches of a data set for this process, for training and evaluation.
 
-    ``output`` is the shape of the trained output, and ``dtype`` that of the network's parameters.
-    This process takes ``part`` images of each batch. An epoch has ``steps`` steps and is evaluated on
+    ``output`` is the shape of the trained output. This process takes ``part`` images of each batch. An epoch has ``steps`` steps and is evaluated on
     the split ``judged_on``; an evaluation has at most ``rounds`` batches of a split in any process.
 
     Raises DataError if the data do not fit the network, TrainingError if a batch cannot be divided.
@@ -47,17 +46,16 @@ class TrainingBatches:
         phase: Phase,
         settings: RunSettings,
         world: World,
-        signature: Signature,
+        model: Model,
         output: tuple[int, ...],
-        dtype: torch.dtype,
     ) -> None:
-        self._phase, self._world, self._signature, self._dtype = phase, world, signature, dtype
-        self._events = data.events
+        self._phase, self._world, self._signature = phase, world, model.signature
+        self._dtype, self._events = next(model.parameters()).dtype, data.events
         augment = image_transform(phase.augment, events=data.events)
         later = None
         tests = prepared(data, phase.evaluate)
         check_fit(
-            data, signature, augment=augment, evaluate=tests.transform, output=output,
+            data, model.signature, augment=augment, evaluate=tests.transform, output=output,
             steps=phase.steps,
         )  # fmt: skip
         self._mix: BatchTransform | None = batch_transform(phase.augment, output[0])
@@ -66,12 +64,13 @@ class TrainingBatches:
                 "mixup and cutmix share the classes of images, and the labels of "
                 f"{data.name} are {data.target}; leave them out of `augment`"
             )
-        self.part = split_evenly(phase.batch, world, "a batch")
-        if self.part % phase.accumulate:
+        count = world.size * phase.accumulate
+        if phase.batch % count:
             raise TrainingError(
-                f"the {self.part} images that a process has of a batch have no {phase.accumulate} "
-                "equal parts; choose another accumulate, or another batch"
+                f"a batch of {phase.batch} cannot be divided into {count} equal parts ({world.size} "
+                f"processes, accumulate = {phase.accumulate}); choose a multiple of {count}"
             )
+        self.part = phase.batch // world.size
         self._seed = derive("phase", settings.seed, settings.phase)
         common: dict[str, Any] = {
             "batch": self.part,

@@ -15,6 +15,7 @@ import pytest
 from danetc.main import main
 from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.system.files import read_record
+from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.signals import Stopped
 from tests.forked import in_two
 
@@ -225,10 +226,10 @@ def test_stopped_between_two_phases(danetc: Run, monkeypatch: pytest.MonkeyPatch
 
     fit = trials.fit
 
-    def stopped(*arguments: Any, **rest: Any) -> Any:
-        if rest["earlier"]:
+    def stopped(run: PhaseRun, *rest: Any) -> Any:
+        if run.earlier:
             raise Stopped(15, "phase two", True)
-        return fit(*arguments, **rest)
+        return fit(run, *rest)
 
     monkeypatch.setattr(trials, "fit", stopped)
     phases = "phase one { steps = 1 } phase two { steps = 3; start = one }"

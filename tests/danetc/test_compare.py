@@ -21,7 +21,7 @@ from danetc.output.table import Cell, Table, latex, markdown, show
 from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.comparison import Comparison
-from danetc.tasks.grid.plot import FIGURES, accuracy_figure, across, data_name, training_figure
+from danetc.tasks.grid.plot import FIGURES, across, data_name, draw
 from danetc.tasks.grid.results import (
     OF_NUMBERS,
     TRAINED,
@@ -252,7 +252,7 @@ def test_cells_that_differ_in_no_number_stand_side_by_side() -> None:
     pytest.importorskip("matplotlib")
     rows = [each for each in comparison().rows if each.values["depth"] == 20][:3]
     found = GridResults("digits", ("network",), "last", tuple(rows))
-    _, lower = accuracy_figure(found).axes
+    _, lower = draw(found, "accuracy").axes
     drawn = [float(line.get_ydata()[0]) for line in lower.lines if line.get_marker() in [*"os^"]]
     assert drawn == pytest.approx([100 * (each.mean or 0) for each in rows])
     ticks = [each.get_text() for each in lower.get_xticklabels()]
@@ -311,13 +311,13 @@ def test_results_are_read_from_their_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("x", [None, "classes", "wiring"])
-@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
-def test_figures_over_any_axis(draw: Any, x: str | None) -> None:
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_over_any_axis(name: str, x: str | None) -> None:
     pytest.importorskip("matplotlib")
     found = comparison()
     assert across(found, x) == (x or "depth")
-    assert any(axes.lines for axes in draw(found, x).axes)
-    assert draw(GridResults("digits", ("network",), "last", ()), None) is None
+    assert any(axes.lines for axes in draw(found, name, x).axes)
+    assert draw(GridResults("digits", ("network",), "last", ()), name) is None
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_training_has_a_panel_for_each_number_of_classes() -> None:
     """As in Fig. 11: loss above accuracy, a line for each network and depth."""
     pytest.importorskip("matplotlib")
     found = comparison()
-    axes = training_figure(found).axes
+    axes = draw(found, "training").axes
     titles = ["digits, 5 classes", "digits, 20 classes", "", ""]
     assert [each.get_title() for each in axes] == titles
     lines = [[line.get_ydata() for line in each.lines] for each in axes]

@@ -123,12 +123,6 @@ def _tensors(path: Path, chance: random.Random) -> str:
 def _settle(path: Path) -> None:
     """Have the records beside a file take it for what it should be."""
     data = path.read_bytes()
-    state = path.parent / "state.json"
-    if path.suffix == ".safetensors" and state.is_file():
-        record = read_record(state)
-        if isinstance(record.get("files"), dict):
-            record["files"][path.name] = {"bytes": len(data), "sha256": digest(data)}
-            save_record(record, state)
     training = path.parent / "training.json"
     if path.name == "weights.safetensors" and training.is_file():
         save_record({**read_record(training), "weights": digest(data)}, training)

@@ -23,6 +23,7 @@ from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import World, alone, joined
 from danetc.runtime.training.engine import Fitted, fit
+from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import StopRequest
 from tests.forked import in_two
@@ -89,7 +90,8 @@ def network(text: str) -> Any:
 def trained(small: Small, data: DataSet, world: World | None = None, **rest: Any) -> Fitted:
     model = deepcopy(network(spec(small, "batch = 8")))
     settings = RunSettings(seed=5, sync_norm=True, checkpoint_steps=1)
-    return fit(model, data, recipe_of(small, data), settings, world=world or alone(), **rest)
+    recipe, resume = recipe_of(small, data), rest.pop("resume", None)
+    return fit(PhaseRun(model, data, recipe, settings, world=world or alone(), **rest), resume)
 
 
 def figures(found: Fitted) -> list[dict[str, Any]]:

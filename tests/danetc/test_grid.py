@@ -307,7 +307,7 @@ def test_runs_that_fail_or_are_stopped_are_named(
     )
 
     def interrupted(tasks: object, jobs: int, stop: StopRequest) -> None:
-        stop.request(signal.SIGTERM)
+        stop.signal = signal.SIGTERM
 
     monkeypatch.setattr("danetc.tasks.grid.comparison.in_parallel", interrupted)
     with pytest.raises(UserError, match="the same call resumes the runs in"):

@@ -23,6 +23,7 @@ from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
+from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.tasks.memory import Chosen, StepMemory, choose, fitting, plain_step, step_memory
 from danetc.tasks.networks import compile_spec, emit_model
@@ -194,7 +195,8 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
         def train(policy: str = policy) -> None:
             model = emit_model(compiled.graph, 0, "fused", policy)
             checkpoints = Checkpoints(tmp_path / policy, print, print)
-            fit(model, data, phase, RunSettings(checkpoint_steps=2), checkpoints=checkpoints)
+            settings = RunSettings(checkpoint_steps=2)
+            fit(PhaseRun(model, data, phase, settings, checkpoints=checkpoints))
 
         peak = peak_bytes(train)
         assert 0.7 * chosen.step.peak < peak <= chosen.step.peak

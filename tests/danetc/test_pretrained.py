@@ -22,7 +22,7 @@ from .conftest import FEW, Run
 NAMES = pretrained_names()
 ALL_DIGITS = True
 FOLDER = Path(sys.modules["danetc.pretrained"].__file__ or "").parent
-LEFT_OUT = {"checkpoints", "tensorboard", "tensorboard.json", ".lock", ".lock.owner"}
+LEFT_OUT = {"checkpoints", "tensorboard", "tensorboard.json", ".lock"}
 MOST_BYTES = 5_000_000
 SHORT = "\nrecipe short { epochs = 1; batch = 100; optimizer = adamw(lr = 0.01) }\n"
 

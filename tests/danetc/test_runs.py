@@ -363,7 +363,8 @@ def test_a_phase_starts_from_the_end_of_another(tmp_path: Path) -> None:
     own, average = ({"a": torch.tensor([number])} for number in (1.0, 2.0))
     for tensors, expected in (({"model": own}, own), ({"model": own, "ema": average}, average)):
         checkpoints = Checkpoints(tmp_path, print, print)
-        assert checkpoints.write(Snapshot(Position(), tensors, {}), "phase-first")
+        checkpoints.write_later(Snapshot(Position(), tensors, {}), "phase-first")
+        assert checkpoints.wait()
         assert trial._end_of("first", checkpoints) == expected
 
 

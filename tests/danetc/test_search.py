@@ -401,7 +401,7 @@ def test_python(
 
         def __init__(self) -> None:
             super().__init__()
-            self.request(signal.SIGTERM)
+            self.signal = signal.SIGTERM
 
     monkeypatch.setattr("danetc.tasks.searching.search.StopRequest", Stop)
     with pytest.raises(UserError, match="stopped; the same call resumes the search in"):

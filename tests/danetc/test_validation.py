@@ -20,7 +20,7 @@ from danetc.runtime.data.batches import prepared
 from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.observer import Epoch
-from danetc.tasks.grid.plot import accuracy_figure
+from danetc.tasks.grid.plot import draw
 from danetc.tasks.grid.results import GridResults, read_results, table
 from danetc.tasks.training.tensorboard import TensorBoard
 from tests.forked import in_two
@@ -184,7 +184,7 @@ def test_results_of_a_grid_name_their_split(grid: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is selected on validation images"):
         read_results(tmp_path, "best", "test")
     pytest.importorskip("matplotlib")
-    upper, lower = accuracy_figure(grid("last")).axes
+    upper, lower = draw(grid("last"), "accuracy").axes
     assert upper.get_ylabel() == "val top-1 accuracy (%)"
     assert lower.get_ylabel() == "test top-1 accuracy (%)\nafter the last epoch"
 

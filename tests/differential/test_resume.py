@@ -17,6 +17,7 @@ from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
+from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from tests.differential import helpers
@@ -43,7 +44,7 @@ class After(StopRequest):
     def wanted(self) -> bool:
         self.left -= 1
         if self.left < 0:
-            self.request(signal.SIGTERM)
+            self.signal = signal.SIGTERM
         return super().wanted
 
 
@@ -66,17 +67,16 @@ def trained(
     checkpoints = None
     if folder is not None:
         checkpoints = Checkpoints(folder, lambda text: None, lambda path: None)
-    fitted = fit(
+    run = PhaseRun(
         emit(graph, 1),
         data(graph),
         phase(BODY),
         RunSettings(seed=3),
         world=alone(torch.device("cpu")),
         checkpoints=checkpoints,
-        resume=None if checkpoints is None else checkpoints.latest(),
-        stop=stop,
+        stop=stop or StopRequest(),
     )
-    return dict(fitted.weights)
+    return dict(fit(run, None if checkpoints is None else checkpoints.latest()).weights)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "dropped", "poisson", "tebn"])

@@ -23,6 +23,7 @@ from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
+from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.tasks.inputs import taken
 from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, Subject, modules
@@ -84,7 +85,7 @@ def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
     data = DataSet("made", "made", names, memory, memory, shape[1:], "made", value.varies)
     settings, world = RunSettings(seed=subject.seed), alone(torch.device("cpu"))
     try:
-        fitted = fit(model, data, replace(phase, steps=None), settings, world=world)
+        fitted = fit(PhaseRun(model, data, replace(phase, steps=None), settings, world=world))
     except TrainingError as error:
         told = ("the network has no neuron", "no longer finite", "not finite")
         if not any(words in str(error) for words in told) and (

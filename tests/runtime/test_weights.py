@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from danetc.compiler import check_text
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
+from danetc.errors import UserError
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weights import WeightsError, match, read_weights
 from tests.compiler.emit.graphs import resnet
@@ -206,7 +207,7 @@ def test_truncated_or_junk_is_refused(suffix: str, content: int | bytes, tmp_pat
     path = tmp_path / f"weights.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)({"a": torch.zeros(500)}, path)
     path.write_bytes(path.read_bytes()[:content] if isinstance(content, int) else content)
-    with pytest.raises(WeightsError):
+    with pytest.raises(UserError):
         read_weights(path)
 
 

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn
 
 from danetc.arguments import check_choice, takes
-from danetc.errors import UserError
+from danetc.errors import UserError, check_installed
 from danetc.output.console import in_notebook, terminal_bar
 from danetc.output.echo import echo, note
-from danetc.output.returned import Returned, frame, need_matplotlib
+from danetc.output.returned import Returned, frame
 from danetc.requests import ComparisonRequest
 from danetc.runtime.data.sources import has_validation
+from danetc.runtime.system.locks import LOCK, locked
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import cell_name, combinations, find_networks, make_cell
 from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun, refuse_changed
-from danetc.tasks.grid.plot import FIGURES, across
-from danetc.tasks.grid.results import GridResults, read_results, refuse_test, results_of
+from danetc.tasks.grid.plot import FIGURES, across, draw
+from danetc.tasks.grid.results import GridResults, read_results, refuse_test
 from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel, train_run
-from danetc.tasks.model_directory import GRID, LOCKS
-from danetc.tasks.training.directory import locked
+from danetc.tasks.model_directory import GRID
 
 if TYPE_CHECKING:
     import pandas
@@ -63,7 +63,7 @@ def planned(runs: Sequence[GridRun], request: ComparisonRequest) -> GridResults:
     record = GridRecord(request)
     for run in runs:
         record.add(run, Outcome("waiting"))
-    return results_of(record.as_dict(), request.folder, request.accuracy, request.select_on)
+    return read_results(request.folder, request.accuracy, request.select_on, record.as_dict())
 
 
 def check_folder(folder: Path) -> None:
@@ -71,7 +71,7 @@ def check_folder(folder: Path) -> None:
     if under_torchrun():
         raise UserError("a grid starts its own processes; run it without torchrun")
     if folder.is_dir() and not (folder / GRID).is_file():
-        foreign = sorted(each.name for each in folder.iterdir() if each.name not in LOCKS)
+        foreign = sorted(each.name for each in folder.iterdir() if each.name != LOCK)
         if foreign:
             raise UserError(
                 f"{folder} is not the folder of a comparison (it has no {GRID}) and not empty; "
@@ -162,10 +162,10 @@ class Comparison(Returned, GridResults):
 
         Raises UserError without matplotlib.
         """
-        check_choice("name", name, tuple(FIGURES))
-        need_matplotlib()
+        check_choice("name", name, FIGURES)
+        check_installed("drawing", ["matplotlib"], "plot")
         across(self, x)
-        return FIGURES[name](self, x)
+        return draw(self, name, x)
 
     def _line(self) -> str:
         best = [f"{each.name} ({self.measure.text(each.mean)})" for each in self.rows if each.best]

@@ -6,7 +6,6 @@ the lower panels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -134,39 +133,29 @@ class _Figure:
         return self.figure
 
 
-def accuracy_figure(results: GridResults, x: str | None = None) -> Any:
-    """Draw the measure over the epochs and, below, over ``x``, as in Figs. 5 to 7.
+FIGURES = ("accuracy", "training")
+"""Names of the figures, and of their files in the folder of the grid."""
 
-    Return None if no run is complete.
+
+def draw(results: GridResults, name: str, x: str | None = None) -> Any:
+    """Draw a figure of a grid; return None if no run is complete.
+
+    ``accuracy``: the measure over the epochs and, below, over ``x``, as in Figs. 5 to 7. ``training``: training
+    loss, and accuracy if there is one, over the epochs, as in Fig. 11.
     """
     if not any(row.scores for row in results.rows):
         return None
-    drawn, measure = _Figure(results, x, 2), results.measure
+    measure, curve = results.measure, results.over_epochs
+    if name == "training":
+        drawn = _Figure(results, x, len(measure.trained))
+        for panel, trained in enumerate(measure.trained):
+            drawn.curves(panel, trained, *_TRAINING[trained])
+        return drawn.finished()
+    drawn = _Figure(results, x, 2)
     last = "after the last epoch" if results.accuracy == "last" else "of the best epoch"
-    curve = results.over_epochs
     drawn.curves(0, curve.curve, curve.label, curve.scale)
     drawn.scores(1, f"{measure.label}\n{last}", measure.scale)
     return drawn.finished()
-
-
-def training_figure(results: GridResults, x: str | None = None) -> Any:
-    """Draw training loss, and accuracy if there is one, over the epochs, as in Fig. 11.
-
-    Return None if no run is complete.
-    """
-    if not any(row.scores for row in results.rows):
-        return None
-    drawn = _Figure(results, x, len(results.measure.trained))
-    for panel, name in enumerate(results.measure.trained):
-        drawn.curves(panel, name, *_TRAINING[name])
-    return drawn.finished()
-
-
-FIGURES: Mapping[str, Callable[[GridResults, str | None], Any]] = {
-    "accuracy": accuracy_figure,
-    "training": training_figure,
-}
-"""The figures, by the names of their files in the folder of the grid."""
 
 
 def data_name(data: str) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danetc.runtime.system.files import append_own
+from danetc.runtime.system.locks import LOCK, alone
 
 if TYPE_CHECKING:
     from danetc.requests import TrainingRequest
@@ -78,7 +79,9 @@ def main(text: str) -> int:
     request = TrainingRequest.from_json(text)
     sys.argv = request.command()  # for run.json
     assert request.output is not None
-    _wait_for(Path(request.output))
+    if os.path.isdir(request.output):
+        with alone(Path(request.output) / LOCK, PATIENCE):
+            pass
     return reported(lambda: _run(request))
 
 
@@ -104,20 +107,6 @@ def _end_with_starter() -> None:
     while os.read(0, 1024):
         pass
     signal.raise_signal(signal.SIGTERM)
-
-
-def _wait_for(directory: Path) -> None:
-    """Wait until nobody trains in a directory, or patience is over and the training reports it."""
-    from danetc.errors import UserError
-    from danetc.tasks.training.directory import locked
-
-    end = time.monotonic() + PATIENCE
-    while directory.is_dir() and time.monotonic() < end:
-        try:
-            with locked(directory):
-                return
-        except UserError:
-            time.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -216,22 +216,18 @@ class GridResults:
 
 
 def read_results(
-    folder: Path, accuracy: Accuracy = "last", select_on: SelectOn = "val"
+    folder: Path,
+    accuracy: Accuracy = "last",
+    select_on: SelectOn = "val",
+    record: Mapping[str, Any] | None = None,
 ) -> GridResults:
-    """Read the folder of a grid. Raises UserError if it is none, or is damaged.
+    """Read the folder of a grid, or take its ``record``. Raises UserError if there is none, or it is damaged.
 
     The best epoch is that on the validation images, or on the test images if the user accepts that.
     """
-    record = record_if_any(folder / GRID)
+    record = record or record_if_any(folder / GRID)
     if record is None:
         raise UserError(f"{folder / GRID} does not exist, so there is nothing to report")
-    return results_of(record, folder, accuracy, select_on)
-
-
-def results_of(
-    record: Mapping[str, Any], folder: Path, accuracy: Accuracy, select_on: SelectOn
-) -> GridResults:
-    """Return the results of a record of cells, whose runs are in ``folder``. Raises UserError."""
     try:
         trained = {
             run["directory"]: epochs_in(within(folder, run["directory"]) / TRAINING)

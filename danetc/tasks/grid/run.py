@@ -155,7 +155,7 @@ def in_parallel(tasks: Sequence[Callable[[], object]], jobs: int, stop: StopRequ
         try:
             task()
         except BaseException:
-            stop.request(BY_CODE)
+            stop.signal = BY_CODE
             raise
 
     with ThreadPoolExecutor(min(jobs, len(tasks) or 1)) as pool:
@@ -166,7 +166,7 @@ def in_parallel(tasks: Sequence[Callable[[], object]], jobs: int, stop: StopRequ
                 for each in done:
                     each.result()
         except BaseException:
-            stop.request(BY_CODE)
+            stop.signal = BY_CODE
             raise
 
 

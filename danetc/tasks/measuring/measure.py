@@ -11,10 +11,10 @@ from danetc.arguments import Count, Split, check_choice
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.recipe.text import write_setting
-from danetc.errors import UserError
+from danetc.errors import UserError, check_installed
 from danetc.output.console import image_bar
 from danetc.output.echo import note
-from danetc.output.returned import Returned, frame, need_matplotlib
+from danetc.output.returned import Returned, frame
 from danetc.requests import MeasuredOn
 from danetc.runtime.data.batches import Prepared
 from danetc.runtime.layers.inference import InferenceModel
@@ -71,7 +71,7 @@ class Measurement(Returned, Measures):
         Raises UserError if it was not measured, and without matplotlib.
         """
         check_choice("measure", measure, tuple(self.taken()))
-        need_matplotlib()
+        check_installed("drawing", ["matplotlib"], "plot")
         return FIGURES[measure]([(self.layout.network, self)])
 
     def _line(self) -> str:

@@ -118,7 +118,7 @@ def grid_figures(paths: Sequence[Path], note: Note = lambda text: None) -> list[
     if not can_plot():
         note(f"the page has no figures of the grid: {WITHOUT}")
         return []
-    from danetc.tasks.grid.plot import FIGURES  # late: only for a grid
+    from danetc.tasks.grid.plot import FIGURES, draw  # late: only for a grid
     from danetc.tasks.grid.results import read_results
     from danetc.tasks.searching.results import front_figure, read_search
     from danetc.tasks.searching.study import STORAGE
@@ -130,7 +130,7 @@ def grid_figures(paths: Sequence[Path], note: Note = lambda text: None) -> list[
         except UserError as error:
             note(f"the page has no figures of {folder}: {error}")
             continue
-        figures = {name: draw(results, None) for name, draw in FIGURES.items()}
+        figures = {name: draw(results, name) for name in FIGURES}
         if (folder / STORAGE).is_file():
             try:
                 figures["front"] = front_figure(read_search(folder))

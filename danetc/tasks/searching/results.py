@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.arguments import Setting
 from danetc.dsl.syntax.overrides import override_text
-from danetc.errors import UserError
-from danetc.output.returned import Returned, frame, need_matplotlib
+from danetc.errors import UserError, check_installed
+from danetc.output.returned import Returned, frame
 from danetc.output.table import Cell, Table
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.tasks.grid.plot import data_name
@@ -86,7 +86,7 @@ class SearchResult(Returned):
 
     def figure(self) -> Any:
         """Return a figure of the accuracy versus the operations. Raises UserError without matplotlib."""
-        need_matplotlib()
+        check_installed("drawing", ["matplotlib"], "plot")
         return front_figure(self)
 
     def _line(self) -> str:

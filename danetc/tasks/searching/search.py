@@ -18,6 +18,7 @@ from danetc.output.echo import note
 from danetc.requests import SearchRequest
 from danetc.runtime.data.sources import has_validation
 from danetc.runtime.system.devices import find_device
+from danetc.runtime.system.locks import locked
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import (
     Axis,
@@ -44,7 +45,6 @@ from danetc.tasks.searching.study import (
     open_study,
     resume,
 )
-from danetc.tasks.training.directory import locked
 
 if TYPE_CHECKING:
     import optuna

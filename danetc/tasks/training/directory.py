@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
 from danetc.runtime.model.weight_files import tensor_file
-from danetc.runtime.system import locks
 from danetc.runtime.system.files import (
     DamagedError,
     digest,
@@ -36,11 +35,11 @@ from danetc.runtime.system.files import (
     save_record,
     within,
 )
+from danetc.runtime.system.locks import locked
 from danetc.runtime.training.checkpoints import read_checkpoint
 from danetc.runtime.training.observer import PARTS
 from danetc.tasks.model_directory import (
     LOCK,
-    LOCKS,
     PICTURE,
     RUN,
     TRAINING,
@@ -192,7 +191,7 @@ def opened(
     path.mkdir(parents=True, exist_ok=True)
     with locked(path):
         for left in path.glob(".*"):  # temporary files of a killed process
-            if left.is_file() and left.name not in LOCKS:
+            if left.is_file() and left.name != LOCK:
                 left.unlink()
         folder = within(path, CHECKPOINTS)
         if not folder.is_dir() or not any(each.is_dir() for each in folder.iterdir()):
@@ -307,16 +306,3 @@ def _aside(path: Path, release: Callable[[], None]) -> Path:
         release()
         path.rename(moved)
     return moved
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[Callable[[], None]]:
-    """Lock a directory until the end, or until the yielded function is called.
-
-    Raises UserError if another process trains there.
-    """
-    try:
-        with locks.locked(path / LOCK) as release:
-            yield release
-    except locks.LockHeld as other:
-        raise UserError(f"another process ({other}) is training in {path}") from None

@@ -19,6 +19,7 @@ from danetc.requests import TrainingRequest
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Callback, PhasePlan, StepReport
+from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.tasks.memory import free_for, step_memory
 from danetc.tasks.training.directory import state_of
@@ -83,10 +84,8 @@ def _phase(plan: TrainingPlan, index: int, world: World) -> Record:
     watch, trial = _Stopwatch(stop), Trial(plan, world, stop)
     model, _ = trial.model(replace(phase, start=None))
     with suppress(Stopped):  # a signal ends the process at once
-        fit(
-            model, plan.data, phase, trial.settings(index), observer=watch, world=world,
-            stop=stop, teachers=teachers_of(phase, plan.backend),
-        )  # fmt: skip
+        settings, teachers = trial.settings(index), teachers_of(phase, plan.backend)
+        fit(PhaseRun(model, plan.data, phase, settings, watch, world, stop=stop, teachers=teachers))
     steps, times = world.from_first((watch.steps, watch.times))
     second = statistics.median(times[WARM:] or times)
     images = len(plan.data.split(plan.data.judged_on))
@@ -110,7 +109,7 @@ class _Stopwatch(Callback):
         self.times.append(now - self._last)
         self._last = now
         if len(self.times) >= WARM + TIMED:
-            self._stop.request(signal.SIGINT)
+            self._stop.signal = signal.SIGINT
 
 
 def print_plan(record: Record) -> None:

@@ -82,8 +82,8 @@ class TrainingProgress(Callback):
         self._began = self._said = time.monotonic()
         total = plan.phase.epochs * plan.steps
         self._bar.reset(self._task, total=total, completed=self._first, figures="")
-        if plan.trials > 1:
-            self._say(f"trial {plan.trial + 1} of {plan.trials}, seed {plan.seed}")
+        if (run := plan.settings).trials > 1:
+            self._say(f"trial {run.trial + 1} of {run.trials}, seed {run.seed}")
 
     def on_step_end(self, report: StepReport) -> None:
         figures = (

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danetc.runtime.system.files import OutsideError, explain_os_error, within
+from danetc.runtime.system.files import DamagedError, explain_os_error, within
 from danetc.runtime.training.observer import Callback
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TensorBoard(Callback):
         try:
             place = within(self._folder.parent, self._folder.name, plan.phase.name)
             self._writer = SummaryWriter(str(place), purge_step=done + 1)
-        except OutsideError as error:
+        except DamagedError as error:
             self._note(f"no curves for TensorBoard: {error}")
         except OSError as error:
             self._give_up(error)

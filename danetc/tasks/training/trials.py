@@ -18,15 +18,16 @@ from danetc.errors import UserError
 from danetc.output.echo import Note
 from danetc.requests import TrainingRequest
 from danetc.runtime.model.built import Model, to_channels_last
+from danetc.runtime.model.weight_files import set_tensors
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.files import explain_os_error, save_record
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot, read_checkpoint
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
 from danetc.runtime.training.engine import Fitted, fit
 from danetc.runtime.training.observer import Callback, Callbacks
+from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
-from danetc.runtime.training.state import check_tensors, set_tensors
 from danetc.tasks.model_directory import TRIALS
 from danetc.tasks.networks import initialise
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run, weights_of
@@ -143,7 +144,8 @@ class Trial:
                 self.note(f"resuming from {checkpoints.folder}: {self._where(resume.position)}")
                 if changes:
                     model, _ = self.model(phases[begun])
-                    check_tensors(model, resume.tensors["model"], "the checkpoint")
+                    source = "the checkpoint is of another network: it"
+                    set_tensors(model, resume.tensors["model"], source)
             if world.first:
                 facts = plan.facts(world)
                 for change in changes:
@@ -210,20 +212,19 @@ class Trial:
 
         if first and not directory.has_results:
             write(None)
-        fitted = fit(
+        run = PhaseRun(
             model,
             plan.data,
             phase,
             self.settings(index),
-            observer=self.observer,
-            world=self.world,
-            checkpoints=checkpoints if first else None,
-            resume=resume,
-            earlier=earlier,
-            epoch_done=epoch_done,
-            stop=self.stop,
-            teachers=teachers_of(phase, plan.backend),
+            self.observer,
+            self.world,
+            checkpoints if first else None,
+            self.stop,
+            earlier,
+            teachers_of(phase, plan.backend),
         )
+        fitted = fit(run, resume, epoch_done)
         if first:
             write(fitted)
         return fitted

@@ -23,7 +23,7 @@ from danetc.runtime.data.batches import Batches, worker_death
 from danetc.runtime.data.dataset import Memory, Samples, Source
 from danetc.runtime.data.registry import open_data, with_channels
 from danetc.runtime.system.errors import DataError
-from danetc.runtime.system.seeds import epoch_order, sample_seed
+from danetc.runtime.system.seeds import derive, epoch_order
 
 from .conftest import MakeFolder
 
@@ -78,7 +78,7 @@ def test_a_batch_is_what_torchvision_makes_of_its_samples(source: Source) -> Non
     for batch in found:
         for image, label, index in zip(batch.images, batch.labels, batch.indices, strict=True):
             raw, expected = source[int(index)]
-            torch.manual_seed(sample_seed(5, 3, int(index)))
+            torch.manual_seed(derive("sample", 5, 3, int(index)))
             assert torch.equal(image, steps(raw))
             assert label == expected
 

@@ -271,7 +271,7 @@ def _samples(batch):  # type: ignore[no-untyped-def]
         ("needs", "needs root, and is called without arguments"),
         ("stream", "is a Stream without `__len__` or `__getitem__`"),
         ("unlike", "to train on are [1, 2, 2] with classes and those to test on [1, 3, 3] with numbers"),
-        ("bot", "own.py has no `bot`; it has"),
+        ("bot", "own.py has no `bot`; did you mean `both`?"),
         ("both,classes=two", "`classes` names 2"),
     ],
 )  # fmt: skip

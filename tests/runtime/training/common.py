@@ -23,6 +23,7 @@ from danetc.runtime.data.registry import open_data
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport
+from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 
 NETWORK = """
@@ -135,18 +136,11 @@ def run(
     watcher: Watcher | None = None,
     **rest: Any,
 ) -> Trained:
-    """Train on DEVICE. ``rest`` goes to ``RunSettings`` where it is one of them, else to ``fit``."""
+    """Train on DEVICE. ``rest`` goes to ``RunSettings`` where it is one of them, else to ``PhaseRun``."""
     of_settings = {k: rest.pop(k) for k in list(rest) if k in RunSettings.__dataclass_fields__}
     watcher = watcher or Watcher()
     saved: list[Mapping[str, Tensor]] = []
-    fitted = fit(
-        model,
-        data,
-        chosen,
-        RunSettings(seed=seed, **of_settings),
-        observer=watcher,
-        world=alone(DEVICE),
-        epoch_done=lambda fitted: saved.append(fitted.weights),
-        **rest,
-    )
+    resume, settings = rest.pop("resume", None), RunSettings(seed=seed, **of_settings)
+    phase_run = PhaseRun(model, data, chosen, settings, watcher, alone(DEVICE), **rest)
+    fitted = fit(phase_run, resume, lambda fitted: saved.append(fitted.weights))
     return Trained(fitted.history, fitted.model, fitted.weights, watcher, saved)

@@ -20,6 +20,7 @@ from danetc.runtime.training import distributed
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.engine import fit
+from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from tests.forked import as_rank, forked, free_port
@@ -91,17 +92,10 @@ def train(job: Job, rank: int = 0) -> None:
             lambda path: watcher.kinds.append(path.name),
         )
         with _Signaller(job.at, world.rank) as stop:
-            fitted = fit(
-                model.double() if job.double else model,
-                _data(job),
-                chosen,
-                settings,
-                observer=watcher,
-                world=world,
-                checkpoints=checkpoints if world.first else None,
-                resume=world.on_first(checkpoints.latest),
-                stop=stop,
-            )
+            model = model.double() if job.double else model
+            kept = checkpoints if world.first else None
+            run = PhaseRun(model, _data(job), chosen, settings, watcher, world, kept, stop)
+            fitted = fit(run, world.on_first(checkpoints.latest))
     figures = [{k: v for k, v in row.items() if k not in UNLIKE} for row in fitted.history]
     result = {
         "weights": dict(fitted.weights),

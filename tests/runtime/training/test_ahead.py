@@ -73,7 +73,7 @@ def test_a_step_reads_its_totals_and_nothing_else(ahead: None, body: str, reads:
         counts.append([by for by in mode.by if not by.startswith(host)])
     more = len(counts[1]) - len(counts[0])
     assert more == 2 * reads, sorted(set(counts[1]))
-    assert counts[1].count("danetc.runtime.training.totals.value") >= 4 * reads
+    assert counts[1].count("danetc.runtime.training.totals.wait") >= 4 * reads
 
 
 @pytest.mark.thorough

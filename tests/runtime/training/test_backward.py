@@ -41,15 +41,14 @@ def images(model: Model) -> Tensor:
 
 
 def learned(
-    model: Model, text: str, lap: Callable[[str], object] = lambda part: None
+    model: Model, text: str, backward: Callable[[Tensor], object] = Tensor.backward
 ) -> tuple[Tensor, list[Tensor]]:
     """The loss of a step, and the gradients of the weights."""
     chosen = phase(f"epochs = 1; optimizer = sgd(lr = 0.1); gradient = {text}")
     objective = Objective(chosen.loss, model.signature, model=model)
     model.zero_grad()
-    part = Part(
-        model, model, images(model), LABELS, objective, torch.enable_grad, lambda loss: loss, lap
-    )
+    x = images(model)
+    part = Part(model, model, x, lambda y: objective(y, LABELS, x), backward, torch.enable_grad)
     _, loss = make_backward(chosen.gradient)(part)
     return loss, [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
@@ -144,9 +143,12 @@ def test_what_is_saved_does_not_grow_with_the_steps(text: str) -> None:
             held[-1] += value.nbytes
             return value
 
+        def backward(loss: Tensor, held: list[int] = held) -> None:
+            loss.backward()
+            held.append(0)  # it has freed what was saved
+
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
-            # a backward pass frees what was saved
-            learned(made(t=t), text, lambda part, held=held: part == "backward" and held.append(0))  # type: ignore[misc]
+            learned(made(t=t), text, backward)
         most.append(max(held))
     assert most[1] == pytest.approx(most[0], rel=0.02)
 

@@ -17,7 +17,7 @@ from danetc.dsl.recipe.schema import SCHEDULED_OPERATIONS
 from danetc.errors import UserError
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.kernels.compiled import CompiledFunction
-from danetc.runtime.training.optim import CHANGES, Changes, value_at
+from danetc.runtime.training.optim import CHANGES, Schedules, make_optimizer, value_at
 from tests.runtime.training.common import phase, recipe, run
 from tests.runtime.training.processes import Job, together
 
@@ -73,7 +73,7 @@ def test_a_step_is_that_of_a_network_with_the_values_built_in(backend: str) -> N
     chosen = phase(FEW_EPOCHS + CHANGE)
     dtype = torch.float64 if backend == "eager" else torch.float32
     model = built(SCHEDULED, backend).to(dtype)
-    changes = Changes(chosen, 4, model)
+    changes = Schedules(chosen, 4, make_optimizer(model, chosen.optimizer), model)
     x = 3 * torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=dtype)
     for done in (0, 2, 5):
         changes.put(done)
@@ -144,7 +144,8 @@ def test_the_share_of_a_mask_is_that_of_spikingjelly() -> None:
     )
     model = danetc.build(text=text, seed=1, backend="eager").double()
     layer = _masked(model)
-    changes = Changes(phase(FEW_EPOCHS + "change = linear(masked = linear(0, 1))"), 4, model)
+    chosen = phase(FEW_EPOCHS + "change = linear(masked = linear(0, 1))")
+    changes = Schedules(chosen, 4, make_optimizer(model, chosen.optimizer), model)
     other = jelly.MaskedPSN(2, 4, 0.0, slope, "m").double()
     generator = torch.Generator().manual_seed(0)
     x = 3 * torch.randn(4, 3, 2, 8, 8, generator=generator, dtype=torch.float64)

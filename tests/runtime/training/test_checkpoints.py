@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from danetc.errors import UserError
 from danetc.runtime.data.dataset import DataSet
-from danetc.runtime.system.errors import CheckpointError
 from danetc.runtime.training.checkpoints import (
     BEST,
     LAST,
@@ -51,6 +51,10 @@ class Folder(Checkpoints):
         self.notices: list[str] = []
         self.kinds: list[str] = []
         super().__init__(path, self.notices.append, lambda path: self.kinds.append(path.name))
+
+    def write(self, snapshot: Snapshot, *names: str) -> bool:
+        self.write_later(snapshot, *names)
+        return self.wait()
 
     def newest(self) -> Snapshot:
         found = self.latest()
@@ -104,7 +108,7 @@ def test_damage_is_passed_over(folder: Folder, file: str, damage: Callable[[Path
     assert "damaged" in damaged
     assert PREVIOUS in taken
     damage(folder.folder / PREVIOUS / file)
-    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole; --fresh"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole; --fresh"):
         folder.latest()
 
 
@@ -115,7 +119,7 @@ def test_a_state_changed_by_hand_is_not_believed(folder: Folder, key: str) -> No
     record = json.loads(path.read_text())
     record[key] = {}
     path.write_text(json.dumps(record, indent=2))
-    with pytest.raises(CheckpointError, match="not as it was written"):
+    with pytest.raises(UserError, match="not as it was written"):
         folder.latest()
 
 
@@ -174,7 +178,7 @@ def test_one_of_another_network_is_refused(few: DataSet, folder: Folder) -> None
     model = {**found.tensors["model"], "head.linear.weight": torch.zeros(10, 9)}
     for says in ("of another network", "of another network: it lacks"):
         resume = replace(found, tensors={**found.tensors, "model": model})
-        with pytest.raises(CheckpointError, match=says):
+        with pytest.raises(UserError, match=says):
             run(small(), few, phase(ADAM), resume=resume)
         model.pop("head.linear.weight", None)
 
@@ -200,11 +204,10 @@ def test_random_states_are_taken_and_put_back() -> None:
 
 
 def test_a_disk_that_stays_full_is_told_once(tmp_path: Path) -> None:
-    told: list[str] = []
     (tmp_path / "folder").write_text("")  # a file, where the folder of checkpoints would be made
-    checkpoints = Checkpoints(tmp_path / "folder", told.append, lambda path: None)
+    folder = Folder(tmp_path / "folder")
     for _ in range(3):
-        assert not checkpoints.write(Snapshot(Position(0), {}, {}), "last")
-    assert len(told) == 1
+        assert not folder.write(Snapshot(Position(0), {}, {}), "last")
+    assert len(folder.notices) == 1
     (tmp_path / "folder").unlink()
-    assert checkpoints.write(Snapshot(Position(0), {}, {}), "last")
+    assert folder.write(Snapshot(Position(0), {}, {}), "last")

@@ -67,7 +67,7 @@ def test_all_end_where_the_loss_of_one_is_not_finite(tmp_path: Path) -> None:
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
     job = Job(tmp_path, BODY.replace("batch = 40", "batch = 41"), text=STILL)
     assert together(job, 2) == [1, 1]
-    assert "a batch of 41 has no 2 equal parts, one for each process" in job.said()
+    assert "a batch of 41 cannot be divided into 2 equal parts (2 processes" in job.said()
 
 
 def test_an_error_of_one_process_ends_the_others(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_refused_before_training(few: DataSet) -> None:
     text = STILL.replace("image(1, 8, 8)", "image(1, 16, 16)")
     with pytest.raises(DataError, match=r"image\(1, 8, 8\)"):
         run(danetc.build(text=text), few, phase(ADAM))
-    with pytest.raises(TrainingError, match="no 7 equal parts"):
+    with pytest.raises(TrainingError, match="into 7 equal parts"):
         run(small(), few, replace(phase(ADAM), accumulate=7))
 
 

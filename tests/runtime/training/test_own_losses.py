@@ -90,7 +90,7 @@ def test_a_loss_of_potentials() -> None:
     ("loss", "says"),
     [
         ('python("gone.py:entropy")', "there is no file .*gone.py"),
-        ('python("mine.py:entrpy")', r"no `entrpy`; it has over, entropy, focal.*mean `entropy`\?"),
+        ('python("mine.py:entrpy")', r"no `entrpy`; did you mean `entropy`\?"),
         ('python("mine.py:other")', "3 is not a callable object"),
         ('python("mine.py:focal")', r"called with \(output, labels\).*missing.*gamma"),
         ('python("mine.py:focal", gamma = 1, beta = 2)', "unexpected keyword argument 'beta'"),
