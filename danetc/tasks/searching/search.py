@@ -123,10 +123,8 @@ def _refuse_another(
         },
         **{name: getattr(request, name) for name in _SHARED},
     }
-    known = {
-        "select_on": "test",
-        **study.user_attrs.get(RECORD, record),
-    }  # as before there was a choice
+    # A study without a choice is of an older danetc, which selected on test images.
+    known = {"select_on": "test", **study.user_attrs.get(RECORD, record)}
     study.set_user_attr(RECORD, known)
     changed = [name for name in record if known.get(name) != record[name]]
     if changed:
