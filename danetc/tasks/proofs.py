@@ -192,10 +192,7 @@ def _rates(graph: Graph, stage: Stage, numbers: bool) -> Found:
     record: dict[str, object] = {"squared_weights": list(plan.squares)}
     if not numbers:
         squares = _cut([f"{square:g}" for square in plan.squares])
-        says = (
-            f"in blocks 1 to {len(plan.squares)}, the squared weights of norms add up to {squares}"
-        )
-        return "not checked", says, record
+        return "not checked", f"the squared weights of norms add up to {squares}", record
     import torch
 
     from danetc.compiler.emit.fx import emit
@@ -215,21 +212,17 @@ def _rates(graph: Graph, stage: Stage, numbers: bool) -> Found:
     record["predicted_variances"] = predicted
     series = zip(found.rates, found.variances, predicted, strict=True)
     shown = _cut([f"{rate:.3f} ({v:.2f}, {p:.2f})" for rate, v, p in series])
-    says = (
-        f"untrained firing rates in blocks 1 to {len(predicted)} (variance, as predicted): {shown}"
-    )
+    n = len(predicted)
+    says = f"untrained firing rates from block 1 on (variance, as predicted): {shown}"
     if found.falls:
-        return (
-            "fails",
-            f"block {found.falls[0]} fires less than the block before it; {says}",
-            record,
-        )
+        i = found.falls[0]
+        what = f"block {i} fires less than block {i - 1}, {found.rates[i - 1]:.3f} < {found.rates[i - 2]:.3f}"
+        return "fails", f"{what}; {says}", record
     if found.rises is None:
-        little = f"block 1 and block {len(predicted)} differ by less than the noise"
-        return "not checked", f"{little}; {says}", record
+        return "not checked", f"blocks 1 and {n} differ by less than the noise; {says}", record
     if not found.rises:
-        says = f"block {len(predicted)} does not fire more than block 1; {says}"
-    return "holds" if found.rises else "fails", says, record
+        return "fails", f"block {n} does not fire more than block 1; {says}", record
+    return "holds", says, record
 
 
 def _cut(series: list[str]) -> str:
