@@ -88,11 +88,6 @@ def write(text: str, span: Span) -> Hint:
     return Hint(f"write `{text}`", replacing(span, text))
 
 
-def remove(span: Span, hint: str = "remove it") -> Hint:
-    """Return the hint to remove a span."""
-    return Hint(hint, removing(span))
-
-
 def line_removed(span: Span) -> Fix:
     """Return the fix that removes a statement, with its line if nothing else is on it."""
     text = span.source.text

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
-from danetc.dsl.diagnostics.fixes import Fix, fixes_of, inserting, remove, removing, replacing
+from danetc.dsl.diagnostics.fixes import Fix, Hint, fixes_of, inserting, removing, replacing
 from danetc.dsl.syntax import tree as syntax
 from danetc.dsl.syntax.brackets import Brackets, pair, strays
 from danetc.dsl.syntax.builders import Builders
@@ -71,7 +71,9 @@ def parse(
         closes = "closes" if token.type == "RBRACE" else "opens"
         span = Span(source, token.start, token.end)
         message = f"this `{token.text}` {closes} nothing"
-        scanned.errors.append(Diagnostic("E0104", message, span, hint=remove(span)))
+        scanned.errors.append(
+            Diagnostic("E0104", message, span, hint=Hint("remove it", removing(span)))
+        )
     scanned.errors.sort(key=_start)
     brackets = pair(scanned.tokens)
     if brackets.too_deep is not None:

@@ -262,3 +262,8 @@ def test_the_work_for_one_name_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     nearest("x" * 100_000, many, many)
     nearest("name", ["x" * 100_000])
     assert compared == []
+
+
+@pytest.mark.parametrize(("known", "found"), [("norm", ("norm",)), ("max", ())])
+def test_a_shared_word_counts_from_four_letters_on(known: str, found: tuple[str, ...]) -> None:
+    assert nearest(f"{known}_of_everything", [known, "unlike"], words=True) == found
