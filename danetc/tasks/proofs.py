@@ -108,7 +108,7 @@ def _chain(graph: Graph, stage: Stage, numbers: bool) -> Found:
     else:
         shrinks = any(abs(place.gradient) < 1 - 1e-9 for place in found.places)
         verdict = "holds" if shrinks else "fails"
-        says += f", below 1 in magnitude {'somewhere' if shrinks else 'nowhere'}"
+        says += f", {'somewhere' if shrinks else 'nowhere'} below 1 in magnitude"
     return _finding(verdict, says, plan, found, dense=False)
 
 

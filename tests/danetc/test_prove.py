@@ -98,6 +98,11 @@ rule averaged { in[i] = mean(out[0 .. i-1]); result = out[n-1] }
 rule window { in[i] = sum(out[max(0, i-2) .. i-1]); result = out[n-1] }
 rule averaged_all { in[i] = mean(out[0 .. i-1]); result = mean(out[0 .. n-1]) }
 surrogate one { dy = 0 * x + 1 }
+surrogate undone { dy = 0.5 + 3 * abs(abs(x) - 0.5) }
+connection rising {
+  each = conv -> norm -> spike; last = conv -> norm; projection = conv -> norm
+  out = (branch + shortcut) -> IF(v_threshold = 0.5 * i)
+}
 """
 SIGMOID = "sigmoid(alpha = 4)"
 SAYS = [
@@ -109,6 +114,8 @@ SAYS = [
     ("origin by window", "IF", SIGMOID, "is at least that of its shortest paths, of 2 blocks: where block"),
     ("origin", "LIF", SIGMOID, "does not apply, because the interblock neuron of block 1 returns 0 for an input of 1, and"),
     ("origin", "IF", "one", "does not apply, because no surrogate derivative is below 1 in magnitude: over 2 blocks the gradient"),
+    ("rising", "IF", "undone",  # 0.5 in block 1 and 2 in block 2
+     "fails: over 2 blocks the gradient is the product of 2 surrogate derivatives, nowhere below 1 in magnitude: where block 0 spikes 1, where block 0 is silent 1; autograd"),
     ("origin by densely_additive", "IF", "multi_gaussian",
      "does not apply, because the surrogate derivative of block 3 falls to -0.0157, below 0: where block 0 spikes -0.0236 < -0.0157 (in"),
     ("pa_a", "IF", SIGMOID,
