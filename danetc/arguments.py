@@ -145,10 +145,7 @@ def parse_memory(text: str) -> str | int:
             f"{text!r} is not a size: write it like 8GB, 512MiB or 1.5G, or name a policy: "
             f"{', '.join(POLICIES)}"
         )
-    size = int(float(match[1]) * factor)
-    if not size:
-        raise ValueError(f"a size of 0 holds nothing; name a policy: {', '.join(POLICIES)}")
-    return size
+    return int(float(match[1]) * factor)
 
 
 def look_at_data(text: str, hint: str = "") -> str:

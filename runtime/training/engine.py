@@ -8,14 +8,14 @@ give the same bits, however often the run is killed and resumed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from danetc.runtime.data.batches import worker_death
@@ -28,33 +28,18 @@ from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import determinism
 from danetc.runtime.training.signals import BY_CODE
-from danetc.runtime.training.state import own_random_state, seed_everything, tensors_of
+from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Sums, arriving
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """Result of a phase, or of one of its epochs.
-
-    ``model`` is the moving average of the network if the phase has ``ema``, and ``weights`` are its
-    tensors on the CPU. ``history`` has the figures of all epochs, those of earlier phases too.
-    ``tested`` describes the last evaluation (``Evaluation.as_dict``).
-    """
-
-    model: nn.Module
-    weights: Mapping[str, Tensor]
-    history: list[dict[str, Any]]
-    tested: dict[str, Any]
 
 
 def fit(
     run: PhaseRun,
     resume: Snapshot | None = None,
-    epoch_done: Callable[[Fitted], None] | None = None,
-) -> Fitted:
+    epoch_done: Callable[[PhaseRun], None] | None = None,
+) -> None:
     """Train a model by a phase of a recipe, from the snapshot ``resume`` if there is one.
 
-    ``epoch_done`` is called after each epoch, on rank 0. The global random states are restored at the end.
+    ``run`` then has the results. ``epoch_done`` is called after each epoch, on rank 0. The global random states are restored at the end.
 
     If the head of the network keeps time, its output is [T, N, classes]: `cross_entropy` and the
     accuracy take the mean over T, `tet` takes every step.
@@ -82,7 +67,7 @@ def fit(
                 figures = run.figures(epoch, tested, found[run.batches.judged_on][1])
                 run.history.append(figures.as_dict())
                 if epoch_done is not None and world.first:
-                    epoch_done(_fitted(run))
+                    epoch_done(run)
                 run.observer.on_epoch_end(figures)
                 run.finish_epoch(epoch, figures)
         except (RuntimeError, MemoryError) as error:
@@ -93,11 +78,6 @@ def fit(
             if died is not None:
                 raise world.own(DataError(died)) from error
             raise
-        return _fitted(run)
-
-
-def _fitted(run: PhaseRun) -> Fitted:
-    return Fitted(run.kept, tensors_of(run.kept), list(run.history), dict(run.tested))
 
 
 def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:

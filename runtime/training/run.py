@@ -80,6 +80,11 @@ class PhaseRun:
     earlier: Sequence[dict[str, Any]] = ()
     teachers: Mapping[str, Model] = field(default_factory=dict)
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of the tensors of ``kept``, on the CPU."""
+        return tensors_of(self.kept)
+
     def set_up(self) -> None:
         """Create what the phase needs. Raises DataError and TrainingError as ``engine.fit``."""
         model, data, phase, settings = self.model, self.data, self.phase, self.settings

@@ -22,7 +22,7 @@ from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import World, alone, joined
-from danetc.runtime.training.engine import Fitted, fit
+from danetc.runtime.training.engine import fit
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import StopRequest
@@ -87,14 +87,16 @@ def network(text: str) -> Any:
     return danetc.build(text=text, seed=1, backend="eager")
 
 
-def trained(small: Small, data: DataSet, world: World | None = None, **rest: Any) -> Fitted:
+def trained(small: Small, data: DataSet, world: World | None = None, **rest: Any) -> PhaseRun:
     model = deepcopy(network(spec(small, "batch = 8")))
     settings = RunSettings(seed=5, sync_norm=True, checkpoint_steps=1)
     recipe, resume = recipe_of(small, data), rest.pop("resume", None)
-    return fit(PhaseRun(model, data, recipe, settings, world=world or alone(), **rest), resume)
+    run = PhaseRun(model, data, recipe, settings, world=world or alone(), **rest)
+    fit(run, resume)
+    return run
 
 
-def figures(found: Fitted) -> list[dict[str, Any]]:
+def figures(found: PhaseRun) -> list[dict[str, Any]]:
     return [
         {k: v for k, v in row.items() if k not in (*TIMES, "warnings")} for row in found.history
     ]

@@ -76,7 +76,8 @@ def trained(
         checkpoints=checkpoints,
         stop=stop or StopRequest(),
     )
-    return dict(fit(run, None if checkpoints is None else checkpoints.latest()).weights)
+    fit(run, None if checkpoints is None else checkpoints.latest())
+    return run.weights
 
 
 @pytest.mark.parametrize("name", [*NAMES, "dropped", "poisson", "tebn"])

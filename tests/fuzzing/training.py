@@ -85,7 +85,8 @@ def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
     data = DataSet("made", "made", names, memory, memory, shape[1:], "made", value.varies)
     settings, world = RunSettings(seed=subject.seed), alone(torch.device("cpu"))
     try:
-        fitted = fit(PhaseRun(model, data, replace(phase, steps=None), settings, world=world))
+        run = PhaseRun(model, data, replace(phase, steps=None), settings, world=world)
+        fit(run)
     except TrainingError as error:
         told = ("the network has no neuron", "no longer finite", "not finite")
         if not any(words in str(error) for words in told) and (
@@ -95,9 +96,9 @@ def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
         return
     x = images.double().numpy()
     x = x.swapaxes(0, 1) if value.varies else x
-    trained = fitted.model.state_dict().items()
+    trained = run.kept.state_dict().items()
     seen = {name: value.numpy() for name, value in trained if value.is_floating_point()}
-    tested = float(fitted.history[-1]["test_loss"])
+    tested = float(run.history[-1]["test_loss"])
     train = partial(_train, subject, phase, start, x, labels.numpy())
     expected, reference_loss, near = train()
     if near < NEAR:

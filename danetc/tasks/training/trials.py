@@ -23,7 +23,7 @@ from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.files import explain_os_error, save_record
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot, read_checkpoint
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
-from danetc.runtime.training.engine import Fitted, fit
+from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Callback, Callbacks
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
@@ -162,10 +162,9 @@ class Trial:
                 if phase.start is not None and snapshot is None:
                     start = finished.get(phase.start) or self._end_of(phase.start, checkpoints)
                     set_tensors(model, start, f"phase `{phase.start}`")
-                fitted = self._train(
+                finished[phase.name], record = self._train(
                     index, model, matched, directory, checkpoints, snapshot, record["epochs"]
                 )
-                finished[phase.name], record = fitted.weights, self._record(fitted)
         return record
 
     def _train(
@@ -177,8 +176,8 @@ class Trial:
         checkpoints: Checkpoints,
         resume: Snapshot | None,
         earlier: list[dict[str, Any]],
-    ) -> Fitted:
-        """Train a phase, and write the network and the results to the directory.
+    ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+        """Train a phase, and write the network and the results to the directory. Return weights and record.
 
         The network's files are written with the first weights of the phase, so that those of an
         earlier phase, which may have another T, are never beside the network of this one.
@@ -186,7 +185,7 @@ class Trial:
         plan, first, phase = self.plan, self.world.first, self.plan.recipe.phases[index]
         network_written = False
 
-        def write(fitted: Fitted | None) -> None:
+        def write(run: PhaseRun | None) -> None:
             nonlocal network_written
             if not network_written:
                 chosen = plan.policies[phase.name]
@@ -196,14 +195,14 @@ class Trial:
                     network, seed=self.seed, init=matched, memory=memory, note=self.note
                 )
                 network_written = True
-            if fitted is not None:
-                directory.write_results(fitted.weights, self._record(fitted))
+            if run is not None:
+                directory.write_results(run.weights, self._record(run))
 
-        def epoch_done(fitted: Fitted) -> None:
+        def epoch_done(run: PhaseRun) -> None:
             try:
-                write(fitted)
+                write(run)
             except OSError as error:
-                last = fitted.history[-1]
+                last = run.history[-1]
                 reason = explain_os_error(error, "free some space; the run continues")
                 self.observer.on_notice(
                     f"the weights of {last['phase']} {last['epoch']} were not written: {reason}; "
@@ -224,10 +223,10 @@ class Trial:
             earlier,
             teachers_of(phase, plan.backend),
         )
-        fitted = fit(run, resume, epoch_done)
+        fit(run, resume, epoch_done)
         if first:
-            write(fitted)
-        return fitted
+            write(run)
+        return run.weights, self._record(run)
 
     def model(self, phase: Phase) -> tuple[Model, str | None]:
         """Return the phase's network with its first weights, and what was matched of given ones."""
@@ -270,9 +269,9 @@ class Trial:
             cuda_graphs=request.cuda_graphs,
         )
 
-    def _record(self, fitted: Fitted) -> dict[str, Any]:
+    def _record(self, run: PhaseRun) -> dict[str, Any]:
         """Return the contents of training.json."""
-        plan, epochs = self.plan, fitted.history
+        plan, epochs = self.plan, run.history
         return {
             "data": plan.request.data,
             "recipe": plan.recipe.as_dict(),
@@ -283,7 +282,7 @@ class Trial:
             "memory": {name: chosen.as_dict() for name, chosen in plan.policies.items()},
             "epochs": list(epochs),
             "test_accuracy": epochs[-1]["test_accuracy"],
-            "evaluation": fitted.tested,
+            "evaluation": dict(run.tested),
         }
 
     def _where(self, position: Position) -> str:

@@ -142,5 +142,5 @@ def run(
     saved: list[Mapping[str, Tensor]] = []
     resume, settings = rest.pop("resume", None), RunSettings(seed=seed, **of_settings)
     phase_run = PhaseRun(model, data, chosen, settings, watcher, alone(DEVICE), **rest)
-    fitted = fit(phase_run, resume, lambda fitted: saved.append(fitted.weights))
-    return Trained(fitted.history, fitted.model, fitted.weights, watcher, saved)
+    fit(phase_run, resume, lambda run: saved.append(run.weights))
+    return Trained(phase_run.history, phase_run.kept, phase_run.weights, watcher, saved)

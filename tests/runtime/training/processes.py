@@ -95,14 +95,14 @@ def train(job: Job, rank: int = 0) -> None:
             model = model.double() if job.double else model
             kept = checkpoints if world.first else None
             run = PhaseRun(model, _data(job), chosen, settings, watcher, world, kept, stop)
-            fitted = fit(run, world.on_first(checkpoints.latest))
-    figures = [{k: v for k, v in row.items() if k not in UNLIKE} for row in fitted.history]
+            fit(run, world.on_first(checkpoints.latest))
+    figures = [{k: v for k, v in row.items() if k not in UNLIKE} for row in run.history]
     result = {
-        "weights": dict(fitted.weights),
+        "weights": dict(run.weights),
         "figures": figures,
         "notices": watcher.notices,
         "steps": len(watcher.steps),
-        "communication": [row["shares"]["communication"] for row in fitted.history],
+        "communication": [row["shares"]["communication"] for row in run.history],
     }
     torch.save(result, job.folder / f"result-{rank}.pt")
 
