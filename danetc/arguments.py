@@ -140,7 +140,7 @@ def parse_memory(text: str) -> str | int:
         return text
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text, re.IGNORECASE)
     factor = _UNITS.get(match[2].upper()) if match else None
-    if match is None or factor is None:
+    if match is None or factor is None or not float(match[1]):
         raise ValueError(
             f"{text!r} is not a size: write it like 8GB, 512MiB or 1.5G, or name a policy: "
             f"{', '.join(POLICIES)}"

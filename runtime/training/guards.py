@@ -72,8 +72,9 @@ def not_finite_tensor(model: nn.Module) -> str | None:
 
 
 def _finite(value: object) -> bool:
-    floating = isinstance(value, Tensor) and value.is_floating_point()
-    return not floating or bool(torch.isfinite(value).all())
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return True
+    return bool(torch.isfinite(value).all())
 
 
 # -- dead layers -----------------------------------------------------------------------------------

@@ -111,7 +111,10 @@ class Epoch:
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Epoch:
         """Read the result of ``as_dict``. Raises ValueError, TypeError."""
-        absent = {**dict.fromkeys(("val_loss", "val_accuracy", "val_top5")), "val_scores": {}}
+        absent: dict[str, Any] = {
+            **dict.fromkeys(("val_loss", "val_accuracy", "val_top5")),
+            "val_scores": {},
+        }
         return cls(**check_record(cls, {**absent, **record}))
 
 
