@@ -111,11 +111,8 @@ class Epoch:
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Epoch:
         """Read the result of ``as_dict``. Raises ValueError, TypeError."""
-        absent: dict[str, Any] = {
-            **dict.fromkeys(("val_loss", "val_accuracy", "val_top5")),
-            "val_scores": {},
-        }
-        return cls(**check_record(cls, {**absent, **record}))
+        absent: dict[str, Any] = dict.fromkeys(("val_loss", "val_accuracy", "val_top5"))
+        return cls(**check_record(cls, {"val_scores": {}, **absent, **record}))
 
 
 class StopTraining(Exception):
