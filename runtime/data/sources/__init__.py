@@ -44,6 +44,12 @@ SOURCES: Mapping[str, DataSource] = {
 }
 KNOWN = "Data sets are " + ", ".join(source.usage for source in SOURCES.values())
 _LONGEST = 200
+_NOT_READ = {
+    "csv": "tables are not read: save their columns as arrays with numpy.savez for npz:FILE",
+    "masks": "folders of masks are not read: write a Dataset, python:FILE.py:NAME, whose samples are an "
+    "image and its map of classes [H, W]",
+}
+"""Names of data that are not read, with what to use instead."""
 
 
 def find(text: str) -> tuple[DataSource, str]:
@@ -64,7 +70,8 @@ def find(text: str) -> tuple[DataSource, str]:
         return python.SOURCE, text
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     stem = name.partition(".")[0]
-    hint = f"did you mean `{stem}`?" if stem in SOURCES else did_you_mean(stem, SOURCES)
+    hint = _NOT_READ.get(name) or _NOT_READ.get(place.suffix.lower().removeprefix("."))
+    hint = hint or (f"did you mean `{stem}`?" if stem in SOURCES else did_you_mean(stem, SOURCES))
     raise DataError(f"there is no data set `{shown}`{f'; {hint}' if hint else f'. {KNOWN}'}")
 
 

@@ -64,7 +64,15 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
     ("text", "told"),
     [
         ("digits.npz", "there is no data set `digits.npz`; did you mean `digits`?"),
-        ("csv:t.csv,label=a", "there is no data set `csv:t.csv,label=a`. Data sets are digits, "),
+        (
+            "csv:t.csv,label=a",
+            "no data set `csv:t.csv,label=a`; tables are not read: save their columns",
+        ),
+        ("a/table.csv", "no data set `a/table.csv`; tables are not read"),
+        (
+            "masks:data",
+            "no data set `masks:data`; folders of masks are not read: write a Dataset, ",
+        ),
         ("", "there is no data set ``. Data sets are digits, fashion-mnist:DIR"),
         (":x", "there is no data set `:x`. Data sets are digits, fashion-mnist:DIR"),
         (
