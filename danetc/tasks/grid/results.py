@@ -235,10 +235,12 @@ def read_results(
             for run in cell["runs"]
         }
         over_epochs = measure_of(epoch for epochs in trained.values() for epoch in epochs)
+        if accuracy == "best" and not any(trained.values()):
+            over_epochs = replace(over_epochs, split=select_on)
         measure = over_epochs if accuracy == "best" else replace(over_epochs, split="test")
         rows = [_row(cell, trained, accuracy, measure, over_epochs) for cell in record["cells"]]
         data = str(record["data"])
-        if accuracy == "best" and any(trained.values()):
+        if accuracy == "best":
             refuse_test("the best epoch", data, select_on, validated=measure.split == "val")
         return GridResults(
             data, tuple(map(str, record["axes"])), accuracy, tuple(marked(rows, measure)),

@@ -45,7 +45,9 @@ class Training(Returned):
 
     @property
     def test_accuracy(self) -> float | None:
-        """Test accuracy from 0 to 1 after the last epoch, or the mean of trials; None for numbers."""
+        """Test accuracy from 0 to 1 after the last epoch, or the mean of trials; None for numbers, and
+        before the end of a training with validation images.
+        """
         found: float | None = self.record["test_accuracy"]
         return found
 
