@@ -115,8 +115,13 @@ class Backbones(LoopsOverTime):
         """Evaluate `BACKBONE via CONNECTION` or `BACKBONE by RULE`."""
         word, kind = ("via", "connection") if isinstance(expr, s.Via) else ("by", "rule")
         by = expr.connection if isinstance(expr, s.Via) else expr.rule
-        subject = self.evaluate(expr.subject, env, "backbone")
-        backbone = self._as_backbone(subject, expr.subject, word)
+        try:
+            subject = self.evaluate(expr.subject, env, "backbone")
+            backbone = self._as_backbone(subject, expr.subject, word)
+        except v.Failed:
+            with suppress(v.Failed):  # report its errors, too
+                self.evaluate(by, env, kind)
+            raise
         value = self.evaluate(by, env, kind)
         if not isinstance(value, v.Bound) or value.kind != kind:
             raise self.error("E0403", f"`{word}` takes a {kind}, not {v.describe(value)}", by.span)

@@ -281,6 +281,7 @@ class Evaluator(Builder):
         given: dict[str, s.Arg] = {}
         known, places = frozenset(names), names[:unnamed]
         listed = f"its parameters: {', '.join(names)}" if names else ""
+        failed: v.Failed | None = None
         for arg, own in zip(call.args, named(call.args, places), strict=True):
             self._no_each(arg)
             name = own.name
@@ -292,17 +293,22 @@ class Evaluator(Builder):
                 raise self.error("E0303", message, arg.span, hint=hint)
             if name not in known:
                 found = answer("parameter", name, *of) or did_you_mean(name, names)
-                hint = found or listed or "it takes none"
-                raise self.error("E0301", f"{what} has no parameter `{name}`", arg.span, hint=hint)
-            if name in given:
-                raise self.error(
+                hint, message = (
+                    found or listed or "it takes none",
+                    f"{what} has no parameter `{name}`",
+                )
+                failed = self.error("E0301", message, arg.span, hint=hint)
+            elif name in given:
+                failed = self.error(
                     "E0302",
                     f"{what} is given `{name}` twice",
                     arg.span,
                     labels=(Label(given[name].span, "given here already"),),
                     hint=_called(call),
                 )
-            given[name] = arg
+            given.setdefault(name, arg)
+        if failed is not None:
+            raise failed
         return given
 
     def assign_declared(self, call: s.Call, declaration: s.Declaration) -> dict[str, s.Arg]:

@@ -284,10 +284,16 @@ class OperationValues(Evaluator):
     ) -> dict[str, Any]:
         """Return the checked values of parameters: given, or by default (E0304, E0305, E0307)."""
         values: dict[str, Any] = {}
+        failed: v.Failed | None = None
         for parameter in parameters:
             name = parameter.name
             if name in given:
-                values[name] = self._value(id, parameter, given[name], call, env)
+                try:
+                    values[name] = self._value(id, parameter, given[name], call, env)
+                except v.Failed as error:
+                    if given[name].name is None:
+                        raise  # arguments without names may be in the wrong places
+                    failed = error
             elif partial or parameter.shape_of:
                 continue
             elif parameter.default is not REQUIRED:
@@ -300,7 +306,9 @@ class OperationValues(Evaluator):
                 )
                 usage = SPECIAL[id].usage if id in SPECIAL else f"{id}({shown})"
                 message, hint = f"`{id}` needs `{name}`", f"write `{usage}`"
-                raise self.error("E0307", message, call.span, hint=hint)
+                failed = self.error("E0307", message, call.span, hint=hint)
+        if failed is not None:
+            raise failed
         return values
 
     def _value(

@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from danetc.arguments import Option, described, help_of, hints_of, split_hint
+from danetc.dsl.diagnostics.habits import answer
 from danetc.errors import UserError
 from danetc.output.echo import echo, json_text
 
@@ -86,7 +87,21 @@ def make_command(name: str, function: Callable[..., Any]) -> click.Command:
         if answer.status:
             raise click.exceptions.Exit(answer.status)
 
-    return click.Command(name, params=params, callback=call, help=described(function)[0])
+    return _Command(name, params=params, callback=call, help=described(function)[0])
+
+
+class _Command(click.Command):
+    """A command that answers an unknown option with the setting that it stands for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            own = {each.name for each in self.params}
+            said = answer("command", error.option_name)
+            if said is None or "set" not in own or ("recipe." in said and "recipe" not in own):
+                raise
+            raise click.UsageError(f"no such option: {error.option_name}; {said}", ctx) from None
 
 
 SHORT = {"level": "-l", "network": "-n", "networks": "-n", "output": "-o", "quiet": "-q"}

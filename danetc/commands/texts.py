@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -15,6 +16,7 @@ import click
 from danetc.arguments import SPEC, Option
 from danetc.commands.parser import Answer
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError, did_you_mean
+from danetc.dsl.diagnostics.habits import equivalents
 from danetc.errors import UserError
 from danetc.output.echo import counted, echo, read_standard_input, show_diagnostics
 
@@ -128,12 +130,19 @@ def explain_command(name: str) -> Answer:
 
     NAME is the code of an error (E0301) or warning (W0101), or any name of the language: an operation,
     a function, a neuron, a connection, a rule, a setting of recipes, a keyword. `danetc list` lists
-    the names.
+    the names. Names of PyTorch, SpikingJelly and snnTorch, as in LIFNode, are explained by what to
+    write instead.
     """
-    from danetc.reference import by_name, find
+    from danetc.reference import Entry, by_name, find
     from danetc.reference.entry import page
 
     found = find(name) or find(name.upper())
+    if not found and (known := equivalents(name.rpartition(".")[2])):
+        text = "\n".join(f"- {', '.join(places)}: {said}" for said, places in known.items())
+        named = map(find, re.findall(r"`(\w+)", " ".join(known)))
+        summary = "What to write instead depends on the place."
+        entry = Entry(name, "no name of danetc", name, summary, text=text)
+        found = (entry, *next(filter(None, named), ()))
     if not found:
         close = did_you_mean(name, by_name()) or did_you_mean(name.upper(), by_name())
         raise UserError(f"nothing is called {name}; {close or '`danetc list` lists all names'}")

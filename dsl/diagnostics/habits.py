@@ -12,8 +12,13 @@ from danetc.dsl.record import record
 
 Where = Literal[
     "name", "dotted", "parameter", "setting", "part", "recipe", "item", "argument", "equation", "join",
-    "word",
+    "word", "command",
 ]  # fmt: skip
+
+_PLACES: Mapping[Where, str] = {
+    "name": "expression", "dotted": "expression", "setting": "network", "part": "connection",
+    "join": "rule", "word": "first word of a line", "command": "command line",
+}  # fmt: skip
 
 
 @record
@@ -71,6 +76,16 @@ def answer(where: Where, name: str, *of: str) -> str | None:
     return Suggestion(row, name, (written,))
 
 
+def equivalents(name: str) -> dict[str, list[str]]:
+    """Return all that is written for a name of another library, each with the places where it is."""
+    found: dict[str, list[str]] = {}
+    for row in habits():
+        if fold(row.name) == fold(name):
+            place = _PLACES.get(row.where, row.where) + (f" of `{row.of}`" if row.of else "")
+            found.setdefault(row.answer, []).append(place)
+    return found
+
+
 def items() -> Iterator[Habit]:
     """Return the rows of items of all families: optimizers, schedules, losses, augmentations."""
     return (row for row in habits() if row.where == "item")
@@ -78,4 +93,4 @@ def items() -> Iterator[Habit]:
 
 def fold(name: str) -> str:
     """Normalise the spelling of a name."""
-    return name.casefold().replace("_", "")
+    return name.casefold().replace("_", "").replace("-", "")

@@ -255,8 +255,11 @@ class _Equations(ExpressionLowering):
             first = Label(places[name], "first here")
             message = f"`{name}` is assigned twice"
             hint = "each name has one equation; declare a `state` to carry a value to the next step"
-            more = {} if name in states else {"hint": hint}
-            self.error("E0703", message, item.name_span, labels=(first,), **more)
+            if name in states:
+                hint = (
+                    "a state has one equation, its value for the next step; name values in between"
+                )
+            self.error("E0703", message, item.name_span, labels=(first,), hint=hint)
         elif meaning in ("the input", "a function", "a parameter"):
             self.error("E0703", f"`{name}` is {meaning} and cannot be set", item.name_span)
         else:

@@ -8,6 +8,7 @@ from functools import partial, reduce
 from typing import Any, TypeAlias, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
+from danetc.dsl.diagnostics.fixes import Hint, inserting
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.neuron.opcodes import (
     ARITHMETIC,
@@ -187,6 +188,10 @@ class ExpressionLowering:
         self.reporter.note_unknown(self.declaration.span, name)
         known = [*self.values, *self.later]
         hint = did_you_mean(name, known) or answer("equation", name)
+        if name == self.target and self.what == "neuron":
+            text = f"state {name} = 0\n  "
+            fix = inserting(expr.span.source, self.body[0].span.start, text)
+            hint = Hint(f"`{name}` of the step before is a state: add `state {name} = 0`", fix)
         hint = hint or f"names here are {', '.join(f'`{other}`' for other in known[:8])}"
         message = f"there is no `{name}` in this {self.what}"
         raise self.error("E0701", message, expr.span, hint=hint)

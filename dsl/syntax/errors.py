@@ -38,6 +38,7 @@ SIGNS = {
     "ELSE": "else", "USE": "use",
 }  # fmt: skip
 STATEMENT = "a statement is `name = value`"
+LAYERS = "connect layers with `->`: `conv(8) -> norm -> spike`"
 CHOICE = "a choice is written `a if condition else b`"
 UNEXPECTED = {
     "FOR": ("E0101", "`for` is written in an argument, as in `sum(out[i] for i in 0 .. 3)`"),
@@ -52,7 +53,8 @@ UNEXPECTED = {
     "SEMICOLON": ("E0116", "`;` separates statements"),
     "COMMA": (
         "E0116",
-        "`,` separates arguments: there are no tuples, and kernels, strides and paddings are square",
+        "`,` separates arguments: there are no tuples, and kernels, strides and paddings are square; "
+        "connect layers with `->`",
     ),
 }
 """The code and the hint for each type of unexpected token."""
@@ -283,6 +285,9 @@ def surplus(case: Situation) -> Found | None:
         message = "`,` separates arguments and cannot be written here"
         hint = "statements are separated by `;` or are written on separate lines"
         ends = not starts_statement(case.tokens, i + 1)
+        declares = starts_declaration(case.tokens, i + 1)
+        if ends and case.after.type in NAME_LIKE and not declares:
+            return Found("E0116", message, case.span(i), hint=LAYERS, replace=("ARROW", "->"))
         fixed = removing(case.span(i)) if ends else replacing(case.span(i), ";")
         return Found("E0116", message, case.span(i), hint=Hint(hint, fixed), drop=ends)
     is_empty = case.after.type == "RBRACE"

@@ -111,6 +111,21 @@ surrogate t(alpha = 0.0) { y = 1 / alpha }
     ]  # fmt: skip
 
 
+def test_all_errors_of_a_flow_in_one_run() -> None:
+    text = network(
+        neuron="LIF(tua = 3, vth = 3)",
+        stem='conv(8, kernel = 0, strid = 2, padd = 2) -> nrom -> dropout(p = 3) -> pad(-1, size = "x")',
+        stages="stage(bsic(8), 2) via orign by chan -> stage(basic(foo), 2) via sew(3)",
+    )
+    assert found(text) == [
+        ("E0301", "tua = 3"), ("E0301", "vth = 3"), ("E0301", "strid = 2"), ("E0301", "padd = 2"),
+        ("E0210", "nrom"), ("E0305", "3"), ("E0301", 'size = "x"'), ("E0210", "bsic"),
+        ("E0210", "orign"), ("E0210", "chan"), ("E0210", "foo"), ("E0303", "3"),
+    ]  # fmt: skip
+    values = found(network(stem='conv(8, kernel = 0, stride = 0, padding = "x")'))
+    assert values == [("E0305", "0"), ("E0305", "0"), ("E0304", '"x"')]
+
+
 def test_an_error_in_a_base_is_reported_once() -> None:
     variants = "network m = n { neuron = LIF }\nnetwork k = m { steps = 3 }\n"
     assert found(NET.replace("linear(", "liner(") + variants) == [("E0210", "liner")]

@@ -47,6 +47,7 @@ EXISTING: Mapping[str, Callable[[Habit], set[str]]] = {
     "join": lambda row: set(JOINS),
     "word": lambda row: {*DECLARATION_KINDS, "use", "state"},
     "dotted": lambda row: set(),
+    "command": lambda row: set(),
 }
 
 
@@ -126,8 +127,8 @@ def test_every_row_is_seen_where_it_belongs() -> None:
     answered = set[tuple[str, str, str]]()
     for row in habits():
         key = (row.where, row.of, row.answer)
-        if key in answered or is_stale(row):
-            continue  # one name of a row
+        if key in answered or is_stale(row) or row.where == "command":
+            continue  # one name of a row; tests/danetc/test_options.py tries those of the command line
         answered.add(key)
         texts = [SPECS[row.where](row)]
         if row.where == "word":

@@ -127,6 +127,35 @@ def test_explain_prints_all_that_a_name_means(danetc: Run) -> None:
     assert "tau" in [each["name"] for each in found[0]["parameters"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("LIFNode", ["write `LIF(tau = 2.0)`", "# LIF (neuron)"]),
+        ("nn.Conv2d", ["write `conv(WIDTH", "# conv (operation)"]),
+        (
+            "T",
+            ["expression: the number of time steps is `steps`", "network, recipe: write `steps`"],
+        ),
+        ("timesteps", ["command line: write `--set steps=4`", "# steps (network setting)"]),
+        ("residual", ["is `shortcut` in the `out`", "# shortcut (word)"]),
+        ("fine-tuning", ["`danetc train FILE --init WEIGHTS`"]),
+    ],
+)
+def test_names_of_other_libraries_are_explained(danetc: Run, name: str, said: list[str]) -> None:
+    for command in ("explain", "help"):
+        result = danetc(command, name)
+        assert result.status == 0
+        assert all(text in result.out for text in said), result.out
+    first = json.loads(danetc("explain", name, "--json").out)[0]
+    assert (first["name"], first["kind"]) == (name, "no name of danetc")
+
+
+def test_help_is_that_of_a_command(danetc: Run) -> None:
+    assert danetc("help", "train").out == danetc("train", "--help").out
+    assert danetc("help").out.strip() == danetc("--help").out.strip()
+    assert danetc("help", "nosuch").err == danetc("explain", "nosuch").err
+
+
 def test_an_unknown_name_gets_a_hint(danetc: Run) -> None:
     for near, name in (("E0020", "E0"), ("cnov", "conv"), ("orgin", "origin")):
         danetc.fails(f"nothing is called {near}; did you mean `{name}", "explain", near)

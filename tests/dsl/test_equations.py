@@ -332,7 +332,7 @@ ERRORS = [
     ("s = exp + x", "E0701", "exp", "is a function"),
     ("s = v; v = x", "E0702", "v", "before it has a value"),
     ("v = x; v = 2; s = v", "E0703", "v", "twice"),
-    ("state u = 0.0; u = x; s = u; u = 1", "E0703", "u", "twice"),
+    ("state u = 0.0; u = x; s = u; u = 1", "E0703", "u", "one equation"),
     ("state u = 0.0; state u = 1.0; u = x; s = u", "E0703", "u", "declared twice"),
     ("x = 1; s = x", "E0703", "x", "is the input"),
     ("p = x; s = p", "E0703", "p", "is a parameter"),
@@ -394,6 +394,7 @@ ERRORS = [
     ("; ".join(f"a{i} = exp(a{i - 1})" for i in range(1, 1100)).replace("a0", "x") + "; s = a1099",
      "E0716", "n", "too long"),
     ("s = x - thershold; threshold = 1", "E0701", "thershold", "did you mean `threshold`?"),
+    ("v = 0.5 * v + x; s = v", "E0701", "v", "add `state v = 0`"),
     ("s = heavyside(x)", "E0707", "heavyside", "did you mean `heaviside`?"),
 ]  # fmt: skip
 OF_SURROGATES = [

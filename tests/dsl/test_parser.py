@@ -191,6 +191,8 @@ ERRORS = {
     "network a { «with» = 0 }": ("E0113", "`with_`"),
     "network a { x = 1;«;» y = 2 }": ("E0116", "nothing precedes this `;`"),
     "network a { x = 1«,» y = 2 }": ("E0116", "statements are separated by `;`"),
+    "network a { x = conv(8)«,» norm, spike }": ("E0116", "connect layers with `->`"),
+    "network a { x = conv(8)«,»\n norm,\n spike\n y = 2 }": ("E0116", "connect layers with `->`"),
     "network a { phase «full» x = 1 } y = 2 }": ("E0101", "expected `{` after `full`"),
     "network a { phase full «b» { x = 1 } }": ("E0101", "expected `{`, found `b`"),
     "network a { «block» block = b\n x = 1 }": ("E0111", "`block` is written twice"),

@@ -349,6 +349,7 @@ def test_bounds_of_a_setting(key: str) -> None:
         (BASE + "loss = mse + 0 * cross_entropy", "E0803", "0"),
         (BASE + "loss = mse + distill(teacher = runs)", "E0802", "runs"),
         (BASE + "loss = mse + mes", "E0804", "mes"),
+        (BASE + "loss = mse + 0.1 * l1(stem)", "E0804", "l1"),
         (BASE + "augment = horizontal_flip(p = 2)", "E0803", "2"),
         (BASE + "schedule = cosinus", "E0804", "cosinus"),
         (BASE + "augment = horizontal_flip -> auto_augmnt(3)", "E0804", "auto_augmnt"),
@@ -415,6 +416,7 @@ SUM = recipe(BASE + "loss = cross_entropy + tet")
 OTHER = recipe(BASE) + "rule chain { in[i] = out[i - 1] }\n"
 HINTS: list[tuple[str, dict[str, OverrideValue], str, str]] = [
     (recipe(BASE + "warm_up = 5"), {}, "E0801", "did you mean `warmup`?"),
+    (recipe(BASE + "loss = cross_entropy + 0.1 * l1(x)"), {}, "E0804", "`firing_rate(power = 1)`"),
     (recipe(BASE + "loss = tets"), {}, "E0804", "did you mean `tet`?"),
     (recipe(TWO), {"second.warmpu": 3}, "E0801", "did you mean `warmup`?"),
     (SUM, {"loss.label_smoothing": 0.1}, "E0801", "`loss.cross_entropy.label_smoothing`"),
