@@ -151,10 +151,7 @@ class DataSet:
     def split(self, name: Split) -> Source:
         """Return the samples of a split. Raises DataError if none are held out for validation."""
         if name not in self.splits:
-            raise DataError(
-                f"{self.text} has no validation samples; ,val=0.1 holds out a tenth of those for "
-                "training"
-            )
+            raise DataError(f"{self.text} has no validation samples; ,val=0.1 holds some out")
         return self.splits[name]
 
     def map_splits(self, change: Callable[[Source], Source], **facts: Any) -> DataSet:

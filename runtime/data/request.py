@@ -151,6 +151,11 @@ class DataSource:
         return found
 
 
+def has_validation(text: str) -> bool:
+    """True if validation samples are held out of the data ``NAME:PLACE,option=value,...``."""
+    return _VAL.search(text.partition(":")[2] or text) is not None
+
+
 def class_list(text: str) -> tuple[str, ...]:
     """Return the class names in the lines of a file."""
     path = existing(text, "classes:FILE", "the name of one class in each line")

@@ -22,6 +22,7 @@ from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.observer import Epoch
 from danetc.tasks.grid.plot import draw
 from danetc.tasks.grid.results import GridResults, read_results, table
+from danetc.tasks.model_directory import GRID
 from danetc.tasks.training.tensorboard import TensorBoard
 from tests.forked import in_two
 
@@ -105,7 +106,7 @@ def test_a_training_from_its_plan_to_its_report(danetc: Run) -> None:
     assert selected in danetc.passes(*best).err
     assert selected not in danetc.passes(*best, "--split", "train").err
     danetc.fails(
-        "has no validation samples; ,val=0.1 holds out",
+        "has no validation samples; ,val=0.1 holds some out",
         "eval",
         "run",
         "--split",
@@ -166,6 +167,7 @@ def grid(tmp_path: Path) -> Callable[[], GridResults]:
         epoch |= {"val_loss": 1.0, "val_accuracy": value, "val_scores": {}, "test_accuracy": None}
     epochs[-1]["test_accuracy"] = 0.125
     save_record({"epochs": epochs}, training)
+    save_record({**read_record(tmp_path / GRID), "data": "digits,val=0.1"}, tmp_path / GRID)
     return lambda accuracy="last": read_results(tmp_path, accuracy)
 
 

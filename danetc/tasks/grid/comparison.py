@@ -19,7 +19,6 @@ from danetc.output.console import in_notebook, terminal_bar
 from danetc.output.echo import echo, note
 from danetc.output.returned import Returned, frame
 from danetc.requests import ComparisonRequest
-from danetc.runtime.data.sources import has_validation
 from danetc.runtime.system.locks import LOCK, locked
 from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
@@ -41,8 +40,7 @@ def checked_runs(request: ComparisonRequest, *, quiet: bool) -> list[GridRun]:
     Raises UserError for the first thing that is wrong.
     """
     if request.accuracy == "best":
-        validated = has_validation(request.data)
-        refuse_test("the best epoch", request.data, request.select_on, validated=validated)
+        refuse_test("the best epoch", request.data, request.select_on)
     check_folder(request.folder)
     networks = find_networks(request.patterns, request.networks)
     chosen = combinations(networks, request.axes, request.training)

@@ -12,7 +12,7 @@ from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table
 from danetc.requests import Accuracy, SelectOn
-from danetc.runtime.data.request import Split
+from danetc.runtime.data.request import Split, has_validation
 from danetc.runtime.system.files import within
 from danetc.tasks.model_directory import GRID, TRAINING, epochs_in, record_if_any
 
@@ -79,17 +79,16 @@ OF_NUMBERS = Measure("rmse", "RMSE", "RMSE", 1, False, ("train_loss",))
 MEASURES: Mapping[str, Measure] = {each.name: each for each in (ACCURACY, OF_PIXELS, OF_NUMBERS)}
 
 
-def measure_of(epochs: Iterable[Mapping[str, Any]]) -> Measure:
-    """Return the measure of the epochs of a training, which their scores tell."""
-    first = next(iter(epochs), {})
-    split: Split = "val" if "val_loss" in first else "test"
-    scores = first.get("scores" if split == "test" else "val_scores", {})
+def measure_of(epochs: Iterable[Mapping[str, Any]], split: Split) -> Measure:
+    """Return the measure of epochs that are evaluated on a split, which their scores tell."""
+    scores = next(iter(epochs), {}).get("scores" if split == "test" else "val_scores", {})
     found = OF_NUMBERS if "rmse" in scores else OF_PIXELS if "miou" in scores else ACCURACY
     return replace(found, split=split)
 
 
-def refuse_test(what: str, data: str, select_on: SelectOn, *, validated: bool) -> None:
+def refuse_test(what: str, data: str, select_on: SelectOn) -> None:
     """Raise UserError if ``what`` is selected on test images, unless the user accepts that."""
+    validated = has_validation(data)
     if validated and select_on == "test":
         raise UserError(f"{what} is selected on validation images of {data}, not on test images")
     if not validated and select_on == "val":
@@ -234,14 +233,13 @@ def read_results(
             for cell in record["cells"]
             for run in cell["runs"]
         }
-        over_epochs = measure_of(epoch for epochs in trained.values() for epoch in epochs)
-        if accuracy == "best" and not any(trained.values()):
-            over_epochs = replace(over_epochs, split=select_on)
+        data = str(record["data"])
+        flat = (epoch for epochs in trained.values() for epoch in epochs)
+        over_epochs = measure_of(flat, "val" if has_validation(data) else "test")
         measure = over_epochs if accuracy == "best" else replace(over_epochs, split="test")
         rows = [_row(cell, trained, accuracy, measure, over_epochs) for cell in record["cells"]]
-        data = str(record["data"])
         if accuracy == "best":
-            refuse_test("the best epoch", data, select_on, validated=measure.split == "val")
+            refuse_test("the best epoch", data, select_on)
         return GridResults(
             data, tuple(map(str, record["axes"])), accuracy, tuple(marked(rows, measure)),
             measure, over_epochs,

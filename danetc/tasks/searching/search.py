@@ -16,7 +16,6 @@ from danetc.errors import UserError
 from danetc.output.console import in_notebook
 from danetc.output.echo import note
 from danetc.requests import SearchRequest
-from danetc.runtime.data.sources import has_validation
 from danetc.runtime.system.devices import find_device
 from danetc.runtime.system.locks import locked
 from danetc.runtime.training.signals import StopRequest
@@ -57,8 +56,7 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
     of another search.
     """
     need_optuna()
-    validated = has_validation(request.data)
-    refuse_test("the best trial", request.data, request.select_on, validated=validated)
+    refuse_test("the best trial", request.data, request.select_on)
     find_device(request.device)  # otherwise every trial would be impossible
     folder = request.folder
     networks = {each.name: each for each in find_networks(request.patterns, request.networks)}
@@ -226,7 +224,7 @@ class _Search:
     def _curve(self, run: GridRun) -> tuple[Measure, list[float]]:
         """Return the measure of a run and its value after each epoch."""
         epochs = epochs_in(run.path / TRAINING)
-        measure = measure_of(epochs)
+        measure = measure_of(epochs, self.request.select_on)
         return measure, [measure.of(epoch) for epoch in epochs]
 
     def _complete(self, trials: Sequence[optuna.Trial], run: GridRun) -> None:

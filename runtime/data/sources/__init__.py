@@ -75,12 +75,6 @@ def find(text: str) -> tuple[DataSource, str]:
     raise DataError(f"there is no data set `{shown}`{f'; {hint}' if hint else f'. {KNOWN}'}")
 
 
-def has_validation(text: str) -> bool:
-    """True if the data that ``text`` names have validation samples. Raises DataError."""
-    source, argument = find(text)
-    return source.request(argument).val is not None
-
-
 def look_at(text: str) -> None:
     """Raise DataError unless the data that ``text`` names exist, as far as quick checks tell."""
     try:

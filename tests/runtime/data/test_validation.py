@@ -18,7 +18,8 @@ from PIL import Image
 
 from danetc.runtime.data.dataset import DataSet, Memory, Source
 from danetc.runtime.data.registry import open_data
-from danetc.runtime.data.sources import SOURCES, has_validation
+from danetc.runtime.data.request import has_validation
+from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.system.errors import DataError
 from tests.danetc.datasets import SMALL_DATA
 
@@ -175,5 +176,7 @@ def test_drawn_classes_and_colours_keep_the_split() -> None:
     for number, old in enumerate(few.subset):
         one, other = few.val.images[few.val.labels == number], whole.images[whole.labels == old]  # type: ignore[union-attr]
         assert torch.equal(one, other.expand(-1, 3, -1, -1))
-    with pytest.raises(DataError, match=r"digits has no validation samples; ,val=0\.1 holds out"):
+    with pytest.raises(
+        DataError, match=r"digits has no validation samples; ,val=0\.1 holds some out"
+    ):
         open_data("digits").split("val")
