@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,12 +19,13 @@ from danetc.runtime.model.built import ScopeModule
 from danetc.runtime.model.signature import outputs_of
 
 
-def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object]) -> str:
+def first_not_finite(
+    model: nn.Module, x: Tensor, autocast: Callable[[], AbstractContextManager[object]]
+) -> str:
     """Return the first place in a forward pass of ``x`` with a value that is not finite.
 
-    The text names the layer as the spec does, with its line. ``run`` makes the pass as the training
-    does; all processes call this together if norms are synchronised. Norms and additions that are
-    fused with a neuron are reported as the neuron.
+    The text names the layer as the spec does, with its line. All processes call this together if norms
+    are synchronised. Norms and additions that are fused with a neuron are reported as the neuron.
     """
     broken = not_finite_tensor(model)
     found: list[str] = []
@@ -32,8 +33,8 @@ def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object
     try:
         for scope in scopes:
             scope.__dict__["forward"] = _Watched(scope, found).run
-        with torch.no_grad():
-            run(x)
+        with torch.no_grad(), autocast():
+            model(x)
     finally:
         for scope in scopes:
             scope.__dict__.pop("forward", None)

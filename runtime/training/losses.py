@@ -226,7 +226,6 @@ class Objective:
         self.target: Target = target
         self.main, self.shape = _chosen(signature, main_output(terms, signature, main), target)
         self.reads_neurons = False
-        self._several = len(signature.outputs) > 1
         self._layers: dict[str, tuple[Neuron, Tensor, Tensor]] = {}
         self._teachers = teachers or {}
         self._images: Tensor | None = None  # the last input of the teachers
@@ -258,7 +257,7 @@ class Objective:
         if item["output"]:
             place, _ = _chosen(signature, item["output"], self.target)
         if reads != "teacher":
-            return lambda y, labels: term(Seen(self._pick(y, place), labels))
+            return lambda y, labels: term(Seen(outputs_of(y)[place], labels))
         teacher, (name, shape) = item["teacher"], list(signature.outputs.items())[place]
         theirs = self._teachers[teacher].signature.outputs
         chosen = name if len(theirs) > 1 else next(iter(theirs))
@@ -269,7 +268,7 @@ class Objective:
             )
         taught = list(theirs).index(chosen)
         return lambda y, labels: term(
-            Seen(self._pick(y, place), labels, self._teach(teacher)[taught])
+            Seen(outputs_of(y)[place], labels, self._teach(teacher)[taught])
         )
 
     def _note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
@@ -286,11 +285,7 @@ class Objective:
 
     def output(self, outputs: Any) -> Tensor:
         """Select the output that accuracy refers to from the model's outputs."""
-        return self._pick(outputs, self.main)
-
-    def _pick(self, outputs: Any, place: int) -> Tensor:
-        found: Tensor = outputs[place] if self._several else outputs
-        return found
+        return outputs_of(outputs)[self.main]
 
     def __call__(self, outputs: Any, labels: Tensor, images: Tensor | None = None) -> Tensor:
         """Return the loss of the model's last outputs; ``images`` are the input of the teachers."""

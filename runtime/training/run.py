@@ -141,13 +141,12 @@ class PhaseRun:
         self.history = list(self.earlier)
         self.tested = self.evaluation.as_dict()
         self.totals = self.new_totals()
-        self.seconds = 0.0  # of the current epoch, summed over interrupted runs
         self.clock = Clock(world.device)
         self.ahead = AHEAD if has_streams(world.device) else 0
         self._in_flight: deque[InFlightStep] = deque()
         self._saved_at, self._saved_step = time.monotonic(), 0
-        self._lap = self._epoch_began = time.perf_counter()
-        self._epoch_images = 0
+        self._began = time.perf_counter()  # of the epoch, as if it had not been interrupted
+        self._images_began, self._epoch_images = self._began, 0
         self._speed = 0.0
 
     # -- beginning, saving, restoring --------------------------------------------------------------
@@ -192,7 +191,6 @@ class PhaseRun:
                 f"`{broken}` is no longer finite after {position}; lower optimizer.lr, lengthen "
                 "warmup, or set clip" + self.last_good()
             )
-        self._count_seconds()
         self._saved_at, self._saved_step = time.monotonic(), self.done
         everyone = world.gather((random_state(world.device), list(self.totals.read().values)))
         if not world.first:
@@ -210,7 +208,7 @@ class PhaseRun:
             "done": self.done,
             "best": self.best,
             "rate": self.rate,
-            "seconds": self.seconds,
+            "seconds": time.perf_counter() - self._began,
             "history": list(self.history),
             "tested": dict(self.tested),
             "totals": [totals for _, totals in everyone],
@@ -243,7 +241,8 @@ class PhaseRun:
             set_tensors(self.average.module, tensors["ema"], source)
             self.average.count = index(state["averaged"])
         self.best = None if state["best"] is None else float(state["best"])
-        self.rate, self.seconds = float(state["rate"]), float(state["seconds"])
+        self.rate = float(state["rate"])
+        self._began = time.perf_counter() - float(state["seconds"])
         self.history = [Epoch.read(each).as_dict() for each in state["history"]]
         self.tested = read_evaluation(state["tested"]).as_dict()
         # for generators that the snapshot lacks, such as those of another device
@@ -294,7 +293,7 @@ class PhaseRun:
         if epoch + 1 == phase.epochs and settings.phases > 1:
             names.append(f"phase-{phase.name}")
         self.totals.reset()
-        self.seconds = 0.0
+        self._began = time.perf_counter()
         self.save_later(Position(settings.phase, epoch + 1, 0), *names)
 
     def leave(self, position: Position) -> None:
@@ -353,12 +352,7 @@ class PhaseRun:
 
         All processes call it, each for its part of the batch.
         """
-
-        def again(x: Tensor) -> object:
-            with self.autocast():
-                return self.model(x)
-
-        places = [first_not_finite(self.model, x, again) for x in step.parts]
+        places = [first_not_finite(self.model, x, self.autocast) for x in step.parts]
         found = next((place for place in places if "loss alone" not in place), places[0])
         gathered = self.world.gather((step.broken, found))
         rank, where = next((n, place) for n, (is_bad, place) in enumerate(gathered) if is_bad)
@@ -383,10 +377,9 @@ class PhaseRun:
         """Start the clock, and reset the totals unless the epoch resumes at step ``start``."""
         if start == 0:
             self.totals.reset()
-            self.seconds = 0.0
+            self._began = time.perf_counter()
         self.clock = Clock(self.world.device)
-        self._lap = self._epoch_began = time.perf_counter()
-        self._epoch_images = 0
+        self._images_began, self._epoch_images = time.perf_counter(), 0
         return self.clock
 
     def report_all(self) -> None:
@@ -400,7 +393,7 @@ class PhaseRun:
         for step in done:
             sums, steps = step.sums(), self.batches.steps
             self._epoch_images += step.batch.total
-            self._speed = self._epoch_images / max(1e-9, time.perf_counter() - self._epoch_began)
+            self._speed = self._epoch_images / max(1e-9, time.perf_counter() - self._images_began)
             self.observer.on_step_end(
                 StepReport(
                     self.phase.name,
@@ -429,7 +422,6 @@ class PhaseRun:
     ) -> Epoch:
         """Return the figures of an epoch after its evaluations."""
         by_split = {"train": self.totals.over(self.world), **tested}
-        self._count_seconds()
         if isinstance(self.shared, nn.parallel.DistributedDataParallel):
             steps = max(1, self._epoch_images // self.phase.batch)
             self.clock.move("backward", "communication", steps * (waited(self.shared) or 0.0))
@@ -443,7 +435,7 @@ class PhaseRun:
             phase=self.phase.name,
             epoch=epoch + 1,
             learning_rate=self.rate,
-            seconds=self.seconds,
+            seconds=time.perf_counter() - self._began,
             images_per_second=self._speed,
             shares=self.clock.shares(),
             firing={name: rate for name, (rate, _, _) in firing.items()},
@@ -453,8 +445,3 @@ class PhaseRun:
             val_scores=scores.get("val", {}),
             **values,
         )
-
-    def _count_seconds(self) -> None:
-        now = time.perf_counter()
-        self.seconds += now - self._lap
-        self._lap = now

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BY_CODE = 0
 """Signal number that stands for a stop requested by a callback."""
 
@@ -32,7 +31,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for signum in SIGNALS:
+            for signum in (signal.SIGTERM, signal.SIGINT):
                 self._before[signum] = signal.signal(signum, self._handle)
         return self
 

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from danetc.runtime.system.errors import TrainingError
 
-# -- the optimizer, by the names of parameters -----------------------------------------------------
-
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return copies of an optimizer's tensors by ``PARAMETER/KEY``."""
@@ -63,9 +61,6 @@ def _placed(value: Tensor, key: str, parameter: Tensor, fused: bool) -> Tensor:
     return torch.empty_like(parameter).copy_(value)
 
 
-# -- weights ---------------------------------------------------------------------------------------
-
-
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Copy a model's parameters and buffers to the CPU."""
     return _copies(model.state_dict())
@@ -80,9 +75,6 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for device in {value.device for value in tensors.values()} - {torch.device("cpu")}:
         torch.accelerator.synchronize(device)
     return {name: value.contiguous() for name, value in copies.items()}
-
-
-# -- random numbers --------------------------------------------------------------------------------
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
