@@ -426,7 +426,17 @@ def test_a_grid_and_a_search_follow_no_links(
         save_record({"format": 1, "cells": []}, _made(Path("g")) / "grid.json")
         Path("g", f"search.db{ending}").symlink_to(precious / "file")
         danetc.fails(
-            "leads out of g", "search", *common, "--grid", "steps=1,2", "--trials", "1", "-o", "g"
+            "leads out of g",
+            "search",
+            "--select-on",
+            "test",
+            *common,
+            "--grid",
+            "steps=1,2",
+            "--trials",
+            "1",
+            "-o",
+            "g",
         )
         assert untouched(precious)
 
