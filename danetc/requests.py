@@ -34,8 +34,8 @@ class TrainingOptions:
     """Options of a training, of one network or of each cell of a grid.
 
     Args:
-        recipe: Recipe that the file defines or imports. [default: the file's own, else the one named
-            like the data set]
+        recipe: Recipe that the file defines or imports, or a file of recipes, as in my.danet or
+            my.danet:quick. [default: the file's own, else the one named like the data set]
         seed: Seed of all random numbers. [default: the recipe's]
         seeds: Number of trials, with the seeds seed, seed + 1, ... [default: the recipe's trials; 1 with
             --seed]
@@ -49,7 +49,7 @@ class TrainingOptions:
             launch. It has not been run on a GPU yet.
     """
 
-    recipe: Annotated[str | None, arg.Option("NAME")] = None
+    recipe: Annotated[str | None, arg.Option("NAME|FILE[:NAME]")] = None
     set: arg.Settings = field(default_factory=dict)
     seed: Annotated[int | None, arg.Option(least=0, most=2**32 - 1)] = None
     seeds: Annotated[int | None, arg.Option(least=1, most=1000)] = None

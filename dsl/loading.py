@@ -162,7 +162,7 @@ class _Loader:
                         lost.update(self._report_unknown(item, exports))
             imports.append((use, frozenset(places)))
             for name, place in places.items():
-                if self._accept(name, place, exports.places[name], own_places, taken):
+                if self._accept(name, place, exports.places[name], own, taken):
                     origins[name] = exports.names
         module = Module(
             source,
@@ -216,16 +216,24 @@ class _Loader:
         name: str,
         place: Span,
         declared: Span,
-        own: Mapping[str, Span],
+        own: Mapping[str, Declaration],
         taken: dict[str, tuple[Span, Span]],
     ) -> bool:
-        """True if a name is new here; another declaration of the name is an error."""
+        """True if a name is new here. Another declaration of it is an error, but a file's own recipe
+        shadows that of std."""
         if name in own:
+            if own[name].kind == "recipe" and declared.source.name == "std/recipes.danet":
+                return False
             message = f"`{name}` is declared here and also imported from another file"
             labels = [Label(place, "imported here"), Label(declared, "from this declaration")]
             hint = "rename it, or import only the names that you need: `use ... (a, b)`"
             self.reporter.error(
-                "E0204", message, own[name], label="declared here", labels=labels, hint=hint
+                "E0204",
+                message,
+                own[name].name_span,
+                label="declared here",
+                labels=labels,
+                hint=hint,
             )
             return False
         if name not in taken:

@@ -140,8 +140,7 @@ def explain_command(name: str) -> Answer:
     if not found and (known := equivalents(name.rpartition(".")[2])):
         text = "\n".join(f"- {', '.join(places)}: {said}" for said, places in known.items())
         named = map(find, re.findall(r"`(\w+)", " ".join(known)))
-        summary = "What to write instead depends on the place."
-        entry = Entry(name, "no name of danetc", name, summary, text=text)
+        entry = Entry(name, "no name of danetc", name, "What to write instead:", text=text)
         found = (entry, *next(filter(None, named), ()))
     if not found:
         close = did_you_mean(name, by_name()) or did_you_mean(name.upper(), by_name())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from danetc.arguments import MOST_STEPS, Classes, Option, Seed, SubsetSeed
+from danetc.compiler import check_file
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
@@ -78,8 +79,8 @@ def data(
 
     Args:
         data: Data set, as in ``"digits"`` or ``"my_data.npz"``.
-        recipe: Spec file or name of a shipped spec; the first phase of its recipe augments the
-            samples. ``"FILE:NAME"`` chooses one of several recipes. By default samples are not
+        recipe: Spec file (of recipes alone, too) or name of a shipped spec; the first phase of its recipe
+            augments the samples. ``"FILE:NAME"`` chooses one of several recipes. By default samples are not
             augmented.
         steps: Number of frames that recordings of events are cut into. By default the T of the
             network in ``recipe``.
@@ -93,10 +94,12 @@ def data(
     if recipe is not None:
         spec, colon, name = recipe.rpartition(":")
         named = bool(colon) and name.isidentifier()
-        compiled = compile_spec(spec if named else recipe)
-        module = compiled.checked.module
+        path = spec if named else recipe
+        module = check_file(path).module
+        if any(item.kind == "network" for item in module.own.values()):
+            compiled = compile_spec(path)
         phase = find_recipe(module, name if named else None, data, {}).phases[0]
-        steps = steps or phase.steps or compiled.graph.steps
+        steps = steps or phase.steps or (compiled.graph.steps if compiled is not None else None)
     found = open_data(data, classes=classes, subset_seed=subset_seed, frames=steps)
     return _report(found, compiled, phase, seed)
 

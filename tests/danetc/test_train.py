@@ -122,6 +122,47 @@ def test_a_file_without_a_recipe_takes_the_one_named_as_the_data(danetc: Run, sm
     assert json.loads(result.out)["recipe"]["name"] == "digits"
 
 
+def test_a_file_of_recipes_is_given_by_its_name(danetc: Run, small: Path, tmp_path: Path) -> None:
+    """A repetition takes the recipe from the record, without the file."""
+    recipes = tmp_path / "recipes.danet"
+    recipes.write_text(QUICK + PHASES)
+    result = danetc(
+        "train", small, "--data", "digits", "--recipe", "recipes.danet:quick", "-o", "a", "-q"
+    )
+    assert (result.status, result.err) == (0, "")
+    assert json.loads((tmp_path / "a" / "training.json").read_text())["recipe"]["name"] == "quick"
+    danetc.fails(
+        "--recipe recipes.danet:NAME",
+        "train",
+        small,
+        "--recipe",
+        "recipes.danet",
+        "--data",
+        "digits",
+    )
+    danetc.fails(
+        "it sees quick, two", "train", small, "--recipe", "recipes.danet:no", "--data", "digits"
+    )
+    assert (
+        "after horizontal_flip"
+        not in danetc.passes("data", "digits", "--recipe", "recipes.danet:two").out
+    )
+    recipes.unlink()
+    danetc.fails(
+        "there is no file", "train", small, "--recipe", "recipes.danet", "--data", "digits"
+    )
+    danetc.passes("train", "--from", "a", "-o", "b", "-q")
+    a, b = ((tmp_path / name / "weights.safetensors").read_bytes() for name in "ab")
+    assert a == b
+
+
+def test_a_recipe_that_shadows_one_of_std_is_noted(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "own.danet").write_text(SMALL + QUICK.replace("quick", "digits"))
+    result = danetc("train", "own.danet", "--data", "digits", "-o", "a", "-q")
+    assert result.err == "note: recipe `digits` is that of own.danet; it shadows the one of std\n"
+    assert danetc("train", "--from", "a", "-o", "b", "-q").err == ""
+
+
 def test_min_accuracy_decides_the_exit_status(danetc: Run, quick: Path) -> None:
     danetc.fails("is below 100.00%", "train", quick, "--data", "digits", "--min-accuracy", "1.0")
     assert danetc("train", quick, "--data", "digits", "--min-accuracy", "0").status == 0

@@ -210,6 +210,18 @@ def test_errors(title: str, tmp_path: Path) -> None:
     assert words in f"{error.message} {error.hint}"
 
 
+def test_a_recipe_of_the_file_shadows_that_of_std(tmp_path: Path) -> None:
+    recipe = "recipe digits { epochs = 1; optimizer = sgd(lr = 0.1) }\n"
+    for use in ("use std\n", "use std (digits)\n"):
+        module, errors = load(tmp_path, main=use + recipe)
+        assert errors == []
+        assert module.names["digits"].module is module
+    _, errors = load(tmp_path, main='use std\nuse "a.danet"\n', a=recipe)
+    one(errors, "E0204")
+    _, errors = load(tmp_path, main=f"use std\n{recipe.replace('digits', 'LIF')}")
+    one(errors, "E0204")
+
+
 def test_names_that_an_error_excuses(tmp_path: Path) -> None:
     """They are no second error where they are used, and neither is what was meant by one."""
     module, _ = load(tmp_path, main='use "missing.danet" (A)\n')

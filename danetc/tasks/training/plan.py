@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ import torch
 from danetc.arguments import Setting
 from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
+from danetc.dsl.loading import load_module
 from danetc.dsl.modules import Module
-from danetc.dsl.reading import open_regular
+from danetc.dsl.reading import SUFFIX, open_regular
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe, named_in_losses
 from danetc.errors import UserError
@@ -183,7 +185,7 @@ def make_plan(
     }
     source = request.spec if request.text is None else None
     compiled = compile_spec(source, text=request.text, network=request.network, settings=own)
-    recipe = find_recipe(compiled.checked.module, request.recipe, request.data, overrides)
+    recipe = find_recipe(compiled.checked.module, request.recipe, request.data, overrides, note)
     admit_functions(recipe, request, note)
     compiled = changing(compiled, recipe)
     backend = backend_on(world.device, request.backend, note)
@@ -299,16 +301,27 @@ def with_steps(compiled: CompiledNetwork, phase: Phase) -> CompiledNetwork:
 
 
 def find_recipe(
-    module: Module, name: str | None, data: str, overrides: Mapping[str, Setting]
+    module: Module,
+    name: str | None,
+    data: str,
+    overrides: Mapping[str, Setting],
+    note: Note = lambda message: None,
 ) -> Recipe:
     """Return the recipe of this name, else the file's only one, else the one named like the data set.
 
-    Raises UserError if there is none or there are several, SpecError for errors in it.
+    ``FILE.danet`` and ``FILE.danet:NAME`` are recipes of another file. One that shadows a recipe of std
+    is noted. Raises UserError if there is none or there are several, SpecError for errors in it.
     """
+    if elsewhere := re.fullmatch(rf"(.+{re.escape(SUFFIX)})(?::(\w+))?", name or "", re.DOTALL):
+        file, name = elsewhere.groups()
+        errors = Reporter()
+        module = load_module(file, errors)
+        errors.raise_if_errors()
     own = [item.name for item in module.own.values() if item.kind == "recipe"]
     if name is None and len(own) > 1:
         raise UserError(
             f"{module.source.name} has several recipes ({', '.join(own)}); choose with --recipe"
+            + f" {module.source.name}:NAME" * bool(elsewhere)
         )
     kind = find(data)[0].name.replace("-", "_")
     wanted = name or (own[0] if own else kind)
@@ -329,6 +342,8 @@ def find_recipe(
     reporter.raise_if_errors()
     assert recipe is not None
     warn(warnings_of_recipe(recipe, found.declaration, found.module))
+    if found.module is module and any(wanted in names for _, names in module.imports):
+        note(f"recipe `{wanted}` is that of {module.source.name}; it shadows the one of std")
     return recipe
 
 
