@@ -172,7 +172,11 @@ def _values(cursor: Cursor, place: Place) -> Iterator[Proposal]:
             yield from _known(cursor, free, want)
 
 
-_LAYERS = {"word": 1, "operation": 2, "block": 3, "neuron": 4, "function": 5, "backbone": 6}
+_VALUES = {"line": 1, "parameter": 2}
+"""Order of proposed values of a kind: first the neurons after `neuron =`, the connections after `via`."""
+_LAYERS = {
+    "word": 1, "operation": 2, "block": 3, "neuron": 4, "function": 5, "backbone": 6, "parameter": 7,
+}  # fmt: skip
 """Order of proposed layers after the names of the file."""
 _READ: Mapping[Want, tuple[str, ...]] = {
     "any": ("stem", "stages", "head", "steps"),
@@ -192,8 +196,9 @@ def _known(cursor: Cursor, free: Iterable[Meaning], want: Want) -> Iterator[Prop
     reader = MeaningReader(module)
     known = [reader.name(name, cursor.names, want) for name in dict.fromkeys([*here, *likely])]
     fitting = [meaning for meaning in known if meaning is not None and _fits(meaning, want)]
-    if want == "layer":
-        fitting.sort(key=lambda meaning: _LAYERS.get(meaning.kind, 0))
+    if want not in ("any", "number"):
+        ranks = _LAYERS if want == "layer" else _VALUES
+        fitting.sort(key=lambda meaning: ranks.get(meaning.kind, 0))
     for meaning in fitting:
         yield named(cursor.span, meaning)
 

@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pkgutil import resolve_name
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -142,6 +142,23 @@ def has(use: InternalUse) -> bool:
 def notice(text: str) -> None:
     """Warn, once per text."""
     warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
+def hooking(register: Function) -> Function:
+    """Make a method of a fused layer that registers hooks warn of the inputs that a user's hook sees."""
+
+    @wraps(register)
+    def call(layer: Any, hook: Any, *args: Any, **kwargs: Any) -> Any:
+        ours = str(getattr(hook, "func", hook).__module__).startswith("danetc.")
+        if layer._is_group and not ours:
+            notice(
+                "this layer also computes the norms and the sum before its neuron: hooks see the terms of the sum "
+                "before the norms as its inputs, not the input of the neuron; the output is that of the neuron. "
+                'Build the model with backend="eager" to see both'
+            )
+        return register(layer, hook, *args, **kwargs)
+
+    return cast(Function, call)
 
 
 # -- compiled kernels ------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from danetc.runtime.kernels.native_group import GroupKey, group_form, native_group
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.kernels.neuron_operators import is_timeless
-from danetc.runtime.kernels.torch_internals import is_fake, is_known, is_traced, notice
+from danetc.runtime.kernels.torch_internals import hooking, is_fake, is_known, is_traced, notice
 from danetc.runtime.layers.concatenation import (
     LazyConcatenation,
     Value,
@@ -101,6 +101,9 @@ class FusedNeuron(Neuron):
     def _is_group(self) -> bool:
         """True if the layer is more than a neuron."""
         return self._added or len(self._normed) > 1 or self._normed[0]
+
+    register_forward_hook = hooking(Neuron.register_forward_hook)
+    register_forward_pre_hook = hooking(Neuron.register_forward_pre_hook)
 
     def replace_norms(self, new: Callable[[nn.Module], Any]) -> None:
         """Use ``new(norm)`` in place of each norm, wherever that is registered."""

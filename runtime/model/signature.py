@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,9 @@ from danetc.runtime.system.errors import DataError
 
 _AUTOCAST = {torch.float32, torch.float16, torch.bfloat16}
 """Types that autocast converts."""
+
+
+SWAPPED = "[N, T, ...]: the model takes [T, N, ...], as from x.transpose(0, 1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +141,15 @@ class Signature:
                 raise ValueError(
                     f"a sequence has one time step or more, not T = 0: {list(x.shape)}"
                 )
+            order = "" if x.shape[1] != self.steps else f"; {list(x.shape)} may be {SWAPPED}"
             if self.fixed and len(x) != self.steps:
                 raise ValueError(
                     f"the model takes sequences of T = {self.steps} time steps, not of {len(x)}: "
-                    f"{self.fixed}"
+                    f"{self.fixed}{order}"
                 )
+            if len(x) != self.steps > 1 and order:
+                message = f"the model has T = {self.steps}, the input T = {len(x)}{order}"
+                warnings.warn(message, RuntimeWarning, stacklevel=3)
         weight = next((each for each in model.parameters() if each.is_floating_point()), None)
         if not model._forward_pre_hooks:
             _check_type(x, weight)

@@ -88,6 +88,29 @@ def test_what_may_stand_here_is_proposed(marked: str, there: set[str], not_there
     assert not not_there & found.keys()
 
 
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        ("neuron = |", ["neuron", "parameter"]),
+        ("surrogate = |", ["surrogate", "parameter"]),
+        ("stages = |", ["backbone", "function", "parameter"]),
+        ("stages = resnet18 via |", ["connection", "parameter"]),
+        ("stages = resnet18 via origin by |", ["rule", "parameter"]),
+        (
+            "stem = |",
+            ["word", "operation", "block", "neuron", "function", "backbone", "parameter"],
+        ),
+    ],
+)
+def test_what_is_expected_is_proposed_first(line: str, kinds: list[str]) -> None:
+    """By kind: neurons after ``neuron =``, connections after ``via``, own ones before those of std."""
+    own = "neuron mine { s = heaviside(x) }\nconnection wired { out = branch }\n"
+    found = proposed(f"{HEAD}  {line}\n}}\n{own}").values()
+    assert [*dict.fromkeys(item.kind for item in found)] == kinds
+    first = {item.kind: item.name for item in reversed(found)}
+    assert (first.get("neuron", "mine"), first.get("connection", "wired")) == ("mine", "wired")
+
+
 def test_a_proposal_replaces_the_name_that_is_begun() -> None:
     analysis, offset = at_cursor(f"{HEAD}  stem = co|nv(8)\n}}\n")
     (conv,) = [item for item in complete(analysis, offset) if item.name == "conv"]

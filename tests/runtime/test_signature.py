@@ -158,6 +158,22 @@ def test_the_type_of_the_weights_is_that_of_the_input() -> None:
     ours(bare, torch.ones(2, 3, 8, 8).long(), ValueError, "takes float32", False)
 
 
+def test_samples_before_steps_are_warned_of(recwarn: pytest.WarningsRecorder) -> None:
+    """[N, T, ...] in place of [T, N, ...], where the sizes say so."""
+    model = emit(EVENTS)
+    steps = model.signature.steps
+    for shape in ((steps, 7), (steps, steps), (7, 3), (7, steps)):
+        model(torch.rand(*shape, 2, 8, 8))
+        expected = shape == (7, steps)
+        assert len(recwarn) == expected, shape
+    said = recwarn.pop(RuntimeWarning)
+    assert f"the model has T = {steps}, the input T = 7" in str(said.message)
+    assert "as from x.transpose(0, 1)" in str(said.message)
+    assert said.filename == __file__
+    with pytest.raises(ValueError, match=r"of T = 3 time steps, not of 7: .*may be \[N, T, ...\]"):
+        emit(TIMED)(torch.rand(7, 3, 3, 8, 8))
+
+
 def test_hooks_may_prepare_the_input() -> None:
     """As FSDP's and accelerate's do, which move it to the device that they compute on."""
     model = emit(STATIC)

@@ -8,7 +8,9 @@ refuses, the fused one refuses too.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from danetc.compiler.emit.fx import emit
+from danetc.runtime.kernels.torch_internals import notice
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
@@ -351,6 +354,21 @@ FIRST = (
 def test_both_backends_do_the_same(name: str) -> None:
     eager, fused = both()
     agree(observed(fused, SURGERIES[name]), observed(eager, SURGERIES[name]))
+
+
+def test_a_hook_of_a_fused_neuron_is_warned_of_its_inputs() -> None:
+    """They are the terms of the sum before the norms. Hooks of danetc read outputs alone."""
+    eager, fused = (spikes(model)[0][2] for model in both())
+    notice.cache_clear()
+    for register in ("register_forward_hook", "register_forward_pre_hook"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            getattr(eager, register)(lambda *_: None)
+            getattr(fused, register)(partial(Neuron.current))
+        with pytest.warns(RuntimeWarning, match="the terms of the sum before the norms") as caught:
+            getattr(fused, register)(lambda *_: None)
+        assert caught[0].filename == __file__
+        notice.cache_clear()
 
 
 @pytest.mark.parametrize("place", [0, 1])
