@@ -167,9 +167,8 @@ class GridRequest(TrainingOptions):
         cpus: Cores of each run with --engine ray. [default: 1]
         gpus: GPUs of each run with --engine ray, as in 0.5. [default: 1 if the cluster has any]
         accuracy: Test accuracy after the last epoch, or validation accuracy of the best one.
-        select_on: Images on which a search and the best epoch are selected: those held out for validation
-            (as by --data digits,val=0.1), or the test images, whose accuracy is then optimistic. The
-            results record it.
+        select_on: Images that a search and the best epoch are selected on: those held out by ,val=0.1 of
+            the data, or the test images, whose accuracy is then optimistic. The results record it.
     """
 
     specs: Annotated[arg.Place | Sequence[arg.Place], arg.Option("FILE|NAME|PATTERN")] = ()

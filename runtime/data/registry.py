@@ -78,10 +78,8 @@ def with_validation(data: DataSet, share: float) -> DataSet:
                 f"{f' of class `{name}`' * classes} to {'train' if taken else 'validate'} on; choose "
                 f"another share, or add {more}"
             )
-    kept, val = (
-        train.select(part, labels[part])
-        for part in (each.nonzero().flatten() for each in (~mask, mask))
-    )
+    parts = (each.nonzero().flatten() for each in (~mask, mask))
+    kept, val = (train.select(part, labels[part]) for part in parts)
     if isinstance(val, Memory):
         val = replace(val, name=f"{data.text} (val)")
     return replace(

@@ -156,9 +156,8 @@ class CellRow:
 class GridResults:
     """Results of all cells. ``axes`` are the names of what was varied.
 
-    ``measure`` is that of the scores, and ``over_epochs`` that of the curves: on the validation images
-    if there are any. Scores of the best epoch are on the same images, those of the last on the test
-    images.
+    ``over_epochs`` is the measure of the curves, on validation images if there are any, and ``measure``
+    that of the scores: on the same images for the best epoch, on the test images for the last.
     """
 
     data: str
