@@ -20,8 +20,9 @@ Args:
         center_crop(224)', or none. [default: the training's]
     force: Replace an existing file.
     form: Format of the result.
-    init: Start from these weights: safetensors, a state dict that contains only tensors, or
-        pretrained:NAME.
+    init: Start from these weights: safetensors, a state dict that contains only tensors, the directory of
+        a run, or pretrained:NAME.
+    init_skip: Parts of the network that keep new weights, as in head or 'stem + head'.
     memory: What is saved for the backward pass. ``recompute`` runs blocks again instead; a SIZE, as in
         8GB or 512MB, selects the faster policy with which a training step fits.
     network: Network to use if the file has several.
@@ -190,6 +191,7 @@ Data: TypeAlias = Annotated[str, DATA]
 Device: TypeAlias = Annotated[str, Option("cpu|cuda|cuda:1|mps|xpu")]
 Evaluate: TypeAlias = Annotated[Any, Option("STEPS", parse=_evaluate)]
 Init: TypeAlias = Annotated[Place, Option("WEIGHTS")]
+InitSkip: TypeAlias = Annotated[str, Option("PARTS")]
 Memory: TypeAlias = Annotated[str | int, Option("none|recompute|SIZE", parse=parse_memory)]
 Network: TypeAlias = Annotated[str, Option("NAME")]
 Plot: TypeAlias = Annotated[

@@ -57,6 +57,7 @@ class TrainingOptions:
     subset_seed: arg.SubsetSeed = 0
     on_unreadable: Literal["stop", "skip"] = "stop"
     init: arg.Init | None = None
+    init_skip: arg.InitSkip | None = None
     train_output: Annotated[str | None, arg.Option("NAME")] = None
     deterministic: Annotated[bool, arg.Option(flag="--deterministic/--fastest")] = True
     backend: arg.BackendName | None = None
@@ -77,14 +78,17 @@ class TrainingRequest(TrainingOptions):
     """One network, the data it is trained on, and the options of the training.
 
     Args:
-        spec: Spec file or name of a shipped spec.
+        spec: Spec file or name of a shipped spec. The directory of a run, or pretrained:NAME, gives the spec,
+            the weights to start from, and the recipe unless another is named; nothing is written there.
         text: Text of the spec, in place of ``spec``.
         set: Change a parameter or a setting of the network, as in steps=2, or a setting of the recipe by
             its path, as in recipe.epochs=5. Can be repeated.
-        output: Directory of the run. An existing run is resumed. [default: runs/NETWORK]
+        output: Directory of the run. An existing run is resumed. [default: runs/NETWORK; from a
+            directory, runs/NETWORK-tuned]
         fresh: Start over; an existing run is moved aside.
         override: Resume a run even if its settings have changed.
         no_code: Refuse a recipe that runs a Python file.
+        allow_code: Run this function of a loss, although only the record of a run names it. Can be repeated.
         callbacks: Objects of ``danetc.Callback``, called after steps and epochs. One that raises
             ``danetc.StopTraining`` stops the training, with its state saved.
     """
@@ -98,6 +102,7 @@ class TrainingRequest(TrainingOptions):
     fresh: bool = False
     override: bool = False
     no_code: bool = False
+    allow_code: Annotated[Sequence[str], arg.Option("FILE.py:NAME")] = ()
     callbacks: Annotated[Sequence[Callback], arg.PYTHON] = ()
 
     def __post_init__(self) -> None:
@@ -134,12 +139,10 @@ class TrainingRequest(TrainingOptions):
 class RepeatedTraining(TrainingRequest):
     """A run that is trained again.
 
-    ``repeated`` is the record in its run.json. ``allow_code`` names the functions that may run although
-    only the record names them.
+    ``repeated`` is the record in its run.json.
     """
 
     repeated: Mapping[str, Any]
-    allow_code: tuple[str, ...] = ()
 
 
 def _axis(text: str) -> tuple[str, str]:
@@ -325,29 +328,6 @@ class EvaluationRequest:
     device: arg.Device | None = None
     seed: arg.Seed | None = None
     progress: Annotated[bool | None, arg.PYTHON] = None
-
-
-@dataclass(frozen=True)
-class PredictionRequest:
-    """A prediction for images. None stands for the value of the training.
-
-    Args:
-        directory: Directory that ``danetc.train`` or ``danetc build`` wrote, or ``pretrained:NAME``.
-        images: Files of images (PNG, JPEG, ...), or of arrays (.npy) of one sample or, with a dimension
-            in front, of several.
-        steps: Number of time steps T to run the network at. [default: its own]
-        prepare: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
-            center_crop(224)', or none. [default: the training's]
-    """
-
-    directory: Annotated[arg.Place, arg.Option("RUN")]
-    images: Annotated[Sequence[arg.Place], arg.Option("IMAGE")]
-    _: KW_ONLY
-    steps: Annotated[int | None, arg.Option("T", least=1, most=arg.MOST_STEPS)] = None
-    prepare: Annotated[str | None, arg.Option("STEPS", "--evaluate")] = None
-    checkpoint: arg.Checkpoint | None = None
-    backend: arg.BackendName | None = None
-    device: arg.Device | None = None
 
 
 @dataclass(frozen=True)

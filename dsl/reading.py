@@ -145,12 +145,15 @@ def shipped_specs() -> Mapping[str, Path]:
 def find_spec(name_or_path: str) -> Path:
     """Return the file of a path or of a shipped spec's name. Raises SpecError (E0201, E0202).
 
-    The name of a shipped spec takes precedence over a path without ``.danet``.
+    The name of a shipped spec takes precedence over a path without ``.danet``; the directory of a
+    network stands for its ``spec.danet``.
     """
     path, name, shipped = Path(name_or_path), name_or_path, shipped_specs()
     is_path = bool(os.path.dirname(name)) or name.endswith(SUFFIX)
     if not name.endswith(SUFFIX) and name in shipped:
         return shipped[name]
+    if os.path.isfile(path / f"spec{SUFFIX}"):
+        return path / f"spec{SUFFIX}"
     if os.path.isdir(path):
         raise _spec_error(_is_folder(name), name)
     if os.path.exists(path):

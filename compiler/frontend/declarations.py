@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import MATH, PORTS, SPECIAL, WANTED, Env, Want, wants
@@ -15,13 +16,16 @@ from danetc.compiler.lowering.evaluator import is_known, numbers_in
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED, Lowering
 from danetc.compiler.lowering.rules import RuleReader
 from danetc.compiler.lowering.values import Bound, Failed
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.work import Exhausted
+
+if TYPE_CHECKING:
+    from danetc.dsl.recipe.settings import Phase
 
 VALUES: Mapping[str, Want] = {"block": "layer"}
 """Expected values of ``KIND name = value``; by default another declaration of the kind."""
@@ -66,7 +70,23 @@ class _Checker:
                     resolve_recipe,
                 )  # imported only for files with recipes
 
-                resolve_recipe(declaration, {}, self.reporter, self.module)
+                recipe = resolve_recipe(declaration, {}, self.reporter, self.module)
+                for phase in recipe.phases if recipe is not None else ():
+                    self._parts(phase)
+
+    def _parts(self, phase: Phase) -> None:
+        """Report parts that no network of the file has, if there are networks."""
+        own = [item for item in self.module.own.values() if item.kind == "network"]
+        names = {
+            item.name for each in own for item in each.body or () if isinstance(item, s.Define)
+        }
+        for key in ("freeze", "lr_scale") if own else ():
+            span = dict(phase.origins)[key].span
+            for part in getattr(phase, key) or ():
+                if part.item.name not in names:
+                    message = f"no network of this file has a part `{part.item.name}`"
+                    hint = did_you_mean(part.item.name, names)
+                    self.reporter.error("E0804", message, span, hint=hint)
 
     def _known_already(self, declaration: s.Declaration, defines: list[s.Define]) -> None:
         """Report definitions of names that are predefined in a declaration."""

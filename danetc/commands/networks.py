@@ -120,6 +120,7 @@ def build_command(
     output: Annotated[Path | None, arg.Option("DIR")] = None,
     seed: arg.Seed = 0,
     init: arg.Init | None = None,
+    init_skip: arg.InitSkip | None = None,
     memory: arg.Memory = "none",
     batch: arg.Count | None = None,
     backend: Literal["eager", "fused"] = "eager",
@@ -147,7 +148,7 @@ def build_command(
     directory = output if output is not None else Path("build") / compiled.lowered.graph.name
     refuse_unless_replaceable(directory)
     chosen = choose(compiled.graph, memory, batch=batch or 1, backend=backend)
-    model, matched = initialise(compiled.graph, seed, init)
+    model, matched = initialise(compiled.graph, seed, init, skip=init_skip)
     policy = None if memory == "none" else chosen.as_dict()
     record = write_model_directory(
         directory, compiled, model, seed=seed, init=matched, memory=policy, note=note

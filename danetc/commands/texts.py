@@ -67,10 +67,11 @@ def _diagnostics(spec: str) -> Iterable[Diagnostic]:
     """Return the errors of a spec, or its warnings if there are no errors."""
     from danetc import compiler
     from danetc.compiler.warnings import warnings_of
+    from danetc.tasks.networks import check
 
     try:
         if spec != "-":
-            return warnings_of(compiler.check_file(spec))
+            return check(spec)
         source = read_standard_input()
         return warnings_of(compiler.check_text(source.text, name=source.name))
     except SpecError as error:
@@ -198,9 +199,9 @@ def new_command(name: str) -> Answer:
 def show_command(place: Annotated[str, Option("FILE|NAME[:LINE]")]) -> Answer:
     """Print a spec, or some lines of it.
 
-    PLACE is a file, a shipped spec (`danet_c_r50`), a file of the standard library
-    (`std/neurons.danet`) or a name that it declares (`LIF`). With a line number, as errors cite it
-    (`std/neurons.danet:12`), the lines around it are printed.
+    PLACE is a file, a shipped spec (`danet_c_r50`), the directory of a run, `pretrained:NAME`, a file
+    of the standard library (`std/neurons.danet`) or a name that it declares (`LIF`). With a line
+    number, as errors cite it (`std/neurons.danet:12`), the lines around it are printed.
     """
     from danetc.tasks.texts import find_text
 

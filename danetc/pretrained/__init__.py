@@ -39,9 +39,9 @@ def directory_of(source: str | os.PathLike[str]) -> Path:
 
 
 def weights_of(source: str | os.PathLike[str]) -> Path:
-    """Return the file of weights for ``pretrained:NAME``, else ``source`` itself.
+    """Return the file of weights in a directory or for ``pretrained:NAME``, else ``source`` itself.
 
     Raises UserError as ``directory_of`` does.
     """
     place = directory_of(source)
-    return place / _WEIGHTS if os.fspath(source).startswith(PREFIX) else place
+    return place / _WEIGHTS if os.path.isdir(place) else place

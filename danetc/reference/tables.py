@@ -183,10 +183,11 @@ def _takes(kind: Type) -> str:
 
 
 def items() -> Iterator[Entry]:
-    """Yield optimizers, schedules, losses, gradient methods and augmentations."""
+    """Yield optimizers, schedules, losses, gradient methods, augmentations and parts of networks."""
     rows = {id(row): row for of_family in ITEMS.values() for row in of_family.values()}
     for row in rows.values():
         families = [name for name, known in ITEMS.items() if known.get(row.name) is row]
+        keys = [key for key, of in SETTINGS.items() if getattr(of.type, "family", None) in families]
         several = [] if row.many is None else [row.many]
         arguments = [
             EntryParameter(
@@ -205,6 +206,8 @@ def items() -> Iterator[Entry]:
             call(row.name, shown),
             sentence(row.meaning),
             tuple(arguments),
-            f"A value of {' and of '.join(f'`{name}`' for name in families)} in a recipe.",
-            examples.recipe([f"{name} = {row.example or row.name}" for name in families]),
+            f"A value of {' and of '.join(f'`{key}`' for key in keys)} in a recipe.",
+            examples.recipe(
+                [f"{key} = {row.example or row.name}" for key in keys if key != "freeze"]
+            ),
         )

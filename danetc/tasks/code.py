@@ -14,7 +14,7 @@ from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.recipe.settings import Recipe, named_in_losses
 from danetc.errors import UserError
 from danetc.output.echo import Note
-from danetc.requests import RepeatedTraining, TrainingRequest
+from danetc.requests import TrainingRequest
 
 
 def refuse_recorded_data(text: str, record: Path) -> None:
@@ -30,19 +30,21 @@ def refuse_recorded_data(text: str, record: Path) -> None:
         raise _refusal(record, text, f"--data {shlex.quote(visible(text))}")
 
 
-def admit_functions(recipe: Recipe, request: TrainingRequest, note: Note) -> None:
+def admit_functions(
+    recipe: Recipe, request: TrainingRequest, note: Note, record: Path | None
+) -> None:
     """Print the Python functions that a training by this recipe runs, before it runs any.
 
-    Raises UserError if ``request`` refuses code, and if the recipe comes from a record and the user has
-    not named the function.
+    Raises UserError if ``request`` refuses code, and if the recipe comes from a ``record`` and the user
+    has not named the function.
     """
     for place in named_in_losses(recipe.phases, "function"):
         if request.no_code:
             raise UserError(
                 f"the recipe `{recipe.name}` runs code, {visible(place)}, which --no-code refuses"
             )
-        if isinstance(request, RepeatedTraining) and place not in request.allow_code:
-            raise _refusal(Path("run.json"), place, f"--allow-code {shlex.quote(visible(place))}")
+        if record is not None and place not in request.allow_code:
+            raise _refusal(record, place, f"--allow-code {shlex.quote(visible(place))}")
         file, _, name = place.rpartition(":")
         note(
             f"the recipe `{recipe.name}` runs code: {name} of {Path(file).expanduser().absolute()}"

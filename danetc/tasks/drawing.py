@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from danetc.arguments import Setting
 from danetc.dsl.reading import SUFFIX, shipped_specs
 from danetc.errors import UserError
+from danetc.pretrained import PREFIX
 from danetc.tasks.networks import compile_spec
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def draw(
 def beside_spec(spec: str) -> Path:
     """Return the default place of a picture: next to a file, in this folder for a shipped spec."""
     name = spec if spec not in shipped_specs() else spec.rpartition("/")[2]
-    return Path(name.removesuffix(SUFFIX) + ".svg")
+    return Path(str(Path(name.removeprefix(PREFIX))).removesuffix(SUFFIX) + ".svg")
 
 
 def picture(

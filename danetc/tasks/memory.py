@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -34,7 +34,7 @@ from danetc.runtime.system import machine
 from danetc.runtime.training.backward import Part, make_backward
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.losses import Objective, over_time
-from danetc.runtime.training.optim import make_optimizer
+from danetc.runtime.training.optim import freeze, make_optimizer
 from danetc.runtime.training.settings import autocast
 from danetc.runtime.training.state import random_state
 from danetc.tasks.inputs import taken
@@ -80,6 +80,7 @@ class Step:
         batch: samples of this process, computed in ``accumulate`` parts.
         loss: makes the loss function of a model and its teachers.
         gradient: way of gradients through time, as in a recipe.
+        frozen: paths of parts that are not trained.
         averaged: True if a running mean of the weights is kept.
         on_cpu: True if the step is one of a training on a CPU, where the batches read meanwhile,
             copies of the weights and the checkpoint being written lie in the same memory.
@@ -98,6 +99,7 @@ class Step:
     on_cpu: bool = False
     channels_last: bool = False
     teachers: Callable[[], Mapping[str, Model]] = dict
+    frozen: Collection[str] = ()
 
 
 def plain_step(
@@ -150,6 +152,7 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
     teachers = step.teachers()
     with _without_values():
         model = emit(step.graph, 0, step.backend, policy).train()
+        freeze(model, step.frozen)
         if step.channels_last:
             to_channels_last(model)
         value = taken(step.graph)
@@ -158,7 +161,7 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
         pixels = loss.shape[1:] if isinstance(loss, Objective) else ()
         labels = torch.zeros(step.batch, *pixels, dtype=torch.int64)
         optimizer = make_optimizer(model, step.optimizer)
-        for parameter in model.parameters():
+        for parameter in filter(lambda p: p.requires_grad, model.parameters()):
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()  # makes its state
         weights = [*model.parameters(), *model.buffers()]

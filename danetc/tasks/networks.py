@@ -14,7 +14,7 @@ from danetc.compiler.passes import run
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
 from danetc.output.echo import warn
-from danetc.pretrained import weights_of
+from danetc.pretrained import directory_of, weights_of
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked, Lowered
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def check(path: str | os.PathLike[str]) -> tuple[Diagnostic, ...]:
-    """Check the spec at ``path``: a file, or the name of a shipped spec. Never imports torch.
+    """Check the spec at ``path``, as for ``build``. Never imports torch.
 
     Return its warnings, for code that builds but is suspicious. Raises SpecError with every error of
     the file in ``diagnostics``.
     """
-    return warnings_of(compiler.check_file(os.fspath(path)))
+    return warnings_of(compiler.check_file(str(directory_of(path))))
 
 
 def build(
@@ -41,6 +41,7 @@ def build(
     text: str | None = None,
     seed: Seed = 0,
     init: str | os.PathLike[str] | None = None,
+    init_skip: str | None = None,
     backend: BackendName = "fused",
     memory: str = "none",
     batch: Count | None = None,
@@ -48,14 +49,15 @@ def build(
     """Build a network as a trainable torch.fx model.
 
     Args:
-        path: a spec file or the name of a shipped spec.
+        path: a spec file, the name of a shipped spec, ``pretrained:NAME`` or the directory of a run.
         network: name of the network if the file has several.
         set: parameters and settings to change, as ``{"steps": 2, "neuron": "LIF(tau = 4.0)"}``;
             a string is the text of an expression.
         text: the spec itself, in place of ``path``.
         seed: seed of the initial weights.
-        init: file of weights to start from (safetensors, or a state dict of tensors alone), or
-            ``pretrained:NAME``.
+        init: weights to start from: a file (safetensors, or a state dict of tensors alone), the
+            directory of a run, or ``pretrained:NAME``.
+        init_skip: parts of the network that keep new weights, as ``"head"`` or ``"stem + head"``.
         backend: backend that runs the network. ``fused`` compiles the operations around each neuron
             and saves far less for the backward pass; if nothing can be compiled, it says so and runs
             uncompiled. ``eager`` runs operation by operation, ``spikingjelly`` SpikingJelly's
@@ -83,7 +85,7 @@ def build(
         raise TypeError("memory is a size: say how many samples a training step has, batch=...")
     compiled = compile_spec(path, text=text, network=network, settings=set)
     chosen = choose(compiled.graph, wanted, batch=batch or 1, backend=backend)
-    model, _ = initialise(compiled.graph, seed, init, backend, chosen.policy)
+    model, _ = initialise(compiled.graph, seed, init, backend, chosen.policy, skip=init_skip)
     return model
 
 
@@ -132,7 +134,7 @@ def compile_spec(
     if text is not None and path is None:
         checked = compiler.check_text(text)
     elif path is not None and text is None:
-        checked = compiler.check_file(os.fspath(path))
+        checked = compiler.check_file(str(directory_of(path)))
     else:
         raise TypeError("give either a path or text=...")
     compiled = network_of(checked, network, settings)
@@ -173,18 +175,26 @@ def initialise(
     init: str | os.PathLike[str] | None,
     backend: str = "eager",
     memory: str = "none",
+    *,
+    skip: str | None = None,
 ) -> tuple[Model, str | None]:
     """Return a model with seeded weights, or with those of ``init`` and a text of what was matched.
 
-    Raises UserError if ``init`` cannot be read or does not fit, and for a missing backend.
+    ``skip`` are parts that keep their seeded weights. Raises SpecError for these, UserError if ``init`` cannot be read or does not fit, and for a missing backend.
     """
     model = emit_model(graph, seed, backend, memory)
     if init is None:
+        if skip is not None:
+            raise UserError("--init-skip is for --init: name the weights to start from")
         return model, None
+    from danetc.dsl.recipe.settings import factors_of
+    from danetc.dsl.recipe.text import read_setting
     from danetc.runtime.model.weights import WeightsError, match, read_weights
 
+    skipped = factors_of(None if skip is None else read_setting("freeze", skip, "--init-skip"))
+
     try:
-        matched = match(model, read_weights(os.fspath(weights_of(init))))
+        matched = match(model, read_weights(os.fspath(weights_of(init))), skipped)
     except WeightsError as error:
         raise UserError(f"{os.fspath(init)}: {error}") from error
     model.load_state_dict(matched.state)

@@ -10,6 +10,7 @@ from danetc.dsl.loading import std_files
 from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.syntax.source import SourceFile
 from danetc.errors import UserError
+from danetc.pretrained import directory_of
 from danetc.reference import section
 from danetc.runtime.system.files import replace_file
 
@@ -82,7 +83,7 @@ def find_text(place: str) -> tuple[SourceFile, int | None, str]:
     if name.startswith("std/") and name not in library:
         close = did_you_mean(name, library)
         raise UserError(f"std has no file {name}; {close or 'it has ' + ', '.join(library)}")
-    source = library.get(name) or read_source(find_spec(name))
+    source = library.get(name) or read_source(find_spec(str(directory_of(name))))
     if line is None:
         return source, None, source.text
     count = len(source.text.splitlines())

@@ -69,7 +69,7 @@ PAGES: Mapping[str, GeneratedPage] = {
     "items": GeneratedPage(
         "Optimizers, schedules, losses, augmentations",
         "What settings of recipes take.",
-        ("optimizers", "schedules", "changes", "losses", "gradients", "augmentations"),
+        ("optimizers", "schedules", "changes", "losses", "gradients", "augmentations", "parts"),
     ),
     "recipes": GeneratedPage("Recipes", "The recipes of the standard library.", ("recipes",)),
     "networks": GeneratedPage(

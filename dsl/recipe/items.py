@@ -372,6 +372,13 @@ AUGMENT: Mapping[str, ItemSpec] = family(
 EVALUATE: Mapping[str, ItemSpec] = family(RESIZE, CENTER_CROP, NORMALIZE)
 """Transforms of test images, which are deterministic."""
 
+PARTS: Mapping[str, ItemSpec] = family(
+    ItemSpec("stem", "layers before the stages"),
+    ItemSpec("stages", "all stages, or those of the given numbers, counted from 0"),
+    ItemSpec("head", "layers after the stages"),
+)
+"""Usual parts of a network. Layers that it defines by name are parts, too."""
+
 ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
     {
         "optimizer": OPTIMIZERS,
@@ -381,6 +388,14 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
         "gradient": GRADIENTS,
         "augment": AUGMENT,
         "evaluate": EVALUATE,
+        "part": PARTS,
     }
 )
 """Items by family."""
+
+
+def item_spec(family: str, name: str) -> ItemSpec | None:
+    """Return the row of an item; every name may be a part of a network, with numbers of stages."""
+    if family == "part":
+        return ItemSpec(name, "", many=Argument("numbers", IntType(), (), "numbers of stages"))
+    return ITEMS[family].get(name)

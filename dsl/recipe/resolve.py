@@ -15,7 +15,7 @@ from danetc.dsl.modules import Module
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.levels import RecipeReader, SettingValue, merged
 from danetc.dsl.recipe.scope import Scope
-from danetc.dsl.recipe.settings import Origin, Phase, Recipe, keys_of
+from danetc.dsl.recipe.settings import Origin, Phase, Recipe, factors_of, keys_of, part_of
 from danetc.dsl.syntax.overrides import OverrideValue
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Call, Declaration, Name, walk
@@ -141,6 +141,12 @@ def _check(scope: Scope, values: Mapping[str, Any]) -> None:
                 label = f"must be above {last:g} and below {epochs}"
                 scope.error("E0807", message, place, label)
                 break
+    frozen, scaled = factors_of(values["freeze"]), factors_of(values["lr_scale"])
+    wrong = [path for path, factor in frozen.items() if factor != 1]
+    wrong += [path for path in scaled if part_of(path, frozen)]
+    if wrong:
+        message = f"`{wrong[0]}` is frozen, so it has no factor of the learning rate"
+        scope.error("E0811", message, written["freeze"].span, "a frozen part does not learn")
     if batch % parts:
         message = f"a batch of {batch} cannot be split into {parts} equal parts"
         scope.error("E0811", message, written["accumulate"].span, "does not divide the batch")

@@ -159,7 +159,7 @@ class Argument:
 
     name: str
     type: Type
-    default: int | float | bool | str | None
+    default: int | float | bool | str | tuple[()] | None
     meaning: str
 
 

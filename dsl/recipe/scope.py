@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.recipe.item import Change, Item, Summand, Value
-from danetc.dsl.recipe.items import ANY, ITEMS, POSITIVE
+from danetc.dsl.recipe.items import ANY, ITEMS, POSITIVE, item_spec
 from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.schema import (
     Argument,
@@ -261,13 +261,12 @@ class Scope:
         name = s.called(expr)
         if name is None:
             raise self._wrong_type(expr, kind, what)
-        known = ITEMS[family]
-        if name.id not in known:
+        known, spec = ITEMS[family], item_spec(family, name.id)
+        if spec is None:
             hint = answer("item", name.id, family) or did_you_mean(name.id, known)
             hint = hint or f"known names: {', '.join(known)}"
             message = f"{what} cannot be `{name.id}`"
             raise self.error("E0804", message, name.span, "unknown name", hint)
-        spec = known[name.id]
         rows = {row.name: row for row in spec.arguments}
         names = [*rows]
         given: dict[str, s.Expr] = {}

@@ -154,6 +154,19 @@ class Phase:
         "decay of an exponential moving average of the weights, which is then evaluated and saved",
         example="0.999",
     )
+    freeze: tuple[Summand, ...] | None = row(
+        SumType("part"),
+        None,
+        "parts of the network that stay as they are: their weights are not trained, and they compute as "
+        "in a test, so that norms keep their running statistics",
+        example="stem + stages(0, 1)",
+    )
+    lr_scale: tuple[Summand, ...] | None = row(
+        SumType("part"),
+        None,
+        "factors of the learning rate for parts of the network; the innermost part of a weight counts",
+        example="0.1 * stages + 10 * head",
+    )
     start: str | None = row(
         WordType.PHASE,
         None,
@@ -162,6 +175,21 @@ class Phase:
         place="phase only",
     )
     origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
+
+
+def factors_of(parts: Iterable[Summand] | None) -> dict[str, float]:
+    """Return the factor of each part of a network, by its path as in ``stages.0``."""
+    found: dict[str, float] = {}
+    for part in parts or ():
+        name, numbers = part.item.name, dict(part.item.arguments).get("numbers")
+        paths = [f"{name}.{number}" for number in numbers] if numbers else [name]
+        found |= dict.fromkeys(paths, part.factor)
+    return found
+
+
+def part_of(name: str, paths: Iterable[str]) -> str | None:
+    """Return the innermost of the parts that a module or parameter is in."""
+    return max((path for path in paths if f"{name}.".startswith(f"{path}.")), key=len, default=None)
 
 
 def named_in_losses(phases: Iterable[Phase], argument: str) -> list[str]:

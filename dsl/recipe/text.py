@@ -7,7 +7,7 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter
 from danetc.dsl.recipe.item import plain
-from danetc.dsl.recipe.items import ITEMS
+from danetc.dsl.recipe.items import item_spec
 from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.schema import ChangeType, FlowType, ItemType, SumType, Type, WordType
 from danetc.dsl.recipe.scope import Scope
@@ -40,6 +40,8 @@ def read_setting(key: str, text: str, where: str) -> Any:
 
 
 def _written(value: Any, kind: Type | None = None) -> str:
+    if value is None:
+        return "none"
     match kind:
         case ItemType(family):
             return _item(value, family)
@@ -50,8 +52,6 @@ def _written(value: Any, kind: Type | None = None) -> str:
             return " + ".join(f"{part}({name} = {item})" for part, name, item in changes) or "none"
         case FlowType(family):
             return " -> ".join(_item(item, family) for item in value) or "none"
-    if value is None:
-        return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else repr(value)
@@ -63,7 +63,8 @@ def _times(factor: float) -> str:
 
 def _item(item: Mapping[str, Any], family: str) -> str:
     """Return the text of an item, without the names that are not set."""
-    spec = ITEMS[family][item["name"]]
+    spec = item_spec(family, item["name"])
+    assert spec is not None
     many = spec.many.name if spec.many is not None else None
     types = {row.name: row.type for row in spec.arguments}
     unnamed, named = [], []

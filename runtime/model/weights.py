@@ -8,7 +8,7 @@ under different names.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.reading import open_regular
+from danetc.dsl.recipe.settings import part_of
 from danetc.runtime.model.weight_files import WeightsError as WeightsError
 from danetc.runtime.model.weight_files import read_tensors, refuse_names, some
 
@@ -72,21 +73,28 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     raise WeightsError("this is neither a safetensors file nor a torch state dict")
 
 
-def match(model: nn.Module, weights: Mapping[str, Tensor]) -> MatchReport:
+def match(
+    model: nn.Module, weights: Mapping[str, Tensor], skip: Collection[str] = ()
+) -> MatchReport:
     """Match tensors to the entries of a model, by name or else by order. The model is not changed.
 
-    Raises WeightsError for the first weight of the model that the file lacks or has in another shape.
+    ``skip`` are paths of parts of the model that are left out, as ``head``. Raises WeightsError for the
+    first other weight of the model that the file lacks or has in another shape, and for a part that the
+    model does not have.
     ``model.load_state_dict(report.state)`` loads the result.
     """
     wanted, optional = model.state_dict(), _neuron_entries(model)
     names, given = set(_uncounted(wanted)), set(_uncounted(weights))
+    if unknown := [part for part in skip if not any(part_of(name, [part]) for name in names)]:
+        raise WeightsError(f"the network has no weights in {unknown[0]}, which is to be skipped")
     by_name = len(names & given) * 2 > len(names)  # the same network, perhaps with a mistake
     if by_name:
-        refuse_names("the file", names - optional - given, given - names)
-        pairs = {name: name for name in wanted if name in weights}
+        skipped = {name for name in names | given if part_of(name, skip)}
+        refuse_names("the file", names - optional - given - skipped, given - names - skipped)
+        pairs = {name: name for name in wanted if name in weights and not part_of(name, skip)}
         _fit(pairs, wanted, weights)
     else:
-        pairs = _by_order(wanted, weights, optional)
+        pairs = _by_order(wanted, weights, optional, skip)
     used = set(pairs.values())
     return MatchReport(
         "name" if by_name else "order",
@@ -134,7 +142,10 @@ _Layers = dict[str, dict[str, str]]
 
 
 def _by_order(
-    wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], optional: set[str]
+    wanted: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    optional: set[str],
+    skip: Collection[str],
 ) -> dict[str, str]:
     """Pair layers in order, without the parameters of neurons, which mean something else in another kind of neuron."""
     ours = _layers(name for name in wanted if name not in optional)
@@ -142,7 +153,7 @@ def _by_order(
     if [*theirs] == sorted(theirs):  # safetensors sorts by name
         theirs = {name: theirs[name] for name in sorted(theirs, key=_made)}
     try:
-        return _pair(ours, theirs, wanted, weights)
+        return _pair(ours, theirs, wanted, weights, skip)
     except WeightsError as error:
         raise WeightsError(f"neither names nor order fit this network: {error}") from error
 
@@ -166,11 +177,17 @@ def _layers(names: Iterable[str]) -> _Layers:
 
 
 def _pair(
-    ours: _Layers, theirs: _Layers, wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+    ours: _Layers,
+    theirs: _Layers,
+    wanted: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    skip: Collection[str],
 ) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for number, (name, other) in enumerate(zip(ours, theirs, strict=False), 1):
         mine, own = ours[name], theirs[other]
+        if part_of(name, skip):
+            continue
         if mine.keys() != own.keys():
             raise WeightsError(
                 f"layer {number}, {name}, has {some(mine)}, but the file's {other} has {some(own)}"
@@ -197,7 +214,10 @@ def _fit(
         what = name if name == source else f"{name} (the file's {source})"
         if mine.shape != other.shape:
             sizes = ["x".join(map(str, each.shape)) or "a number" for each in (mine, other)]
-            raise WeightsError(f"{what} should be {sizes[0]}, but the file has {sizes[1]}")
+            raise WeightsError(
+                f"{what} should be {sizes[0]}, but the file has {sizes[1]}; --init-skip "
+                f"{name.partition('.')[0]} starts this part of the network with new weights"
+            )
         if mine.is_floating_point() != other.is_floating_point():
             raise WeightsError(f"{what} should be {mine.dtype}, but the file has {other.dtype}")
 

@@ -25,6 +25,7 @@ from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.checkpoints import LAST, Position, Snapshot
 from danetc.runtime.training.guards import is_out_of_memory, out_of_memory, watching_firing
 from danetc.runtime.training.losses import over_time
+from danetc.runtime.training.optim import freeze
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import determinism
 from danetc.runtime.training.signals import BY_CODE
@@ -85,6 +86,7 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
     phase, world, scaler = run.phase, run.world, run.scaler
     optimizer: Any = run.optimizer
     run.shared.train()
+    freeze(run.model, run.frozen)
     clock = run.start_epoch(start)
     for batch, parts in run.batches.training(epoch, start):
         clock.lap("data")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,23 +15,38 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.items import OPTIMIZERS
-from danetc.dsl.recipe.settings import Phase
+from danetc.dsl.recipe.settings import Phase, part_of
 
 
-def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
-    """Return the optimizer over all parameters of a model, in the order of ``named_parameters``.
+def freeze(model: nn.Module, parts: Collection[str]) -> None:
+    """Exclude parts of a model, by their paths, from training, and put them into evaluation mode."""
+    for name, module in model.named_modules():
+        if part_of(name, parts):
+            module.eval().requires_grad_(False)
 
-    With ``decay = weights`` only the weights of convolutions and linear layers decay.
+
+def make_optimizer(
+    model: nn.Module, item: Item, scales: Mapping[str, float] = MappingProxyType({})
+) -> torch.optim.Optimizer:
+    """Return the optimizer over all parameters of a model that are not frozen.
+
+    With ``decay = weights`` only the weights of convolutions and linear layers decay. ``scales`` are
+    factors of the learning rate by the paths of parts; that of a group is its ``scale``.
     """
     given: dict[str, Any] = dict(item.arguments)
-    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    if given.pop("decay", "all") == "weights":
-        kinds = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear
-        weights = {module.weight for module in model.modules() if isinstance(module, kinds)}
-        others = [p for p in model.parameters() if p not in weights]
-        some = [p for p in model.parameters() if p in weights]
-        groups = [{"params": some}, {"params": others, "weight_decay": 0.0}]
-        groups = [group for group in groups if group["params"]]
+    kinds = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+    weights = {module.weight for module in model.modules() if isinstance(module, kinds)}
+    some = given.pop("decay", "all") == "weights"
+    members: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part, spared = part_of(name, scales), some and parameter not in weights
+            scale = 1.0 if part is None else scales[part]
+            members.setdefault((spared, scale), []).append(parameter)
+    groups = [
+        {"params": found, "scale": scale} | ({"weight_decay": 0.0} if spared else {})
+        for (spared, scale), found in sorted(members.items(), key=lambda item: item[0])
+    ]
     if "beta1" in given:
         given["betas"] = given.pop("beta1"), given.pop("beta2")
     make: type[torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[item.name].torch)
@@ -140,9 +156,9 @@ class Schedules:
         """Set all values after ``done`` steps of the phase."""
         phase, steps = self._phase, self._steps
         epoch, step = divmod(done, steps)
-        rate = phase.optimizer["lr"] * schedule(phase, epoch + step / steps, 1 / steps)
+        self.rate = phase.optimizer["lr"] * schedule(phase, epoch + step / steps, 1 / steps)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate * group["scale"]
         for item, values in self._places:
             for each in values:
                 each.fill_(value_at(phase, item, done, steps))

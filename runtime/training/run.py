@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danetc.dsl.recipe.settings import Phase
+from danetc.dsl.recipe.settings import Phase, factors_of
 from danetc.runtime.data.batch import AHEAD, Batch
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.request import Split
@@ -37,7 +37,7 @@ from danetc.runtime.training.guards import (
 )
 from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport
-from danetc.runtime.training.optim import Average, Schedules, make_optimizer
+from danetc.runtime.training.optim import Average, Schedules, freeze, make_optimizer
 from danetc.runtime.training.settings import RunSettings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import (
@@ -117,6 +117,8 @@ class PhaseRun:
             data=data.describe(),
         )
         model.to(world.device)
+        self.frozen = factors_of(phase.freeze)
+        freeze(model, self.frozen)
         for teacher in teachers.values():
             teacher.to(world.device).eval()
         self.shared: nn.Module = model
@@ -128,7 +130,7 @@ class PhaseRun:
                 self.shared = share(model, world, synchronised=settings.sync_norm, unused=several)
         self.average = None if phase.ema is None else Average(model, phase.ema)
         self.kept: nn.Module = model if self.average is None else self.average.module
-        self.optimizer = make_optimizer(model, phase.optimizer)
+        self.optimizer = make_optimizer(model, phase.optimizer, factors_of(phase.lr_scale))
         self.schedules = Schedules(phase, self.batches.steps, self.optimizer, model, self.kept)
         self.graphed: GraphedPass | None = None
         if settings.cuda_graphs:
@@ -339,7 +341,7 @@ class PhaseRun:
 
     def add_step(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> InFlightStep:
         """Queue a step whose gradients are computed, or queued on the device."""
-        self.rate = float(self.optimizer.param_groups[0]["lr"])
+        self.rate = self.schedules.rate
         self._in_flight.append(InFlightStep(epoch, batch, parts, self.rate, self.totals.arriving()))
         return self._in_flight[-1]
 

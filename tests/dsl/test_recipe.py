@@ -85,14 +85,15 @@ def test_every_item_with_its_defaults_written_out(family: str) -> None:
     needed |= {"teacher": '"runs/teacher"', "function": '"my_loss.py:focal"'}
     others = "epochs = 50\n" if family == "optimizer" else BASE
     for name, spec in ITEMS[family].items():
-        short = ["10", "20"] if spec.many else []
+        short = ["10", "20"] if spec.many is not None else []
         short += [f"{a.name} = {needed[a.name]}" for a in spec.arguments if a.default is None]
         given = [a for a in spec.arguments if a.default not in (None, "")]
         full = [*short, *(f"{a.name} = {str(a.default).lower()}" for a in given)]
         before = {"loss": "cross_entropy + ", "change": "surrogate(alpha = "}.get(family, "")
         after = ")" * (family == "change")
+        key = "freeze" if family == "part" else family
         texts = [
-            recipe(f"{others} {family} = {before}{name}({', '.join(args)}){after}")
+            recipe(f"{others} {key} = {before}{name}({', '.join(args)}){after}")
             for args in (short, full)
         ]
         assert good(texts[0]).phases == good(texts[1]).phases

@@ -129,7 +129,8 @@ def _run(
 def _check_model(plan: TrainingPlan) -> None:
     """Check that the backend takes the network, and the network the data."""
     first = with_steps(plan.compiled, plan.recipe.phases[0]).graph
-    model, _ = initialise(first, plan.seeds[0], plan.request.init, plan.backend)
+    init, skip = plan.request.init, plan.request.init_skip
+    model, _ = initialise(first, plan.seeds[0], init, plan.backend, skip=skip)
     for phase in plan.recipe.phases:
         objective = Objective(
             phase.loss, model.signature, plan.request.train_output, target=plan.data.target

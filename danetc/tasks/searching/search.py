@@ -101,8 +101,8 @@ def _cells(request: SearchRequest) -> GridRecord:
 
 
 _SHARED = (
-    "data", "set", "recipe", "classes", "subset_seed", "seed", "init", "accuracy", "front",
-    "select_on",
+    "data", "set", "recipe", "classes", "subset_seed", "seed", "init", "init_skip",
+    "accuracy", "front", "select_on",
 )  # fmt: skip
 """Names of the fields of a request that cannot change when a search is resumed."""
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from danetc.arguments import Setting
+from danetc.compiler.ir.at_node import weights
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.loading import load_module
 from danetc.dsl.modules import Module
 from danetc.dsl.reading import SUFFIX, open_regular
 from danetc.dsl.recipe.resolve import resolve_recipe
-from danetc.dsl.recipe.settings import Phase, Recipe, named_in_losses
+from danetc.dsl.recipe.settings import Phase, Recipe, factors_of, named_in_losses, part_of
 from danetc.errors import UserError
 from danetc.output.echo import Note, warn
 from danetc.pretrained import directory_of, weights_of
@@ -37,11 +39,12 @@ from danetc.runtime.training.losses import Objective, main_output
 from danetc.tasks.code import admit_functions
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import Chosen, Step, fitting, free_for
-from danetc.tasks.model_directory import WEIGHTS, load
+from danetc.tasks.model_directory import RUN, WEIGHTS, load
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.changes import changing
 from danetc.tasks.training.provenance import machine_facts
 from danetc.tasks.training.repeat import check_repetition
+from danetc.tasks.training.tuning import recipes_for, refuse_within, start_of
 
 PREFIX = "recipe."
 FIRST_RECIPE = """recipe first {
@@ -98,6 +101,7 @@ class TrainingPlan:
             },
             "seed": seed,
             "init": None if request.init is None else _file(weights_of(request.init)),
+            "init_skip": request.init_skip,
             "backend": self.backend,
             "channels_last": request.channels_last,
             "train_output": request.train_output,
@@ -183,10 +187,18 @@ def make_plan(
     overrides = {
         name.removeprefix(PREFIX): value for name, value in given.items() if name not in own
     }
-    source = request.spec if request.text is None else None
+    start, source = start_of(request), request.spec if request.text is None else None
     compiled = compile_spec(source, text=request.text, network=request.network, settings=own)
-    recipe = find_recipe(compiled.checked.module, request.recipe, request.data, overrides, note)
-    admit_functions(recipe, request, note)
+    recipes = compiled.checked.module
+    record = Path(RUN) if isinstance(request, RepeatedTraining) else None
+    if start is not None:
+        recipes = recipes_for(start, request.recipe)
+        record = None if request.recipe else start / RUN
+        output = request.output or f"runs/{compiled.graph.name}-tuned"
+        request = replace(request, init=request.init or request.spec, output=output)
+    recipe = find_recipe(recipes, request.recipe, request.data, overrides, note)
+    admit_functions(recipe, request, note, record)
+    check_parts(compiled.graph, recipe)
     compiled = changing(compiled, recipe)
     backend = backend_on(world.device, request.backend, note)
     policies = {
@@ -220,10 +232,29 @@ def make_plan(
         backend,
         policies,
     )
+    if start is not None:
+        refuse_within(start, plan.places())
     if isinstance(request, RepeatedTraining):
         settings = plan.settings(plan.seeds[0])
         check_repetition(request.repeated, settings, plan.facts(world), note)
     return plan
+
+
+def check_parts(graph: Graph, recipe: Recipe) -> None:
+    """Raise UserError for a part that the network does not have, and if all of it is frozen."""
+    learnt = {node.path for node in graph.nodes.values() if weights(graph, node)}
+    for phase in recipe.phases:
+        frozen = factors_of(phase.freeze)
+        for path in (*frozen, *factors_of(phase.lr_scale)):
+            if not any(part_of(name, [path]) for name in learnt):
+                depth = path.count(".") + 1
+                known = dict.fromkeys(".".join(name.split(".")[:depth]) for name in sorted(learnt))
+                raise UserError(
+                    f"recipe `{recipe.name}` names the part {path}, but network `{graph.name}` has no "
+                    f"weights there; it has {', '.join(known)}"
+                )
+        if all(part_of(name, frozen) for name in learnt):
+            raise UserError(f"phase `{phase.name}` freezes all weights of network `{graph.name}`")
 
 
 def phase_step(
@@ -251,6 +282,7 @@ def phase_step(
         on_cpu=world.device.type == "cpu",
         channels_last=request.channels_last,
         teachers=lambda: teachers_of(phase, backend),
+        frozen=factors_of(phase.freeze),
     )
 
 

@@ -23,14 +23,11 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 
 
-def request_of(
-    place: Path, given: TrainingRequest, *, data: str | None, allow_code: tuple[str, ...] = ()
-) -> RepeatedTraining:
+def request_of(place: Path, given: TrainingRequest, *, data: str | None) -> RepeatedTraining:
     """Return the request of the run of a run.json (or its directory), to train it again.
 
     ``given`` says where, whether it starts over, and which code and files are admitted. ``data`` is
-    the place of the data if they have moved. Code that only the record names is refused, unless
-    ``allow_code`` names it. The plan is compared with the record (``check_repetition``), so a
+    the place of the data if they have moved. The plan is compared with the record (``check_repetition``), so a
     repetition that could not give the same numbers is refused. Raises UserError.
     """
     from danetc.tasks.code import refuse_recorded_data
@@ -57,6 +54,7 @@ def request_of(
             output=given.output or f"runs/{settings['network']}-again",
             seed=settings["seed"],
             init=asked["init"],
+            init_skip=settings.get("init_skip"),
             backend=settings["backend"],
             memory=asked["memory"],
             channels_last=settings["channels_last"],
@@ -69,7 +67,7 @@ def request_of(
             device=given.device,
             fresh=given.fresh,
             no_code=given.no_code,
-            allow_code=allow_code,
+            allow_code=given.allow_code,
             repeated={**record, "settings": moved},
         )
         check_fields(request)
@@ -116,4 +114,4 @@ def recipe_text(settings: Record, whole: Record) -> str:
 def _lines(record: Record, scopes: tuple[str, ...]) -> Iterator[str]:
     for key, row in SETTINGS.items():
         if row.scope in scopes:
-            yield f"{key} = {write_setting(key, record[key])}"
+            yield f"{key} = {write_setting(key, record.get(key))}"

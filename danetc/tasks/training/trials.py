@@ -231,12 +231,14 @@ class Trial:
     def model(self, phase: Phase) -> tuple[Model, str | None]:
         """Return the phase's network with its first weights, and what was matched of given ones."""
         plan, request = self.plan, self.plan.request
+        is_first = phase.start is None
         model, matched = initialise(
             with_steps(plan.compiled, phase).graph,
             self.seed,
-            request.init if phase.start is None else None,
+            request.init if is_first else None,
             plan.backend,
             plan.policies[phase.name].policy,
+            skip=request.init_skip if is_first else None,
         )
         if request.channels_last:
             to_channels_last(model)
