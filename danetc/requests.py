@@ -302,6 +302,7 @@ class EvaluationRequest:
         steps: Numbers of time steps T to run the network at. [default: its own]
         over_time: Accuracy at every T up to the largest, from one run: that of the mean output of the
             first T steps, if the head permits it.
+        per_class: Accuracy of each class, and the confusion matrix.
         prepare: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
             center_crop(224)', or none. [default: the training's]
         train_output: Output to evaluate if the network has several. [default: the one trained]
@@ -318,6 +319,7 @@ class EvaluationRequest:
         Sequence[int], arg.Option("T,T,...", least=1, most=arg.MOST_STEPS, separator=",")
     ] = ()
     over_time: bool = False
+    per_class: bool = False
     prepare: Annotated[str | None, arg.Option("STEPS", "--evaluate")] = None
     batch: arg.Count | None = None
     workers: arg.Workers = 0

@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from danetc.runtime.measure.plots import Entry
     from danetc.tasks.converting import Converted
     from danetc.tasks.data_report import DataReport
+    from danetc.tasks.evaluate import Evaluated
     from danetc.tasks.exporting import Exported
     from danetc.tasks.importing.network import ImportedNetwork
 
 CLASSES = 24
-"""Number of classes that ``data`` prints; --json has all."""
+"""Number of classes that ``data`` prints, and of the largest printed confusion matrix; --json has all."""
 
 
 def data_command(
@@ -216,7 +217,12 @@ def _dry_run(request: TrainingRequest, *, quiet: bool, json: bool) -> None:
         echo(json_text(record)) if json else print_plan(record)
 
 
-def eval_command(request: EvaluationRequest, *, output: arg.Plot | None = None) -> Answer:
+def eval_command(
+    request: EvaluationRequest,
+    *,
+    output: arg.Plot | None = None,
+    confusion: arg.Plot | None = None,
+) -> Answer:
     """Evaluate the weights in a directory on a data set.
 
     DIR is a directory of `train`, or pretrained:NAME (`danetc list pretrained`); for trials, mean and
@@ -227,7 +233,10 @@ def eval_command(request: EvaluationRequest, *, output: arg.Plot | None = None) 
 
     Args:
         output: Draw accuracy against T, as SVG or PNG (needs danetc[plot]).
+        confusion: Draw the confusion matrix, as SVG or PNG; needs --per-class.
     """
+    if confusion is not None and not request.per_class:
+        raise click.UsageError("a figure of the confusion matrix needs --per-class")
     if under_torchrun():
         raise UserError("danetc eval is one process; run it without torchrun")
     if output is not None and not request.over_time and len(request.steps) < 2:
@@ -255,11 +264,46 @@ def eval_command(request: EvaluationRequest, *, output: arg.Plot | None = None) 
             )
         elif each.unlike_training is not None:
             conditions.append("as in the tests of the training")
-    return Answer(
-        {"split": request.split, "evaluated": results},
-        lambda: _print_evaluations(results, request.split, conditions),
-        then=None if output is None else lambda: _save(evaluations_figure(found), output),
-    )
+
+    def show() -> None:
+        _print_evaluations(results, request.split, conditions)
+        if request.per_class:
+            for each in found:
+                _print_classes(each)
+
+    def save() -> None:
+        if output is not None:
+            _save(evaluations_figure(found), output)
+        if confusion is not None:
+            _save(found[0].confusion_figure(), confusion)
+
+    return Answer({"split": request.split, "evaluated": results}, show, then=save)
+
+
+def _print_classes(found: Evaluated) -> None:
+    """Print the accuracy of each class and, of few classes, the confusion matrix."""
+    from danetc.output.table import print_table
+
+    echo(f"\n{found.directory}, T = {found.results[0].steps}: accuracy of each class")
+    rows = [
+        (
+            each["class"],
+            f"{each['images']:,}",
+            percent(each["accuracy"]),
+            "-" if each["taken_for"] is None else f"{each['taken_for']} {percent(each['share'])}",
+        )
+        for each in found.per_class()
+    ]
+    print_table(("class", "images", "accuracy", "most often taken for"), rows, right={1, 2})
+    counts = found.results[0].confusion or ()
+    if len(counts) <= CLASSES:
+        echo("\nimages of each class by predicted class, in the same order")
+        heads = ("class", *map(str, range(len(counts))))
+        lines = [
+            (f"{n} {name}", *map(str, row))
+            for n, (name, row) in enumerate(zip(found.class_names, counts, strict=True))
+        ]
+        print_table(heads, lines, right=range(1, len(heads)))
 
 
 def _save(figure: Any, place: Path) -> None:

@@ -59,6 +59,10 @@ def plot_place(text: str) -> Path:
     return path
 
 
+CLASSES = 24
+"""Largest number of classes whose names and shares a confusion matrix shows."""
+
+
 @dataclass(frozen=True)
 class LinePanel:
     """Lines by name as (x, y), and their axes.
@@ -92,6 +96,28 @@ def line_figure(panels: Sequence[LinePanel]) -> Any:
         if panel.log:
             axes.set_yscale("log")
         axes.legend(fontsize="small")
+    return figure
+
+
+def confusion_figure(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Any:
+    """Return a figure of matplotlib: for each class, the shares of its images by predicted class, in
+    per cent. Raises UserError without it."""
+    check_installed("drawing", ["matplotlib"], "plot")
+    shares = [[100 * n / max(1, sum(row)) for n in row] for row in counts]
+    side = max(3.5, min(10.0, 0.9 + 0.34 * len(names)))
+    figure = new_figure(side, side)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Greys", vmin=0, vmax=100)
+    if len(names) <= CLASSES:
+        for y, row in enumerate(shares):
+            for x, share in enumerate(row):
+                colour = "white" if share > 50 else "black"
+                text = f"{share:.0f}" if share else ""
+                axes.text(x, y, text, ha="center", va="center", color=colour, fontsize="x-small")
+        shown = [in_figure(name) for name in names]
+        axes.set_xticks(range(len(names)), shown, rotation=90, fontsize="x-small")
+        axes.set_yticks(range(len(names)), shown, fontsize="x-small")
+    axes.set(xlabel="predicted class", ylabel="class, images in %")
     return figure
 
 

@@ -22,7 +22,7 @@ from danetc.errors import UserError
 from danetc.output.console import image_bar, in_notebook
 from danetc.output.echo import Note, note
 from danetc.output.figures import percent, scores
-from danetc.output.returned import LinePanel, Returned, frame, line_figure
+from danetc.output.returned import LinePanel, Returned, confusion_figure, frame, line_figure
 from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
 from danetc.runtime.data.batches import Prepared
@@ -52,7 +52,8 @@ class Figures:
     """Figures of a split of a data set at T = ``steps``.
 
     Accuracies are from 0 to 1, and None if numbers are learned; ``scores`` has ``miou`` of pixels and
-    ``rmse`` of numbers.
+    ``rmse`` of numbers. ``confusion`` counts the images of each class (rows) by the class that they are
+    taken for (columns), if that was requested.
     """
 
     steps: int
@@ -63,6 +64,7 @@ class Figures:
     skipped: int
     seconds: float
     scores: Mapping[str, float] = field(default_factory=dict)
+    confusion: Sequence[Sequence[int]] | None = None
 
     @property
     def text(self) -> str:
@@ -138,6 +140,7 @@ class DirectoryEvaluator:
         if now.channels_last:
             to_channels_last(self.model)
         self._images: Prepared | None = None
+        self.class_names: tuple[str, ...] = ()
         graph = self.model.topology
         assert isinstance(graph, Graph)
         self.graph, self.steps = graph, now.steps
@@ -155,12 +158,24 @@ class DirectoryEvaluator:
         """Return the figures of the network at T = ``steps``, whatever T it was trained with."""
         model = self._at(steps)
         images, loss = self._data(model)
+        per_class, classes = self.asked.per_class, images.data.classes
+        if per_class and images.data.target != "classes":
+            raise UserError(
+                f"{images.data.text} has no class for each image: leave out --per-class"
+            )
+        counts = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
 
         def add(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
             outputs = model(x)
-            sums[0].add(over_time(loss.output(outputs)), labels, loss(outputs, labels))
+            found = over_time(loss.output(outputs))
+            sums[0].add(found, labels, loss(outputs, labels))
+            if per_class:
+                one = torch.ones_like(labels)
+                counts.index_put_((labels, found.argmax(1)), one, accumulate=True)
 
-        return self._each(label or f"T = {steps}", model, images, add, [steps])[0]
+        (figures,) = self._each(label or f"T = {steps}", model, images, add, [steps])
+        self.class_names = images.data.class_names
+        return replace(figures, confusion=counts.tolist()) if per_class else figures
 
     def up_to(self, steps: int) -> list[Figures]:
         """Return the figures at each T = 1 .. ``steps``, from one run: those of the mean output of the
@@ -299,6 +314,7 @@ class Evaluated(Returned):
         unlike_training: differences from the training's own tests in words; None without a training.
         results: figures at each requested T.
         over_time: figures at each T = 1 .. the largest, of the mean output of the first T steps.
+        class_names: names of the classes, with ``per_class``.
     """
 
     directory: Path
@@ -312,6 +328,7 @@ class Evaluated(Returned):
     unlike_training: tuple[str, ...] | None
     results: tuple[Figures, ...]
     over_time: tuple[Figures, ...]
+    class_names: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record that ``danetc eval --json`` prints."""
@@ -322,12 +339,41 @@ class Evaluated(Returned):
     def frame(self) -> Any:
         """Return a DataFrame with a row for each requested T, else for each T over time. Raises UserError
         without pandas."""
-        return frame(map(asdict, self.results or self.over_time))
+        rows = map(asdict, self.results or self.over_time)
+        return frame({k: v for k, v in row.items() if k != "confusion"} for row in rows)
 
     def figure(self) -> Any:
         """Return a figure of accuracy (of the loss, if numbers are learned) over T. Raises UserError
         without matplotlib."""
         return evaluations_figure([self])
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return the images and the accuracy of each class at the first T, and the class that its other
+        images are most often taken for. Raises UserError unless ``per_class`` was requested."""
+        found = []
+        for number, row in enumerate(self._confusion()):
+            total, others = sum(row), [*row[:number], 0, *row[number + 1 :]]
+            wrong = max(others)
+            found.append(
+                {
+                    "class": self.class_names[number],
+                    "images": total,
+                    "accuracy": row[number] / total if total else None,
+                    "taken_for": self.class_names[others.index(wrong)] if wrong else None,
+                    "share": wrong / total if total else None,
+                }
+            )
+        return found
+
+    def confusion_figure(self) -> Any:
+        """Return a figure of the confusion matrix: shares of the images of each class. Raises UserError
+        without matplotlib."""
+        return confusion_figure(self._confusion(), self.class_names)
+
+    def _confusion(self) -> Sequence[Sequence[int]]:
+        if not self.results or self.results[0].confusion is None:
+            raise UserError("classes were not counted; evaluate with per_class=True")
+        return self.results[0].confusion
 
     def _line(self) -> str:
         listed = [f"T = {each.steps}: {each.text}" for each in self.results or self.over_time]
@@ -378,7 +424,8 @@ def evaluate_trained(
         say(f"{trained.path} holds no training: its weights are used as they are")
     each = DirectoryEvaluator(trained, asked, say, bar)
     line = each.up_to(max((*steps, each.steps))) if asked.over_time else []
-    results = [each.at(number) for number in steps or ([] if line else [each.steps])]
+    own = [] if line and not asked.per_class else [each.steps]
+    results = [each.at(number) for number in steps or own]
     unlike = each.unlike
     others = [str(number) for number in steps if number != each.steps]
     others += [f"1 .. {line[-1].steps}"] if line else []
@@ -396,4 +443,5 @@ def evaluate_trained(
         None if each.recorded is None else tuple(unlike),
         tuple(results),
         tuple(line),
+        each.class_names if asked.per_class else (),
     )

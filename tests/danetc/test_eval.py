@@ -219,3 +219,35 @@ def test_what_cannot_be_evaluated_is_a_clear_error(danetc: Run, trained: Path) -
     assert danetc("eval", run, "--steps", "0").status == 2
     assert danetc("eval", run, "--steps", "a").status == 2
     assert danetc("eval", run, "--steps", "2", "-o", "x.svg").status == 2
+
+
+def test_classes_are_counted(danetc: Run) -> None:
+    """Against a loop over the predictions of plain PyTorch."""
+    run, test = "pretrained:danet_c_small_digits", open_data("digits").test
+    images = torch.stack([test[i][0] for i in range(len(test))]).float()
+    with torch.no_grad():
+        predicted = package.load(run).eval()(images).argmax(1).tolist()
+    counts = [[0] * 10 for _ in range(10)]
+    for label, answer in zip(test.labels.tolist(), predicted, strict=True):
+        counts[label][answer] += 1
+    (found,) = evaluate(danetc, run, "--per-class")
+    assert found["results"][0]["confusion"] == counts
+    assert found["class_names"] == [*"0123456789"]
+    result = package.evaluate(run, per_class=True, backend="eager")
+    for number, each in enumerate(result.per_class()):
+        wrong = [n * (i != number) for i, n in enumerate(counts[number])]
+        assert each["accuracy"] == counts[number][number] / sum(counts[number])
+        assert each["taken_for"] == (str(wrong.index(max(wrong))) if any(wrong) else None)
+    assert "confusion" not in result.frame().columns
+    shown = danetc.passes("eval", run, "--per-class", "--backend", "eager").out
+    assert any(line.split()[2:] == [*map(str, counts[3])] for line in shown.splitlines())
+    assert sum(counts[n][n] for n in range(10)) < len(test)
+    pytest.importorskip("matplotlib")
+    (axes,) = result.confusion_figure().axes
+    shares = axes.images[0].get_array()
+    assert shares[3].tolist() == pytest.approx([100 * n / sum(counts[3]) for n in counts[3]])
+    assert danetc("eval", run, "--confusion", "a.svg").status == 2
+    danetc.passes("eval", run, "--per-class", "--confusion", "a.svg", "--backend", "eager")
+    assert Path("a.svg").read_text().startswith("<?xml")
+    with pytest.raises(UserError, match="per_class=True"):
+        package.evaluate(run, backend="eager").per_class()
