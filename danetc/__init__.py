@@ -8,6 +8,7 @@
     danetc.data("digits").picture()                        # samples of a data set
     run = danetc.train("danet_c_small", data="digits")     # trains by the spec's recipe
     danetc.evaluate(run.directory, steps=[1, 2, 4])        # evaluates at several numbers of time steps
+    danetc.predict(run.directory, ["a.png"]).classes       # classes of images
     danetc.compare("net.danet", grid={"steps": [1, 4]})    # trains a grid of networks
     danetc.search("net.danet", grid={"width": "8..64"})    # searches with Optuna
     danetc.convert("pretrained:ann_c_small_digits", "snn")  # converts an ANN to an SNN
@@ -15,6 +16,7 @@
     model = danetc.load(run.directory)                     # loads a trained or built network
     fast = danetc.fold(model)                              # folds norms into convolutions for inference
     danetc.measure(run.directory, "digits").frame()        # firing rates, gradients, energy
+    danetc.record(model, images).raster()                  # spikes, potentials and currents over time
 
 Importing this package loads neither the compiler nor torch; the first use of a name does.
 """
@@ -39,9 +41,11 @@ if TYPE_CHECKING:
     from danetc.tasks.grid.comparison import compare as compare
     from danetc.tasks.importing.network import import_network as import_network
     from danetc.tasks.measuring.measure import measure as measure
+    from danetc.tasks.measuring.recording import record as record
     from danetc.tasks.model_directory import load as load
     from danetc.tasks.networks import build as build
     from danetc.tasks.networks import check as check
+    from danetc.tasks.predicting import predict as predict
     from danetc.tasks.searching.search import search as search
     from danetc.tasks.training.train import train as train
 
@@ -65,6 +69,8 @@ _HOMES = {
     "import_network": "danetc.tasks.importing.network",
     "load": "danetc.tasks.model_directory",
     "measure": "danetc.tasks.measuring.measure",
+    "predict": "danetc.tasks.predicting",
+    "record": "danetc.tasks.measuring.recording",
     "search": "danetc.tasks.searching.search",
     "train": "danetc.tasks.training.train",
 }

@@ -333,6 +333,29 @@ class EvaluationRequest:
 
 
 @dataclass(frozen=True)
+class PredictionRequest:
+    """A prediction for images. None stands for the value of the training.
+
+    Args:
+        directory: Directory that ``danetc.train`` or ``danetc build`` wrote, or ``pretrained:NAME``.
+        images: Files of images (PNG, JPEG, ...), or of arrays (.npy) of one sample or, with a dimension
+            in front, of several.
+        steps: Number of time steps T to run the network at. [default: its own]
+        prepare: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
+            center_crop(224)', or none. [default: the training's]
+    """
+
+    directory: Annotated[arg.Place, arg.Option("RUN")]
+    images: Annotated[Sequence[arg.Place], arg.Option("IMAGE")]
+    _: KW_ONLY
+    steps: Annotated[int | None, arg.Option("T", least=1, most=arg.MOST_STEPS)] = None
+    prepare: Annotated[str | None, arg.Option("STEPS", "--evaluate")] = None
+    checkpoint: arg.Checkpoint | None = None
+    backend: arg.BackendName | None = None
+    device: arg.Device | None = None
+
+
+@dataclass(frozen=True)
 class ConversionRequest:
     """A conversion of a trained ANN to a spiking network.
 

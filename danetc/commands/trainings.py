@@ -1,4 +1,4 @@
-"""Commands on data and trained networks: data, train, eval, measure, convert, export, import."""
+"""Commands on data and trained networks: data, train, eval, predict, measure, record, convert, ..."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from danetc.requests import (
     EvaluationRequest,
     ExportRequest,
     MeasuredOn,
+    PredictionRequest,
     TrainingRequest,
 )
 from danetc.runtime.system.torchrun import is_first, under_torchrun
@@ -359,6 +360,129 @@ def _spread(results: Sequence[dict[str, Any]], key: str) -> Iterator[tuple[str, 
             names = items[0]["scores"]
             scores = {name: of(item["scores"][name] for item in items) for name in names}
             yield label, *_cells({**whole, "steps": items[0]["steps"], "scores": scores})
+
+
+def predict_command(
+    request: PredictionRequest,
+    *,
+    top: Annotated[int, arg.Option("K", least=1)] = 3,
+    logits: bool = False,
+) -> Answer:
+    """Predict the classes of images with a trained network.
+
+    RUN is a directory of `train`, or pretrained:NAME. Images are prepared as in the tests of its
+    training, and grey ones are converted to colour, or the other way round, if the network needs it.
+    Prints the most probable classes of each IMAGE; the numbers of a network that has learned numbers.
+
+    Args:
+        top: Number of classes to print.
+        logits: Print outputs before softmax, not probabilities.
+    """
+    from danetc.tasks.trained import open_trained
+
+    trained = open_trained(str(request.directory))  # before torch is imported
+    from danetc.tasks.predicting import predict_trained
+
+    found = predict_trained(trained, request, note)
+    record = found.as_dict(top)
+
+    def show() -> None:
+        from danetc.output.table import print_table
+
+        rows = []
+        for each in record["predictions"]:
+            if found.numbers:
+                cells = [f"{name} {value:.4g}" for name, value in each["numbers"].items()]
+            elif logits:
+                cells = [f"{one['class']} {one['logit']:.4f}" for one in each["classes"]]
+            else:
+                cells = [f"{one['class']} {percent(one['probability'])}" for one in each["classes"]]
+            rows.append((each["image"], *cells))
+        heads = ("image", *([""] * (len(rows[0]) - 1) if found.numbers else ["class"]))
+        print_table((*heads, *[""] * (len(rows[0]) - len(heads))), rows, right=())
+
+    return Answer(record, show)
+
+
+def record_command(
+    source: Annotated[str, arg.Option("RUN|FILE")],
+    images: Annotated[tuple[str, ...], arg.Option("IMAGE")] = (),
+    *,
+    data: arg.Data | None = None,
+    split: arg.Split = "test",
+    batch: arg.Count = 1,
+    layers: Annotated[Sequence[str], arg.Option("NAMES", separator=",")] = (),
+    stream: bool = False,
+    prepare: Annotated[str | None, arg.Option("STEPS", "--evaluate")] = None,
+    backend: arg.BackendName = "fused",
+    network: arg.Network | None = None,
+    set: arg.Settings,
+    seed: arg.Seed = 0,
+    device: arg.Device | None = None,
+    output: Annotated[Path | None, arg.Option("OUT.npz")] = None,
+    raster: arg.Plot | None = None,
+    traces: arg.Plot | None = None,
+) -> Answer:
+    """Record spikes, membrane potentials and currents of neurons over time.
+
+    A RUN is a directory that `train` or `build` wrote, or pretrained:NAME; a FILE (or a shipped NAME)
+    is built untrained, and its norms use the statistics of the batch. Each IMAGE is a file, as for
+    `predict`; without any, images are those of a data set. Prints the shape [T, N, ...] of each
+    layer, spikes per neuron and step, the mean current, and the range of membrane potentials before
+    the reset.
+
+    Args:
+        data: Data set, as in digits. [default: the one that the run was trained on]
+        batch: Number of images of the data set.
+        layers: Comma-separated names of layers, of scopes, or patterns like 'stages.*'. [default: all]
+        stream: Run the network step by step, not all steps at once.
+        prepare: Preprocessing of images, written like a recipe's `evaluate`: 'resize(256) ->
+            center_crop(224)', or none. [default: the training's]
+        output: Write all values to this file, which numpy.load reads.
+        raster: Draw the spikes of the first image, as SVG or PNG (needs danetc[plot]).
+        traces: Draw potentials and currents of three neurons of the first layer, as SVG or PNG.
+    """
+    if output is not None and output.suffix != ".npz":
+        raise UserError(f"a recording is written to a file that ends in .npz, not {output}")
+    from danetc.tasks.measuring.data import open_subject, some_images
+    from danetc.tasks.measuring.recording import record
+
+    subject = open_subject(source, network, set, seed, device, backend)
+    if subject.notice:
+        note(subject.notice)
+    x = some_images(subject, images, data, prepare, split=split, batch=batch)
+    found = record(
+        subject.model,
+        x,
+        layers or None,
+        stream=stream,
+        statistics=subject.statistics,
+        seed=seed,
+    )
+
+    def show() -> None:
+        from danetc.output.table import print_table
+
+        heads = ("layer", "shape", "spikes", "current", "potential")
+        rows = []
+        for row in found.rows():
+            low, high = row["potential"] or (None, None)
+            potential = "-" if low is None else f"{low:.3g} .. {high:.3g}"
+            shape = " x ".join(map(str, row["shape"]))
+            rows.append(
+                (row["layer"], shape, f"{row['rate']:.4f}", f"{row['current']:.3g}", potential)
+            )
+        print_table(heads, rows, right={2, 3, 4})
+
+    def save() -> None:
+        if output is not None:
+            found.save(output)
+            echo(f"wrote {output}", err=True)
+        for place, draw in ((raster, found.raster), (traces, found.traces)):
+            if place is not None:
+                _save(draw(), place)
+
+    return Answer({"network": found.network, "layers": found.rows()}, show, then=save)
 
 
 def measure_command(

@@ -154,9 +154,14 @@ class DirectoryEvaluator:
         split = [] if kind is None else [f"the {kind} images (was: the test images)"]
         return [*split, *unlike(self.conditions, self.recorded)]
 
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Description of the data set of the training; empty without one."""
+        return (None if self.recorded is None else self.recorded.data) or {}
+
     def at(self, steps: int, label: str = "") -> Figures:
         """Return the figures of the network at T = ``steps``, whatever T it was trained with."""
-        model = self._at(steps)
+        model = self.at_steps(steps)
         images, loss = self._data(model)
         per_class, classes = self.asked.per_class, images.data.classes
         if per_class and images.data.target != "classes":
@@ -189,7 +194,7 @@ class DirectoryEvaluator:
                 f"{reason}; --steps 1,2,4 runs it at each"
             )
         own = any(why_fixed(self.graph, node) for node in self.graph.nodes.values())
-        model = self._at(self.steps if own and steps <= self.steps else steps)
+        model = self.at_steps(self.steps if own and steps <= self.steps else steps)
         images, loss = self._data(model)
 
         def add(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
@@ -204,7 +209,7 @@ class DirectoryEvaluator:
 
         return self._each(f"T = 1 .. {steps}", model, images, add, range(1, steps + 1))
 
-    def _at(self, steps: int) -> Model:
+    def at_steps(self, steps: int) -> Model:
         """Return the network with another T and the same weights."""
         if steps == self.steps:
             return self.model.to(self.device)

@@ -170,6 +170,7 @@ class DataSet:
             "name": self.name,
             "text": self.text,
             "classes": self.classes,
+            "class_names": list(self.class_names),
             **{name: len(source) for name, source in self.splits.items()},
             "shape": None if self.shape is None else list(self.shape),
             "events": self.events,

@@ -145,20 +145,20 @@ def with_channels(data: DataSet, channels: int) -> DataSet:
         else f"the images of {data.name} are in colour; the network gets their grey values"
     )
 
-    def converted(source: Source) -> Source:
+    def change(source: Source) -> Source:
         if isinstance(source, Memory):
-            return replace(source, images=_convert(source.images, channels))
+            return replace(source, images=converted(source.images, channels))
         return replace(source, reader=_Converted(source.reader, channels))
 
     return data.map_splits(
-        converted,
+        change,
         shape=(channels, *data.shape[1:]) if data.shape is not None else None,
         notices=(*data.notices, message),
         details={**data.details, "converted_to_channels": channels},
     )
 
 
-def _convert(images: Tensor, channels: int) -> Tensor:
+def converted(images: Tensor, channels: int) -> Tensor:
     """Convert images [..., 1, H, W] to 3 equal channels, or [..., 3, H, W] to grey."""
     if channels == COLOUR:
         return images.expand(*images.shape[:-3], COLOUR, *images.shape[-2:])
@@ -175,7 +175,7 @@ class _Converted:
 
     def read(self, number: int) -> tuple[Tensor, Tensor | None]:
         image, classes = self.reader.read(number)
-        return _convert(image, self.channels), classes
+        return converted(image, self.channels), classes
 
     def where(self, number: int) -> str:
         return self.reader.where(number)

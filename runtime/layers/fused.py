@@ -163,7 +163,7 @@ class FusedNeuron(Neuron):
     def _by_operation(self, values: Sequence[Value]) -> Tensor:
         """The output, with norms, sum and neuron one by one."""
         inputs = [whole(x) for x in values]
-        out = super().forward(self._sum(inputs))
+        out = super().forward(self.total(inputs))
         return inputs[0] + out if self._added else out
 
     def _flat_learnables(self, now: int | None = None) -> list[Tensor]:
@@ -314,12 +314,13 @@ class FusedNeuron(Neuron):
     # -- operation by operation --------------------------------------------------------------------
 
     def current(self, *inputs: Tensor) -> Tensor:
-        return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)
+        return self.total([x.unsqueeze(0) for x in inputs]).squeeze(0)
 
-    def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
-        """The sum of the terms, operation by operation."""
+    def total(self, inputs: Sequence[Value]) -> Tensor:
         terms = []
-        for x, norm in zip(inputs[self._added :], self._norms[self._added :], strict=True):
+        for x, norm in zip(
+            map(whole, inputs[self._added :]), self._norms[self._added :], strict=True
+        ):
             if norm is None or isinstance(norm, StaticBatchNorm2d):
                 terms.append(x if norm is None else norm(x))
             else:

@@ -90,6 +90,12 @@ class Neuron(nn.Module):
         (x,) = inputs
         return x
 
+    def total(self, inputs: Sequence[Any]) -> Tensor:
+        """Return the neuron's input over time from those of a call; for a fused layer the sum of its terms, operation
+        by operation."""
+        x: Tensor = inputs[0]
+        return x
+
     def step(
         self, x: Tensor, states: Sequence[Tensor] | None, now: int = 0
     ) -> tuple[Tensor, list[Tensor]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.errors import UserError
+from danetc.runtime.layers.concatenation import whole
 from danetc.runtime.layers.neuron import Neuron
 
 Hook = Callable[[Any, tuple[Tensor, ...], Any], None]
@@ -75,7 +76,7 @@ def _watching(place: str, see: Hook) -> Hook:
     def hook(module: Any, args: tuple[Tensor, ...], out: Any) -> None:
         with torch.no_grad():
             try:
-                see(module, tuple(x.detach() for x in args), out)
+                see(module, tuple(whole(x).detach() for x in args), out)
             except ValueError as error:
                 raise MeasureError(f"{place}: {error}") from error
 

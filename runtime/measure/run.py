@@ -147,11 +147,11 @@ def measure(
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
     own = [] if device.type == "cpu" else [device]
     with (
-        _as_it_was(model),
+        as_it_was(model),
         torch.random.fork_rng(own, device_type=device.type),
         arithmetic("float32", device),
     ):
-        _set_mode(model, statistics)
+        set_mode(model, statistics)
         for x, labels in batches:
             if not (isinstance(x, Tensor) and isinstance(labels, Tensor)):
                 raise MeasureError(f"batch {count + 1} is not a pair of tensors (images, labels)")
@@ -195,7 +195,7 @@ def _of_output(loss: Loss, model: Model, name: str | None) -> Loss:
     return lambda output, labels: loss(output[place], labels)
 
 
-def _set_mode(model: nn.Module, statistics: str) -> None:
+def set_mode(model: nn.Module, statistics: str) -> None:
     """Set evaluation mode, and training mode of norms for statistics of the batch."""
     model.eval()
     if statistics == "batch":
@@ -205,7 +205,7 @@ def _set_mode(model: nn.Module, statistics: str) -> None:
 
 
 @contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
+def as_it_was(model: nn.Module) -> Iterator[None]:
     """Restore modes and buffers on exit."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(value, value.clone()) for value in model.buffers()]

@@ -16,6 +16,8 @@ GRID = ("small.danet", "--grid", "steps=1,2", "--data", FEW)
 RUNS = {
     "train": ("small.danet", "--data", FEW),
     "eval": (SHIPPED,),
+    "predict": (SHIPPED, "small.danet"),
+    "record": (SHIPPED, "--data", "digits"),
     "measure": (SHIPPED, "--data", "digits", "--batches", "1"),
     "convert": ("pretrained:ann_c_small_digits",),
     "export": (SHIPPED, "-o", "x.safetensors"),

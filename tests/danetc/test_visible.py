@@ -194,6 +194,8 @@ LINES: dict[str, Lines] = {
     "data": lambda w: [["data", w.data, "-o", w.root / f"{EVIL}.png"], ["data", w.data, "--json"], ["data", f"folder:{w.torn}"], ["data", w.data, "--recipe", w.spec]],
     "train": lambda w: [w.train("-o", w.run), w.train("--data", EVIL), w.train("--data", f"folder:{w.torn}"), w.train("--dry-run", "--json")],
     "eval": lambda w: [["eval", w.run], ["eval", w.run, "--checkpoint", EVIL]],
+    "predict": lambda w: [["predict", w.run, next(w.images.rglob("*.png"))], ["predict", w.run, EVIL], ["predict", w.run, w.spec, "--json"]],
+    "record": lambda w: [["record", w.run, next(w.images.rglob("*.png")), "-o", w.root / f"{EVIL}.npz"], ["record", w.spec, EVIL], ["record", w.run, "--layers", EVIL]],
     "convert": lambda w: [["convert", w.run, "--data", w.data, "-o", w.root / f"{EVIL}out"], ["convert", EVIL, "--data", w.data]],
     "import": lambda w: [["import", f"{EVIL}:make", "-o", w.root / f"{EVIL}.danet"], ["import", w.spec, "-o", w.root / "out.danet"]],
     "export": lambda w: [["export", w.run, "-o", w.root / f"{EVIL}.pth"], ["export", EVIL, "-o", "x.pth"]],
@@ -226,6 +228,6 @@ def test_no_file_lets_a_name_through(world: World) -> None:
     for folder, _, names in os.walk(world.root):
         for name in names:
             path = Path(folder) / name
-            binary = path.suffix in (".safetensors", ".png", ".pth") or "tfevents" in name
+            binary = path.suffix in (".safetensors", ".png", ".pth", ".npz") or "tfevents" in name
             if not binary and path != world.wrong:
                 assert_harmless(path.read_bytes().decode("utf-8"))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from danetc.arguments import Setting
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.text import write_setting
+from danetc.dsl.recipe.text import read_setting, write_setting
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.runtime.data.batches import Prepared, prepared
 from danetc.runtime.data.fit import check_fit, check_together
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import Split
+from danetc.runtime.data.samples import read_samples
 from danetc.runtime.measure import Statistics
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
@@ -24,7 +25,7 @@ from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.model_directory import load
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
-from danetc.tasks.trained import Trained, open_trained
+from danetc.tasks.trained import Trained, data_of, open_trained
 from danetc.tasks.training.plan import find_recipe
 
 if TYPE_CHECKING:
@@ -73,7 +74,12 @@ class Subject:
 
 
 def open_subject(
-    source: str, network: str | None, settings: Mapping[str, Setting], seed: int, device: str | None
+    source: str,
+    network: str | None,
+    settings: Mapping[str, Setting],
+    seed: int,
+    device: str | None,
+    backend: str = "eager",
 ) -> Subject:
     """Load the model from the directory of a run, or build it from a spec, on a device by its name.
 
@@ -88,14 +94,14 @@ def open_subject(
         compiled = compile_spec(source, network=network, settings=settings)
         graph = compiled.graph
         notice = f"{graph.name} is untrained: its weights are the initial ones of seed {seed}"
-        model = emit_model(graph, seed, "eager").to(place)
+        model = emit_model(graph, seed, backend).to(place)
         return Subject(source, model, None, notice, compiled)
     if settings or network is not None:
         raise UserError(
             f"{source} is the directory of a run, whose network is fixed; --set and --network are "
             "for spec files"
         )
-    model = load(source, backend="eager", memory="none")
+    model = load(source, backend=backend, memory="none")
     return Subject(source, model.to(place), open_trained(source))
 
 
@@ -155,6 +161,45 @@ def open_set(
     except DataError as error:
         raise UserError(f"{trained.path if trained else text}: {error}") from error
     return found
+
+
+def some_images(
+    subject: Subject,
+    files: Sequence[str],
+    data: str | None,
+    prepare: str | None,
+    *,
+    split: Split,
+    batch: int,
+) -> Tensor:
+    """Return the images in files, or ``batch`` images of a data set, by default that of the training,
+    as a network takes them: [N, ...] or [T, N, ...]. Raises UserError.
+    """
+    signature, tested = subject.model.signature, subject.evaluation
+    steps = None if prepare is None else read_setting("evaluate", prepare, "--evaluate")
+    if files:
+        if data is not None:
+            raise UserError("images are files or those of --data, not both")
+        if steps is None:
+            steps = () if tested is None else tested.evaluate
+        try:
+            described = (None if tested is None else tested.data) or {}
+            return read_samples(files, signature, steps or (), described)[0]
+        except DataError as error:
+            raise UserError(str(error)) from error
+    if data is None and subject.trained is None:
+        raise UserError("name the images: files, or a data set with --data, as in --data digits")
+    data = data or data_of(cast(Trained, subject.trained))
+    images = open_set(
+        data,
+        signature,
+        subject.trained,
+        evaluate=subject.steps(data) if steps is None else steps,
+        output=subject.output,
+        split=split,
+    )
+    (found,) = batches_of(images, split=split, batch=batch, count=1)
+    return found[0]
 
 
 def batches_of(

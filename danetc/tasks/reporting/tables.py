@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from danetc.compiler.analysis.summary import on_main_path, summarise
 from danetc.compiler.ir.graph import Node
+from danetc.dsl.diagnostics.visible import visible
 from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order, of_nodes
 from danetc.tasks.reporting.runs import ShownRun
 
@@ -220,6 +221,6 @@ def _flat(value: Any, prefix: str = "") -> dict[str, str]:
         case None:
             return {prefix: "none"}
         case list() if all(isinstance(item, str) for item in value):
-            return {prefix: " ".join(value) or "none"}
+            return {prefix: visible(" ".join(value)) or "none"}
         case _:
             return {prefix: json.dumps(value)}

@@ -1,0 +1,134 @@
+"""`danetc.predict`: the classes that a trained network sees in images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danetc.arguments import takes
+from danetc.dsl.recipe.text import read_setting
+from danetc.errors import UserError
+from danetc.output.echo import Note
+from danetc.output.returned import Returned, frame
+from danetc.requests import EvaluationRequest, PredictionRequest
+from danetc.runtime.data.samples import read_samples
+from danetc.runtime.system.devices import arithmetic
+from danetc.runtime.system.errors import DataError
+from danetc.runtime.training.losses import main_output, over_time
+from danetc.runtime.training.settings import autocast
+from danetc.tasks.evaluate import DirectoryEvaluator
+from danetc.tasks.trained import Trained, open_trained
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Predictions(Returned):
+    """Outputs of a network for images.
+
+    Attributes:
+        images: names of the images.
+        class_names: names of the classes, or of the numbers that the network has learned.
+        logits: outputs [N, classes] before softmax.
+        numbers: True if the network has learned numbers, not classes.
+    """
+
+    images: tuple[str, ...]
+    class_names: tuple[str, ...]
+    logits: Tensor
+    numbers: bool = False
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Softmax of the logits, [N, classes]."""
+        return self.logits.softmax(1)
+
+    @property
+    def classes(self) -> list[str]:
+        """Name of the most probable class of each image."""
+        return [self.class_names[number] for number in self.logits.argmax(1).tolist()]
+
+    def as_dict(self, top: int = 5) -> dict[str, Any]:
+        """Return JSON data of the ``top`` classes of each image, or of the numbers."""
+        found: list[dict[str, Any]] = []
+        if self.numbers:
+            rows = zip(self.images, self.logits.tolist(), strict=True)
+            found = [
+                {"image": image, "numbers": dict(zip(self.class_names, row, strict=True))}
+                for image, row in rows
+            ]
+            return {"predictions": found}
+        order = self.logits.argsort(dim=1, descending=True, stable=True)[:, :top]
+        values = (x.gather(1, order).tolist() for x in (self.probabilities, self.logits))
+        for image, *row in zip(self.images, order.tolist(), *values, strict=True):
+            best = [
+                {"class": self.class_names[n], "number": n, "probability": p, "logit": logit}
+                for n, p, logit in zip(*row, strict=True)
+            ]
+            found.append({"image": image, "classes": best})
+        return {"predictions": found}
+
+    def frame(self) -> Any:
+        rows = self.logits if self.numbers else self.probabilities
+        return frame(
+            {"image": image} | dict(zip(self.class_names, row, strict=True))
+            for image, row in zip(self.images, rows.tolist(), strict=True)
+        )
+
+    def _line(self) -> str:
+        return ", ".join([] if self.numbers else self.classes[:5]) or f"{len(self.images)} images"
+
+
+@takes(PredictionRequest)
+def predict(request: PredictionRequest) -> Predictions:
+    """Predict the classes of images, as ``danetc predict`` does.
+
+    Images are prepared as in the tests of the training. Raises UserError where the directory or an
+    image is wrong.
+    """
+    return predict_trained(open_trained(os.fspath(request.directory)), request)
+
+
+def predict_trained(
+    trained: Trained, request: PredictionRequest, note: Note = lambda text: None
+) -> Predictions:
+    """Return the outputs of a network. ``note`` gets notes. Raises as ``predict``."""
+    asked = EvaluationRequest(
+        request.directory,
+        checkpoint=request.checkpoint,
+        backend=request.backend,
+        device=request.device,
+    )
+    one = DirectoryEvaluator(trained, asked, note)
+    model, now, data = one.at_steps(request.steps or one.steps), one.conditions, one.data
+    if data.get("target") == "pixels":
+        raise UserError(f"{trained.path} gives a class for each pixel, which predict does not show")
+    steps = now.evaluate
+    if request.prepare is not None:
+        steps = read_setting("evaluate", request.prepare, "--evaluate")
+    elif steps is None:
+        note("no recipe says how images are prepared: nothing is done to them")
+    output = main_output(now.loss, model.signature, now.output)
+    place = list(model.signature.outputs).index(output)
+    if not request.images:
+        raise UserError("there are no images to predict")
+    parts = []
+    try:
+        files = [os.fspath(each) for each in request.images]
+        x, names = read_samples(files, model.signature, steps or (), data)
+    except DataError as error:
+        raise UserError(str(error)) from error
+    device = one.device
+    for batch in x.split(now.batch, int(model.signature.sequence)):
+        with (
+            torch.inference_mode(),
+            arithmetic(now.precision, device),
+            autocast(now.precision, device),
+        ):
+            found = model.eval()(batch.to(device))
+            parts.append(over_time(found if isinstance(found, Tensor) else found[place]).cpu())
+    logits = torch.cat(parts).float()
+    known = data.get("class_names") or map(str, range(logits.shape[1]))
+    return Predictions(tuple(names), tuple(known), logits, data.get("target") == "numbers")

@@ -1,0 +1,139 @@
+"""`danetc predict` and `danetc record` on files: images prepared, run and shown as by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as F
+
+import danetc as package
+from danetc.errors import UserError
+
+from .conftest import Run
+
+DIGITS = "pretrained:danet_c_small_digits"
+FASHION = "pretrained:sew_small_fashion_mnist"
+SEED = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A grey PNG, the same in colour and in two arrays, and a photograph."""
+    folder = tmp_path_factory.mktemp("images")
+    pixels = SEED.integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "grey.png")
+    Image.fromarray(pixels).convert("RGB").save(folder / "colour.png")
+    np.save(folder / "one.npy", pixels)
+    np.save(folder / "two.npy", np.stack([pixels, pixels // 2])[:, None] / np.float32(255))
+    photo = SEED.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(folder / "photo.png")
+    return folder
+
+
+def by_hand(source: str, pixels: np.ndarray) -> torch.Tensor:
+    model = package.load(source).eval()
+    with torch.no_grad():
+        out: torch.Tensor = model(torch.from_numpy(pixels).float()[None, None] / 255)
+    return out.softmax(1)[0]
+
+
+def test_each_kind_of_file_is_read(danetc: Run, images: Path) -> None:
+    files = [images / name for name in ("grey.png", "colour.png", "one.npy", "two.npy")]
+    found = danetc.json("predict", DIGITS, *files, "--top", 10)["predictions"]
+    assert [Path(each["image"]).name for each in found] == [
+        "grey.png", "colour.png", "one.npy", "two.npy[0]", "two.npy[1]",
+    ]  # fmt: skip
+    pixels = np.load(images / "one.npy")
+    for each, x in zip(found, [pixels] * 4 + [pixels // 2], strict=True):
+        expected = by_hand(DIGITS, x)
+        order = expected.argsort(descending=True).tolist()
+        assert [one["class"] for one in each["classes"]] == [str(n) for n in order]
+        shares = torch.tensor([one["probability"] for one in each["classes"]])
+        assert torch.allclose(shares, expected[order], atol=1e-5)
+
+
+def test_images_are_prepared_and_classes_named(danetc: Run, images: Path) -> None:
+    photo = images / "photo.png"
+    danetc.fails(
+        "1 x 40 x 60 after `evaluate`, but the network takes 1 x 28 x 28", "predict", FASHION, photo
+    )
+    steps = "resize(28) -> center_crop(28)"
+    (found,) = danetc.json("predict", FASHION, photo, "--evaluate", steps, "--top", 1)[
+        "predictions"
+    ]
+    names = package.predict(FASHION, [photo], prepare=steps)
+    assert names.classes == [found["classes"][0]["class"]]
+    assert names.class_names[0] == "T-shirt/top"
+    assert names.frame().columns.tolist() == ["image", *names.class_names]
+    shown = danetc.passes(
+        "predict", FASHION, photo, "--evaluate", steps, "--logits", "--top", 2
+    ).out
+    assert f"{names.classes[0]} {float(names.logits.max()):.4f}" in shown
+    with Image.open(photo) as opened:
+        rgb = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
+    grey = F.resize(F.rgb_to_grayscale(rgb), [28, 42])[0, :, 7:35]
+    expected = by_hand(FASHION, grey.numpy())
+    assert torch.allclose(names.probabilities[0], expected, atol=1e-5)
+
+
+def test_training_records_the_names_of_classes(danetc: Run, quick: Path, images: Path) -> None:
+    (folder := Path("data")).mkdir()
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(4):
+                image = Image.fromarray(SEED.integers(0, 256, (8, 8), dtype=np.uint8))
+                image.save(folder / split / name / f"{number}.png")
+    danetc.passes(
+        "train", quick, "--data", f"folder:{folder}", "--set", "classes=2", "-o", "run", "-q",
+        "--set", "recipe.batch=4",
+    )  # fmt: skip
+    found = package.predict("run", [images / "grey.png"])
+    assert found.class_names == ("cat", "dog")
+    assert found.classes[0] in found.class_names
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("gone.png cannot be read", ["predict", DIGITS, "gone.png"]),
+        ("gone is not the directory of a trained network", ["predict", "gone", "a.png"]),
+        ("did you mean `resize`?", ["predict", DIGITS, "a.png", "--evaluate", "resiz(3)"]),
+        ("files or those of --data, not both", ["record", DIGITS, "a.png", "--data", "digits"]),
+        ("name the images", ["record", "danet_c_small"]),
+        ("ends in .npz", ["record", DIGITS, "-o", "a.png"]),
+        ("did you mean `stem.spike`?", ["record", DIGITS, "--layers", "stem.spik"]),
+    ],
+)
+def test_what_is_wrong_is_said(danetc: Run, message: str, arguments: list[str]) -> None:
+    Path("gone").mkdir() if arguments[1] == "gone" else None
+    danetc.fails(message, *arguments)
+
+
+def test_no_images_in_python() -> None:
+    with pytest.raises(UserError, match="no images"):
+        package.predict(DIGITS, [])
+
+
+def test_a_recording_of_files_and_of_data(danetc: Run, images: Path) -> None:
+    pytest.importorskip("matplotlib")
+    command = ("record", DIGITS, images / "two.npy", "--layers", "stem,stages.0.blocks.0.*")
+    files = ("-o", "a.npz", "--raster", "r.svg", "--traces", "t.png")
+    found = danetc.json(*command, *files)["layers"]
+    model = package.load(DIGITS)
+    expected = package.record(model, torch.from_numpy(np.load(images / "two.npy")))
+    assert [each["layer"] for each in found] == [*expected][:3]
+    with np.load("a.npz") as saved:
+        for each in found:
+            assert each["shape"] == [4, 2, 16, 8, 8]
+            assert each["rate"] == float(expected[each["layer"]].spikes.double().mean())
+            assert np.array_equal(saved[f"{each['layer']}/spikes"], expected[each["layer"]].spikes)
+    assert Path("r.svg").read_text().startswith("<?xml")
+    assert Path("t.png").read_bytes().startswith(b"\x89PNG")
+    shown = danetc.passes("record", "danet_c_small", "--data", "digits", "--batch", 3, "--stream")
+    assert "stem.spike                      4 x 3 x 16 x 8 x 8" in shown.out
+    assert "is untrained" in shown.err
