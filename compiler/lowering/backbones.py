@@ -135,9 +135,14 @@ class Backbones(LoopsOverTime):
 
     def change_settings(self, expr: s.With, env: Env) -> v.Backbone:
         """Evaluate `BACKBONE with (neuron = ..., norm = ...)`."""
-        backbone = self._as_backbone(
-            self.evaluate(expr.subject, env, "backbone"), expr.subject, "with"
-        )
+        try:
+            subject = self.evaluate(expr.subject, env, "backbone")
+            backbone = self._as_backbone(subject, expr.subject, "with")
+        except v.Failed:
+            for arg in expr.settings:
+                with suppress(v.Failed):  # report its errors, too
+                    self.evaluate(arg.value, env, arg.name or "any")
+            raise
         changes: dict[str, v.Value] = {}
         for arg in expr.settings:
             if arg.name not in LAYER_SETTINGS:

@@ -22,6 +22,7 @@ OF_OTHERS = {
     "r = 0.9 r + 0.1 b": "an equation",
     "x = f(x); y = x + g(x)": "Python",
     "model(a, b)": "Python",
+    "= a(width = 2 * width)": "the base of a variant",
     "->": "a sign",
     "/ sqrt(...)": "a part of an expression",
     "exp(log(v) / 3)": "what has no other form",
