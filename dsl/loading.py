@@ -227,13 +227,9 @@ class _Loader:
             message = f"`{name}` is declared here and also imported from another file"
             labels = [Label(place, "imported here"), Label(declared, "from this declaration")]
             hint = "rename it, or import only the names that you need: `use ... (a, b)`"
+            span = own[name].name_span
             self.reporter.error(
-                "E0204",
-                message,
-                own[name].name_span,
-                label="declared here",
-                labels=labels,
-                hint=hint,
+                "E0204", message, span, label="declared here", labels=labels, hint=hint
             )
             return False
         if name not in taken:

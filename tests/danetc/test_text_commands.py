@@ -138,7 +138,7 @@ def test_explain_prints_all_that_a_name_means(danetc: Run) -> None:
         ),
         ("timesteps", ["command line: write `--set steps=4`", "# steps (network setting)"]),
         ("residual", ["is `shortcut` in the `out`", "# shortcut (word)"]),
-        ("fine-tuning", ["`danetc train FILE --init WEIGHTS`"]),
+        ("fine-tuning", ["`danetc train RUN`", "# freeze (setting)"]),
     ],
 )
 def test_names_of_other_libraries_are_explained(danetc: Run, name: str, said: list[str]) -> None:

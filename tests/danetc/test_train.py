@@ -152,6 +152,9 @@ def test_a_file_of_recipes_is_given_by_its_name(danetc: Run, small: Path, tmp_pa
         "there is no file", "train", small, "--recipe", "recipes.danet", "--data", "digits"
     )
     danetc.passes("train", "--from", "a", "-o", "b", "-q")
+    (tmp_path / "one.danet").write_text(QUICK.replace("quick", "own"))
+    danetc.passes("train", "a", "--data", "digits", "--recipe", "one.danet", "-o", "tuned", "-q")
+    assert json.loads((tmp_path / "tuned" / "training.json").read_text())["recipe"]["name"] == "own"
     a, b = ((tmp_path / name / "weights.safetensors").read_bytes() for name in "ab")
     assert a == b
 
