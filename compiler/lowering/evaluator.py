@@ -293,10 +293,8 @@ class Evaluator(Builder):
                 raise self.error("E0303", message, arg.span, hint=hint)
             if name not in known:
                 found = answer("parameter", name, *of) or did_you_mean(name, names)
-                hint, message = (
-                    found or listed or "it takes none",
-                    f"{what} has no parameter `{name}`",
-                )
+                hint = found or listed or "it takes none"
+                message = f"{what} has no parameter `{name}`"
                 failed = self.error("E0301", message, arg.span, hint=hint)
             elif name in given:
                 failed = self.error(

@@ -256,9 +256,7 @@ class _Equations(ExpressionLowering):
             message = f"`{name}` is assigned twice"
             hint = "each name has one equation; declare a `state` to carry a value to the next step"
             if name in states:
-                hint = (
-                    "a state has one equation, its value for the next step; name values in between"
-                )
+                hint = "a state has one equation, its next value; name the values before it"
             self.error("E0703", message, item.name_span, labels=(first,), hint=hint)
         elif meaning in ("the input", "a function", "a parameter"):
             self.error("E0703", f"`{name}` is {meaning} and cannot be set", item.name_span)

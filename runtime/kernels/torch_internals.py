@@ -149,8 +149,8 @@ def hooking(register: Function) -> Function:
 
     @wraps(register)
     def call(layer: Any, hook: Any, *args: Any, **kwargs: Any) -> Any:
-        ours = str(getattr(hook, "func", hook).__module__).startswith("danetc.")
-        if layer._is_group and not ours:
+        module = str(getattr(getattr(hook, "func", hook), "__module__", ""))
+        if layer._is_group and not module.startswith("danetc."):
             notice(
                 "this layer also computes the norms and the sum before its neuron: hooks see the terms of the sum "
                 "before the norms as its inputs, not the input of the neuron; the output is that of the neuron. "
