@@ -181,9 +181,9 @@ def factors_of(parts: Iterable[Summand] | None) -> dict[str, float]:
     """Return the factor of each part of a network, by its path as in ``stages.0``."""
     found: dict[str, float] = {}
     for part in parts or ():
-        name, numbers = part.item.name, dict(part.item.arguments).get("numbers")
-        paths = [f"{name}.{number}" for number in numbers] if numbers else [name]
-        found |= dict.fromkeys(paths, part.factor)
+        name = part.item.name
+        paths = [f"{name}.{number}" for number in part.item["numbers"]]
+        found |= dict.fromkeys(paths or [name], part.factor)
     return found
 
 

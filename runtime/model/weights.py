@@ -152,8 +152,13 @@ def _by_order(
     theirs = _layers(name for name, value in weights.items() if value.dim())
     if [*theirs] == sorted(theirs):  # safetensors sorts by name
         theirs = {name: theirs[name] for name in sorted(theirs, key=_made)}
+    dropped = {place for place, name in enumerate(ours) if part_of(name, skip)}
+    ours, theirs = (
+        {name: layer for place, (name, layer) in enumerate(each.items()) if place not in dropped}
+        for each in (ours, theirs)
+    )
     try:
-        return _pair(ours, theirs, wanted, weights, skip)
+        return _pair(ours, theirs, wanted, weights)
     except WeightsError as error:
         raise WeightsError(f"neither names nor order fit this network: {error}") from error
 
@@ -177,17 +182,11 @@ def _layers(names: Iterable[str]) -> _Layers:
 
 
 def _pair(
-    ours: _Layers,
-    theirs: _Layers,
-    wanted: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
-    skip: Collection[str],
+    ours: _Layers, theirs: _Layers, wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for number, (name, other) in enumerate(zip(ours, theirs, strict=False), 1):
         mine, own = ours[name], theirs[other]
-        if part_of(name, skip):
-            continue
         if mine.keys() != own.keys():
             raise WeightsError(
                 f"layer {number}, {name}, has {some(mine)}, but the file's {other} has {some(own)}"

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     "README.md",
     "docs/guides/clusters.md",
+    "docs/guides/fine-tuning.md",
     "docs/training.md",
     "docs/paper.md",
     "results/README.md",

@@ -127,6 +127,29 @@ def test_an_analog_network_starts_one_with_learnt_neurons() -> None:
     assert set(report.state) == set(spiking.state_dict())
 
 
+@pytest.mark.parametrize("file", ["torchvision", "own", "own without a head"])
+def test_a_part_is_left_out(file: str) -> None:
+    """By order and by name, with another number of classes there, and without that part."""
+    text = RESNET10.format(neuron="ReLU", steps=1)
+    model = emit(check_text(text.replace("linear(7)", "linear(3)")).graphs["net"])
+    weights = shaken(emit(resnet10())).state_dict()
+    if file == "torchvision":
+        weights = torchvision_resnet10().state_dict()
+    elif file == "own without a head":
+        weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
+    report = match(model, weights, ["head"])
+    before = model.state_dict()
+    for name, value in report.state.items():
+        own = name.startswith("head.")
+        assert torch.equal(value, before[name] if own else weights[report.matched[name]]), name
+    assert "kept head.linear.bias, head.linear.weight as initialised" in str(report)
+    if file != "own without a head":
+        with pytest.raises(WeightsError, match=r"should be 3x512.* has 7x512; --init-skip head"):
+            match(model, weights)
+    with pytest.raises(WeightsError, match=r"no weights in stages\.4"):
+        match(model, weights, ["stages.4"])
+
+
 # -- what does not fit ----------------------------------------------------------------------------
 
 
