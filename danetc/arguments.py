@@ -195,7 +195,7 @@ InitSkip: TypeAlias = Annotated[str, Option("PARTS")]
 Memory: TypeAlias = Annotated[str | int, Option("none|recompute|SIZE", parse=parse_memory)]
 Network: TypeAlias = Annotated[str, Option("NAME")]
 Plot: TypeAlias = Annotated[
-    Path, Option("OUT.svg|OUT.png", parse=late("danetc.output.returned", "plot_place"))
+    Path, Option("OUT.svg|png|pdf", parse=late("danetc.output.returned", "plot_place"))
 ]
 Seed: TypeAlias = Annotated[int, Option(least=0, most=2**63 - 1)]
 Settings: TypeAlias = Annotated[Mapping[str, Setting], Option("NAME=VALUE", parse=parse_setting)]

@@ -233,8 +233,8 @@ def eval_command(
     the mean output of the first T steps for each T.
 
     Args:
-        output: Draw accuracy against T, as SVG or PNG (needs danetc[plot]).
-        confusion: Draw the confusion matrix, as SVG or PNG; needs --per-class.
+        output: Draw accuracy against T, as SVG, PNG or PDF (needs danetc[plot]).
+        confusion: Draw the confusion matrix, as SVG, PNG or PDF; needs --per-class.
     """
     if confusion is not None and not request.per_class:
         raise click.UsageError("a figure of the confusion matrix needs --per-class")
@@ -439,8 +439,8 @@ def record_command(
         prepare: Preprocessing of images, written like a recipe's `evaluate`: 'resize(256) ->
             center_crop(224)', or none. [default: the training's]
         output: Write all values to this file, which numpy.load reads.
-        raster: Draw the spikes of the first image, as SVG or PNG (needs danetc[plot]).
-        traces: Draw potentials and currents of three neurons of the first layer, as SVG or PNG.
+        raster: Draw the spikes of the first image, as SVG, PNG or PDF (needs danetc[plot]).
+        traces: Draw potentials and currents of three neurons of the first layer, as SVG, PNG or PDF.
     """
     if output is not None and output.suffix != ".npz":
         raise UserError(f"a recording is written to a file that ends in .npz, not {output}")
@@ -596,7 +596,7 @@ def convert_command(request: ConversionRequest, *, figure: arg.Plot | None = Non
     is refused with its path in the network.
 
     Args:
-        figure: Draw accuracy against T, as SVG or PNG (needs danetc[plot]).
+        figure: Draw accuracy against T, as SVG, PNG or PDF (needs danetc[plot]).
     """
     from danetc.output.console import image_bar
     from danetc.tasks.converting import convert_trained

@@ -51,8 +51,10 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
 def plot_place(text: str) -> Path:
     """Return the file of a figure. Raises UserError if none could be written there."""
     path = Path(text)
-    if path.suffix.lower() not in (".svg", ".png"):
-        raise UserError(f"a figure is SVG or PNG, so its name ends in .svg or .png: {path}")
+    if path.suffix.lower() not in (".svg", ".png", ".pdf"):
+        raise UserError(
+            f"a figure is SVG, PNG or PDF, so its name ends in .svg, .png or .pdf: {path}"
+        )
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path}: there is no such folder")
     check_installed("drawing", ["matplotlib"], "plot")
@@ -65,16 +67,12 @@ CLASSES = 24
 
 @dataclass(frozen=True)
 class LinePanel:
-    """Lines by name as (x, y), and their axes.
-
-    Both axes begin at 0 with ``from_zero``; the y axis is logarithmic with ``log``.
-    """
+    """Lines by name as (x, y), and their axes; the y axis is logarithmic with ``log``."""
 
     across: str
     up: str
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     title: str = ""
-    from_zero: bool = False
     log: bool = False
 
 
@@ -89,10 +87,6 @@ def line_figure(panels: Sequence[LinePanel]) -> Any:
                 x, y, color=colour, linestyle=dash, marker=marker, ms=4, label=in_figure(name)
             )
         axes.set(title=panel.title, xlabel=panel.across, ylabel=panel.up)
-        if panel.from_zero:
-            highest = max((value for _, y in panel.lines.values() for value in y), default=1)
-            axes.set_ylim(0, 1.06 * highest)
-            axes.set_xlim(left=0)
         if panel.log:
             axes.set_yscale("log")
         axes.legend(fontsize="small")

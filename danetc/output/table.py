@@ -134,11 +134,15 @@ _SPECIAL = {
 def _latex(text: str) -> str:
     if power := re.fullmatch(r"(-?\d(?:\.\d+)?)e([+-]\d+)", text):
         return rf"${power[1]} \times 10^{{{int(power[2])}}}$"
-    return re.sub(
-        r"[\\~^±<>&%$#_{}]",
-        lambda found: _SPECIAL.get(found[0], f"\\{found[0]}"),
-        visible(text),
-    ).replace(" x ", r" $\times$ ")
+    return (
+        re.sub(
+            r"[\\~^±<>&%$#_{}]",
+            lambda found: _SPECIAL.get(found[0], f"\\{found[0]}"),
+            visible(text),
+        )
+        .replace(" x ", r" $\times$ ")
+        .replace("uJ", r"$\mu$J")
+    )
 
 
 def unique_labels(names: Sequence[str], places: Sequence[str | Path]) -> list[str]:

@@ -88,7 +88,7 @@ def accuracy_figure(lines: Mapping[str, Sequence[Figures]], title: str) -> Any:
         if items
     }
     what = "top-1 accuracy [%]" if accuracy else "loss"
-    return line_figure([LinePanel("time steps T", what, drawn, title, from_zero=True)])
+    return line_figure([LinePanel("time steps T", what, drawn, title)])
 
 
 class DirectoryEvaluator:

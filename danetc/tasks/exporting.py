@@ -33,7 +33,7 @@ from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.formats import FORMATS, Content, Format
 from danetc.tasks.model_directory import SPEC, TRIALS, load
 from danetc.tasks.networks import compile_spec, emit_model, initialise
-from danetc.tasks.trained import evaluation_in
+from danetc.tasks.trained import evaluation_in, open_trained
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
 
 SAMPLES, BATCH = 100, 20
@@ -100,7 +100,7 @@ def export(request: ExportRequest) -> Exported:
     source, output = request.source, Path(request.output)
     _check_output(request, output)
     find_device(request.device)
-    place = directory_of(source)
+    place, tested = directory_of(source), None
     if place.is_dir():
         if strange := [name for name in ("network", "set", "init") if getattr(request, name)]:
             raise UserError(f"{source} is a directory with weights: leave out {strange[0]}")
@@ -108,7 +108,9 @@ def export(request: ExportRequest) -> Exported:
             raise UserError(f"{place} holds trials; choose one of {place}/seed-...")
         model = load(place, memory="none")
         if request.checkpoint is not None:
-            model, _ = at_checkpoint(model, place, request.checkpoint, "eager")
+            model, tested = at_checkpoint(model, place, request.checkpoint, "eager")
+        else:
+            tested = open_trained(place).evaluation
     elif request.checkpoint is not None:
         raise UserError(f"{source} is not the directory of a run: leave out the checkpoint")
     else:
@@ -117,7 +119,8 @@ def export(request: ExportRequest) -> Exported:
     graph = model.topology
     assert isinstance(graph, Graph)
     row = FORMATS[output.suffix]
-    content = Content(graph, model.eval(), request.streaming)
+    names = () if tested is None else tested.class_names
+    content = Content(graph, model.eval(), request.streaming, names)
     data = row.write(content)
     compared = None if row.run is None else compare_file(content, row, data, request.device)
     replace_file(output, data, follow=True)

@@ -7,6 +7,7 @@ that each file is compared with its model before it is kept.
 from __future__ import annotations
 
 import io
+import json
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +28,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A network to export, in evaluation mode; ``streaming`` as in ``ExportRequest``."""
+    """A network to export, in evaluation mode; ``streaming`` as in ``ExportRequest``.
+
+    ``class_names`` are those of the data that it was trained on.
+    """
 
     graph: Graph
     model: Model
     streaming: bool = False
+    class_names: Sequence[str] = ()
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Metadata of a file: version, name of the network, and names of classes as a JSON list."""
+        from importlib.metadata import version
+
+        found = {"danetc": version("danetc"), "network": self.graph.name}
+        named = {"class_names": json.dumps(self.class_names)} if self.class_names else {}
+        return found | named
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -68,12 +82,9 @@ class Format:
 
 
 def _safetensors(content: Content) -> bytes:
-    from importlib.metadata import version
-
     from danetc.runtime.model.weight_files import tensor_file
 
-    about = {"danetc": version("danetc"), "network": content.graph.name}
-    return b"".join(tensor_file(content.weights, about))
+    return b"".join(tensor_file(content.weights, content.about))
 
 
 def _state_dict(content: Content) -> bytes:
@@ -116,7 +127,7 @@ def _program(content: Content) -> bytes:
         reason = str(error).partition("\n")[0]
         raise UserError(f"torch.export cannot take {graph.name}: {reason}") from error
     stream = io.BytesIO()
-    torch.export.save(program, stream)
+    torch.export.save(program, stream, extra_files=content.about)
     return stream.getvalue()
 
 
@@ -154,8 +165,6 @@ def _run_source(data: bytes, content: Content) -> Run:
 
 
 def _onnx(content: Content) -> bytes:
-    from importlib.metadata import version
-
     from danetc.compiler.emit.onnx import emit_onnx
 
     graph, signature = content.graph, content.model.signature
@@ -165,7 +174,7 @@ def _onnx(content: Content) -> bytes:
         graph,
         content.arrays(),
         streaming=content.streaming,
-        about={"danetc": version("danetc"), "network": graph.name, "steps": str(graph.steps)},
+        about={**content.about, "steps": str(graph.steps)},
     )
     data: bytes = made.SerializeToString()
     return data
@@ -214,13 +223,11 @@ def _run_onnx(data: bytes, content: Content) -> Run:
 
 
 def _nir(content: Content) -> bytes:
-    from importlib.metadata import version
-
     import nir
 
     from danetc.compiler.emit.nir import emit_nir
 
-    made = emit_nir(content.graph, content.arrays(), {"danetc": version("danetc")})
+    made = emit_nir(content.graph, content.arrays(), content.about)
     stream = io.BytesIO()
     nir.write(stream, made)
     return stream.getvalue()

@@ -130,5 +130,6 @@ def predict_trained(
             found = model.eval()(batch.to(device))
             parts.append(over_time(found if isinstance(found, Tensor) else found[place]).cpu())
     logits = torch.cat(parts).float()
-    known = data.get("class_names") or map(str, range(logits.shape[1]))
-    return Predictions(tuple(names), tuple(known), logits, data.get("target") == "numbers")
+    known = () if one.recorded is None else one.recorded.class_names
+    known = known or tuple(map(str, range(logits.shape[1])))
+    return Predictions(tuple(names), known, logits, data.get("target") == "numbers")

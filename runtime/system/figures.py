@@ -52,10 +52,14 @@ def save_figure(figure: Any, path: Path, *, follow: bool = False) -> None:
 
 
 def figure_bytes(figure: Any, kind: str) -> bytes:
-    """Return a figure as a file without a date, so that equal figures give equal files."""
+    """Return a figure as a file without a date, so that equal figures give equal files.
+
+    Text in SVG and PDF files is text, in a font that a program for drawing can change.
+    """
     matplotlib = import_module("matplotlib")
-    metadata = {"Date": None} if kind == "svg" else None
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     stream = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "danetc"}):
+    fonts = {"svg.fonttype": "none", "pdf.fonttype": 42}
+    with matplotlib.rc_context({"svg.hashsalt": "danetc", **fonts}):
         figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
     return stream.getvalue()

@@ -57,6 +57,11 @@ class Evaluation:
         """Return the seeds of process ``rank``."""
         return self.seed, self.phase_index, rank, max(0, self.epoch - 1)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of the data; empty if they are not known."""
+        return tuple(map(str, (self.data or {}).get("class_names", ())))
+
     def as_dict(self) -> dict[str, Any]:
         """JSON data."""
         record = {each.name: plain(getattr(self, each.name)) for each in fields(self)}

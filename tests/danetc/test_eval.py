@@ -18,7 +18,7 @@ import danetc as package
 from danetc.errors import UserError
 from danetc.main import main
 from danetc.runtime.data.registry import open_data
-from danetc.tasks.evaluate import NO_BAR
+from danetc.tasks.evaluate import NO_BAR, Figures, accuracy_figure
 from danetc.tasks.trained import Trained, data_of
 
 from .conftest import QUICK, SMALL, Run
@@ -251,3 +251,19 @@ def test_classes_are_counted(danetc: Run) -> None:
     assert Path("a.svg").read_text().startswith("<?xml")
     with pytest.raises(UserError, match="per_class=True"):
         package.evaluate(run, backend="eager").per_class()
+
+
+def test_figures_for_papers(danetc: Run) -> None:
+    """Text that a program for drawing can change, and an axis that shows the differences."""
+    pytest.importorskip("matplotlib")
+    run = "pretrained:danet_c_small_digits"
+    for place in ("a.svg", "a.pdf"):
+        danetc.passes("eval", run, "--over-time", "-o", place)
+    assert "top-1 accuracy [%]</text>" in Path("a.svg").read_text()
+    pdf = Path("a.pdf").read_bytes()
+    assert b"/CIDFontType2" in pdf
+    assert b"/Type3" not in pdf
+    lines = {"run": [Figures(steps, 10, 0.1, 0.9 + steps / 100, 1, 0, 1) for steps in (4, 8)]}
+    low, high = accuracy_figure(lines, "net").axes[0].get_ylim()
+    assert (93 < low < 94, 98 < high < 99) == (True, True)
+    danetc.fails("ends in .svg, .png or .pdf", "eval", run, "--over-time", "-o", "a.jpg", status=1)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from torchvision.transforms.v2 import functional as F
 
 import danetc as package
@@ -80,6 +84,23 @@ def test_images_are_prepared_and_classes_named(danetc: Run, images: Path) -> Non
     assert torch.allclose(names.probabilities[0], expected, atol=1e-5)
 
 
+def of_program(path: str) -> str:
+    found = {"class_names": ""}
+    torch.export.load(path, extra_files=found)
+    return found["class_names"]
+
+
+EXPORTS: dict[str, Callable[[str], str]] = {
+    ".safetensors": lambda path: safe_open(path, "pt").metadata()["class_names"],
+    ".pt2": of_program,
+    ".onnx": lambda path: {
+        item.key: item.value for item in importlib.import_module("onnx").load(path).metadata_props
+    }["class_names"],
+    ".nir": lambda path: importlib.import_module("nir").read(path).metadata["class_names"],
+}
+"""The names of classes in a file, as JSON."""
+
+
 def test_training_records_the_names_of_classes(danetc: Run, quick: Path, images: Path) -> None:
     (folder := Path("data")).mkdir()
     for split in ("train", "test"):
@@ -95,6 +116,9 @@ def test_training_records_the_names_of_classes(danetc: Run, quick: Path, images:
     found = package.predict("run", [images / "grey.png"])
     assert found.class_names == ("cat", "dog")
     assert found.classes[0] in found.class_names
+    for ending, read in EXPORTS.items():
+        danetc.passes("export", "run", "-o", f"a{ending}")
+        assert json.loads(read(f"a{ending}")) == ["cat", "dog"], ending
 
 
 @pytest.mark.parametrize(
