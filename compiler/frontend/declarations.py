@@ -72,21 +72,24 @@ class _Checker:
 
                 recipe = resolve_recipe(declaration, {}, self.reporter, self.module)
                 for phase in recipe.phases if recipe is not None else ():
-                    self._parts(phase)
+                    self._parts(phase, declaration.name_span)
 
-    def _parts(self, phase: Phase) -> None:
-        """Report parts that no network of the file has, if there are networks."""
+    def _parts(self, phase: Phase, place: Span) -> None:
+        """Report parts that no network of the file has, if all of its networks are written in full.
+
+        The parts of a network with `out` may also have the names of operations.
+        """
         own = [item for item in self.module.own.values() if item.kind == "network"]
         names = {
             item.name for each in own for item in each.body or () if isinstance(item, s.Define)
         }
-        for key in ("freeze", "lr_scale") if own else ():
-            span = dict(phase.origins)[key].span
-            for part in getattr(phase, key) or ():
-                if part.item.name not in names:
-                    message = f"no network of this file has a part `{part.item.name}`"
-                    hint = did_you_mean(part.item.name, names)
-                    self.reporter.error("E0804", message, span, hint=hint)
+        if not own or "out" in names or any(item.value is not None for item in own):
+            return
+        for key, parts in (("freeze", phase.freeze), ("lr_scale", phase.lr_scale)):
+            for name in (part.item.name for part in parts or () if part.item.name not in names):
+                span, hint = dict(phase.origins)[key].span or place, did_you_mean(name, names)
+                message = f"no network of this file has a part `{name}`"
+                self.reporter.error("E0804", message, span, hint=hint)
 
     def _known_already(self, declaration: s.Declaration, defines: list[s.Define]) -> None:
         """Report definitions of names that are predefined in a declaration."""

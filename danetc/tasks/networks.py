@@ -180,7 +180,8 @@ def initialise(
 ) -> tuple[Model, str | None]:
     """Return a model with seeded weights, or with those of ``init`` and a text of what was matched.
 
-    ``skip`` are parts that keep their seeded weights. Raises SpecError for these, UserError if ``init`` cannot be read or does not fit, and for a missing backend.
+    ``skip`` are parts that keep their seeded weights. Raises SpecError for an error in it,
+    UserError if ``init`` cannot be read or does not fit, and for a missing backend.
     """
     model = emit_model(graph, seed, backend, memory)
     if init is None:
@@ -192,7 +193,6 @@ def initialise(
     from danetc.runtime.model.weights import WeightsError, match, read_weights
 
     skipped = factors_of(None if skip is None else read_setting("freeze", skip, "--init-skip"))
-
     try:
         matched = match(model, read_weights(os.fspath(weights_of(init))), skipped)
     except WeightsError as error:

@@ -141,12 +141,14 @@ def _check(scope: Scope, values: Mapping[str, Any]) -> None:
                 label = f"must be above {last:g} and below {epochs}"
                 scope.error("E0807", message, place, label)
                 break
-    frozen, scaled = factors_of(values["freeze"]), factors_of(values["lr_scale"])
+    frozen = factors_of(values["freeze"])
+    scaled = [path for part in values["lr_scale"] or () for path in factors_of([part])]
     wrong = [path for path, factor in frozen.items() if factor != 1]
-    wrong += [path for path in scaled if part_of(path, frozen)]
+    wrong += [path for path in scaled if scaled.count(path) > 1 or part_of(path, frozen)]
     if wrong:
-        message = f"`{wrong[0]}` is frozen, so it has no factor of the learning rate"
-        scope.error("E0811", message, written["freeze"].span, "a frozen part does not learn")
+        message = f"`{wrong[0]}` has one factor of the learning rate, and none if it is frozen"
+        place = written.get("lr_scale", written.get("freeze"))
+        scope.error("E0811", message, place.span, "not one factor")
     if batch % parts:
         message = f"a batch of {batch} cannot be split into {parts} equal parts"
         scope.error("E0811", message, written["accumulate"].span, "does not divide the batch")

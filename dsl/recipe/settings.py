@@ -157,8 +157,7 @@ class Phase:
     freeze: tuple[Summand, ...] | None = row(
         SumType("part"),
         None,
-        "parts of the network that stay as they are: their weights are not trained, and they compute as "
-        "in a test, so that norms keep their running statistics",
+        "parts of the network that keep their weights and compute as in a test, norms included",
         example="stem + stages(0, 1)",
     )
     lr_scale: tuple[Summand, ...] | None = row(

@@ -78,19 +78,19 @@ def match(
 ) -> MatchReport:
     """Match tensors to the entries of a model, by name or else by order. The model is not changed.
 
-    ``skip`` are paths of parts of the model that are left out, as ``head``. Raises WeightsError for the
-    first other weight of the model that the file lacks or has in another shape, and for a part that the
-    model does not have.
+    ``skip`` are paths of parts that are left out, as ``head``. Raises WeightsError for the first other
+    weight of the model that the file lacks or has in another shape, and if there is no such part.
     ``model.load_state_dict(report.state)`` loads the result.
     """
     wanted, optional = model.state_dict(), _neuron_entries(model)
-    names, given = set(_uncounted(wanted)), set(_uncounted(weights))
-    if unknown := [part for part in skip if not any(part_of(name, [part]) for name in names)]:
+    if unknown := [part for part in skip if not any(part_of(name, [part]) for name in wanted)]:
         raise WeightsError(f"the network has no weights in {unknown[0]}, which is to be skipped")
+    names, given = (
+        {name for name in _uncounted(each) if not part_of(name, skip)} for each in (wanted, weights)
+    )
     by_name = len(names & given) * 2 > len(names)  # the same network, perhaps with a mistake
     if by_name:
-        skipped = {name for name in names | given if part_of(name, skip)}
-        refuse_names("the file", names - optional - given - skipped, given - names - skipped)
+        refuse_names("the file", names - optional - given, given - names)
         pairs = {name: name for name in wanted if name in weights and not part_of(name, skip)}
         _fit(pairs, wanted, weights)
     else:

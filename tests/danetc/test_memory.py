@@ -106,6 +106,10 @@ def test_what_a_step_holds() -> None:
     assert 2 * parameters < adam.optimizer < 2.1 * parameters  # and counts of steps
     mean = step_memory(replace(plain_step(graph, "fused", 8, optimizer="sgd"), averaged=True))
     assert mean.optimizer == mean.weights + 8  # and the number of averages
+    learnt = sum(x.nbytes for x in emit_model(graph, 0, "eager").linear.parameters())
+    frozen = step_memory(replace(plain_step(graph, "fused", 8), frozen=["conv", "norm"]))
+    assert (frozen.optimizer, frozen.fixed) == (learnt, frozen.weights + 2 * learnt)
+    assert frozen.saved < small.saved
     parts = step_memory(replace(plain_step(graph, "fused", 16, optimizer="sgd"), accumulate=2))
     assert parts.saved == small.saved
     gathered = step_memory(replace(plain_step(graph, "fused", 8, optimizer="sgd"), processes=2))

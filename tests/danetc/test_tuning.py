@@ -117,11 +117,12 @@ def test_other_classes_need_a_new_head(danetc: Run, tmp_path: Path) -> None:
         (["--init-skip", "2 +"], "--init-skip"),
         (["--set", "recipe.freeze=stages(9)"], "stages.0, stages.1, stages.2"),
         (["--set", "recipe.freeze=stm"], "names the part stm"),
-        (["--set", "recipe.freeze=2 * stem"], "`stem` is frozen"),
+        (["--set", "recipe.freeze=2 * stem"], "`stem` has one factor"),
         (
             ["--set", "recipe.freeze=stages", "--set", "recipe.lr_scale=0.1 * stages(1)"],
-            "`stages.1` is frozen",
+            "`stages.1` has one factor of the learning rate, and none if it is frozen",
         ),
+        (["--set", "recipe.lr_scale=2 * head + 3 * head"], "`head` has one factor"),
         (["--set", "recipe.freeze=stem + stages + head"], "freezes all weights"),
         (["--set", "recipe.lr_scale=0 * head"], "must be above 0"),
         (["--recipe", "digts"], "did you mean `digits`?"),
@@ -146,6 +147,13 @@ def test_the_check_of_a_file_knows_its_parts(danetc: Run, tmp_path: Path) -> Non
     assert said.status == 1
     assert "E0804" in said.err
     assert "did you mean `stem`?" in said.err
+    assert f"{spec}:12:" in said.err
+    variant = "\nnetwork other = small { head = avgpool -> mean_over_time -> linear(3) }\n"
+    spec.write_text(SMALL + variant + QUICK.replace(" }", "; freeze = stem }"))
+    danetc.passes("check", spec)
+    flow = "use std\nnetwork n { input = image(1, 4, 4); steps = 1; out = in -> linear(3) }\n"
+    spec.write_text(flow + QUICK.replace(" }", "; lr_scale = 2 * linear }"))
+    danetc.passes("check", spec)
 
 
 def test_a_recipe_of_std_can_be_named(tmp_path: Path, monkeypatch: Any) -> None:
