@@ -147,8 +147,8 @@ def _check(scope: Scope, values: Mapping[str, Any]) -> None:
     wrong += [path for path in scaled if scaled.count(path) > 1 or part_of(path, frozen)]
     if wrong:
         message = f"`{wrong[0]}` has one factor of the learning rate, and none if it is frozen"
-        place = written.get("lr_scale", written.get("freeze"))
-        scope.error("E0811", message, place.span, "not one factor")
+        shown = written["lr_scale" if scaled else "freeze"]
+        scope.error("E0811", message, shown.span, "not one factor")
     if batch % parts:
         message = f"a batch of {batch} cannot be split into {parts} equal parts"
         scope.error("E0811", message, written["accumulate"].span, "does not divide the batch")

@@ -14,6 +14,7 @@ import danetc as package
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.runtime.system.files import read_record, save_record
+from danetc.runtime.training.checkpoints import read_checkpoint
 
 from .conftest import FEW, QUICK, SMALL, Run
 
@@ -154,6 +155,26 @@ def test_the_check_of_a_file_knows_its_parts(danetc: Run, tmp_path: Path) -> Non
     flow = "use std\nnetwork n { input = image(1, 4, 4); steps = 1; out = in -> linear(3) }\n"
     spec.write_text(flow + QUICK.replace(" }", "; lr_scale = 2 * linear }"))
     danetc.passes("check", spec)
+
+
+def test_a_later_phase_trains_what_an_earlier_one_froze(
+    danetc: Run, first: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "two.danet"
+    recipe.write_text("""recipe two {
+      batch = 100; optimizer = adamw(lr = 0.01); keep_every = 1
+      phase head { epochs = 1; freeze = stem + stages }
+      phase all { epochs = 1; start = head }
+    }""")
+    place = tmp_path / "run"
+    danetc.passes(
+        "train", first, "--data", FEW, "--recipe", recipe, "-o", place, "--backend", "eager"
+    )
+    between = read_checkpoint(place / "checkpoints/phase-head").tensors["model"]
+    old, new = tensors(first), tensors(place)
+    for name, value in between.items():
+        assert torch.equal(value, old[name]) == (not name.startswith("head.")), name
+    assert not torch.equal(new["stem.conv.weight"], old["stem.conv.weight"])
 
 
 def test_a_recipe_of_std_can_be_named(tmp_path: Path, monkeypatch: Any) -> None:
