@@ -389,17 +389,16 @@ def predict_command(
     def show() -> None:
         from danetc.output.table import print_table
 
-        rows = []
-        for each in record["predictions"]:
-            if found.numbers:
-                cells = [f"{name} {value:.4g}" for name, value in each["numbers"].items()]
-            elif logits:
-                cells = [f"{one['class']} {one['logit']:.4f}" for one in each["classes"]]
-            else:
-                cells = [f"{one['class']} {percent(one['probability'])}" for one in each["classes"]]
-            rows.append((each["image"], *cells))
-        heads = ("image", *([""] * (len(rows[0]) - 1) if found.numbers else ["class"]))
-        print_table((*heads, *[""] * (len(rows[0]) - len(heads))), rows, right=())
+        def cell(one: dict[str, Any]) -> str:
+            share = None if logits else one["probability"]
+            return (
+                f"{one['class']} {one['logit']:.4f}"
+                if share is None
+                else f"{one['class']} {share:.2%}"
+            )
+
+        rows = [(each["image"], *map(cell, each["classes"])) for each in record["predictions"]]
+        print_table(("image", "class", *[""] * (len(rows[0]) - 2)), rows, right=())
 
     return Answer(record, show)
 

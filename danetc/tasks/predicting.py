@@ -51,21 +51,20 @@ class Predictions(Returned):
         return [self.class_names[number] for number in self.logits.argmax(1).tolist()]
 
     def as_dict(self, top: int = 5) -> dict[str, Any]:
-        """Return JSON data of the ``top`` classes of each image, or of the numbers."""
+        """Return JSON data of the ``top`` classes of each image, or of all numbers."""
+        order = torch.arange(self.logits.shape[1]).expand_as(self.logits)
+        if not self.numbers:
+            order = self.logits.argsort(dim=1, descending=True, stable=True)[:, :top]
+        shares = self.probabilities
         found: list[dict[str, Any]] = []
-        if self.numbers:
-            rows = zip(self.images, self.logits.tolist(), strict=True)
-            found = [
-                {"image": image, "numbers": dict(zip(self.class_names, row, strict=True))}
-                for image, row in rows
-            ]
-            return {"predictions": found}
-        order = self.logits.argsort(dim=1, descending=True, stable=True)[:, :top]
-        values = (x.gather(1, order).tolist() for x in (self.probabilities, self.logits))
-        for image, *row in zip(self.images, order.tolist(), *values, strict=True):
+        for row, image in enumerate(self.images):
             best = [
-                {"class": self.class_names[n], "number": n, "probability": p, "logit": logit}
-                for n, p, logit in zip(*row, strict=True)
+                {
+                    "class": self.class_names[n],
+                    "logit": float(self.logits[row, n]),
+                    "probability": None if self.numbers else float(shares[row, n]),
+                }
+                for n in order[row].tolist()
             ]
             found.append({"image": image, "classes": best})
         return {"predictions": found}

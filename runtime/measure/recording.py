@@ -22,10 +22,9 @@ from danetc.runtime.system.devices import arithmetic
 class LayerRecording:
     """Values of a layer of neurons at each time step, [T, N, ...], on the CPU.
 
-    ``spikes`` is its output and ``current`` its input, after the norms and the sum before the neuron.
-    (Several inputs are stacked in a last dimension.) ``potential`` is the membrane potential before the
-    reset, and ``threshold`` what it is compared with; both are None for a neuron without a single
-    membrane potential.
+    ``spikes`` is its output and ``current`` its (first) input, after the norms and the sum before the
+    neuron. ``potential`` is the membrane potential before the reset, and ``threshold`` what it is
+    compared with; both are None for a neuron without a single membrane potential.
     """
 
     spikes: Tensor
@@ -53,13 +52,14 @@ class _Recorder:
 
     def result(self, neuron: Neuron) -> LayerRecording:
         """Return the recording. The program runs again for the potentials."""
-        current, spikes = torch.cat(self.currents), torch.cat(self.spikes)
+        current, spikes = torch.cat(self.currents), torch.cat(self.spikes).cpu()
         own, membrane = instrument(neuron.program), None
         if isinstance(own.membrane, Membrane):
             instants = own.instants(neuron, current)
             pairs = zip(*((each.potential, each.threshold) for each in instants), strict=True)
             membrane = [torch.stack(values).cpu() for values in pairs]
-        return LayerRecording(spikes.cpu(), current.cpu(), *(membrane or (None, None)))
+        first = own.kernel.first(current).cpu()
+        return LayerRecording(spikes, first, *(membrane or (None, None)))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from danetc.tasks.measuring.data import open_subject
 from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.measuring.measure import topology_of
 
+VALUES = ("spikes", "current", "potential", "threshold")
 SHOWN = 6
 """Number of layers in a raster by default."""
 
@@ -94,20 +96,14 @@ class Recording(Returned):
         ``layers`` are names or patterns as for ``record``; by default the first six. Raises UserError
         without matplotlib.
         """
-        check_installed("drawing", ["matplotlib"], "plot")
         names = chosen(layers, [*self]) if layers is not None else [*self][:SHOWN]
-        self._check_image(image)
-        figure = new_figure(3.5, 0.5 + 1.1 * len(names))
-        panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+        figure, panels = self._panels(names, image)
         for axes, name in zip(panels, names, strict=True):
             spikes = self.layers[name].spikes[:, image].flatten(1)
             steps, neurons = spikes.nonzero(as_tuple=True)
             width = max(0.3, min(4.0, 60 / spikes.shape[1]))
             axes.hlines(neurons, steps + 0.6, steps + 1.4, "black", lw=width, rasterized=True)
-            axes.set(xlim=(0.5, len(spikes) + 0.5), ylim=(-0.5, spikes.shape[1] - 0.5))
-            axes.set_ylabel("neuron")
-            axes.set_title(in_figure(name), fontsize="small", loc="left")
-        _steps(panels[-1])
+            axes.set(ylim=(-0.5, spikes.shape[1] - 0.5), ylabel="neuron")
         return figure
 
     def traces(
@@ -122,53 +118,55 @@ class Recording(Returned):
 
         Raises UserError without matplotlib, and for a layer without a membrane potential.
         """
-        check_installed("drawing", ["matplotlib"], "plot")
         known = [name for name, each in self.layers.items() if each.potential is not None]
         name = _one(layer or next(iter(known), "a membrane potential"), known)
-        self._check_image(image)
-        of = self.layers[name]
-        one = {key: getattr(of, key)[:, image] for key in ("spikes", "potential", "threshold")}
-        v = {key: x.flatten(1).float() for key, x in one.items()}
-        current = of.current[:, image]
-        current = (current if current.dim() == one["spikes"].dim() else current[..., 0]).flatten(1)
+        _in_range("image", image, self.layers[name].spikes.shape[1])
+        one = {key: x[:, image].flatten(1).float() for key, x in self._values(name).items()}
+        spikes = one["spikes"]
         if neurons is None:
-            varied = v["spikes"].var(0, correction=0)
+            varied = spikes.var(0, correction=0)
             neurons = varied.argsort(descending=True, stable=True)[:3].tolist()
-        if wrong := [n for n in neurons if not 0 <= n < current.shape[1]]:
-            raise UserError(f"{name} has neurons 0 to {current.shape[1] - 1}, not {wrong[0]}")
-        figure = new_figure(3.5, 0.6 + 1.3 * len(neurons))
-        panels = figure.subplots(len(neurons), 1, sharex=True, squeeze=False)[:, 0]
-        t = range(1, len(current) + 1)
+        for n in neurons:
+            _in_range("a neuron", n, spikes.shape[1])
+        titles = [f"{name}, neuron {n}" for n in neurons]
+        figure, panels = self._panels(titles, image)
+        t = range(1, len(spikes) + 1)
         for axes, n in zip(panels, neurons, strict=True):
-            lines = ("potential", v["potential"]), ("current", current)
-            for (label, x), (colour, dash, marker) in zip(lines, STYLES, strict=False):
-                axes.plot(
-                    t, x[:, n], color=colour, linestyle=dash, marker=marker, ms=3, label=label
-                )
-            axes.plot(t, v["threshold"][:, n], color="0.5", ls=":", label="threshold")
-            for step in v["spikes"][:, n].nonzero()[:, 0].tolist():
+            for key, (colour, dash, _) in zip(("potential", "current"), STYLES, strict=False):
+                axes.plot(t, one[key][:, n], color=colour, ls=dash, marker=".", label=key)
+            axes.plot(t, one["threshold"][:, n], color="0.5", ls=":", label="threshold")
+            for step in spikes[:, n].nonzero()[:, 0].tolist():
                 axes.axvline(step + 1, ymin=0.94, color="black", lw=2)
-            axes.set_title(f"{in_figure(name)}, neuron {n}", fontsize="small", loc="left")
         handles = panels[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=3, fontsize="x-small")
-        _steps(panels[-1])
         return figure
 
-    def _check_image(self, image: int) -> None:
-        count = next(iter(self.layers.values())).spikes.shape[1]
-        if not 0 <= image < count:
-            raise UserError(f"image is 0 to {count - 1}, not {image}")
+    def _values(self, layer: str) -> dict[str, Tensor]:
+        found = {each: getattr(self.layers[layer], each) for each in VALUES}
+        return {key: x for key, x in found.items() if x is not None}
+
+    def _panels(self, titles: Sequence[str], image: int) -> tuple[Any, Any]:
+        """Return a figure of a column's width, and a panel over time for each title."""
+        check_installed("drawing", ["matplotlib"], "plot")
+        steps, images = next(iter(self.layers.values())).spikes.shape[:2]
+        _in_range("image", image, images)
+        figure = new_figure(3.5, 0.5 + 1.2 * len(titles))
+        panels = figure.subplots(len(titles), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, title in zip(panels, titles, strict=True):
+            axes.set_title(in_figure(title), fontsize="small", loc="left")
+        locator = import_module("matplotlib.ticker").MaxNLocator(integer=True)
+        panels[-1].xaxis.set_major_locator(locator)
+        panels[-1].set(xlabel="time step", xlim=(0.5, steps + 0.5))
+        return figure, panels
 
     def _line(self) -> str:
         shape = next(iter(self.layers.values())).spikes.shape
         return f"{self.network}, {len(self)} layers, T = {shape[0]}, {shape[1]} images"
 
 
-def _steps(axes: Any) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel("time step")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+def _in_range(what: str, number: int, count: int) -> None:
+    if not 0 <= number < count:
+        raise UserError(f"{what} is 0 to {count - 1}, not {number}")
 
 
 def _one(layer: str, known: Sequence[str] | Mapping[str, Any]) -> str:
@@ -182,19 +180,17 @@ def chosen(layers: str | Sequence[str] | None, known: Sequence[str]) -> list[str
 
     None is for all of them. Raises UserError if one of ``layers`` has no match.
     """
-    patterns = [layers] if isinstance(layers, str) else layers
-    if patterns is None:
+    if layers is None:
         return [*known]
-    for each in patterns:
-        if not any(_matches(name, each) for name in known):
+    found = set[str]()
+    for each in [layers] if isinstance(layers, str) else layers:
+        own = {name for name in known if fnmatchcase(name, each) or name.startswith(f"{each}.")}
+        if not own:
             raise UserError(
                 f"there is no layer of neurons {each}; {instead(each, known, 'there are')}"
             )
-    return [name for name in known if any(_matches(name, each) for each in patterns)]
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
+        found |= own
+    return [name for name in known if name in found]
 
 
 def record(

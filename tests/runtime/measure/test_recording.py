@@ -133,7 +133,7 @@ def test_what_cannot_be_recorded(recording: Any) -> None:
         "a folded model has no norms": lambda: danetc.record(folded, x),
         "images are a tensor": lambda: danetc.record(model, [x]),  # type: ignore[arg-type]
         "image is 0 to 3, not 4": lambda: recording.raster(image=4),
-        "neurons 0 to 107, not 108": lambda: recording.traces(neurons=[108]),
+        "a neuron is 0 to 107, not 108": lambda: recording.traces(neurons=[108]),
     }.items():
         with pytest.raises(UserError) as error:
             call()
