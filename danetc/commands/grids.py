@@ -127,6 +127,12 @@ def _print_grid(results: GridResults, columns: tuple[str, ...], form: str) -> No
         echo(json_text(results.as_dict()))
     else:
         show(made, form, sys.stdout)
+    if form == "table" and (differences := results.paired()):
+        text = results.measure.text
+        echo(f"\ndifferences of {results.measure.head}, paired by seed, with 95 % intervals:")
+        for each in differences:
+            interval = f"[{text(each.low)}, {text(each.high)}]"
+            echo(f"{each.cell} - {each.minus}: {text(each.mean)} {interval}, {each.seeds} seeds")
 
 
 def _save(draw: Callable[[], Any], place: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import re
 import signal
 import sys
@@ -176,6 +177,23 @@ def comparison() -> GridResults:
         for depth in (20, 56)
     ]
     return GridResults("digits", ("network", "classes"), "last", tuple(marked(rows)))
+
+
+def test_differences_are_paired_by_seed() -> None:
+    """Against the interval of a paired t-test in SciPy."""
+    t_test = pytest.importorskip("scipy.stats").ttest_rel
+    for count in (2, 3, 5, 6, 7, 9, 40):
+        dice = random.Random(count)
+        scores = [[0.5 + dice.gauss(0, 0.02) for _ in range(count)] for _ in range(2)]
+        rows = [
+            row("sew", "chain", depth, 5, *([x] for x in each)) for depth, each in enumerate(scores)
+        ]
+        (found,) = GridResults("digits", ("network",), "last", tuple(rows)).paired()
+        interval = t_test(scores[1], scores[0]).confidence_interval(0.95)
+        expected = [*interval, (interval.low + interval.high) / 2]
+        assert [found.low, found.high, found.mean] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        assert (found.cell, found.minus, found.seeds) == (rows[1].name, rows[0].name, count)
+    assert len(comparison().paired()) == 5  # those with as many classes as the first
 
 
 def test_the_flat_table_says_what_varies() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import instead
@@ -152,6 +152,38 @@ class CellRow:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Mean over ``seeds`` of a cell's score minus that of another with the same seed, and the bounds of
+    its 95 % interval by Student's t distribution."""
+
+    cell: str
+    minus: str
+    seeds: int
+    mean: float
+    low: float
+    high: float
+
+
+_QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706)
+
+
+def t_quantile(freedom: int) -> float:
+    """Return the 97.5 % quantile of Student's t distribution, to 0.001.
+
+    From six degrees of freedom on, it is the expansion of Abramowitz and Stegun (26.7.5).
+    """
+    if freedom <= len(_QUANTILES):
+        return _QUANTILES[freedom - 1]
+    z = NormalDist().inv_cdf(0.975)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
 @dataclass(frozen=True)
 class GridResults:
     """Results of all cells. ``axes`` are the names of what was varied.
@@ -175,7 +207,23 @@ class GridResults:
             "measure": self.measure.name,
             "split": self.measure.split,
             "cells": [row.as_dict() for row in self.rows],
+            "paired": [asdict(each) for each in self.paired()],
         }
+
+    def paired(self) -> list[PairedDifference]:
+        """Return the difference of each cell to the first, over the seeds that both have, at least two."""
+        found = []
+        for row in self.rows[1:]:
+            first = self.rows[0]
+            shared = sorted(first.scores.keys() & row.scores.keys())
+            if len(shared) > 1 and first.values["classes"] == row.values["classes"]:
+                each = [row.scores[seed] - first.scores[seed] for seed in shared]
+                half = t_quantile(len(each) - 1) * stdev(each) / len(each) ** 0.5
+                low, high = fmean(each) - half, fmean(each) + half
+                found.append(
+                    PairedDifference(row.name, first.name, len(each), fmean(each), low, high)
+                )
+        return found
 
     def check_name(self, name: str, purpose: str) -> None:
         """Check that a name is an axis or a fact. Raises UserError if not."""
