@@ -22,7 +22,7 @@ RUNS = {
     "convert": ("pretrained:ann_c_small_digits",),
     "export": (SHIPPED, "-o", "x.safetensors"),
     "compare": GRID,
-    "search": GRID,
+    "search": (*GRID, "--select-on", "test"),
     "bench": ("small.danet",),
     "report": ("built", "--data", "digits"),
 }
