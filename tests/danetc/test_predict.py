@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 import danetc as package
 from danetc.errors import UserError
+from danetc.tasks.predicting import Predictions
 
 from .conftest import Run
 
@@ -141,6 +142,15 @@ def test_what_is_wrong_is_said(danetc: Run, message: str, arguments: list[str]) 
 def test_no_images_in_python() -> None:
     with pytest.raises(UserError, match="no images"):
         package.predict(DIGITS, [])
+
+
+def test_numbers_have_no_probabilities() -> None:
+    found = Predictions(("a.png",), ("x", "y"), torch.tensor([[0.5, 2.0]]), numbers=True)
+    assert found.as_dict(top=1)["predictions"][0]["classes"] == [
+        {"class": "x", "logit": 0.5, "probability": None},
+        {"class": "y", "logit": 2.0, "probability": None},
+    ]
+    assert found.frame()["y"].tolist() == [2.0]
 
 
 def test_a_recording_of_files_and_of_data(danetc: Run, images: Path) -> None:
