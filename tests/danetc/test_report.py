@@ -301,6 +301,28 @@ def test_boxes_have_colours_and_tooltips() -> None:
     assert "data-firing" not in of["neuron"].svg
 
 
+def test_other_losses_and_data_have_other_axes() -> None:
+    graph = graph_of(check_file("danet_c_small"))
+    epochs = ({"train_loss": 1.0, "test_accuracy": 0.5},)
+
+    def run(name: str, data: str, *terms: tuple[float, str]) -> ShownRun:
+        loss = [{"factor": factor, "name": term} for factor, term in terms]
+        settings = {"data": {"text": data}, "recipe": {"phases": {"train": {"loss": loss}}}}
+        return ShownRun(name, Path(name), graph, "", {"settings": settings}, epochs)
+
+    tet, plain = ((1.0, "tet"), (0.5, "rates")), ((1.0, "cross_entropy"),)
+    runs = [run("a", "digits", *plain), run("b", "digits", *tet), run("c", "folder:x", *plain)]
+    built = ShownRun("d", Path("d"), graph, "")
+    assert {title: [*lines] for title, lines in training_curves([*runs, built]).items()} == {
+        "Loss, cross_entropy on digits": ["a, train"],
+        "Loss, tet + 0.5 rates on digits": ["b, train"],
+        "Loss, cross_entropy on folder:x": ["c, train"],
+        "Accuracy (top-1), digits": ["a, test", "b, test"],
+        "Accuracy (top-1), folder:x": ["c, test"],
+    }
+    assert [*training_curves([runs[0], built])] == ["Loss", "Accuracy (top-1)"]
+
+
 def test_curves_are_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no finite number has no point."""
     pytest.importorskip("matplotlib")
@@ -313,8 +335,8 @@ def test_curves_are_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [ShownRun("a", Path("a"), graph, "", epochs=epochs), ShownRun("b", Path("b"), graph, "",
             measures=measures)]  # fmt: skip
     assert training_curves(runs) == {
-        "loss": {"a, train": ((1, 3), (1.0, 0.25))},
-        "accuracy": {"a, test": ((1, 2, 3), (0.5, 0.5, 0.5))},
+        "Loss": {"a, train": ((1, 3), (1.0, 0.25))},
+        "Accuracy (top-1)": {"a, test": ((1, 2, 3), (0.5, 0.5, 0.5))},
     }
     drawn: list[Any] = []
     plain = figures._page_figure

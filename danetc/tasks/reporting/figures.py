@@ -59,10 +59,15 @@ Lines = dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
 
 
 def training_curves(runs: Sequence[ShownRun]) -> dict[str, Lines]:
-    """Return loss and accuracy of each run on each split over the epochs."""
+    """Return loss and accuracy of each run on each split over the epochs, by the titles of their figures.
+
+    Runs on other data, and losses of other recipes, have figures of their own.
+    """
     found: dict[str, Lines] = {}
-    for key in ("loss", "accuracy"):
+    for key, head in (("loss", "Loss"), ("accuracy", "Accuracy (top-1)")):
+        several = len({_trained_on(run, key) for run in runs if run.epochs}) > 1
         for run in runs:
+            title = f"{head}, {_trained_on(run, key)}" if several else head
             for split in ("train", "val", "test"):
                 points = [
                     (number, float(value))
@@ -72,16 +77,26 @@ def training_curves(runs: Sequence[ShownRun]) -> dict[str, Lines]:
                 ]
                 if points:
                     xs, ys = zip(*points, strict=True)
-                    found.setdefault(key, {})[f"{run.label}, {split}"] = xs, ys
+                    found.setdefault(title, {})[f"{run.label}, {split}"] = xs, ys
     return found
+
+
+def _trained_on(run: ShownRun, key: str) -> str:
+    """Return the data of a run and, for curves of the loss, what its loss is."""
+    settings = (run.record or {}).get("settings") or {}
+    data = str((settings.get("data") or {}).get("text", "unknown data"))
+    phases = (settings.get("recipe") or {}).get("phases") or {}
+    if key == "accuracy" or not phases:
+        return data
+    terms = [(each["factor"], each["name"]) for phase in phases.values() for each in phase["loss"]]
+    named = (name if factor == 1 else f"{factor:g} {name}" for factor, name in terms)
+    return f"{' + '.join(dict.fromkeys(named))} on {data}"
 
 
 def training_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
     return [
-        _figure(
-            "Accuracy (top-1)" if key == "accuracy" else "Loss", LinePanel("epoch", key, curves)
-        )
-        for key, curves in training_curves(runs).items()
+        _figure(title, LinePanel("epoch", title.partition(" ")[0].strip(",").lower(), curves))
+        for title, curves in training_curves(runs).items()
     ]
 
 
