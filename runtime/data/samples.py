@@ -13,8 +13,9 @@ from torch import Tensor
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.arrays import images_of
 from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.batches import size
 from danetc.runtime.data.files import read_numpy
-from danetc.runtime.data.fit import check_together, size
+from danetc.runtime.data.fit import check_together
 from danetc.runtime.data.images import read_image
 from danetc.runtime.data.registry import COLOUR, GREY, converted
 from danetc.runtime.model.signature import Signature
