@@ -116,7 +116,8 @@ class TrainingRequest(TrainingOptions):
     @classmethod
     def from_json(cls, text: str) -> TrainingRequest:
         """Return the request that ``to_json`` wrote."""
-        return cls(**json.loads(text))
+        known = json.loads(text)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
 
     def command(self) -> list[str]:
         """Return the ``danetc train`` command of this request, for people to read and to run."""

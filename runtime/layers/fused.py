@@ -163,7 +163,7 @@ class FusedNeuron(Neuron):
     def _by_operation(self, values: Sequence[Value]) -> Tensor:
         """The output, with norms, sum and neuron one by one."""
         inputs = [whole(x) for x in values]
-        out = super().forward(self.total(inputs))
+        out = super().forward(self._total(inputs))
         return inputs[0] + out if self._added else out
 
     def _flat_learnables(self, now: int | None = None) -> list[Tensor]:
@@ -314,9 +314,9 @@ class FusedNeuron(Neuron):
     # -- operation by operation --------------------------------------------------------------------
 
     def current(self, *inputs: Tensor) -> Tensor:
-        return self.total([x.unsqueeze(0) for x in inputs]).squeeze(0)
+        return self._total([x.unsqueeze(0) for x in inputs]).squeeze(0)
 
-    def total(self, inputs: Sequence[Value]) -> Tensor:
+    def _total(self, inputs: Sequence[Value]) -> Tensor:
         terms = []
         for x, norm in zip(
             map(whole, inputs[self._added :]), self._norms[self._added :], strict=True

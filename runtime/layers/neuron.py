@@ -90,7 +90,7 @@ class Neuron(nn.Module):
         (x,) = inputs
         return x
 
-    def total(self, inputs: Sequence[Any]) -> Tensor:
+    def _total(self, inputs: Sequence[Any]) -> Tensor:
         """Return the neuron's input over time from those of a call; for a fused layer the sum of its terms, operation
         by operation."""
         x: Tensor = inputs[0]

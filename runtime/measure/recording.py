@@ -42,7 +42,7 @@ class _Recorder:
 
     def see(self, neuron: Neuron, args: tuple[Any, ...], out: Tensor) -> None:
         """Hook of the layer. Values that do not vary are repeated over time."""
-        current = neuron.total(args)
+        current = neuron._total(args)
         if out.dim() == neuron.rank + 1:
             out = out.expand(neuron.steps, *out.shape)
         if current.dim() == neuron.input_rank + 1:

@@ -103,7 +103,8 @@ def watching_firing(model: nn.Module, found: dict[str, list[float]]) -> Iterator
                     hook = module.register_forward_hook(partial(record, name, kind.unit))
                     stack.callback(hook.remove)
         yield
-    found |= {name: each.tolist() for name, each in seen.items()}
+    if seen:  # copied to the host at once
+        found |= dict(zip(seen, torch.stack([*seen.values()]).tolist(), strict=True))
 
 
 def constant_layers(firing: Mapping[str, Sequence[float]]) -> list[str]:

@@ -55,9 +55,9 @@
 ((identifier) @function.builtin
   (#any-of? @function.builtin
     "adamw" "auto_augment" "bptt" "center_crop" "color_jitter" "cosine" "cross_entropy" "cutmix"
-    "distill" "exponential" "firing_rate" "horizontal_flip" "membrane" "mixup" "mse" "normalize"
-    "online" "python" "python_membrane" "rand_augment" "random_crop" "random_erasing"
-    "random_resized_crop" "resize" "sgd" "step" "tet" "trivial_augment" "truncated"))
+    "distill" "exponential" "firing_rate" "head" "horizontal_flip" "membrane" "mixup" "mse"
+    "normalize" "online" "python" "python_membrane" "rand_augment" "random_crop" "random_erasing"
+    "random_resized_crop" "resize" "sgd" "stages" "stem" "step" "tet" "trivial_augment" "truncated"))
 
 ((identifier) @type.builtin
   (#any-of? @type.builtin
@@ -77,9 +77,9 @@
 ((identifier) @property
   (#any-of? @property
     "accumulate" "augment" "augment_on" "batch" "change" "checkpoint_every" "checkpoint_minutes"
-    "clip" "ema" "epochs" "evaluate" "gradient" "head" "init" "input" "keep_every" "loss" "optimizer"
-    "precision" "schedule" "seed" "stages" "start" "stem" "steps" "sync_norm" "trials" "warmup"
-    "workers" "zero_init"))
+    "clip" "ema" "epochs" "evaluate" "freeze" "gradient" "init" "input" "keep_every" "loss" "lr_scale"
+    "optimizer" "precision" "schedule" "seed" "start" "steps" "sync_norm" "trials" "warmup" "workers"
+    "zero_init"))
 
 (setting name: (identifier) @_name value: (identifier) @constant
   (#eq? @_name "over")
