@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from multiprocessing.forkserver import ensure_running
@@ -17,6 +18,8 @@ from types import SimpleNamespace
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
+_STARTING = threading.Lock()
+"""The working directory belongs to the whole process, and jobs of a grid start in threads."""
 
 
 def forked() -> Any:
@@ -30,7 +33,7 @@ def forked() -> Any:
         return mp.get_context("spawn")
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["tests.runtime.training.preloaded"])
-    with chdir(ROOT):
+    with _STARTING, chdir(ROOT):
         ensure_running()
     return context
 

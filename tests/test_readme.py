@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import danetc
 from danetc.compiler import check_file, check_text, graph_of
@@ -160,6 +162,8 @@ def test_the_commands_run(
     (tmp_path / "nets").mkdir()
     for place in ("my_network.danet", "nets/first.danet"):
         (tmp_path / place).write_text(small.replace("basic(width), 3", "basic(width), 2"))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8))
+    image.save(tmp_path / "digit.png")
     run = {words[1] for words in lines if words[0] == "danetc"}
     assert run == set(COMMANDS)
     for words in lines:

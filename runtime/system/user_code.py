@@ -115,7 +115,11 @@ def _place(frame: traceback.FrameSummary, error: BaseException) -> str:
 
 
 def _what(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[0].strip()
+    try:
+        text = str(error) or "without a message"
+    except Exception:
+        text = "with a message that cannot be shown"
+    return f"{type(error).__name__}: {text}"
 
 
 def _of_library(filename: str) -> bool:

@@ -33,7 +33,11 @@ def recipe(dice: Dice, name: str) -> str:
 
 
 def _lines(dice: Dice, scopes: list[str], *, required: bool) -> list[str]:
-    rows = [row for row in SETTINGS.values() if row.scope in scopes]
+    rows = [
+        row
+        for row in SETTINGS.values()
+        if row.scope in scopes and row.type != t.SumType("part")  # of a network, not known here
+    ]
     return [
         f"{row.key} = {_setting(dice, row)}"
         for row in rows

@@ -35,6 +35,11 @@ class Needs(NamedTuple):
     occupancy: float
 
 
+def in_each_configuration(kernel: Kernel, target: str) -> list[Needs]:
+    """Compile a kernel in all configurations that Inductor tries."""
+    return [_compiled(kernel, target, config) for config in kernel.launcher.configs]
+
+
 def compiled(kernel: Kernel, target: str) -> Needs:
     """Compile a kernel in the configurations that Inductor may choose.
 
@@ -42,7 +47,7 @@ def compiled(kernel: Kernel, target: str) -> Needs:
     the fastest, without timing one that spills more than 16 registers (32 on AMD; ``Needs`` may count a byte twice). With
     deterministic algorithms, a reduction has a fixed one of them, even if it spills.
     """
-    tried = [_compiled(kernel, target, config) for config in kernel.launcher.configs]
+    tried = in_each_configuration(kernel, target)
     most = 8 * (32 if target.startswith("gfx") else 16)
     is_reduction = "REDUCTION" in kernel.launcher.heuristic_type.name
     timed = [each for each in tried if is_reduction or each.spilled <= most] or tried[:1]

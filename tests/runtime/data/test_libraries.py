@@ -163,7 +163,7 @@ def test_parquet_files_of_a_folder_and_by_themselves(
     for text, told in (
         (f"{tmp_path}/plain/train-00000-of-00001.parquet", "or on a share: ,test=0.2"),
         (f"{tmp_path}/plain/tarin-00000-of-00001.parquet", "there is no file"),
-        (f"huggingface:{tmp_path / 'several'}", "several configurations; say ,config=NAME"),
+        (f"huggingface:{tmp_path / 'several'}", "several configurations; add ,config=NAME"),
     ):
         with pytest.raises(DataError, match=re.escape(told)):
             open_data(text)
