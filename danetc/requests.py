@@ -116,8 +116,9 @@ class TrainingRequest(TrainingOptions):
     @classmethod
     def from_json(cls, text: str) -> TrainingRequest:
         """Return the request that ``to_json`` wrote."""
-        known = json.loads(text)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        known: dict[str, Any] = json.loads(text)
+        known |= {k: tuple(v) for k, v in known.items() if isinstance(v, list)}
+        return cls(**known)
 
     def command(self) -> list[str]:
         """Return the ``danetc train`` command of this request, for people to read and to run."""
