@@ -74,7 +74,7 @@ def test_gradients(
         x = torch.randn(shape, dtype=torch.float64) + 1
         inputs.append(x.movedim(-3, -1).contiguous().movedim(-1, -3) if last else x)
     plain = copy.deepcopy(made)
-    expected = results(plain, lambda *xs: Neuron.forward(plain, plain.total(xs)), inputs)
+    expected = results(plain, lambda *xs: Neuron.forward(plain, plain._total(xs)), inputs)
     found = results(made, made, inputs)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
