@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import NormalDist, mean, stdev
 from typing import Any, Protocol
 
+from danetc.tasks.grid.results import t_quantile
+
 HERE = Path(__file__).resolve().parent
 
 CHAIN, EQ_11 = "chain", "densely_additive"
@@ -205,8 +207,6 @@ def shown(values: Sequence[float], digits: int = 1) -> str:
 
 
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "open"
-_T_95 = (12.7062, 4.30265, 3.18245, 2.77645, 2.57058, 2.44691, 2.36462, 2.30600, 2.26216)
-"""Quantiles of Student's t distribution at 0.975, for 1 to 9 degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -229,11 +229,11 @@ class Interval:
 
 
 def interval(differences: Sequence[float]) -> Interval:
-    """Return the mean of up to ten differences with its 95 % interval by the t distribution."""
+    """Return the mean of the differences with its 95 % interval by the t distribution."""
     count, middle = len(differences), mean(differences)
     if count == 1:
         return Interval(1, middle, -math.inf, math.inf)
-    half = _T_95[count - 2] * stdev(differences) / math.sqrt(count)
+    half = t_quantile(count - 1) * stdev(differences) / math.sqrt(count)
     return Interval(count, middle, middle - half, middle + half)
 
 

@@ -69,7 +69,7 @@ class OperationValues(Evaluator):
         if expr.op in ("and", "or"):
             left = self.condition(expr.left, env)
             return left if left == (expr.op == "or") else self.condition(expr.right, env)
-        # iterative, because long sums would exceed the recursion limit
+        # a loop instead of recursion, whose depth is limited
         steps: list[tuple[str, s.Expr]] = []
         node: s.Expr = expr
         while isinstance(node, s.Binary) and node.op not in ("and", "or"):

@@ -45,7 +45,7 @@ def _divided(channels: int, heads: int, what: str, of: str) -> int:
 
 
 def _scores(attrs: Attrs, values: Values) -> Shape:
-    """Heads x pixels of q x pixels of k."""
+    """Return the shape of the scores: heads x pixels of q x pixels of k."""
     q, k = (shapes.map_of((value,), "scores") for value in values)
     heads = whole(attrs, "heads")
     if q[0] != k[0]:

@@ -165,13 +165,13 @@ class PairedDifference:
     high: float
 
 
-_QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706)
+_QUANTILES = (12.7062, 4.30265, 3.18245, 2.77645, 2.57058, 2.44691, 2.36462, 2.30600, 2.26216)
 
 
 def t_quantile(freedom: int) -> float:
     """Return the 97.5 % quantile of Student's t distribution, to 0.001.
 
-    From six degrees of freedom on, it is the expansion of Abramowitz and Stegun (26.7.5).
+    From ten degrees of freedom on, it is the expansion of Abramowitz and Stegun (26.7.5).
     """
     if freedom <= len(_QUANTILES):
         return _QUANTILES[freedom - 1]

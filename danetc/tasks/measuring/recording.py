@@ -56,11 +56,11 @@ class Recording(Returned):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all values by names like ``stem.spike/potential``, as ``save`` writes them."""
-        values = ("spikes", "current", "potential", "threshold")
-        found = {
-            f"{name}/{key}": getattr(self.layers[name], key) for name in self for key in values
+        return {
+            f"{name}/{key}": x.float().numpy()
+            for name in self
+            for key, x in self._values(name).items()
         }
-        return {key: x.float().numpy() for key, x in found.items() if x is not None}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all values to a file that ``numpy.load`` reads. Raises UserError unless it ends in .npz."""
