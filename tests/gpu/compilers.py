@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
+from torch._inductor.runtime.triton_heuristics import filter_reduction_configs_for_determinism
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -35,24 +36,22 @@ class Needs(NamedTuple):
     occupancy: float
 
 
-def in_each_configuration(kernel: Kernel, target: str) -> list[Needs]:
-    """Compile a kernel in all configurations that Inductor tries."""
-    return [_compiled(kernel, target, config) for config in kernel.launcher.configs]
-
-
 def compiled(kernel: Kernel, target: str) -> Needs:
     """Compile a kernel in the configurations that Inductor may choose.
 
-    Return the needs of the one with the highest occupancy, and the most bytes that any of them spills. Its autotuner takes
-    the fastest, without timing one that spills more than 16 registers (32 on AMD; ``Needs`` may count a byte twice). With
-    deterministic algorithms, a reduction has a fixed one of them, even if it spills.
+    The autotuner takes the fastest, but skips each one that spills more than 16 registers (32 on AMD). With deterministic
+    algorithms, which are the default of ``danetc train``, a reduction has a fixed configuration, even if it spills. Return
+    the needs of the configuration with the highest occupancy among those that spill nothing, or else the least. If the
+    fixed one spills, its bytes are told instead.
     """
-    tried = in_each_configuration(kernel, target)
-    most = 8 * (32 if target.startswith("gfx") else 16)
-    is_reduction = "REDUCTION" in kernel.launcher.heuristic_type.name
-    timed = [each for each in tried if is_reduction or each.spilled <= most] or tried[:1]
-    best = max(timed, key=lambda needs: needs.occupancy)
-    return best._replace(spilled=max(needs.spilled for needs in timed))
+    launcher = kernel.launcher
+    needs = {config: _compiled(kernel, target, config) for config in launcher.configs}
+    best = min(needs.values(), key=lambda each: (each.spilled, -each.occupancy))
+    if "REDUCTION" in launcher.heuristic_type.name:
+        meta = launcher.inductor_meta | {"are_deterministic_algorithms_enabled": True}
+        (fixed,) = filter_reduction_configs_for_determinism(meta, launcher.configs)
+        return best._replace(spilled=max(best.spilled, needs[fixed].spilled))
+    return best
 
 
 def _compiled(kernel: Kernel, target: str, config: Any) -> Needs:
@@ -72,7 +71,7 @@ def _compiled(kernel: Kernel, target: str, config: Any) -> Needs:
             for pattern in (r"\.vgpr_count: +(\d+)", r"\.vgpr_spill_count: +(\d+)",
                             r"\.sgpr_spill_count: +(\d+)", r"; ScratchSize: (\d+)", r"; Occupancy: (\d+)")
         )  # fmt: skip
-        return Needs(registers, 4 * sum(spills) + scratch, waves / 8)
+        return Needs(registers, max(4 * sum(spills), scratch), waves / 8)
     with NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
         file.flush()

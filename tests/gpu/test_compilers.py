@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("triton", reason="Triton, an extra for tests on Linux, is not installed")
 
 from tests.gpu.cases import Case, compare
-from tests.gpu.compilers import TARGETS, compiled, in_each_configuration
+from tests.gpu.compilers import TARGETS, compiled
 from tests.gpu.interpreter import Launch
 
 SIZE = (1, 16, 64, 16)
@@ -46,8 +46,6 @@ def test_a_fusion_group_compiles(
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     for launch in launches(last):
         needs = compiled(launch.kernel, target)
-        # In channels last, a configuration that Inductor may time spills up to ten registers.
-        assert min(each.spilled for each in in_each_configuration(launch.kernel, target)) == 0
-        assert needs.spilled <= (80 if last else 0)
+        assert needs.spilled == 0
         assert 0 < needs.registers <= 128
         assert needs.occupancy >= 0.25
