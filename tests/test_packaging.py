@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import sys
 import tomllib
 from importlib.resources import files
@@ -95,3 +96,22 @@ def test_versions_agree() -> None:
     assert danetc.__version__ == SETTINGS["project"]["version"]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {danetc.__version__}\n" in citation
+
+
+def test_links_on_the_page_of_a_release_are_whole() -> None:
+    """PyPI shows README.md away from the other files; `.github/urls.py` writes addresses into it."""
+    urls = runpy.run_path(str(ROOT / ".github" / "urls.py"))
+    text = urls["with_whole_links"](
+        (ROOT / "README.md").read_text(encoding="utf-8"), "owner/name", "v1"
+    )
+    found = re.findall(r"(!?)\[[^]]*\]\(([^)\s]+)\)", text)
+    files = [
+        each for each in found if re.match(r"https://\S+/owner/name/(blob/)?v1/[^#]+", each[1])
+    ]
+    assert len(files) > 20
+    assert sum("raw." in target for _, target in files) == sum(bang == "!" for bang, _ in found) > 2
+    assert all(target.startswith("https://") for _, target in found)
+    project = urls["with_urls"]((ROOT / "pyproject.toml").read_text("utf-8"), "Owner/name", "v1")
+    metadata = tomllib.loads(project)["project"]
+    assert metadata.pop("urls")["Documentation"] == "https://owner.github.io/name/"
+    assert metadata == SETTINGS["project"]

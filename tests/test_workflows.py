@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +46,14 @@ def test_the_oldest_torch_that_is_admitted_and_the_newest() -> None:
     assert {f"{name}>={version}" for name, version in named.items()} <= {*PROJECT["dependencies"]}
     torches = {entry["torch"] for entry in JOBS["linux"]["strategy"]["matrix"]["include"]}
     assert torches | {*JOBS["linux"]["strategy"]["matrix"]["torch"]} == {"oldest", "newest"}
+
+
+@pytest.mark.skipif(shutil.which("sed") is None, reason="there is no sed")
+def test_the_lowest_versions_are_those_of_all_dependencies() -> None:
+    (sed,) = re.findall(r"^sed .* (?=\|)", commands("lowest"), re.MULTILINE)
+    lines = subprocess.run(sed, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    wanted = [each.partition(",")[0].replace(">=", "==") for each in PROJECT["dependencies"]]
+    assert lines.stdout.splitlines() == wanted
 
 
 def test_what_is_run_is_there() -> None:

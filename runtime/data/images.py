@@ -21,7 +21,7 @@ from danetc.runtime.system.errors import UnreadableError
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are decoded, whatever the name of a file says. Pillow knows more, one of which starts
 another program (Ghostscript, for EPS)."""
-TORCHVISION_FORMATS = ("JPEG", "MPO", "PNG", "WEBP") if image._has_image_ops() else ()
+TORCHVISION_FORMATS = ("JPEG", "MPO", "PNG", "WEBP") * hasattr(torch.ops.image, "decode_image")
 """Formats that torchvision decodes, in two thirds of Pillow's time; Pillow decodes the others."""
 DECODERS = f"torchvision {torchvision.__version__}, " * bool(TORCHVISION_FORMATS) + (
     f"Pillow {PIL.__version__}"
