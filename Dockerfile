@@ -1,4 +1,4 @@
-# danetc with a CPU's torch, a C++ compiler for its kernels and Graphviz for pictures as PDF.
+# danetc with a CPU's torch and a C++ compiler for its kernels.
 #
 #   docker build --tag danetc .
 #   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" danetc check spec.danet
@@ -17,7 +17,7 @@ ARG TORCH=https://download.pytorch.org/whl/cpu
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update && \
-    apt-get install --yes --no-install-recommends g++ graphviz && \
+    apt-get install --yes --no-install-recommends g++ && \
     rm -rf /var/lib/apt/lists/*
 RUN python -m pip install --no-cache-dir "torch>=2.10" "torchvision>=0.25" --index-url "$TORCH"
 COPY --from=wheel /wheel /wheel

@@ -13,11 +13,13 @@ import sys
 import sysconfig
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
 from danetc.compiler.draw.formula import FormulaPiece
 from danetc.compiler.draw.gv import MARGIN, piece_key, to_gv
+from danetc.compiler.draw.pdf import FONTS, SVG, to_pdf
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.theme import CSS_CLASS, Theme, dark_mode_css, palette
 from danetc.compiler.draw.words import clean
@@ -40,7 +42,7 @@ def run_program(texts: Sequence[str], engine: str, form: str, dpi: int | None = 
     import subprocess  # here, because browsers do not have it
 
     resolution = [] if dpi is None else [f"-Gdpi={dpi}"]
-    command = [program(system=form == "pdf"), f"-K{engine}", f"-T{form}", *resolution]
+    command = [program(), f"-K{engine}", f"-T{form}", *resolution]
     text = "\n".join(texts).encode("utf-8")
     try:
         done = subprocess.run(
@@ -53,18 +55,12 @@ def run_program(texts: Sequence[str], engine: str, form: str, dpi: int | None = 
     return done.stdout
 
 
-def program(*, system: bool = False) -> str:
+def program() -> str:
     """Return the path of ``dot``, or of the program that the package graphviz-pure installs.
 
-    ``system`` requires ``dot`` itself, which PDF needs. Raises GraphvizError.
+    Raises GraphvizError if neither is installed.
     """
-    found = shutil.which("dot")
-    if found is None and system:
-        raise GraphvizError(
-            "PDF needs Graphviz's `dot` on the PATH (Debian: apt install graphviz); "
-            "SVG, PNG and .gv do not"
-        )
-    found = found or shutil.which("graphviz-pure")
+    found = shutil.which("dot") or shutil.which("graphviz-pure")
     if found is None:
         beside = [Path(sysconfig.get_path("scripts")), Path(sys.executable).parent]
         places = (shutil.which("graphviz-pure", path=str(folder)) for folder in beside)
@@ -79,10 +75,9 @@ def program(*, system: bool = False) -> str:
 FORMATS = ("svg", "png", "pdf", "gv")
 _DPI = 144
 _MOST_PIXELS = 30_000  # a side of a PNG
-_SIGNS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF", "json0": b'"bb"'}
+_SIGNS = {"svg": b"<svg", "png": b"\x89PNG", "json0": b'"bb"'}
 """Bytes that every file of a format must contain."""
 _BETWEEN = re.compile(rb"^\}[\s,]*^\{", re.MULTILINE)  # two graphs in Graphviz's JSON
-_FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
 Layout: TypeAlias = Callable[[Sequence[str], str, str, int | None], bytes]
@@ -115,17 +110,21 @@ def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
             longest = max(sheet.width, sheet.height, 1.0)
             return _run([text], "nop2", "png", min(_DPI, int(_MOST_PIXELS * 72 / longest)))
         case "pdf":
-            return _run([text], "nop2", "pdf")
+            check_engine(kind)
+            svg = _finished(_run([text], "nop2", "svg"), sheet, name, "light")
+            return to_pdf(svg)
     raise DrawError(f"no format {kind}: there are {', '.join(FORMATS)}")
 
 
 def check_engine(kind: str) -> None:
-    """Raise GraphvizError if the program for a format of ``FORMATS`` is not installed.
+    """Raise DrawError if what a format of ``FORMATS`` needs is not installed.
 
-    A .gv file needs the program only for some levels. The error is then raised by ``render``.
+    A .gv file needs Graphviz only for some levels. The error is then raised by ``render``.
     """
     if kind != "gv" and _layout is run_program:
-        program(system=kind == "pdf")
+        program()
+    if kind == "pdf" and find_spec("matplotlib") is None:
+        raise DrawError("a PDF needs matplotlib: pip install 'danetc[plot]'; SVG and PNG do not")
 
 
 def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
@@ -153,7 +152,6 @@ def _run(texts: Sequence[str], engine: str, form: str, dpi: int | None = None) -
 
 # -- SVG ------------------------------------------------------------------------------------------
 
-_SVG = "http://www.w3.org/2000/svg"
 _HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n'
 _DROPPED = ("font-family", "{http://www.w3.org/XML/1998/namespace}space")
 
@@ -177,10 +175,10 @@ def _finished(svg: bytes, sheet: Sheet, name: str, theme: Theme) -> str:
     for element in root.iter():
         for attribute in _DROPPED:
             element.attrib.pop(attribute, None)
-    for group in root.iter(f"{{{_SVG}}}g"):
+    for group in root.iter(f"{{{SVG}}}g"):
         key = group.get("id", "")
         text = name if group.get("class") == "graph" else _cleaned(tooltips.get(key, ""))
-        title = group.find(f"{{{_SVG}}}title")
+        title = group.find(f"{{{SVG}}}title")
         if title is not None and text:
             title.text = text
         elif title is not None:
@@ -192,13 +190,16 @@ def _finished(svg: bytes, sheet: Sheet, name: str, theme: Theme) -> str:
     root.set("class", CSS_CLASS)
     root.set("role", "img")
     root.set("aria-label", f"{name}: topology")
-    root.set("font-family", _FONTS)
+    root.set(
+        "font-family",
+        ", ".join(f"'{each}'" if " " in each else each for each in FONTS) + ", sans-serif",
+    )
     root.set(_DROPPED[1], "preserve")
     if theme == "auto":
-        style = ET.Element(f"{{{_SVG}}}style")
+        style = ET.Element(f"{{{SVG}}}style")
         style.text, style.tail = dark_mode_css(), "\n"
         root.insert(0, style)
-    ET.register_namespace("", _SVG)
+    ET.register_namespace("", SVG)
     return f"{_HEAD}{ET.tostring(root, encoding='unicode')}\n"
 
 
@@ -209,11 +210,11 @@ def _cleaned(tooltip: str) -> str:
 def _set_piece(group: ET.Element, piece: FormulaPiece, sheet: Sheet) -> None:
     """Set the exact position and width of a piece, which Graphviz rounds and estimates."""
     left, base = piece.x + MARGIN, piece.y - sheet.height - MARGIN
-    for bar in group.findall(f"{{{_SVG}}}polygon"):
+    for bar in group.findall(f"{{{SVG}}}polygon"):
         right, above, below = left + piece.width, base - piece.size / 2, base + piece.size / 2
         corners = ((left, above), (right, above), (right, below), (left, below), (left, above))
         bar.set("points", " ".join(f"{x:.2f},{y:.2f}" for x, y in corners))
-    for text in group.findall(f"{{{_SVG}}}text"):
+    for text in group.findall(f"{{{SVG}}}text"):
         text.set("x", f"{left:.2f}")
         text.set("y", f"{base:.2f}")
         text.set("text-anchor", "start")

@@ -180,8 +180,8 @@ def draw_command(
     figure.svg`.
 
     Args:
-        output: File of the picture: .svg, .png, .pdf or .gv. [default: NAME.svg beside the spec, or in
-            this folder for a shipped spec]
+        output: File of the picture: .svg, .png, .pdf (needs danetc[plot]) or .gv. [default: NAME.svg
+            beside the spec, or in this folder for a shipped spec]
         level: What is shown: stages; blocks and the input of each; the wiring of blocks; all
             operations; a neuron's equations over time. [default: stage]
         theme: Colours. An SVG in auto is light or dark as its viewer prefers.

@@ -46,7 +46,7 @@ def draw(
 
     Return the picture as bytes of a file. Raises SpecError for errors in a spec, UserError if the
     level shows nothing of the network, for an unknown format, level or theme, if the file cannot be
-    written to, and if Graphviz is missing or fails.
+    written to, if Graphviz is missing or fails, and if a PDF has no matplotlib.
     """
     from danetc.compiler import draw as pictures
 
