@@ -61,35 +61,57 @@ def plot_place(text: str) -> Path:
     return path
 
 
-CLASSES = 24
-"""Largest number of classes whose names and shares a confusion matrix shows."""
+CLASSES, TICKS = 24, 34
+"""Largest number of classes that a confusion matrix names, and of labels on the x axis of lines."""
 
 
 @dataclass(frozen=True)
 class LinePanel:
-    """Lines by name as (x, y), and their axes; the y axis is logarithmic with ``log``."""
+    """Lines by name as (x, y) or (x, y, standard deviation of y), and their axes.
+
+    ``ticks`` are the labels of x = 1, 2, ..., and the y axis is logarithmic with ``log``.
+    """
 
     across: str
     up: str
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    lines: Mapping[str, Sequence[Sequence[float]]]
     title: str = ""
     log: bool = False
+    ticks: Sequence[str] = ()
 
 
-def line_figure(panels: Sequence[LinePanel]) -> Any:
-    """Return a figure of matplotlib with panels side by side. Raises UserError without it."""
+def line_figure(panels: Sequence[LinePanel], columns: int | None = None) -> Any:
+    """Return a figure of matplotlib with panels side by side, or in rows of ``columns`` panels that
+    share their y axis. Raises UserError without matplotlib.
+    """
     check_installed("drawing", ["matplotlib"], "plot")
-    figure = new_figure(3.8 * len(panels), 3.2)
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for place, (name, (x, y)) in enumerate(panel.lines.items()):
-            colour, dash, marker = STYLES[place % len(STYLES)]
+    count, shared = (len(panels), "none") if columns is None else (columns, "row")
+    figure = new_figure(max(6.4 if columns else 0, 3.8 * count), 3.2 * len(panels) / count)
+    grid = figure.subplots(len(panels) // count, count, squeeze=False, sharey=shared)
+    for axes, panel in zip(grid.flat, panels, strict=True):
+        for place, (name, (x, y, *spread)) in enumerate(panel.lines.items()):
+            colour, dash, _ = STYLES[place % len(STYLES)]
+            *_, marker = STYLES[(place + place // len(STYLES)) % len(STYLES)]
+            every = max(1, len(x) // 8)
             axes.plot(
-                x, y, color=colour, linestyle=dash, marker=marker, ms=4, label=in_figure(name)
-            )
+                x, y, color=colour, linestyle=dash, marker=marker, ms=4, markevery=every,
+                label=in_figure(name),
+            )  # fmt: skip
+            if any(map(any, spread)):
+                axes.errorbar(x, y, *spread, fmt="none", ecolor=colour, capsize=3, errorevery=every)
         axes.set(title=panel.title, xlabel=panel.across, ylabel=panel.up)
         if panel.log:
             axes.set_yscale("log")
-        axes.legend(fontsize="small")
+        if panel.ticks:
+            step = -(-len(panel.ticks) // TICKS)
+            axes.set_xticks(
+                range(1, len(panel.ticks) + 1, step), list(map(in_figure, panel.ticks))[::step],
+                rotation=60 if max(map(len, panel.ticks)) > 8 else 0, ha="right",
+                rotation_mode="anchor", fontsize="x-small",
+            )  # fmt: skip
+        else:
+            axes.locator_params(axis="x", integer=True)
+        axes.legend(fontsize="x-small", framealpha=0.8)
     return figure
 
 

@@ -125,7 +125,7 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
         (["small.danet", "--grid", "clases=5,10"], "did you mean `classes`?"),
         (["small.danet", "--grid", "rul=chain"], "did you mean `rule`?"),
         (["small.danet", "--grid", "epochs=1,2"], "did you mean `recipe.epochs`?"),
-        (["small.danet", "--grid", "steps=1,2", "--set", "steps=3"], "also set by --set"),
+        (["small.danet", "--grid", "steps=1,2", "--set", "steps=3"], "both an axis and a fixed setting"),
         (["small.danet", "--grid", "classes=2,5", "--classes", "5"], "drop one of them"),
         (["small.danet", "--grid", "rule=chain", "--grid", "stages=conv(4)"], "part of the stages"),
         (["small.danet", "--grid", "depth=20,56"], "has no depth in its name"),

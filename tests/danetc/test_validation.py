@@ -187,8 +187,8 @@ def test_results_of_a_grid_name_their_split(grid: Any, tmp_path: Path) -> None:
         read_results(tmp_path, "best", "test")
     pytest.importorskip("matplotlib")
     upper, lower = draw(grid("last"), "accuracy").axes
-    assert upper.get_ylabel() == "val top-1 accuracy (%)"
-    assert lower.get_ylabel() == "test top-1 accuracy (%)\nafter the last epoch"
+    assert upper.get_ylabel() == "val top-1 %"
+    assert lower.get_ylabel() == "test top-1 %\nafter the last epoch"
 
 
 def test_curves_of_tensorboard_are_of_their_split(tmp_path: Path) -> None:

@@ -158,13 +158,9 @@ def check_axes(
     networks: Sequence[GridNetwork], names: Sequence[str], base: TrainingRequest
 ) -> None:
     """Raise UserError if an axis means nothing to a network, or conflicts with another or ``base``."""
-    for name in names:
-        if name in base.set:
-            raise UserError(f"`{name}` is an axis and also set by --set; drop one of them")
-    if CLASSES in names and base.classes is not None:
-        raise UserError("`classes` is an axis and --classes is given; drop one of them")
-    if RECIPES in names and base.recipe is not None:
-        raise UserError("`recipe` is an axis and --recipe is given; drop one of them")
+    fixed = {*base.set, *(name for name in (CLASSES, RECIPES) if getattr(base, name) is not None)}
+    if both := [name for name in names if name in fixed]:
+        raise UserError(f"`{both[0]}` is both an axis and a fixed setting; drop one of them")
     if "stages" in names and (part := next((name for name in PARTS if name in names), None)):
         raise UserError(f"`stages` and `{part}` are both axes, but {part} is a part of the stages")
     if {"backbone", "depth"} <= set(names):

@@ -27,7 +27,7 @@ from danetc.tasks.grid.engines import start_engine
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun, refuse_changed
 from danetc.tasks.grid.plot import FIGURES, across, draw
 from danetc.tasks.grid.results import GridResults, read_results, refuse_test
-from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel, train_run
+from danetc.tasks.grid.run import GridProgress, GridRecord, in_parallel, train_run
 from danetc.tasks.model_directory import GRID
 
 if TYPE_CHECKING:
@@ -58,10 +58,8 @@ def checked_runs(request: ComparisonRequest, *, quiet: bool) -> list[GridRun]:
 
 def planned(runs: Sequence[GridRun], request: ComparisonRequest) -> GridResults:
     """Return the cells with the results so far. Nothing is written."""
-    record = GridRecord(request)
-    for run in runs:
-        record.add(run, Outcome("waiting"))
-    return read_results(request.folder, request.accuracy, request.select_on, record.as_dict())
+    record = GridRecord.of(request, runs).as_dict()
+    return read_results(request.folder, request.accuracy, request.select_on, record)
 
 
 def check_folder(folder: Path) -> None:
@@ -128,9 +126,7 @@ def _recorded(runs: Sequence[GridRun], request: ComparisonRequest) -> Iterator[G
         )
     request.folder.mkdir(parents=True, exist_ok=True)
     with locked(request.folder):
-        record = GridRecord(request)
-        for run in runs:
-            record.add(run, Outcome("done" if run.state == "done" else "waiting"))
+        record = GridRecord.of(request, runs)
         record.save()
         yield record
 
@@ -166,8 +162,9 @@ class Comparison(Returned, GridResults):
         return draw(self, name, x)
 
     def _line(self) -> str:
-        best = [f"{each.name} ({self.measure.text(each.mean)})" for each in self.rows if each.best]
-        told = f"; the best {self.measure.head}: {', '.join(best)}" if best else ""
+        best = [row for row in self.rows if self.is_best(row, self.rows)]
+        shown = ", ".join(f"{row.name} ({self.measure.text(row.mean)})" for row in best)
+        told = f"; the best {self.measure.head}: {shown}" if best else ""
         return f"{self.directory}: {len(self.rows)} cells on {self.data}{told}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 from typing import Any
@@ -27,13 +28,11 @@ TRAINED = ("train_loss", "train_accuracy")
 class Measure:
     """Metric on a ``split`` by which cells are compared.
 
-    ``trained`` are the names of the training curves. Shown values are multiplied by ``scale``, under
-    the title ``short`` of a column or ``long`` of an axis, behind the split.
+    ``trained`` are the names of the training curves. Values are shown times ``scale``, with ``unit``.
     """
 
     name: str
-    short: str
-    long: str
+    unit: str
     scale: int
     higher: bool
     trained: tuple[str, ...] = TRAINED
@@ -46,11 +45,8 @@ class Measure:
 
     @property
     def head(self) -> str:
-        return f"{self.split} {self.short}"
-
-    @property
-    def label(self) -> str:
-        return f"{self.split} {self.long}"
+        """Title of a column or an axis."""
+        return f"{self.split} {self.unit}"
 
     def of(self, epoch: Mapping[str, Any]) -> float:
         """Return the value in the record of an epoch."""
@@ -73,9 +69,9 @@ class Measure:
         return shown if deviation is None else shown + spread.format(self.scale * deviation)
 
 
-ACCURACY = Measure("accuracy", "top-1 %", "top-1 accuracy (%)", 100, True)
-OF_PIXELS = Measure("pixel accuracy", "pixel accuracy %", "pixel accuracy (%)", 100, True)
-OF_NUMBERS = Measure("rmse", "RMSE", "RMSE", 1, False, ("train_loss",))
+ACCURACY = Measure("accuracy", "top-1 %", 100, True)
+OF_PIXELS = Measure("pixel accuracy", "pixel accuracy %", 100, True)
+OF_NUMBERS = Measure("rmse", "RMSE", 1, False, ("train_loss",))
 MEASURES: Mapping[str, Measure] = {each.name: each for each in (ACCURACY, OF_PIXELS, OF_NUMBERS)}
 
 
@@ -105,8 +101,7 @@ class CellRow:
 
     ``values`` are those on the axes and the ``FACTS``, ``cost`` is the sum over the phases of
     epochs x T. ``scores`` and ``curves`` hold the results of complete runs and their values over all
-    epochs by seed, ``errors`` the messages of failed runs. ``best`` is True if no other cell with the
-    same number of classes has a better mean.
+    epochs by seed, ``errors`` the messages of failed runs.
     """
 
     name: str
@@ -117,7 +112,6 @@ class CellRow:
     scores: Mapping[int, float]
     curves: Mapping[str, Mapping[int, tuple[float, ...]]] = field(repr=False)
     errors: Mapping[int, str]
-    best: bool = False
 
     @property
     def mean(self) -> float | None:
@@ -142,7 +136,7 @@ class CellRow:
         return f"{done}, {len(self.errors)} failed" if self.errors else done
 
     def as_dict(self) -> dict[str, Any]:
-        names = ("parameters", "seeds", "scores", "mean", "deviation", "best", "state", "errors")
+        names = ("parameters", "seeds", "scores", "mean", "deviation", "state", "errors")
         return {
             "name": self.name,
             **self.values,
@@ -206,7 +200,7 @@ class GridResults:
             "accuracy": self.accuracy,
             "measure": self.measure.name,
             "split": self.measure.split,
-            "cells": [row.as_dict() for row in self.rows],
+            "cells": [row.as_dict() | {"best": self.is_best(row, self.rows)} for row in self.rows],
             "paired": [asdict(each) for each in self.paired()],
         }
 
@@ -224,6 +218,12 @@ class GridResults:
                     PairedDifference(row.name, first.name, len(each), fmean(each), low, high)
                 )
         return found
+
+    def is_best(self, row: CellRow, rivals: Iterable[CellRow]) -> bool:
+        """True if no rival with as many classes has a better mean, and there are several."""
+        same = [each for each in rivals if each.values["classes"] == row.values["classes"]]
+        means = [each.mean for each in same if each.mean is not None]
+        return len(means) > 1 and row.mean == self.measure.best(means)
 
     def check_name(self, name: str, purpose: str) -> None:
         """Check that a name is an axis or a fact. Raises UserError if not."""
@@ -284,13 +284,12 @@ def read_results(
         flat = (epoch for epochs in trained.values() for epoch in epochs)
         over_epochs = measure_of(flat, "val" if has_validation(data) else "test")
         measure = over_epochs if accuracy == "best" else replace(over_epochs, split="test")
-        rows = [_row(cell, trained, accuracy, measure, over_epochs) for cell in record["cells"]]
+        axes = tuple(map(str, record["axes"]))
+        found = GridResults(data, axes, accuracy, (), measure, over_epochs)
+        rows = tuple(_row(cell, trained, found) for cell in record["cells"])
         if accuracy == "best":
             refuse_test("the best epoch", data, select_on)
-        return GridResults(
-            data, tuple(map(str, record["axes"])), accuracy, tuple(marked(rows, measure)),
-            measure, over_epochs,
-        )  # fmt: skip
+        return replace(found, rows=rows)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder / GRID}, or the training.json of a run there, is damaged: it is not as it was "
@@ -299,14 +298,10 @@ def read_results(
 
 
 def _row(
-    cell: Mapping[str, Any],
-    trained: Mapping[str, list[dict[str, Any]]],
-    accuracy: Accuracy,
-    measure: Measure,
-    over_epochs: Measure,
+    cell: Mapping[str, Any], trained: Mapping[str, list[dict[str, Any]]], results: GridResults
 ) -> CellRow:
     """Return the row of a cell. ``trained`` has the epochs of each run by its directory."""
-    facts = cell["facts"]
+    facts, measure, over_epochs = cell["facts"], results.measure, results.over_epochs
     failed = {run["seed"]: run["error"] for run in cell["runs"] if run["state"] == "failed"}
     complete = {
         run["seed"]: trained[run["directory"]]
@@ -314,14 +309,11 @@ def _row(
         if run["seed"] not in failed and len(trained[run["directory"]]) == sum(facts["epochs"])
     }
     curves = {
-        name: {
-            seed: tuple(
-                over_epochs.of(epoch) if name == over_epochs.curve else float(epoch[name])
-                for epoch in epochs
-            )
-            for seed, epochs in complete.items()
-        }
-        for name in (over_epochs.curve, *measure.trained)
+        name: {seed: tuple(map(value, epochs)) for seed, epochs in complete.items()}
+        for name, value in (
+            (over_epochs.curve, over_epochs.of),
+            *((name, itemgetter(name)) for name in measure.trained),
+        )
     }
     known = {name: facts[name] for name in FACTS if name in facts}
     known["wiring"] = wiring(facts["connection"], facts["rule"])
@@ -334,7 +326,7 @@ def _row(
         seeds=tuple(run["seed"] for run in cell["runs"]),
         scores={
             seed: measure.best(map(measure.of, epochs))
-            if accuracy == "best"
+            if results.accuracy == "best"
             else measure.of(epochs[-1])
             for seed, epochs in complete.items()
         },
@@ -346,18 +338,6 @@ def _row(
 def wiring(connection: str, rule: str) -> str:
     """Return a text such as ``origin by densely_additive``; the rule ``chain`` is left out."""
     return " by ".join(part for part in (connection, rule) if part not in ("", "chain"))
-
-
-def marked(rows: Sequence[CellRow], measure: Measure = ACCURACY) -> list[CellRow]:
-    """Mark the best of the rows with as many classes, unless there is only one."""
-    return [replace(row, best=is_best(row, rows, measure)) for row in rows]
-
-
-def is_best(row: CellRow, rows: Iterable[CellRow], measure: Measure) -> bool:
-    """True if no row with as many classes has a better mean, and there are several."""
-    rivals = [each.mean for each in rows if each.values["classes"] == row.values["classes"]]
-    means = [mean for mean in rivals if mean is not None]
-    return len(means) > 1 and row.mean == measure.best(means)
 
 
 HEADS = {"parameters": "params", "cost": "epochs x T"}
@@ -413,7 +393,7 @@ def table(results: GridResults, columns: Sequence[str] = ()) -> Table:
                 continue
             classes = [each.values["classes"] for each in group.values()]
             alone = classes.count(found.values["classes"]) == 1
-            best = found.best if alone else is_best(found, group.values(), measure)
+            best = results.is_best(found, results.rows if alone else group.values())
             cells.append(Cell(measure.text(found.mean, found.deviation), best, found.mean))
         body.append((*cells, *(Cell(show(first)) for show in last.values())))
     head = f"{'best ' * (results.accuracy == 'best')}{measure.head}"

@@ -47,7 +47,7 @@ class Outcome:
 class GridRecord:
     """The grid.json of a request's folder: the cells of all runs, with their outcomes so far.
 
-    Several threads may use it. ``cells`` are those of an earlier record.
+    ``cells`` are those of an earlier record. ``keep`` may be called by several threads.
     """
 
     def __init__(self, request: GridRequest, cells: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -61,6 +61,14 @@ class GridRecord:
             **({"select_on": "test"} if request.select_on == "test" else {}),
         }
         self._cells = {cell["name"]: dict(cell) for cell in cells}
+
+    @classmethod
+    def of(cls, request: GridRequest, runs: Iterable[GridRun]) -> GridRecord:
+        """Return the record of these runs before they are trained."""
+        record = cls(request)
+        for run in runs:
+            record.add(run, Outcome("done" if run.state == "done" else "waiting"))
+        return record
 
     def add(self, run: GridRun, outcome: Outcome) -> None:
         """Set the outcome of a run."""
@@ -150,16 +158,8 @@ def in_parallel(tasks: Sequence[Callable[[], object]], jobs: int, stop: StopRequ
 
     If one raises, or this thread is interrupted, the others are asked to stop and waited for.
     """
-
-    def run(task: Callable[[], object]) -> None:
-        try:
-            task()
-        except BaseException:
-            stop.signal = BY_CODE
-            raise
-
     with ThreadPoolExecutor(min(jobs, len(tasks) or 1)) as pool:
-        waiting = {pool.submit(copy_context().run, run, task) for task in tasks}
+        waiting = {pool.submit(copy_context().run, task) for task in tasks}
         try:
             while waiting:
                 done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)

@@ -6,13 +6,12 @@ import base64
 import math
 import re
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from danetc.errors import UserError
 from danetc.output.returned import LinePanel, line_figure
-from danetc.runtime.system.figures import WITHOUT, can_plot, figure_bytes, in_figure
+from danetc.runtime.system.figures import WITHOUT, can_plot, figure_bytes
 from danetc.tasks.model_directory import GRID
 from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order
 from danetc.tasks.reporting.runs import ShownRun
@@ -23,7 +22,6 @@ _TITLES = {
     "training": "Training loss and accuracy over the epochs",
     "front": "Trials of the search: accuracy against operations",
 }
-_MOST_NAMES = 34  # maximum number of labels on an axis
 
 
 class PageFigure(NamedTuple):
@@ -38,19 +36,9 @@ def _page_figure(title: str, figure: Any) -> PageFigure:
     return PageFigure(title, f"data:image/svg+xml;base64,{data}")
 
 
-def _figure(title: str, panel: LinePanel, names: Sequence[str] | None = None) -> PageFigure:
+def _figure(title: str, panel: LinePanel) -> PageFigure:
     figure = line_figure([panel])
     figure.set_size_inches(6.4, 3.4)
-    (axes,) = figure.axes
-    if names is None:
-        axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
-    else:
-        short = [re.sub(r"\b(stages|blocks)\.", "", in_figure(name)) for name in names]
-        each = math.ceil(len(names) / _MOST_NAMES)
-        axes.set_xticks(
-            range(1, len(short) + 1, each), short[::each],
-            rotation=60, ha="right", rotation_mode="anchor", fontsize="x-small",
-        )  # fmt: skip
     return _page_figure(title, figure)
 
 
@@ -117,8 +105,12 @@ def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
                 lines[run.label] = xs, ys
         if lines:
             title = f"{measure.title.capitalize()} by layer"
-            panel = LinePanel("layer", measure.title, lines, log=measure.mean == "geometric")
-            found.append(_figure(title, panel, names[0] if len(names) == 1 else None))
+            ticks = [re.sub(r"\b(stages|blocks)\.", "", name) for name in names[0]]
+            panel = LinePanel(
+                "layer", measure.title, lines, log=measure.mean == "geometric",
+                ticks=ticks if len(runs) == 1 else (),
+            )  # fmt: skip
+            found.append(_figure(title, panel))
     return found
 
 

@@ -185,7 +185,7 @@ def front_figure(found: SearchResult) -> Any:
     if min(row.operations or 0 for row in rows) > 0:
         axes.set_xscale("log")
     axes.set_xlabel("operations for one image (MACs and additions)")
-    axes.set_ylabel(found.measure.label)
+    axes.set_ylabel(found.measure.head)
     axes.set_title(in_figure(data_name(found.data)), fontsize="medium")
     axes.legend(fontsize="small", loc="best", framealpha=0.8)
     return figure
