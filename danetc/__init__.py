@@ -1,4 +1,4 @@
-"""A language and compiler for the topology of deep spiking neural networks.
+"""danetc: a language for the topology of deep spiking neural networks, and its compiler.
 
 ::
 

@@ -1,12 +1,13 @@
-"""Types of arguments, shared by the command line and the Python interface.
+"""Types and checks of the arguments of commands and of the functions of the Python interface.
 
 ::
 
     def command(spec: Spec, *, batch: Annotated[int, Option(least=1)] = 4) -> None: ...
 
-Positional parameters become arguments of the command, keyword-only parameters become options. A parameter
-whose type is a request (``danetc.requests``) stands for the fields of that request. Parameters are described
-in the docstring of the function or request, or else below. Importing this module loads neither click nor torch.
+Positional parameters become arguments of the command, keyword-only parameters become options. A
+parameter whose type is a request (``danetc.requests``) adds the fields of that request. The docstring
+of the function or request describes them; the section below is for those that many share. Importing
+this module loads neither click nor torch.
 
 Args:
     backend: Backend that runs the network.
@@ -16,8 +17,6 @@ Args:
     data: Data set, as in digits or folder:DIR. With ,val=0.1 behind it, a tenth of the training images is
         held out for validation.
     device: Device that runs the network. [default: the accelerator if there is one, else cpu]
-    evaluate: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
-        center_crop(224)', or none. [default: the training's]
     force: Replace an existing file.
     form: Format of the result.
     init: Start from these weights: safetensors, a state dict that contains only tensors, the directory of
@@ -27,6 +26,8 @@ Args:
         8GB or 512MB, selects the faster policy with which a training step fits.
     network: Network to use if the file has several.
     precision: Precision of the arithmetic.
+    prepare: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
+        center_crop(224)', or none. [default: the training's]
     progress: True to show progress and notes as the command does; by default only in a notebook.
     quiet: Show no progress.
     seed: Seed of all random numbers.
@@ -49,7 +50,6 @@ import sys
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, ParamSpec, TypeAlias, TypeVar, get_args, get_origin
@@ -61,24 +61,24 @@ R = TypeVar("R")
 Request = TypeVar("Request")
 
 MOST_STEPS = 10_000
-"""Largest number of time steps that a network is run for."""
+"""Maximum number of time steps of a forward pass."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """Spelling of an argument on the command line, and the values it takes.
+    """How an argument is written on the command line, and which values it accepts.
 
     Args:
         metavar: Placeholder for the value in the help.
-        flag: Name of the option, if it does not follow from that of the parameter.
-        least: Smallest number.
-        most: Largest number.
-        choices: Texts that the argument takes. The choices of a Literal need not be listed.
+        flag: Name of the option, by default that of the parameter.
+        least: Minimum of a number.
+        most: Maximum of a number.
+        choices: Accepted texts, in addition to those of a Literal.
         parse: Converts the text; raises ValueError or UserError.
-        separator: Splits one text into several values.
-        missing: Returns what to add to the error if the argument is missing. The command line then does
-            not use the default of the parameter.
-        python: True if only the Python interface has the argument.
+        separator: Splits the text into several values.
+        missing: Returns a hint for the error if the argument is missing. The command line then requires
+            the argument, even if the parameter has a default.
+        python: True for an argument of the Python interface alone.
     """
 
     metavar: str | None = None
@@ -163,12 +163,6 @@ def look_at_data(text: str, hint: str = "") -> str:
     return text
 
 
-def _evaluate(text: str) -> Any:
-    from danetc.dsl.recipe.text import read_setting
-
-    return read_setting("evaluate", text, "--evaluate")
-
-
 # -- arguments of several commands ----------------------------------------------------------
 
 
@@ -189,7 +183,6 @@ Classes: TypeAlias = Annotated[int, Option(least=2)]
 Count: TypeAlias = Annotated[int, Option(least=1)]
 Data: TypeAlias = Annotated[str, DATA]
 Device: TypeAlias = Annotated[str, Option("cpu|cuda|cuda:1|mps|xpu")]
-Evaluate: TypeAlias = Annotated[Any, Option("STEPS", parse=_evaluate)]
 Init: TypeAlias = Annotated[Place, Option("WEIGHTS")]
 InitSkip: TypeAlias = Annotated[str, Option("PARTS")]
 Memory: TypeAlias = Annotated[str | int, Option("none|recompute|SIZE", parse=parse_memory)]
@@ -197,6 +190,7 @@ Network: TypeAlias = Annotated[str, Option("NAME")]
 Plot: TypeAlias = Annotated[
     Path, Option("OUT.svg|png|pdf", parse=late("danetc.output.returned", "plot_place"))
 ]
+Prepare: TypeAlias = Annotated[str, Option("STEPS", "--evaluate")]
 Seed: TypeAlias = Annotated[int, Option(least=0, most=2**63 - 1)]
 Settings: TypeAlias = Annotated[Mapping[str, Setting], Option("NAME=VALUE", parse=parse_setting)]
 Spec: TypeAlias = Annotated[str, SPEC]
@@ -207,13 +201,8 @@ Workers: TypeAlias = Annotated[int, Option(least=0, most=1024)]
 # -- reading annotations ---------------------------------------------------------------------------
 
 
-def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a function's parameters, or of a dataclass's fields."""
-    return typing.get_type_hints(function, include_extras=True)
-
-
-def _is_union(hint: Any) -> bool:
-    return get_origin(hint) in (typing.Union, UnionType)
+hints_of = functools.partial(typing.get_type_hints, include_extras=True)
+"""Return the annotations of a function's parameters, or of a dataclass's fields."""
 
 
 def split_hint(hint: Any) -> tuple[Any, Option]:
@@ -222,7 +211,7 @@ def split_hint(hint: Any) -> tuple[Any, Option]:
     for _ in range(2):  # Annotated[X | None, ...] and Annotated[X, ...] | None mean the same
         if get_origin(hint) is Annotated:
             hint, option = get_args(hint)
-        if _is_union(hint):
+        if get_origin(hint) in (typing.Union, UnionType):
             inner = [each for each in get_args(hint) if each is not type(None)]
             hint = typing.Union[tuple(inner)]
     return hint, option
@@ -273,52 +262,30 @@ def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], C
 # -- checks ----------------------------------------------------------------------------------------
 
 
-class WrongType(UserError, TypeError):
-    """An argument of a function of ``danetc`` has a type that the function does not take."""
-
-
 def check_fields(request: Any) -> None:
-    """Raise UserError if a field of a request does not fit its annotation."""
+    """Raise UserError if a field of a request does not fit its annotation or its Option."""
+    from danetc.runtime.training.evaluation import fits  # late: the command line does without
+
     hints = hints_of(type(request))
     for field in dataclasses.fields(request):
-        value, hint = getattr(request, field.name), hints[field.name]
-        if not _fits(value, hint):
-            kind = inspect.formatannotation(split_hint(hint)[0])
-            raise WrongType(f"`{field.name}` is {kind}, not {value!r}")
-        _check_value(field.name, value, hint)
+        name, value, hint = field.name, getattr(request, field.name), hints[field.name]
+        kind, option = split_hint(hint)
+        if not fits(value, hint):
+            raise UserError(f"`{name}` is {inspect.formatannotation(kind)}, not {value!r}")
+        if choices := get_args(kind) if get_origin(kind) is Literal else option.choices:
+            check_choice(name, value, choices)
+        least, most = option.least, option.most
+        if value is None or least is None:
+            continue
+        for each in value if isinstance(value, Sequence) else (value,):
+            whole = kind is float or (isinstance(each, int) and not isinstance(each, bool))
+            if not whole or each < least or (most is not None and each > most):
+                number = "a number" if kind is float else "a whole number"
+                limit = " or more" if most is None else f" to {most}"
+                raise UserError(f"{name} is {number}, {least}{limit}, not {each!r}")
 
 
 def check_choice(name: str, value: str | None, choices: Collection[str]) -> None:
     """Raise UserError unless ``value`` is None or one of ``choices``."""
     if value is not None and value not in choices:
         raise UserError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-
-
-def _check_value(name: str, value: Any, hint: Any) -> None:
-    """Raise UserError if a value is not among the choices or outside the bounds of its annotation."""
-    kind, option = split_hint(hint)
-    if choices := get_args(kind) if get_origin(kind) is Literal else option.choices:
-        check_choice(name, value, choices)
-    least, most = option.least, option.most
-    if value is None or least is None:
-        return
-    for each in value if isinstance(value, Sequence) else (value,):
-        whole = kind is float or (isinstance(each, int) and not isinstance(each, bool))
-        if not whole or each < least or (most is not None and each > most):
-            number = "a number" if kind is float else "a whole number"
-            limit = " or more" if most is None else f" to {most}"
-            raise UserError(f"{name} is {number}, {least}{limit}, not {each!r}")
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Return True if a value has the outermost type of an annotation. Numbers of NumPy do."""
-    if get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    if _is_union(hint):
-        return any(_fits(value, each) for each in get_args(hint))
-    kind = {int: Integral, bool: Integral, float: Real}.get(hint, get_origin(hint) or hint)
-    if kind is Literal or isinstance(value, str | bytes):
-        return isinstance(value, str) and kind in (Literal, str, Any)
-    if kind is Any or not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
-        return True
-    return isinstance(value, (tuple, list) if kind is tuple else kind)

@@ -11,14 +11,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import click
 
 from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
 from danetc.dsl.diagnostics.visible import visible
 from danetc.errors import SaidElsewhere, UserError
-from danetc.output.echo import SpecWarning, echo, echo_usage, show_diagnostics
+from danetc.output.echo import SpecWarning, echo, show_diagnostics
 from danetc.runtime.system.torchrun import is_first
 
 COMMANDS = {
@@ -51,8 +51,6 @@ COMMANDS = {
 }
 """Subcommands in the order of ``--help``: the file of ``danetc.commands`` and the line of the help."""
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
 
 class LazyGroup(click.Group):
     """A group that imports its subcommands when they are used."""
@@ -71,11 +69,6 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args == ["help"]:
-            echo(ctx.get_help())
-            ctx.exit()
-        if args[0] == "help":
-            args = [args[1], "--help"] if args[1] in COMMANDS else ["explain", *args[1:]]
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             close = did_you_mean(name, COMMANDS)
@@ -103,7 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
 
     def run() -> int:
-        _check_text(given)
+        for argument in given:  # a line break could forge a line of output
+            if "\n" in argument or argument.encode(errors="ignore").decode() != argument:
+                raise UserError(f"`{visible(argument)}` is not one line of UTF-8 text; rename it")
         return int(program.main(given, "danetc", standalone_mode=False) or 0)
 
     return reported(run)
@@ -123,11 +118,14 @@ def reported(action: Callable[[], int]) -> int:
         sys.stdout.flush()
         return status
     except click.ClickException as error:
-        echo_usage(error)
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            echo(error.ctx.get_usage(), err=True)
+            echo(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
+        echo(f"Error: {error.format_message()}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         echo("\ninterrupted", err=True)
-        return INTERRUPTED
+        return 130  # 128 + SIGINT, as shells have it
     except (SpecError, SpecWarning) as error:  # a warning under `python -W error`
         show_diagnostics(error.diagnostics)
         return 1
@@ -138,7 +136,12 @@ def reported(action: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader (`head`, a pager) has left
         return _no_output()
     except OSError as error:
-        return _fail_of_disk(error)
+        from danetc.runtime.system.files import FULL, explain_os_error  # late: hashlib takes 5 ms
+
+        if error.filename is None and error.errno in FULL:
+            error.filename = "standard output"
+            _no_output()
+        return _fail(explain_os_error(error))
     except (Exception, SystemExit) as error:
         name = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
         if name in ("torch", "torchvision"):
@@ -163,19 +166,6 @@ def process() -> int:
     return status
 
 
-def _check_text(arguments: Sequence[str]) -> None:
-    """Raise UserError for arguments that are not UTF-8, which libraries cannot write or read, and for
-    arguments of several lines, which would look like lines of ours when they are printed.
-    """
-    for argument in arguments:
-        if "\n" in argument:
-            raise UserError(f"`{visible(argument)}` holds a line break: write it in one line")
-        try:
-            argument.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"`{visible(argument)}` is not UTF-8 text; rename it") from None
-
-
 def _write_any_text() -> None:
     """Make standard output accept every character: as UTF-8 for a file or a program, as an escape on a
     terminal that lacks it. A process without standard output (``>&-``, a program without a console)
@@ -190,14 +180,9 @@ def _write_any_text() -> None:
 
 
 def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any
 ) -> None:
-    """Print a warning of danetc without the line of its code, others as Python does."""
+    """Print a warning of danetc without its line of code, and others as Python does."""
     if isinstance(message, SpecWarning):
         if is_first():
             show_diagnostics(message.diagnostics)
@@ -205,18 +190,7 @@ def _show_warning(
     if category is RuntimeWarning and Path(filename).is_relative_to(Path(__file__).parent):
         echo(f"warning: {message}", err=True)
         return
-    text = warnings.formatwarning(message, category, filename, lineno, line)
-    echo(text, err=True, nl=False)
-
-
-def _fail_of_disk(error: OSError) -> int:
-    """Report an error of the operating system. An error without a file name is of standard output."""
-    from danetc.runtime.system.files import FULL, explain_os_error  # late: hashlib takes 5 ms
-
-    if error.filename is None and error.errno in FULL:
-        error.filename = "standard output"
-        _no_output()
-    return _fail(explain_os_error(error))
+    echo(warnings.formatwarning(message, category, filename, lineno), err=True, nl=False)
 
 
 def _no_output() -> int:

@@ -1,8 +1,7 @@
-"""Requests: what commands and functions of the Python interface take, as frozen dataclasses.
+"""Requests: the arguments of commands and of functions such as ``danetc.train``, as frozen dataclasses.
 
-The command line generates its options from these fields, and ``danetc.train``, ``danetc.compare`` and others
-take them as keywords. None stands for the recipe's own value, or for the default. Importing this module loads
-no torch.
+The command line generates its options from the fields. None stands for the value of the recipe, or for
+the default. Importing this module loads no torch.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from danetc.errors import UserError
 
 if TYPE_CHECKING:
     from danetc.runtime.training.observer import Callback
-else:  # which imports torch
+else:  # its module imports torch
     Callback = Any
 
 Accuracy: TypeAlias = Literal["last", "best"]
@@ -68,9 +67,9 @@ class TrainingOptions:
     progress: Annotated[bool | None, arg.PYTHON] = None
 
     def __post_init__(self) -> None:
-        for name in ("init", "output"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else os.fspath(value))
+        for name in ("spec", "init", "output"):
+            if (value := getattr(self, name, None)) is not None:
+                object.__setattr__(self, name, os.fspath(value))
 
 
 @dataclass(frozen=True)
@@ -105,11 +104,6 @@ class TrainingRequest(TrainingOptions):
     allow_code: Annotated[Sequence[str], arg.Option("FILE.py:NAME")] = ()
     callbacks: Annotated[Sequence[Callback], arg.PYTHON] = ()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "spec", None if self.spec is None else os.fspath(self.spec))
-        object.__setattr__(self, "callbacks", tuple(self.callbacks))
-
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
 
@@ -127,10 +121,10 @@ class TrainingRequest(TrainingOptions):
             value = getattr(self, each.name)
             if each.name in ("spec", "set", "deterministic"):
                 continue
-            if value == each.default and each.name != "data":  # which the command line has to say
+            if value == each.default and each.name != "data":  # which the command line requires
                 continue
             option = f"--{each.name.replace('_', '-')}"
-            for item in value if isinstance(value, tuple) else (value,):
+            for item in value if isinstance(value, tuple | list) else (value,):
                 words += [option] if item is True else [option, str(item)]
         for name, setting in self.set.items():
             words += ["--set", f"{name}={override_text(setting)}"]
@@ -148,10 +142,8 @@ class RepeatedTraining(TrainingRequest):
 
 
 def _axis(text: str) -> tuple[str, str]:
-    """Return the name and the values of an axis. Raises ValueError if there is no name."""
-    name, equals, values = text.partition("=")
-    if not equals:
-        raise ValueError(f"`{text}` is not NAME=VALUE,VALUE,..., as in steps=1,4")
+    """Return the name of an axis and its values, ``""`` if there are none."""
+    name, _, values = text.partition("=")
     return name.strip(), values
 
 
@@ -190,7 +182,7 @@ class GridRequest(TrainingOptions):
     accuracy: Accuracy = "last"
     select_on: SelectOn = "val"
 
-    parse_axis: ClassVar[Callable[[str], Any]]
+    parse_axis: ClassVar[Callable[[str, str], Any]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -226,7 +218,7 @@ class GridRequest(TrainingOptions):
             for name, values in self.grid.items()
         }
         try:
-            return tuple(type(self).parse_axis(f"{name}={text}") for name, text in texts.items())
+            return tuple(type(self).parse_axis(name, text) for name, text in texts.items())
         except ValueError as error:
             raise UserError(str(error)) from error
 
@@ -305,8 +297,6 @@ class EvaluationRequest:
         over_time: Accuracy at every T up to the largest, from one run: that of the mean output of the
             first T steps, if the head permits it.
         per_class: Accuracy of each class, and the confusion matrix.
-        prepare: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
-            center_crop(224)', or none. [default: the training's]
         train_output: Output to evaluate if the network has several. [default: the one trained]
         seed: Seed of what a network draws, such as random spikes. [default: the training's]
     """
@@ -322,7 +312,7 @@ class EvaluationRequest:
     ] = ()
     over_time: bool = False
     per_class: bool = False
-    prepare: Annotated[str | None, arg.Option("STEPS", "--evaluate")] = None
+    prepare: arg.Prepare | None = None
     batch: arg.Count | None = None
     workers: arg.Workers = 0
     train_output: Annotated[str | None, arg.Option("NAME")] = None
@@ -343,15 +333,13 @@ class PredictionRequest:
         images: Files of images (PNG, JPEG, ...), or of arrays (.npy) of one sample or, with a dimension
             in front, of several.
         steps: Number of time steps T to run the network at. [default: its own]
-        prepare: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
-            center_crop(224)', or none. [default: the training's]
     """
 
     directory: Annotated[arg.Place, arg.Option("RUN")]
     images: Annotated[Sequence[arg.Place], arg.Option("IMAGE")]
     _: KW_ONLY
     steps: Annotated[int | None, arg.Option("T", least=1, most=arg.MOST_STEPS)] = None
-    prepare: Annotated[str | None, arg.Option("STEPS", "--evaluate")] = None
+    prepare: arg.Prepare | None = None
     checkpoint: arg.Checkpoint | None = None
     backend: arg.BackendName | None = None
     device: arg.Device | None = None
@@ -433,5 +421,5 @@ class MeasuredOn:
     split: arg.Split = "test"
     classes: arg.Classes | None = None
     subset_seed: arg.SubsetSeed = 0
-    evaluate: arg.Evaluate = None
+    prepare: arg.Prepare | None = None
     only: Annotated[Sequence[str], arg.Option("NAMES", separator=",")] = ()

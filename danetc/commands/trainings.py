@@ -412,7 +412,7 @@ def record_command(
     batch: arg.Count = 1,
     layers: Annotated[Sequence[str], arg.Option("NAMES", separator=",")] = (),
     stream: bool = False,
-    prepare: Annotated[str | None, arg.Option("STEPS", "--evaluate")] = None,
+    prepare: arg.Prepare | None = None,
     backend: arg.BackendName = "fused",
     network: arg.Network | None = None,
     set: arg.Settings,
@@ -435,8 +435,6 @@ def record_command(
         batch: Number of images of the data set.
         layers: Comma-separated names of layers, of scopes, or patterns like 'stages.*'. [default: all]
         stream: Run the network step by step, not all steps at once.
-        prepare: Preprocessing of images, written like a recipe's `evaluate`: 'resize(256) ->
-            center_crop(224)', or none. [default: the training's]
         output: Write all values to this file, which numpy.load reads.
         raster: Draw the spikes of the first image, as SVG, PNG or PDF (needs danetc[plot]).
         traces: Draw potentials and currents of three neurons of the first layer, as SVG, PNG or PDF.

@@ -1,8 +1,7 @@
-"""Printing. Everything that danetc prints goes through here, so that no name can control a terminal.
+"""Printing. All output of danetc goes through this module, or through ``danetc.output.console``.
 
-Text that others wrote (names of files, folders and data, texts of specs) is printed with hidden characters
-written out (``danetc.dsl.diagnostics.visible``); only colours and bars of our own reach a terminal as control
-sequences. Bars go through ``danetc.output.console``.
+Hidden characters in text of others (names of files and data, texts of specs) are escaped
+(``danetc.dsl.diagnostics.visible``), so that no name can control a terminal.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, render_all
 from danetc.dsl.diagnostics.visible import visible_lines
@@ -22,11 +21,8 @@ from danetc.dsl.reading import MAX_FILE_BYTES, Unreadable, spec_text
 from danetc.dsl.syntax.source import SourceFile
 from danetc.errors import UserError
 
-if TYPE_CHECKING:
-    import click
-
 Note: TypeAlias = Callable[[str], None]
-"""Tells the user something beside the result, as ``note`` does."""
+"""Function that tells the user something in addition to the result, such as ``note``."""
 
 
 def echo(
@@ -37,25 +33,15 @@ def echo(
     file: TextIO | None = None,
     styled: bool = False,
 ) -> None:
-    """Print text, by default to standard output. Names in ``styled`` text are visible already."""
+    """Print text, by default to standard output; ``styled`` text is printed without escaping."""
     import click  # late: a browser checks and draws without it
 
     click.echo(str(text) if styled else visible_lines(str(text)), file=file, err=err, nl=nl)
 
 
 def note(text: str) -> None:
-    """Tell the user something beside the result, on standard error."""
+    """Print a note to standard error."""
     echo(f"note: {text}", err=True)
-
-
-def echo_usage(error: click.ClickException) -> None:
-    """Print an error of click, which quotes arguments, and the usage of the command."""
-    import click
-
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        echo(error.ctx.get_usage(), err=True)
-        echo(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
-    echo(f"Error: {error.format_message()}", err=True)
 
 
 def json_text(value: Any) -> str:
@@ -120,9 +106,5 @@ def show_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
 
 def counted(diagnostics: Sequence[Diagnostic]) -> str:
     """Return a text like ``2 errors, 1 warning``."""
-    counts = Counter(item.severity for item in diagnostics)
-    return ", ".join(
-        f"{counts[severity]} {severity}{'' if counts[severity] == 1 else 's'}"
-        for severity in ("error", "warning")
-        if counts[severity]
-    )
+    counts = sorted(Counter(item.severity for item in diagnostics).items())
+    return ", ".join(f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts)

@@ -1,4 +1,4 @@
-"""What functions of danetc return: a line at a prompt, tables and figures in a notebook."""
+"""Results of functions of danetc: one line at a prompt, tables and figures in a notebook."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Returned:
-    """A result with tables and figures, whose ``repr`` is a line with the most important figures."""
+    """Base class of results, whose ``repr`` is a line with the most important numbers."""
 
     __slots__ = ()
 
@@ -38,7 +38,7 @@ class Returned:
 
 
 def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Return a table of pandas; the entries of a mapping in a row have columns like ``distribution.mean``.
+    """Return a DataFrame; entries of nested mappings have columns like ``distribution.mean``.
 
     Raises UserError without pandas.
     """
@@ -49,12 +49,10 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
 
 
 def plot_place(text: str) -> Path:
-    """Return the file of a figure. Raises UserError if none could be written there."""
+    """Return the path of a figure. Raises UserError if no figure could be written there."""
     path = Path(text)
     if path.suffix.lower() not in (".svg", ".png", ".pdf"):
-        raise UserError(
-            f"a figure is SVG, PNG or PDF, so its name ends in .svg, .png or .pdf: {path}"
-        )
+        raise UserError(f"the name of a figure ends in .svg, .png or .pdf: {path}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path}: there is no such folder")
     check_installed("drawing", ["matplotlib"], "plot")
@@ -103,11 +101,11 @@ def line_figure(panels: Sequence[LinePanel], columns: int | None = None) -> Any:
         if panel.log:
             axes.set_yscale("log")
         if panel.ticks:
-            step = -(-len(panel.ticks) // TICKS)
+            step, turned = -(-len(panel.ticks) // TICKS), 60 * (max(map(len, panel.ticks)) > 8)
             axes.set_xticks(
                 range(1, len(panel.ticks) + 1, step), list(map(in_figure, panel.ticks))[::step],
-                rotation=60 if max(map(len, panel.ticks)) > 8 else 0, ha="right",
-                rotation_mode="anchor", fontsize="x-small",
+                rotation=turned, fontsize="x-small",
+                ha="right" if turned else "center", rotation_mode="anchor",
             )  # fmt: skip
         else:
             axes.locator_params(axis="x", integer=True)
@@ -135,18 +133,3 @@ def confusion_figure(counts: Sequence[Sequence[int]], names: Sequence[str]) -> A
         axes.set_yticks(range(len(names)), shown, fontsize="x-small")
     axes.set(xlabel="predicted class", ylabel="class, images in %")
     return figure
-
-
-def training_curves(epochs: Sequence[Mapping[str, Any]]) -> Any:
-    """Return a figure of the loss and, if there is one, the accuracy of a training over its epochs."""
-    panels = []
-    for key, label, scale in (("loss", "loss", 1), ("accuracy", "accuracy [%]", 100)):
-        lines: dict[str, Any] = {}
-        for split in ("train", "val", "test"):
-            values = enumerate((each.get(f"{split}_{key}") for each in epochs), 1)
-            points = [(number, scale * value) for number, value in values if value is not None]
-            if points:
-                lines[split] = [x for x, _ in points], [y for _, y in points]
-        if lines:
-            panels.append(LinePanel("epoch", label, lines))
-    return line_figure(panels)

@@ -52,13 +52,6 @@ def call(name: str, words: list[str]) -> str:
     return f"{name}({', '.join(words)})" if words else name
 
 
-def value_text(value: object) -> str:
-    """Return a value as in a spec."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def sentence(text: str) -> str:
     """Return a line of a table as a sentence, with a capital letter and a full stop."""
     first = re.match(r"[a-z-]{2,}(?=[\s,:;]|$)|a(?= )", text)

@@ -26,12 +26,10 @@ _SENTENCES = re.compile(r"""(.*?\.)\ +(?=[A-Z`"])(.*)""")
 def _documentation(
     program: Program, declaration: Declaration
 ) -> tuple[str, str, Mapping[str, str]]:
-    """Return the first sentence on a declaration, further text, and a line for each parameter.
+    """Return the summary of a declaration, further text, and the meaning of each parameter.
 
-    They are read from the comment above the declaration, and from that of its file.
-
-    The comment of a file is at its beginning, before a blank line; its parameters are those of all
-    declarations. The comment of a network that is the last of a file may be that of the file, too.
+    They are read from the comments above the declaration and at the beginning of its file, before a
+    blank line. The latter describes parameters of all declarations, and the last network of the file.
     """
     lines = {
         item.span.line: item.text.removeprefix("#").removeprefix(" ")
@@ -42,10 +40,8 @@ def _documentation(
     while first - 1 in lines:
         first -= 1
     end = next(number for number in count(1) if number not in lines)
-    whole = any(
-        item.span.line == end for item in program.items
-    )  # a comment of the first declaration
-    head, shared = _read([] if whole else [lines[number] for number in range(1, end)])
+    belongs = any(item.span.line == end for item in program.items)  # to the first declaration
+    head, shared = _read([] if belongs else [lines[number] for number in range(1, end)])
     text, own = _read([lines[number] for number in range(first, line)])
     if declaration.kind == "network":
         text = head or text

@@ -9,11 +9,12 @@ from danetc.compiler.ir.ops import Parameter as Row
 from danetc.compiler.lowering.environment import SPECIAL
 from danetc.dsl.first_weights import ARGUMENTS, FIRST_WEIGHTS, MODES
 from danetc.dsl.neuron.opcodes import FORMS, functions, meaning
+from danetc.dsl.recipe.item import value_text
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import FloatType, IntType, Type, describe, describe_range
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.reference import examples
-from danetc.reference.entry import Entry, EntryParameter, call, sentence, value_text
+from danetc.reference.entry import Entry, EntryParameter, call, sentence
 
 
 def operations() -> Iterator[Entry]:
@@ -89,6 +90,8 @@ def neuron_functions() -> Iterator[Entry]:
     for name, (fewest, most) in functions().items():
         shown = "x" if most == 1 else ", ".join("abc"[:fewest]) + (", ..." if most is None else "")
         form = FORMS.get(name)
+        called = f"x * {name}(x)" if most == 1 else f"{name}(x, 0.0)"
+        neuron = _NEURON.format(_IN_EQUATIONS.get(name, called))
         yield Entry(
             name,
             "neuron function",
@@ -96,7 +99,7 @@ def neuron_functions() -> Iterator[Entry]:
             sentence(meaning(name)),
             _arguments(form.says if form else {}),
             "Available in equations of neurons and surrogates.",
-            examples.tiny(before=_neuron_with(name, most), neuron="own"),
+            examples.tiny(before=neuron, neuron="own"),
         )
 
 
@@ -106,20 +109,18 @@ _IN_EQUATIONS = {
     "log": "x * log(2.0 + abs(x))",
     "sqrt": "x * sqrt(2.0 + abs(x))",
 }
-"""Calls in examples, of functions that do not take any x."""
+"""Calls in examples, for functions that are not defined for every x."""
 
 
-def _neuron_with(name: str, most: int | None) -> str:
-    """Return a neuron that calls a function."""
-    called = f"x * {name}(x)" if most == 1 else f"{name}(x, 0.0)"
-    return f"""neuron own {{
+_NEURON = """neuron own {{
   state u = 0.0
-  v = 0.5 * u + {_IN_EQUATIONS.get(name, called)}
+  v = 0.5 * u + {}
   s = heaviside(v - 1.0)
   u = v * (1 - s)
 }}
 
 """
+"""Example of a neuron with a call."""
 
 
 def first_weights() -> Iterator[Entry]:

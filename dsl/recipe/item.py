@@ -26,8 +26,8 @@ class Item:
     def __str__(self) -> str:
         if not self.arguments:
             return self.name
-        shown = ", ".join(f"{key} = {_shown(value)}" for key, value in self.arguments)
-        return f"{self.name}({shown})"
+        given = ", ".join(f"{key} = {value_text(value)}" for key, value in self.arguments)
+        return f"{self.name}({given})"
 
 
 @record
@@ -53,12 +53,13 @@ class Change:
         return f"{part}({name} = {self.item})"
 
 
-def _shown(value: Value) -> str:
+def value_text(value: object) -> str:
+    """Return a value as in a spec."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return ", ".join(f"{item:g}" for item in value)
-    return f"{value:g}" if isinstance(value, int | float) else value
+        return ", ".join(map(value_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def plain(value: Any) -> Any:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.item import Item, Summand, plain
@@ -103,23 +104,27 @@ def check_record(kind: type, record: object) -> dict[str, Any]:
     for name, hint in hints.items():
         if name not in found:
             raise ValueError(f"it does not have `{name}`")
-        if not _fits(found[name], hint):
+        if not fits(found[name], hint):
             raise ValueError(f"`{name}` is {found[name]!r}")
     return {name: found[name] for name in hints}
 
 
-def _fits(value: object, hint: Any) -> bool:
-    """True if a value has an annotated type, where a list counts as a tuple."""
-    if isinstance(hint, UnionType):
-        return any(_fits(value, each) for each in get_args(hint))
+def fits(value: object, hint: Any) -> bool:
+    """True if a value has an annotated type. Lists count as tuples, numbers of NumPy as numbers."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
-    if kind is float:
-        return type(value) in (int, float)
-    if kind in (tuple, Sequence):
-        return isinstance(value, list | tuple)
-    if kind is Mapping:
-        return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())
-    return kind is Any or type(value) is kind
+    if kind is Annotated:
+        return fits(value, inner[0])
+    if kind in (Union, UnionType):
+        return any(fits(value, each) for each in inner)
+    if kind is Literal or isinstance(value, str | bytes):
+        return isinstance(value, str) and kind in (Literal, str, Any)
+    if kind is Any or not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
+        return True
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is Mapping and isinstance(value, Mapping):
+        return all(fits(each, inner[1]) for each in value.values())
+    return isinstance(value, {int: Integral, float: Real, tuple: Sequence}.get(kind, kind))
 
 
 # -- printing --------------------------------------------------------------------------------------

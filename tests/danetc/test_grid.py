@@ -49,7 +49,7 @@ COMPARE = ("compare", "a.danet", "--data", "digits", "--backend", "eager", "-o",
     ],
 )
 def test_commas_in_brackets_part_nothing(text: str, values: tuple[object, ...]) -> None:
-    axis = parse_axis(text)
+    axis = parse_axis(*text.split("=", 1))
     assert axis.name == text.partition("=")[0]
     assert axis.values == values
 
@@ -95,7 +95,8 @@ def test_specs_are_files_patterns_and_shipped_names(tmp_path: Path) -> None:
 def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
     networks = find_networks(["origin_r20", "danet_c_r20"], [])
     axes = [
-        parse_axis(text) for text in ("classes=5,10", "depth=20,56", "steps=1", "recipe=digits")
+        parse_axis(*text.split("="))
+        for text in ("classes=5,10", "depth=20,56", "steps=1", "recipe=digits")
     ]
     base = replace(BASE, set={"width": 4})
     cells = [make_cell(*each, base, tmp_path) for each in combinations(networks, axes, base)]
@@ -125,7 +126,10 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
         (["small.danet", "--grid", "clases=5,10"], "did you mean `classes`?"),
         (["small.danet", "--grid", "rul=chain"], "did you mean `rule`?"),
         (["small.danet", "--grid", "epochs=1,2"], "did you mean `recipe.epochs`?"),
-        (["small.danet", "--grid", "steps=1,2", "--set", "steps=3"], "both an axis and a fixed setting"),
+        (
+            ["small.danet", "--grid", "steps=1,2", "--set", "steps=3"],
+            "both an axis and a fixed setting",
+        ),
         (["small.danet", "--grid", "classes=2,5", "--classes", "5"], "drop one of them"),
         (["small.danet", "--grid", "rule=chain", "--grid", "stages=conv(4)"], "part of the stages"),
         (["small.danet", "--grid", "depth=20,56"], "has no depth in its name"),
@@ -173,7 +177,7 @@ def test_notes_and_data_once(small: Path, tmp_path: Path, monkeypatch: pytest.Mo
     networks = find_networks([str(small)], [])
     notes: list[str] = []
     checker = CellChecker(notes.append)
-    for each in combinations(networks, [parse_axis("recipe.batch=10,20")], base):
+    for each in combinations(networks, [parse_axis("recipe.batch", "10,20")], base):
         assert [run.state for run in checker.runs(make_cell(*each, base, tmp_path))] == ["new"]
     assert len(opened) == 1
     assert len([note for note in notes if "float16" in note]) == 1

@@ -108,7 +108,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainings]:
     ],
 )
 def test_what_is_searched(text: str, expected: Axis | SearchRange) -> None:
-    assert parse_dimension(text) == expected
+    assert parse_dimension(*map(str.strip, text.split("="))) == expected
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_what_is_searched(text: str, expected: Axis | SearchRange) -> None:
 )
 def test_what_is_no_range_is_refused(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        parse_dimension(text)
+        parse_dimension(*text.partition("=")[::2])
 
 
 def test_numbers_of_a_range() -> None:

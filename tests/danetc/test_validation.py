@@ -15,7 +15,6 @@ from torch.nn.functional import cross_entropy
 
 import danetc as package
 from danetc.errors import UserError
-from danetc.output.returned import training_curves
 from danetc.runtime.data.batches import prepared
 from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.distributed import joined
@@ -24,6 +23,7 @@ from danetc.tasks.grid.plot import draw
 from danetc.tasks.grid.results import GridResults, read_results, table
 from danetc.tasks.model_directory import GRID
 from danetc.tasks.training.tensorboard import TensorBoard
+from danetc.tasks.training.train import Training
 from tests.forked import in_two
 
 from .conftest import FEW, Run
@@ -99,7 +99,7 @@ def test_a_training_from_its_plan_to_its_report(danetc: Run) -> None:
     danetc.passes("train", "--from", "run/run.json", "-o", "again")
     assert last_epoch("again")["test_loss"] == last["test_loss"]
     assert "best val top-1" in (danetc.passes("report", "run") and Path("report.html").read_text())
-    figure = training_curves(record["epochs"])
+    figure = Training(Path("run"), record, ()).figure()
     lines = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes]
     assert lines == [["train", "val", "test"]] * 2
     danetc.passes(*asked, "--data", FEW, "--fresh")

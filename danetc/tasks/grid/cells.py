@@ -71,12 +71,11 @@ class GridCell:
     request: TrainingRequest
 
 
-def parse_axis(text: str) -> Axis:
-    """Parse an axis such as ``steps=1,4``. Raises ValueError."""
-    name, equals, listed = (part.strip() for part in text.partition("="))
+def parse_axis(name: str, listed: str) -> Axis:
+    """Parse the values of an axis, such as ``1,4``. Raises ValueError."""
     values = [value.strip() for value in _split(listed)]
-    if not equals or not all(values):
-        raise ValueError(f"`{text}` is not NAME=VALUE,VALUE,..., as in steps=1,4")
+    if not all(values):
+        raise ValueError(f"`{name}={listed}` is not NAME=VALUE,VALUE,..., as in steps=1,4")
     if name in ("seed", "seeds"):
         raise ValueError("every cell is trained with every seed: use --seeds N, not --grid")
     twice = [value for value, count in Counter(values).items() if count > 1]

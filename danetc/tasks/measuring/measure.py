@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.arguments import Count, Split, check_choice
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.dsl.recipe.text import write_setting
+from danetc.dsl.recipe.text import read_setting, write_setting
 from danetc.errors import UserError, check_installed
 from danetc.output.console import image_bar
 from danetc.output.echo import note
@@ -159,7 +159,9 @@ def _images(subject: Subject, asked: MeasuredOn, output: str | None) -> Prepared
         subject.trained,
         classes=asked.classes,
         subset_seed=asked.subset_seed,
-        evaluate=subject.steps(asked.data) if asked.evaluate is None else asked.evaluate,
+        evaluate=subject.steps(asked.data)
+        if asked.prepare is None
+        else read_setting("evaluate", asked.prepare, "--evaluate"),
         output=output,
         split=asked.split,
     )

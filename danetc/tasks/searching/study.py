@@ -62,16 +62,15 @@ class SearchRange:
 Dimension: TypeAlias = Axis | SearchRange
 
 
-def parse_dimension(text: str) -> Dimension:
-    """Parse a dimension such as ``width=8..64`` or ``steps=1,4``. Raises ValueError."""
-    name, equals, written = (part.strip() for part in text.partition("="))
-    match = _RANGE.fullmatch(written)
-    if not equals or match is None:
-        axis = parse_axis(text)
+def parse_dimension(name: str, written: str) -> Dimension:
+    """Parse the values of a dimension, such as ``8..64`` or ``1,4``. Raises ValueError."""
+    text, match = f"{name}={written}", _RANGE.fullmatch(written.strip())
+    if match is None:
+        axis = parse_axis(name, written)
         if any(isinstance(value, str) and _RANGE.fullmatch(value) for value in axis.values):
             raise ValueError(f"`{name}` mixes a range with values; give one or the other")
         return axis
-    parse_axis(f"{name}={match[1]}")  # check the name
+    parse_axis(name, match[1])  # check the name
     if name in (CLASSES, RECIPES):
         raise ValueError(f"`{name}` takes values, as in {name}=A,B, not a range")
     low, high = _number(match[1]), _number(match[2])

@@ -13,7 +13,7 @@ from danetc.arguments import parse_memory, takes
 from danetc.errors import UserError
 from danetc.output.console import in_notebook
 from danetc.output.echo import Note
-from danetc.output.returned import Returned, frame, training_curves
+from danetc.output.returned import LinePanel, Returned, frame, line_figure
 from danetc.requests import TrainingRequest
 from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.training.observer import Callback, Callbacks
@@ -60,16 +60,22 @@ class Training(Returned):
 
         Raises UserError without matplotlib, and for several trials, each of which has a directory.
         """
-        return training_curves(self._epochs())
-
-    def _epochs(self) -> list[Mapping[str, Any]]:
         if "epochs" not in self.record:
             raise UserError(
                 f"{self.directory} holds trials, whose curves are in {self.directory}/seed-...; "
                 "`danetc.compare` draws their mean"
             )
-        epochs: list[Mapping[str, Any]] = self.record["epochs"]
-        return epochs
+        panels = []
+        for key, label, scale in (("loss", "loss", 1), ("accuracy", "accuracy [%]", 100)):
+            lines: dict[str, Any] = {}
+            for split in ("train", "val", "test"):
+                values = enumerate((x.get(f"{split}_{key}") for x in self.record["epochs"]), 1)
+                points = [(number, scale * value) for number, value in values if value is not None]
+                if points:
+                    lines[split] = tuple(zip(*points, strict=True))
+            if lines:
+                panels.append(LinePanel("epoch", label, lines))
+        return line_figure(panels)
 
     def _line(self) -> str:
         epochs = self.record.get("epochs")
