@@ -11,7 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -33,11 +33,12 @@ _COMMON = 6
 class Sums:
     """Sums on the host: images, loss, answers (images or pixels), correct ones, unreadable images.
 
-    Accuracies are from 0 to 1; None if numbers are learned.
+    Accuracies are from 0 to 1; None if numbers are learned. Top-5 accuracy is None below ten classes.
     """
 
     values: tuple[float, ...]
     target: Target = "classes"
+    outputs: int = 0
 
     @property
     def images(self) -> int:
@@ -57,7 +58,7 @@ class Sums:
 
     @property
     def top5(self) -> float | None:
-        return self._accuracy(_TOP5)
+        return self._accuracy(_TOP5) if self.outputs >= 10 else None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -107,10 +108,10 @@ def arriving(values: Tensor) -> Callable[[], tuple[float, ...]]:
 class Totals:
     """Running sums on the device, for ``outputs`` classes or numbers. Only ``read`` waits for it."""
 
-    def __init__(self, device: torch.device, target: Target = "classes", outputs: int = 0) -> None:
+    def __init__(self, device: torch.device, target: Target, outputs: int) -> None:
         # MPS has no float64
         self._device = device if device.type != "mps" else torch.device("cpu")
-        self._target = target
+        self._target, self._outputs = target, outputs
         more = {"classes": 0, "pixels": 3 * outputs, "numbers": 2}[target]
         self._sums = torch.zeros(_COMMON + more, dtype=torch.float64, device=self._device)
 
@@ -153,7 +154,7 @@ class Totals:
     def arriving(self) -> Callable[[], Sums]:
         """Start to copy the sums to the host, as ``arriving``."""
         values = arriving(self._sums)
-        return lambda: Sums(values(), self._target)
+        return lambda: Sums(values(), self._target, self._outputs)
 
     def read(self) -> Sums:
         return self.arriving()()
@@ -182,7 +183,7 @@ def _per_class(values: Tensor, where: Tensor, classes: int) -> Tensor:
 def added_up(parts: Sequence[Sums]) -> Sums:
     """Return the sum of several sums. The order matters for the rounding of floats."""
     columns = zip(*(part.values for part in parts), strict=True)
-    return Sums(tuple(sum(column) for column in columns), parts[0].target)
+    return replace(parts[0], values=tuple(sum(column) for column in columns))
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.checkpoints import Checkpoints, Position
 from danetc.runtime.training.observer import PARTS
+from danetc.runtime.training.totals import Totals
 from tests.runtime.training.common import ADAM, BARE, STILL, phase, run, small
 
 
@@ -46,6 +47,15 @@ def test_training_learns_reports_and_gives_weights_each_epoch(few: DataSet) -> N
     assert tuple(shares) == PARTS
     assert sum(shares.values()) == pytest.approx(1)
     assert min(shares[part] for part in ("data", "forward", "backward", "optimizer")) > 0
+
+
+def test_top5_is_counted_from_ten_classes_on() -> None:
+    labels = torch.arange(8)
+    for classes in (9, 10):
+        totals = Totals(torch.device("cpu"), "classes", classes)
+        totals.add(-torch.arange(classes).float().expand(8, -1), labels, torch.tensor(0.0))
+        found = totals.read()
+        assert (found.top1, found.top5) == (1 / 8, None if classes == 9 else 5 / 8)
 
 
 def test_resumes_at_the_same_share_of_an_epoch_of_more_steps(few: DataSet, tmp_path: Path) -> None:
