@@ -69,6 +69,11 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args == ["help"]:
+            echo(ctx.get_help())
+            ctx.exit()
+        if args[0] == "help":
+            args = [args[1], "--help"] if args[1] in COMMANDS else ["explain", *args[1:]]
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             close = did_you_mean(name, COMMANDS)

@@ -142,11 +142,18 @@ def test_explain_prints_all_that_a_name_means(danetc: Run) -> None:
     ],
 )
 def test_names_of_other_libraries_are_explained(danetc: Run, name: str, said: list[str]) -> None:
-    result = danetc("explain", name)
-    assert result.status == 0
-    assert all(text in result.out for text in said), result.out
+    for command in ("explain", "help"):
+        result = danetc(command, name)
+        assert result.status == 0
+        assert all(text in result.out for text in said), result.out
     first = json.loads(danetc("explain", name, "--json").out)[0]
     assert (first["name"], first["kind"]) == (name, "no name of danetc")
+
+
+def test_help_is_that_of_a_command(danetc: Run) -> None:
+    assert danetc("help", "train").out == danetc("train", "--help").out
+    assert danetc("help").out.strip() == danetc("--help").out.strip()
+    assert danetc("help", "nosuch").err == danetc("explain", "nosuch").err
 
 
 def test_an_unknown_name_gets_a_hint(danetc: Run) -> None:
