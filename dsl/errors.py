@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """An error outside the program: in a path, an argument, the contents of a file.
+    """An error outside the program: a wrong path, argument or file.
 
     ``str()`` is one or more lines that say what is wrong and how to fix it.
     """

@@ -1,6 +1,6 @@
-"""Kinds: the numbers that a value of a network may have.
+"""Kinds: the sets of numbers that a value of a network may contain.
 
-A kind is a range of whole numbers times a power of two, or ``analog``: spikes are 0 .. 1, ternary
+A kind is a range of integers times a power of two, or ``analog``: spikes are 0 .. 1, ternary
 spikes -1 .. 1, sums of spikes 0 .. n, averages of four spikes 0 .. 4 of 1/4.
 """
 
@@ -12,14 +12,14 @@ from danetc.dsl.ranges import EXACT, REAL, NumberRange
 from danetc.dsl.record import record
 
 MAX_BITS = 8
-"""Largest number of bits in which values are packed."""
+"""Maximum number of bits of a packed number."""
 
 
 @record
 class Precision:
-    """The numbers that are exact in a floating-point type.
+    """Numbers that a floating-point type represents exactly.
 
-    These are integers up to ``whole``, and powers of two from ``least`` to below ``most``.
+    They are the integers up to ``whole``, times powers of two from ``least`` to ``most``.
     """
 
     whole: int
@@ -58,7 +58,7 @@ class Kind:
 
     @property
     def is_integer(self) -> bool:
-        """True if the kind has a unit, and so finitely many numbers."""
+        """True if the kind has a unit, and therefore finitely many numbers."""
         return self.unit > 0
 
     @property
@@ -67,15 +67,15 @@ class Kind:
         return max(abs(self.low), abs(self.high))
 
     @property
-    def needs_additions_alone(self) -> bool:
-        """True if each number is -1, 0 or 1 units, so that products need no multiplication."""
+    def needs_only_additions(self) -> bool:
+        """True if each number is -1, 0 or 1 units, so that products are additions."""
         return self.is_integer and self.most <= 1
 
     @property
     def bits(self) -> int:
         """Number of bits of a packed number; 0 if it is not packed.
 
-        A kind is only packed if all of its numbers are exact in each precision.
+        A kind is packed only if every precision represents all of its numbers exactly.
         """
         return _bits(self)
 

@@ -1,4 +1,4 @@
-"""Modules, which are files with the names that are visible in them, and their declarations."""
+"""Modules: files, their declarations and the names visible in them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from danetc.dsl.syntax.tree import Declaration, Program, Use, called
 
 @record
 class Resolved:
-    """A declaration and its module, where its names are looked up."""
+    """A declaration, and the module in which its names are looked up."""
 
     declaration: Declaration
     module: Module
 
     @property
     def base(self) -> Resolved | None:
-        """Network that this one is a variant of."""
+        """Network of which this one is a variant, or None."""
         name = called(self.declaration.value) if self.declaration.kind == "network" else None
         return self.module.names.get(name.id) if name is not None else None
 
     def lineage(self) -> Iterator[Resolved]:
-        """Iterate over a network and its bases; a circle ends the iteration."""
+        """Iterate over a network and its bases, up to the first repetition in a cycle."""
         level: Resolved | None = self
         seen: set[int] = set()
         while level is not None and id(level.declaration) not in seen:
@@ -35,11 +35,11 @@ class Resolved:
 
 @record(slots=False, eq=False)
 class Module:
-    """A file and all names that it sees, its own and those it uses.
+    """A file and all names visible in it: its own and those it imports.
 
-    ``places`` are those of the names of its declarations. ``lost`` are names that a reported error
-    hides; ``complete`` is False if such an error (a syntax error, a missing file) may hide any name.
-    ``imports`` are the names that each `use` brings.
+    ``places`` holds the spans of the declared names. ``lost`` contains the names that a reported
+    error hides; ``complete`` is False if an error (a syntax error, a missing file) may hide any
+    name. ``imports`` lists the names that each `use` imports.
     """
 
     source: SourceFile
@@ -60,11 +60,11 @@ class Module:
         return Resolved(self.own[name], self)
 
     def declaration_at(self, span: Span) -> Span:
-        """Return the span of the declaration that contains a place, or else the place itself."""
+        """Return the span of the declaration that contains a span, or the span itself."""
         items = self.program.items if span.source is self.source else ()
         within = (it.span for it in items if it.span.start <= span.start < it.span.end)
         return next(within, span)
 
     def excuses(self, name: str) -> bool:
-        """True if a reported error explains that a name is unknown here."""
+        """True if a reported error explains why a name is unknown."""
         return not self.complete or name in self.lost

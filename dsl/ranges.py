@@ -1,8 +1,7 @@
-"""Ranges of numbers: intervals of real numbers, or of the multiples of a power of two.
+"""Interval arithmetic on real numbers and on multiples of a power of two.
 
-Ranges hold for the floating-point numbers that a network computes, in float32 and above: a multiple
-of a unit is exact if it is small enough, and the ends of other intervals are moved outwards by more
-than an operation rounds.
+Results are valid for computations in float32 and float64: multiples of a unit are exact up to 2^24
+units, and the bounds of other intervals are widened by more than the rounding error.
 """
 
 from __future__ import annotations
@@ -16,19 +15,20 @@ from typing import TypeAlias
 from danetc.dsl.record import record
 
 EXACT = 2.0**24
-"""Largest multiple of a unit up to which float32 represents all."""
+"""float32 represents all integers up to this one."""
 MOST_CASES = 64
-"""Largest number of combinations of values for which a function is tabulated."""
+"""Maximum number of combinations of values for which a function is tabulated."""
 
-_FAR = 2.0**100  # nobody means such numbers; their products stay finite
-_ROUNDING = 2.0**-22  # arithmetic of float32 rounds by 2^-24, its functions by little more
+_FAR = 2.0**100  # larger bounds become infinite; products of smaller ones stay finite
+_ROUNDING = 2.0**-22  # float32 arithmetic rounds by at most 2^-24, functions by little more
 
 
 @record
 class NumberRange:
-    """Numbers from ``low`` to ``high``; only multiples of ``unit``, a power of two, if it is not 0.
+    """Numbers from ``low`` to ``high``.
 
-    A bound is infinite if it cannot be represented exactly in float32.
+    Only the multiples of ``unit``, a power of two, if it is not 0. Then a bound is infinite if
+    float32 cannot represent all multiples up to it.
     """
 
     low: float
@@ -46,11 +46,11 @@ class NumberRange:
 
     @property
     def size(self) -> float:
-        """Count of numbers in the range."""
+        """Number of elements."""
         return (self.high - self.low) / self.unit + 1 if self.unit else math.inf
 
     def numbers(self) -> list[float]:
-        """Return all numbers of a finite range."""
+        """Return all elements of a finite range."""
         return [self.low + i * self.unit for i in range(int(self.size))]
 
     def __or__(self, other: NumberRange) -> NumberRange:
@@ -69,7 +69,7 @@ BIT = NumberRange(0.0, 1.0, 1.0)
 
 
 def constant(value: float) -> NumberRange:
-    """Return the range of one number in float32."""
+    """Return the range of one number after conversion to float32."""
     unit = _unit(value)
     if unit:
         return NumberRange(value, value, unit)
@@ -78,7 +78,7 @@ def constant(value: float) -> NumberRange:
 
 @lru_cache(maxsize=4096)
 def hull(values: frozenset[float]) -> NumberRange | None:
-    """Return the smallest range of a few numbers; None if float32 cannot represent one of them."""
+    """Return the smallest range that contains the values; None if float32 rounds one of them."""
     if not values or not all(map(_unit, values)):
         return None
     result = reduce(NumberRange.__or__, (NumberRange(it, it, _unit(it)) for it in values))
@@ -86,7 +86,7 @@ def hull(values: frozenset[float]) -> NumberRange | None:
 
 
 def _unit(value: float) -> float:
-    """Return the largest power of two that a number is a small multiple of; 0 if there is none."""
+    """Return the largest power of two that divides a number; 0 if float32 rounds the number."""
     if value == 0:
         return 1.0
     if not 1 / _FAR < abs(value) < _FAR:
@@ -97,7 +97,7 @@ def _unit(value: float) -> float:
 
 
 def _common(a: NumberRange, b: NumberRange) -> float:
-    """Return the unit of two ranges together."""
+    """Return the largest unit that divides the units of both ranges; 0 if there is none."""
     if not (a.unit and b.unit):
         return 0.0
     if a.low == a.high == 0:
@@ -108,7 +108,7 @@ def _common(a: NumberRange, b: NumberRange) -> float:
 
 
 def _grid(low: float, high: float, unit: float) -> NumberRange:
-    """Return a range of multiples; an end is infinite where float32 skips some of them."""
+    """Return a range of multiples of a unit; bounds above 2^24 units become infinite."""
     if not unit:
         return NumberRange(low, high)
     if not 1 / _FAR < unit < _FAR:
@@ -122,18 +122,18 @@ def _grid(low: float, high: float, unit: float) -> NumberRange:
 
 
 def _rounded(low: float, high: float) -> NumberRange:
-    """Return the range of rounded results: rounding does not pass a number of float32."""
+    """Widen a range by the rounding error; a bound that float32 represents exactly stays."""
     loose = _outwards(low, high)
     return NumberRange(low if _unit(low) else loose.low, high if _unit(high) else loose.high)
 
 
 def _outwards(low: float, high: float) -> NumberRange:
-    """Move the ends outwards by more than the rounding error; 0 stays, as rounding does not pass it."""
+    """Widen a range by more than the rounding error; rounding never changes a sign."""
     if math.isinf(low) and math.isinf(high):
         return REAL
     low -= abs(low) * _ROUNDING if math.isfinite(low) else 0.0
     high += abs(high) * _ROUNDING if math.isfinite(high) else 0.0
-    low = 0.0 if 0 < low < 1 / _FAR else low  # such small numbers may be rounded to 0
+    low = 0.0 if 0 < low < 1 / _FAR else low  # may be rounded to 0
     high = 0.0 if -1 / _FAR < high < 0 else high
     return NumberRange(low if low > -_FAR else -math.inf, high if high < _FAR else math.inf)
 
@@ -150,7 +150,7 @@ def add(a: NumberRange, b: NumberRange) -> NumberRange:
 
 
 def total(a: NumberRange, count: int) -> NumberRange:
-    """Range of the sum of ``count`` numbers of a range."""
+    """Return the range of a sum of ``count`` numbers, each in the range ``a``."""
     return _arithmetic(count * a.low, count * a.high, a.unit)
 
 
@@ -163,13 +163,13 @@ def subtract(a: NumberRange, b: NumberRange) -> NumberRange:
 
 
 def multiply(a: NumberRange, b: NumberRange) -> NumberRange:
-    """Return the range of the products, whose bounds are products of the bounds."""
+    """Return the range of products; its bounds are products of the bounds."""
     corners = [_times(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
     return _arithmetic(min(corners), max(corners), a.unit * b.unit)
 
 
 def _times(x: float, y: float) -> float:
-    return 0.0 if x == 0 or y == 0 else x * y  # what is infinite stands for what is large
+    return 0.0 if x == 0 or y == 0 else x * y  # an infinite bound is an unknown finite number
 
 
 def divide(a: NumberRange, b: NumberRange) -> NumberRange:
@@ -178,7 +178,7 @@ def divide(a: NumberRange, b: NumberRange) -> NumberRange:
     if b.low <= 0 <= b.high:
         return REAL
     corners = [0.0 if math.isinf(y) else x / y for x in (a.low, a.high) for y in (b.low, b.high)]
-    return _outwards(min(corners), max(corners))  # a GPU's quotients may be off in their last bits
+    return _outwards(min(corners), max(corners))  # GPUs may not round quotients correctly
 
 
 def larger(a: NumberRange, b: NumberRange) -> NumberRange:
@@ -198,7 +198,7 @@ def absolute(a: NumberRange) -> NumberRange:
 
 
 def nearest(a: NumberRange) -> NumberRange:
-    """``round``: halves go to even."""
+    """``round``: ties go to the even integer."""
     if a.unit >= 1:
         return a
     low, high = (end if math.isinf(end) else float(round(end)) for end in (a.low, a.high))
@@ -239,7 +239,7 @@ def _decided(yes: bool, no: bool) -> NumberRange:
 def rising(
     function: Callable[[float], float], least: float, most: float
 ) -> Callable[[NumberRange], NumberRange]:
-    """Return the rule of an increasing function, with its limits at the two infinities.
+    """Return the range rule of an increasing function with its limits at -inf and inf.
 
     The bounds include the rounding errors of such functions.
     """
@@ -267,24 +267,24 @@ Source: TypeAlias = int | str
 
 @record
 class RangeTable:
-    """Value as a function of others: its number for each combination of theirs, in order."""
+    """Value of an expression for each combination of the values of its sources."""
 
     sources: tuple[Source, ...]
     cases: tuple[float, ...]
 
 
 class Tables:
-    """Tables of values that take few numbers, and of results computed from them.
+    """Tables of expressions whose sources have few possible values.
 
-    If a value appears more than once in an equation, the ends of ranges overestimate the result:
-    ``a + b - 2 * a * b`` of spikes is 0 or 1, and by its ends -2 .. 2.
+    Interval arithmetic overestimates the range of an expression that reads a value more than once:
+    for spikes, ``a + b - 2 * a * b`` is 0 or 1, but interval arithmetic gives -2 .. 2.
     """
 
     def __init__(self) -> None:
         self._numbers: dict[Source, list[float]] = {}
 
     def source(self, name: Source, values: NumberRange) -> RangeTable | None:
-        """Add an independent value. Return None if it takes too many numbers."""
+        """Add an independent value. Return None if it has too many possible values."""
         if values.size > MOST_CASES:
             return None
         numbers = self._numbers[name] = values.numbers()
@@ -293,10 +293,10 @@ class Tables:
     def apply(
         self, function: Callable[..., float], operands: Iterable[RangeTable | float | None]
     ) -> tuple[RangeTable, NumberRange] | None:
-        """Return the table and the range of a function of values; None if they are unknown.
+        """Tabulate a function of values. Return its table and range, or None.
 
-        They are unknown with a number that float32 rounds: 41 * (1 / 41) is 1 in float64, and less
-        in float32.
+        Returns None for an operand without a table and for a constant that float32 rounds:
+        41 * (1 / 41) is 1 in float64 but less in float32.
         """
         known = [*operands]
         if any(it is None or (isinstance(it, float) and not _unit(it)) for it in known):
@@ -316,7 +316,7 @@ class Tables:
     def _column(
         self, operand: RangeTable | float | None, names: tuple[Source, ...]
     ) -> Iterable[float]:
-        """Return an operand's number for each combination of the numbers of ``names``."""
+        """Return the value of an operand for each combination of the values of ``names``."""
         grid = product(*(self._numbers[name] for name in names))
         if not isinstance(operand, RangeTable):
             return [operand for _ in grid if operand is not None]
@@ -328,39 +328,40 @@ class Tables:
         return [cases[tuple(case[place] for place in places)] for case in grid]
 
 
-_TURNS = 40
-"""Maximum number of steps. If a range is still growing after them, it is unbounded."""
-_MOVES = 3
-"""Number of changes after which a range is assumed to keep growing."""
+_MAX_ITERATIONS = 40
+"""If a range still grows after this many iterations, all ranges are unbounded."""
+_MAX_CHANGES = 3
+"""A bound that changes more often becomes infinite."""
 
 
 def fixpoint(
     start: Mapping[str, NumberRange],
     step: Callable[[Mapping[str, NumberRange]], Mapping[str, NumberRange]],
 ) -> Mapping[str, NumberRange]:
-    """Return ranges of states that hold at every step.
+    """Return ranges that contain the states at every step.
 
-    ``start`` are the ranges before the first step; ``step`` maps those before a step to those after.
+    ``start`` holds the ranges before the first step; ``step`` maps ranges before a step to ranges
+    after it.
     """
     states = dict(start)
-    moves = dict.fromkeys(start, 0)
-    for _ in range(_TURNS):
-        moved = False
+    changes = dict.fromkeys(start, 0)
+    for _ in range(_MAX_ITERATIONS):
+        changed = False
         for name, after in step(states).items():
             before = states[name]
             merged = before | after
             if merged == before:
                 continue
-            moved = True
-            moves[name] += 1
-            if moves[name] > _MOVES:  # the bound becomes infinite if it keeps changing
+            changed = True
+            changes[name] += 1
+            if changes[name] > _MAX_CHANGES:
                 merged = NumberRange(
                     before.low if merged.low >= before.low else -math.inf,
                     before.high if merged.high <= before.high else math.inf,
                     before.unit if merged.unit == before.unit else 0.0,
                 )
             states[name] = merged
-        if not moved:
+        if not changed:
             break
     else:
         return dict.fromkeys(start, REAL)

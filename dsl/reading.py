@@ -1,4 +1,4 @@
-"""Texts of specs: files, shipped specs, and the version of the language in their first line."""
+"""Reading of specs: files, shipped specs, and the language version in the first line."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from danetc.dsl.syntax.source import SourceFile, Span
 MAX_FILE_BYTES = 1_000_000
 SUFFIX = ".danet"
 ZOO = "zoo/"  # prefix and folder of published networks
-_MAX_ENTRIES = 1000  # maximum number of files that are compared with a missing name
+_MAX_ENTRIES = 1000  # maximum number of files compared with the name of a missing one
 LANGUAGE = 1
 FIRST_LINE = f"# danet {LANGUAGE}"
 VERSION = re.compile(r"\ufeff?# *danet +([0-9]{1,9})[ \t]*(?:\r?\n|\Z)")
-"""First line with the version of the language, which increases when the meaning of files changes."""
+"""First line with the language version, which increases when the meaning of files changes."""
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading. Raises OSError for anything else, without opening it.
+    """Open a regular file for reading. Raises OSError for anything else without reading from it.
 
     Reading from a device or a pipe may never end.
     """
@@ -37,7 +37,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not stat.S_ISREG(mode):
         raise odd
-    # it may have been replaced since: a FIFO must not wait for its writer
+    # opening must not block if the file has meanwhile been replaced by a FIFO
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     stream = os.fdopen(os.open(path, flags), "rb")
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
@@ -57,9 +57,9 @@ class Unreadable(Exception):
 def read_text(path: Path, name: str, written: str | None = None) -> str:
     """Return the text of a file, up to the size limit. Raises Unreadable.
 
-    Only a regular file whose name, and that of a link's target, ends in ``.danet`` is opened, so that
-    no spec can name a device, or show a file of another kind in an excerpt. ``written`` is the path
-    of a `use`, if that is not the name of the file.
+    The name of the file, and of the target of a link, must end in ``.danet``, so that a spec cannot
+    read a device or show another kind of file in an excerpt. ``written`` is the path in a `use`, if
+    it differs from the name of the file.
     """
     if os.path.isdir(path):
         raise _is_folder(name)
@@ -104,7 +104,7 @@ def _is_folder(name: str) -> Unreadable:
 
 
 def _similar_file(path: Path, name: str) -> str | None:
-    """Return the hint for a missing file, with the name of a similar one in its folder."""
+    """Return the hint for a missing file: a similar name in its folder."""
     folder = os.path.dirname(name)
     try:
         near = islice(path.parent.iterdir(), _MAX_ENTRIES)
@@ -131,7 +131,7 @@ def _spec_error(problem: Unreadable, name: str) -> SpecError:
 
 @cache
 def shipped_specs() -> Mapping[str, Path]:
-    """Return the networks of the package by name: ``sew_r18``, ``zoo/plif_net``."""
+    """Return the paths of the shipped specs by name: ``sew_r18``, ``zoo/plif_net``."""
     top = Path(__file__).parents[1] / "specs"
     found = {
         prefix + entry.name.removesuffix(SUFFIX): entry
@@ -143,10 +143,10 @@ def shipped_specs() -> Mapping[str, Path]:
 
 
 def find_spec(name_or_path: str) -> Path:
-    """Return the file of a path or of a shipped spec's name. Raises SpecError (E0201, E0202).
+    """Return the file for a path or the name of a shipped spec. Raises SpecError (E0201, E0202).
 
-    The name of a shipped spec takes precedence over a path without ``.danet``; the directory of a
-    network stands for its ``spec.danet``.
+    The name of a shipped spec takes precedence over a path without ``.danet``. A model directory
+    stands for its ``spec.danet``.
     """
     path, name, shipped = Path(name_or_path), name_or_path, shipped_specs()
     is_path = bool(os.path.dirname(name)) or name.endswith(SUFFIX)

@@ -1,14 +1,15 @@
-"""Comparison of graphs by canonical forms, independent of names, the order of nodes and of sums.
+"""Comparison of graphs by hashes that do not depend on names, the order of nodes or of sums.
 
-Every value has a number. The number of a sum is the sum of its terms' numbers, and that of a multiple
-the multiple, so that ``(a + b) + c``, ``c + (a + b)`` and ``a - (-b) + c`` have one number, in linear
-time: no sum is expanded. The number of any other operation is a hash of its label and operands, a
-residue modulo a prime of 127 bits: different values share one with a probability of about 1e-38.
+Every value has a hash, a residue modulo a 127-bit prime. The hash of a sum is the sum of the hashes
+of its terms, and the hash of a multiple the multiple of the hash. Therefore ``(a + b) + c``,
+``c + (a + b)`` and ``a - (-b) + c`` have the same hash, which takes linear time because no sum is
+expanded. The hash of any other operation is computed from its label and its operands. Two different
+values have the same hash with a probability of about 1e-38.
 
-Layers with weights are told apart by their inputs and their readers, repeatedly: colour refinement
-(Weisfeiler and Leman, 1968). Layers that remain alike get their numbers in the order of the graph.
-Graphs whose outputs have the same numbers then are one network, with weights paired by number; graphs
-that are one network may fail to have them only if such layers are connected in a symmetric way.
+Colour refinement (Weisfeiler and Leman, 1968) distinguishes layers with weights by their inputs and
+readers. Layers that it cannot distinguish are numbered in the order of the graph. Two graphs are
+equal if their outputs have the same hashes, and weights with the same hash belong together. Equal
+graphs can have different hashes only if indistinguishable layers are connected symmetrically.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from danetc.compiler.passes.simplify import merge_duplicates, remove_dead
 from danetc.dsl.record import record
 
 PRIME = 2**127 - 1
-SIDE = 3**70 % PRIME  # stands for a step to the right in a concatenation
+SIDE = 3**70 % PRIME  # factor for each channel to the left in a concatenation
 LINEAR = frozenset({"add", "sub", "affine"})
 FOLDED = frozenset({"maximum", "minimum"})
-"""Operations that commute but are not associative: for equal operands, as spikes often are, each step
-halves the gradient."""
+"""Operations that commute but are not associative: if operands are equal, as spikes often are, each
+step halves the gradient."""
 MAX_TERMS_SHOWN = 4
 
 
 @record
 class Same:
-    """Two graphs are one network, up to the rounding of sums in another order.
+    """Two graphs are equal up to the rounding of reordered sums.
 
-    ``weights`` are pairs of nodes with weights or random numbers, by id.
+    ``weights`` contains pairs of node ids with corresponding weights or random numbers.
     """
 
     weights: tuple[tuple[int, int], ...]
@@ -47,13 +48,13 @@ class Same:
 
 @record
 class Different:
-    """Two graphs are not known to be one network.
+    """Two graphs are not known to be equal.
 
     Args:
         left: first node of the left graph without a counterpart, or None.
         right: first node of the right graph without a counterpart, or None.
-        comparable: False if inputs, outputs or time steps differ, so that a test by numbers is not
-            possible.
+        comparable: False if inputs, outputs or time steps differ, so that a numerical comparison is
+            impossible.
     """
 
     reason: str
@@ -63,18 +64,18 @@ class Different:
 
 
 def compare_graphs(left: Graph, right: Graph) -> Same | Different:
-    """Compare two networks as graphs, independent of the names and the order of nodes.
+    """Compare two graphs, ignoring the names and the order of nodes.
 
-    The graphs should be as written (``graph_of(..., passes=())``): an operation that a pass moves over
-    time counts as a difference. Loops over time are equal if their carried values are, by induction
-    over steps.
+    No passes should have run (``graph_of(..., passes=())``): an operation that a pass moves over
+    time counts as a difference. Loops over time are equal if their carried values are equal, by
+    induction over the steps.
     """
     takes, others = _interface(left), _interface(right)
     if part := next((part for part in takes if takes[part] != others[part]), None):
-        reason = f"they have other {part}: {takes[part]} and {others[part]}"
+        reason = f"they have different {part}: {takes[part]} and {others[part]}"
         return Different(reason, left.input, right.input, comparable=False)
     left, right = (merge_duplicates(remove_dead(graph)) for graph in (left, right))
-    if len(left.outputs) == 1:  # then its name does not matter
+    if len(left.outputs) == 1:  # the name of a single output does not matter
         right = replace(right, outputs=dict(zip(left.outputs, right.outputs.values(), strict=True)))
     plain = Forms(left, {}), Forms(right, {})
     if plain[0].results != plain[1].results or plain[0].carried != plain[1].carried:
@@ -89,12 +90,12 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
         )
         if a is None or b is None:
             return Different(_only(left, a, right, b), a, b)
-        return Different(f"`{a.path}` and `{b.path}` are read by other operations", a, b)
+        return Different(f"`{a.path}` and `{b.path}` have different readers", a, b)
     return Same(tuple((a, b) for a, b in pairs.items() if a not in left.carries))
 
 
 def _interface(graph: Graph) -> dict[str, str]:
-    """Return the inputs, outputs and time steps of a network in words."""
+    """Describe the inputs, time steps and outputs of a network."""
 
     def listed(values: Mapping[str, Value]) -> str:
         return ", ".join(
@@ -111,23 +112,23 @@ def _interface(graph: Graph) -> dict[str, str]:
     }
 
 
-# -- numbers of values -----------------------------------------------------------------------------
+# -- hashes of values ------------------------------------------------------------------------------
 
 
 def number(*key: object) -> int:
-    """Return the number of a key."""
+    """Return the hash of a key."""
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=16).digest()) % PRIME
 
 
 def residue(value: object) -> int:
-    """Return a float as a residue. The map is exact and preserves products and sums."""
+    """Return a float as a residue. The map preserves products and sums exactly."""
     assert isinstance(value, (int, float))
     mantissa, exponent = frexp(value)
     return int(mantissa * 2**53) * pow(2, exponent - 53, PRIME) % PRIME
 
 
 def passes_on(graph: Graph, node: Node) -> bool:
-    """Return True if a node returns its input, like dropout of nothing or pooling of single pixels."""
+    """True if a node returns its input, such as dropout with p = 0 or pooling of single pixels."""
     if not node.inputs:
         return False
     row, alike = OPS[node.op], graph[node.inputs[0]].value.shape == node.value.shape
@@ -135,7 +136,7 @@ def passes_on(graph: Graph, node: Node) -> bool:
 
 
 def label(graph: Graph, node: Node) -> tuple[Hashable, ...]:
-    """Return name, attributes and shapes of an operation."""
+    """Return the name, attributes and shapes of an operation."""
     row, shapes = OPS[node.op], tuple(item.value.shape for item in graph.inputs_of(node))
     if node.op == "neuron":
         return "neuron", program_form(graph.program(node)), shapes
@@ -145,14 +146,15 @@ def label(graph: Graph, node: Node) -> tuple[Hashable, ...]:
 
 
 class Forms:
-    """Numbers of all values of a graph.
+    """Hashes of all values of a graph.
 
     Args:
-        tags: numbers of layers with weights, of carried values, and of what draws random numbers.
-        unique: True if layers with the same number each get one of their own.
+        tags: hashes of layers with weights or random numbers, and of carried values, by node.
+        unique: If True, layers with the same hash receive different tags.
 
-    ``results`` are the numbers of outputs by name, and of carried values by tag: if they are equal for
-    two graphs at a step, carried values are equal at the next. ``owners`` has the layer of each tag.
+    ``results`` contains the hashes of outputs by name, and of carried values by tag: if they are
+    equal for two graphs at one step, carried values are equal at the next. ``owners`` maps tags to
+    layers.
     """
 
     def __init__(self, graph: Graph, tags: Mapping[int, int], *, unique: bool = False) -> None:
@@ -191,12 +193,12 @@ class Forms:
             case "affine":
                 offset = residue(node.attrs["offset"]) * number("one")
                 return residue(node.attrs["factor"]) * reads[0] + offset
-            case "mul":  # products of products are one product
+            case "mul":  # nested products equal a flat one
                 total = 1
                 for item, read in zip(graph.inputs_of(node), reads, strict=True):
                     total = total * (read if item.op == "mul" else number("factor", read)) % PRIME
                 return total
-            case "concat":  # a polynomial over the channels, so that nested joins equal a flat one
+            case "concat":  # a polynomial in SIDE: nested concatenations equal a flat one
                 total, channels = 0, 0
                 for item, read in zip(graph.inputs_of(node), reads, strict=True):
                     width = item.value.shape[0]
@@ -204,7 +206,7 @@ class Forms:
                     total += part * pow(SIDE, channels, PRIME)
                     channels += width
                 return total
-            case "maximum" | "minimum":  # in pairs from the left; equal values are skipped
+            case "maximum" | "minimum":  # folded from the left; equal values are skipped
                 total = reads[0]
                 for read in reads[1:]:
                     if total != read:
@@ -215,12 +217,10 @@ class Forms:
         return number(label(graph, node), reads, self.tags.get(graph.shares.get(node.id, node.id)))
 
     def uses(self) -> Mapping[int, int]:
-        """Return a number for the readers of each node: the dual of ``values``, in linear time too."""
+        """Return a hash of the readers of each node, in linear time: the dual of ``values``."""
         graph, values = self.graph, self.values
         total: dict[int, int] = dict.fromkeys(graph.nodes, 0)
-        within: dict[int, int] = dict.fromkeys(
-            graph.nodes, 0
-        )  # uses of a join by joins of the same kind
+        within: dict[int, int] = dict.fromkeys(graph.nodes, 0)  # uses by the same operation
 
         def add(to: dict[int, int], id: int, use: int) -> None:
             to[id] = (to[id] + use) % PRIME
@@ -253,7 +253,7 @@ class Forms:
 
 
 def _canonical(graph: Graph) -> Forms:
-    """Return the numbers of a graph in which each layer with weights has its own."""
+    """Return the hashes of a graph after colour refinement, with a unique tag per layer."""
     places: defaultdict[int, list[int]] = defaultdict(list)
     for node in graph.nodes.values():
         if node.id in graph.carries or has_own_state(graph, node):
@@ -277,9 +277,9 @@ def _canonical(graph: Graph) -> Forms:
 
 
 def _first_difference(left: Forms, right: Forms) -> Different:
-    """Return the first nodes whose values the other graph does not have."""
+    """Return the first node of each graph whose value the other one does not have."""
     mine, other = _first_without(left, right), _first_without(right, left)
-    if mine is None and other is None:  # outputs that are exchanged
+    if mine is None and other is None:  # outputs are exchanged
         for name, id in left.graph.outputs.items():
             if left.results[name] != right.results[name]:
                 mine, other = left.graph[id], right.graph[right.graph.outputs[name]]
@@ -295,7 +295,7 @@ def _first_without(forms: Forms, than: Forms) -> Node | None:
             continue
         within = {forms.graph[user].op for user in users[node.id]} == {node.op}
         if node.op in ("mul", "concat", *FOLDED) and within and node.id not in outputs:
-            continue  # a part of the join that reads it
+            continue  # part of a nested join
         return node
     return None
 
@@ -308,11 +308,11 @@ def _only(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
 
 
 def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
-    """Return the difference between two nodes."""
+    """Describe the difference between two nodes."""
     if a is None or b is None:
         return _only(left, a, right, b)
     if a.op != b.op:
-        return f"{_a(a.op)} stands where the other has {_a(b.op)}"
+        return f"{_a(a.op)} in place of {_a(b.op)}"
     if a.op == "neuron" and left.program(a) != right.program(b):
         return "neurons with different equations, parameters or surrogates"
     changed = [name for name in a.attrs if a.attrs[name] != b.attrs.get(name)]
@@ -332,7 +332,7 @@ def _a(op: str) -> str:
 
 
 def _sum(graph: Graph, id: int) -> str:
-    """Return the path of a value, or those of the terms of a sum."""
+    """Return the path of a value, or the paths of the terms of a sum."""
     terms = graph[id].inputs if graph[id].op == "add" else (id,)
     shown = [f"`{graph[term].path}`" for term in terms[:MAX_TERMS_SHOWN]]
     return " + ".join([*shown, "..."] if len(terms) > MAX_TERMS_SHOWN else shown)

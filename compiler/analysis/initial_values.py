@@ -1,7 +1,7 @@
-"""Values of a network before training, for norms that start with weight 0.
+"""Values of an untrained network whose norms have an initial weight of 0.
 
 A norm with weight and bias 0 returns 0, a convolution of 0 returns 0, and a block whose branch
-returns 0 is its shortcut: the identity initialisation of Propositions 1 and 4.
+returns 0 equals its shortcut: the identity initialisation of Propositions 1 and 4.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import evaluate
 
 Known = int | float
-"""Id of a node with the same value (an int), or the number that a value has everywhere (a float)."""
+"""Id of a node with the same value (int), or a number that all elements are equal to (float)."""
 
 
 def last_norms(graph: Graph) -> Mapping[tuple[str, ...], Node]:
-    """Return the last norm of each scope, without norms of shortcuts."""
+    """Return the last norm of each scope, ignoring shortcuts."""
     found: dict[tuple[str, ...], Node] = {}
     for node in graph.nodes.values():
         if OPS[node.op].norm is not None:
@@ -35,12 +35,12 @@ def last_norms(graph: Graph) -> Mapping[tuple[str, ...], Node]:
 
 
 def in_branch(block: Block, node: Node) -> bool:
-    """Return True if a node of a block is in its branch, not after the join."""
+    """True if a node of a block is in its branch, not after the join."""
     return node.scope[len(block.scope) : len(block.scope) + 1] == ("branch",)
 
 
 def with_zeros(graph: Graph, norms: Collection[int]) -> Graph:
-    """Return the graph with these norms starting at 0."""
+    """Return the graph with an initial weight of 0 for these norms."""
     nodes = {
         id: replace(node, attrs={**node.attrs, "init": 0.0}) if id in norms else node
         for id, node in graph.nodes.items()
@@ -49,9 +49,10 @@ def with_zeros(graph: Graph, norms: Collection[int]) -> Graph:
 
 
 def initial_values(graph: Graph) -> Mapping[int, Known]:
-    """Return what each node equals at the first step of an untrained network.
+    """Return what each node is equal to at the first time step of an untrained network.
 
-    Norms that start at 0 are 0, and the consequences are propagated. A block that is 0 is silenced.
+    Norms with an initial weight of 0 return 0, which is propagated. A block that returns 0 is
+    silenced.
     """
     known: dict[int, Known] = {}
     for node in graph.nodes.values():
@@ -80,7 +81,7 @@ def _known(graph: Graph, node: Node, reads: list[Known]) -> Known:
 
 
 def _number(graph: Graph, node: Node, reads: list[float]) -> float | None:
-    """Return the number that a node returns for constant operands, or for one that is absorbing."""
+    """Return the number that a node returns for constant or absorbing operands, or None."""
     row = OPS[node.op]
     if len(reads) < len(row.reads(node.inputs)):
         return row.absorbing
@@ -100,7 +101,7 @@ def _number(graph: Graph, node: Node, reads: list[float]) -> float | None:
 def first_output(program: NeuronProgram, x: float) -> float:
     """Return the output of a neuron at its first time step if all its inputs are ``x``.
 
-    Raises ConstantError or OverflowError unless it is a finite number.
+    Raises ConstantError or OverflowError if it is not a finite number.
     """
     values: dict[str, float | bool] = dict.fromkeys(program.takes, x)
     values |= {state.name: state.init for state in program.states}

@@ -1,8 +1,8 @@
-"""Canonical forms of neurons, independent of names and the order of their text.
+"""Canonical forms of neurons, independent of names and the order of equations.
 
-``v = u + x`` and ``p = x + q`` are one equation. Operands that commute exactly in floating point are
-sorted and nothing is regrouped, so that programs with one form compute the same numbers, forward and
-backward. Programs with different forms may still compute the same.
+``v = u + x`` and ``p = x + q`` have the same form. Operands that commute exactly in floating point
+are sorted, but nothing is regrouped, so programs with the same form compute the same numbers,
+forward and backward. Programs with different forms may still be equal.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from danetc.dsl.neuron.ssa import Instruction
 
 @lru_cache(maxsize=512)
 def program_form(program: NeuronProgram) -> str:
-    """Return a digest of the form of a neuron's program, its surrogate included.
+    """Return a digest of the form of a neuron's program, including its surrogate.
 
     States and learnables are identified by their initial values and their uses.
     """
     order, starts, colours = _ordered(program)
     after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
-    for position, name in enumerate(order):  # distinguish states that look the same
+    for position, name in enumerate(order):  # distinguish states with equal digests
         colours[name] = _digest(str(position), starts[name])
     values = _values(program.ops, colours)
     parts = [_of(values, program.output)]
@@ -37,7 +37,7 @@ def program_form(program: NeuronProgram) -> str:
 
 
 def learnt_in_order(program: NeuronProgram) -> list[str]:
-    """Return the names of learnables in the common order of programs with one form."""
+    """Return the names of learnables, in an order that programs of the same form share."""
     order, _, _ = _ordered(program)
     learnt = {item.parameter for item in program.learnables}
     return [name for name in order if name in learnt]
@@ -54,7 +54,7 @@ def _ordered(program: NeuronProgram) -> tuple[list[str], dict[str, str], dict[st
     after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
     colours = {INPUT: _digest("x"), **starts}
     colours |= {name: _digest("input", str(i)) for i, name in enumerate(program.inputs)}
-    for _ in range(len(after) + 1):  # a state is identified by its next value, too
+    for _ in range(len(after) + 1):  # the digest of a state includes its next value
         values = _values(program.ops, colours)
         more = {name: _digest(colours[name], _of(values, after[name])) for name in after}
         colours |= more
@@ -89,7 +89,7 @@ def _values(ops: Sequence[Instruction], inputs: Mapping[str, str]) -> dict[str, 
 def _in_order_of_use(
     program: NeuronProgram, after: Mapping[str, Operand], colours: Mapping[str, str]
 ) -> list[str]:
-    """Return states and learnables in the order of a walk from the output, then from those states."""
+    """Return states and learnables in the order of a search from the output."""
     values = _values(program.ops, colours)
     ops = {op.name: op for op in program.ops}
     order: list[str] = []

@@ -1,6 +1,6 @@
-"""The paper's propositions for a graph: premises that its topology breaks, and plans for checks.
+"""The paper's propositions for a graph: checks of their premises, and plans for numerical checks.
 
-The checks by numbers (``danetc.runtime.checks.propositions``) are planned for each stage.
+``danetc.runtime.checks.propositions`` executes the plan of each stage.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from danetc.dsl.record import record
 
 
 class NotApplicable(Exception):
-    """A proposition does not apply to a stage. ``str()`` is the reason, read after "because"."""
+    """Raised if a proposition does not apply to a stage. ``str()`` completes "because ..."."""
 
 
 # -- Propositions 1 and 4: gradients of a stage whose blocks start as the identity -----------------
@@ -37,14 +37,14 @@ class NotApplicable(Exception):
 
 @record
 class GradientPlan:
-    """Blocks of a stage after the first one, with the last norm of each branch at 0.
+    """Blocks 1, 2, ... of a stage, with an initial weight of 0 for the last norm of each branch.
 
     Args:
-        graph: takes the output O^0 of block 0 and returns, for each block i from 1 on, the input of
-            its interblock neuron (``drive1``, ...) and its output (``out1``, ...), and the stage's
-            ``result``.
-        programs: those neurons; None if a block has no module after the join.
-        terms: for blocks 1, 2, ... and the result, the factors of the outputs that are added up.
+        graph: Takes the output O^0 of block 0. Returns the input of the interblock neuron
+            (``drive1``, ...) and the output (``out1``, ...) of each block, and ``result``, the
+            output of the stage.
+        programs: Interblock neurons; None if a block has no module after the join.
+        terms: Outputs that blocks 1, 2, ... and the result add up, with their factors.
     """
 
     graph: Graph
@@ -58,7 +58,7 @@ class GradientPlan:
 
     @property
     def fewest(self) -> tuple[float, ...]:
-        """Fewest later blocks on a path from each block to the result; infinite without a path."""
+        """Minimum number of later blocks on a path from each block to the result, or inf."""
         *blocks, result = self.terms
         found = [inf] * (len(blocks) + 1)
         for j in reversed(range(len(found))):
@@ -67,13 +67,12 @@ class GradientPlan:
         return tuple(found)
 
     def bound(self) -> str:
-        """Return the lower bound of the gradient by block 0 as text, where g1 is the derivative of
-        block 1's neuron."""
+        """Return the lower bound of the gradient; g1 is the derivative of block 1's neuron."""
         *blocks, result = self.terms
         if self.fewest[0] == 0:
             return f"at least {result[0]:g}"
         if self.fewest[0] > 1:
-            return f"at least that of its shortest paths, of {self.fewest[0]:g} blocks"
+            return f"at least that of the shortest paths, through {self.fewest[0]:g} blocks"
         parts = []
         for i, terms in enumerate(blocks, 1):
             if factor := result.get(i, 0.0) * terms.get(0, 0.0):
@@ -84,11 +83,11 @@ class GradientPlan:
 
 
 def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
-    """Proposition 1 for a stage. Raises NotApplicable.
+    """Plan the check of Proposition 1 for a stage. Raises NotApplicable.
 
     On a chain of blocks that start as the identity, dO^{l+k}/dO^l is the product of the surrogate
-    derivatives of the k interblock neurons (Eq. 3), and 1 where there are none. The proof assumes
-    that these neurons return the spikes that they take.
+    derivatives of the k interblock neurons (Eq. 3), or 1 without such neurons. The proof assumes
+    that these neurons return their input spikes.
     """
     sums = _sums(stage)
     for i, (says, terms) in enumerate(sums):
@@ -106,25 +105,25 @@ def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
                 given = nan
             if given != x:
                 raise NotApplicable(
-                    f"the interblock neuron of block {i} returns {given:g} for an input of {x:g}, and "
-                    "the proof assumes that it fires where it reads a spike, and only there"
+                    f"the interblock neuron of block {i} returns {given:g} for an input of {x:g}; "
+                    "the proof assumes that it fires exactly where its input is a spike"
                 )
     return plan
 
 
 def plan_dense(graph: Graph, stage: Stage) -> GradientPlan:
-    """Proposition 4 for a stage. Raises NotApplicable.
+    """Plan the check of Proposition 4 for a stage. Raises NotApplicable.
 
-    Where blocks and the stage add up outputs with factors of at least 0, the derivative of the
-    stage's result by O^l is the sum over all paths of the products of the derivatives on them. It is
-    at least the part of the shortest paths if no derivative is negative. For Eq. 11, this is the
-    bound of Eq. 12, g_{n-1}; for Listing 1 it is 1.
+    If blocks and the stage add up outputs with nonnegative factors, the derivative of the stage's
+    result by O^l is the sum over all paths of the products of the derivatives on a path. If no
+    derivative is negative, the shortest paths are a lower bound. For Eq. 11, this is the bound of
+    Eq. 12, g_{n-1}; for Listing 1 it is 1.
     """
     sums = _sums(stage)
     paths = [1] + [0] * len(sums)
     for i, (says, terms) in enumerate(sums, 1):
         if min(terms.values(), default=0.0) < 0:
-            raise NotApplicable(f"{says}, with a factor below 0")
+            raise NotApplicable(f"{says}, with a negative factor")
         paths[i] = sum(paths[j] for j in terms)
     if paths[-1] < min(2, len(stage.blocks) - 1):
         many = "a single path" if paths[-1] else "no path"
@@ -139,9 +138,9 @@ def _fed(stage: Stage) -> Iterator[tuple[int, Block]]:
 
 
 def _sums(stage: Stage) -> list[tuple[str, Mapping[int, float]]]:
-    """Return what the rule passes to the shortcuts of blocks 1, 2, ... and gives.
+    """Return the inputs of the shortcuts of blocks 1, 2, ..., and the result of the stage.
 
-    Each is a text and the factors of outputs, by block.
+    Each is a description and the factors of the outputs that are added up, by block.
     """
     if len(stage.blocks) < 2:
         raise NotApplicable("the stage has one block")
@@ -152,7 +151,7 @@ def _sums(stage: Stage) -> list[tuple[str, Mapping[int, float]]]:
         terms = stage.terms(form) or {}
         sums = {source.block: f for source, f in terms.items() if isinstance(source, OutputOf)}
         if not sums or len(sums) < len(terms):
-            raise NotApplicable(f"{says}, not a sum of blocks before it with fixed factors")
+            raise NotApplicable(f"{says}, which is not a sum of earlier blocks with fixed factors")
         found.append((says, {block: factor for block, factor in sums.items() if factor}))
     return found
 
@@ -167,10 +166,10 @@ def _plan(graph: Graph, stage: Stage, sums: list[tuple[str, Mapping[int, float]]
     for i, block in _fed(stage):
         if known[block.join] != known[block.feeds[-1][0]]:
             what = known[block.join]
-            gives = f"gives {what:g}" if isinstance(what, float) else "is not its input"
+            gives = f"is {what:g}" if isinstance(what, float) else "is not its input"
             raise NotApplicable(
-                f"block {i} does not start as the identity with its last norm at 0: before its "
-                f"interblock modules it {gives}"
+                f"block {i} does not start as the identity with its last norm at 0: the input of "
+                f"its interblock modules {gives}"
             )
         neuron = _interblock(graph, stage, i, block)
         if neuron is not None:
@@ -185,14 +184,13 @@ def _plan(graph: Graph, stage: Stage, sums: list[tuple[str, Mapping[int, float]]
 
 
 def _zeroed(norm: Node | None, stage: Stage, i: int, block: Block) -> int:
-    """Return the last norm of a block, which can make the block start as its shortcut."""
+    """Return the last norm of a block. With a weight of 0, the block must equal its shortcut."""
     if norm is None:
         raise NotApplicable(f"block {i} has no norm that could start at 0")
     if not in_branch(block, norm) and block.after:
         raise NotApplicable(
-            f"the last norm of a block stands after the addition (`{norm.path}`), where starting it "
-            "at 0 silences the block: `zero_init` is an error for connection "
-            f"{stage.connection}"
+            f"the last norm of a block follows the addition (`{norm.path}`), where a weight of 0 "
+            f"silences the block: `zero_init` is an error for connection {stage.connection}"
         )
     return norm.id
 
@@ -203,16 +201,14 @@ def _interblock(graph: Graph, stage: Stage, i: int, block: Block) -> Node | None
     node = graph[block.output]
     while node.id != block.join:
         if len(node.inputs) != 1:
-            raise NotApplicable(f"after the join of block {i} stands `{node.path}`, a {node.op}")
+            raise NotApplicable(f"`{node.path}` after the join of block {i} is a {node.op}")
         found.append(node)
         node = graph[node.inputs[0]]
     if not found:
         return None
     if len(found) > 1 or not fires(graph, found[0]):
         modules = " -> ".join(item.op for item in reversed(found))
-        raise NotApplicable(
-            f"after the join of block {i} stands {modules}, not a spiking neuron alone"
-        )
+        raise NotApplicable(f"block {i} has {modules} after its join, not a single spiking neuron")
     return found[0]
 
 
@@ -223,8 +219,8 @@ def _interblock(graph: Graph, stage: Stage, i: int, block: Block) -> Node | None
 class Factors:
     """Smallest and largest number of spiking neurons on paths from a layer's weights to the loss.
 
-    Every one of them multiplies the gradient by its surrogate derivative (Eqs. 5, 7). A neuron's
-    own weights pass through that neuron.
+    Each neuron multiplies the gradient by its surrogate derivative (Eqs. 5, 7). The weights of a
+    neuron are followed by that neuron.
     """
 
     path: str
@@ -252,7 +248,7 @@ def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
     return dict(reversed(result.items()))
 
 
-# -- Proposition 3: firing rates of the neurons that blocks start with -----------------------------
+# -- Proposition 3: firing rates of the first neurons of blocks ------------------------------------
 
 
 @record
@@ -260,11 +256,11 @@ class RatePlan:
     """First neurons of a stage's blocks, and the addends of their inputs at initialisation.
 
     Args:
-        graph: takes the stage's input and returns, for each block from 1 on, its input and the output
-            of its first neuron (``in1``, ``spikes1``, ...).
-        squares: for each of them, the sum of the squared weights of the norms in its input.
-        entry: for each of them, the squared factor of the stage's input (0 if the opening block has
-            a projection).
+        graph: Takes the input of the stage. Returns the input of blocks 1, 2, ... and the output of
+            their first neuron (``in1``, ``spikes1``, ...).
+        squares: For each block, the sum of the squared weights of the norms in its input.
+        entry: For each block, the squared factor of the stage's input (0 if block 0 has a
+            projection).
     """
 
     graph: Graph
@@ -273,10 +269,11 @@ class RatePlan:
 
 
 def plan_rates(graph: Graph, stage: Stage) -> RatePlan:
-    """Proposition 3 for a stage. Raises NotApplicable.
+    """Plan the check of Proposition 3 for a stage. Raises NotApplicable.
 
-    Where norms are added up (PA-A), the input of block l has the variance of the sum of their
-    squared weights so far, and the paper concludes that its first neuron fires more for larger l.
+    If the outputs of norms are added up (PA-A), the variance of the input of block l is the sum of
+    their squared weights. The paper concludes that the firing rate of its first neuron grows with
+    l.
     """
     users = graph.users()
     squares: list[float] = []
@@ -288,23 +285,23 @@ def plan_rates(graph: Graph, stage: Stage) -> RatePlan:
         neurons = [reader.id for reader in readers if fires(graph, reader)]
         if not neurons:
             names = " and ".join(sorted({reader.op for reader in readers} - {"add"}))
-            raise NotApplicable(f"no neuron reads what is passed to block {i} (it goes to {names})")
+            raise NotApplicable(f"no neuron reads the input of block {i}, but {names}")
         addends = _addends(graph, block.input, stage.entry)
         for id in addends:
             if id != stage.entry and OPS[graph[id].op].norm is None:
                 raise NotApplicable(
-                    f"block {i} reads a sum with `{graph[id].path}` in it, a {graph[id].op}, not of "
-                    "norms alone"
+                    f"block {i} reads a sum that contains `{graph[id].path}`, a {graph[id].op}, "
+                    "besides norms"
                 )
         if any(abs(addends.get(id, 0.0)) < abs(factor) for id, factor in before.items()):
-            raise NotApplicable(f"block {i} does not read all that block {i - 1} reads")
+            raise NotApplicable(f"block {i} does not read everything that block {i - 1} reads")
         norms = [(graph[id], factor) for id, factor in addends.items() if id != stage.entry]
         squares.append(sum((f * float(norm.attrs["init"] or 0.0)) ** 2 for norm, f in norms))
         entries.append(addends.get(stage.entry, 0.0) ** 2)
         outputs |= {f"in{i}": block.input, f"spikes{i}": neurons[0]}
         before = addends
     if len(stage.blocks) < 3:
-        raise NotApplicable("the stage has fewer than two blocks behind its opening block")
+        raise NotApplicable("the stage has fewer than two blocks after its opening block")
     try:
         return RatePlan(segment(graph, stage.entry, outputs), tuple(squares), tuple(entries))
     except SegmentError as error:
@@ -312,7 +309,7 @@ def plan_rates(graph: Graph, stage: Stage) -> RatePlan:
 
 
 def _addends(graph: Graph, id: int, entry: int) -> Mapping[int, float]:
-    """Return the terms of a sum and their factors, through nested sums and multiples."""
+    """Return the terms of a sum and their factors; nested sums and multiples are expanded."""
     terms: defaultdict[int, float] = defaultdict(float)
     reached = {id: 1.0}
     for node in reversed(list(graph.nodes.values())):

@@ -142,7 +142,7 @@ def operations(graph: Graph) -> Operations:
         for product in products_of(graph, node):
             varies = any(value.varies for value in OPS[node.op].reads(operands(graph, node)))
             number = product.macs * (graph.steps if varies else 1)
-            if any(kind.needs_additions_alone for kind in product.kinds):
+            if any(kind.needs_only_additions for kind in product.kinds):
                 additions += number
                 continue
             macs += number
@@ -222,7 +222,7 @@ def _kinds(graph: Graph, ids: Iterable[int]) -> str:
 
 
 def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
-    """Return why a run over T steps does not contain the results of each smaller T; None if it does.
+    """Return why a run over T steps does not give the results for each smaller T; None if it does.
 
     It does if the mean of the outputs of steps 1 .. t is the output of a run with T = t, for every t.
     Values that vary over time depend on earlier steps alone; after a mean over time all operations

@@ -1,7 +1,7 @@
 """Invariants of every graph, checked after lowering and after each pass.
 
-``_faults`` finds faults of the compiler. ``_LIMITS`` finds what a spec can cause, which is reported with
-a code at the user's line.
+``_faults`` finds faults of the compiler. The functions in ``_LIMITS`` find errors in a spec, which
+are reported with a code at the user's line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, SpecError
 
 
 class InvariantError(Exception):
-    """A fault of the compiler. Names the node and its source line."""
+    """Raised for a fault of the compiler. The message names the node and its source line."""
 
 
 def verify(graph: Graph, after: str = "lowering") -> None:
@@ -36,7 +36,7 @@ def verify(graph: Graph, after: str = "lowering") -> None:
 
 
 def _stage_of(graph: Graph, node: Node) -> tuple[Label, ...]:
-    """Return a label of the stage of a node."""
+    """Return a label at the stage of a node."""
     for stage in graph.stages:
         if node.scope[: len(stage.scope)] == stage.scope:
             return (Label(stage.origin, "in this stage"),)
@@ -44,7 +44,7 @@ def _stage_of(graph: Graph, node: Node) -> tuple[Label, ...]:
 
 
 def _faults(graph: Graph) -> Iterator[tuple[Node, str]]:
-    """Yield nodes whose place, operands, attributes or value are wrong."""
+    """Yield invalid nodes: wrong order, name, operands, attributes or value."""
     seen: set[int] = set()
     paths: set[tuple[str, ...]] = set()
     inner = {node.scope for node in graph.nodes.values()}
@@ -71,7 +71,7 @@ def _faults(graph: Graph) -> Iterator[tuple[Node, str]]:
         if node.op not in ("input", "neuron") and node.attrs.keys() != known:
             yield node, f"is {node.op} with attributes {sorted(node.attrs)}"
         if row.carries != (id in graph.carries):
-            yield node, f"is {node.op} that carries nothing, or another operation that does"
+            yield node, f"is {node.op}, which must carry a value exactly if it is a delay"
         if node.op == "input" or row.carries:
             continue
         try:
@@ -80,7 +80,7 @@ def _faults(graph: Graph) -> Iterator[tuple[Node, str]]:
             yield node, f"is {node.op}, which cannot be applied: {error}"
             continue
         if value != node.value:
-            yield node, f"is {node.value}, and its operands give {value}"
+            yield node, f"is {node.value}, but its operands give {value}"
         if row.takes_steps and not all(item.value.varies for item in graph.inputs_of(node)):
             yield node, f"is {node.op}, which mixes the steps of a static value"
     members = loop_of(graph)
@@ -88,7 +88,7 @@ def _faults(graph: Graph) -> Iterator[tuple[Node, str]]:
         node, taken, given = graph[id], graph[id].value, graph[source].value
         fits = given.shape == taken.shape and taken.kind | or_zero(given.kind) == taken.kind
         if id not in members or source not in members[id].members or not fits or not taken.varies:
-            yield node, f"is {taken}, and carries {given} of `{graph[source].path}`"
+            yield node, f"is {taken}, but carries {given} of `{graph[source].path}`"
     for id, owner in graph.shares.items():
         node, other = graph[id], graph[owner]
         same = (node.op, node.attrs) == (other.op, other.attrs) and owner not in graph.shares
@@ -96,9 +96,10 @@ def _faults(graph: Graph) -> Iterator[tuple[Node, str]]:
             yield node, f"has the weights of `{other.path}`, another layer"
 
 
-# -- what a spec can cause: node, code, message and hint -------------------------------------------
+# -- errors in a spec ------------------------------------------------------------------------------
 
 Found = Iterator[tuple[Node, str, str, str]]
+"""Node, code, message and hint of errors."""
 
 
 def _loops(graph: Graph) -> Found:
@@ -109,13 +110,13 @@ def _loops(graph: Graph) -> Found:
         reads = {i for id in inside for i in graph[id].inputs if i not in inside}
         if reads <= shared:
             first = graph[loop.members[0]]
-            what = f"the loop over time of `{first.path}` reads nothing but itself"
+            what = f"the loop over time of `{first.path}` reads only itself"
             yield first, "E0506", what, "let it read the input, or a value computed from it"
             continue
         for node in map(graph.__getitem__, loop.members):
             if why := OPS[node.op].why_not_in_loop(node.attrs):
                 what, hint = why
-                yield node, "E0506", f"`{node.path}` is in a loop over time, and {what}", hint
+                yield node, "E0506", f"`{node.path}` is in a loop over time, but {what}", hint
 
 
 def _gradients(graph: Graph) -> Found:
@@ -150,15 +151,15 @@ def _gradients(graph: Graph) -> Found:
         named = "`, `".join(reversed(paths[-2:]))
         what = f"the weights of `{named}`" + (f" and {len(paths) - 2} more" if paths[2:] else "")
         if id in reached:
-            hint = "encoders pass no gradient, nor do neurons whose output does not depend on `x`"
+            hint = "encoders, and neurons whose output does not depend on `x`, pass no gradient"
             yield node, "E0504", f"no gradient flows through `{node.path}` to {what}", hint
         else:
-            hint = "use its value, or leave it out"
+            hint = "use the value of the layer, or remove the layer"
             yield node, "E0504", f"no output depends on {what}", hint
 
 
 def _alive(graph: Graph) -> Found:
-    """Check that no block is silenced by a norm that starts at 0."""
+    """Check that no norm with an initial weight of 0 silences a block."""
     known = initial_values(graph)
     for stage in graph.stages:
         for block in stage.blocks:
@@ -173,7 +174,7 @@ def _alive(graph: Graph) -> Found:
 
 
 def _silencing(graph: Graph, id: int, known: Mapping[int, Known]) -> Node | None:
-    """Return the norm that a constant comes from: the first on the way back through constants."""
+    """Follow a constant back to its origin. Return it if it is a norm."""
     node = graph[id]
     while OPS[node.op].constant(node.attrs) is None:
         reads = [i for i in node.inputs if isinstance(known[i], float)]

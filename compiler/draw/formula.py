@@ -13,19 +13,19 @@ from danetc.compiler.draw.theme import text_width
 from danetc.dsl.record import record
 
 SIZE = 11.0
-_SMALLER = 0.72  # of subscripts and powers
-_LEAST = 7.5
-_NARROW = 0.92  # DejaVu Sans, which is measured, is wider than most fonts
-_SPACE = 0.27  # of a size
+_SMALLER = 0.72  # factor for the size of subscripts and powers
+_LEAST = 7.5  # minimum size
+_NARROW = 0.92  # widths are those of DejaVu Sans, which is wider than most fonts
+_SPACE = 0.27  # width of a space, as a fraction of the size
 _ASCENT, _DESCENT = 0.76, 0.24
 _AXIS = 0.3  # height of a fraction's bar
 
 
 @record
 class FormulaPiece:
-    """A piece of text of one style at the left end of its baseline, stretched to ``width``.
+    """A piece of text of one style, stretched to ``width``; without text, a bar.
 
-    Without text it is a bar.
+    ``x`` and ``y`` are the left end of its baseline.
     """
 
     text: str
@@ -38,7 +38,7 @@ class FormulaPiece:
 
 @record
 class Formula:
-    """Pieces, their extent above and below the baseline, and the formula as plain ``text``."""
+    """Pieces with their extent above and below the baseline; ``text`` is the plain text."""
 
     text: str
     pieces: tuple[FormulaPiece, ...]
@@ -54,7 +54,7 @@ class Formula:
         return tuple(replace(p, x=p.x + dx, y=p.y + dy) for p in self.pieces)
 
     def with_part(self, part: Formula, text: str, x: float, rise: float = 0.0) -> Formula:
-        """Add a part at ``x``, its baseline raised by ``rise``; ``text`` is the plain text of both."""
+        """Add a part at ``x``, raised by ``rise``; ``text`` is the plain text of both."""
         return Formula(
             text,
             (*self.pieces, *part.moved(x, -rise)),
@@ -68,7 +68,7 @@ _NOTHING = Formula("", (), 0.0, 0.0, 0.0)
 
 
 def word(text: str, size: float = SIZE, *, italic: bool = False) -> Formula:
-    """Return a formula of one piece. Spaces at both ends are kept."""
+    """Return a formula of one piece. Leading and trailing spaces keep their width."""
     inner = text.strip()
     before = len(text) - len(text.lstrip())
     room = _SPACE * size
@@ -126,7 +126,7 @@ def bracketed(inner: Formula, size: float, signs: str = "()") -> Formula:
 
 
 def lines(parts: Sequence[Formula], gap: float = 3.0) -> Formula:
-    """Stack formulas, aligned left, on the baseline of the first."""
+    """Stack left-aligned formulas; the first one defines the baseline."""
     whole = parts[0]
     for part in parts[1:]:
         drop = whole.descent + gap + part.ascent

@@ -12,9 +12,9 @@ from danetc.dsl.diagnostics.visible import visible
 
 
 def to_html(graph: Graph, level: str = DEFAULT_LEVEL) -> str:
-    """Return a fragment of HTML, without a picture (and with a warning) if Graphviz is missing.
+    """Return a fragment of HTML. Warns and omits the picture if Graphviz is missing.
 
-    Raises DrawError for a level on which the network has nothing to show.
+    Raises DrawError if the network has nothing to show on the level.
     """
     try:
         picture = draw(graph, level).decode("utf-8")

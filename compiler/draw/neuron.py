@@ -31,8 +31,8 @@ from danetc.dsl.neuron.inference import ranges_of
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 
 _MOST_NEURONS = 4
-_WIDEST = 700.0  # an equation
-_LEAST = (24.0, 20.0)  # the size of a box
+_WIDEST = 700.0  # maximum width of an equation
+_LEAST = (24.0, 20.0)  # minimum size of a box
 _LANE = 9.0  # distance between the wires of two states
 _PAD = 12.0
 
@@ -68,7 +68,7 @@ def neuron_level(graph: Graph) -> Sheet:
 
 
 class _Unrolled:
-    """A neuron's program at the steps 1, 2 and T, as panels joined by the states."""
+    """A neuron's program at steps 1, 2 and T, as panels connected by the states."""
 
     def __init__(self, program: NeuronProgram, steps: int, prefix: str) -> None:
         self.program = program
@@ -99,13 +99,13 @@ class _Unrolled:
         boxes: list[Box] = []
         lines: list[Line] = []
         for name, state in self.states.items():
-            formula, message = value_at(name, str(step - 1)), "from the step before"
+            formula, message = value_at(name, str(step - 1)), "from the previous step"
             if step == 1:
                 first = word(f" = {state.init:g}".replace("-", "−"))
                 formula, message = row([formula, first]), "before the first step"
             boxes.append(_state_box(self._given(name, step), formula, message))
         for name in self.program.takes:
-            message = "the neuron's input" if name == INPUT else "another input of it"
+            message = "the neuron's input" if name == INPUT else "another input of the neuron"
             formula = value_at(name, str(step))
             key = self._key(name, step)
             boxes.append(fitted(Box(key, shape="plain", tooltip=message, formula=formula)))
@@ -122,7 +122,7 @@ class _Unrolled:
             boxes.append(fitted(box, (30, 20)))
             lines += [self._line(read, box.key, step) for read in made.reads]
         result = output_of(self.program)
-        out = f"{self.prefix}-out{step}"  # no name of a value
+        out = f"{self.prefix}-out{step}"  # not the name of a value
         message = f"the neuron's output: {result.name}[{step - 1 if result.before else step}]"
         boxes.append(replace(caption(out, "out", bold=True), tooltip=message))
         lines.append(self._line(result, out, step))
@@ -142,7 +142,7 @@ class _Unrolled:
         return Line(tail, head, self.looks[read.name], message)
 
     def joined(self, panels: Sequence[Sheet]) -> Sheet:
-        """Return all panels in a row. The wire of a state goes from the bottom of a panel to the top of the next."""
+        """Return all panels in a row; states run from the bottom of one to the top of the next."""
         channel = _LANE * len(self.states) + 6
         boxes: list[Box] = []
         wires: list[DrawnWire] = []

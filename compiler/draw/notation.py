@@ -215,7 +215,7 @@ class Notation:
         return tuple(Read(*key, detached) for key, detached in found.items())
 
     def equation(self, left: Formula, value: Operand, *, top: bool = True) -> Formula:
-        """Return the formula ``left = value``. A long sum takes several lines."""
+        """Return the formula ``left = value``. Long sums are broken into several lines."""
         parts = [row([left, word(" = ")]), *self._addends(value, top)]
         whole = row(parts)
         if whole.width <= WIDEST:

@@ -1,4 +1,4 @@
-"""Layout of units in rows, from left to right. A new row starts at the end of the page.
+"""Layout of units in rows, from left to right. A unit that exceeds the page starts a new row.
 
 Wires run in the gaps between the rows, so that they do not cross boxes.
 """
@@ -31,9 +31,9 @@ _PORT = 18.0  # distance between the ends of wires at a unit
 
 @record
 class Unit:
-    """A piece of a picture: wires enter at the left of box ``first``, and leave at the right of ``last``.
+    """A part of a picture. Wires end left of box ``first`` and start right of box ``last``.
 
-    A box ``KEYninID``, if there is one, takes the value of node ``ID`` instead of ``first``.
+    If there is a box ``KEYninID``, the wire of node ``ID`` ends there instead.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Unit:
 
 @record
 class Link:
-    """A value (by node id) from one unit to another, with a ``label`` over its end."""
+    """A value (by node id) passed from one unit to another, with a ``label`` over its end."""
 
     tail: str
     head: str
@@ -79,9 +79,7 @@ class _Rows:
         self.units = {unit.key: unit for unit in units}
         self.links = [link for link in links if link.tail in self.units and link.head in self.units]
         self.into: dict[str, list[Link]] = defaultdict(list)
-        self.turning: dict[str, list[Link]] = defaultdict(
-            list
-        )  # links that leave the row of their tail or skip a unit
+        self.turning: dict[str, list[Link]] = defaultdict(list)  # links that run through a gap
         order = {key: i for i, key in enumerate(self.units)}
         self.direct = {link for link in self.links if order[link.head] == order[link.tail] + 1}
         trail = dict.fromkeys(self.units, 8.0)
@@ -97,7 +95,7 @@ class _Rows:
         self.place: dict[str, Point] = {}
 
     def _lead(self, links: Sequence[Link]) -> float:
-        """Return the width of the space in front of a unit, which contains labels and vertical wires."""
+        """Return the width of the space for labels and vertical wires in front of a unit."""
         labels = [caption("", link.label, size=SMALL).width for link in links if link.label]
         return max(labels, default=0.0) + 16 + _STEP * len(links)
 
@@ -114,7 +112,7 @@ class _Rows:
         return rows
 
     def sheet(self) -> Sheet:
-        crossing: dict[int, list[Link]] = defaultdict(list)  # the links in the gap above each row
+        crossing: dict[int, list[Link]] = defaultdict(list)  # links in the gap above each row
         margin: list[Link] = []
         for link in self.links:
             a, b = self.row_of[link.tail], self.row_of[link.head]
@@ -165,7 +163,7 @@ class _Rows:
         return [*tops, y]
 
     def _wire(self, link: Link, levels: dict[tuple[int, Link], float], across: float) -> DrawnWire:
-        """Return a wire, which passes the left margin at ``across`` if it skips a row."""
+        """Route the wire of a link. It runs in the left margin at ``across`` if it skips a row."""
         tail, head = self.units[link.tail], self.units[link.head]
         (left, top), (head_left, head_top) = self.place[link.tail], self.place[link.head]
         a, b = self.row_of[link.tail], self.row_of[link.head]

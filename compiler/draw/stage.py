@@ -1,4 +1,4 @@
-"""The levels ``network``, which draws the stages, and ``stage``, which draws the blocks of a stage."""
+"""Level ``network``, which draws stages, and level ``stage``, which draws the blocks of stages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from danetc.compiler.draw.words import clean, layer, origin, size, tooltip, valu
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 
-_MOST_WHOLE = 6  # number of blocks up to which all blocks of a stage are drawn
-_MOST_SHOWN = 8  # maximum number of blocks that are drawn in a longer stage
+_MOST_WHOLE = 6  # a stage of at most this many blocks is drawn completely
+_MOST_SHOWN = 8  # maximum number of blocks drawn in a longer stage
 
 
 def stage_level(graph: Graph) -> Sheet:
-    """Draw blocks and the wires that feed them."""
+    """Draw the blocks of all stages and their wires."""
     of = Parts(graph)
     units = {name: box_unit(chain_box(of, name)) for name in of.chains}
     for number in range(len(graph.stages)):
@@ -54,7 +54,7 @@ def chain_box(of: Parts, name: str) -> Box:
 
 
 def groups_of(of: Parts, number: int) -> list[list[int]]:
-    """Return the indices of the blocks of a stage. The blocks of a group are drawn as one box."""
+    """Group the indices of a stage's blocks. Each group is drawn as one box."""
     stage = of.graph.stages[number]
     n = len(stage.blocks)
     if n <= _MOST_WHOLE:
@@ -68,7 +68,7 @@ def groups_of(of: Parts, number: int) -> list[list[int]]:
     return [[*group] for _, group in hidden]
 
 
-_MOST_KINDS = 5  # kinds of blocks listed in a stage
+_MOST_KINDS = 5  # maximum number of kinds of blocks listed in a stage
 
 
 def network_level(graph: Graph) -> Sheet:
@@ -88,7 +88,7 @@ def _stage_box(of: Parts, number: int) -> Box:
     if len(kinds) > _MOST_KINDS:
         rest = sum(n for _, n in kinds[_MOST_KINDS:])
         lines.append(f"{rest} more block{'s' * (rest > 1)}")
-    via = f"via {stage.connection}" if stage.connection else "wired by its blocks"
+    via = f"via {stage.connection}" if stage.connection else "blocks with bodies"
     cells = [TextCell(clean(name), bold=True, wide=True)]
     cells += [TextCell(clean(line, 60), wide=True) for line in lines]
     for about in (via, f"by {stage.rule}"):
@@ -98,13 +98,13 @@ def _stage_box(of: Parts, number: int) -> Box:
         cells.append(TextCell("interblock neurons", bold=True, fill="interblock", wide=True))
     result = value_words(of.graph[stage.result].value)
     place = ", ".join(filter(None, (f"{count} blocks", origin(stage.origin))))
-    message = f"{name} gives {result}; {place}"
+    message = f"{name} returns {result}; {place}"
     rows = tuple((cell,) for cell in cells)
     return fitted(Box(f"s{number}", rows, shape="round", tooltip=message, nodes=ids))
 
 
 def _kinds(of: Parts, number: int) -> list[tuple[str, int]]:
-    """Return the convolutions of a stage's blocks, with the number of adjacent equal blocks."""
+    """Describe the convolutions of a stage's blocks, with the number of equal adjacent blocks."""
     found: list[tuple[str, int]] = []
     for run in runs(of.graph.stages[number], number, of):
         weights = [

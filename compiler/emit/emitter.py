@@ -95,7 +95,7 @@ class Emitter:
             layer.share(first)
 
         sources = graph.inputs
-        outputs = list(self.graph.outputs.values())  # a copy: a fusion plan may replace outputs
+        outputs = list(self.graph.outputs.values())  # may differ from those of ``graph``
         body, root = self._body(self.scopes.tree, [source.id for source in sources], outputs)
         packed = graph.packed
         names = [str(node.target) for node in body.graph.find_nodes(op="placeholder")]
@@ -278,7 +278,7 @@ def _within(scope: Path, node: Node) -> Path:
 
 def _why_fixed(graph: Graph) -> str:
     """Why a model only runs for T = ``graph.steps``; empty if it takes sequences of any length."""
-    timeless: set[int] = set()  # values that depend on other values only through means over time
+    timeless: set[int] = set()  # values computed from means over time only
     for node in graph.nodes.values():
         if what := why_fixed(graph, node):
             return f"{node.path} has {what} for each of them"

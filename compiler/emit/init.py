@@ -1,9 +1,9 @@
-"""Modules and their first weights, as in torchvision's ResNet.
+"""Construction and initialization of modules, as in torchvision's ResNet.
 
-Convolutions are He-normal over their outputs (He et al. 2015, ``fan_out``). Norms start at the
-weight of their node and bias 0, linear layers and biases of convolutions as in torch. With ``init``
-in the spec, weights start as it says and biases at 0. Each layer has its own generator, so the
-global random state does not change and layers can be drawn in parallel.
+Weights of convolutions are He-normal (He et al. 2015) with mode ``fan_out``. Norms have the initial
+weight of their node and bias 0; linear layers and biases of convolutions are initialized as in
+torch. With ``init`` in the spec, weights are initialized accordingly and biases are 0. Each layer
+has its own generator, so the global random state does not change and layers run in parallel.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from danetc.runtime.kernels.torch_internals import has_modes, is_fake
 def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.Module:
     """Construct the module of a node.
 
-    ``initialise`` sets large weights later. A module that draws its own weights does so from
-    ``seed``.
+    Weights of convolutions and linear layers are left empty for ``initialise``. Other modules draw
+    theirs from ``seed``.
     """
     made: nn.Module
-    # Parameters cannot be moved under a mode such as FakeTensorMode.
+    # under a mode such as FakeTensorMode, parameters cannot be moved
     known = (
         not has_modes()
         and isinstance(create, type)
@@ -39,7 +39,7 @@ def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.
     if known:
         with torch.device("meta"):
             made = create(*module.args, **module.kwargs)
-        if next(made.buffers(), None) is None:  # to_empty discards their values
+        if next(made.buffers(), None) is None:  # to_empty would discard their values
             return made.to_empty(device=torch.get_default_device())
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed % 2**63)
@@ -48,9 +48,9 @@ def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.
 
 
 def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> None:
-    """Draw the first values of all parameters from ``seed`` in the order of the spec.
+    """Draw the initial values of all parameters from ``seed``, in the order of the spec.
 
-    Tensors on the device ``meta`` and fake tensors have none. Products of values do not count, as
+    Meta tensors and fake tensors are skipped. Products of values have no seed of their own, because
     passes change their number.
     """
     once = (id for id in modules if id not in graph.shares)
@@ -94,7 +94,7 @@ def _generator(weight: torch.Tensor, seed: int) -> torch.Generator:
 
 
 def _bias(module: nn.Conv1d | nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
-    """Uniform within 1 / sqrt(fan_in), torch's default."""
+    """Initialize the bias uniformly within 1 / sqrt(fan_in), torch's default."""
     if module.bias is not None:
         bound = 1 / math.sqrt(module.weight[0].numel())
         nn.init.uniform_(module.bias, -bound, bound, generator=generator)

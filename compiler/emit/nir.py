@@ -1,9 +1,9 @@
 """A network as a graph of NIR (Pedersen et al., Nature Communications 2024).
 
-Nodes of NIR are differential equations and linear maps; several edges into a node are a sum. Time
-steps last ``DT`` seconds, and a forward Euler step of that length computes danetc's neurons:
-tau = ``tau * DT`` and r = 1 of a LIF, and r = 1 / ``DT`` of an IF, as in SpikingJelly. Nodes have
-their names in the spec, multiples of a value those with ``.times_``.
+Nodes of NIR are differential equations and linear maps; the inputs of a node are added. Time steps
+last ``DT`` seconds, and a forward Euler step of that length computes danetc's neurons: a LIF has
+tau = ``tau * DT`` and r = 1, an IF r = 1 / ``DT``, as in SpikingJelly. Nodes have the names of the
+spec; a node that multiplies another one has its name with the suffix ``.times_FACTOR``.
 
 A norm is folded into the convolution before it, or becomes a 1x1 convolution. A grouped convolution
 is written as a full one with zero weights between groups, since neither nir 1.0.8 nor SpikingJelly
@@ -31,7 +31,7 @@ DT = 1e-4
 """Length of a time step in seconds: the default of NIR's readers."""
 
 Sum: TypeAlias = "tuple[tuple[str, float], ...]"
-"""A value: nodes of NIR, each with a factor."""
+"""A value as a weighted sum: nodes of NIR with their factors."""
 
 
 class NotInNir(UserError):
@@ -42,13 +42,13 @@ class NotInNir(UserError):
         self.hint = hint
 
 
-_OTHERS = "ONNX has a form of it: write a file that ends in .onnx"
+_OTHERS = "ONNX supports it: write a file that ends in .onnx"
 HINTS: Mapping[str, str] = {
-    "maxpool": "pool by `avgpool`, or let the convolution before it have the stride",
-    "concat": "a rule of sums (`by densely_additive`) has a form in NIR",
-    "tebn": "`norm = batchnorm` has a form in NIR",
+    "maxpool": "use `avgpool`, or give the convolution before it a stride",
+    "concat": "use a rule of sums, such as `by densely_additive`",
+    "tebn": "use `norm = batchnorm`",
 }
-"""Advice for operations that NIR has no node for."""
+"""Hints for operations without a node in NIR."""
 
 
 def emit_nir(graph: Graph, weights: Arrays, about: Mapping[str, Any] | None = None) -> nir.NIRGraph:
@@ -69,7 +69,7 @@ class _Emitter:
         self.scaled: dict[tuple[str, float], str] = {}
         users = graph.users()
         weighted = {n.id for n in graph.nodes.values() if OPS[n.op].nir in ("conv", "linear")}
-        self.norms = {  # norms that are folded, by their layer
+        self.norms = {  # norms that are folded, by the node of their layer
             node.inputs[0]: node
             for node in graph.nodes.values()
             if OPS[node.op].nir == "norm"
@@ -82,8 +82,8 @@ class _Emitter:
         graph = self.graph
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise NotInNir(
-                f"{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, and "
-                "readers of NIR take graphs of one each",
+                f"{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
+                "readers of NIR expect one each",
                 _OTHERS,
             )
         (end,) = graph.outputs.values()
@@ -101,7 +101,7 @@ class _Emitter:
         return nir.NIRGraph(self.nodes, [*self.edges], metadata=about, type_check=False)
 
     def _check_mean(self) -> None:
-        """The reader of the output computes a mean over time, so only linear nodes may follow it."""
+        """Check that only linear nodes follow the mean over time, which NIR does not contain."""
         graph = self.graph
         behind: set[int] = set()
         for node in graph.nodes.values():
@@ -110,14 +110,14 @@ class _Emitter:
             elif behind.intersection(node.inputs):
                 if not OPS[node.op].linear or not behind.issuperset(node.inputs):
                     raise NotInNir(
-                        f"{node.path}: {node.op} of a mean over time, and NIR has no mean over time",
+                        f"{node.path}: {node.op} reads a mean over time, which NIR does not have",
                         "move the mean over time to the head, before linear layers only",
                     )
                 behind.add(node.id)
 
     def _value(self, node: Node) -> Sum:
         if node.id in self.graph.carries:
-            raise NotInNir(f"{node.path}: a loop over time has no form in NIR here", _OTHERS)
+            raise NotInNir(f"{node.path}: loops over time cannot be written as NIR", _OTHERS)
         inputs = [self.graph[id].value.shape for id in node.inputs]
         match OPS[node.op].nir:
             case "same" | "mean":
@@ -158,12 +158,12 @@ class _Emitter:
         raise NotInNir(f"{node.path}: NIR has no node for {node.op}", hint)
 
     def _sum(self, node: Node) -> Sum:
-        """The terms of the operands, those of a subtrahend negative."""
+        """Return the sum of the operands; the factors of a subtrahend are negated."""
         found: dict[str, float] = {}
         for place, operand in enumerate(node.inputs):
             if self.graph[operand].value.shape != node.value.shape:
                 raise NotInNir(
-                    f"{node.path}: values of several sizes are added, for which NIR has no node",
+                    f"{node.path}: NIR cannot add values of different sizes",
                     _OTHERS,
                 )
             sign = -1.0 if node.op == "sub" and place else 1.0
@@ -173,8 +173,8 @@ class _Emitter:
 
     def _norm(self, node: Node) -> Sum:
         if node.attrs.get("per_step") or node.attrs.get("pad"):
-            what = "norms of single time steps, or with a border"
-            raise NotInNir(f"{node.path}: NIR has no node for {what}", HINTS["tebn"])
+            message = f"{node.path}: NIR has no norm per time step or with a border"
+            raise NotInNir(message, HINTS["tebn"])
         if node.inputs[0] in self.norms:
             return self.values[node.inputs[0]]
         return self.add(node, diagonal(*self.affine(node), node.value.shape))
@@ -192,7 +192,7 @@ class _Emitter:
         if found is None or found.v_reset is None:
             raise NotInNir(
                 f"{node.path}: NIR has no node with the equations of `{program.name}`",
-                "IF, LIF and PLIF have one, with a reset to `v_rest`, and the readout",
+                "it has nodes for IF, LIF and PLIF with a reset to `v_rest`, and for readouts",
             )
         ends = {"v_threshold": full(found.v_threshold), "v_reset": full(found.v_reset)}
         if found.neuron == "IF":
@@ -206,7 +206,7 @@ class _Emitter:
     # -- nodes and edges --------------------------------------------------------------------------
 
     def add(self, node: Node, made: nir.NIRNode) -> Sum:
-        """Add a node of NIR with the name and the inputs of ours."""
+        """Add a node of NIR for a node of the graph."""
         self.nodes[node.path] = made
         for operand in node.inputs:
             self._connect(operand, node.path)
@@ -219,7 +219,7 @@ class _Emitter:
             self.edges[given, target] = None
 
     def _times(self, source: str, factor: float, shape: Shape) -> str:
-        """A node that multiplies the output of another one."""
+        """Return the node that multiplies the output of another one."""
         if (source, factor) not in self.scaled:
             name = f"{source}.times_{factor:g}"  # a / would separate groups of the file
             self.nodes[name] = diagonal(np.full(shape[0], factor), np.zeros(shape[0]), shape)
@@ -233,14 +233,14 @@ class _Emitter:
         return self.weights[full].astype(np.float64)
 
     def affine(self, norm: Node) -> tuple[Array, Array]:
-        """Factor and offset of each channel of a norm."""
+        """Return factor and offset of each channel of a norm."""
         epsilon = number(norm.attrs, "eps") if "eps" in norm.attrs else 1e-5
         scale = self.stored(norm, "weight") / np.sqrt(self.stored(norm, "running_var") + epsilon)
         bias = self.stored(norm, "bias") if norm.attrs.get("bias", True) else 0.0
         return scale, bias - self.stored(norm, "running_mean") * scale
 
     def layer(self, node: Node) -> tuple[Array, Array]:
-        """Weight and bias of a layer with its folded norm."""
+        """Return weight and bias of a layer, including its folded norm."""
         weight = self.stored(node, "weight")
         bias = self.stored(node, "bias") if node.attrs["bias"] else np.zeros(len(weight))
         if node.id in self.norms:
@@ -251,7 +251,7 @@ class _Emitter:
 
 
 def diagonal(factor: Array, offset: Array, shape: Shape) -> nir.NIRNode:
-    """A factor and an offset for each channel: a 1x1 convolution, or a matrix for vectors."""
+    """Return a factor and an offset per channel: a 1x1 convolution, or a matrix for vectors."""
     weight, bias = np.diag(factor).astype(np.float32), offset.astype(np.float32)
     if len(shape) == 1:
         return nir.Affine(weight, bias)
@@ -259,14 +259,14 @@ def diagonal(factor: Array, offset: Array, shape: Shape) -> nir.NIRNode:
 
 
 def _pair(node: Node, name: str, other: int) -> tuple[int, int]:
-    """An attribute for rows and columns; ``other`` along the axis that a layer does not have."""
+    """Return an attribute for rows and columns; ``other`` along an axis that the layer lacks."""
     one = whole(node.attrs, name)
     ways = {"rows": (one, other), "columns": (other, one)}
     return ways.get(str(node.attrs.get("axis")), (one, one))
 
 
 def _ungrouped(weight: Array, groups: int) -> Array:
-    """The weight of a grouped convolution as that of a full one."""
+    """Return the weight of a grouped convolution as the weight of a full one."""
     width, each, *kernel = weight.shape
     whole_weight = np.zeros((width, each * groups, *kernel), weight.dtype)
     for group in range(groups):

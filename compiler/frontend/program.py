@@ -245,10 +245,10 @@ def _lowered(
 
 def _broken_in_place(lowered: Lowered) -> Sequence[Diagnostic]:
     """Return the errors of ``verify``, those of a `norm` at its own place, not the setting's."""
-    graph, stands = lowered.graph, lowered.stands
+    graph, written_at = lowered.graph, lowered.written_at
     nodes = {
-        id: replace(node, origin=stands[id])
-        if id in stands and OPS[node.op].norm is not None
+        id: replace(node, origin=written_at[id])
+        if id in written_at and OPS[node.op].norm is not None
         else node
         for id, node in graph.nodes.items()
     }

@@ -13,7 +13,7 @@ from danetc.compiler.ir.segment import SegmentError, segment
 from danetc.dsl.syntax import tree as s
 
 Items = Sequence[tuple[Piece, str]]
-"""Pieces of a network, each with its text."""
+"""Pieces of a network with their texts."""
 
 
 def named_backbone(
@@ -21,7 +21,7 @@ def named_backbone(
 ) -> tuple[int, str]:
     """Write the items from the first to the last stage as a backbone.
 
-    Returns the last item that is part of it, which may be one step more, and the text.
+    Returns the index of the last item of the backbone, which may be one step more, and the text.
     """
     stages = [piece for piece, _ in items[first : last + 1] if isinstance(piece, StageOfBlocks)]
     if len({(stage.connection, stage.rule) for stage in stages}) > 1:
@@ -52,10 +52,10 @@ def _is(naming: Naming, graph: Graph, text: str, entry: int, exit: Piece) -> boo
 
 
 def _candidates(items: Items, stages: Sequence[StageOfBlocks]) -> list[str]:
-    """Return backbones of std with as many blocks in each stage, with the arguments that they then have.
+    """Return calls of the backbones of std with the same number of blocks in each stage.
 
-    The shortest comes first: `resnet50`, not `resnet34(block = bottleneck)`; of these, those whose own
-    block has as many layers.
+    The shortest comes first: `resnet50`, not `resnet34(block = bottleneck)`. Among calls of equal
+    length, those whose default block has as many layers come first.
     """
     shape = [piece.blocks if isinstance(piece, StageOfBlocks) else 0 for piece, _ in items]
     block, stride = stages[0].block, stages[0].stride
@@ -83,7 +83,7 @@ def _candidates(items: Items, stages: Sequence[StageOfBlocks]) -> list[str]:
 
 
 def _shape(declaration: s.Declaration) -> list[int] | None:
-    """Return the number of blocks in each stage of a backbone, 0 for other steps."""
+    """Return the number of blocks of each step of a backbone, which is 0 for a layer."""
     value = declaration.value
     if not isinstance(value, s.Flow):
         return None
@@ -98,7 +98,7 @@ def _shape(declaration: s.Declaration) -> list[int] | None:
 
 
 def named_blocks(naming: Naming, graph: Graph, items: Items) -> list[tuple[Piece, str]]:
-    """Write steps that are a block of std by its name."""
+    """Replace steps that equal a block of std by its name."""
     result = [*items]
     for declaration in of_kind("block"):
         steps = [*_steps(declaration)]
@@ -117,7 +117,7 @@ def named_blocks(naming: Naming, graph: Graph, items: Items) -> list[tuple[Piece
 
 
 def _steps(declaration: s.Declaration) -> Iterator[s.Expr]:
-    """Return the steps of a block that is one flow and needs no arguments."""
+    """Return the steps of a block whose body is one flow and that needs no arguments."""
     if declaration.body is None or any(p.default is None for p in declaration.params):
         return
     match [item for item in declaration.body if isinstance(item, s.Define)]:
@@ -126,7 +126,7 @@ def _steps(declaration: s.Declaration) -> Iterator[s.Expr]:
 
 
 def _may_be(op: str, step: s.Expr) -> bool:
-    """Return False if the name of a step is that of another operation, which is quick to see."""
+    """False if the name of a step shows that it is another operation."""
     name = s.called(step)
     if name is None:
         return False

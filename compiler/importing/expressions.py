@@ -1,4 +1,4 @@
-"""Expressions of the language as text, and the declarations of the standard library."""
+"""Writers of expressions, and the declarations of the standard library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def of_kind(kind: str) -> Iterator[s.Declaration]:
 
 
 def defaults_of(declaration: s.Declaration) -> dict[str, float | bool | None]:
-    """Return the defaults of parameters, None for those that are not numbers, true or false."""
+    """Return the defaults of parameters; None for those that are neither numbers nor booleans."""
     found: dict[str, float | bool | None] = {}
     for parameter in declaration.params:
         match parameter.default:
@@ -43,7 +43,7 @@ def defaults_of(declaration: s.Declaration) -> dict[str, float | bool | None]:
 
 
 def constant(value: Attribute | tuple[int, ...]) -> str:
-    """Write a number, a truth value or a word."""
+    """Write a number, a boolean or a word."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value) if isinstance(value, float) else str(value)
@@ -61,5 +61,5 @@ def flow(*steps: str) -> str:
 
 
 def grouped(text: str) -> str:
-    """Put brackets around a flow."""
+    """Put parentheses around a flow."""
     return f"({text})" if "->" in text else text

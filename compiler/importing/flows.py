@@ -113,7 +113,7 @@ def chain_of(graph: Graph, source: int, target: int) -> list[Part]:
     return parts
 
 
-# -- parts that wire themselves --------------------------------------------------------------------
+# -- blocks with bodies --------------------------------------------------------------------
 
 _NUMBER = re.compile(r"(?<![\w.])(?:(\w+) = |(conv|linear)\()?(\d+\.?\d*(?:e[-+]?\d+)?)")
 

@@ -12,7 +12,7 @@ from danetc.compiler.ir.ops.kinds import number
 from danetc.dsl.record import record
 
 FIRED = "fired"
-"""Block of one neuron, for a stage in which it has its own surrogate."""
+"""Block of one neuron: a stage of it can set another surrogate for the neuron."""
 
 _STEPS: Mapping[str, Callable[[Node], str]] = {
     "global_avgpool": lambda node: "avgpool",
@@ -33,8 +33,8 @@ JOINS = frozenset({*_SIGNS, *_FUNCTIONS, "affine"})
 class Dialect:
     """Meanings of words in a network.
 
-    ``neuron`` is what ``spike`` stands for, ``norm`` what ``norm`` does; ``neurons`` has all neurons by
-    key, and ``surrogates`` those of them whose surrogate is not the network's.
+    ``neuron`` and ``norm`` are the meanings of `spike` and `norm`. ``neurons`` contains all neurons
+    by key, ``surrogates`` the surrogates that differ from the network's.
     """
 
     graph: Graph
@@ -66,12 +66,12 @@ class Dialect:
 
 
 def plain_step(node: Node) -> str:
-    """Write a step under the name of its operation. Raises Unwritten."""
+    """Write a node with one operand as a call of its operation. Raises Unwritten."""
     if node.op in _STEPS:
         return _STEPS[node.op](node)
     row = OPS[node.op]
     if not row.public or row.arguments:
-        raise Unwritten(f"there is no text for the operation {node.op}")
+        raise Unwritten(f"the language has no text for the operation {node.op}")
     given = {name: constant(node.attrs[name]) for name in _changed(node)}
     first = row.parameters[0].name if row.parameters else ""
     bare = [given.pop(first)] if first in given else []
@@ -79,14 +79,14 @@ def plain_step(node: Node) -> str:
 
 
 def _changed(node: Node) -> Iterable[str]:
-    """Return the attributes that are not the defaults, which may depend on other attributes."""
+    """Return the attributes that differ from the defaults, which may depend on other attributes."""
     row = OPS[node.op]
     given = {p.name: node.attrs[p.name] for p in row.parameters if node.attrs.get(p.name) is not None}  # fmt: skip
     for name in [*given]:
         others = {key: value for key, value in given.items() if key != name}
         try:
             implied = row.completed(others).get(name) == given[name]
-        except (KeyError, TypeError):  # required by the default of another one
+        except (KeyError, TypeError):  # the default of another attribute requires it
             continue
         if implied:
             given = others
@@ -94,7 +94,7 @@ def _changed(node: Node) -> Iterable[str]:
 
 
 def _affine(node: Node, value: str) -> str:
-    """Write ``factor * x + offset``, without what has no effect."""
+    """Write ``factor * x + offset``; a factor of 1 and an offset of 0 are omitted."""
     factor, offset = (float(number(node.attrs, name)) for name in ("factor", "offset"))
     if factor == -1 and offset:
         return f"({_whole(offset)} - {value})"

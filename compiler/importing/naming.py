@@ -1,4 +1,4 @@
-"""Names of std for what was found, if the compiler proves that it is the same."""
+"""Names of std for imported blocks and connections that are provably equal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.record import record
 
 SIZE = 64
-"""Pixels of the maps on which declarations are compared."""
+"""Height and width of the maps on which declarations are compared."""
 
 
 def _times(part: int | None, whole: int) -> int | None:
@@ -49,19 +49,19 @@ BLOCKS: Mapping[str, tuple[int, Callable[[Sequence[Weights]], dict[str, int | No
     "single": (1, lambda w: {"width": w[0].width}),
     "dense": (2, lambda w: {"growth": w[1].width}),
 }
-"""Blocks of std: their number of convolutions, and the only arguments that they can then have."""
+"""Blocks of std: their number of convolutions, and a function that returns their arguments."""
 
 
 @record(slots=False)
 class NamedBlock:
-    """A block by its name and arguments."""
+    """A block of std, or a declared one, with its arguments."""
 
     name: str
     arguments: tuple[tuple[str, int], ...]
 
     @property
     def text(self) -> str:
-        """Return the call of the block, without arguments that have their default values."""
+        """Call of the block. Default arguments are omitted."""
         defaults = defaults_of(standard()[self.name]) if self.name in standard() else {}
         (_, first), *rest = self.arguments
         more = {name: constant(v) for name, v in rest if v != defaults.get(name)}
@@ -70,7 +70,7 @@ class NamedBlock:
 
 @record(frozen=False)
 class Naming:
-    """Names in a spec, and its own ``declarations`` by name."""
+    """Names in an imported spec, and the text of its own ``declarations`` by name."""
 
     dialect: Dialect
     surrogate: str | None
@@ -82,7 +82,7 @@ class Naming:
     )
 
     def spec(self, name: str, input: str, body: Iterable[Define], *declarations: str) -> str:
-        """Write a network, with the settings of this one, and the declarations."""
+        """Return the text of a network with the settings of this one, and of the declarations."""
         dialect = self.dialect
         settings = {
             "input": input,
@@ -97,7 +97,7 @@ class Naming:
         return "\n\n".join(["use std", *own, network]) + "\n"
 
     def probe(self, value: str, shape: Shape, *declarations: str) -> Graph | None:
-        """Return the graph of `in -> value` on frames of a shape, or None if it is not a network."""
+        """Return the graph of `in -> value` for frames of a shape, or None if it has errors."""
         frames = call("events", *map(str, shape))
         text = self.spec("probe", frames, [("out", flow("in", value))], *declarations)
         try:
@@ -106,14 +106,14 @@ class Naming:
             return None
 
     def same(self, value: str, graph: Graph) -> bool:
-        """Return True if `in -> value` is a segment of the network."""
+        """True if `in -> value` equals a segment of the network."""
         found = self.probe(value, graph.input.value.shape)
         return found is not None and isinstance(compare_graphs(graph, found), Same)
 
     # -- blocks --------------------------------------------------------------------------------------
 
     def block(self, weights: tuple[Weights, ...], strided: int | None, channels: int) -> NamedBlock:
-        """Return the block of std with these weights, or declare one."""
+        """Return the block of std with these weights, or declare a block."""
         choices = [(name, solve(weights)) for name, (layers, solve) in BLOCKS.items() if layers == len(weights)]  # fmt: skip
         choices += [(name, {"width": weights[0].width}) for name in self.own_blocks]
         for name, arguments in choices:
@@ -126,7 +126,7 @@ class Naming:
     def _is(
         self, named: NamedBlock, weights: tuple[Weights, ...], strided: int | None, channels: int
     ) -> bool:
-        """Return True if a block has these weights, and its stride at that one of them."""
+        """True if a block has these weights, and its stride in layer ``strided``."""
         key = named, channels
         if key not in self._weights:
             self._weights[key] = None
@@ -173,8 +173,9 @@ class Naming:
     # -- connections ---------------------------------------------------------------------------------
 
     def connection(self, wiring: WrittenConnection, layers: int) -> str:
-        """Return the connection of std with this wiring of a block of ``layers`` convolutions, or
-        declare one."""
+        """Return the connection of std with this wiring, or declare a connection.
+
+        ``layers`` is the number of convolutions of a block."""
         key = wiring, layers
         if key not in self._connections:
             found = self.standard_connection(wiring, layers)

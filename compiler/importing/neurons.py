@@ -1,7 +1,7 @@
-"""Programs of neurons and surrogates as text: by the names of std, or as their equations.
+"""Programs of neurons and surrogates as text: calls of std, or equations.
 
-A program is called after a declaration of std if that, compiled with some values of its parameters,
-has the same form. These values are those of the program, or found by trying its constants.
+A program is a call of std if a declaration, compiled with some arguments, has the same form. These
+are the parameters of the program, the defaults, or found by trying constants of the program.
 """
 
 from __future__ import annotations
@@ -31,22 +31,21 @@ from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 
 MAX_TRIED = 500
-"""Combinations of values that are tried for the parameters of a declaration."""
+"""Maximum number of combinations of arguments to try for a declaration."""
 
 Given = Mapping[str, float | bool]
 
 
 @record(slots=False)
 class Described:
-    """A neuron or a surrogate in a spec: its name, its arguments, and the body of its declaration if
-    std has none."""
+    """A neuron or a surrogate in a spec: name and arguments, and the body if it is not in std."""
 
     name: str
     given: tuple[tuple[str, float | bool], ...] = ()
     body: str = ""
 
     def call(self, usual: Described | None = None) -> str:
-        """Write a use of it, as ``spike`` with other arguments if it is ``usual``, the network's."""
+        """Write a call, which is `spike` if ``usual``, the network's neuron, has the same name."""
         given = dict(self.given)
         if usual is None or usual.name != self.name:
             return call(self.name, **{name: constant(value) for name, value in given.items()})
@@ -93,7 +92,7 @@ def describe_surrogate(surrogate: SurrogateProgram) -> Described:
 
 
 def _surrogate_form(surrogate: SurrogateProgram) -> str:
-    """Return the form of a neuron that only fires."""
+    """Return the form of a neuron that consists of `heaviside` and the surrogate."""
     ops = (Instruction("s", "heaviside", ("x",)),)
     return program_form(NeuronProgram("_", (), (), ops, "s", (), surrogate))
 
@@ -106,17 +105,16 @@ def _constants(ops: Iterable[Instruction]) -> Iterator[float]:
 
 
 def _named(
-    kind: str, name: str, said: Mapping[str, object], constants: set[float],
+    kind: str, name: str, parameters: Mapping[str, object], constants: set[float],
     ops: tuple[Instruction, ...], same: Callable[[s.Declaration, Given], bool],
 ) -> Described | None:  # fmt: skip
-    """Return the declaration of std that is the same with some arguments: as given, by default, or
-    tried."""
+    """Return the call of std that equals a program, or None."""
     known: list[tuple[s.Declaration, dict[str, float | bool]]] = []
     for declaration in sorted(of_kind(kind), key=lambda item: item.name != name):
         usual = {key: value for key, value in defaults_of(declaration).items() if value is not None}
         if len(usual) == len(declaration.params):
             known.append((declaration, usual))
-    given = {key: value for key, value in said.items() if isinstance(value, (int, float))}
+    given = {key: value for key, value in parameters.items() if isinstance(value, (int, float))}
     numbers = sorted({_short(value) for c in constants for value in (c, *_times_of(c))})
 
     def quick(defaults: Given) -> Iterator[Given]:
@@ -139,12 +137,12 @@ def _named(
 
 
 def _times_of(constant: float) -> tuple[float, ...]:
-    """Return the time constants that may give a factor: as 1 / tau, and as 1 - 1 / tau."""
+    """Return time constants tau from which a factor 1 / tau or 1 - 1 / tau may result."""
     return (1 / constant, 1 / (1 - constant)) if 0 < constant < 1 else ()
 
 
 def _trials(defaults: Given, numbers: Sequence[float]) -> Iterator[Given]:
-    """Return values of parameters to try: those that change one number, then two, then all."""
+    """Yield arguments to try: first those that change no number, then one, then two, ..."""
     flags = [name for name, value in defaults.items() if isinstance(value, bool)]
     others = [name for name in defaults if name not in flags]
     for many in range(len(others) + 1):
@@ -156,7 +154,7 @@ def _trials(defaults: Given, numbers: Sequence[float]) -> Iterator[Given]:
 
 
 def _may_be(declaration: s.Declaration, defaults: Given, ops: tuple[Instruction, ...]) -> bool:
-    """Return True if a declaration can have these operations; constants only remove some."""
+    """True if a declaration can have these operations, of which constants remove some."""
     wanted = Counter(op.opcode for op in ops)
     for flag in (False, True):
         given = {
@@ -174,7 +172,7 @@ def _may_be(declaration: s.Declaration, defaults: Given, ops: tuple[Instruction,
 
 
 def _short(value: float) -> float:
-    """Return a number without the rounding of its last digits."""
+    """Round a number to 12 digits if it differs by a rounding error only."""
     short = float(f"{value:.12g}")
     return short if math.isclose(short, value, rel_tol=1e-14) else value
 
@@ -215,7 +213,7 @@ def _expression(op: Instruction) -> str:
             return f"{args[1]} if {args[0]} else {args[2]}"
         case "not":
             return f"not {args[0]}"
-        case "number" | "cast":  # a condition may stand for a number
+        case "number" | "cast":  # a condition is allowed as a number
             return args[0]
         case "relu":
             return f"max({args[0]}, 0.0)"
@@ -233,5 +231,5 @@ def _operand(value: Operand) -> str:
 
 
 def _name(name: str) -> str:
-    """Return a name that equations can have; those of the compiler begin with `_`."""
+    """Return a valid name for an equation; names made by the compiler begin with `_`."""
     return f"t{name}" if name.startswith("_") else name

@@ -181,8 +181,8 @@ class Graph:
     def packed(self) -> Value | None:
         """All inputs concatenated along their channels, as data sets provide them.
 
-        None for maps of several sizes, or an image beside frames. Each input takes numbers of its
-        kind.
+        None if the sizes of maps differ, or if only some inputs vary over time. The kind is the
+        smallest of those of the inputs.
         """
         values = [node.value for node in self.inputs]
         if len({(value.shape[1:], value.varies) for value in values}) > 1:

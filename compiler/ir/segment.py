@@ -17,7 +17,7 @@ from danetc.compiler.ir.ops import OPS, Context, OpError
 
 
 class SegmentError(ValueError):
-    """A part would read a value from outside. ``node`` is the reader."""
+    """Raised if a node of a part reads a value from outside. ``node`` is the reader."""
 
     def __init__(self, node: Node, outside: Node) -> None:
         super().__init__(f"`{node.path}` reads `{outside.path}`, which lies outside")

@@ -1,4 +1,4 @@
-"""Blocks: those that wire themselves, and those inside of a connection."""
+"""Blocks, with a body of their own or inside of a connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import PORTS, Definition, Env
 from danetc.compiler.lowering.evaluator import MAX_DEPTH, is_known
 from danetc.compiler.lowering.layers import LayerCalls, operations
-from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean, meant
+from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean, suggestion
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.loading import is_library
@@ -24,7 +24,7 @@ Parts = Mapping[str, s.Define]
 
 
 class Connections(LayerCalls):
-    """Application of blocks that wire themselves."""
+    """Application of blocks."""
 
     def apply_block(self, bound: v.Bound, wire: v.Wire) -> v.Wire:
         """Apply a block as a layer."""
@@ -37,7 +37,7 @@ class Connections(LayerCalls):
             return self.self_wired(block, wire, {})
 
     def self_wired(self, block: v.Bound, wire: v.Wire, extra: Mapping[str, v.Value]) -> v.Wire:
-        """Return the ``out`` of a block's body."""
+        """Apply a block with a body, and return its ``out``."""
         declaration = block.declaration
         self.inside.append(declaration)
         try:
@@ -65,12 +65,12 @@ class Connections(LayerCalls):
         return self.error("E0408", message, block.name_span, labels=labels, hint=hint)
 
     def define(self, declaration: s.Declaration, env: Env) -> None:
-        """Add the definitions of a body to an environment, the first of each name."""
+        """Add the definitions of a body to an environment; the first one of a name is used."""
         for item in self.definitions_of(declaration):
             env.definitions.setdefault(item.name, Definition(item.value, env, item.name_span))
 
     def definitions_of(self, declaration: s.Declaration) -> list[s.Define]:
-        """Return the definitions of a body, which has no other lines (E0408, E0601)."""
+        """Return the definitions of a body, which must have no other statements (E0408, E0601)."""
         self.work.spend(2 * len(declaration.body or ()), declaration.name_span)
         for item in declaration.body or ():
             if not isinstance(item, s.Define) or item.index is not None:
@@ -84,12 +84,12 @@ class Connections(LayerCalls):
     ) -> None:
         """Report unused definitions of a body (E0308).
 
-        Names are looked up in the text, so the result does not depend on earlier errors. If the body
-        contains an unknown name, an unused definition may be a misspelling of it.
+        The text is searched for names, so the result does not depend on earlier errors. If the body
+        contains an unknown name, an unused definition is not reported: it may be a misspelling.
         """
         ports = PORTS.get(declaration.kind, ("in",))
         values = [(id, each.value) for id, each in env.definitions.items()]
-        values += [(item.name, item.value) for item in _defines(declaration)]  # doubles, too
+        values += [(item.name, item.value) for item in _defines(declaration)]  # duplicates, too
         read = {name for id, value in values for name in self.names_in(value) if name != id}
         known = {*env.used, *read, "out", *ports}
         unused = [item for item in _defines(declaration) if item.name not in known]
@@ -102,7 +102,7 @@ class Connections(LayerCalls):
         )
         for item in unused:
             id, hint = item.name, None
-            what = f"nothing uses `{id}` of {declaration.kind} `{declaration.name}`"
+            what = f"`{id}` of {declaration.kind} `{declaration.name}` is not used"
             near = closest(id, [each for each in settings if each not in env.definitions])
             if id in settings:
                 if "out" not in env.definitions:
@@ -112,8 +112,8 @@ class Connections(LayerCalls):
             elif not complete and not near:
                 continue
             elif settings:
-                what = f"`{id}` is not a setting of a network, and nothing uses it"
-                hint = answer("setting", id) or meant(id, (near,) if near else ())
+                what = f"`{id}` is not a setting of a network and is not used"
+                hint = answer("setting", id) or suggestion(id, (near,) if near else ())
                 hint = hint or did_you_mean(id, settings) or f"settings are: {', '.join(settings)}"
                 self.misspelt |= {near} if near else set()
             self.error("E0308", what, item.name_span, hint=hint)
@@ -130,10 +130,10 @@ class Connections(LayerCalls):
         stride: int,
         start: v.Wire | None = None,
     ) -> v.Joined:
-        """Apply block i; the shortcut begins at ``start``, by default at the block's input."""
-        wires_itself = block.declaration.body is not None
+        """Apply block i. Its shortcut starts from ``start``, by default the input of the block."""
+        has_body = block.declaration.body is not None
         parts = self.parts_of(connection)
-        if wires_itself and not parts.keys().isdisjoint(("each", "last")):
+        if has_body and not parts.keys().isdisjoint(("each", "last")):
             bad = parts["each" if "each" in parts else "last"]
             raise self.error(
                 "E0604",
@@ -141,7 +141,7 @@ class Connections(LayerCalls):
                 f"`{connection.name}` would have no effect",
                 stage.connection.span if stage.connection else stage.span,
                 labels=(
-                    Label(bad.name_span, f"`{bad.name}` stands here"),
+                    Label(bad.name_span, f"`{bad.name}` is defined here"),
                     Label(block.declaration.name_span, "the block has a body"),
                 ),
                 hint="use a connection without `each`, or write the block as a flow of weighted layers",
@@ -156,7 +156,7 @@ class Connections(LayerCalls):
             own = env if name in CONNECTION_PARTS and name != "out" else plain
             env.definitions[name] = Definition(part.value, own, part.span)
         within = (*stage.use_sites, stage.span)
-        if wires_itself:
+        if has_body:
             with self.within("branch"), self.site(*within):
                 branch = self.self_wired(block, wire, {"i": i, "n": stage.blocks})
         else:
@@ -180,7 +180,7 @@ class Connections(LayerCalls):
         return self._joined(out, plain)
 
     def no_shortcut(self, stage: v.StageOf, what: str) -> v.Failed:
-        """Report a rule that sets the start of a shortcut if there is no shortcut."""
+        """Report a rule that defines the start of a shortcut for a block without a shortcut."""
         rule = stage.rule.name if stage.rule is not None else "chain"
         return self.error(
             "E0610",
@@ -190,7 +190,7 @@ class Connections(LayerCalls):
         )
 
     def parts_of(self, connection: v.Bound) -> dict[str, s.Define]:
-        """Return the definitions of a connection by name; ``out`` is one, and all are used."""
+        """Return the definitions of a connection by name, with ``out``; all must be used."""
         declaration = connection.declaration
         parts = {item.name: item for item in self.definitions_of(declaration)}
         if "out" not in parts:
@@ -208,14 +208,14 @@ class Connections(LayerCalls):
         for name, part in parts.items():
             known = name in (*ports, *CONNECTION_PARTS, *used)
             if not known and all(is_known(other, env) for other in used):
-                what = f"nothing uses `{name}` of connection `{connection.name}`"
+                what = f"`{name}` of connection `{connection.name}` is not used"
                 hint = answer("part", name) or did_you_mean(name, CONNECTION_PARTS)
                 hint = hint or f"a connection's parts are {', '.join(CONNECTION_PARTS)}"
                 raise self.error("E0308", what, part.name_span, hint=hint)
         return parts
 
     def _block_layers(self, block: v.Bound) -> list[v.Layer]:
-        """Return the layers of a block that is a flow; the last one has weights."""
+        """Return the layers of a block that is a flow; the last one must have weights."""
         env, expr = self.complete(block), block.declaration.value
         assert expr is not None
         value = self.evaluate(expr, env, "layer")
@@ -237,7 +237,7 @@ class Connections(LayerCalls):
     ) -> v.Wire:
         """Apply each weighted layer of the block inside of ``each``, the last inside of ``last``.
 
-        ``within`` are the uses of the block, to which its errors lead.
+        ``within`` lists the uses of the block, where errors are reported.
         """
         declaration = connection.declaration
         if "each" not in parts:
@@ -271,7 +271,7 @@ class Connections(LayerCalls):
         return result
 
     def _apply_around(self, layer: v.OpLayer, around: v.Layer, wire: v.Wire, span: Span) -> v.Wire:
-        """Apply a part of a connection, in which `conv` is a layer of the block."""
+        """Apply a part of a connection, in which `conv` means a layer of the block."""
         self.block_layers.append(layer)
         try:
             return self.apply(around, wire, span)
@@ -279,13 +279,12 @@ class Connections(LayerCalls):
             self.block_layers.pop()
 
     def _around(self, name: str, parts: Parts, env: Env) -> v.Layer:
-        """Return ``each`` or ``last``, which must have one place for the block's layer."""
+        """Return ``each`` or ``last``, which must contain the block's layer exactly once."""
         around = self.defined_layer(name, env, parts[name].span)
         flat = self.flat_layers(around, parts[name].value.span)
         places = sum(isinstance(layer, v.BlockConv) for layer in flat)
         if places != 1:
-            some = f"{places or 'no'} place{'s' if places > 1 else ''}"
-            message = f"`{name}` has {some} for the block's layer"
+            message = f"`{name}` must contain the block's layer once, not {places} times"
             hint = "write `conv` without a width once: `conv -> norm -> spike`"
             raise self.error("E0606", message, parts[name].value.span, hint=hint)
         return around
@@ -300,10 +299,10 @@ class Connections(LayerCalls):
         stride: int,
         within: tuple[Span, ...],
     ) -> v.Wire:
-        """Apply ``projection`` if the shape changes, else ``identity``, to the shortcut's start."""
+        """Apply ``projection`` if the block changes the shape, else ``identity``."""
         shape, wanted = self.value(wire).shape, self.value(branch).shape
         name = "identity" if shape == wanted else "projection"
-        own = [Label(at, "for a block from here") for at in within if not is_library(at.source)]
+        own = [Label(at, "the block is used here") for at in within if not is_library(at.source)]
         if name not in parts:
             if name == "identity":
                 return wire
@@ -326,7 +325,7 @@ class Connections(LayerCalls):
         with self.within("shortcut"):
             result = self._apply_around(v.OpLayer(op, attrs, span, op), layer, wire, span)
         if self.value(result).shape != wanted:
-            gives = f"gives {text(self.value(result).shape)}, and the branch {text(wanted)}"
+            gives = f"returns {text(self.value(result).shape)}, but the branch {text(wanted)}"
             raise self.error(
                 "E0602",
                 f"`{name}` of connection `{connection.name}` {gives}",
@@ -337,7 +336,7 @@ class Connections(LayerCalls):
         return result
 
     def _names_read(self, expr: s.Expr, parts: Parts) -> set[str]:
-        """Return the names that an expression and the parts that it names are made of."""
+        """Return the names in an expression and in the parts that it reads."""
         found: set[str] = set()
         waiting = list(self.names_in(expr))
         while waiting:
@@ -348,7 +347,7 @@ class Connections(LayerCalls):
         return found
 
     def _joined(self, expr: s.Expr, env: Env) -> v.Joined:
-        """Evaluate ``out``, and distinguish the join from the layers after it."""
+        """Evaluate ``out``, and separate the join from the layers after it."""
         if isinstance(expr, s.Flow):
             join = self.evaluate(expr.steps[0], env, "layer")
             if isinstance(join, v.Wire):
@@ -371,7 +370,7 @@ def _defines(declaration: s.Declaration) -> list[s.Define]:
 
 
 def misnamed(declaration: s.Declaration, wanted: str) -> tuple[Label, ...]:
-    """Label the definition that was probably meant to have the wanted name."""
+    """Label the definition whose name is probably a misspelling of the wanted name."""
     places = {item.name: item.name_span for item in declaration.body or () if item.name}
     close = closest(wanted, places)
     return () if close is None else (Label(places[close], f"did you mean `{wanted}`?"),)

@@ -1,4 +1,4 @@
-"""Construction of a graph's nodes: inference, names, limits, errors, and a trace for editors."""
+"""Construction of graph nodes: inference, names, limits, errors, and a trace for editors."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MAX_ACTIVATIONS = 100_000_000_000
 MAX_STEPS = 4096
 _NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # a mapping proxy cannot be pickled
 NODE, LAYER, FINISHED = 22, 2, 2
-"""Steps of work for an operation, a layer, and an operation of a finished network."""
+"""Steps of work for adding an operation, applying a layer, and naming an operation at the end."""
 
 
 @record
 class PlacedValue:
-    """Node of a place of the text: of an expression, or of a layer, which ``before`` flows into.
+    """Node of an expression, or of a layer with the input ``before``.
 
-    A place in a block has a node for each use of the block.
+    A span in a block has one node for each use of the block.
     """
 
     span: Span
@@ -46,20 +46,20 @@ class PlacedValue:
 
 @record(frozen=False)
 class Trace:
-    """Values at the places of one network's text, including those made before an error."""
+    """Values of the spans of one network's text, including those computed before an error."""
 
     nodes: Mapping[int, Node]
     carries: Mapping[int, int]
     notes: list[PlacedValue] = field(default_factory=list)
 
     def note(self, span: Span, id: int, before: int | None = None) -> None:
-        """Record the value at a place of the user's own text."""
+        """Record the value of a span, unless it lies in the library."""
         if not is_library(span.source):
             self.notes.append(PlacedValue(span, id, before))
 
 
 class Builder:
-    """Makes nodes in ``scope``; ``use_sites`` are the uses that led there, outermost first."""
+    """Makes nodes in ``scope``; ``use_sites`` lists the uses that lead to it, outermost first."""
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
@@ -70,7 +70,7 @@ class Builder:
         self.inference = Inference(self.neurons, self.nodes)
         self.scope: tuple[str, ...] = ()
         self.use_sites: list[Span] = []
-        self.used: dict[int, Span] = {}  # places in the user's text of nodes of the library
+        self.used: dict[int, Span] = {}  # user's spans of nodes of library code
         self.carries: dict[int, int] = {}  # see ``Graph``
         self.shares: dict[int, int] = {}
         self.fresh_names: list[tuple[tuple[str, ...], str]] = []
@@ -95,14 +95,14 @@ class Builder:
     ) -> Failed:
         """Report an error and return the exception that ends the evaluation of its expression.
 
-        An error in the library is reported at the user's own text that leads to it. ``blame`` are
-        the places where the values were written that cause the error.
+        An error in the library is reported at the user's text that leads to it. ``blame`` labels
+        the spans of the values that cause the error.
         """
         if is_library(span.source):
             own = next((item for item in blame if not is_library(item.span.source)), None)
             site = own.span if own is not None else self.own_site()
             if site is not None:
-                labels = (*labels, Label(span, label or "this is where it fails"))
+                labels = (*labels, Label(span, label or "the error occurs here"))
                 span, label = site, own.text if own is not None else ""
                 blame = ()
         places = {(place.start, place.source) for place in (span, *(item.span for item in labels))}
@@ -128,7 +128,7 @@ class Builder:
 
     @contextmanager
     def site(self, *spans: Span) -> Iterator[None]:
-        """Add the uses, outermost first, that lead to the nodes made inside."""
+        """Add uses, outermost first, that lead to the nodes made inside the context."""
         before = len(self.use_sites)
         self.use_sites.extend(spans)
         try:
@@ -140,7 +140,7 @@ class Builder:
 
     @contextmanager
     def within(self, *names: str) -> Iterator[None]:
-        """Make nodes in the scope of these names below the current one."""
+        """Make nodes in a scope below the current one."""
         outer = self.scope
         self.scope = (*outer, *names)
         try:
@@ -157,7 +157,7 @@ class Builder:
         return base if number == 1 else f"{base}{number}"
 
     def forget_names(self, first: int) -> None:
-        """Free the names that ``fresh`` has given since there were ``first`` of them."""
+        """Free all but the ``first`` names that ``fresh`` returned."""
         for key in self.fresh_names[first:]:
             self._taken[key] -= 1
         del self.fresh_names[first:]
@@ -202,7 +202,7 @@ class Builder:
         return Wire(node.id)
 
     def own_site(self) -> Span | None:
-        """Innermost of the uses that led here which is in the user's own text."""
+        """Return the innermost use in the user's text, or None."""
         own = (site for site in reversed(self.use_sites) if not is_library(site.source))
         return next(own, None)
 
@@ -225,20 +225,20 @@ class Builder:
                 "E0902",
                 f"layers are nested more than {MAX_SCOPES} deep",
                 span,
-                hint="put the parts of a block side by side, and repeat it with a stage",
+                hint="define parts beside each other, and repeat blocks with a stage",
             )
 
-    def foresee(self, nodes: int, span: Span) -> None:
-        """Report an error if so many more nodes would exceed the limit."""
+    def check_capacity(self, nodes: int, span: Span) -> None:
+        """Report an error if ``nodes`` more nodes would exceed the limit."""
         if len(self.nodes) + nodes > MAX_NODES:
             raise self._too_large("E0903", MAX_NODES, "operations", span)
 
     def _too_large(self, code: str, limit: int, what: str, span: Span) -> Failed:
-        hint = "make the network narrower, shallower, its image smaller or its steps fewer"
+        hint = "reduce widths, depth, image size or time steps"
         return self.error(code, f"the network has more than {limit:,} {what}", span, hint=hint)
 
     def neuron_key(self, program: NeuronProgram) -> str:
-        """Key of a neuron's program in the graph."""
+        """Return the key of a neuron's program in the graph, which is its name if possible."""
         key = self._keys.get(program)
         if key is None:
             self._numbers[program.name] += 1
@@ -254,14 +254,13 @@ class Builder:
     def finish(
         self, name: str, outputs: Mapping[str, int], stages: tuple[Stage, ...], stem: int
     ) -> Graph:
-        """Return the graph, its nodes named: ``conv`` if a scope has one, else ``conv1``, ``conv2``, ...
+        """Return the graph. Nodes of a scope that share a name become ``conv1``, ``conv2``, ...
 
-        Names of inner scopes are skipped, as the two would be one module.
+        Names of inner scopes are skipped, because a node and a scope cannot have the same name.
         """
         self.work.spend(FINISHED * len(self.nodes))
-        stand = {node.scope for node in self.nodes.values()}
-        scopes = {scope[:depth] for scope in stand for depth in range(len(scope) + 1)}
-        inner = {(scope[:-1], scope[-1]) for scope in scopes if scope}
+        scopes = {node.scope for node in self.nodes.values()}
+        inner = {(scope[:d], scope[d]) for scope in scopes for d in range(len(scope))}
         places = [(node.scope, node.name) for node in self.nodes.values()]
         taken, counts = Counter(places), Counter[tuple[tuple[str, ...], str]]()
         nodes = {}

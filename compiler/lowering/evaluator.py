@@ -1,4 +1,4 @@
-"""Base of lowering: its state, numbers, unknown names and the arguments of calls."""
+"""Base of lowering: state, numbers, unknown names and the arguments of calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from danetc.compiler.lowering.environment import (
     Loops,
     Want,
 )
-from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, meant
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, suggestion
 from danetc.dsl.diagnostics.fixes import Hint, using_std
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
@@ -42,7 +42,7 @@ _DECLARED: Mapping[Want, frozenset[str]] = {
     "norm": frozenset(),
     "layer": frozenset({"neuron", "block", "backbone"}),
 }
-"""Kinds of declarations allowed for what is wanted, if not that kind alone."""
+"""Kinds of declarations allowed for a ``Want`` that is not itself a kind."""
 _VALUES = ("in", "x", "branch", "shortcut", "spike", "norm")
 LISTED = 8  # maximum number of names in a hint
 
@@ -51,8 +51,8 @@ LISTED = 8  # maximum number of names in a hint
 class Shared:
     """Cache shared by the networks of a check.
 
-    ``names`` are those in pieces of the tree, by identity, and True for a piece with conditions. They
-    hold the piece, so that its id stays unique. ``programs`` are keyed by declarations and arguments.
+    ``names`` maps the id of a tree node to the node (which keeps the id unique), the names in it,
+    and True if it has conditions. ``programs`` is keyed by declarations and arguments.
     """
 
     names: dict[int, tuple[s.Node, tuple[str, ...], bool]] = field(default_factory=dict)
@@ -60,14 +60,14 @@ class Shared:
 
 
 MAX_DEPTH = 60
-"""Limit of the depth to which declarations may be made of each other."""
+"""Maximum depth of declarations that consist of each other."""
 
 
 class Evaluator(Builder):
-    """State of the lowering of one network, and the values of its numeric expressions.
+    """State of the lowering of one network, and evaluation of its numeric expressions.
 
-    ``evaluate`` and ``apply`` depend on the type of an expression or a layer. Each derived class
-    adds the methods for some types, and the last one, ``Lowering``, implements the two.
+    Each derived class adds methods for some types of expressions or layers. The last one,
+    ``Lowering``, implements ``evaluate`` and ``apply``, which call them.
     """
 
     def __init__(
@@ -77,22 +77,22 @@ class Evaluator(Builder):
         self.shared = shared or Shared()
         self.trace = Trace(self.nodes, self.carries) if traced else None  # requested by an editor
         self.settings: dict[str, v.Value] = {}
-        self.learnt: dict[tuple[tuple[str, ...], str], Node] = {}  # by scopes and names
+        self.learnt: dict[tuple[tuple[str, ...], str], Node] = {}  # by scope and name
         self.settings_read: set[str] = set()  # settings that a layer has read
         self.unfolding: list[s.Declaration] = []  # backbones being unfolded
         self.network: s.Declaration | None = None  # the network being lowered
         self.complete_names = True  # False if an error keeps names out of the file
         self.input_name = ""  # name of the input being read, if there are several
         self.readings: list[Loops] = []  # loops over time being read, outermost first
-        self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
+        self.misspelt: set[str] = set()  # settings of which a reported definition is a misspelling
         self.stages: list[Stage] = []
         self.stage_numbers: dict[tuple[str, ...], int] = {}  # number of stages by scope
         self.programs: dict[object, str] = {}  # keys of the neurons needed so far
         self.block_layers: list[v.OpLayer] = []  # meaning of `conv` in a connection, innermost last
         self.inside: list[s.Declaration] = []  # blocks with bodies being lowered
         self.known_blocks: dict[object, v.LoweredBlock] = {}  # see ``StageBuilder``
-        self.made_once: dict[v.SharedLayer, tuple[int, ...]] = {}  # nodes with weights, where first
-        self.stands: dict[int, Span] = {}  # places of `spike` and `norm`, by node
+        self.shared_nodes: dict[v.SharedLayer, tuple[int, ...]] = {}  # nodes of its first use
+        self.written_at: dict[int, Span] = {}  # spans of `spike` and `norm`, by node
         self.resets: dict[int, tuple[v.ArgumentOrigin, ...]] = {}  # see ``Lowered``
 
     @abstractmethod
@@ -101,18 +101,18 @@ class Evaluator(Builder):
 
     @abstractmethod
     def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> v.Value:
-        """Evaluate an expression; ``want`` selects among the meanings of a name."""
+        """Evaluate an expression; ``want`` selects one of several meanings of a name."""
 
     def mark(self) -> Callable[[], None]:
-        """Return a function that rolls back to this point; reported errors stay."""
+        """Return a function that rolls back to this point, but keeps reported errors."""
         first, names, stages = len(self.nodes), len(self.fresh_names), len(self.stages)
         totals = self.totals
         numbers, trace = dict(self.stage_numbers), self.trace
         notes = 0 if trace is None else len(trace.notes)
 
-        def take_back() -> None:
+        def roll_back() -> None:
             tables: tuple[dict[int, Any], ...]
-            tables = self.nodes, self.used, self.carries, self.shares, self.stands, self.resets
+            tables = self.nodes, self.used, self.carries, self.shares, self.written_at, self.resets
             for id in range(first, len(self.nodes)):
                 for table in tables:
                     table.pop(id, None)
@@ -122,17 +122,17 @@ class Evaluator(Builder):
             if trace is not None:
                 del trace.notes[notes:]
             del self.stages[stages:]
-            for part, made in list(self.made_once.items()):
+            for part, made in list(self.shared_nodes.items()):
                 if max(made, default=-1) >= first:
-                    del self.made_once[part]
+                    del self.shared_nodes[part]
             for key, item in list(self.known_blocks.items()):
                 if item.nodes.stop > first:
                     del self.known_blocks[key]
 
-        return take_back
+        return roll_back
 
     def wire_of(self, value: v.Value, span: Span, hint: str = "") -> v.Wire:
-        """Return a value of the network (E0402)."""
+        """Return a value of the network. Raises Failed for anything else (E0402)."""
         if not isinstance(value, v.Wire):
             hint = hint or "a value starts with `in`: `in -> ...`"
             raise self.error("E0402", f"this is {v.describe(value)}, not a value", span, hint=hint)
@@ -170,7 +170,7 @@ class Evaluator(Builder):
         return self.truth(self.evaluate(expr, env, "number"), expr, env)
 
     def truth(self, value: v.Value, expr: s.Expr, env: Env) -> bool:
-        """Return the truth of an expression's value (E0304)."""
+        """Convert the value of a condition to a bool (E0304)."""
         if not isinstance(value, (bool, int, float)):
             hint = (
                 "conditions are evaluated before the network runs"
@@ -184,11 +184,11 @@ class Evaluator(Builder):
     def reject(
         self, code: str, message: str, expr: s.Expr, env: Env, hint: str | None = None
     ) -> v.Failed:
-        """Report an error of an expression's value, with the places it comes from."""
+        """Report an error of an expression's value, with the origins of the value."""
         return self.error(code, message, expr.span, blame=self.blame(expr, env), hint=hint)
 
     def blame(self, expr: s.Expr, env: Env) -> tuple[Label, ...]:
-        """Labels of the places where the parameters and definitions in an expression got values."""
+        """Return labels at the origins of the parameters and definitions in an expression."""
         return v.labels_of(self._origins(expr, env), MAX_BLAMED)
 
     def _origins(self, expr: s.Expr, env: Env) -> tuple[v.ArgumentOrigin, ...]:
@@ -203,11 +203,11 @@ class Evaluator(Builder):
         return tuple(found.values())
 
     def origin(self, name: str, value: v.Value, expr: s.Expr, env: Env) -> v.ArgumentOrigin:
-        """Origin of a parameter's value, and of the values it was computed from."""
+        """Return the origin of a parameter's value, and of the values it was computed from."""
         return v.ArgumentOrigin(expr.span, name, value, partial(self._origins, expr, env))
 
     def names_in(self, node: s.Node) -> tuple[str, ...]:
-        """Return the names in a piece of the tree, each once, in order; read once per check."""
+        """Return the unique names in a tree in order. Cached for the check."""
         known = self.shared.names.get(id(node))
         if known is None:
             found, conditional = dict[str, None](), False
@@ -220,14 +220,14 @@ class Evaluator(Builder):
         return known[1]
 
     def certain_names(self, expr: s.Expr) -> tuple[str, ...]:
-        """Return the names in an expression that has no conditions, else none."""
+        """Return the names in an expression without conditions; () if it has conditions."""
         names = self.names_in(expr)
         return () if self.shared.names[id(expr)][2] else names
 
     def unknown(self, id: str, env: Env, span: Span, want: Want = "any") -> v.Failed:
         """Report an unknown name (E0210), unless a reported error explains it.
 
-        Names of what is wanted are suggested first.
+        Names that fit ``want`` are suggested first.
         """
         if id in ("identity", "none"):
             return self.error("E0303", f"`{id}` takes no arguments", span)
@@ -242,14 +242,14 @@ class Evaluator(Builder):
         reporter.note_unknown(declaration, id)
         hint = env.elsewhere.get(id)
         if hint is None and id in env.places:
-            hint = "a default can read only the parameters before it"
+            hint = "a default can only read earlier parameters"
         elif hint is None and not env.module.program.uses and id in standard():
             fix = using_std(env.module.source)
             hint = Hint(f"`{id}` is in the standard library: add `use std`", fix)
         elif hint is None:
-            hint = answer("name", id) or meant(id, near)
+            hint = answer("name", id) or suggestion(id, near)
         if hint is None and want in ("any", "layer", "number"):
-            hint = "`danetc list operations` and `danetc list std` list what there is"
+            hint = "`danetc list operations` and `danetc list std` list the known names"
         elif hint is None:
             names = OF_PARAMETER.get(want) or likely
             listed = ", ".join(f"`{name}`" for name in names[:LISTED])
@@ -258,7 +258,7 @@ class Evaluator(Builder):
         return self.error("E0210", f"unknown name `{id}`", span, hint=hint)
 
     def _misspelt(self, id: str, near: tuple[str, ...], module: Module) -> bool:
-        """True if a name is surely misspelt, though a syntax error hides other names."""
+        """True if a name is certainly misspelt, even though a syntax error hides other names."""
         if not near or module.source.words[id] != 1 or id in module.lost:
             return False
         for item in self.reporter.diagnostics:
@@ -275,8 +275,8 @@ class Evaluator(Builder):
     ) -> dict[str, s.Arg]:
         """Return the arguments of a call by the names of their parameters.
 
-        The first ``unnamed`` parameters (default: all) take arguments without names. ``of`` are the
-        name and the kind of what is called, for suggestions.
+        The first ``unnamed`` parameters (default: all) accept positional arguments. ``of`` contains
+        the name and the kind of the callee, for suggestions.
         """
         given: dict[str, s.Arg] = {}
         known, places = frozenset(names), names[:unnamed]
@@ -293,7 +293,7 @@ class Evaluator(Builder):
                 raise self.error("E0303", message, arg.span, hint=hint)
             if name not in known:
                 found = answer("parameter", name, *of) or did_you_mean(name, names)
-                hint = found or listed or "it takes none"
+                hint = found or listed or "it has no parameters"
                 message = f"{what} has no parameter `{name}`"
                 failed = self.error("E0301", message, arg.span, hint=hint)
             elif name in given:
@@ -310,7 +310,7 @@ class Evaluator(Builder):
         return given
 
     def assign_declared(self, call: s.Call, declaration: s.Declaration) -> dict[str, s.Arg]:
-        """Call ``assign`` for a declaration. Raises Failed if an error was reported for the parameter."""
+        """Call ``assign`` for a declaration. Raises Failed if a parameter was already reported."""
         kind, id = declaration.kind, declaration.name
         names = [param.name for param in declaration.params]
         reporter, text = self.reporter, declaration.span
@@ -323,7 +323,7 @@ class Evaluator(Builder):
         return self.assign(call, names, f"{kind} `{id}`", id, kind)
 
     def assign_special(self, id: str, call: s.Call) -> dict[str, s.Arg]:
-        """Call ``assign`` for a function of ``SPECIAL``; functions of values have no parameters."""
+        """Call ``assign`` for a function of ``SPECIAL``, some of which have no named parameters."""
         parameters = SPECIAL[id].parameters
         if parameters is not None:
             return self.assign(call, [item.name for item in parameters], f"`{id}`", id)
@@ -366,7 +366,7 @@ class Evaluator(Builder):
         env: Env,
         hint: str | None = None,
     ) -> None:
-        """Report an argument of equations that is not a number."""
+        """Report an argument of a neuron, surrogate or rule that is not a number."""
         equations = bound.kind in ("neuron", "surrogate", "rule")
         if not equations or bound.declaration.body is None:
             return
@@ -376,7 +376,7 @@ class Evaluator(Builder):
             raise self.reject("E0304", message, expr, env, hint)
 
     def complete(self, bound: v.Bound) -> Env:
-        """Return the environment of a declaration's text: parameters, given or by default."""
+        """Return the environment of a declaration's body, with its arguments and defaults."""
         declaration = bound.declaration
         self.work.spend(4 + 4 * len(declaration.params), bound.span)
         given = dict(bound.given)
@@ -436,12 +436,12 @@ class Evaluator(Builder):
             return self.error(
                 "E0211", message, place, hint="to repeat blocks, write `stage(BLOCK, N)`"
             )
-        message = f"{kind}s that are made of each other, more than {MAX_DEPTH} deep"
+        message = f"{kind}s consist of each other more than {MAX_DEPTH} levels deep"
         return self.error("E0902", message, place)
 
 
 def is_known(id: str, env: Env) -> bool:
-    """True if a name means something in an environment."""
+    """True if a name has a meaning in an environment."""
     return (
         id in env.values
         or id in env.definitions
@@ -452,7 +452,7 @@ def is_known(id: str, env: Env) -> bool:
 
 
 def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
-    """Return the names that are allowed where ``want`` is, local ones first, and all other names."""
+    """Return the names that fit ``want``, local ones first, and all other names."""
     local = [*env.names(), *env.module.own]
     public = [name for name, op in OPS.items() if op.public]
     rest = [*CONSTANTS, *DEFAULT_LAYERS, *env.module.names, *SPECIAL, *public]
@@ -477,7 +477,7 @@ def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
 
 
 def flows_in(arg: s.Arg, call: s.Call) -> str | None:
-    """Hint for a layer that is called with a value, as in ``spike(shortcut)``."""
+    """Return the hint for a layer that is called with a value, as in ``spike(shortcut)``."""
     if arg.name is not None:
         return None
     layer = call.span.text.partition("(")[0].strip()
@@ -489,7 +489,7 @@ def flows_in(arg: s.Arg, call: s.Call) -> str | None:
 
 
 def _called(call: s.Call) -> str | None:
-    """``flows_in`` by the text alone, for the first argument of a call."""
+    """Return ``flows_in`` if the first argument of a call looks like a value."""
     first = call.args[0].value
     name = s.called(first)
     is_value = isinstance(first, s.Flow) or (name is not None and name.id in _VALUES)
@@ -497,7 +497,7 @@ def _called(call: s.Call) -> str | None:
 
 
 def numbers_in(values: Mapping[str, v.Value]) -> dict[str, v.Number | Learn]:
-    """Return the parameters of equations, all of which are numbers (see ``complete``)."""
+    """Return the parameters that are numbers; other parameters of equations are inputs."""
     return {
         name: value
         for name, value in values.items()
@@ -506,7 +506,7 @@ def numbers_in(values: Mapping[str, v.Value]) -> dict[str, v.Number | Learn]:
 
 
 def own_numbers(value: v.Value) -> v.Value:
-    """Return an argument of a declaration; learnt numbers become the declaration's own."""
+    """Return an argument of a declaration, in which learnt numbers are the declaration's own."""
     if isinstance(value, v.LearntValue):
         return value.learn if value.is_plain else replace(value, name="", scope=())
     return value

@@ -22,14 +22,14 @@ from danetc.dsl.neuron.program import Learn, NeuronProgram, Wired
 from danetc.dsl.syntax.source import Span
 
 MAX_LAYERS = 10_000
-COMPILATION = 600  # steps of work for a neuron, besides those of its operations
+COMPILATION = 600  # steps of work for a neuron, in addition to those of its operations
 
 
 class LayerCalls(NamedValues):
     """Application of operations, neurons and shared layers."""
 
     def apply_operation(self, layer: v.OpLayer, wire: v.Wire) -> v.Wire:
-        """Apply an operation, or those that it stands for."""
+        """Apply an operation, or the operations that replace it."""
         row, place = OPS[layer.op], layer.at
         if row.random and row.same(layer.attrs):
             return wire
@@ -54,33 +54,35 @@ class LayerCalls(NamedValues):
             wire = self.add("flatten", (wire,), {}, layer.span)
         if OPS[layer.op].takes_steps:
             wire = self.at_each_step(wire, layer.span)
-        said = {item.name for item in OPS[layer.op].parameters if item.shape_of}
-        attrs = {name: value for name, value in layer.attrs.items() if name not in said}
-        made = self.add(layer.op, (wire,), attrs if said else layer.attrs, layer.span, layer.role)
-        for name in said & layer.attrs.keys():
+        stated = {item.name for item in OPS[layer.op].parameters if item.shape_of}
+        attrs = {name: value for name, value in layer.attrs.items() if name not in stated}
+        made = self.add(layer.op, (wire,), attrs, layer.span, layer.role)
+        for name in stated & layer.attrs.keys():
             self._check_shape(layer, name, made)
         self._note_place(made, place)
         return made
 
     def _check_shape(self, layer: v.OpLayer, name: str, made: v.Wire) -> None:
-        """Report a value whose shape is not that of the value an argument names."""
+        """Report a result whose shape differs from the one that an argument states."""
         shape = self.value(made).shape
         wanted = str(layer.attrs[name]).split("x")
         if list(map(str, shape)) != wanted and is_known(shape):
-            message = f"{layer.op}: `{name}` is {' x '.join(wanted)}, and this is {text(shape)}"
-            hint = f"leave `{name}` out: the shape follows from the input"
+            message = (
+                f"{layer.op}: `{name}` is {' x '.join(wanted)}, but the shape is {text(shape)}"
+            )
+            hint = f"leave out `{name}`: the shape follows from the input"
             self.error("E0501", message, layer.span, hint=hint)
 
     def _note_place(self, made: v.Wire, at: Span | None) -> None:
-        """Record the place of the `spike` or `norm` that made a node, in the user's own text."""
+        """Record where the user wrote the `spike` or `norm` of a node."""
         if at is not None:
             site = self.own_site() if is_library(at.source) else None
-            self.stands[made.id] = site or at
+            self.written_at[made.id] = site or at
 
     # -- neurons ----------------------------------------------------------------------------------
 
     def _threshold(self, span: Span) -> float:
-        """Return V_th of the network's neuron, by which tdBN scales."""
+        """Return V_th of the network's neuron, which scales the weights of tdBN."""
         setting = self.setting_of("neuron", span)
         assert isinstance(setting, v.Bound)  # checked where it is set
         neuron = self.follow_alias(setting)
@@ -89,7 +91,7 @@ class LayerCalls(NamedValues):
             return value.init
         if isinstance(value, (bool, int, float)):
             return float(value)
-        message = f"tdbn scales by a number `v_threshold`, which `{neuron.name}` does not have"
+        message = f"tdbn needs a constant `v_threshold`, which `{neuron.name}` does not have"
         hint = "give the neuron a parameter `v_threshold`, or choose another norm"
         raise self.error("E0404", message, span, hint=hint)
 
@@ -142,7 +144,7 @@ class LayerCalls(NamedValues):
         stand_in: Env,
         span: Span,
     ) -> NeuronProgram:
-        """Compile a neuron; ``own`` and ``stand_in`` are its and its surrogate's environments."""
+        """Compile a neuron. The environments are those of the neuron and of its surrogate."""
         found = Reporter()
         self.work.spend(COMPILATION, span)
         program = compile_neuron(
@@ -161,7 +163,7 @@ class LayerCalls(NamedValues):
         return program
 
     def _reset_settings(self, bound: v.Bound, own: Env) -> tuple[v.ArgumentOrigin, ...]:
-        """Return the arguments of the network's neuron that a layer naming it leaves at defaults."""
+        """Return arguments of the network's neuron that a layer naming it resets to defaults."""
         network = self.settings.get("neuron")
         if not isinstance(network, v.Bound):
             return ()
@@ -177,7 +179,7 @@ class LayerCalls(NamedValues):
     # -- flows and shared layers ------------------------------------------------------------------
 
     def flat_layers(self, layer: v.Layer, span: Span) -> list[v.Layer]:
-        """Return the layers of a flow, including those inside of names and parentheses."""
+        """Return the layers of a flow; names and nested flows are expanded."""
         layers = list(islice(_flatten(layer), MAX_LAYERS + 1))
         if len(layers) > MAX_LAYERS:
             raise self.error("E0903", f"a flow of more than {MAX_LAYERS:,} layers", span)
@@ -189,24 +191,24 @@ class LayerCalls(NamedValues):
         made = self.apply(part.layer, wire, span)
         new = (self.nodes[id] for id in range(first, len(self.nodes)))
         own = tuple(node.id for node in new if self._weights(node) or self._is_stateful(node))
-        owners = self.made_once.setdefault(part, own)
+        owners = self.shared_nodes.setdefault(part, own)
         if owners is own:
             return made
         pairs = [(self.nodes[a], self.nodes[b]) for a, b in zip(own, owners, strict=False)]
         if len(own) != len(owners) or not all(self._alike(*pair) for pair in pairs):
             raise self.error(
                 "E0411",
-                "a shared layer differs here from its first use in layers or weights",
+                "the layers or weights of a shared layer differ here from its first use",
                 span,
                 labels=(Label(part.span, "it is shared here"),),
-                hint="give it values with the same number of channels, or its own weights: leave out `shared`",
+                hint="give it values with the same number of channels, or leave out `shared`",
             )
         for id, owner in zip(own, owners, strict=True):
             self.shares[id] = self.shares.get(owner, owner)
         return made
 
     def _alike(self, here: Node, there: Node) -> bool:
-        """True if a node can compute with the weights of another."""
+        """True if a node can use the weights of another."""
         found = self._weights(here)
         return (here.op, here.attrs) == (there.op, there.attrs) and all(
             found[name] == shape or not is_known(found[name]) or not is_known(shape)
@@ -217,7 +219,7 @@ class LayerCalls(NamedValues):
         return OPS[node.op].weights(node.attrs, *self._operands_of(node))
 
     def _is_stateful(self, node: Node) -> bool:
-        """Return True for scheduled numbers of neurons, and what training passes leave behind."""
+        """True for a neuron with learnables, and for a value that training passes update."""
         if node.op == "neuron":
             return bool(self.neurons[str(node.attrs["neuron"])].learnables)
         return OPS[node.op].time == "constant"
@@ -228,7 +230,7 @@ class LayerCalls(NamedValues):
 
 
 def _operations_of(layer: v.OpLayer, value: NodeValue, steps: int) -> list[v.OpLayer]:
-    """Return the operations that a layer consists of for its operand."""
+    """Return the operations that a layer consists of for this operand."""
     row = OPS[layer.op]
     assert row.chosen is not None
     attrs = {**{item.name: item.default for item in row.parameters}, **layer.attrs}
@@ -242,7 +244,7 @@ def _operations_of(layer: v.OpLayer, value: NodeValue, steps: int) -> list[v.OpL
 
 
 def _own_places(env: Env) -> dict[str, Span]:
-    """Places in the user's text of the arguments of a neuron or surrogate."""
+    """Return the spans of the arguments that the user gave to a neuron or surrogate."""
     places = {name: given.span for name, given in env.given.items()}
     return {name: span for name, span in places.items() if not is_library(span.source)}
 
@@ -259,13 +261,13 @@ def _flatten(layer: v.Layer) -> Iterator[v.Layer]:
 
 
 def operations(layer: v.Layer) -> list[str]:
-    """Return the operations that a layer of ``out`` puts after the join, except those without effect."""
+    """Return the operations of a layer after the join of ``out``, except those without effect."""
     result: list[str] = []
     for part in _flatten(layer):
         match part:
             case v.OpLayer(op=op, attrs=attrs):
                 stands_for = OPS[op].stands_for
-                with suppress(OpError):  # which is reported where the layer is applied
+                with suppress(OpError):  # reported where the layer is applied
                     if stands_for is not None:
                         op, attrs = stands_for(attrs, lambda: 1.0)
                 result += [] if OPS[op].same(attrs) else [op]

@@ -12,7 +12,7 @@ from danetc.compiler.lowering.backbones import Backbones
 from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, WANTED, Env, Want, is_op
 from danetc.compiler.lowering.loops import is_flow
 from danetc.compiler.lowering.operations import named
-from danetc.dsl.diagnostics.diagnostic import Label, closest, meant
+from danetc.dsl.diagnostics.diagnostic import Label, closest, suggestion
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.kinds import ANALOG, count
@@ -57,7 +57,7 @@ class NamedValues(Backbones):
         if id in SPECIAL:
             what = "a function of numbers" if id in MATH else "called with arguments"
             near = closest(id, env.places)
-            hint = env.elsewhere.get(id) or meant(id, (near,) if near else ())
+            hint = env.elsewhere.get(id) or suggestion(id, (near,) if near else ())
             hint = hint or (of_values(id) if want == "layer" else None)
             hint = hint or f"write `{SPECIAL[id].usage}`"
             raise self.error("E0405", f"`{id}` is {what}", span, hint=hint)

@@ -57,18 +57,18 @@ EVALUATION = 4  # steps of work for an expression, besides those of its parts
 
 @record(slots=False)
 class Lowered:
-    """Graph of a network, and what the graph does not record of its text, by node.
+    """Graph of a network, and facts about its text that the graph does not contain.
 
-    ``used`` are the places in the user's text of nodes that were written in the library, ``stands``
-    those of `spike` and `norm`. ``resets`` are arguments of the network's neuron that a layer which
-    names that neuron leaves at their defaults. ``says`` are the places of the values of settings,
-    ``settings_read`` the settings (neuron, norm, surrogate) that a layer read. ``outside`` are the names
-    that settings from outside of the file read.
+    By node: ``used`` has the user's spans for nodes of library code, ``written_at`` the spans of
+    `spike` and `norm`, ``resets`` the arguments of the network's neuron that a layer naming that
+    neuron leaves at their defaults. ``says`` maps settings to the spans of their values,
+    ``settings_read`` contains the settings (neuron, norm, surrogate) that a layer reads, and
+    ``outside`` the names that settings from outside of the file read.
     """
 
     graph: Graph
     used: Mapping[int, Span]
-    stands: Mapping[int, Span]
+    written_at: Mapping[int, Span]
     resets: Mapping[int, tuple[v.ArgumentOrigin, ...]]
     says: Mapping[str, Span]
     settings_read: frozenset[str]
@@ -438,4 +438,4 @@ def lower(
     nodes = (node for value in settings.values() for node in s.walk(value))
     outside = frozenset(node.id for node in nodes if isinstance(node, s.Name))
     read = frozenset(lowering.settings_read)
-    return Lowered(graph, lowering.used, lowering.stands, lowering.resets, says, read, outside)
+    return Lowered(graph, lowering.used, lowering.written_at, lowering.resets, says, read, outside)

@@ -292,7 +292,7 @@ class OperationValues(Evaluator):
                     values[name] = self._value(id, parameter, given[name], call, env)
                 except v.Failed as error:
                     if given[name].name is None:
-                        raise  # arguments without names may be in the wrong places
+                        raise  # other positional arguments may be misplaced, too
                     failed = error
             elif partial or parameter.shape_of:
                 continue

@@ -66,8 +66,8 @@ class RuleReader:
             "in": [*map(InputOf, range(blocks))],
             "out": [*map(OutputOf, range(blocks))],
         }
-        self._block: int | None = None  # block of the current equation; None for the result
-        self._place = ""  # path of the learnable factors
+        self._block: int | None = None  # block of the current equation, or None for ``result``
+        self._place = ""  # path of the current equation's learnable factors
         self._earlier = False  # True inside a delay
         self._forms: dict[str, Form] = {}
         self._lines = self._equations()
@@ -140,7 +140,7 @@ class RuleReader:
                 return StageInput()
             case s.Flow(steps=(value, *delays)):
                 steps = sum([self._steps(delay, env) for delay in delays])
-                outer, self._earlier = self._earlier, True  # every block has run at an earlier step
+                outer, self._earlier = self._earlier, True  # earlier steps have all outputs
                 form = self._form(value, env)
                 self._earlier = outer
                 return Delayed(steps, form)

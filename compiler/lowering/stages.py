@@ -34,9 +34,9 @@ from danetc.compiler.lowering.rules import RuleReader
 from danetc.dsl.syntax.source import Span
 
 _JOINS: Mapping[str, str] = {row.rule: row.name for row in OPS.values() if row.rule is not None}
-_UNTOLD = "join it with a value of this step: `out[i-1] + (out[n-1] -> delay(1))`"
+_SHAPE_HINT = "join it with a value of this step: `out[i-1] + (out[n-1] -> delay(1))`"
 COPY = 8
-"""Steps of work that a copied operation counts as."""
+"""Steps of work for a copied operation."""
 
 
 class Stages(Connections):
@@ -51,7 +51,7 @@ class Stages(Connections):
             self._check_wired(stage, backbone)
         if backbone.stages:  # each block has at least two operations
             blocks = sum(stage.blocks for stage in backbone.stages)
-            self.foresee(2 * blocks, backbone.stages[0].span)
+            self.check_capacity(2 * blocks, backbone.stages[0].span)
         scope = self.scope
         use_sites = backbone.stages[0].use_sites if backbone.stages else ()
         for item in backbone.items:
@@ -193,7 +193,7 @@ class StageBuilder:
         for i in range(stage.blocks):
             if i == 2:  # the first two blocks tell the size of the stage
                 nodes = (len(lowering.nodes) - first) // 2
-                lowering.foresee(nodes * (stage.blocks - 2), stage.span)
+                lowering.check_capacity(nodes * (stage.blocks - 2), stage.span)
             self._block(i)
         with lowering.site(self.place), lowering.within("blocks"):
             return self._emit(self._result())
@@ -277,7 +277,13 @@ class StageBuilder:
     def _made(self) -> tuple[int, ...]:
         """Return counts that change if a block has stages, loops, shared layers or errors."""
         it = self.lowering
-        return len(it.stages), len(it.carries), len(it.made_once), len(it.shares), it.reporter.met
+        return (
+            len(it.stages),
+            len(it.carries),
+            len(it.shared_nodes),
+            len(it.shares),
+            it.reporter.met,
+        )
 
     def _copied(self, known: v.LoweredBlock, feed: v.Wire) -> v.Joined:
         """Copy the nodes of a block into this scope, with another input of the same shape."""
@@ -299,7 +305,7 @@ class StageBuilder:
             nodes[id + shift] = Node(
                 id + shift, old.op, inputs, old.attrs, value, scope, old.name, old.origin
             )
-            for places in (lowering.used, lowering.stands):
+            for places in (lowering.used, lowering.written_at):
                 if (place := places.get(id)) is not None:
                     places[id + shift] = use_sites.get(place, place)
             if id in lowering.resets:
@@ -329,7 +335,7 @@ class StageBuilder:
             case Delayed(steps, value):
                 assert self.loops is not None
                 earlier = RecurrentState(
-                    source, steps, lambda: self._emit(value), self.place, _UNTOLD
+                    source, steps, lambda: self._emit(value), self.place, _SHAPE_HINT
                 )
                 return self.lowering.carry(self.loops, earlier)
         assert_never(source)

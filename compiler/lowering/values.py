@@ -16,12 +16,12 @@ from danetc.dsl.syntax.tree import Declaration
 
 
 class Failed(Exception):
-    """An error was reported, which ends the evaluation of an expression."""
+    """Raised after an error was reported, to end the evaluation of an expression."""
 
 
 @record
 class Invalid:
-    """Value of an input or a setting whose error was reported; to read it raises Failed."""
+    """Value of an input or a setting with a reported error. Reading it raises Failed."""
 
 
 INVALID = Invalid()
@@ -29,7 +29,7 @@ INVALID = Invalid()
 
 @record
 class Wire:
-    """Value of the graph, by its node."""
+    """Value computed by a node of the graph."""
 
     id: int
 
@@ -43,7 +43,7 @@ class Choice:
 
 @record
 class Drawn:
-    """Initial weights: the name of a row of ``FIRST_WEIGHTS``, and its text."""
+    """Initialization of weights: the name of a row of ``FIRST_WEIGHTS``, and its text."""
 
     id: str
     text: str
@@ -51,9 +51,9 @@ class Drawn:
 
 @record(eq=False)
 class LearntValue:
-    """``factor * learn + offset`` among values, in the size of the value that it meets.
+    """``factor * learn + offset``, broadcast to the value that it is combined with.
 
-    With a ``name``, of a definition in ``scope``, it is the same wherever it is read.
+    If it has a ``name``, that of a definition in ``scope``, all reads share the same numbers.
     """
 
     learn: Learn
@@ -69,9 +69,9 @@ class LearntValue:
 
 @record(eq=False)
 class ArgumentOrigin:
-    """Place where the value of a parameter was written.
+    """Span where the value of a parameter was written.
 
-    ``sources`` returns the origins of the values that it was computed from, if an error needs them.
+    ``sources`` returns the origins of the values from which it was computed.
     """
 
     span: Span
@@ -81,13 +81,13 @@ class ArgumentOrigin:
 
     @property
     def text(self) -> str:
-        """Text of a label: "`width` is 64"."""
+        """Text of a label, such as "`width` is 64"."""
         shown = f"{self.value:.12g}" if is_number(self.value) else describe(self.value)
         return f"`{self.name}` is {shown}"
 
 
 def labels_of(values: Iterable[ArgumentOrigin], most: int) -> tuple[Label, ...]:
-    """Return labels, at most ``most``, of the origins of values and of those behind them."""
+    """Return at most ``most`` labels at the origins of values and at their sources."""
     found: list[Label] = []
     seen: set[tuple[SourceFile, int]] = set()
     waiting = list(values)[::-1]
@@ -105,8 +105,8 @@ def labels_of(values: Iterable[ArgumentOrigin], most: int) -> tuple[Label, ...]:
 class Bound:
     """Declaration with arguments: a block, connection, rule, neuron or surrogate.
 
-    ``given`` are the origins of the arguments. ``span`` is where the declaration is named, ``at`` the
-    place of a `spike` that stands for it.
+    ``given`` maps arguments to their origins. ``span`` is where the declaration is named, ``at``
+    the span of a `spike` that refers to it.
     """
 
     declaration: Declaration
@@ -129,7 +129,7 @@ class Bound:
 class OpLayer:
     """Operation of the table with its attributes.
 
-    ``role`` is the name of its module, ``at`` the place of a `norm` that stands for it.
+    ``role`` is the name of its module, ``at`` the span of a `norm` that refers to it.
     """
 
     op: str
@@ -165,7 +165,7 @@ class Sequence:
 
 @record
 class Named:
-    """Layer of a definition; its modules are in a scope of that name."""
+    """Layer of a definition. Its name is the scope of its modules."""
 
     name: str
     layer: Layer
@@ -174,7 +174,7 @@ class Named:
 
 @record(eq=False)
 class SharedLayer:
-    """``shared(LAYER)``: a layer whose weights are made where it first occurs."""
+    """``shared(LAYER)``: a layer whose first use creates the weights of all uses."""
 
     layer: Layer
     span: Span
@@ -184,7 +184,7 @@ class SharedLayer:
 class StageOf:
     """``stage(BLOCK, N, stride = S)`` with its ``via``, ``by`` and ``with``.
 
-    ``use_sites`` are the uses of the backbones that it was unfolded from, outermost first.
+    ``use_sites`` lists the uses of the backbones that contain it, outermost first.
     """
 
     block: Bound
@@ -217,7 +217,7 @@ class Backbone:
     def part(self, low: int, high: int) -> Backbone:
         """Return stages ``low`` to ``high``, both included.
 
-        A layer between two stages belongs to the later one, layers after the last to the last.
+        A layer between two stages belongs to the later one, a layer after all stages to the last.
         """
         kept: list[StageOf | Layer] = []
         index = 0
@@ -241,10 +241,11 @@ class Joined:
 
 @record
 class LoweredBlock:
-    """A block that was lowered in ``scope``: its nodes, what they add to the totals, its input.
+    """A block lowered in ``scope``, which later blocks may copy.
 
-    ``use_sites`` are the uses that led to it. ``settings`` are those it was built with, whose ids are
-    part of its key.
+    ``totals`` holds the operands, weights and activations of its nodes, ``feed`` its input, and
+    ``use_sites`` the uses that led to it. ``settings`` keeps the settings alive, whose ids are part
+    of its key.
     """
 
     scope: tuple[str, ...]
@@ -258,7 +259,7 @@ class LoweredBlock:
 
 @record
 class Inputs:
-    """``inputs(a = image(...), b = ...)``: inputs of a network by name, and their places."""
+    """``inputs(a = image(...), b = ...)``: inputs of a network by name, and their spans."""
 
     wires: Mapping[str, Wire]
     places: Mapping[str, Span]
@@ -272,7 +273,7 @@ class Outputs:
 
 
 Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone, Bound]
-"""Values that are allowed after ``->``: of declarations, blocks and neurons."""
+"""Values that are allowed after ``->``; of ``Bound``, only blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
 Value = Union[Constant, Choice, Drawn, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Invalid]
@@ -281,7 +282,7 @@ LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone)
 
 
 def is_number(value: Value) -> TypeGuard[int | float]:
-    """True for a number that is not a truth value."""
+    """True for an int or float that is not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -293,7 +294,7 @@ def is_layer(value: Value) -> TypeGuard[Layer]:
 
 
 def placed(layer: Layer) -> Span:
-    """Return the place of a layer; of `spike` and `norm` their own, not that of the setting."""
+    """Return the span of a layer; for `spike` and `norm`, that of the word."""
     at = layer.at if isinstance(layer, Bound | OpLayer) else None
     return layer.span if at is None else at
 
@@ -314,7 +315,7 @@ _WORDS: Mapping[type, str] = {
 
 
 def describe(value: Value) -> str:
-    """Return the words of an error message for a value."""
+    """Describe a value in an error message."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -325,7 +326,7 @@ def describe(value: Value) -> str:
         case Choice(id):
             return f"the word `{id}`"
         case Drawn(id):
-            return f"`{id}`, what weights start from"
+            return f"the initialization `{id}`"
         case Bound():
             return f"the {value.kind} `{value.name}`"
         case OpLayer():

@@ -150,7 +150,7 @@ def _bias_before_norm(network: CheckedNetwork) -> Iterator[Finding]:
         yield Finding(
             network.place(node),
             f"the bias of `{node.path}` has no effect: the norm after it subtracts the mean",
-            labels=_beside(network.place(node), network.stands(users(node)[0]), "this norm"),
+            labels=_beside(network.place(node), network.written_at(users(node)[0]), "this norm"),
             hint="write `bias = false`" if _biased(node) else "leave it out",
         )
 
@@ -166,10 +166,10 @@ def _norm_behind_norm(network: CheckedNetwork) -> Iterator[Finding]:
     for node in network.wherever(undoes, *norm_names()):
         before = network.source(node)
         yield Finding(
-            network.stands(node),
+            network.written_at(node),
             f"`{node.path}` normalises the output of a norm, `{before.path}`",
             label="the second undoes the first",
-            labels=_beside(network.stands(node), network.stands(before), "the first"),
+            labels=_beside(network.written_at(node), network.written_at(before), "the first"),
             hint="remove one of them",
         )
 

@@ -42,8 +42,8 @@ class CheckedNetwork:
         """
         places: dict[tuple[Span, Span], list[Node]] = {}
         for node in self.of(*ops):
-            stands = self.lowered.stands.get(node.id, node.origin)
-            places.setdefault((stands, self.place(node)), []).append(node)
+            written_at = self.lowered.written_at.get(node.id, node.origin)
+            places.setdefault((written_at, self.place(node)), []).append(node)
         for nodes in places.values():
             if all(holds(node) for node in nodes):
                 yield from nodes
@@ -74,9 +74,9 @@ class CheckedNetwork:
             return node.origin
         return self.lowered.used.get(node.id, self.declaration.name_span)
 
-    def stands(self, node: Node) -> Span:
+    def written_at(self, node: Node) -> Span:
         """Return the place of a node among the layers: `spike`, not the declaration of the neuron."""
-        span = self.lowered.stands.get(node.id)
+        span = self.lowered.written_at.get(node.id)
         return self.place(node) if span is None or is_library(span.source) else span
 
     def call(self, node: Node) -> Call | None:

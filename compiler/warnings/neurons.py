@@ -137,7 +137,7 @@ def _always_the_same(network: CheckedNetwork) -> Iterator[Finding]:
         within = f" within {steps} step{'' if steps == 1 else 's'}"
         what = f"cannot fire{within}" if value == 0 else f"gives {value:g} at every step"
         yield Finding(
-            network.stands(node),
+            network.written_at(node),
             f"`{name}` {what}: it reads {reads}",
             label=f"reads `{source.path}`",
             hint="put weights and a norm before it, or choose another threshold",
@@ -151,7 +151,7 @@ def _behind_neuron(network: CheckedNetwork) -> Iterator[Finding]:
             continue
         if network.program(node).membrane is None or _constant_output(network, node) is not None:
             continue
-        place, other = network.stands(node), network.stands(before)
+        place, other = network.written_at(node), network.written_at(before)
         yield Finding(
             place,
             f"`{node.path}` reads the spikes of a neuron, `{before.path}`",

@@ -100,7 +100,7 @@ def _chain(graph: Graph, stage: Stage, numbers: bool) -> Found:
     found = _gradients(plan) if numbers else None
     verdict: Verdict = "does not apply"
     if not plan.neurons:
-        says = f"because no interblock neuron stands between the blocks: {says}"
+        says = f"because there is no interblock neuron between the blocks: {says}"
     elif found is None:
         verdict = "not checked"
     elif not found.damps:

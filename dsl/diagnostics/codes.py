@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 Severity = Literal["error", "warning"]
-"""A spec with an error cannot be built. A warning is about code that is probably wrong."""
+"""A spec with an error cannot be built. A warning points out text that is probably wrong."""
 
 
 CODES: Mapping[str, str] = {
@@ -54,7 +54,7 @@ CODES: Mapping[str, str] = {
     "E0307": "missing argument",
     "E0308": "definition has no effect",
     "E0309": "unknown setting of the network",
-    # errors: layers, values and declarations
+    # errors: layers and declarations
     "E0401": "expected a layer",
     "E0402": "expected a value",
     "E0403": "wrong kind of declaration",
@@ -144,7 +144,7 @@ CODES: Mapping[str, str] = {
     "W0402": "phase whose weights are not used",
     "W0403": "training and test images are normalised differently",
 }
-"""Title of each code, the heading of its page in `danetc explain CODE`."""
+"""Title of each code, which is the heading of its page in `danetc explain CODE`."""
 
 
 def severity(code: str) -> Severity:

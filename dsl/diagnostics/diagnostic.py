@@ -1,4 +1,4 @@
-"""Diagnostics: a code, a message, spans and a hint; how they are collected and printed."""
+"""Diagnostics, their collection and their text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from danetc.dsl.syntax.source import Span
 
 @record
 class Label:
-    """A related span with a text."""
+    """A text about a span related to the error."""
 
     span: Span
     text: str
@@ -26,8 +26,8 @@ class Label:
 class Diagnostic:
     """An error or a warning.
 
-    ``label`` is printed below the marked span. ``hint`` says what to do, and each of ``fixes`` does
-    it, the most likely first.
+    ``label`` is printed below the marked span. ``hint`` says how to solve the problem; each of
+    ``fixes`` is an edit that does so, the most likely first.
     """
 
     code: str
@@ -58,7 +58,7 @@ def _place(span: Span) -> dict[str, object]:
 
 
 class SpecError(Exception):
-    """A spec has errors: ``diagnostics``, or ``str()`` as text."""
+    """Raised for a spec with errors. ``diagnostics`` contains them; ``str()`` renders them."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         super().__init__(diagnostics)
@@ -73,18 +73,18 @@ class SpecError(Exception):
 
 
 class Reported(Exception):
-    """An error was reported; code that depends on the value stops."""
+    """Raised after an error was reported, to stop code that needs the missing value."""
 
 
 class TooManyErrors(Exception):
-    """A reporter has reached its limit of errors."""
+    """Raised if a reporter reaches its limit of errors."""
 
 
 @record(frozen=False)
 class Reporter:
-    """Collects errors. An error with the same place and code as a previous one is ignored. More than ``most`` raise TooManyErrors.
+    """Collects errors; an error with the place and code of an earlier one is ignored.
 
-    ``met`` counts all errors, including repeated ones.
+    More than ``most`` errors raise TooManyErrors. ``met`` counts all errors, ignored ones included.
     """
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Reporter:
     _unknown: set[tuple[int, int, str]] = field(default_factory=set)
 
     def knows_unknown(self, declaration: Span, name: str) -> bool:
-        """True if the unknown name was reported for this declaration."""
+        """True if the unknown name was already reported for this declaration."""
         known = (id(declaration.source), declaration.start, name) in self._unknown
         self.met += known
         return known
@@ -104,7 +104,7 @@ class Reporter:
         return any(key[:2] == (id(declaration.source), declaration.start) for key in self._unknown)
 
     def note_unknown(self, declaration: Span, name: str) -> None:
-        """Record an unknown name as reported, so that one cause gives one error."""
+        """Record an unknown name as reported, so that one cause gives only one error."""
         self._unknown.add((id(declaration.source), declaration.start, name))
 
     def error(
@@ -123,7 +123,7 @@ class Reporter:
         self.add(Diagnostic(code, message, span, label, labels, hint, fixes=fixes))
 
     def add(self, found: Diagnostic) -> None:
-        """Add an error unless its place has one of the same code. Long texts are shortened."""
+        """Add an error and shorten its long texts."""
         self.met += 1
         span, hint = found.span, found.hint
         key = (found.code, id(span.source), span.start, span.end)
@@ -154,21 +154,21 @@ def order(diagnostic: Diagnostic) -> tuple[str, int, str]:
 
 
 def did_you_mean(name: str, likely: Iterable[str], others: Iterable[str] = ()) -> str | None:
-    """Return ``did you mean `x`?`` for the nearest candidate, or None if none is near.
+    """Return ``did you mean `x`?`` for the nearest candidates, or None if none is near.
 
-    Names several candidates if they are equally near. See ``suggestions.nearest``.
+    See ``suggestions.nearest`` for the parameters.
     """
-    return meant(name, nearest(name, likely, others, words=True))
+    return suggestion(name, nearest(name, likely, others, words=True))
 
 
 def instead(name: str, known: Iterable[str], there: str = "there is") -> str:
-    """Return the hint for an unknown name: ``did you mean ...``, else all known names."""
+    """Return the hint for an unknown name: ``did you mean ...``, or else all known names."""
     names = [*known]
     return did_you_mean(name, names) or f"{there} {', '.join(names)}"
 
 
-def meant(name: str, near: Sequence[str]) -> str | None:
-    """Return the question about names that are near one, or None without any."""
+def suggestion(name: str, near: Sequence[str]) -> str | None:
+    """Return ``did you mean `x`?`` for similar names, or None if there are none."""
     if not near:
         return None
     *some, last = (f"`{candidate}`" for candidate in near)
@@ -248,7 +248,7 @@ def _excerpt(
     shown = "".join(
         (" " if ch in "\t\r" else "\N{REPLACEMENT CHARACTER}")
         if HIDDEN.match(ch) or not ch.isprintable()
-        else ch  # the same width, so that the mark is aligned
+        else ch  # one character each, so that the mark is aligned
         for ch in shown
     )
     under = " " * (first - cut) + mark * max(1, min(length, _MAX_LINE - (first - cut)))

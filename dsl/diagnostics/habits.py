@@ -23,9 +23,9 @@ _PLACES: Mapping[Where, str] = {
 
 @record
 class Habit:
-    """A name of another library, where it occurs, and what to write instead.
+    """A name of another library, where it is used, and what to write instead.
 
-    ``of`` is the call of a parameter, or the family of an item; "" for any.
+    ``of`` is the call to which a parameter belongs, or the family of an item; "" for any.
     """
 
     where: Where
@@ -36,7 +36,7 @@ class Habit:
 
 @cache
 def habits() -> tuple[Habit, ...]:
-    """Return the table with one row per name."""
+    """Return the rows of the table, one for each name."""
     import tomllib  # deferred: only for errors
 
     table = tomllib.loads(Path(__file__).with_name("habits.toml").read_text("utf-8"))
@@ -52,7 +52,7 @@ def habits() -> tuple[Habit, ...]:
 
 
 def _parts(table: Mapping[str, str | Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
-    """Return the rows of one place by call."""
+    """Group the rows of one place by call."""
     general = {names: text for names, text in table.items() if isinstance(text, str)}
     return {"": general} | {of: rows for of, rows in table.items() if not isinstance(rows, str)}
 
@@ -63,9 +63,9 @@ def _answers() -> Mapping[tuple[Where, str, str], str]:
 
 
 def answer(where: Where, name: str, *of: str) -> str | None:
-    """Return what to write for a name of another library, or None for unknown names.
+    """Return what to write instead of a name of another library, or None for other names.
 
-    ``of`` are the call and its kind; the first with a row counts.
+    ``of`` names the call and its kind; the first one with a row is used.
     """
     rows = (_answers().get((where, item, fold(name))) for item in (*of, ""))
     row = next((row for row in rows if row is not None), None)
@@ -77,7 +77,7 @@ def answer(where: Where, name: str, *of: str) -> str | None:
 
 
 def equivalents(name: str) -> dict[str, list[str]]:
-    """Return all that is written for a name of another library, each with the places where it is."""
+    """Return what to write instead of a name, and the places where each answer applies."""
     found: dict[str, list[str]] = {}
     for row in habits():
         if fold(row.name) == fold(name):

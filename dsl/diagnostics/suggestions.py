@@ -1,9 +1,9 @@
-"""Known names that are near an unknown one.
+"""Suggestions: known names that are similar to an unknown one.
 
-Names are compared by optimal string alignment (Damerau, 1964), without regard to case, ``_``, ``-``
-and ``.``: inserting, deleting, replacing a letter and swapping two neighbours are one edit each.
-Few edits are allowed, so ``mean`` does not suggest ``learn``. Own code, so that ``check`` needs no
-compiled package.
+Names are compared by optimal string alignment (Damerau, 1964), ignoring case, ``_``, ``-`` and
+``.``: inserting, deleting, replacing a letter and swapping two neighbours are one edit each. Few
+edits are allowed, so ``mean`` does not suggest ``learn``. A package for this would have to be
+compiled, and ``check`` should not need one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def nearest(
 ) -> tuple[str, ...]:
     """Return the candidate nearest to a name, several if they are equally near, or none.
 
-    ``likely`` are the names that can be used here. If none of them is near, the names in ``others``
-    are compared, with at most one edit. With ``words``, a name also matches a candidate whose words include its
-    own or are included in them: ``kernel_size`` matches ``kernel``.
+    ``likely`` contains the names that are allowed here. If none of them is near, ``others`` is
+    searched with at most one edit. With ``words``, a name also matches a candidate if the words of
+    one include those of the other: ``kernel_size`` matches ``kernel``.
 
-    At most MAX_CANDIDATES of each pool are compared, and in one check no more than ``work`` allows.
+    At most MAX_CANDIDATES of each pool are compared, within the work limit of a check.
     """
     if len(name) > MAX_NAME:
         return ()
@@ -48,7 +48,7 @@ def nearest(
 
 
 def edits(a: str, b: str, limit: int) -> int:
-    """Return the least number of edits between two texts, at most ``limit + 1``."""
+    """Return the number of edits between two texts, or ``limit + 1`` if there are more."""
     if abs(len(a) - len(b)) > limit:
         return limit + 1
     two_before, before = list[int](), list(range(len(b) + 1))
@@ -69,7 +69,7 @@ def _pool(name: str, candidates: Iterable[str]) -> list[str]:
 
 
 def _by_edits(name: str, candidates: Sequence[str], most: int) -> tuple[str, ...]:
-    """Return the candidates with the fewest edits, those with the same letters first, then longer ones."""
+    """Return the candidates with the fewest edits; those with the same letters come first."""
     name = name.casefold()
     plain, letters = _NO_LETTER.sub("", name), Counter(name)
     best, found = most, list[tuple[bool, bool, bool, int]]()
@@ -91,7 +91,7 @@ def _by_edits(name: str, candidates: Sequence[str], most: int) -> tuple[str, ...
 
 
 def _allowed(a: str, b: str) -> int:
-    """Return the number of allowed edits."""
+    """Return the maximum number of edits between two similar names."""
     if min(len(a), len(b)) < 2:
         return int(a == 2 * b or b == 2 * a)  # a doubled letter
     longer = max(len(a), len(b))
@@ -99,7 +99,7 @@ def _allowed(a: str, b: str) -> int:
 
 
 def _by_words(name: str, candidates: Sequence[str]) -> tuple[str, ...]:
-    """Return the candidates with a subset or superset of the words, if they are few."""
+    """Return the candidates whose words include, or are included in, those of a name."""
     words, found = _words(name), list[str]()
     for candidate in candidates:
         others = _words(candidate)

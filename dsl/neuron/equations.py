@@ -1,7 +1,7 @@
 """Compilation of neuron and surrogate declarations to programs.
 
-Equations run from top to bottom at each time step. A parameter is a constant or a ``Learn``.
-Expressions of constants are computed at compile time and must be finite.
+Equations are evaluated from top to bottom at each time step. A parameter is a constant or a
+``Learn``. Constant expressions are evaluated at compile time and must be finite.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from danetc.dsl.neuron.program import (
     NeuronState,
     SurrogateProgram,
     Wired,
-    settled,
+    drop_origins,
     unique,
 )
 from danetc.dsl.neuron.ssa import TooManyOperations
@@ -50,8 +50,8 @@ def compile_neuron(
 
     Args:
         arguments: A value for every parameter.
-        surrogate: Without a surrogate the program cannot be differentiated.
-        argument_spans: Where the user gave arguments; errors that they cause are reported there.
+        surrogate: A program without a surrogate cannot be differentiated.
+        argument_spans: Spans of the arguments, where the errors that they cause are reported.
         surrogate_spans: The same for the surrogate.
     """
     slope = None
@@ -80,7 +80,7 @@ class _Equations(ExpressionLowering):
     """Compiles one declaration."""
 
     def compiled(self, compile: Callable[[], Program]) -> Program | None:
-        """Return the program, or None if there are errors, which are reported."""
+        """Return the program, or None if errors were reported."""
         name, place = self.declaration.name, self.declaration.name_span
         try:
             return compile()
@@ -110,9 +110,9 @@ class _Equations(ExpressionLowering):
             self.error("E0706", message, states[name].name_span, hint=hint)
         output = self.values.get(OUTPUT)
         if output is None and OUTPUT not in self.failed:
-            message = f"`{declaration.name}` never gives `{OUTPUT}`, a neuron's output"
+            message = f"`{declaration.name}` does not define its output `{OUTPUT}`"
             self.error(
-                "E0705", message, declaration.name_span, hint=f"an equation `{OUTPUT} = ...`"
+                "E0705", message, declaration.name_span, hint=f"add an equation `{OUTPUT} = ...`"
             )
         if self.wrong or output is None:
             raise Reported
@@ -129,8 +129,8 @@ class _Equations(ExpressionLowering):
         given = [name for name in ("y", "dy") if name in defined]
         if len(given) != 1:
             what = "both `y` and `dy`" if given else "neither `y` nor `dy`"
-            message = f"`{declaration.name}` gives {what}"
-            hint = "a surrogate gives `y`, a smooth step, or `dy`, its derivative"
+            message = f"`{declaration.name}` defines {what}"
+            hint = "a surrogate defines `y`, a smooth step, or `dy`, its derivative"
             raise self.error("E0713", message, declaration.name_span, hint=hint)
         if self.wrong:
             raise Reported
@@ -142,11 +142,11 @@ class _Equations(ExpressionLowering):
             program = SurrogateProgram(declaration.name, ops, value)
         if program.derivative == 0.0:
             message = f"the derivative of `{declaration.name}` is 0 everywhere"
-            hint = "`y` has to be smooth: a comparison has slope 0"
+            hint = "`y` must be smooth: the derivative of a comparison is 0"
             raise self.error("E0714", message, declaration.name_span, hint=hint)
         scheduled = tuple(self.learnables)
         program = replace(program, parameters=_given(self.arguments), scheduled=scheduled)
-        return settled(program, builder.fixed)
+        return drop_origins(program, builder.fixed)
 
     def _read_states(self) -> dict[str, State]:
         """Return the states with valid names."""
@@ -167,13 +167,13 @@ class _Equations(ExpressionLowering):
         return states
 
     def _meaning(self, name: str) -> str | None:
-        """Return what a name is that an equation or a parameter cannot have."""
+        """Return the meaning of a name that an equation or a parameter cannot have, or None."""
         if name in (INPUT, OUTPUT):
             return "the input" if name == INPUT else "the output"
         return "a function" if name in functions() else "a state" if name in self.values else None
 
     def _read_parameters(self) -> None:
-        """Give each parameter its value."""
+        """Assign its value to each parameter."""
         for param in self.declaration.params:
             name = param.name
             if (meaning := self._meaning(name)) is not None:
@@ -209,7 +209,7 @@ class _Equations(ExpressionLowering):
         return ParameterValue(float(value), name)
 
     def _lower(self, states: Mapping[str, State]) -> tuple[dict[str, float], set[str]]:
-        """Lower the statements in order. Return initial values, and the states that are set."""
+        """Lower the statements in order. Return initial values, and the states with an equation."""
         inits: dict[str, float] = {}
         places: dict[str, Span] = {}
         self.later = {
@@ -223,7 +223,7 @@ class _Equations(ExpressionLowering):
                 case State() if self.what == "surrogate":
                     self.error("E0714", "a surrogate has no states", item.span)
                 case State() if states.get(item.name) is item:
-                    message = f"the state `{item.name}` starts at a value that is not constant"
+                    message = f"the initial value of state `{item.name}` is not constant"
                     with suppress(Reported):
                         inits[item.name] = self.constant(item.value, "E0715", message)
                 case Define() if self._may_define(item, places, states):
@@ -256,7 +256,7 @@ class _Equations(ExpressionLowering):
             message = f"`{name}` is assigned twice"
             hint = "each name has one equation; declare a `state` to carry a value to the next step"
             if name in states:
-                hint = "a state has one equation, its next value; name the values before it"
+                hint = "a state has one equation, its next value; rename intermediate values"
             self.error("E0703", message, item.name_span, labels=(first,), hint=hint)
         elif meaning in ("the input", "a function", "a parameter"):
             self.error("E0703", f"`{name}` is {meaning} and cannot be set", item.name_span)
@@ -271,7 +271,7 @@ class _Equations(ExpressionLowering):
         output: Operand,
         surrogate: SurrogateProgram | None,
     ) -> NeuronProgram:
-        """Remove what the output does not need, and check that gradients reach the rest."""
+        """Remove unused operations, and check that gradients reach the input and the learnables."""
         builder = self.builder
         inputs = tuple(key for key, value in self.arguments.items() if isinstance(value, Wired))
         full = NeuronProgram(
@@ -303,7 +303,7 @@ class _Equations(ExpressionLowering):
             surrogate=surrogate if uses_surrogate else None,
             parameters=_given(self.arguments),
         )
-        program = settled(program, builder.fixed)
+        program = drop_origins(program, builder.fixed)
         if surrogate is not None or not uses_surrogate:
             differentiate(program)  # a constant of the derivative may have no value
         return program
@@ -321,7 +321,7 @@ class _Equations(ExpressionLowering):
         detaches = any(op.opcode == "detach" and op.name in needed for op in self.builder.ops)
         if INPUT not in trained and not detaches:
             message = f"no gradient flows from the output of `{name}` to `{INPUT}`"
-            hint = "a comparison has slope 0; `heaviside(v - v_threshold)` has the surrogate's"
+            hint = "a comparison has derivative 0; `heaviside(v - v_threshold)` has the surrogate's"
             raise self.error("E0712", message, place, labels=labels, hint=hint)
         for item in self.learnables:
             kind = "scheduled" if item.scheduled else "learnable"
@@ -332,7 +332,7 @@ class _Equations(ExpressionLowering):
 
 
 def _given(arguments: Arguments) -> Parameters:
-    """Parameters that are not learnt, with their values."""
+    """Return the parameters that are not learnt, with their values."""
     return tuple(
         (name, value if isinstance(value, bool) else float(value))
         for name, value in arguments.items()

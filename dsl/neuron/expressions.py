@@ -66,8 +66,8 @@ class ExpressionLowering:
                 self.places.setdefault(item.name, item.name_span)
         self.taken = {INPUT, OUTPUT, *self.places}  # names that are not available for states
         self.values: dict[str, Value] = {INPUT: INPUT}
-        self.failed: set[str] = set()  # names with a wrong equation
-        self.later: dict[str, Span] = {}  # equations of names without a value so far
+        self.failed: set[str] = set()  # names whose equation has an error
+        self.later: dict[str, Span] = {}  # names that are assigned further down
         self.learnables: list[Learnable] = []
         self.learnt_at: dict[str, Span] = {}
         self.target = ""  # the name that the current equation defines
@@ -75,13 +75,12 @@ class ExpressionLowering:
         self.counters: dict[str, int] = {}  # variables of ``for``
         self.wrong = False  # True once an error was reported
         self.delayed: dict[str, Operand | None] = {}
-        """Next values of the states of delays. The value is None for the first state of a name that
-        has no value yet."""
+        """Next values of the states of delays; None for a delay of a name without a value yet."""
         self._chains: dict[Operand, list[str]] = {}
         self._later_chains: dict[str, list[str]] = {}
 
     def define(self, name: str, value: Value, is_state: bool) -> None:
-        """Give a name its value, and end the delays that were waiting for it."""
+        """Assign a value to a name, and complete the delays that were waiting for it."""
         self.values[name] = value
         self.failed.discard(name)
         if is_state:
@@ -93,7 +92,7 @@ class ExpressionLowering:
             self._chains.setdefault(number, chain)
 
     def error(self, code: str, message: str, span: Span, **more: Any) -> Reported:
-        """Report an error with the arguments of ``Reporter.error``; return the exception to raise."""
+        """Report an error (see ``Reporter.error``) and return the exception to raise."""
         self.reporter.error(code, message, span, **more)
         self.wrong = True
         return Reported()
@@ -112,7 +111,7 @@ class ExpressionLowering:
         """Return the value of a constant expression."""
         value = self.number(expr)
         if not isinstance(value, float):
-            hint = "a constant is made of numbers and of parameters that are not learnt"
+            hint = "a constant consists of numbers and of parameters that are not learnt"
             raise self._blame(expr, code, message, hint)
         return value
 
@@ -123,8 +122,7 @@ class ExpressionLowering:
             raise self._blame(expr, "E0710", f"this constant has no value: {problem}") from None
 
     def _blame(self, expr: s.Expr, code: str, message: str, hint: str | None = None) -> Reported:
-        """Report an error at the argument that caused it, or else at the expression, which may be
-        in the standard library."""
+        """Report an error at the argument that caused it, or else at the expression."""
         names = {node.id for node in s.walk(expr) if isinstance(node, s.Name)}
         for name, span in self.argument_spans.items():
             if name in names:
@@ -176,22 +174,22 @@ class ExpressionLowering:
         if name in self.later:
             labels = (Label(self.later[name], "it is assigned here"),)
             message = f"`{name}` is read before it has a value"
-            before = f"the value of the step before is a `state`, or `delay({name}, 1)`"
-            hint: str | None = f"equations run from top to bottom; {before}"
+            before = f"for the value of the previous step, use a `state` or `delay({name}, 1)`"
+            hint: str | None = f"equations are evaluated from top to bottom; {before}"
             raise self.error("E0702", message, expr.span, labels=labels, hint=hint)
         if name in CONSTANTS:
             return CONSTANTS[name]
         if name in functions():
             message = f"`{name}` is a function and needs arguments"
             raise self.error("E0701", message, expr.span, hint=f"`{name}(...)`")
-        self.failed.add(name)  # once is enough
+        self.failed.add(name)  # report it only once
         self.reporter.note_unknown(self.declaration.span, name)
         known = [*self.values, *self.later]
         hint = did_you_mean(name, known) or answer("equation", name)
         if name == self.target and self.what == "neuron":
             text = f"state {name} = 0\n  "
             fix = inserting(expr.span.source, self.body[0].span.start, text)
-            hint = Hint(f"`{name}` of the step before is a state: add `state {name} = 0`", fix)
+            hint = Hint(f"add `state {name} = 0` to read `{name}` of the previous step", fix)
         hint = hint or f"names here are {', '.join(f'`{other}`' for other in known[:8])}"
         message = f"there is no `{name}` in this {self.what}"
         raise self.error("E0701", message, expr.span, hint=hint)
@@ -266,7 +264,7 @@ class ExpressionLowering:
                     (holds,) = self.conditions(each.condition)
                     if not isinstance(holds, bool):
                         message = "the condition of a `for` is not constant"
-                        hint = "choose by the value: `(a if condition else 0) for ...`"
+                        hint = "move it into the value: `(a if condition else 0) for ...`"
                         raise self.error("E0717", message, each.condition.span, hint=hint)
                 if holds:
                     values.append(self.value(each.value))
@@ -276,7 +274,7 @@ class ExpressionLowering:
         return values
 
     def _whole(self, expr: s.Expr, what: str) -> int:
-        """Return the value of an expression on which the operations depend."""
+        """Return the value of an integer constant that determines the operations."""
         value = self.constant(expr, "E0717", f"{what} is not constant")
         self.builder.fix(value)
         if not value.is_integer():
@@ -286,7 +284,7 @@ class ExpressionLowering:
     def _delay(self, value: s.Expr, steps: s.Expr) -> Value:
         count = self._whole(steps, "the number of time steps")
         if not 0 <= count <= MAX_STEPS:
-            message = f"a delay by {count} time steps; it may be 0 to {MAX_STEPS}"
+            message = f"a delay must be 0 to {MAX_STEPS} time steps, not {count}"
             raise self._blame(steps, "E0717", message)
         name = value.id if isinstance(value, s.Name) else self.target
         later = name in self.later or name == self.target
@@ -308,13 +306,13 @@ class ExpressionLowering:
 
     def _learn(self, call: s.Call) -> Value:
         (start,) = (arg for arg in call.args if arg.name is None)
-        init = self.constant(start.value, "E0711", "`learn` starts at a value that is not constant")
+        init = self.constant(start.value, "E0711", "the initial value of `learn` is not constant")
         bounds: dict[str, float] = {}
         per = "layer"
         for arg in call.args:
             if arg.name == "per":
                 if not isinstance(arg.value, s.Word):
-                    message = "`per` of `learn` takes a word"
+                    message = "`per` of `learn` must be a word"
                     raise self.error("E0711", message, arg.span, hint="`per = channel` or `step`")
                 per = arg.value.id
             elif arg.name is not None:
@@ -323,13 +321,15 @@ class ExpressionLowering:
         by_step = per == "step" or bool(bounds.pop("per_step", False))
         per = "layer" if per == "step" else per
         value = Learn(init, bounds.get("above"), bounds.get("below"), per, by_step)
-        own = call is self.whole and self.target not in self.builder.inputs  # no state's next value
+        own = (
+            call is self.whole and self.target not in self.builder.inputs
+        )  # not the next value of a state
         return self.learn(self.target, value, call.span, owned=own)
 
     def learn(self, name: str, value: Learn, span: Span, *, owned: bool) -> Operand:
         """Add a learnable and return the value that equations read.
 
-        It has the given name if it owns it: a parameter, or all of an equation.
+        ``owned`` is True if it is a parameter or a whole equation: then it keeps the given name.
         """
         self._check(value, span)
         above, below, raw = value.above, value.below, value.raw
@@ -362,27 +362,27 @@ class ExpressionLowering:
         return result
 
     def _check(self, value: Learn, span: Span) -> None:
-        """Report a start outside of the bounds, and numbers that neurons do not have."""
+        """Report an initial value outside of the bounds, and an unsupported ``per``."""
         low = -math.inf if value.above is None else value.above
         high = math.inf if value.below is None else value.below
         if value.per not in ("layer", "channel"):
             hint = (
-                "it learns per `layer`, `channel` or `step`; or numbers that join values: "
+                "`per` is `layer`, `channel` or `step`; or scale the input: "
                 f"`learn(1.0, per = {value.per}) * x` before the layer"
             )
-            message = f"a neuron has no parameters per {value.per}"
+            message = f"a neuron cannot have parameters per {value.per}"
             raise self.error("E0711", message, span, hint=hint)
         if not low < value.init < high:
             ends = [f"above {low:g}"] * (value.above is not None)
             ends += [f"below {high:g}"] * (value.below is not None)
             wanted = " and ".join(ends) or "a number"
-            message = f"`learn` starts at {value.init:g}, which is not {wanted}"
-            hint = "the start must lie strictly between the bounds"
+            message = f"the initial value of `learn` is {value.init:g}, which is not {wanted}"
+            hint = "the initial value must lie strictly between the bounds"
             raise self.error("E0711", message, span, hint=hint)
 
 
 def _all(lower: Callable[[s.Expr], T], exprs: Iterable[s.Expr]) -> list[T]:
-    """Lower all expressions. If some have errors, raise Reported after the last."""
+    """Lower all expressions. Raises Reported after the last one if any has an error."""
     values: list[T] = []
     failed = False
     for expr in exprs:

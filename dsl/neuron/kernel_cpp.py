@@ -1,7 +1,7 @@
-"""C++ text of neuron programs, for the libraries of fusion groups.
+"""C++ source of neuron programs, for the libraries of fusion groups.
 
-As in ``kernel_text``, it consists of templates and of names like ``v3``. ``runtime/kernels/group.hpp``
-defines ``vec`` and the functions that the text calls.
+As in ``kernel_text``, the source consists of templates and generated names. The type ``vec`` and
+the functions that it calls are defined in ``runtime/kernels/group.hpp``.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ struct Neuron {{
 def neuron_source(program: NeuronProgram) -> str:
     """Return a struct ``Neuron`` with one time step of a program with one input.
 
-    Its constructor takes the learnables. ``step`` and ``vjp`` are those of ``kernel_text`` for
-    vectors: u are the states, h the gradients of the next states. Gradients of learnables are those
-    of each element.
+    Its constructor takes the learnables. ``step`` and ``vjp`` compute the functions of
+    ``kernel_text`` on vectors: u are the states, h the gradients of the next states. Gradients of
+    learnables are not summed over elements.
     """
     if program.inputs:
         raise ValueError(f"neuron {program.name} takes several inputs")
@@ -100,12 +100,12 @@ def expression(opcode: str, args: Sequence[str]) -> str:
 
 
 def _constant(value: float) -> str:
-    """A number in the precision that torch uses with float32 tensors."""
+    """Return a literal in float32, the precision of torch for numbers beside float32 tensors."""
     return f"float({value!r})"
 
 
 def _of_scalars(ops: Sequence[Instruction], learnables: Collection[str]) -> list[Instruction]:
-    """The operations on numbers that are the same for all elements of a channel."""
+    """Return the operations whose results are the same for all elements of a channel."""
     known, found = set(learnables), []
     for op in ops:
         info = ALL_OPCODES[op.opcode]
@@ -118,7 +118,7 @@ def _of_scalars(ops: Sequence[Instruction], learnables: Collection[str]) -> list
 def _body(
     ops: Iterable[Instruction], known: Mapping[str, str], letter: str
 ) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Name and expression of each operation that is not ``known``, and the names of all values."""
+    """Return name and expression of each operation not ``known``, and the names of all values."""
     lines: list[tuple[str, str]] = []
 
     def apply(op: Instruction, args: list[str]) -> str:

@@ -1,6 +1,7 @@
-"""Python text of neuron programs: kernels for the runtime.
+"""Python source of neuron programs: kernels for the runtime.
 
-The text consists of this module's templates and of names like ``v3``; no text of a user gets into it.
+The source consists of templates of this module and generated names such as ``v3``, and contains no
+text of a spec.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def kernel_source(program: NeuronProgram) -> str:
     inner: list[str] = []
     if program.surrogate is not None:
         function = _surrogate_function(program.surrogate, names)
-        if program.surrogate.scheduled:  # it reads arguments of the step
+        if program.surrogate.scheduled:  # a closure, because it reads arguments of the step
             inner = [f"    {line}" for line in function[:-1]]
         else:
             lines += function
@@ -65,9 +66,9 @@ def kernel_source(program: NeuronProgram) -> str:
 def differentiable_source(program: NeuronProgram) -> str:
     """Return the Python source of one time step that torch differentiates in any order and mode.
 
-    ``step`` is that of ``kernel_source``, operation by operation. The text also uses two functions
-    whose derivative is a choice: ``spike(v, surrogate, *scheduled)`` is 1 where v >= 0, with the
-    derivative ``surrogate(v, *scheduled)``; ``nearest(v)`` rounds v, with the derivative 1.
+    ``step`` computes the same operations as that of ``kernel_source``. The source also uses two
+    functions with a surrogate derivative: ``spike(v, surrogate, *scheduled)`` is 1 where v >= 0 and
+    its derivative is ``surrogate(v, *scheduled)``; ``nearest(v)`` rounds v with the derivative 1.
     """
     names = _names(program)
     lines, spike = [], "spike({0})"
@@ -83,7 +84,7 @@ def differentiable_source(program: NeuronProgram) -> str:
 
 
 def _names(program: NeuronProgram) -> dict[str, str]:
-    """The names of the arguments of a step."""
+    """Return the names that the arguments of a step have in the source."""
     names = {INPUT: "x"}
     names |= {name: f"x{i}" for i, name in enumerate(program.inputs, 1)}
     names |= {state.name: f"u{i}" for i, state in enumerate(program.states)}
@@ -91,13 +92,13 @@ def _names(program: NeuronProgram) -> dict[str, str]:
 
 
 def _reads(program: NeuronProgram, names: Mapping[str, str]) -> list[str]:
-    """The parameters of ``step``."""
+    """Return the parameters of ``step``."""
     own = [*(s.name for s in program.states), *(item.parameter for item in program.learnables)]
     return ["x", *(names[name] for name in own)]
 
 
 def _split(program: NeuronProgram, names: Mapping[str, str]) -> list[str]:
-    """The line that takes several inputs apart."""
+    """Return the line that unpacks several inputs."""
     if not program.inputs:
         return []
     return [f"    {', '.join(names[name] for name in program.takes)} = x.unbind(-1)"]
@@ -123,9 +124,9 @@ def _constant(value: float) -> str:
 def _body(
     ops: Sequence[Instruction], names: Mapping[str, str], forms: Mapping[str, str] = _KERNEL
 ) -> tuple[list[str], dict[str, str]]:
-    """One assignment for each operation, and the names of all values.
+    """Return one assignment for each operation, and the names of all values.
 
-    ``forms`` are the expressions that differ from those of the table.
+    ``forms`` overrides expressions of the table of opcodes.
     """
     lines: list[str] = []
 
@@ -140,7 +141,7 @@ def _body(
 
 
 def _tensor(value: Operand, scope: Mapping[str, str], like: str = "x") -> str:
-    """A value expanded to the shape of ``like``."""
+    """Return an expression for a value expanded to the shape of ``like``."""
     if isinstance(value, float):
         return f"torch.full_like({like}, {value!r})"
     return f"spread({scope[value]}, {like})"

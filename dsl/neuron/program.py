@@ -258,7 +258,7 @@ def called_with(program: NeuronProgram | SurrogateProgram, name: str = "") -> st
 Program = TypeVar("Program", NeuronProgram, SurrogateProgram)
 
 
-def settled(program: Program, fixed: Iterable[str]) -> Program:
+def drop_origins(program: Program, fixed: Iterable[str]) -> Program:
     """Remove the origins of constants that are made of ``fixed`` parameters."""
     all_fixed = closure(fixed, constants_of(program))
     ops = tuple(

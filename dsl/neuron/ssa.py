@@ -2,7 +2,7 @@
 
 A value is a constant (a float) or a name, and a name is an input or the result of one operation.
 The builder folds constants, shares equal operations and drops identities (``x + 0``, ``1 * x``). It
-never reorders arithmetic, so numbers stay those of the text.
+never reorders arithmetic, so results are exactly those of the text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 
 class TooManyOperations(ValueError):
-    """Raised if equations have more operations than the builder takes."""
+    """Raised if equations have more operations than the limit."""
 
 
 @record
@@ -35,14 +35,14 @@ class Instruction:
 
 
 MAX_OPS = 1000
-OPERATION = 15  # steps of work
+OPERATION = 15  # steps of work for one operation
 
 
 class ProgramBuilder:
     """Emits and simplifies operations.
 
-    ``scalars`` are the inputs that are one number for the whole layer, its parameters. A value is a
-    scalar if all its operands are, else a tensor.
+    ``scalars`` are the inputs with a single number for the whole layer. A value is a scalar if all
+    of its operands are scalars, else a tensor.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ProgramBuilder:
         self.fixed: set[str] = set()  # parameters that determine the operations
 
     def fix(self, *values: object) -> None:
-        """Note that the operations depend on these values, which fixes their parameters."""
+        """Record that the operations depend on these values, which fixes their parameters."""
         for value in values:
             self.fixed |= names_of(value)
 
@@ -85,7 +85,7 @@ class ProgramBuilder:
         return self.emit("number", value) if self.is_condition(value) else value
 
     def condition(self, value: Operand | bool) -> Operand | bool:
-        """Convert a number to the condition that it is not 0."""
+        """Convert a number to a condition: True if it is not 0."""
         if isinstance(value, float):
             self.fix(value)
             return value != 0
@@ -120,7 +120,7 @@ class ProgramBuilder:
             self.fix(then, otherwise)
             return then
         scalars = self.is_scalar(then) and self.is_scalar(otherwise)
-        if scalars and not self.is_scalar(condition):  # else they decide the dtype of the result
+        if scalars and not self.is_scalar(condition):  # else scalars would determine the dtype
             then, otherwise = (
                 value if isinstance(value, float) else self.append("cast", (value,))
                 for value in (then, otherwise)
@@ -128,7 +128,7 @@ class ProgramBuilder:
         return self.append("where", (condition, then, otherwise))
 
     def emit(self, opcode: str, *args: Operand) -> Operand:
-        """Emit an operation on numbers, folded if its operands are constants."""
+        """Emit an operation on numbers, or fold it if its operands are constants."""
         fold = ALL_OPCODES[opcode].value
         if fold is not None and all(isinstance(arg, float) for arg in args):
             try:
@@ -172,7 +172,7 @@ class ProgramBuilder:
         return None
 
     def _negated_product(self, a: Operand, b: Operand) -> Operand | None:
-        """``c * b`` for ``-(-c * b)``, which is exact and shorter; None without a constant."""
+        """Return ``c * b`` for ``-(-c * b)``, which is exact; None without a constant factor."""
         for factor, other in ((a, b), (b, a)):
             if isinstance(factor, float):
                 return self.emit("mul", self.emit("neg", factor), other)
@@ -182,13 +182,13 @@ class ProgramBuilder:
         return None
 
     def append(self, opcode: str, args: tuple[Operand | bool, ...]) -> str:
-        """Append an operation that is simplified already."""
+        """Append an operation that needs no simplification."""
         key = (opcode, tuple(repr(arg) if isinstance(arg, float) else arg for arg in args))
         if key in self._known:
             known = self.by_name[self._known[key]].args
             origins, others = ([getattr(it, "origin", None) for it in its] for its in (known, args))
             if origins != others:
-                self.fix(*known, *args)  # they are one operation only if they are equal
+                self.fix(*known, *args)  # equal for these values of the parameters only
             return self._known[key]
         if len(self.ops) >= self.max_ops:
             raise TooManyOperations
@@ -209,7 +209,7 @@ class ProgramBuilder:
         return self._ranges.get(value, REAL)
 
     def label(self, value: Operand | bool, name: str) -> None:
-        """Keep the first name that the text gives to a value."""
+        """Record the first name that the text gives to a value."""
         if isinstance(value, str) and value in self.by_name:
             self.labels.setdefault(value, name)
 
@@ -239,11 +239,11 @@ def fold(
     apply: Callable[[Instruction, list[Value]], Value],
     constant: Callable[[float], Value],
 ) -> dict[str, Value]:
-    """Compute a value for every name of a program.
+    """Compute a value for every name of a program, in program order.
 
     Args:
-        values: Those of the inputs.
-        apply: Computes the value of an operation from those of its operands, in program order.
+        values: Values of the inputs.
+        apply: Computes the value of an operation from the values of its operands.
         constant: Returns the value of a number.
     """
     found = dict(values)
@@ -256,7 +256,7 @@ def fold(
 def evaluate(
     ops: Iterable[Instruction], values: Mapping[str, float | bool]
 ) -> dict[str, float | bool]:
-    """Compute the numbers of a program. Raises ConstantError or OverflowError if there are none."""
+    """Evaluate a program on numbers. Raises ConstantError or OverflowError if one is undefined."""
 
     def apply(op: Instruction, args: list[float | bool]) -> float | bool:
         compute = OPCODES[op.opcode].value
@@ -280,11 +280,11 @@ def needed(ops: Sequence[Instruction], outputs: Iterable[Operand]) -> tuple[Inst
 def cheaper(ops: Sequence[Instruction], outputs: Sequence[Operand]) -> tuple[Instruction, ...]:
     """Return the operations that the outputs need, in forms that are cheaper in kernels.
 
-    The operations of a neuron's step wait for each other, so each one less counts.
+    Each operation of a step waits for the previous one, so a shorter chain is faster.
 
-    ``heaviside(a - b)`` compares ``a >= b`` if one of them is constant. That is exact, also for NaN
-    and infinity: with gradual underflow only the difference of equal numbers is 0. The product
-    ``a * s`` with a spike stays: a selection would be as fast and hide that ``a`` is not finite.
+    ``heaviside(a - b)`` becomes ``a >= b`` if one of them is constant. This is exact, also for NaN
+    and infinity: with gradual underflow, a difference is 0 only for equal numbers. The product
+    ``a * s`` with a spike stays: a selection is no faster and would hide an infinite ``a``.
     """
     by_name = {op.name: op for op in ops}
     result: list[Instruction] = []
@@ -298,7 +298,7 @@ def cheaper(ops: Sequence[Instruction], outputs: Sequence[Operand]) -> tuple[Ins
 
 
 def _compared(value: Operand, by_name: dict[str, Instruction]) -> tuple[Operand, Operand]:
-    """Two values with ``a >= b`` where ``value >= 0``."""
+    """Return two values a, b such that ``a >= b`` exactly where ``value >= 0``."""
     op = by_name.get(value) if isinstance(value, str) else None
     if op is not None and op.opcode == "sub":
         left, right = op.args

@@ -1,7 +1,7 @@
 """Builders of the syntax tree, one for each alternative of the grammar.
 
-A method has the name of its alternative. The parser passes the span of the alternative and the
-values of its symbols without keywords and punctuation: tokens, nodes, or lists of nodes.
+A method is named after its alternative. The parser passes the span of the matched text and the
+values of the symbols other than keywords and punctuation: tokens, nodes, or lists of nodes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from danetc.dsl.syntax.tree import Expr
 from danetc.dsl.syntax.words import OF_CALL, OF_PARAMETER
 
 _STATE = re.compile(r"state[ \t]+[A-Za-z_]\w*[ \t]*=(?!=)")
-MAX_DEPTH = 100  # of an expression tree, so that functions may recurse over it
+MAX_DEPTH = 100  # of an expression tree, so that functions can recurse over it
 
 Item = TypeVar("Item")
 
 
 class Builders:
-    """Build the nodes of one file; ``errors`` collects what the grammar cannot express."""
+    """Builds the nodes of one file; ``errors`` collects errors that the grammar cannot detect."""
 
     def __init__(self, source: SourceFile) -> None:
         self.source = source
@@ -121,7 +121,7 @@ class Builders:
         return syntax.State(name.text, self._shallow(value), span=span, name_span=self._at(name))
 
     def _report_missing_value(self, end: int) -> None:
-        """Report a missing value if the `state` of the next line was read in its place."""
+        """Report a missing value if the keyword `state` of the next line was read as the value."""
         text, start = self.source.text, end - len("state")
         if not text.endswith("state", 0, end):
             return
@@ -133,7 +133,9 @@ class Builders:
                     "E0119",
                     f"`{text[before - 1]}` has no value after it",
                     Span(self.source, before - 1, before),
-                    labels=(Label(Span(self.source, start, end), "the next one begins here"),),
+                    labels=(
+                        Label(Span(self.source, start, end), "the next statement begins here"),
+                    ),
                 )
             )
 
@@ -157,7 +159,7 @@ class Builders:
         return syntax.Flow(tuple(steps), span=span)
 
     def _check_step(self, step: Expr) -> None:
-        """Report a step of a flow that has to be in parentheses."""
+        """Report a step of a flow that needs parentheses."""
         match step:
             case syntax.Binary(op=op):
                 what = f"the operands of `{op}`"
@@ -248,8 +250,8 @@ class Builders:
         return value
 
     def _shallow(self, value: Expr) -> Expr:
-        """The value, or a name in place of one nested too deeply to recurse over (reported)."""
-        # The depth of a tree is at most the length of its text.
+        """Return the value; report one that is nested too deeply and return a name in its place."""
+        # a tree is at most as deep as its text is long
         if value.span.end - value.span.start > MAX_DEPTH:
             stack: list[tuple[syntax.Node, int]] = [(value, 1)]
             while stack:
@@ -269,7 +271,7 @@ class Builders:
 
 
 def _word(value: Expr, words: tuple[str, ...]) -> Expr:
-    """The value as a ``Word`` if it is one of the words."""
+    """Return a name as a ``Word`` if it is one of the words; other values are unchanged."""
     if isinstance(value, syntax.Name) and value.id in words:
         return syntax.Word(value.id, span=value.span)
     return value

@@ -1,8 +1,8 @@
 """Error messages for unexpected tokens, and the recovery from each error.
 
-``diagnose`` calls the functions in ``RULES`` in order and returns the first result. The docstring of a
-rule is a description of the errors that it recognises. The last rule lists the expected tokens. docs/decisions.md
-measures the effect of each rule.
+``diagnose`` returns the result of the first function in ``RULES`` that recognises the error. The
+docstring of a rule describes these errors. The last rule lists the expected tokens.
+docs/decisions.md measures the effect of each rule.
 """
 
 from __future__ import annotations
@@ -57,14 +57,15 @@ UNEXPECTED = {
         "connect layers with `->`",
     ),
 }
-"""The code and the hint for each type of unexpected token."""
+"""Code and hint for each type of unexpected token."""
 
 
 @record(slots=False)
 class Situation:
-    """Context of the unexpected token i. ``begin`` is the first token of its statement or declaration.
+    """Context of the unexpected token i.
 
-    ``accepts`` returns True for token types that are allowed in its place.
+    ``begin`` is the index of the first token of its statement or declaration. ``accepts`` returns
+    True for token types that are allowed in its place.
     """
 
     source: SourceFile
@@ -109,7 +110,7 @@ class Situation:
         return first_on_line(self.source, self.tokens, i)
 
     def opening(self) -> int | None:
-        """Return the index of the innermost open bracket of this statement, if it is round or square."""
+        """Return the index of the innermost open `(` or `[` of this statement, or None."""
         around = self.i - 1
         if self.before.type not in CLOSING:
             around = self.brackets.inside[self.i - 1] if self.i > 0 else -1
@@ -118,7 +119,7 @@ class Situation:
         return around
 
     def line_start(self) -> int | None:
-        """Return the first token of a statement on its own line that was read as a value."""
+        """Return the first token of a statement that was read as the value of the line before."""
         candidates = [self.i - 1, self.i - 2]
         if self.before.type == "RSQB":
             candidates.append(self.brackets.partner.get(self.i - 1, 0) - 1)
@@ -134,7 +135,7 @@ class Situation:
 
 @record(slots=False)
 class Found:
-    """An error, and the way to continue: replace, insert or drop a token, or else skip to the next
+    """An error and its recovery: replace, insert or drop a token, or else skip to the next
     statement that starts at or after ``resume``."""
 
     code: str
@@ -222,7 +223,7 @@ def missing_value(case: Situation) -> Found | None:
             "E0119",
             f"`{operator.text}` has no value after it",
             case.span(start - 1),
-            labels=(Label(case.span(start), "the next one begins here"),),
+            labels=(Label(case.span(start), "the next statement begins here"),),
             resume=start,
         )
     before, token, i = case.before, case.token, case.i
@@ -401,7 +402,7 @@ def _names(case: Situation) -> int:
 
 
 def anything(case: Situation) -> Found:
-    """Any token, by the tokens that are expected in its place."""
+    """Any other token: lists the tokens that are expected in its place."""
     i, token = case.i, case.token
     code, hint = UNEXPECTED.get(token.type, ("E0101", None))
     if _lacks_else(case) and hint is None:
@@ -424,7 +425,7 @@ def _lacks_else(case: Situation) -> bool:
 
 
 def _opens(case: Situation) -> bool:
-    """True if a `{` is missing before the token: on the line before, or with a `}` that is alone."""
+    """True if a `{` is missing before the token: at a line end, or with an unmatched `}`."""
     tokens, i = case.tokens, case.i
     return (
         case.accepts("LBRACE")
@@ -480,10 +481,10 @@ def unclosed(
     opened: Sequence[Token],
     at: int,
 ) -> Diagnostic:
-    """Return the error of a body that is open at the end of the file or at the next declaration.
+    """Return the error for a body that is not closed before the end of file or next declaration.
 
-    ``opened`` are the tokens on the stack, the outermost declaration's first. A `}` that is indented
-    less than the line of its `{` shows where the missing one belongs.
+    ``opened`` contains the tokens on the stack, the outermost declaration first. A `}` that is
+    indented less than the line of its `{` shows where the missing one belongs.
     """
 
     def indent(token: Token) -> int:

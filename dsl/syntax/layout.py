@@ -1,4 +1,4 @@
-"""Expressions as text on one or several lines, with the parentheses that precedence requires."""
+"""Formatting of expressions: line breaks, and the parentheses that precedence requires."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Bracketed:
 
 @record
 class Chain:
-    """Operands with a prefix each, as ``-> ``, broken into as many per line as fit.
+    """Operands with a prefix each, such as ``-> ``; a line takes as many operands as fit.
 
-    The steps of a flow are broken into one per line.
+    If the steps of a flow do not fit on one line, each step has its own.
     """
 
     items: tuple[tuple[str, Doc], ...]
@@ -50,7 +50,7 @@ def print_expr(expr: Expr) -> str:
 
 
 def render(doc: Doc, column: int, indent: int, reserve: int = 0) -> str:
-    """Return the text of a document that starts at a column, with line breaks where needed.
+    """Return the text of a document that starts at ``column``, with line breaks where needed.
 
     ``reserve`` is the width of the text that follows on the last line.
     """
@@ -94,8 +94,8 @@ def _fill(chain: Chain, column: int, indent: int, reserve: int) -> str:
     return out
 
 
-# Precedence levels of the grammar, in ascending order. An operand is put in parentheses if its level is
-# lower than the minimum for its place.
+# Precedence levels of the grammar, in ascending order. An operand needs parentheses if its level is
+# lower than the minimum of its place.
 STEP = 9  # minimum level of the steps of a flow
 _VALUE, _EITHER, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _PART, _POSTFIX = range(11)
 _BINARY = {
@@ -125,7 +125,7 @@ def _level(expr: Expr) -> int:
 
 
 def document(expr: Expr, least: int = _VALUE, tight: bool = False) -> Doc:
-    """Return an operand at a place that requires at least the level ``least``.
+    """Return the document of an operand whose place requires at least the level ``least``.
 
     ``tight`` omits spaces around arithmetic, as in ``out[0 .. i-1]``.
     """
@@ -200,7 +200,7 @@ def _each(expr: syntax.Each, tight: bool) -> Doc:
 
 
 def _binary(expr: syntax.Binary, tight: bool) -> Doc:
-    """Return operators of one level, as in ``a + b - c``, as one chain."""
+    """Return one chain for operators of one level, as in ``a + b - c``."""
     level, right = _BINARY.get(expr.op, (_COMPARE, _SUM))
     chains = level != _COMPARE
     operands: list[tuple[str, Expr]] = []

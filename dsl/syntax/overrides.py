@@ -1,4 +1,4 @@
-"""Values of ``--set PATH=VALUE``, and calls with an argument changed."""
+"""Values of ``--set PATH=VALUE``, and changes of the arguments of a call."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ OverrideValue = str | int | float | bool
 
 
 def override_source(path: str, value: OverrideValue, name: str = "--set") -> SourceFile:
-    """Return ``path = value`` as a text for diagnostics; ``name`` says where it was given."""
+    """Return ``path = value`` as a source for diagnostics; ``name`` tells where it was written."""
     return SourceFile(name, f"{path} = {override_text(value)}")
 
 
 def parse_override(
     path: str, value: OverrideValue, reporter: Reporter, name: str = "--set"
 ) -> Expr | None:
-    """Parse the value of a setting from outside the file; None if it is not an expression (reported)."""
+    """Parse the value of a setting given outside the file. Return None if errors were reported."""
     source = override_source(path, value, name)
     found = Reporter()
     expr = parse_expression(source, found, len(path) + 3)
@@ -37,7 +37,7 @@ def parse_override(
 
 
 def named(args: Iterable[Arg], positions: Iterable[str]) -> list[Arg]:
-    """Return the arguments with the names of their parameters; surplus ones stay unnamed."""
+    """Name positional arguments after their parameters; surplus arguments stay unnamed."""
     names = iter(positions)
     return [it if it.name else Arg(next(names, None), it.value, span=it.span) for it in args]
 
@@ -45,7 +45,7 @@ def named(args: Iterable[Arg], positions: Iterable[str]) -> list[Arg]:
 def with_argument(value: Expr, arg: Arg, positions: Iterable[str] = ()) -> Expr:
     """Add an argument to a call, or replace it. A name is a call without arguments.
 
-    ``positions`` are the names of the parameters. Other expressions are returned unchanged.
+    ``positions`` lists the names of the parameters. Other expressions are returned unchanged.
     """
     match value:
         case Call(function=function, args=args):

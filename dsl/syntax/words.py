@@ -1,8 +1,8 @@
-"""Words: names that are literals if they are the arguments of certain parameters.
+"""Words: names that are literals as arguments of certain parameters.
 
 In ``sum(over = channels)`` and ``conv(8, padding = same)``, the names ``channels`` and ``same`` are
-words, even if something else has the same name. This depends only on the parameter, so the tree has
-a node for words.
+words, even if a definition has the same name. The parser decides this by the parameter alone, and
+makes a ``Word`` node.
 """
 
 from __future__ import annotations
@@ -25,6 +25,6 @@ OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "per": (*LEARNT_PER, "sample"),
     "statistics": ("step", "cumulative"),
 }
-"""Words for each parameter."""
+"""Words that each parameter accepts."""
 OF_CALL: Mapping[str, tuple[str, ...]] = {"swap": AXES}
-"""Words for the unnamed arguments of each function."""
+"""Words that the positional arguments of each function accept."""

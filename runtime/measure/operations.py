@@ -77,7 +77,7 @@ class OperationCount:
     def result(self, images: int) -> LayerOperations:
         additions = macs = 0.0
         for (dense, active, _), kinds in zip(self._sums.tolist(), self.layer.kinds, strict=True):
-            if any(kind.needs_additions_alone for kind in kinds):
+            if any(kind.needs_only_additions for kind in kinds):
                 additions += active
             else:
                 macs += active if any(kind.is_integer for kind in kinds) else dense

@@ -85,7 +85,7 @@ NAMES = {
     "over nothing": flow("out = b -> «sum»", "E0307", "`sum` needs `over`", "sum(over = channels)"),
     "word": flow("out = b -> softmax(over = «rowss»)", "E0210", "`rowss`", "did you mean `rows`"),
     "later parameter": net(
-        "classes = 10", "classes = «more», more = 2", "E0210", "`more`", "before it"
+        "classes = 10", "classes = «more», more = 2", "E0210", "`more`", "earlier parameters"
     ),
     "network of a variant": Case(NET + "network m = «nn»\n", "E0210", "`nn`", "did you mean `n`"),
     "base's parameter": Case(
@@ -95,7 +95,7 @@ NAMES = {
         "is a parameter of `n`",
     ),
     "argument": net("conv(16)", "conv(16, «kernal = 3»)", "E0301", "`kernal`", "`kernel`"),
-    "unused definition": net("steps = 2", "«extra» = conv(3)", "E0308", "nothing uses it"),
+    "unused definition": net("steps = 2", "«extra» = conv(3)", "E0308", "is not used"),
     "stem beside out": Case(
         NET.replace("head =", "out = in ->")
         .replace("stem", "«stem»")
@@ -372,7 +372,7 @@ SHAPES = {
     "projection": connection(
         "each = conv -> norm -> spike; «projection = norm»; out = branch + shortcut",
         "E0602",
-        "gives 16 x 32 x 32, and the branch 32 x 16 x 16",
+        "returns 16 x 32 x 32, but the branch 32 x 16 x 16",
         "shape of the branch",
     ),
     "baa starts at zero": Case(
@@ -403,7 +403,10 @@ CONNECTIONS = {
         "«origin»",
     ),
     "two places": connection(
-        "each = «conv -> conv -> norm»; out = branch", "E0606", "2 places", "without a width once"
+        "each = «conv -> conv -> norm»; out = branch",
+        "E0606",
+        "not 2 times",
+        "without a width once",
     ),
     "no value": connection(
         "each = conv -> norm; out = «conv(3)»", "E0402", "not a value", "branch"

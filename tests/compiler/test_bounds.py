@@ -151,7 +151,7 @@ def test_a_copied_block_equals_a_lowered_one(text: str, monkeypatch: pytest.Monk
         assert other.graph == graph
         places = [str(node.origin) for node in graph.nodes.values()]
         assert [str(node.origin) for node in other.graph.nodes.values()] == places
-        for notes in ("used", "stands"):
+        for notes in ("used", "written_at"):
             now, then = getattr(other, notes), getattr(worked_out, notes)
             assert {id: str(span) for id, span in now.items()} == {
                 id: str(span) for id, span in then.items()

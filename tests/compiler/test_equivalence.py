@@ -247,9 +247,9 @@ def test_another_network_is_different_and_the_first_difference_is_told(change: s
 
 OUTSIDE = {
     "steps": ("steps = 3", "T = 2 and T = 3"),
-    "channels": ("input = image(1, 8, 8)", "other inputs: 3 x 8 x 8 and 1 x 8 x 8"),
+    "channels": ("input = image(1, 8, 8)", "different inputs: 3 x 8 x 8 and 1 x 8 x 8"),
     "frames": ("input = events(3, 8, 8)", "3 x 8 x 8 and 3 x 8 x 8 at each time step"),
-    "classes": ("head = avgpool -> mean_over_time -> linear(4)", "other outputs: 5 and 4"),
+    "classes": ("head = avgpool -> mean_over_time -> linear(4)", "different outputs: 5 and 4"),
     "time": ("head = avgpool -> linear(5)", "at each time step"),
 }
 

@@ -50,7 +50,7 @@ def test_an_error_in_std_stands_at_its_use_and_labels_std() -> None:
     assert error.label == "`width` is 0"
     (label,) = error.labels
     assert is_library(label.span.source)
-    assert label.text == "this is where it fails"
+    assert label.text == "the error occurs here"
 
 
 def test_a_value_is_followed_to_where_it_was_written() -> None:

@@ -145,7 +145,7 @@ def test_a_loop_that_nothing_feeds() -> None:
     (found,) = errors(
         f"h = (h -> delay(1, like = in)) -> conv(2, bias = true)\n  out = (h + in) -> {END}"
     )
-    assert (found.code, "reads nothing but itself" in found.message) == ("E0506", True)
+    assert (found.code, "reads only itself" in found.message) == ("E0506", True)
 
 
 def test_a_loop_that_is_wrong_in_two_networks_is_reported_once() -> None:

@@ -81,22 +81,22 @@ def test_where_each_proposition_applies(name: str) -> None:
 REASONS = {
     ("1", "origin", "densely_additive"): "feeds block 2 with sum(out[0], out[1]), not the block before it alone",
     ("4", "origin", "chain"): "rule chain leaves a single path from block 0 to the result of the stage",
-    ("1", "baa", "chain"): "the last norm of a block stands after the addition (`stages.0.blocks.1.norm`)",
+    ("1", "baa", "chain"): "the last norm of a block follows the addition (`stages.0.blocks.1.norm`)",
     ("4", "baa", "densely_additive"): "silences the block",
-    ("1", "tdbn_identity", "chain"): "block 1 does not start as the identity with its last norm at 0: before its interblock modules it is not its input",
-    ("1", "plain", "chain"): "before its interblock modules it gives 0",
-    ("1", "sew_and", "chain"): "before its interblock modules it gives 0",
-    ("3", "sew", "chain"): "no neuron reads what is passed to block 1 (it goes to conv)",
-    ("3", "pa_b", "chain"): "(it goes to batchnorm)",
-    ("3", "bare", "chain"): "reads a sum with `stages.0.blocks.0.branch.conv2` in it, a conv",
+    ("1", "tdbn_identity", "chain"): "block 1 does not start as the identity with its last norm at 0: the input of its interblock modules is not its input",
+    ("1", "plain", "chain"): "the input of its interblock modules is 0",
+    ("1", "sew_and", "chain"): "the input of its interblock modules is 0",
+    ("3", "sew", "chain"): "no neuron reads the input of block 1, but conv",
+    ("3", "pa_b", "chain"): "but batchnorm",
+    ("3", "bare", "chain"): "reads a sum that contains `stages.0.blocks.0.branch.conv2`, a conv",
     ("1", "bare", "chain"): "block 1 has no norm that could start at 0",
     ("1", "origin", "summed"): "gives sum(out[0], out[1], out[2]), not the last block alone",
-    ("1", "early", "chain"): "the interblock neuron of block 1 returns 1 for an input of 0, and",
-    ("1", "late", "chain"): "the interblock neuron of block 1 returns 0 for an input of 1, and",
-    ("4", "origin", "most"): "feeds block 2 with max(out[0], out[1]), not a sum of blocks",
-    ("4", "origin", "learnt"): "feeds block 1 with learn(...) * out[0], not a sum of blocks",
-    ("4", "origin", "minus"): "gives sum(-1 * out[0], out[2]), with a factor below 0",
-    ("3", "pa_a", "least"): "block 2 does not read all that block 1 reads",
+    ("1", "early", "chain"): "the interblock neuron of block 1 returns 1 for an input of 0; the proof",
+    ("1", "late", "chain"): "the interblock neuron of block 1 returns 0 for an input of 1; the proof",
+    ("4", "origin", "most"): "feeds block 2 with max(out[0], out[1]), which is not a sum of earlier blocks",
+    ("4", "origin", "learnt"): "feeds block 1 with learn(...) * out[0], which is not a sum of earlier blocks",
+    ("4", "origin", "minus"): "gives sum(-1 * out[0], out[2]), with a negative factor",
+    ("3", "pa_a", "least"): "block 2 does not read everything that block 1 reads",
 }  # fmt: skip
 MORE = """
 connection bare { each = spike -> conv; projection = conv; out = branch + shortcut }
@@ -125,7 +125,9 @@ def test_one_block_and_modules_after_the_join() -> None:
         with pytest.raises(NotApplicable, match=r"one block|fewer than two blocks"):
             plan(graph, graph.stages[0])
     graph = network("stage(basic(4), 2) via origin(inter = ReLU)")
-    with pytest.raises(NotApplicable, match="stands neuron, not a spiking neuron alone"):
+    with pytest.raises(
+        NotApplicable, match="has neuron after its join, not a single spiking neuron"
+    ):
         plan_chain(graph, graph.stages[0])
 
 

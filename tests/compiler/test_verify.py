@@ -109,7 +109,7 @@ BROKEN: dict[str, tuple[Callable[[], Graph], str, str]] = {
     "carried kind": (_with("h.delay", LOOPED, kind=Kind.of(constant(0.0))), "h.delay", "carries"),
     "carried shape": (_with("h.delay", LOOPED, shape=(3, 4, 4)), "h.delay", "carries"),
     "carried time": (_with("h.delay", LOOPED, varies=False), "h.conv", "its operands give"),
-    "carries nothing": (lambda: _carries(""), "h.delay", "carries nothing"),
+    "carries nothing": (lambda: _carries(""), "h.delay", "must carry a value"),
     "carries the input": (lambda: _carries("input"), "h.delay", "carries"),
     "shares another": (lambda: _shares("batchnorm"), "", "another layer"),
     "shares another size": (lambda: _shares("conv"), "", "its operands give"),

@@ -111,15 +111,15 @@ SAYS = [
     ("origin by densely_additive_all", "IF", SIGMOID, "is at least 1: where block 0 spikes 2.14 >= 1 (in a chain 1), where"),
     ("origin by densely_additive_after_opening", "IF", SIGMOID, "is at least g1: where block 0 spikes 2 >= 1 (in a chain 1), where"),
     ("origin by averaged", "IF", SIGMOID, "is at least 0.5 * g2: where block 0 spikes 1 >= 0.5 (in a chain 1), where"),
-    ("origin by window", "IF", SIGMOID, "is at least that of its shortest paths, of 2 blocks: where block"),
-    ("origin", "LIF", SIGMOID, "does not apply, because the interblock neuron of block 1 returns 0 for an input of 1, and"),
+    ("origin by window", "IF", SIGMOID, "is at least that of the shortest paths, through 2 blocks: where block"),
+    ("origin", "LIF", SIGMOID, "does not apply, because the interblock neuron of block 1 returns 0 for an input of 1; the proof"),
     ("origin", "IF", "one", "does not apply, because no surrogate derivative is below 1 in magnitude: over 2 blocks the gradient"),
     ("rising", "IF", "undone",  # 0.5 in block 1 and 2 in block 2
      "fails: over 2 blocks the gradient is the product of 2 surrogate derivatives, nowhere below 1 in magnitude: where block 0 spikes 1, where block 0 is silent 1; autograd"),
     ("origin by densely_additive", "IF", "multi_gaussian",
      "does not apply, because the surrogate derivative of block 3 falls to -0.0157, below 0: where block 0 spikes -0.0236 < -0.0157 (in"),
     ("pa_a", "IF", SIGMOID,
-     "does not apply, because no interblock neuron stands between the blocks: over 2 blocks the gradient is 1; autograd agrees exactly"),
+     "does not apply, because there is no interblock neuron between the blocks: over 2 blocks the gradient is 1; autograd agrees exactly"),
 ]  # fmt: skip
 
 

@@ -130,7 +130,7 @@ STAGE = "out = a -> (stage(basic(4), 3) via sew by r)"
             "out = a -> own",
             "neuron own { s = learn(1.0, per = neuron) * x }",
             "E0711",
-            "a neuron has no parameters per neuron",
+            "a neuron cannot have parameters per neuron",
         ),
         (STAGE, RULE.format("learn(1.0) + out[i - 1]"), "E0608", "must be factors"),
         (STAGE, RULE.format("(1 - learn(0.5)) * out[i - 1]"), "E0608", "can only be factors"),

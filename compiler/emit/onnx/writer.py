@@ -1,4 +1,4 @@
-"""Writer of ONNX operators and constants, and the values that steps pass to each other."""
+"""Writer of ONNX operators and constants, and of the values passed between time steps."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
 class NodeWriter:
-    """Writes operators (``compiler.ir.ops.onnx.general.OnnxWriter``).
+    """Implements ``compiler.ir.ops.onnx.general.OnnxWriter``.
 
-    ``may_differ`` is True if some values are the same for all samples, [1, ...].
+    ``may_differ`` is True if batch sizes may differ: values that are the same for all samples have
+    the shape [1, ...].
     """
 
     def __init__(self, graph: Graph, weights: Arrays, may_differ: bool) -> None:
@@ -57,9 +58,9 @@ class NodeWriter:
         return names
 
     def rename(self, value: str, name: str, first: int = 0) -> str:
-        """Rename a value and the operator that makes it, and return the new name.
+        """Rename a value and the operator that computes it, and return the new name.
 
-        ``first`` is the first node that may make or read it. A value that is made before keeps its
+        Only the nodes from index ``first`` on are searched. A value computed before them keeps its
         name.
         """
         made = next((n for n in self.nodes[first:] if value in n.output), None)
@@ -86,7 +87,7 @@ class NodeWriter:
         return self.weights[self._full(name)]
 
     def _full(self, name: str) -> str:
-        """The name of a stored value of the current node, or of the layer that it shares."""
+        """Return the key of a value of the current node, or of the node whose weights it shares."""
         assert self.at is not None
         node = self.graph[self.graph.shares.get(self.at.id, self.at.id)]
         return dotted(*node.scope, node.name, name)
@@ -144,9 +145,9 @@ class NodeWriter:
 class StepStates:
     """Values that a step passes to the next, by name.
 
-    Without ``batch`` a file holds one step, which takes them as inputs and returns them as outputs.
-    For steps in sequence ``batch`` is the number of samples, [1]. ``starts`` are the inputs with the
-    numbers that they start at.
+    Without ``batch``, the file contains one step with these values as inputs and outputs, and
+    ``starts`` maps them to the inputs and their initial numbers. For steps in sequence, ``batch``
+    is the number of samples, [1].
     """
 
     to: NodeWriter
@@ -155,9 +156,9 @@ class StepStates:
     next: dict[str, str] = field(default_factory=dict)
 
     def before(self, name: str, shape: Shape, steps: int, state: float | None = None) -> str:
-        """Return the value from the step before; in the first step 0, or the start of a ``state``.
+        """Return the value from the previous step; in the first step 0, or the initial ``state``.
 
-        The equations of a neuron expand its first state, a single number.
+        An initial state is a single number, which the equations of the neuron expand.
         """
         to = self.to
         if self.batch is None:
@@ -189,7 +190,7 @@ class StepStates:
 
 
 def _label(array: np.ndarray[Any, Any]) -> str:
-    """A name for a small constant, made of its numbers."""
+    """Return a name for a small constant that contains its numbers."""
     numbers = "_".join(f"{value:g}" for value in array.reshape(-1).tolist())
     kind = {"i": "int", "f": "float"}[array.dtype.kind]
     return f"{kind}/{numbers}" + ("" if array.ndim else "/scalar")

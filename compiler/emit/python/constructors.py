@@ -1,6 +1,6 @@
-"""Constructor calls of a standalone model, and the classes that scopes of one form share.
+"""Constructor calls of a standalone model, and the classes that similar scopes share.
 
-The sizes in which scopes of a class differ become parameters of its constructor.
+Sizes that differ between the scopes of a class become parameters of its constructor.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from danetc.dsl.record import record
 
 Number = Union[int, float]
 _CHANNELS = re.compile(r"((in_)?channels|width)\d*")
-"""Roles of numbers of channels, which are written without a name."""
+"""Roles of numbers of channels, which are passed by position."""
 
 
 @record
 class Size:
-    """A number that may differ between scopes. ``role`` names it; ``default`` may be left out."""
+    """A number that may differ between scopes. ``role`` names it; a ``default`` is omitted."""
 
     role: str
     value: Number
@@ -40,7 +40,7 @@ class New:
 
 @record
 class Run:
-    """Equal modules in a row: ``before`` of a list precede them, and ``end`` is their end in it."""
+    """Equal modules in sequence: those from index ``before`` to ``end`` (exclusive) of a list."""
 
     item: New
     end: Size
@@ -49,7 +49,7 @@ class Run:
 
 @record
 class Blocks:
-    """The list of a ModuleList."""
+    """Modules of a ModuleList."""
 
     runs: tuple[Run, ...]
 
@@ -60,7 +60,7 @@ Write = Callable[[Size], Union[str, None]]
 
 @record(frozen=False, eq=False)
 class Draft:
-    """A scope on its way to a class. ``height`` is the number of levels of scopes below it."""
+    """A scope before it has a class. ``height`` is the number of levels of scopes below it."""
 
     tree: ScopeTree
     lists: Mapping[Path, int]
@@ -78,7 +78,7 @@ class Draft:
 
 @record(frozen=False, eq=False)
 class Class:
-    """A class of scopes. ``parameters`` are those of its constructor, with their types."""
+    """A class for scopes. ``parameters`` maps those of its constructor to their types."""
 
     drafts: list[Draft]
     name: str
@@ -112,7 +112,7 @@ def written(item: Argument, write: Write) -> str | None:
             for run in item.runs:
                 text, end = str(written(run.item, write)), str(write(run.end))
                 before = run.before
-                if text == last:  # the first block is like the following ones
+                if text == last:  # the first block equals the following ones
                     blocks.pop()
                     before = 0
                 last = text
@@ -128,7 +128,7 @@ def written(item: Argument, write: Write) -> str | None:
 
 
 def listed(items: Sequence[New]) -> Blocks:
-    """Return a list of modules. The first is a run by itself: others may have a shortcut."""
+    """Return a list of modules. The first is a separate run, because it may have a projection."""
     runs: list[Run] = []
     end = 0
     for part in (items[:1], items[1:]):
@@ -139,7 +139,7 @@ def listed(items: Sequence[New]) -> Blocks:
 
 
 def sizes(item: Argument) -> list[Size]:
-    """The numbers of an argument in order."""
+    """Return the numbers of an argument in order."""
     found: list[Size] = []
 
     def note(size: Size) -> str:
@@ -151,13 +151,13 @@ def sizes(item: Argument) -> list[Size]:
 
 
 def _form(item: Argument) -> str:
-    """An argument without its numbers."""
+    """Return the text of an argument with placeholders for its numbers."""
     numbers = count()
     return str(written(item, lambda size: f"<{next(numbers)}, {size.role}, {size.default}>"))
 
 
 def grouped(drafts: Sequence[Draft]) -> list[list[Draft]]:
-    """Group drafts that can be one class."""
+    """Group drafts that can share a class."""
     groups: dict[object, list[Draft]] = {}
     for draft in drafts:
         code = repr((draft.parameters, draft.body, draft.methods))
@@ -167,7 +167,7 @@ def grouped(drafts: Sequence[Draft]) -> list[list[Draft]]:
 
 
 Key = tuple[bool, tuple[tuple[type, Number], ...]]
-"""Sizes of a parameter in each scope, and True for numbers of channels."""
+"""True for numbers of channels, and the values of a parameter in each scope."""
 
 
 def _key(column: Sequence[Size]) -> Key:
@@ -175,11 +175,11 @@ def _key(column: Sequence[Size]) -> Key:
     return bool(_CHANNELS.fullmatch(column[0].role)), values
 
 
-def settle(item: Class) -> list[New]:
-    """Choose the parameters of a class and write its constructor; return the call of each draft.
+def resolve(item: Class) -> list[New]:
+    """Choose the parameters of a class and write its constructor. Return the call of each draft.
 
-    A size that is the same in all scopes is a constant. Sizes that are equal in each scope are one
-    parameter.
+    A size that is the same in all scopes is a constant. Two sizes that are equal in every scope
+    share a parameter.
     """
     drafts = item.drafts
     found = [[size for _, part in draft.parts for size in sizes(part)] for draft in drafts]

@@ -19,7 +19,7 @@ from danetc.compiler.emit.python.constructors import (
     New,
     grouped,
     listed,
-    settle,
+    resolve,
 )
 from danetc.compiler.emit.python.forward import ForwardWriter, access, loop_method
 from danetc.compiler.emit.python.layers import Layers
@@ -78,7 +78,7 @@ class _Emitter:
                 title = group[0].title
                 item = Class(group, self.layers.claim(title) if group[0].tree.path else "Model")
                 self.classes.append(item)
-                self.made |= zip((draft.tree.path for draft in group), settle(item), strict=True)
+                self.made |= zip((draft.tree.path for draft in group), resolve(item), strict=True)
         bodies = [self._class(item) for item in self.classes]
         first, last = self.layers.prelude.chosen(self.used)
         text = "\n\n\n".join([*first, *self.layers.neurons.classes, *bodies, *last])

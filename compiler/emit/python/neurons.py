@@ -19,8 +19,8 @@ from danetc.dsl.neuron.program import (
     NeuronProgram,
     SurrogateProgram,
     constants_of,
+    drop_origins,
     parameters_of,
-    settled,
 )
 from danetc.dsl.neuron.ssa import Instruction, fold
 from danetc.dsl.record import record
@@ -206,7 +206,7 @@ class _Equations:
 
 def _surrogate_class(program: SurrogateProgram) -> _Class:
     """A module that computes the derivative of a surrogate."""
-    program = settled(program, _unwritten(program))
+    program = drop_origins(program, _unwritten(program))
     takes = (INPUT, *(item.name for item in program.scheduled))
     equations = _Equations(program, takes, [program.derivative] * 2)
     head = signature("forward", (f"{equations.names[key]}: Tensor" for key in takes), "Tensor")
@@ -222,7 +222,7 @@ def _neuron_class(program: NeuronProgram, surrogate: str, stepping: bool) -> _Cl
     ``forward`` takes and returns [T, N, ...], or values of any shape if the program does not vary.
     A ``stepping`` neuron has a method ``step`` instead.
     """
-    program = settled(program, _unwritten(program))
+    program = drop_origins(program, _unwritten(program))
     attributes = parameter_names(program)
     inputs = [*program.takes, *(state.name for state in program.states)]
     inputs += [item.parameter for item in program.learnables]

@@ -1,8 +1,7 @@
 """The table of operations. A new operation is one row in the file of its family.
 
-A row (``row.Op``) holds all facts of an operation: no other code tests for its name,
-but for what a graph is made of itself: the input, neurons, and the sums, products and
-concatenations that have laws of their own.
+A row (``row.Op``) holds all facts about an operation. Other code tests the names of only a few
+operations: inputs, neurons, and the sums, products and concatenations with algebraic laws.
 """
 
 from collections.abc import Mapping
@@ -24,11 +23,11 @@ from danetc.compiler.ir.ops.shapes import text
 _FAMILIES = (weighted, norms, joins, attention, pooling, axes, functions, time)
 
 OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family.ROWS}
-"""The rows by name."""
+"""All rows by name."""
 
 
 def norm_names() -> list[str]:
-    """The operations that normalise."""
+    """Return the names of the operations that normalise."""
     return [name for name, row in OPS.items() if row.norm is not None]
 
 

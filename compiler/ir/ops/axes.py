@@ -1,7 +1,7 @@
 """Rows of the table: operations along a named axis. ``pixels`` are rows and columns together.
 
-Words of the language (``sum(over = time)``) are sugar: a graph has ``sum_over_time``, an operation of
-its own, where the axis is time.
+The language writes ``sum(over = AXIS)`` for every axis; for time, the graph has a separate
+operation ``sum_over_time``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MODULE = "danetc.runtime.layers.axes"
 
 
 def axis_function(name: str, *names: str) -> Emit:
-    """Return a function of ``runtime.layers.axes`` of attributes and the rank of a sample."""
+    """Return a call of ``runtime.layers.axes`` with some attributes and the rank of a sample."""
 
     def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
         args = tuple(attrs[item] for item in names)
@@ -47,7 +47,7 @@ def axis_function(name: str, *names: str) -> Emit:
 
 
 def _reduced(name: str, over_pixels: str = "") -> Stands:
-    """Return the rule of ``NAME(over = ...)``, a separate operation over time or pixels."""
+    """Return the function that replaces ``NAME(over = ...)`` by the operation for the axis."""
 
     def stands_for(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
         if attrs["groups"] == 1:
@@ -61,12 +61,12 @@ def _reduced(name: str, over_pixels: str = "") -> Stands:
 
 
 def _summed(attrs: Attrs, values: Values) -> Kind:
-    """Range of the sum if the input has one, else analog; over time analog."""
+    """Range of the sum; analog if the input is."""
     return Kind.of(ranges.total(values[0].kind.range, shapes.reach(attrs, values)))
 
 
 def _averaged(attrs: Attrs, values: Values) -> Kind:
-    """Range over the count of averaged numbers if that is a power of two, else analog."""
+    """Range of the mean if the count of averaged numbers is a power of two, else analog."""
     return kinds.mean(values[0].kind.range, shapes.reach(attrs, values))
 
 
@@ -102,7 +102,7 @@ def _reduction(
 
 
 def _swapped(attrs: Attrs, values: Values) -> Shape:
-    """Shape of the input with two axes exchanged."""
+    """Shape of the input with two axes swapped."""
     first, second = (shapes.axis(values, str(attrs[name]), "swap") for name in ("a", "b"))
     shape = [*values[0].shape]
     shape[first], shape[second] = shape[second], shape[first]
@@ -110,12 +110,12 @@ def _swapped(attrs: Attrs, values: Values) -> Shape:
 
 
 def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
-    """Return the operation for an exchange with time: a static value has one step."""
+    """Return the operation of a swap. A static value has one time step."""
     names = [name for name in (str(attrs["a"]), str(attrs["b"])) if name != "time"]
     if len(names) == 2:
         return (("swap", attrs),)
     if not names:
-        raise OpError("swap: time and time", "name two different axes: `swap(time, channels)`")
+        raise OpError("swap: both axes are time", "name two axes: `swap(time, channels)`")
     axis = shapes.axis(values, names[0], "swap")
     extent = values[0].shape[axis]
     given: Attrs = {"axis": names[0], "steps": steps}
@@ -129,7 +129,7 @@ def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
     raise OpError(
         f"swap: {length} time step{'s' * (length != 1)} and {extent} {names[0]} of "
         f"{shapes.text(values[0].shape)} cannot be swapped: T = {steps}",
-        f"what varies over time has 1 or {steps} {names[0]}, what does not has {steps}: put "
+        f"it needs {steps} {names[0]}, or 1 if the value varies over time: put "
         f"`mean(over = {names[0]})` or a layer of that width before it",
     )
 
@@ -148,7 +148,7 @@ def _with_time(
     *,
     whole_run: bool = False,
 ) -> Op:
-    """Return the row of an exchange of an axis and time."""
+    """Return the row of a swap of an axis and time."""
 
     def shape(attrs: Attrs, values: Values) -> Shape:
         found = [*values[0].shape]
@@ -177,13 +177,13 @@ def _sliced(attrs: Attrs, values: Values) -> Shape:
 
 
 def _reshaped(attrs: Attrs, values: Values) -> Shape:
-    """The given sizes, which hold as many numbers."""
+    """The given sizes, whose product must equal the number of elements."""
     sizes = tuple(whole(attrs, name) for name in shapes.AXES)
     before = values[0].shape
     if math.prod(sizes) != math.prod(before):
         raise OpError(
-            f"reshape: {shapes.text(before)} are {math.prod(before):,} numbers, "
-            f"{shapes.text(sizes)} are {math.prod(sizes):,}",
+            f"reshape: {shapes.text(before)} has {math.prod(before):,} elements, "
+            f"but {shapes.text(sizes)} has {math.prod(sizes):,}",
             "choose sizes with the same product: `reshape(channels, rows, columns)`",
         )
     return sizes

@@ -26,7 +26,7 @@ def _affine(attrs: Attrs, values: Values, value: Value, context: Context) -> Tor
 
 
 def _affine_equation(attrs: Attrs, x: str) -> tuple[str, int]:
-    """Return ``2 × x``, ``x − 1``, ``1 − x`` and the precedence, without neutral numbers."""
+    """Return ``2 × x``, ``x − 1`` or ``1 − x``, and its precedence."""
     factor, offset = number(attrs, "factor"), number(attrs, "offset")
     product = x if factor == 1 else f"−{x}" if factor == -1 else f"{shown(factor)} × {x}"
     if offset == 0:

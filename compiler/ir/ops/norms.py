@@ -33,7 +33,7 @@ def _tebn_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, S
 
 
 def _silent(attrs: Attrs) -> float | None:
-    """Return 0 for a norm whose weight starts at 0."""
+    """Return 0 for a norm with an initial weight of 0, else None."""
     return 0.0 if attrs["init"] == 0.0 else None
 
 
@@ -51,19 +51,19 @@ def _label(name: str) -> Callable[[Attrs], tuple[str, str]]:
 
 
 def _checked(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
-    """Return the batch norm with ``per_step`` for weights of each step, if its arguments fit."""
+    """Check the arguments of a batch norm; ``per_step`` of the result includes cumulative norms."""
     attrs = {**_DEFAULTS, **attrs}
     changed = attrs["eps"] != 1e-5 or not attrs["bias"] or attrs["pad"]
     if attrs["statistics"] and changed:
         raise OpError(
-            "a batch norm with statistics of steps has a bias, no border and 1e-5 as its eps",
-            "leave out `eps`, `bias` and `pad`, or `statistics`",
+            "batchnorm: `statistics` cannot be combined with `eps`, `bias` or `pad`",
+            "leave out either `statistics` or the other arguments",
         )
     if attrs["per_step"] and attrs["pad"]:
-        raise OpError("a batch norm per step has no border", "leave out `pad` or `per_step`")
+        raise OpError("batchnorm: a norm per step has no border", "leave out `pad` or `per_step`")
     if attrs["per_step"] and attrs["statistics"] == "step":
         raise OpError(
-            "batchnorm: a norm per step already has the statistics of its step",
+            "batchnorm: a norm per step already uses the statistics of its step",
             "leave `statistics` or `per_step` out",
         )
     return "batchnorm", {
@@ -73,7 +73,7 @@ def _checked(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
 
 
 def _bordered(attrs: Attrs, values: Values) -> Shape:
-    """Shape of the input, with a border if there is one."""
+    """Shape of the input, plus the border."""
     if not attrs["pad"]:
         return values[0].shape
     channels, height, width = shapes.map_of(values, "a border")
@@ -191,7 +191,7 @@ ROWS = (
         example="conv(16) -> layernorm", source="Ba et al., 2016",
     ),
     Op(
-        "tdbn", "batch norm whose weights start at alpha * V_th", shapes.same, kinds.analog, nothing,
+        "tdbn", "batch norm with initial weights alpha * V_th", shapes.same, kinds.analog, nothing,
         (Parameter("alpha", float, "initial weight, as a multiple of the threshold", 1.0, 0.0, 1e3),),
         stands_for=_scaled_by_threshold, weights=_affine, norm="channel",
         example="conv(16) -> tdbn", source="Zheng et al., AAAI 2021",

@@ -145,14 +145,14 @@ class Op:
     arguments: tuple[str, ...] = ()
     """Names of its operands, if it is written as a function of values: `scores(q, k)`."""
     size_of: int | None = None
-    """Place of an operand that is read for its size alone."""
+    """Index of an operand of which only the size is used."""
     complete: Callable[[dict[str, Any]], None] | None = None
-    """Function that replaces None in attributes whose defaults depend on other attributes."""
+    """Function that fills in attributes whose default depends on other attributes."""
     bare: str = ""
-    """Operation that the name means without arguments, if it is another one."""
+    """Operation to which the bare name refers, if it is a different one."""
     stands_for: Stands | None = None
-    """Operation that it is with these attributes; takes the threshold of the network's neuron too.
-    Raises OpError."""
+    """Function that returns the operation and attributes that replace it; its second argument
+    returns the threshold of the network's neuron. Raises OpError."""
     chosen: Callable[[Attrs, Values, int], Steps] | None = None
     """Operations in sequence that it is for these operands and number of time steps. Raises
     OpError."""
@@ -231,7 +231,7 @@ class Op:
     """Number that leaves the other operand of a join unchanged (the second operand, unless it
     ``commutes``)."""
     absorbing: float | None = None
-    """Number that is the result of a join whatever the other operands are."""
+    """Operand that determines the result of a join regardless of the others."""
     commutes: bool = False
     alias: Callable[[Attrs, Values], str] = lambda attrs, values: ""
     """Operation without parameters that gives the same values up to rounding; empty if there is none."""

@@ -1,4 +1,4 @@
-"""Shapes of results from those of operands: rules of the table."""
+"""Rules of the table that compute the shape of a result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from danetc.compiler.ir.ops.row import OpError, whole
 from danetc.compiler.ir.ops.unknown import UNKNOWN, AnyShape, is_known, met
 
 AXES = ("channels", "rows", "columns")
-"""The axes of a map, in their order."""
+"""Axes of a map, in order."""
 
 
 def text(shape: Shape) -> str:
@@ -50,7 +50,7 @@ def check_groups(attrs: Attrs, values: Values) -> None:
 
 
 def pooled(attrs: Attrs, values: Values) -> Shape:
-    """The same channels; (size + 2 padding - kernel) / stride + 1 rows and columns, rounded down."""
+    """Same channels, and floor((size + 2 padding - kernel) / stride) + 1 rows and columns."""
     channels, height, width = map_of(values, "pooling")
     k, s, p = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
     if 2 * p > k:
@@ -64,14 +64,14 @@ def same(attrs: Attrs, values: Values) -> Shape:
 
 
 def axis(values: Values, name: str, what: str) -> int:
-    """Return the place of an axis in a shape."""
+    """Return the index of an axis in a shape."""
     if name != "channels":
         map_of(values, f"{what} with {name}")
     return AXES.index(name)
 
 
 def reach(attrs: Attrs, values: Values) -> int:
-    """Return the number of entries that are reduced to one."""
+    """Return the number of elements that are reduced to one."""
     shape, over = values[0].shape, str(attrs["over"])
     if over == "channels":
         return shape[0] // whole(attrs, "groups")
@@ -100,7 +100,7 @@ def grouped(what: str) -> Callable[[Attrs, Values], Shape]:
 
 
 def reduced(attrs: Attrs, values: Values) -> Shape:
-    """One entry along an axis; for channels, one for each group."""
+    """One element along an axis; for channels, one per group."""
     over, groups = str(attrs["over"]), whole(attrs, "groups")
     if over == "channels":
         return (groups, *in_groups(attrs, values, "over channels")[1:])
@@ -111,12 +111,12 @@ def reduced(attrs: Attrs, values: Values) -> Shape:
 
 
 def joined(attrs: Attrs, values: Values) -> Shape:
-    """Common shape; a size of 1 is repeated (a gate of C x 1 x 1 over a map)."""
+    """Common shape after broadcasting, as for a gate of C x 1 x 1 and a map."""
     result = values[0].shape
     known = is_known(result)
     for value in values[1:]:
         if known and value.shape == result:
-            continue  # a sum may be of all blocks of a stage
+            continue  # the fast path: a sum may have many operands
         if isinstance(result, AnyShape) or isinstance(value.shape, AnyShape):
             result = met(result, value.shape)
             continue
@@ -135,7 +135,7 @@ def joined(attrs: Attrs, values: Values) -> Shape:
 
 
 def beside(attrs: Attrs, values: Values) -> Shape:
-    """Common shape with one more axis, the last."""
+    """Common shape with an additional last axis."""
     return (*joined(attrs, values), len(values))
 
 
@@ -146,13 +146,13 @@ def of_neuron(attrs: Attrs, values: Values) -> Shape:
 
 
 def _how_to_join(a: Shape, b: Shape) -> str:
-    """Return a hint for two shapes that do not agree."""
+    """Return a hint for two shapes that cannot be broadcast."""
     vector, map_ = sorted((a, b), key=len)
     if len(vector) == 1 and len(map_) == 3:
         channels, height, width = map_
         return (
-            f"a map of {text(map_)} joins {channels} x 1 x 1, one number per channel, or "
-            f"1 x {height} x {width}, one per pixel, or a vector of {channels}: a gate is "
+            f"a map of {text(map_)} can join {channels} x 1 x 1 (one number per channel), "
+            f"1 x {height} x {width} (one per pixel) or a vector of {channels}; a gate is "
             f"`a -> avgpool -> linear({channels}) -> sigmoid`"
         )
     return "add a projection to the shortcut, or make widths and strides equal"
@@ -175,7 +175,7 @@ def concatenated(attrs: Attrs, values: Values) -> Shape:
 
 
 def connected(attrs: Attrs, values: Values) -> Shape:
-    """A vector of ``width`` numbers."""
+    """A vector of ``width`` elements."""
     if len(values[0].shape) != 1:
         raise OpError("linear needs a vector", "flatten its input")
     return (whole(attrs, "width"),)
@@ -187,12 +187,12 @@ def one_pixel(attrs: Attrs, values: Values) -> Shape:
 
 
 def scaled(attrs: Attrs, values: Values) -> Shape:
-    """The same channels, ``scale`` times as many rows and columns."""
+    """Same channels, ``scale`` times as many rows and columns."""
     channels, height, width = map_of(values, "upsample")
     scale = whole(attrs, "scale")
     return (channels, height * scale, width * scale)
 
 
 def vector(attrs: Attrs, values: Values) -> Shape:
-    """A vector of all numbers."""
+    """A vector of all elements."""
     return (prod(values[0].shape),)

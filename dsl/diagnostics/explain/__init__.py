@@ -1,6 +1,6 @@
-"""Pages of the codes: an explanation, a spec with the error or warning, and the corrected spec.
+"""Pages of the codes: an explanation, a wrong spec and the corrected one.
 
-A file holds the page without its heading, which is the title in the registry of codes.
+A file contains a page without its heading, which is the title in the registry of codes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def page(code: str) -> str:
 def examples(code: str) -> tuple[str, str]:
     """Return the wrong and the fixed spec on the page of a code.
 
-    The first error of the wrong spec is the page's error (a warning is its only one). The fixed spec
-    has no errors or warnings.
+    The wrong spec has the code of the page as its first error or only warning. The fixed spec has
+    neither errors nor warnings.
     """
     found = dict(_EXAMPLE.findall(page(code)))
     return found["Wrong"], found["Fixed"]

@@ -143,7 +143,7 @@ def test_every_kind_of_network_is_read_or_refused(name: str, tmp_path: Path) -> 
     ("settings", "message"),
     [
         ("neuron = IF_soft", "stem.spike: NIR has no node with the equations of `IF_soft`"),
-        ("neuron = LIF; norm = batchnorm(per_step = true)", "stem.norm: NIR has no node for norms of single time steps, or with a border"),
+        ("neuron = LIF; norm = batchnorm(per_step = true)", "stem.norm: NIR has no norm per time step or with a border"),
     ],
 )  # fmt: skip
 def test_what_nir_has_not_is_named(settings: str, message: str) -> None:
@@ -155,5 +155,5 @@ def test_what_nir_has_not_is_named(settings: str, message: str) -> None:
 
 def test_a_mean_over_time_stands_in_the_head_alone() -> None:
     graph = text(small(head="avgpool -> mean_over_time -> linear(5) -> relu"))
-    with pytest.raises(NotInNir, match="NIR has no mean over time"):
+    with pytest.raises(NotInNir, match="reads a mean over time, which NIR does not have"):
         written(warmed(replace(graph)))

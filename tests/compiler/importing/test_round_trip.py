@@ -181,7 +181,9 @@ def test_shared_weights_come_back() -> None:
 
 def test_what_has_no_text_is_refused() -> None:
     graph = drawn("out = in -> conv(2) -> spike -> softmax(over = time) -> avgpool -> linear(3)")
-    with pytest.raises(Unwritten, match="there is no text for the operation softmax_over_time"):
+    with pytest.raises(
+        Unwritten, match="the language has no text for the operation softmax_over_time"
+    ):
         import_graph(graph, "again")
 
 
