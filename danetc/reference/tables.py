@@ -9,10 +9,10 @@ from danetc.compiler.ir.ops import Parameter as Row
 from danetc.compiler.lowering.environment import SPECIAL
 from danetc.dsl.first_weights import ARGUMENTS, FIRST_WEIGHTS, MODES
 from danetc.dsl.neuron.opcodes import FORMS, functions, meaning
-from danetc.dsl.recipe.item import value_text
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import FloatType, IntType, Type, describe, describe_range
 from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.recipe.text import written
 from danetc.reference import examples
 from danetc.reference.entry import Entry, EntryParameter, call, sentence
 
@@ -44,7 +44,7 @@ def operations() -> Iterator[Entry]:
 
 
 def _parameter(op: Op, row: Row) -> EntryParameter:
-    other, default = "", "" if row.default is None else value_text(row.default)
+    other, default = "", "" if row.default is None else written(row.default)
     if row.default is REQUIRED and op.bare:
         other, default = f"; without it {OPS[op.bare].meaning}", ""
     elif row.default is REQUIRED and row.unless:
@@ -64,9 +64,9 @@ def _values(row: Row) -> str:
         return words or "a word"
     text = {int: "a whole number", float: "a number", bool: "`true` or `false`"}[row.type]
     if row.low is not None:
-        text += f" from {value_text(row.low)} {'on' if row.high is None else 'to'}"
+        text += f" from {written(row.low)} {'on' if row.high is None else 'to'}"
     if row.high is not None:
-        text += f"{' up to' * (row.low is None)} {value_text(row.high)}"
+        text += f"{' up to' * (row.low is None)} {written(row.high)}"
     return f"{text}, or {words}" if words else text
 
 
@@ -131,7 +131,7 @@ def first_weights() -> Iterator[Entry]:
             EntryParameter(
                 name,
                 modes if default in MODES else "a number",
-                None if default is None else value_text(default),
+                None if default is None else written(default),
                 ARGUMENTS[name],
             )
             for name, default in row.arguments.items()
@@ -194,7 +194,7 @@ def items() -> Iterator[Entry]:
             EntryParameter(
                 each.name,
                 _takes(each.type),
-                None if each.default is None else value_text(each.default),
+                None if each.default is None else written(each.default),
                 each.meaning,
             )
             for each in (*several, *row.arguments)

@@ -23,12 +23,6 @@ class Item:
     def __contains__(self, name: str) -> bool:
         return name in dict(self.arguments)
 
-    def __str__(self) -> str:
-        if not self.arguments:
-            return self.name
-        given = ", ".join(f"{key} = {value_text(value)}" for key, value in self.arguments)
-        return f"{self.name}({given})"
-
 
 @record
 class Summand:
@@ -37,9 +31,6 @@ class Summand:
     item: Item
     factor: float = 1.0
 
-    def __str__(self) -> str:
-        return str(self.item) if self.factor == 1 else f"{self.factor:g} * {self.item}"
-
 
 @record
 class Change:
@@ -47,19 +38,6 @@ class Change:
 
     path: str
     item: Item
-
-    def __str__(self) -> str:
-        part, _, name = self.path.partition(".")
-        return f"{part}({name} = {self.item})"
-
-
-def value_text(value: object) -> str:
-    """Return a value as in a spec."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ", ".join(map(value_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def plain(value: Any) -> Any:

@@ -24,7 +24,6 @@ from danetc.dsl.syntax.overrides import (
 )
 from danetc.dsl.syntax.source import Span
 
-MAX_VARIANTS = 20
 _OF_OPTIMIZERS = frozenset(
     row.name for item in ITEMS["optimizer"].values() for row in item.arguments
 )
@@ -104,10 +103,6 @@ class RecipeReader:
                     label="needs itself",
                     labels=[Label(item.name_span, "through this recipe") for item in seen[1:]],
                 )
-                return False
-            if len(seen) >= MAX_VARIANTS:
-                message = f"more than {MAX_VARIANTS} recipes build on each other"
-                self.error("E0901", message, seen[0].name_span)
                 return False
             seen.append(declaration)
 
@@ -290,17 +285,15 @@ class RecipeReader:
         if len(found) == 1:
             return replace(entry, value=call, changed=(*entry.changed, (name, target.place)))
         if found:
-            message, hint = (
-                f"`{family}` has several terms",
-                f"name one: `{family}.{found[0]}.{name}`",
-            )
+            message = f"`{family}` has several terms"
+            hint = f"name one: `{family}.{found[0]}.{name}`"
             self.error("E0801", message, target.place, label="not one term", hint=hint)
         elif family is not None and wanted is not None:
-            message, meant = (
+            message, hint = (
                 f"`{family}` has no term `{wanted}`",
                 did_you_mean(wanted, ITEMS[family]),
             )
-            self.error("E0801", message, target.place, label="not one term", hint=meant)
+            self.error("E0801", message, target.place, label="not one term", hint=hint)
         return entry  # without an item, the error of the value says so
 
 

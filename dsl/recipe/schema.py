@@ -100,17 +100,14 @@ def describe(kind: Type) -> str:
         case ChoiceType(words):
             *some, last = (f"`{word}`" for word in words)
             return f"{', '.join(some)} or {last}"
-        case ItemType("optimizer"):
-            return "an optimizer"
-        case ItemType("gradient"):
-            return "a way of gradients"
         case ItemType(family):
-            return f"a {family}"
+            names = {"optimizer": "an optimizer", "gradient": "a gradient method"}
+            return names.get(family, f"a {family}")
         case SumType(family):
-            return f"a {family}, or several times numbers and added up"
+            return f"a {family}, or a weighted sum of them"
         case ChangeType(_, parts):
             example = " or ".join(f"`{part}(NAME = linear(1.0, 2.0))`" for part in parts)
-            return f"{example}, several added up, or `none`"
+            return f"{example}, a sum of such changes, or `none`"
     return kind.value
 
 

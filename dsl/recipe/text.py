@@ -18,7 +18,7 @@ from danetc.dsl.syntax.source import Span
 
 def write_setting(key: str, value: object) -> str:
     """Return a value of the setting ``key``, or its JSON form, as a recipe writes it, in full."""
-    return _written(plain(value), SETTINGS[key].type)
+    return written(plain(value), SETTINGS[key].type)
 
 
 def read_setting(key: str, text: str, where: str) -> Any:
@@ -39,14 +39,16 @@ def read_setting(key: str, text: str, where: str) -> Any:
         raise
 
 
-def _written(value: Any, kind: Type | None = None) -> str:
+def written(value: Any, kind: Type | None = None) -> str:
+    """Return a value, or the JSON form of a value of a type, as in a spec."""
     if value is None:
         return "none"
     match kind:
         case ItemType(family):
             return _item(value, family)
         case SumType(family):
-            return " + ".join(_times(it["factor"]) + _item(it, family) for it in value)
+            terms = [("" if it["factor"] == 1 else f"{it['factor']!r} * ", it) for it in value]
+            return " + ".join(factor + _item(it, family) for factor, it in terms)
         case ChangeType(family):
             changes = ((*it["path"].split(".", 1), _item(it, family)) for it in value)
             return " + ".join(f"{part}({name} = {item})" for part, name, item in changes) or "none"
@@ -54,11 +56,7 @@ def _written(value: Any, kind: Type | None = None) -> str:
             return " -> ".join(_item(item, family) for item in value) or "none"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, str) else repr(value)
-
-
-def _times(factor: float) -> str:
-    return "" if factor == 1 else f"{factor!r} * "
+    return value if isinstance(value, str) else repr(value).removesuffix(".0")
 
 
 def _item(item: Mapping[str, Any], family: str) -> str:
@@ -70,11 +68,11 @@ def _item(item: Mapping[str, Any], family: str) -> str:
     unnamed, named = [], []
     for key, value in item.items():
         if key == many:
-            unnamed += [_written(each) for each in value]
+            unnamed += [written(each) for each in value]
         elif key not in types and (not spec.others or key in ("name", "factor", "path")):
             continue  # the factor of a term, or the path of a change
         elif value != "":
             quoted = types.get(key) in (WordType.PATH, WordType.FUNCTION)
-            named.append(f"{key} = " + (f'"{value}"' if quoted else _written(value)))
+            named.append(f"{key} = " + (f'"{value}"' if quoted else written(value)))
     given = ", ".join([*unnamed, *named])
     return f"{item['name']}({given})" if given else str(item["name"])

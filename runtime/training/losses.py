@@ -16,6 +16,7 @@ from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.items import LOSSES as ROWS
+from danetc.dsl.recipe.text import write_setting
 from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.kernels.composed_operators import is_static
 from danetc.runtime.kernels.neuron import kernel
@@ -220,7 +221,7 @@ class Objective:
                 )
         if all(row.reads != "output" for row in rows):
             raise TrainingError(
-                f"the loss {' + '.join(map(str, terms))} does not depend on the labels; add a term "
+                f"the loss {write_setting('loss', terms)} does not depend on the labels; add a term "
                 "of an output: `cross_entropy + ...`"
             )
         self.target: Target = target

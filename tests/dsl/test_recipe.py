@@ -215,16 +215,16 @@ def test_a_sum_of_terms() -> None:
     written = write_setting("loss", phase.loss)
     assert read_setting("loss", written, "the test") == phase.loss
     assert "0.4 * mse(output = early)" in written
-    assert str(phase.loss[1]) == "0.4 * mse(output = early)"
 
 
 def test_values_as_text() -> None:
     text = BASE + "schedule = step(5, 8, factor = 0.5)\n augment = normalize(cifar10)\n"
     whole = good(recipe(text + "change = surrogate(alpha = linear(1.0, 5.0))"))
     phase = whole.phase("train")
-    assert str(phase.schedule) == "step(epochs = 5, 8, factor = 0.5)"
-    assert str(phase.change[0]) == "surrogate(alpha = linear(start = 1, end = 5, epochs = 0))"
-    assert "nesterov = false" in str(phase.optimizer)
+    assert write_setting("schedule", phase.schedule) == "step(5, 8, factor = 0.5)"
+    change = "surrogate(alpha = linear(start = 1, end = 5, epochs = 0))"
+    assert write_setting("change", phase.change) == change
+    assert "nesterov = false" in write_setting("optimizer", phase.optimizer)
     assert phase.augment[0]["statistics"] == "cifar10"
     with pytest.raises(KeyError):
         whole.phase("test")
@@ -451,8 +451,7 @@ def test_a_circle_of_recipes() -> None:
 def test_a_very_long_chain_of_recipes() -> None:
     text = recipe(BASE) + "recipe r0 = r { }\n"
     text += "".join(f"recipe r{number + 1} = r{number} {{ }}\n" for number in range(25))
-    assert good(text, "r18").phases[0].epochs == 50
-    bad(text, "E0901", "r19")
+    assert good(text, "r25").phases[0].epochs == 50
 
 
 # -- the library and the pages ---------------------------------------------------------------------
@@ -493,6 +492,6 @@ def test_every_recipe_of_the_library_is_right() -> None:
 def test_written_items_have_all_arguments() -> None:
     """The factor of a schedule is one of them, that of a term of a loss stands before it."""
     step = {"name": "step", "epochs": [2.0, 4.0], "factor": 0.5}
-    assert write_setting("schedule", step) == "step(2.0, 4.0, factor = 0.5)"
+    assert write_setting("schedule", step) == "step(2, 4, factor = 0.5)"
     term = {"name": "cross_entropy", "label_smoothing": 0.1, "factor": 0.5}
     assert write_setting("loss", [term]) == "0.5 * cross_entropy(label_smoothing = 0.1)"

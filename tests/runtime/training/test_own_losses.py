@@ -70,7 +70,7 @@ def test_numbers_by_their_names() -> None:
     torch.testing.assert_close(loss(outputs, labels, x), expected)
     (change,) = phase(BODY + 'python("mine.py:focal", gamma = 1 + 1)').loss
     text = write_setting("loss", (change,))
-    assert text == 'python(function = "mine.py:focal", gamma = 2.0)'
+    assert text == 'python(function = "mine.py:focal", gamma = 2)'
     assert phase(BODY + text).loss == (change,)
 
 
