@@ -7,6 +7,7 @@ is as much a circle.
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -107,3 +108,18 @@ def test_every_room_says_what_it_holds() -> None:
     for path in modules().values():
         doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         assert len(doc) > 10, f"{path.relative_to(ROOT)}: {doc}"
+
+
+MIRRORED = "danetc.compiler.emit.python.prelude"
+"""The text of model.py: its classes are called as those of the runtime that they are equal to."""
+
+
+def test_no_public_class_has_the_name_of_another_and_no_module_that_of_its_folder() -> None:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name, path in modules().items():
+        assert name.count(".") < 2 or name.split(".")[-1] != name.split(".")[-2], name
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not name.startswith(MIRRORED):
+                found[node.name].append(name)
+    public = {name: places for name, places in found.items() if not name.startswith("_")}
+    assert {name: places for name, places in public.items() if len(places) > 1} == {}

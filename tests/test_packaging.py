@@ -1,20 +1,24 @@
-"""The package on disk against what pyproject.toml packs."""
+"""The package on disk and continuous integration elsewhere against pyproject.toml."""
 
 from __future__ import annotations
 
 import ast
 import re
 import runpy
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-SETUPTOOLS = SETTINGS["tool"]["setuptools"]
+PROJECT, SETUPTOOLS = SETTINGS["project"], SETTINGS["tool"]["setuptools"]
 PACKAGE = ROOT / "danetc"
 ROOMS = ("dsl", "compiler", "runtime", "specs")  # folders at the top, linked into the package
 
@@ -70,12 +74,9 @@ def test_data_is_found_as_a_resource() -> None:
 
 def test_every_import_is_a_dependency() -> None:
     """What the package imports comes from the standard library, itself or its dependencies."""
-    project = SETTINGS["project"]
-    extras = project[
-        "optional-dependencies"
-    ]  # those for users; a command says so where one is absent
+    extras = PROJECT["optional-dependencies"]  # a command says so where one is absent
     declared = [
-        *project["dependencies"],
+        *PROJECT["dependencies"],
         *(x for name in extras.keys() - {"dev"} for x in extras[name]),
     ]
     allowed = {re.match(r"[\w-]+", each)[0] for each in declared}  # type: ignore[index]
@@ -93,7 +94,7 @@ def test_every_import_is_a_dependency() -> None:
 def test_versions_agree() -> None:
     import danetc
 
-    assert danetc.__version__ == SETTINGS["project"]["version"]
+    assert danetc.__version__ == PROJECT["version"]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {danetc.__version__}\n" in citation
 
@@ -114,4 +115,77 @@ def test_links_on_the_page_of_a_release_are_whole() -> None:
     project = urls["with_urls"]((ROOT / "pyproject.toml").read_text("utf-8"), "Owner/name", "v1")
     metadata = tomllib.loads(project)["project"]
     assert metadata.pop("urls")["Documentation"] == "https://owner.github.io/name/"
-    assert metadata == SETTINGS["project"]
+    assert metadata == PROJECT
+
+
+# -- continuous integration elsewhere runs what pyproject.toml promises ----------------------------
+
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+JOBS: dict[str, Any] = {
+    name: job
+    for file in ("test.yml", "pages.yml", "release.yml")
+    for name, job in yaml.safe_load((WORKFLOWS / file).read_text("utf-8"))["jobs"].items()
+}
+
+
+def commands(job: str) -> str:
+    return "\n".join(step.get("run", "") for step in JOBS[job]["steps"])
+
+
+def test_every_version_of_python_that_is_promised() -> None:
+    classifiers = "\n".join(PROJECT["classifiers"])
+    promised = re.findall(r"Programming Language :: Python :: (3\.\d+)", classifiers)
+    assert promised[0] == PROJECT["requires-python"].removeprefix(">=")
+    for job in ("linux", "macos", "windows"):
+        assert JOBS[job]["strategy"]["matrix"]["python"] == promised
+    runners = " ".join(job["runs-on"] for job in JOBS.values()).replace("ubuntu", "linux")
+    for system in re.findall(r"Operating System.* (\w+)$", classifiers, re.MULTILINE):
+        assert system.lower() in runners
+
+
+def test_the_oldest_torch_that_is_admitted_and_the_newest() -> None:
+    named = dict(re.findall(r'"(torch|torchvision)==([\d.]+)\.\*"', commands("linux")))
+    assert set(named) == {"torch", "torchvision"}
+    assert {f"{name}>={version}" for name, version in named.items()} <= {*PROJECT["dependencies"]}
+    torches = {entry["torch"] for entry in JOBS["linux"]["strategy"]["matrix"]["include"]}
+    assert torches | {*JOBS["linux"]["strategy"]["matrix"]["torch"]} == {"oldest", "newest"}
+
+
+@pytest.mark.skipif(shutil.which("sed") is None, reason="there is no sed")
+def test_the_lowest_versions_are_those_of_all_dependencies() -> None:
+    (sed,) = re.findall(r"^sed .* (?=\|)", commands("lowest"), re.MULTILINE)
+    lines = subprocess.run(sed, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    wanted = [each.partition(",")[0].replace(">=", "==") for each in PROJECT["dependencies"]]
+    assert lines.stdout.splitlines() == wanted
+
+
+def test_what_is_run_is_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for job in JOBS:
+        text = commands(job)
+        for line in re.findall(r"^make (.*)$", text, re.MULTILINE):
+            assert {word for word in line.split() if "/" not in word} <= targets
+        for path in re.findall(r"\btests/[\w./]+", text):
+            assert (ROOT / path).exists(), path
+    assert "core.symlinks true" in commands("windows")
+    assert JOBS["windows"]["steps"][0]["run"].startswith("git config"), "before it is checked out"
+
+
+def test_a_release_asks_for_the_version_where_it_stands() -> None:
+    """As pyproject.toml, CITATION.cff and CHANGELOG.md write it."""
+    version = PROJECT["version"]
+    checks = re.findall(r'grep -qx? "(.*)" (\S+)$', commands("test"), re.MULTILINE)
+    assert [file for _, file in checks] == ["pyproject.toml", "CITATION.cff", "CHANGELOG.md"]
+    for pattern, file in checks:
+        line = pattern.replace("${TAG#v}", version).replace('\\"', '"')
+        assert re.search(line, (ROOT / file).read_text("utf-8"), re.MULTILINE), (file, line)
+
+
+def test_an_image_is_made_of_what_a_wheel_is_made_of() -> None:
+    """The folders of the package, and the files that pyproject.toml names."""
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    kept = {line[1:] for line in lines if line.startswith("!")}
+    links = {path.name for path in (ROOT / "danetc").iterdir() if path.is_symlink()}
+    files = {"pyproject.toml", PROJECT["readme"], "LICENSE"}
+    assert kept == links | files | {"danetc"}

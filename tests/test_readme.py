@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import danetc
@@ -289,3 +291,61 @@ def test_each_figure_is_that_of_a_file() -> None:
         assert found.groups() == tuple(map(str, wanted())), found[0]
         text = text.replace(found[0], "")
     assert re.findall(r".{0,40}\d.{0,40}", re.sub(NAMES_WITH_DIGITS, "", text)) == []
+
+
+# -- docs/guides/exchange.md says what benchmarks/exchange.py has measured -------------------------
+
+
+def shown(found: dict[str, Any]) -> str:
+    if "largest" not in found:
+        assert not found["failed"]
+        return "(100)" if "each of 100 random samples" in found["refused"] else "-"
+    differ = found["samples"] - found["agreeing"]
+    return f"{found['largest']:.0e}" + (f" ({differ})" if differ else "")
+
+
+def test_the_table_is_what_was_measured() -> None:
+    text = (ROOT / "benchmarks" / "results" / "exchange.json").read_text(encoding="utf-8")
+    measured: dict[str, list[str]] = {}
+    for found in json.loads(text)["results"]:
+        measured.setdefault(found["network"], []).append(shown(found))
+    page = (ROOT / "docs" / "guides" / "exchange.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("| network | onnx | onnx step |")
+    rows = re.findall(r"^\| ([\w/]+) \| (.*) \|$", table, re.MULTILINE)
+    assert {name: cells.split(" | ") for name, cells in rows} == measured
+    assert len(measured) > 20
+
+
+# -- the examples run and do what they say ---------------------------------------------------------
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("name", "shortened", "least"),
+    [
+        ("own_loop", {"range(4)": "range(1)"}, 30),
+        (
+            "lightning_loop",
+            {
+                "EPOCHS = 4": "EPOCHS = 2",
+                " logger=False,": " logger=False, limit_train_batches=35,",
+            },
+            35,
+        ),
+    ],
+)
+def test_a_loop_trains_a_network(
+    name: str, shortened: dict[str, str], least: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the example has it, but for fewer epochs, and over a part of the images."""
+    program = (ROOT / "examples" / f"{name}.py").read_text("utf-8")
+    if name.startswith("lightning"):
+        pytest.importorskip("lightning")
+    for long, short in shortened.items():
+        assert program.count(long) == 1
+        program = program.replace(long, short)
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Lightning, on how many workers to take
+        exec(compile(program, f"{name}.py", "exec"), {"__name__": name})
+    found = re.fullmatch(r"test accuracy (.*)%\n", capsys.readouterr().out)
+    assert float(found[1]) > least  # of ten classes

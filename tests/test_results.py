@@ -7,7 +7,7 @@ import math
 import random
 import re
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import pytest
 from scipy import stats
@@ -27,14 +27,11 @@ from results.data import (
     Cell,
     Older,
     hand_model,
-    interval,
     paired,
     rank_correlation,
     read,
     read_cells,
     read_diverged,
-    shown,
-    verdict,
 )
 from results.findings import Difference, judge
 from results.make import PAGES, page
@@ -176,13 +173,6 @@ def test_a_claim_is_judged_on_all_of_its_differences() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("letter", "verdict"), [("e", SUPPORTED), ("d", CONTRADICTED), ("i", OPEN), ("g", OPEN)]
-)
-def test_predictions_are_also_judged_by_intervals(letter: str, verdict: str) -> None:
-    assert table("|  | prediction (summary) | outcome")[letter][-1] == f"**{verdict}**"
-
-
 def test_rates_of_trained_pa_a() -> None:
     """Proposition 3 of the trained networks, from the names of layers alone."""
     steps = []
@@ -274,33 +264,6 @@ def test_costs_of_trainings_at_the_papers_scale() -> None:
 # -- how it is computed ----------------------------------------------------------------------------
 
 
-def test_shown() -> None:
-    assert shown([]) == "–"
-    assert shown([81.25]) == "81.2 (1)"
-    assert shown([80.0, 82.0], 2) == f"81.00 ± {stdev([80, 82]):.2f} (2)"
-
-
-def test_intervals_are_those_of_a_paired_t_test() -> None:
-    dice = random.Random(0)
-    for count in range(2, 11):
-        first, second = ([dice.gauss(80, 3) for _ in range(count)] for _ in range(2))
-        found = interval([a - b for a, b in zip(first, second, strict=True)])
-        wanted = stats.ttest_rel(first, second).confidence_interval()
-        assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-4)
-        assert (found.pairs, found.mean) == (count, pytest.approx(mean(first) - mean(second)))
-
-
-def test_verdicts() -> None:
-    higher, lower, either, single = map(interval, ([1, 2, 1], [-1, -2, -1], [1, -1, 5], [7]))
-    assert higher.text() == "+1.3 [-0.1, +2.8] (3)"
-    assert single.text(2) == "+7.00 (1)"
-    clear, against = interval([2, 2.1, 1.9]), interval([-2, -2.1])
-    assert [each.verdict for each in (higher, lower, either, single)] == [OPEN] * 4
-    assert verdict([clear]) == verdict([clear, clear]) == SUPPORTED
-    assert verdict([clear, single]) == verdict([]) == OPEN
-    assert verdict([clear, single, against]) == CONTRADICTED
-
-
 def test_pairs_are_those_of_shared_seeds() -> None:
     def cells(**values: float) -> list[Cell]:
         return [
@@ -349,13 +312,6 @@ def test_predictions_are_those_that_were_written() -> None:
         assert re.findall(r"^\| (\w) \|", text, re.MULTILINE) == list(known)
     assert all(compute([]).verdict == WAITS for _, compute in PREDICTIONS.values())
     assert all(compute([], []).verdict == WAITS for _, compute in beyond.PREDICTIONS.values())
-
-
-@pytest.mark.thorough
-def test_figures_are_the_same_each_time(tmp_path: Path) -> None:
-    first = drawing.draw(CELLS, tmp_path / "first")
-    again = drawing.draw(CELLS, tmp_path / "again")
-    assert [a.read_bytes() for a in first] == [b.read_bytes() for b in again]
 
 
 TWO = f"""

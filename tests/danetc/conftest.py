@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,29 @@ class Run:
         assert done.status == status, done.out
         assert message in done.err
         return done
+
+
+PROBE = """
+import contextlib, io, json, sys
+from danetc.main import main
+found = []
+for arguments in json.load(sys.stdin):
+    err = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+        status = main(arguments)
+    found.append([status, err.getvalue()])
+print(json.dumps([found, [*sys.modules]]))
+"""
+
+
+def in_fresh_process(
+    lines: list[list[str]], folder: Path
+) -> tuple[list[tuple[int, str]], set[str]]:
+    """Status and errors of command lines in one new process, and the modules that it has imported."""
+    command, given = [sys.executable, "-c", PROBE], json.dumps(lines)
+    done = subprocess.run(command, input=given, cwd=folder, capture_output=True, text=True)
+    found, modules = json.loads(done.stdout)
+    return found, {*modules}
 
 
 @pytest.fixture

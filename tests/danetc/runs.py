@@ -33,14 +33,6 @@ def spec(folder: Path, name: str) -> Path:
     return path
 
 
-def trained(folder: Path) -> Path:
-    """A network trained on digits for two epochs."""
-    run = folder / "trained"
-    do("train", spec(folder, "tiny"), "--data", "digits", "--set", "recipe.epochs=2",
-       "--backend", "eager", "--seed", 0, "-o", run)  # fmt: skip
-    return run
-
-
 def built(folder: Path, name: str = "other") -> Path:
     """A network that was never trained, in a directory of its name."""
     run = folder / name

@@ -1,16 +1,16 @@
-"""Damaged and forged run directories: every command ends with a result, or an error that names a place."""
+"""Forged run directories: every command ends with a result, or an error that names a place.
+
+(Damaged bytes are in test_integrity, links in test_trust.)
+"""
 
 from __future__ import annotations
 
 import io
-import os
 import random
 import shutil
-import signal
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,6 @@ VALUES: tuple[Any, ...] = (
     "python:os:abort", "a\0b", "\ud800", "x" * 5000, [[]], 2**63, "nan", "\x1b[2J",
 )  # fmt: skip
 REMOVED = object()
-PATIENCE = 60
-"""Seconds after which a command counts as hanging."""
 FEW = 24
 
 
@@ -63,17 +61,11 @@ def make(folder: Path) -> Path:
 
 
 def damage(run: Path, chance: random.Random) -> str:
-    """Do one kind of damage to a run, and say which."""
-    there = sorted(each for each in run.rglob("*") if each.name != ".lock")
-    records = [each for each in there if each.suffix == ".json"]
-    tensors = [each for each in there if each.suffix == ".safetensors"]
-    match chance.randrange(8):
-        case 0 | 1 | 2 | 3:
-            return _record(chance.choice(records), chance)
-        case 4:
-            return _tensors(chance.choice(tensors), chance)
-        case _:
-            return _replaced(chance.choice(there), run.parent / "outside", chance)
+    """Change a value of a record or a tensor, and say which."""
+    records, tensors = (sorted(run.rglob(f"*.{each}")) for each in ("json", "safetensors"))
+    if chance.randrange(5):
+        return _record(chance.choice(records), chance)
+    return _tensors(chance.choice(tensors), chance)
 
 
 def _record(path: Path, chance: random.Random) -> str:
@@ -128,47 +120,7 @@ def _settle(path: Path) -> None:
         save_record({**read_record(training), "weights": digest(data)}, training)
 
 
-def _replaced(path: Path, outside: Path, chance: random.Random) -> str:
-    """Put something else in place of a file or a folder."""
-    data = bytearray(path.read_bytes() if path.is_file() else b"x") or bytearray(b"x")
-    end = chance.randrange(len(data))
-    cut = bytes(data[:end])
-    data[end] ^= 1 << chance.randrange(8)
-    kinds: dict[str, Callable[[], object]] = {
-        "removed": lambda: None,
-        "empty": lambda: path.write_bytes(b""),
-        "cut": lambda: path.write_bytes(cut),
-        "noise": lambda: path.write_bytes(chance.randbytes(200)),
-        "flipped": lambda: path.write_bytes(data),
-        "folder": path.mkdir,
-        "pipe": lambda: os.mkfifo(path),
-        "link to nothing": lambda: path.symlink_to("nothing"),
-        "link to itself": lambda: path.symlink_to(path.name),
-        "link outside": lambda: path.symlink_to(outside),
-        "link to a file outside": lambda: path.symlink_to("/etc/passwd"),
-        "link to a device": lambda: path.symlink_to("/dev/zero"),
-    }
-    kind = chance.choice(list(kinds))
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    kinds[kind]()
-    return f"{path}: {kind}"
-
-
 # -- trying ----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def bounded(seconds: int) -> Iterator[None]:
-    def over(*_: object) -> None:
-        raise TimeoutError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def wrong_in(made: Path, seed: int) -> list[str]:
@@ -176,19 +128,16 @@ def wrong_in(made: Path, seed: int) -> list[str]:
     chance = random.Random(seed)
     wrong = []
     with tempfile.TemporaryDirectory() as name, chdir(name):
-        outside = Path("outside")
-        outside.mkdir()
-        (outside / "precious").write_text("precious")
         shutil.copy(made / "a.danet", "a.danet")
         shutil.copytree(made / "r", "whole")
         shutil.copytree("whole", "r")
         what = damage(Path(name).resolve() / "r", chance)
-        shutil.copytree("r", "damaged", symlinks=True, copy_function=_copy)
+        shutil.copytree("r", "damaged")
         for command in COMMANDS:
             shutil.rmtree("again", ignore_errors=True)
             out, err = io.StringIO(), io.StringIO()
             try:
-                with bounded(PATIENCE), redirect_stdout(out), redirect_stderr(err):
+                with redirect_stdout(out), redirect_stderr(err):
                     status = main(list(command))
             except BaseException as error:
                 wrong.append(f"{seed} {what}: {' '.join(command)}: {type(error).__name__}: {error}")
@@ -197,18 +146,10 @@ def wrong_in(made: Path, seed: int) -> list[str]:
             bad = "internal error" in said or "Traceback" in said or status not in (0, 1)
             if bad or (status == 1 and not said.strip()) or "\x1b" in said + out.getvalue():
                 wrong.append(f"{seed} {what}: {' '.join(command)}: {status}: {said[-400:]}")
-            if sorted(each.name for each in outside.iterdir()) != ["precious"]:
-                wrong.append(f"{seed} {what}: {' '.join(command)} has written outside")
             if command[0] == "train":
                 shutil.rmtree("r")
-                shutil.copytree("damaged", "r", symlinks=True, copy_function=_copy)
+                shutil.copytree("damaged", "r")
     return wrong
-
-
-def _copy(source: str, target: str, **rest: Any) -> object:
-    if Path(source).is_fifo():
-        return os.mkfifo(target)
-    return shutil.copy2(source, target, **rest)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +158,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.thorough
-@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are POSIX's")
 @pytest.mark.parametrize("seed", range(FEW))
 def test_a_damaged_run_is_an_error_that_names_a_place(made: Path, seed: int) -> None:
     assert wrong_in(made, seed) == []

@@ -28,13 +28,7 @@ from danetc.tasks.grid.run import GridProgress
 from .conftest import SMALL, Run
 
 ROOT = Path(__file__).parents[2]
-RECIPE = """
-recipe quick {
-  epochs = 20
-  batch = 500
-  optimizer = sgd(lr = 0.1, momentum = 0.9)
-}
-"""
+RECIPE = "recipe quick { epochs = 20; batch = 500; optimizer = sgd(lr = 0.1, momentum = 0.9) }\n"
 GRID = ("compare", "a.danet", "--data", "digits", "--backend", "eager", "--set", "steps=1", "-q")
 
 

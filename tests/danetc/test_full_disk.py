@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from danetc.main import main
-from danetc.runtime.system.files import explain_os_error, naming, replace_file
-from danetc.tasks.training.directory import RunDirectory
+from danetc.runtime.system.files import explain_os_error, replace_file
 
 from .conftest import QUICK, SMALL, Run
 
@@ -78,25 +77,6 @@ def test_the_file_is_named(
     assert {path.name for path in left} <= {"a.danet", "bent.danet", ".lock"}
     if command[0] in ("build", "draw", "fmt"):
         assert danetc(*arguments).status == 0  # when there is room again
-
-
-def test_a_training_goes_on_without_checkpoints_and_says_where_they_should_be(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their folder alone takes no more."""
-
-    def no_space(path: Path, data: bytes) -> None:
-        with naming(path):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("danetc.runtime.training.checkpoints.write_flushed", no_space)
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    train = ("train", "a.danet", "--data", "digits", "--backend", "eager", "-q", "-o", "run")
-    result = danetc.passes(*train)
-    assert "note: no checkpoint was written: run/checkpoints/last/model.safetensors: " in result.err
-    assert f"{FULL} (No space left on device); free some space; the run continues" in result.err
-    monkeypatch.setattr(RunDirectory, "write_results", lambda self, *_: no_space(self.path, b""))
-    danetc.fails(FULL, *train[:-1], "other")  # whose weights are not written
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")

@@ -19,7 +19,6 @@ from danetc.runtime.model.built import Model
 from danetc.runtime.model.weight_files import NUMBERS, read_tensors, set_tensors, tensor_file
 from danetc.runtime.model.weights import read_weights
 from danetc.runtime.system.files import DamagedError, read_record, save_record
-from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
 from danetc.tasks.grid.results import read_results
 from danetc.tasks.model_directory import epochs_in, open_directory
 from danetc.tasks.trained import trials_in
@@ -139,17 +138,6 @@ def test_values_of_the_wrong_type(written: Path, tmp_path: Path, key: str, value
         package.load(tmp_path / "out", backend="eager")
 
 
-def test_only_the_spec_and_the_weights_are_needed(written: Path, tmp_path: Path) -> None:
-    directory = tmp_path / "out"
-    shutil.copytree(written, directory)
-    (directory / "topology.svg").unlink()
-    package.load(directory, backend="eager")
-    for name in ("weights.safetensors", "spec.danet"):
-        (directory / name).unlink()
-        with pytest.raises(package.UserError, match=f"{name} is damaged: it is missing$"):
-            package.load(directory, backend="eager")
-
-
 def test_nothing_names_a_place_on_this_machine(written: Path) -> None:
     for name in FILES:
         assert str(written.parent).encode() not in (written / name).read_bytes(), name
@@ -204,19 +192,6 @@ def test_no_changed_bit_of_a_record_is_read(tmp_path: Path, name: str) -> None:
         if path.is_dir():
             path.rmdir()
         save_record(record, path)
-
-
-def test_a_checkpoint(tmp_path: Path) -> None:
-    """Also where a bit changes no value, as in the E of 1e-05."""
-    tensors = {"model": {"weight": torch.randn(5)}, "optimizer": {"step": torch.tensor(3)}}
-    place = tmp_path / "last"
-    _write(Snapshot(Position(0, 1, 2), tensors, {"lr": [1e-05] * 40}), place, place)
-    for name in ("state.json", "model.safetensors", "optimizer.safetensors"):
-        each_flip(tmp_path / "last" / name, lambda: read_checkpoint(tmp_path / "last"))
-    path = tmp_path / "last" / "state.json"
-    path.write_bytes(path.read_bytes().replace(b"1e-05", b"1E-05", 1))
-    with pytest.raises(package.UserError, match=r"state\.json is damaged"):
-        read_checkpoint(tmp_path / "last")
 
 
 # -- weights on their own --------------------------------------------------------------------------

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
+from importlib.machinery import ModuleSpec
 from io import BytesIO, TextIOWrapper
 from math import inf, nan
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
 import pytest
 
 import danetc
-from danetc import main as program
-from danetc.main import COMMANDS, main, process
+from danetc import entry
+from danetc.arguments import Setting, hints_of, parse_setting, split_hint
+from danetc.commands.parser import make_command
+from danetc.dsl.diagnostics.habits import habits
+from danetc.main import COMMANDS, LazyGroup, main, program
 from danetc.output.echo import json_text
+from danetc.runtime.data.sources import find
+from danetc.tasks.networks import compile_spec
+from danetc.tasks.training.plan import find_recipe
+
+from .conftest import SMALL, Run, in_fresh_process
 
 ROOT = Path(__file__).parents[2]
 closing = pytest.mark.skipif(sys.platform == "win32", reason="its shell closes no stream")
-
-PROBE = """
-import json, sys
-from danetc.main import main
-status = main(sys.argv[1:])
-print(json.dumps([status, sorted(sys.modules)]), file=sys.stderr)
-"""
-
-
-def modules_after(*arguments: str) -> tuple[int, set[str]]:
-    """Exit status of a command in a fresh process, and the modules that it has imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True
-    )
-    status, names = json.loads(done.stderr.splitlines()[-1])
-    return status, set(names)
 
 
 def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +44,7 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
     for name, (_, text) in COMMANDS.items():
         assert f"  {name} " in out
         assert text in out
-    _, modules = modules_after("--help")
+    _, modules = in_fresh_process([["--help"]], ROOT)
     assert not any(name.startswith("danetc.commands.") for name in modules)
     assert not {"torch", "rich", "lark", "networkx", "numpy", "danetc.compiler"} & modules
     for name in COMMANDS:
@@ -70,7 +69,7 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
     ],
 )
 def test_commands_on_text_never_import_torch(line: str, tmp_path: Path) -> None:
-    status, modules = modules_after(*line.format(tmp_path).split())
+    ((status, _),), modules = in_fresh_process([line.format(tmp_path).split()], ROOT)
     assert status == ("no-such-file" in line)
     assert not {"torch", "torchvision", "danetc.commands.build"} & modules
 
@@ -106,7 +105,6 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["eval", "x", "--steps", "1,two"], "'two' is not a valid integer"),
         (["convert", "x", "--percentile", "40"], "40"),
         (["compare", "x", "--data", "digits", "--address", "auto"], "choose the engine ray"),
-        (["compare", "x", "--data", "digits", "--grid", "steps"], "is not NAME=VALUE"),
         (["compare", "--data", "digits"], "Missing argument"),
         (["search", "x"], "Missing option '--data'. Data sets are"),
         (["search", "x", "--data", "digits", "--front", "--pruner", "median"], "single objective"),
@@ -114,7 +112,6 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["import", "m:f", "-o", "a.danet", "--input", "3x"], "channels x height x width"),
         (["list", "neruons"], "did you mean `neurons`?"),
         (["fmt", "-", "x.danet"], "cannot be combined with files"),
-        (["draw", "x", "-o", "out.bmp"], "ends in .svg, .png, .pdf or .gv"),
     ],
 )
 def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +142,7 @@ def test_what_goes_wrong_is_said_without_a_traceback_unless_asked_for(
         raise error
 
     failing = click.Command("check", callback=fail)
-    monkeypatch.setattr(program.LazyGroup, "get_command", lambda *_: failing)
+    monkeypatch.setattr(LazyGroup, "get_command", lambda *_: failing)
     monkeypatch.delenv("DANETC_DEBUG", raising=False)
     assert main(["check"]) == status
     err = capsys.readouterr().err
@@ -216,13 +213,165 @@ def test_json_has_null_for_what_is_no_number() -> None:
     assert found == {"a": [None, None, [None, 1.5]]}
 
 
-def test_a_short_command_disables_garbage_collection(
+# -- documents -------------------------------------------------------------------------------------
+
+
+DOCUMENTS = [
+    "README.md",
+    "docs/guides/clusters.md",
+    "docs/guides/fine-tuning.md",
+    "docs/training.md",
+    "docs/paper.md",
+    "results/README.md",
+]
+
+
+def commands(document: str) -> list[list[str]]:
+    """The command lines of danetc in the shell blocks, torchrun's included."""
+    found = []
+    for block in re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if "danetc" in words:
+                found.append(words[words.index("danetc") + 1 :])
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_are_understood(document: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # DIR stands for a folder of the reader's; the kinds of data must be known ones.
+    monkeypatch.setattr("danetc.runtime.data.sources.look_at", find)
+    lines = commands(document)
+    assert len(lines) >= 4
+    with program.make_context("danetc", ["check", "x"]) as context:
+        for name, *arguments in lines:
+            command = program.get_command(context, name)
+            assert isinstance(command, click.Command), name
+            command.make_context(name, arguments)  # exits with a usage error where it is none
+
+
+# -- parameters of commands ------------------------------------------------------------------------
+
+
+def function_of(name: str) -> Any:
+    module = importlib.import_module(f"danetc.commands.{COMMANDS[name][0]}")
+    return getattr(module, f"{name}_command")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_parameter_is_on_the_command_line_and_explained(name: str) -> None:
+    """An annotation that cannot be evaluated would drop its parameter without a word."""
+    function = function_of(name)
+    wanted: set[str] = set()
+    for key, hint in hints_of(function).items():
+        if is_dataclass(hint) and key != "return":
+            kinds = hints_of(hint)  # type: ignore[arg-type]
+            names = {each.name for each in fields(hint)}
+            wanted |= {each for each in names if not split_hint(kinds[each])[1].python}
+        elif key != "return":
+            wanted.add(key)
+    command = make_command(name, function)
+    found = {each.name: each for each in command.params}
+    assert found.keys() - {"json"} == wanted
+    for each in found.values():
+        assert not isinstance(each, click.Option) or each.help, each.name
+
+
+# -- Ctrl-C ----------------------------------------------------------------------------------------
+
+
+interrupting = pytest.mark.skipif(os.name == "nt", reason="processes of Windows have no SIGINT")
+
+
+@interrupting
+def test_interrupts_raise_except_during_torch_import(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    calls: list[str] = []
-    for name in ("disable", "freeze"):
-        monkeypatch.setattr(f"danetc.main.gc.{name}", lambda name=name: calls.append(name))
-    for command in ("check", "train"):
-        monkeypatch.setattr(sys, "argv", ["danetc", command, "--help"])
-        assert process() == 0
-    assert calls == ["disable", "freeze"]
+    torch = ModuleType("torch")
+    torch.__spec__ = ModuleSpec("torch", None)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(entry, "_end", lambda: pytest.exit("ended"))
+    with pytest.raises(KeyboardInterrupt):
+        entry._interrupt(signal.SIGINT, None)
+    torch.__spec__._initializing = True  # type: ignore[attr-defined]
+    with pytest.raises(pytest.exit.Exception, match="ended"):
+        entry._interrupt(signal.SIGINT, None)
+
+
+@interrupting
+def test_an_interrupt_during_the_first_imports_is_one_line() -> None:
+    code = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from danetc.entry import run
+sys.exit(run())
+"""
+    done = subprocess.run([sys.executable, "-c", code, "list"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "\ninterrupted\n")
+
+
+# -- --set, and options of other programs that stand for one ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("shift=-3", "shift", -3),
+        ("lr=1e-4", "lr", 1e-4),
+        ("flag=true", "flag", True),
+        ("neuron=LIF", "neuron", "LIF"),
+        (" neuron = LIF(tau = 4.0) ", "neuron", "LIF(tau = 4.0)"),
+        ("recipe.full.epochs=5", "recipe.full.epochs", 5),
+        ("a=b==c", "a", "b==c"),
+        ("a=1_000", "a", "1_000"),  # not a number of the language, so left to the compiler
+        ("a=nan", "a", "nan"),
+        ("a=" + "9" * 5000, "a", "9" * 5000),  # int() would refuse it
+        ("a=9**9**9", "a", "9**9**9"),
+    ],
+)
+def test_values_that_read_as_numbers_are_numbers(text: str, name: str, value: Setting) -> None:
+    found = parse_setting(text)
+    assert found == (name, value)
+    assert type(found[1]) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "steps", "=2", "steps=", "steps= ", "1a=2", "a b=2", "a..b=2", "é=1", "a;b=1"]
+)
+def test_what_is_no_setting_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not NAME=VALUE"):
+        parse_setting(text)
+
+
+OPTIONS = {row.answer: row.name for row in habits() if "--set" in row.answer}
+
+
+@pytest.mark.parametrize("answer", OPTIONS)
+def test_an_option_of_other_programs_says_which_setting_to_write(danetc: Run, answer: str) -> None:
+    option = f"--{OPTIONS[answer].replace('_', '-')}"
+    result = danetc("train", "a.danet", option, "4")
+    assert (result.status, result.out) == (2, "")
+    assert f"no such option: {option}; {answer}" in result.err
+    _, written = shlex.split(answer.split("`")[1])
+    name, value = parse_setting(written)
+    if name.startswith("recipe."):
+        module = compile_spec(text=SMALL).checked.module
+        recipe = find_recipe(module, None, "digits", {name.removeprefix("recipe."): value})
+        assert "--set" in [origin.kind for _, origin in recipe.phases[0].origins]
+    else:
+        assert compile_spec(text=SMALL, settings={name: value}).graph
+
+
+@pytest.mark.parametrize(
+    "command", ["summary", "build", "draw", "prove", "bench", "measure", "search"]
+)
+def test_every_command_with_set_knows_the_options(danetc: Run, command: str) -> None:
+    assert "write `--set steps=4`" in danetc(command, "a.danet", "--T=4").err
+    said = danetc(command, "a.danet", "--epochs", "5").err
+    assert ("write `--set recipe.epochs=5`" in said) == (command == "search")
+    assert "Error:" in said

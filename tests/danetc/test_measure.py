@@ -1,4 +1,4 @@
-"""``danetc measure``."""
+"""``danetc measure`` and ``danetc bench``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 from torch.nn import Linear
 
+import danetc as package
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.files import digest, save_record
+from danetc.runtime.system.seeds import epoch_order
+from danetc.runtime.training.evaluation import Evaluation
+from danetc.tasks.measuring.measure import measure
 
 from .conftest import Run
 
@@ -49,28 +54,13 @@ def test_json_and_files(danetc: Run, small: Path, tmp_path: Path) -> None:
 
 def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "small"
-    danetc.passes(
-        "train",
-        small,
-        "--data",
-        "digits",
-        "--set",
-        "recipe.epochs=1",
-        "--backend",
-        "eager",
-        "-o",
-        run,
-    )
+    quick = ("--data", "digits", "--set", "recipe.epochs=1", "--backend", "eager")
+    danetc.passes("train", small, *quick, "-o", run)
     done = danetc.passes("measure", run, *QUICK, "--json")
     assert "untrained" not in done.err
     (measured,) = json.loads(done.out)["measured"]
     assert measured["trained"] is True
     assert measured["statistics"] == "running"
-    import danetc as package
-    from danetc.runtime.data.registry import open_data
-    from danetc.runtime.system.seeds import epoch_order
-    from danetc.tasks.measuring.measure import measure
-
     test = open_data("digits").test
     order = epoch_order(len(test), 0, 0)[:32]
     images, labels = test.images[order], test.labels[order]  # type: ignore[attr-defined]
@@ -90,11 +80,8 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
         assert row["firing rate"] == found.firing_rate.mean_of_layers
         assert (row["network"], row["MACs"]) == ("small", found.operations.macs)
         assert repr(found) == "<Measurement: small on 32 images: firing-rate, operations>"
-    for wrong, told in (
-        (model, "measuring needs a data set"),
-        (small, "measuring needs a data set"),
-    ):
-        with pytest.raises(package.UserError, match=told):
+    for wrong in (model, small):
+        with pytest.raises(package.UserError, match="measuring needs a data set"):
             package.measure(wrong)
     with pytest.raises(package.UserError, match="only a model that danetc built"):
         package.measure(Linear(2, 2), "digits")  # type: ignore[arg-type]
@@ -161,8 +148,6 @@ def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) 
 
 def as_trained(danetc: Run, spec: Path, change: dict[str, object] | None) -> Path:
     """A built network with a record of a training, of which some is changed or nothing there."""
-    from danetc.runtime.training.evaluation import Evaluation
-
     built = spec.with_name("built")
     assert danetc("build", spec, "-o", built).status == 0
     evaluation = change if change is None else {**Evaluation(steps=2).as_dict(), **change}
@@ -234,3 +219,25 @@ def test_images_of_all_sizes_are_resized(danetc: Run, small: Path, tmp_path: Pat
     assert told in done.err
     (measured,) = json.loads(done.out)["measured"]
     assert measured["images"] == 4
+
+
+# -- bench -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("short_samples")
+def test_both_backends_are_measured(danetc: Run, small: Path) -> None:
+    quick = ("--rounds", "2", "--batch", "2", "--threads", "1")
+    record = danetc.json("bench", small, *quick)
+    assert (record["network"], record["steps"], record["batch"]) == ("small", 2, 2)
+    assert (record["size"], record["threads"]) == ([1, 8, 8], 1)
+    assert [row["backend"] for row in record["backends"]] == ["eager", "fused"]
+    for row in record["backends"]:
+        assert 0 < row["forward"] < row["step"]
+        assert row["peak"] > 0
+        assert row["first"] > 0
+    events = danetc.passes("bench", small, *quick, "--set", "input=events(2, 12, 12)")
+    head, _, heads, _, eager, fused, last = events.out.splitlines()
+    assert head == "small, T = 2, N = 2, 2 x 12 x 12, float32, cpu, 1 thread"
+    assert "forward s" in heads
+    assert (eager.split()[0], fused.split()[0]) == ("eager", "fused")
+    assert last.startswith("medians of interleaved rounds; fused / eager: ")

@@ -25,7 +25,7 @@ from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
-from danetc.tasks.memory import Chosen, StepMemory, choose, fitting, plain_step, step_memory
+from danetc.tasks.memory import choose, fitting, plain_step, step_memory
 from danetc.tasks.networks import compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe, phase_step
 from tests.differential.helpers import text as graph_of
@@ -209,13 +209,6 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
 # -- building --------------------------------------------------------------------------------------
 
 
-def test_a_policy_is_recorded_with_its_step_and_budget() -> None:
-    record = Chosen("none", StepMemory("none", "eager", "float32", 8, 1, 2, 3, 4, 5), 9).as_dict()
-    step = {"policy": "none", "backend": "eager", "dtype": "float32", "batch": 8, "weights": 1,
-            "optimizer": 2, "saved": 3, "fixed": 4, "peak": 5}  # fmt: skip
-    assert record == {"policy": "none", "step": step, "budget": 9}
-
-
 def test_what_the_machine_has_not_is_refused(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("danetc.runtime.system.machine.free_memory", lambda: 1000)
     with pytest.raises(UserError, match=r"into 1.00 kB, all that this machine has free.* takes"):
@@ -243,19 +236,10 @@ def test_a_built_directory_keeps_its_policy(danetc: Run, small: Path, tmp_path: 
 
 
 def test_a_directory_that_nothing_fits_is_not_written(danetc: Run, small: Path) -> None:
-    danetc.fails(
-        "not even a batch of 1 fits",
-        "build",
-        small,
-        "-o",
-        "out",
-        "--memory",
-        "1kB",
-        "--batch",
-        "64",
-    )
+    asked = ("build", small, "-o", "out", "--memory", "1kB")
+    danetc.fails("not even a batch of 1 fits", *asked, "--batch", "64")
     assert not Path("out").exists()
-    danetc.fails("--batch", "build", small, "-o", "out", "--memory", "1kB", status=2)
+    danetc.fails("--batch", *asked, status=2)
 
 
 # -- the summary -----------------------------------------------------------------------------------
@@ -265,10 +249,8 @@ def test_the_summary_counts_each_policy(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "tiny.danet").write_text(TINY)
     step = plain_step(graph_of(TINY), "fused", 64, "bf16", "adamw")
     lean = step_memory(step, "recompute")
-    options = (
-        "summary",
-        *["tiny.danet", "--batch", "64", "--optimizer", "adamw", "--precision", "bf16"],
-    )
+    how = ("--batch", "64", "--optimizer", "adamw", "--precision", "bf16")
+    options = ("summary", "tiny.danet", *how)
     record = json.loads(danetc(*options, "--json").out)
     found = {(plan["backend"], plan["policy"]): plan for plan in record["memory"]}
     assert found[("fused", "recompute")] == lean.as_dict()

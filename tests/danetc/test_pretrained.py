@@ -12,19 +12,18 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.pretrained import PREFIX, directory_of, pretrained_names, weights_of
+from danetc.pretrained import PREFIX, directory_of, pretrained_names
 from danetc.reference import topic
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.errors import DataError
 
-from .conftest import FEW, Run
+from .conftest import Run
 
 NAMES = pretrained_names()
 ALL_DIGITS = True
 FOLDER = Path(sys.modules["danetc.pretrained"].__file__ or "").parent
 LEFT_OUT = {"checkpoints", "tensorboard", "tensorboard.json", ".lock"}
 MOST_BYTES = 5_000_000
-SHORT = "\nrecipe short { epochs = 1; batch = 100; optimizer = adamw(lr = 0.01) }\n"
 
 
 def stated_of(name: str) -> Any:
@@ -110,18 +109,3 @@ def test_a_name_that_is_not_there_gets_a_hint(danetc: Run) -> None:
         f"train danet_c_small --data digits --init {wrong}",
     ):
         danetc.fails(f"did you mean `{NAMES[0]}`", *line.split())
-
-
-def test_export_and_a_training_take_it(danetc: Run, tmp_path: Path) -> None:
-    name = PREFIX + BUILT_IN[0]
-    assert danetc("export", name, "-o", "w.safetensors").status == 0
-    assert (tmp_path / "w.safetensors").stat().st_size > 1000
-    spec = (directory_of(name) / "spec.danet").read_text("utf-8")
-    (tmp_path / "again.danet").write_text(spec + SHORT, "utf-8")
-    danetc.passes(
-        "train", "again.danet", "--data", FEW, "--recipe", "short", "--init", name,
-        "--backend=eager", "-q", "-o", "run",
-    )  # fmt: skip
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["facts"]["request"]["init"] == name
-    assert record["settings"]["init"].startswith(weights_of(name).name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -57,19 +56,6 @@ def test_draw(danetc: Run, small: Path, tmp_path: Path) -> None:
     assert danetc("draw", "sew_r18", "origin_r18", "-o", "c.gv").status == 0
     both = package.draw("sew_r18", "origin_r18", format="gv")
     assert both == (tmp_path / "c.gv").read_bytes()
-
-
-@pytest.mark.thorough
-def test_train_is_the_command(danetc: Run, run: Any, tmp_path: Path) -> None:
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    command = danetc("train", "a.danet", "--data", "digits", "--seed", 3, "--backend", "eager",
-                     "-o", "by_command", "--json")  # fmt: skip
-    assert command.status == 0, command.err
-    by_command, by_python = (each["epochs"] for each in (json.loads(command.out), run.record))
-    assert len(by_command) == len(by_python)
-    for key in ("train_loss", "test_loss", "test_accuracy"):
-        assert [row[key] for row in by_command] == [row[key] for row in by_python]
-    assert run.test_accuracy == by_command[-1]["test_accuracy"]
 
 
 @pytest.mark.parametrize(

@@ -49,11 +49,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(folder: Path) -> Path:
-    return runs.trained(folder)
-
-
-@pytest.fixture(scope="module")
 def built(folder: Path) -> Path:
     return runs.built(folder)
 
@@ -64,29 +59,6 @@ def _texts(page: str) -> list[str]:
     parser.handle_data = lambda data: found.append(data.strip())  # type: ignore[method-assign]
     parser.feed(page)
     return found
-
-
-@pytest.mark.thorough
-def test_measured_once_and_on_the_page(danetc: Command, trained: Path, tmp_path: Path) -> None:
-    told = danetc.json("report", trained, "--data", "digits", "-o", "a.html")
-    assert [(run["measured"], run["epochs"]) for run in told["runs"]] == [(True, 2)]
-    page = (tmp_path / "a.html").read_text(encoding="utf-8")
-    assert told["bytes"] == len(page.encode()) < 1_000_000
-    texts = _texts(page)
-    last = json.loads((trained / "training.json").read_text())["epochs"][-1]
-    measured = json.loads((trained / "measures.json").read_text())["measured"][0]
-    assert f"{last['test_accuracy']:.2%}" in texts
-    assert f"{measured['gradient_stability']['overall']:.3g}" in texts
-    assert f"{measured['firing_rate']['layers'][-1]['rate']:.3f}" in texts
-    spread = measured["potential"]["layers"][2]["distribution"]
-    assert f"{spread['mean']:.3f} ± {spread['std']:.3f}" in texts
-    weights = measured["operations"]["layers"]
-    assert f"{weights[-1]['macs']:,.0f}" in texts
-    assert {row["layer"] for row in weights} <= set(texts)
-    # Now that there are measures they are read, not taken again.
-    before = (trained / "measures.json").stat().st_mtime_ns
-    assert danetc("report", trained, "--data", "digits", "-o", "b.html").status == 0
-    assert (trained / "measures.json").stat().st_mtime_ns == before
 
 
 def test_a_network_without_measures_is_measured_for_the_page(
@@ -112,7 +84,7 @@ def test_no_measures_says_how_to_measure(danetc: Command, built: Path, tmp_path:
 
 
 def test_measures_in_the_directory(danetc: Command, built: Path, tmp_path: Path) -> None:
-    """They say what they were measured on, and are of this network."""
+    """They say what they were measured on, and are of this network; nothing is measured again."""
     shutil.copytree(built, tmp_path / "run")
     layers = [{"layer": "stem.spike", "rate": 0.25, "silent": 0.0}]
     entry = {
@@ -121,7 +93,7 @@ def test_measures_in_the_directory(danetc: Command, built: Path, tmp_path: Path)
     }  # fmt: skip
     record = {"format": 1, "measured": [entry], "data": {"text": "digits", "split": "test"}}
     save_record(record, tmp_path / "run" / "measures.json")
-    assert danetc("report", "run", "-o", "a.html").status == 0
+    assert danetc("report", "run", "--data", "digits", "-o", "a.html").status == 0
     texts = _texts((tmp_path / "a.html").read_text("utf-8"))
     assert {"Firing rate by layer", "0.2500"} <= set(texts)
     assert "Measured on 8 images of digits (test), norms by batch statistics, untrained." in texts
@@ -159,10 +131,11 @@ def test_a_grid_stands_for_its_runs(danetc: Command, built: Path, tmp_path: Path
 
 @pytest.mark.thorough
 def test_a_grid_has_the_figures_of_compare(
-    danetc: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    danetc: Command, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
-    shutil.copytree(trained, tmp_path / "grid" / "a" / "seed-0")
+    run = shutil.copytree(built, tmp_path / "grid" / "a" / "seed-0")
+    save_record({"format": 1, "settings": {}}, run / "run.json")
     save_record({"cells": [{"runs": [{"directory": "a/seed-0"}]}]}, tmp_path / "grid" / "grid.json")
     result = danetc.passes("report", "grid", "-o", "a.html")
     assert "no figures of grid" in result.err  # whose record is not a whole one
@@ -181,15 +154,6 @@ def test_a_grid_has_the_figures_of_compare(
     monkeypatch.setattr("danetc.tasks.reporting.figures.can_plot", lambda: False)
     result = danetc("report", "grid", "-o", "a.html")
     assert "no figures of the grid: drawing needs matplotlib: pip install" in result.err
-
-
-def test_hidden_characters_are_shown(built: Path, tmp_path: Path) -> None:
-    """In every text; the page's own markup stays as it is."""
-    shutil.copytree(built, tmp_path / "a\u202eb")
-    page = make_page(open_runs([tmp_path / "a\u202eb", built]))
-    assert "\u202e" not in page
-    assert "a&lt;U+202E&gt;b" in page
-    assert "\n<h2" in page
 
 
 def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
@@ -489,12 +453,3 @@ def test_a_level_that_is_chosen_is_shown() -> None:
     for level in LEVELS:
         checked = f':root:has(input[name="level"][value="{level}"]:checked)'
         assert f'{checked} .picture[data-level="{level}"]{{display:block}}' in _style(1, [])
-
-
-def test_a_network_without_stages(danetc: Command, tmp_path: Path) -> None:
-    text = runs.NETWORK.format(name="flat")
-    text = re.sub(r"stages = .*", "stages = conv(4) -> norm -> spike", text)
-    (tmp_path / "flat.danet").write_text(text)
-    runs.do("build", "flat.danet", "-o", "flat")
-    assert danetc("report", "flat", "-o", "a.html").status == 0
-    assert "has no stages of blocks" in (tmp_path / "a.html").read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
 """The page of ``danetc report`` in headless Chromium: its choices, for screen readers, in both themes,
-without a network, and with harm in every text."""
+and without a network."""
 
 from __future__ import annotations
 
@@ -17,15 +17,7 @@ from tests.danetc import runs
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-EPOCHS = [
-    {
-        "train_loss": 2.0 / n,
-        "test_loss": 2.5 / n,
-        "train_accuracy": 0.2 * n,
-        "test_accuracy": 0.15 * n,
-    }
-    for n in range(1, 5)
-]
+EPOCHS = [{"train_loss": 2.0 / n, "test_accuracy": 0.15 * n} for n in range(1, 5)]
 
 
 @pytest.fixture(scope="module")
@@ -158,41 +150,3 @@ def test_accessible_in_both_themes(browser: Browser, two: Path, scheme: Any) -> 
                  === new Set([...document.querySelectorAll('[id]')].map((each) => each.id)).size"""
     )
     page.close()
-
-
-@pytest.mark.thorough
-def test_harm_in_every_text_stays_text(watched: Page, tmp_path: Path) -> None:
-    bad = runs.harmful(tmp_path)
-    good = runs.built(tmp_path, "tiny")  # of the same name, so that folders are the labels
-    runs.do("report", bad, good, "-o", tmp_path / "a.html")
-    page = opened(watched, tmp_path / "a.html")
-    for level in ("network", "block", "op", "neuron", "stage"):
-        choose(page, "level", level)
-    title = picture(page).locator(".part title").nth(1).text_content() or ""
-    assert title.endswith("firing rate 0.250\nsilent neurons 0.000")
-    assert page.locator("article h3").first.inner_text() == runs.HARM
-    assert runs.SCRIPT in page.locator(".spec").first.inner_text()
-    assert runs.SCRIPT in page.locator("#settings").inner_text()
-    assert page.evaluate("window.pwned") is None
-    assert page.locator("img:not(.plot img)").count() == 0
-    assert page.locator("script").count() == 0
-
-
-@pytest.mark.thorough
-def test_what_gets_in_in_spite_of_that_cannot_run(browser: Browser, two: Path) -> None:
-    context = browser.new_context(offline=True)
-    page = opened(context.new_page(), two)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.evaluate(
-        """() => {
-          document.body.insertAdjacentHTML('beforeend', '<a id="bad" onclick="window.pwned = 1">x</a>');
-          const script = document.createElement('script');
-          script.textContent = 'window.pwned = 2';
-          document.body.append(script);
-          document.getElementById('bad').click();
-        }"""
-    )
-    assert page.evaluate("window.pwned") is None
-    assert len([text for text in said if "Content Security Policy" in text]) == 2
-    context.close()

@@ -6,11 +6,8 @@ import errno
 import json
 import os
 import shutil
-import signal
-import statistics
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +32,6 @@ from danetc.tasks.training.directory import (
     state_of,
 )
 from danetc.tasks.training.trials import Trial
-from tests.forked import Popen
 
 from .conftest import FEW, SMALL, Run
 
@@ -45,15 +41,6 @@ recipe quick {
   epochs = 2; batch = 100
   optimizer = sgd(lr = 0.05, momentum = 0.9)
   augment = random_crop(8, padding = 1)
-}
-"""
-PHASES = """
-recipe three {
-  phase one { steps = 1 }
-  phase two { steps = 2; start = one }
-  phase three { steps = 3; start = one; ema = 0.9 }
-  epochs = 1; batch = 200
-  optimizer = sgd(lr = 0.05, momentum = 0.9)
 }
 """
 QUIET = ("--data", FEW, "--backend", "eager", "--quiet")
@@ -100,50 +87,14 @@ def test_a_run_that_is_there_is_resumed(danetc: Run, quick: Path, run: Path) -> 
 
 
 @pytest.mark.thorough
-@pytest.mark.usefixtures("all_digits")
-def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: Path) -> None:
-    many = ("--data", "digits", *QUIET[2:])  # so that the signal comes before the end
-    long = ("--set", "recipe.epochs=5", "--set", "recipe.checkpoint_every=2")
-    command = [sys.executable, "-m", "danetc", "train", quick, *many, "-o", "stopped", *long]
-    process = Popen(
-        [str(part) for part in command], cwd=tmp_path, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    last = tmp_path / "stopped" / "checkpoints" / "last"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    said = process.stderr.read().decode()
-    process.wait(60)
-    assert process.returncode == 128 + signal.SIGTERM, said
-    assert "stopped by SIGTERM" in said
-    assert "Traceback" not in said
-    short = ("--set", "recipe.epochs=5")
-    result = danetc.passes("train", quick, *many, "-o", "stopped", *short)
-    assert "resuming from stopped/checkpoints" in result.err
-    assert danetc("train", quick, *many, "-o", "whole", *short).status == 0
-    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
-    assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
-
-
-@pytest.mark.thorough
 def test_other_settings_are_refused_or_overridden(danetc: Run, quick: Path, run: Path) -> None:
-    before = weights(run)
     command = ("train", quick, *QUIET, "-o", "run", "--seed", "1")
     for options, difference in (
-        (("--seed", "2"), "seed: 1 there, 2 now"),
         (("--set", "recipe.optimizer.lr=0.1"), "optimizer.lr: 0.05 there, 0.1 now"),
-        (("--set", "steps=3"), "+  steps     = 3"),
         (("--channels-last",), "channels_last: false there, true now"),
-        (("--set", "recipe.ema=0.5"), "ema: none there, 0.5 now"),
     ):
         result = danetc.fails(difference, *command, *options)
         assert all(advice in result.err for advice in ("-o DIR", "--override", "--fresh"))
-    quick.write_text((NETWORK + RECIPE).replace("conv(4)", "conv(6)"))
-    danetc.fails("the checkpoint is of another network: it lacks stages", *command, "--override")
-    assert weights(run) == before
-    assert package.load(run).stem.conv.out_channels == 4
-    quick.write_text(NETWORK + RECIPE)
     result = danetc(*command, "--override", "--set", "recipe.epochs=3")
     assert "overridden: recipe.phases.train.epochs: 2 there, 3 now" in result.err
     assert len(figures(run)) == 3
@@ -178,46 +129,6 @@ def test_weights_that_do_not_fit_on_the_disk(
         assert (tmp_path / f"run-{failures}" / "weights.safetensors").exists() == (status == 0)
     assert danetc("train", quick, *QUIET, "-o", "run-3").status == 0
     assert weights(tmp_path / "run-3") == weights(tmp_path / "run-1")
-
-
-@pytest.mark.thorough
-def test_a_later_phase_goes_on_from_the_one_it_names(danetc: Run, tmp_path: Path) -> None:
-    """Also where that ended in another process, and has a running mean of the weights."""
-    (tmp_path / "a.danet").write_text(NETWORK + PHASES)
-    assert danetc("train", "a.danet", *QUIET, "-o", "run").status == 0
-    before, rows = weights(tmp_path / "run"), figures(tmp_path / "run")
-    assert [row["phase"] for row in rows] == ["one", "two", "three"]
-    assert package.load(tmp_path / "run").signature.steps == 3
-    checkpoints = tmp_path / "run" / "checkpoints"
-    for name in ("last", "previous", "best", "phase-three"):
-        shutil.rmtree(checkpoints / name)
-    result = danetc("train", "a.danet", *QUIET, "-o", "run")  # after phase two
-    assert result.status == 0
-    assert "phase two, 1 whole epochs" in result.err
-    assert weights(tmp_path / "run") == before
-    assert figures(tmp_path / "run") == rows
-
-
-@pytest.mark.thorough
-def test_trials_have_a_mean_and_a_deviation(danetc: Run, quick: Path, tmp_path: Path) -> None:
-    result = danetc.passes("train", quick, *QUIET, "-o", "trials", "--seeds", "2", "--seed", "5")
-    record = json.loads((tmp_path / "trials" / "trials.json").read_text())
-    found = []
-    for trial, seed in zip(record["trials"], (5, 6), strict=True):
-        folder = tmp_path / "trials" / f"seed-{seed}"
-        assert (trial["seed"], trial["directory"]) == (seed, folder.name)
-        assert trial["test_accuracy"] == figures(folder)[-1]["test_accuracy"]
-        found.append(trial["test_accuracy"])
-    assert record["test_accuracy"] == pytest.approx(statistics.mean(found))
-    assert record["deviation"] == pytest.approx(statistics.stdev(found))
-    assert "over 2 trials" in result.out
-    danetc.passes("train", quick, *QUIET, "-o", "single", "--seed", "5")
-    assert weights(tmp_path / "single") == weights(tmp_path / "trials" / "seed-5")
-    for options, message in (
-        (("-o", "trials"), "holds trials"),
-        (("-o", "single", "--seeds", "2"), "holds a single run"),
-    ):
-        danetc.fails(message, "train", quick, *QUIET, *options)
 
 
 # -- what lies in a directory, without a training --------------------------------------------------

@@ -35,13 +35,7 @@ SPEC = (
     SMALL.replace("classes = 10", "classes = 10, width = 4")
     .replace("conv(4)", "conv(width)")
     .replace("basic(4)", "basic(width)")
-    + """
-recipe quick {
-  epochs = 1
-  batch = 100
-  optimizer = sgd(lr = 0.1, momentum = 0.9)
-}
-"""
+    + "recipe quick { epochs = 1; batch = 100; optimizer = sgd(lr = 0.1, momentum = 0.9) }\n"
 )
 DATA = f"{FEW},val=0.2"
 SEARCH = ("search", "a.danet", "--data", DATA, "--backend", "eager", "-o", "out", "-q")
@@ -168,12 +162,6 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     assert danetc(*asked, "--trials", "3", "--json").out == done.out
     again = [path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")]
     assert weights == again
-    other = danetc(*asked, "--trials", "3", "--set", "recipe.batch=50")
-    assert other.status == 1
-    axes = danetc(*SEARCH, "--grid", "steps=1,2,4", "--trials", "3")
-    assert "differs in space" in axes.err
-    assert json.loads(danetc(*report).out) == told
-    assert "holds another search, which differs in set" in other.err
     assert danetc("search", "-o", "out", "--only-report").out.count("\n") > 3
 
 
@@ -433,8 +421,6 @@ def test_wrong_calls_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     spec = tmp_path / "a.danet"
     spec.write_text(SPEC)
     grid = {"recipe.optimizer.lr": "0.01..0.1"}
-    with pytest.raises(UserError, match="single objective"):
-        package.search(spec, DATA, grid=grid, pruner="median", front=True, output=tmp_path / "b")
     with pytest.raises(UserError, match="nothing to search"):
         package.search(spec, DATA, grid={}, output=tmp_path / "c")
     save_record({"cells": []}, tmp_path / GRID)

@@ -134,17 +134,8 @@ def test_networks_of_another_form_are_told_what_to_end_with(danetc: Run) -> None
     done = danetc("train", "pixels.danet", "--data", "numbers.npz", "--set", "recipe.loss=mse",
                   "--backend", "eager")  # fmt: skip
     assert "is a map of 3 x 8 x 8, not a vector of numbers; end the head with `linear" in done.err
-    danetc.fails(
-        "classes cannot be drawn from numbers.npz",
-        "train",
-        "numbers.danet",
-        "--classes",
-        "2",
-        "--data",
-        "numbers.npz",
-        "-o",
-        "other",
-    )
+    asked = ("train", "numbers.danet", "--data", "numbers.npz", "--classes", "2")
+    danetc.fails("classes cannot be drawn from numbers.npz", *asked)
     train(danetc, "numbers", "--set", "recipe.epochs=1")
     done = danetc("train", "numbers.danet", "--data", "numbers.npz", "--backend", "eager", "-o",
                   "run", "--min-accuracy", "0.5", "--set", "recipe.epochs=1")  # fmt: skip

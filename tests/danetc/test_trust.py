@@ -170,8 +170,11 @@ def test_a_loss_that_only_a_record_names_is_refused(danetc: Run, r: Path, marker
     for change in (in_loss, in_name):
         save_record(before, r / "run.json")
         forge(r / "run.json", change)
-        for more in ((), ("--dry-run",), ("--data", DATA)):
-            result = danetc("train", "--from", "r", "-o", "again", *more)
+        for source in (
+            ("--from", "r"), ("--from", "r", "--dry-run"), ("--from", "r", "--data", DATA),
+            ("r", "--data", DATA),
+        ):  # fmt: skip
+            result = danetc("train", *source, "-o", "again")
             assert result.status == 1, result.out
             if change is in_loss:
                 assert "--allow-code evil.py:loss" in result.err
@@ -425,19 +428,8 @@ def test_a_grid_and_a_search_follow_no_links(
         shutil.rmtree("g")
         save_record({"format": 1, "cells": []}, _made(Path("g")) / "grid.json")
         Path("g", f"search.db{ending}").symlink_to(precious / "file")
-        danetc.fails(
-            "leads out of g",
-            "search",
-            "--select-on",
-            "test",
-            *common,
-            "--grid",
-            "steps=1,2",
-            "--trials",
-            "1",
-            "-o",
-            "g",
-        )
+        asked = ("search", *common, "--select-on", "test", "--grid", "steps=1,2", "--trials", "1")
+        danetc.fails("leads out of g", *asked, "-o", "g")
         assert untouched(precious)
 
 

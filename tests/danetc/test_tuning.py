@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from safetensors.torch import load_file
 import danetc as package
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
-from danetc.runtime.system.files import read_record, save_record
+from danetc.runtime.system.files import read_record
 from danetc.runtime.training.checkpoints import read_checkpoint
 
 from .conftest import FEW, QUICK, SMALL, Run
@@ -183,24 +182,6 @@ def test_a_recipe_of_std_can_be_named(tmp_path: Path, monkeypatch: Any) -> None:
     assert done.record["recipe"]["name"] == "digits"
     assert done.test_accuracy is not None
     assert done.test_accuracy > 0.9  # one epoch from new weights gives half of that
-
-
-def test_code_that_only_a_record_names_is_not_run(danetc: Run, first: Path, tmp_path: Path) -> None:
-    """A run of somebody else may name a file of this machine."""
-    copy, ran = tmp_path / "copy", tmp_path / "ran"
-    shutil.copytree(first, copy)
-    code = tmp_path / "my.py"
-    code.write_text(f"open({str(ran)!r}, 'w')\ndef f(output, labels): return output.sum()\n")
-    record = read_record(copy / "run.json")
-    term = {"factor": 1.0, "name": "python", "function": f"{code}:f", "output": ""}
-    record["settings"]["recipe"]["phases"]["train"]["loss"] = [term]
-    save_record(record, copy / "run.json")
-    said = danetc("train", copy, "--data", FEW, "-o", tmp_path / "x")
-    assert said.status == 1
-    assert f"--allow-code {code}:f" in said.err
-    assert not ran.exists()
-    danetc("train", copy, "--data", FEW, "-o", tmp_path / "x", "--allow-code", f"{code}:f")
-    assert ran.exists()
 
 
 def test_a_folder_of_trials_is_refused(danetc: Run, tmp_path: Path) -> None:

@@ -8,10 +8,6 @@ import pytest
 
 from danetc.errors import UserError
 from danetc.main import main
-from danetc.runtime.data.augment import image_transform
-from danetc.runtime.data.batches import Batches
-from danetc.runtime.data.registry import open_data
-from danetc.runtime.system.errors import DataError
 from danetc.tasks.importing.network import import_network
 
 CODE = """
@@ -54,8 +50,6 @@ class Samples:
         return 200
 
     def __getitem__(self, index):
-        if index == 133:
-            raise LookupError("gone")  # late
         return torch.zeros(1, 8, 8), index % 10
 
 class WithoutLength(Samples):
@@ -66,9 +60,6 @@ class WithoutClasses(Samples):
     @property
     def classes(self):
         raise RuntimeError("no classes")  # classes
-
-def late():
-    return Samples(), Samples()
 
 def length():
     return WithoutLength(), Samples()
@@ -153,19 +144,6 @@ def test_an_error_of_own_code(name: str, capsys: pytest.CaptureFixture[str]) -> 
     assert place(name) in told
     assert what in told
     assert "bug" not in told
-
-
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.thorough)])
-def test_an_error_of_a_sample(workers: int) -> None:
-    data = open_data("python:mine.py:late")
-    batches = Batches(
-        data.train, image_transform([]), batch=50, seed=0, train=True, workers=workers
-    )
-    with pytest.raises(DataError, match="LookupError: gone") as caught:
-        for _ in batches.epoch(0):
-            pass
-    batches.close()
-    assert place("late") in str(caught.value)
 
 
 def test_a_call_that_a_factory_does_not_take_is_told_as_such() -> None:

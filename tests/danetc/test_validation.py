@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch.nn.functional import cross_entropy
 
 import danetc as package
 from danetc.errors import UserError
-from danetc.runtime.data.batches import prepared
 from danetc.runtime.system.files import read_record, save_record
-from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.observer import Epoch
 from danetc.tasks.grid.plot import draw
 from danetc.tasks.grid.results import GridResults, read_results, table
 from danetc.tasks.model_directory import GRID
 from danetc.tasks.training.tensorboard import TensorBoard
 from danetc.tasks.training.train import Training
-from tests.forked import in_two
 
 from .conftest import FEW, Run
-from .datasets import SMALL_DATA
 from .test_compare import recorded
-from .test_every_data import opened, recipe_of
-from .test_every_data import trained as trained_on
 from .test_tensorboard import begin, curve
 
 DATA = f"{FEW},val=0.2"
 QUICK = "recipe quick { epochs = 2; batch = 120; optimizer = adamw(lr = 0.01) }\n"
 CELL = ("--grid", "steps=1,2", "--backend", "eager")
-
-
-def last_epoch(directory: str) -> dict[str, Any]:
-    found: dict[str, Any] = read_record(Path(directory, "training.json"))["epochs"][-1]
-    return found
 
 
 @pytest.mark.thorough
@@ -77,27 +63,11 @@ def test_a_training_from_its_plan_to_its_report(danetc: Run) -> None:
         "the validation images (was: the test images)"
         in danetc("eval", "run", "--split", "val").out
     )
-    measured = danetc.json(
-        "measure",
-        "run",
-        "--data",
-        DATA,
-        "--split",
-        "val",
-        "--only",
-        "firing-rate",
-        "--batches",
-        "1",
-    )
-    assert measured["data"]["split"] == "val"
+    asked_of = ("--data", DATA, "--split", "val", "--only", "firing-rate", "--batches", "1")
+    assert danetc.json("measure", "run", *asked_of)["data"]["split"] == "val"
     best = ("eval", "run", "--checkpoint", "best")
     selected = "the best epoch was selected on test images"
     assert selected not in danetc.passes(*best).err
-    written = Path("run/training.json").read_bytes()
-    assert "the run is complete" in danetc.passes(*asked).err
-    assert Path("run/training.json").read_bytes() == written
-    danetc.passes("train", "--from", "run/run.json", "-o", "again")
-    assert last_epoch("again")["test_loss"] == last["test_loss"]
     assert "best val top-1" in (danetc.passes("report", "run") and Path("report.html").read_text())
     figure = Training(Path("run"), record, ()).figure()
     lines = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes]
@@ -105,15 +75,8 @@ def test_a_training_from_its_plan_to_its_report(danetc: Run) -> None:
     danetc.passes(*asked, "--data", FEW, "--fresh")
     assert selected in danetc.passes(*best).err
     assert selected not in danetc.passes(*best, "--split", "train").err
-    danetc.fails(
-        "has no validation samples; ,val=0.1 holds some out",
-        "eval",
-        "run",
-        "--split",
-        "val",
-        "--data",
-        FEW,
-    )
+    told = "has no validation samples; ,val=0.1 holds some out"
+    danetc.fails(told, "eval", "run", "--split", "val", "--data", FEW)
 
 
 def test_data_say_the_sizes_of_three_splits(danetc: Run) -> None:
@@ -203,32 +166,3 @@ def test_curves_of_tensorboard_are_of_their_split(tmp_path: Path) -> None:
         assert curve(tmp_path, f"epoch/val_{name}") == [(4, value), (8, value)]
     assert curve(tmp_path, "epoch/test_loss") == [(8, 1.0)]
     assert curve(tmp_path, "val_firing_rate/stem") == [(4, 0.125), (8, 0.125)]
-
-
-def train_on_both(text: str, folder: Path, rank: int) -> None:
-    """Train in one of two processes, and evaluate the last weights on whole splits in this one."""
-    small = SMALL_DATA["npz"]
-    data = opened(small, text)
-    with joined(Exception) as world:
-        found = trained_on(small, data, world)
-    whole = {}
-    for split in ("val", "test"):
-        images = prepared(data, recipe_of(small, data).evaluate)
-        (batch,) = images.batches(split=split, batch=len(data.split(split))).epoch(0)  # type: ignore[arg-type]
-        with torch.no_grad():
-            output = found.model.eval()(batch.images)
-        whole[f"{split}_loss"] = cross_entropy(output, batch.labels).item()
-    record = {"fingerprint": data.fingerprint, "epochs": found.history, "whole": whole}
-    (folder / f"{rank}.json").write_text(json.dumps(record))
-
-
-@pytest.mark.thorough
-def test_two_processes_have_the_same_split(tmp_path: Path) -> None:
-    """They evaluate it together, and the test images once."""
-    in_two(train_on_both, f"{SMALL_DATA['npz'].make(tmp_path / 'data')},val=0.25", tmp_path)
-    one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in range(2))
-    assert one["fingerprint"] == two["fingerprint"]
-    assert [row["test_loss"] is None for row in one["epochs"]] == [True, False]
-    for found in (one, two):
-        for name, value in one["whole"].items():
-            assert found["epochs"][-1][name] == pytest.approx(value, rel=1e-5)

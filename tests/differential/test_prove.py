@@ -13,9 +13,9 @@ import pytest
 
 from danetc.compiler import check_text, graph_of
 from danetc.tasks.proofs import prove
+from tests.reference.language import Bound, StageOf, Wire
 from tests.reference.network import Network
 from tests.reference.tape import Array, Var, gradients
-from tests.reference.values import Bound, StageOf, Wire
 from tests.reference.weights import Weights
 
 NOT, HOLDS, FAILS = "does not apply", "holds", "fails"

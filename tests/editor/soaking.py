@@ -8,7 +8,6 @@ uses another that is open too.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import random
 import sys
 import time
@@ -149,56 +148,6 @@ class Soak:
         edited(analysis.text, own)
 
 
-async def over_the_wire(edits: int, seed: int) -> None:
-    """The same edits sent to a server, each as the range that changed; at last it must know a text."""
-    from lsprotocol import types as lsp
-
-    from tests.editor.client import PATIENCE, started
-
-    soak = Soak(random.Random(seed))
-    path = shipped_specs()["danet_c_small"].resolve()
-    good = path.read_text(encoding="utf-8")
-    text, uri = good, path.as_uri()
-    document = lsp.TextDocumentIdentifier(uri)
-    async with started(path.parent) as (client, _):
-        item = lsp.TextDocumentItem(uri, "danet", 0, text)
-        client.text_document_did_open(lsp.DidOpenTextDocumentParams(item))
-        for version in range(1, edits + 2):
-            again = version % UNDONE == 0 or version > edits
-            new = good if again else soak.edit(text)
-            start, end, part = _changed(text, new)
-            lines = TextLines(text)
-            place = lsp.Range(*(lsp.Position(*lines.position(at)) for at in (start, end)))
-            client.text_document_did_change(
-                lsp.DidChangeTextDocumentParams(
-                    lsp.VersionedTextDocumentIdentifier(version, uri),
-                    [lsp.TextDocumentContentChangePartial(place, part)],
-                )
-            )
-            text = new
-            if version % 5 == 0 or version > edits:
-                at = lsp.Position(*TextLines(text).position(text.find("linear") + 1))
-                ask = client.text_document_hover_async(lsp.HoverParams(document, at))
-                answer = await asyncio.wait_for(ask, PATIENCE)
-        assert "linear(" in str(answer.contents)
-        assert await client.problems(uri) is not None
-
-
-def _changed(old: str, new: str) -> tuple[int, int, str]:
-    """The part of a text that is another one: where it stood, and what stands there now."""
-    start = 0
-    while start < min(len(old), len(new)) and old[start] == new[start]:
-        start += 1
-    while start and (old[start - 1] == "\r" or new[start - 1] == "\r"):
-        start -= 1  # a line end is changed as a whole
-    tail = 0
-    while tail < min(len(old), len(new)) - start and old[-1 - tail] == new[-1 - tail]:
-        tail += 1
-    while tail and old[len(old) - tail] == "\n":
-        tail -= 1
-    return start, len(old) - tail, new[start : len(new) - tail]
-
-
 def _all(found: Sequence[OutlineSymbol]) -> Iterator[OutlineSymbol]:
     for symbol in found:
         yield symbol
@@ -215,8 +164,6 @@ def main() -> int:
     soak.run(given.edits)
     seconds = time.process_time() - begin
     print(f"{given.edits:,} edits from seed {given.seed}: each answered, {seconds:.0f} s of CPU")
-    asyncio.run(over_the_wire(given.edits, given.seed))
-    print(f"{given.edits:,} edits sent to `danetc lsp`, which still answers")
     return 0
 
 

@@ -87,16 +87,6 @@ def test_a_click_on_a_stage_or_a_block_leads_to_its_stage(analysis: Analysis) ->
     assert stem.startswith("g")
 
 
-def test_a_click_on_an_operation_leads_to_it(analysis: Analysis) -> None:
-    found = preview(analysis, 0, "op")
-    texts = [place(found, key) for key in found.boxes if key.startswith("s0b0")]
-    assert texts[:3] == ["conv(width, stride = stride)", "norm", "spike"]
-    inner = [found.boxes[key] for key in found.boxes if key.startswith("s1b0")]
-    assert {each.place.text for each in inner if each.place} >= {"stage(basic(16), 2, stride = 2)"}
-    written = [each.written for each in inner if each.written is not None]
-    assert any(span.source.name.endswith("blocks.danet") for span in written)
-
-
 def test_the_cursor_leads_to_boxes(analysis: Analysis) -> None:
     boxes = preview(analysis, 0, "stage").boxes
     assert shown_at(boxes, at("stage(own")) == {"s0b0", "s0b1"}

@@ -63,18 +63,11 @@ def _unsoftened(excess: float) -> float:
 
 
 CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}
+_NAMED = ("exp", "log", "sqrt", "tanh", "sin", "cos", "erf", "sigmoid", "detach")
 _ARRAYS: Mapping[str, Callable[[Var], Var]] = {
-    "exp": f.exp,
-    "log": f.log,
-    "sqrt": f.sqrt,
+    **{name: getattr(f, name) for name in _NAMED},
     "abs": f.absolute,
-    "tanh": f.tanh,
-    "sin": f.sin,
-    "cos": f.cos,
-    "erf": f.erf,
-    "sigmoid": f.sigmoid,
     "round": f.rounded,
-    "detach": f.detach,
 }
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,

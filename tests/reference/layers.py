@@ -14,13 +14,12 @@ import numpy as np
 
 from tests.reference import functions as f
 from tests.reference.equations import OPERATORS, Learn, Neuron, surrogate
-from tests.reference.language import Evaluator
-from tests.reference.tape import Array, Var, as_var, broadcast, concat, stack
-from tests.reference.values import (
+from tests.reference.language import (
     OPERATIONS,
     Backbone,
     BlockLayer,
     Bound,
+    Evaluator,
     Identity,
     Learnt,
     Named,
@@ -29,6 +28,7 @@ from tests.reference.values import (
     Sequence,
     Wire,
 )
+from tests.reference.tape import Array, Var, as_var, broadcast, concat, stack
 from tests.reference.weights import Weights
 
 EXACT = frozenset(
@@ -52,12 +52,7 @@ EXACT = frozenset(
 )
 """Operations without roundings."""
 ELEMENTWISE: Mapping[str, Callable[[Var], Var]] = {
-    "relu": f.relu,
-    "detach": f.detach,
-    "sigmoid": f.sigmoid,
-    "tanh": f.tanh,
-    "softplus": f.softplus,
-    "gelu": f.gelu,
+    name: getattr(f, name) for name in ("relu", "detach", "sigmoid", "tanh", "softplus", "gelu")
 }
 AXES = {"time": 0, "channels": 2, "rows": 3, "columns": 4}
 """The axes of [T, N, C, H, W]."""

@@ -10,9 +10,7 @@ from typing import Any
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
 from tests.reference.equations import Learn
-from tests.reference.layers import Layers, Result
-from tests.reference.tape import broadcast
-from tests.reference.values import (
+from tests.reference.language import (
     OPERATIONS,
     Backbone,
     Bound,
@@ -25,6 +23,8 @@ from tests.reference.values import (
     StageOf,
     Wire,
 )
+from tests.reference.layers import Layers, Result
+from tests.reference.tape import broadcast
 from tests.reference.weights import Weights, plain
 
 WEIGHTED = ("conv", "linear")

@@ -14,6 +14,8 @@ from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.reference import TOPICS, find, topic
 
+from .documents import PAGES, TUTORIAL, perform
+
 diagrams = pytest.importorskip("docs.site.diagrams", reason="the extra `docs` is not installed")
 pytest.importorskip("latex2mathml")
 from docs.site import equations, pages, pictures  # noqa: E402
@@ -103,3 +105,22 @@ def test_documents_are_found_again() -> None:
     for path in ("README.md", "CONTRIBUTING.md", "docs/zoo.md", "results/README.md"):
         assert place_in_repository(place_in_site(path)) == path
     assert Path(ROOT / "mkdocs.yml").is_file()
+
+
+# -- the tutorial and the guides -------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::danetc.SpecWarning")
+@pytest.mark.usefixtures("short_samples")
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.thorough] * (page not in TUTORIAL))
+        for page in PAGES
+    ],
+)
+def test_the_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    for command, out in perform(page):
+        assert command.fits(out), f"{command.words}\n{out}"

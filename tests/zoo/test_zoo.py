@@ -1,16 +1,33 @@
-"""Every published network of specs/zoo: short, with its source, and equal to the interpreter's."""
+"""Every published network of specs/zoo: short, with its source, equal to the interpreter's, measured."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from danetc.compiler import check_text
 from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.resolved import resolved_spec
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.measure import measure
+from danetc.tasks.measuring.layout import layout_of
+from tests.differential.helpers import observe, randn
 from tests.fuzzing import compare as interpreting
-from tests.zoo.harness import CASES, NAMES, RATES, checked, file_of, graph, published, rouse
+from tests.zoo.authors import FOLDER, TOLERANCE, compare_with_authors, comparison_of
+from tests.zoo.harness import (
+    BATCH,
+    CASES,
+    NAMES,
+    RATES,
+    checked,
+    file_of,
+    frames,
+    graph,
+    published,
+    rouse,
+)
 from tests.zoo.page import PAGE, entry_of, own_lines, write_table
 
 MAX_LINES = 30
@@ -18,17 +35,7 @@ MAX_RESTING = 0.25
 """Share of layers that may rest in a random network: products of attention reach no threshold."""
 RESTING = ("ma_snn", "se_adlif", "spiking_lstm")
 """Networks that fire only with weights in narrow ranges; ``test_authors`` draws such."""
-OFTEN = [
-    "bntt",
-    "decolle",
-    "plif_net",
-    "psn",
-    "spikformer",
-    "spiking_vgg16",
-    "srnn",
-    "stsc_snn",
-    "tebn",
-]
+OFTEN = ("decolle", "event_densenet", "glif", "plif_net", "senet", "spikformer", "srnn", "tebn")
 """One of each kind; ``make thorough`` runs all."""
 RUNS = [pytest.param(name, marks=[pytest.mark.thorough] * (name not in OFTEN)) for name in NAMES]
 
@@ -57,6 +64,48 @@ def test_a_network_is_the_interpreter_s(name: str, monkeypatch: pytest.MonkeyPat
         assert all(output.std() > 1e-3 * abs(output).max() > 0 for output in outputs)
         resting = sum(not RATES[0] <= rate <= RATES[1] for rate in rates)
         assert resting <= MAX_RESTING * len(rates), rates
+
+
+def projected(output: Tensor, labels: Tensor) -> Tensor:
+    return (output * randn(*output.shape, seed=3)).sum()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_network_can_be_measured(name: str) -> None:
+    """Firing rates are those of its spikes, the parts of gradients add up to the whole, and the operations
+    counted while it runs are those that follow from its graph.
+    """
+    ours = graph(name, CASES[name])
+    torch.manual_seed(0)
+    model = emit(ours, 0).double()
+    x = frames(ours)
+    rouse(model, x)
+    for module in model.modules():
+        if hasattr(module, "running_var"):  # (a running mean of no spike would divide by 0)
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(x)  # what evaluation takes is of this batch
+    model.eval()
+    layout = layout_of(ours)
+    asked = ("firing-rate", "gradients", "operations")
+    found = measure(model, layout, [(x, torch.zeros(BATCH))], only=asked, loss=projected)
+    assert found.firing_rate is not None
+    assert found.gradients is not None
+    assert found.operations is not None
+    seen = observe(model, x)
+    modules = [name for name, module in model.named_modules() if isinstance(module, Neuron)]
+    fired = dict(zip(modules, seen.spikes, strict=True))
+    units = {layer.name: layer.kind.unit for layer in layout.neurons if layer.kind.is_integer}
+    for rate in found.firing_rate.layers:
+        wanted = float(fired[rate.layer].abs().mean()) / units[rate.layer]
+        assert rate.rate == pytest.approx(wanted), rate.layer
+    assert found.gradients.residual < 1e-9
+    alone = len(seen.outputs) == 1  # else what is measured is the first output's gradient
+    for norm in found.gradients.parameters if alone else ():
+        whole = float(seen.gradients[norm.parameter].norm())
+        assert norm.whole == pytest.approx(whole, abs=1e-9), norm.parameter
+    facts = summarise(ours)
+    assert found.operations.dense_macs == facts.macs + facts.additions
 
 
 def test_every_file_is_run_short_and_says_whose_network_it_is() -> None:
@@ -104,3 +153,29 @@ def test_the_page_is_up_to_date() -> None:
         f"at most {MAX_LINES} lines without comments and blank lines ({most} with them)"
         in " ".join(text.split())
     )
+
+
+# -- the authors' code -----------------------------------------------------------------------------
+
+
+MAX_BYTES = 50_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_is_its_authors(name: str) -> None:
+    comparison = comparison_of(name)
+    if comparison.repository is None:
+        assert comparison.reason
+        return
+    assert len(comparison.commit) == 40
+    assert FOLDER.joinpath(f"{name}.npz").stat().st_size <= MAX_BYTES
+    assert compare_with_authors(name) <= TOLERANCE
+
+
+def test_nothing_is_recorded_of_other_networks() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(NAMES)
+
+
+def test_the_page_counts_the_comparisons() -> None:
+    compared = sum(comparison_of(name).repository is not None for name in NAMES)
+    assert f"{compared} of the {len(NAMES)} were also compared" in PAGE.read_text("utf-8")
