@@ -86,8 +86,12 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         return code
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
-        """A copy of the same class. (GraphModule's own copy loses indexing and the order of children.)"""
-        result = memo[id(self)] = _blank(_own_class(self), type(self).__name__)
+        """Return a copy of the same class. (That of GraphModule has no indexing, and other children first.)"""
+        # GraphModule creates a subclass for each object.
+        own: Any = next(x for x in type(self).__mro__ if "GraphModuleImpl" not in x.__qualname__)
+        result: ScopeModule = own.__new__(own)
+        memo[id(self)] = result
+        type(result).__name__ = type(self).__name__
         state = copy.deepcopy(self.__dict__, memo)
         graph, children = state.pop("_graph"), state.pop("_modules")
         result.__dict__.update(state, _modules={})
@@ -115,20 +119,6 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
 
     def __str__(self) -> str:
         return repr(self)  # not the code, which is in ``code``
-
-
-def _own_class(scope: ScopeModule) -> type[ScopeModule]:
-    """Return the class of a scope, without the subclass that GraphModule creates for each object."""
-    found = next(each for each in type(scope).__mro__ if "GraphModuleImpl" not in each.__qualname__)
-    assert issubclass(found, ScopeModule)
-    return found
-
-
-def _blank(kind: type[ScopeModule], name: str) -> ScopeModule:
-    """An empty scope called ``name``."""
-    result = kind.__new__(kind)
-    type(result).__name__ = name
-    return result
 
 
 class Model(ScopeModule):
@@ -208,11 +198,10 @@ class Model(ScopeModule):
         """
         if self.signature.whole:
             raise ValueError(f"the model cannot run step by step: {self.signature.whole}")
-        frames: tuple[Any, ...] = (x,)
         if self.signature.inputs:
             given = x if isinstance(x, tuple | list) else (x,)
-            frames = self.signature.arguments(given, {})
-            frames = self.signature.check_all(frames, self, frame=True)
+            given = self.signature.arguments(given, {})
+            frames = self.signature.check_all(given, self, frame=True)
         else:
             frames = (self.signature.check(x, self, frame=True),)
         before = states or {}

@@ -7,7 +7,7 @@ the states before the step and writes the next one to those after it, under its 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -62,20 +62,16 @@ def step_code(model: fx.GraphModule, first: bool) -> StepCode:
     known = _CODES.get(model)
     if known is None or first:
         named = dict(model.named_modules())
-        _warn_about_hooks_of_scopes(named)
+        for name, scope in named.items():
+            if isinstance(scope, fx.GraphModule) and any(scope.__dict__[each] for each in HOOKS):
+                notice(
+                    f"hooks of {f'`{name}`' if name else 'the model'} do not run in a stream, which "
+                    "calls the layers in it one by one: register them on a layer"
+                )
         layers = tuple(map(id, named.values()))
         if known is None or known[0] != layers:
             known = _CODES[model] = layers, _written(model)
     return known[1]
-
-
-def _warn_about_hooks_of_scopes(named: Mapping[str, nn.Module]) -> None:
-    for name, scope in named.items():
-        if isinstance(scope, fx.GraphModule) and any(scope.__dict__[each] for each in HOOKS):
-            notice(
-                f"hooks of {f'`{name}`' if name else 'the model'} do not run in a stream, which calls the "
-                "layers in it one by one: register them on a layer"
-            )
 
 
 def frame(y: Tensor, rank: int) -> Tensor:
@@ -85,9 +81,11 @@ def frame(y: Tensor, rank: int) -> Tensor:
 
 def _written(model: fx.GraphModule) -> StepCode:
     writer = _Writer()
-    inputs = [writer.graph.placeholder(node.name) for node in _placeholders(model)]
-    for taken in inputs:  # an input may be called `before`
-        taken.target = taken.name
+    inputs = [
+        writer.graph.placeholder(node.name) for node in model.graph.find_nodes(op="placeholder")
+    ]
+    for placed in inputs:  # an input may be called `before`
+        placed.target = placed.name
     writer.graph.output(writer.scope(model, "", inputs))
     return compiled_graph(writer.graph)
 
@@ -101,10 +99,6 @@ def compiled_graph(graph: fx.Graph) -> Callable[..., Any]:
     return found
 
 
-def _placeholders(scope: fx.GraphModule) -> list[fx.Node]:
-    return scope.graph.find_nodes(op="placeholder")
-
-
 class _Writer:
     """Writes the nested scopes of a model as one flat graph."""
 
@@ -115,7 +109,8 @@ class _Writer:
 
     def scope(self, scope: fx.GraphModule, prefix: str, inputs: Sequence[Any]) -> Any:
         """Write the nodes of a scope, with ``prefix`` before the names of modules; return its output."""
-        values: dict[fx.Node, Any] = dict(zip(_placeholders(scope), inputs, strict=True))
+        placeholders = scope.graph.find_nodes(op="placeholder")
+        values: dict[fx.Node, Any] = dict(zip(placeholders, inputs, strict=True))
 
         def known(given: Any) -> Any:
             return fx.map_arg(given, values.__getitem__)

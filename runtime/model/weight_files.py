@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,20 +103,15 @@ def once(model: nn.Module, places: Mapping[str, str]) -> None:
         layer = model.get_submodule(later)
         entries = [*layer.named_parameters(), *layer.named_buffers()]
         names |= {f"{later}.{name}": f"{first}.{name}" for name, _ in entries}
-    model.register_state_dict_post_hook(partial(_omit, names))
-    model.register_load_state_dict_pre_hook(partial(_restore, names))
 
+    def omit(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in names:
+            state.pop(prefix + name, None)
 
-def _omit(
-    names: Mapping[str, str], module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any
-) -> None:
-    for name in names:
-        state.pop(prefix + name, None)
+    def restore(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, same in names.items():
+            if prefix + same in state:
+                state.setdefault(prefix + name, state[prefix + same])
 
-
-def _restore(
-    names: Mapping[str, str], module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any
-) -> None:
-    for name, same in names.items():
-        if prefix + same in state:
-            state.setdefault(prefix + name, state[prefix + same])
+    model.register_state_dict_post_hook(omit)
+    model.register_load_state_dict_pre_hook(restore)

@@ -82,7 +82,12 @@ def match(
     weight of the model that the file lacks or has in another shape, and if there is no such part.
     ``model.load_state_dict(report.state)`` loads the result.
     """
-    wanted, optional = model.state_dict(), _neuron_entries(model)
+    from danetc.runtime.layers.neuron import Neuron  # late: reading a file does without kernels
+
+    wanted = model.state_dict()
+    # A file of an analog network lacks the parameters of neurons.
+    neurons = {name: each for name, each in model.named_modules() if isinstance(each, Neuron)}
+    optional = {f"{path}.{name}" for path, each in neurons.items() for name in each.state_dict()}
     if unknown := [part for part in skip if not any(part_of(name, [part]) for name in wanted)]:
         raise WeightsError(f"the network has no weights in {unknown[0]}, which is to be skipped")
     names, given = (
@@ -219,15 +224,3 @@ def _fit(
             )
         if mine.is_floating_point() != other.is_floating_point():
             raise WeightsError(f"{what} should be {mine.dtype}, but the file has {other.dtype}")
-
-
-def _neuron_entries(model: nn.Module) -> set[str]:
-    """The learnt parameters of neurons, which weights of an analog network lack."""
-    from danetc.runtime.layers.neuron import Neuron
-
-    return {
-        f"{path}.{name}"
-        for path, module in model.named_modules()
-        if isinstance(module, Neuron)
-        for name in module.state_dict()
-    }

@@ -158,8 +158,16 @@ def in_parallel(tasks: Sequence[Callable[[], object]], jobs: int, stop: StopRequ
 
     If one raises, or this thread is interrupted, the others are asked to stop and waited for.
     """
+
+    def run(task: Callable[[], object]) -> None:
+        try:
+            task()
+        except BaseException:
+            stop.signal = BY_CODE  # before this thread takes the next task
+            raise
+
     with ThreadPoolExecutor(min(jobs, len(tasks) or 1)) as pool:
-        waiting = {pool.submit(copy_context().run, task) for task in tasks}
+        waiting = {pool.submit(copy_context().run, run, task) for task in tasks}
         try:
             while waiting:
                 done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)

@@ -36,12 +36,6 @@ def _page_figure(title: str, figure: Any) -> PageFigure:
     return PageFigure(title, f"data:image/svg+xml;base64,{data}")
 
 
-def _figure(title: str, panel: LinePanel) -> PageFigure:
-    figure = line_figure([panel])
-    figure.set_size_inches(6.4, 3.4)
-    return _page_figure(title, figure)
-
-
 Lines = dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
 """Dictionary of curves by name, as a tuple of the x values and the y values."""
 
@@ -82,10 +76,12 @@ def _trained_on(run: ShownRun, key: str) -> str:
 
 
 def training_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
-    return [
-        _figure(title, LinePanel("epoch", title.partition(" ")[0].strip(",").lower(), curves))
-        for title, curves in training_curves(runs).items()
-    ]
+    """Draw the ``training_curves``."""
+    found = []
+    for title, curves in training_curves(runs).items():
+        panel = LinePanel("epoch", title.partition(" ")[0].strip(",").lower(), curves)
+        found.append(_page_figure(title, line_figure([panel], columns=1)))
+    return found
 
 
 def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
@@ -110,7 +106,7 @@ def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
                 "layer", measure.title, lines, log=measure.mean == "geometric",
                 ticks=ticks if len(runs) == 1 else (),
             )  # fmt: skip
-            found.append(_figure(title, panel))
+            found.append(_page_figure(title, line_figure([panel], columns=1)))
     return found
 
 
@@ -132,17 +128,14 @@ def grid_figures(paths: Sequence[Path], note: Note = lambda text: None) -> list[
 
     found = []
     for folder in folders:
+        figures = {}
         try:
             results = read_results(folder, "last")
-        except UserError as error:
-            note(f"the page has no figures of {folder}: {error}")
-            continue
-        figures = {name: draw(results, name) for name in FIGURES}
-        if (folder / STORAGE).is_file():
-            try:
+            figures = {name: draw(results, name) for name in FIGURES}
+            if (folder / STORAGE).is_file():
                 figures["front"] = front_figure(read_search(folder))
-            except UserError as error:
-                note(f"the page has no figure of the search: {error}")
+        except UserError as error:
+            note(f"the page lacks figures of {folder}: {error}")
         for name, figure in figures.items():
             if figure is not None:
                 title = _TITLES[name] + (f", {folder.name}" if len(folders) > 1 else "")

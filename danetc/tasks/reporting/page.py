@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined, Undefined
@@ -119,25 +120,17 @@ def _style(runs: int, measures: Sequence[str]) -> Markup:
     for level in LEVELS:
         rules.append(_chosen("level", level, f'.picture[data-level="{level}"]{{display:block}}'))
     for measure in measures:
-        part = f".part[data-{measure}]"
-        shown = f'[data-measure="{measure}"]'
+        chosen = partial(_chosen, "measure", measure)
+        part, boxes = f".part[data-{measure}", ":is(path,polygon,ellipse):first-of-type"
         rules += [
-            _chosen("measure", measure, f".scale{shown}{{display:block}}"),
-            _chosen("measure", measure, f"{part}>text{{fill:var(--t-ink)}}"),
-            _chosen(
-                "measure",
-                measure,
-                f"{part}>:is(path,polygon):not(:first-of-type){{fill-opacity:0}}",
+            chosen(f'.scale[data-measure="{measure}"]{{display:block}}'),
+            chosen(f"{part}]>text{{fill:var(--t-ink)}}"),
+            chosen(f"{part}]>:is(path,polygon):not(:first-of-type){{fill-opacity:0}}"),
+            *(
+                chosen(f'{part}="{step}"]>{boxes}{{fill:var(--heat-{step})}}')
+                for step in range(STEPS)
             ),
         ]
-        rules += [
-            _chosen(
-                "measure", measure,
-                f'.part[data-{measure}="{step}"]>:is(path,polygon,ellipse):first-of-type'
-                f"{{fill:var(--heat-{step})}}",
-            )
-            for step in range(STEPS)
-        ]  # fmt: skip
     return Markup("\n".join(rules) + "\n")
 
 
