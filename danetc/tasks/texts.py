@@ -16,33 +16,33 @@ from danetc.runtime.system.files import replace_file
 
 FIRST_SPEC = """\
 # A spiking ResNet. `danetc check FILE` checks it, `danetc draw FILE` draws it, and
-# `danetc train FILE --data digits` trains it on 1,797 images of digits that danetc brings.
-# `danetc explain conv` explains a name, `danetc list` says which names there are.
+# `danetc train FILE --data digits` trains it on the 1,797 images of digits that come with danetc.
+# `danetc explain conv` explains a name; `danetc list` lists all names.
 
 use std  # the standard library: neurons, surrogates, connections, rules, backbones
 
 network NAME(classes = 10, width = 16) {
-  # What goes in: grey images of 8 x 8 pixels, the same at each of the time steps.
+  # Grey images of 8 x 8 pixels, repeated at each of the two time steps.
   input = image(1, 8, 8)
   steps = 2
 
-  # The neuron that `spike` stands for, and what stands for its derivative in training.
+  # The neuron behind every `spike`, and the surrogate gradient of its spikes.
   neuron    = IF
   surrogate = atan
 
-  # Layers before the stages: a convolution, a norm, a neuron.
+  # The layers before the stages.
   stem = conv(width) -> norm -> spike
 
-  # Two stages of residual blocks. `via` says how a block is wired (try `sew`, `pa_a`, `tdbn`), `by` what
-  # feeds each block of a stage (try `chain`). The second stage halves the size of its maps.
+  # Two stages of residual blocks. `via` selects the wiring inside a block (try `sew`, `pa_a`, `tdbn`),
+  # `by` the input of each block in a stage (try `chain`). The second stage halves the resolution.
   stages = stage(basic(width), 2) via origin by densely_additive
     -> stage(basic(2 * width), 2, stride = 2) via origin by densely_additive
 
-  # One number for each class, the mean over the time steps.
+  # Class scores, averaged over the time steps.
   head = avgpool -> mean_over_time -> linear(classes)
 }
 
-# How it is trained. `danetc list settings` has all settings.
+# The training. `danetc list settings` lists all settings.
 recipe quick {
   epochs    = 8
   batch     = 64
