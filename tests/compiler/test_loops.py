@@ -169,3 +169,13 @@ def test_a_loop_of_a_name_that_a_syntax_error_explains(lines: str) -> None:
     """Nothing is reported of the name, and what is left of the loop is no graph."""
     found = errors(f"{lines} -> mean_over_time -> linear(10)")
     assert {item.code for item in found} in ({"E0104"}, {"E0112"})
+
+
+def test_nodes_grow_with_the_number_of_loops() -> None:
+    """Also those of many looped blocks: not faster than their number."""
+    cell = "block cell { h = (in + (h -> delay(1))) -> tanh; out = in + h }"
+    few, many = (
+        len(lowered(f"out = in -> stage(cell, {count}) -> conv(2)", cell).nodes)
+        for count in (10, 1000)
+    )
+    assert (few - 2) * 100 == many - 2

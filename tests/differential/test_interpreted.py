@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
 from danetc.compiler import check_text
+from tests.differential.looped import LOOPED
 from tests.differential.networks import VARIETY
+from tests.differential.test_shared import SIAMESE
 from tests.fuzzing import compare
 from tests.fuzzing.compare import Case, Subject, compiling
 from tests.fuzzing.forms import FORMS, _check_form
 
-NESTED = """
-connection sewn { each = conv -> spike; out = shortcut + branch }
-block inner { out = in -> (stage(single(3), 2) via sewn by feedback) }
-network net {
-  input = events(2, 6, 6); steps = 3; neuron = LIF; surrogate = sigmoid(alpha = 4)
-  a = in -> conv(3)
-  h = a * (h -> delay(1) -> inner -> avgpool -> sigmoid) + (h -> delay(2))
-  g = ((g -> delay(1) -> (stage(single(3), 2) via sewn by feedback)) + a) -> spike
-  out = (h + g) -> avgpool -> linear(3)
-}"""
-"""Stages in loops of lines, of which the first reading knows no shape."""
-
-NETWORKS = {**VARIETY, "stages_within_loops": NESTED}
+NETWORKS = {**VARIETY, **LOOPED, **SIAMESE}
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_form_is_the_interpreter_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _near(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "NEAR", 1e-10)  # roundings of float64 are smaller
+
+
+def check(name: str, modes: Sequence[bool], forms: Sequence[str]) -> None:
+    """Compare a network on both backends, in training or not, and in further forms."""
     subject = Subject(check_text(f"use std\n{NETWORKS[name]}"), "net", 3, torch.float64)
     case = Case()
     with compiling(False):
         fused = subject.emitted("fused")
-        for training in (False, True):
+        for training in modes:
             subject.check(subject.model, training, "eager", case)
             subject.check(fused, training, "fused", case)
-        for form in FORMS:
+        for form in forms:
             _check_form(subject, form, fused, case)
     assert case.compared["eager, training"] == case.compared["fused, training"] == 1
     assert case.near == case.unstable == case.infinite == 0
+
+
+@pytest.mark.parametrize("name", ["two lines", "feedback", "earlier values", "siamese"])
+def test_training_is_the_interpreter_s(name: str) -> None:
+    check(name, [True], [])
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_form_is_the_interpreter_s(name: str) -> None:
+    check(name, [False, True], FORMS)

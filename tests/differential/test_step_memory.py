@@ -21,9 +21,8 @@ from danetc.runtime.training.settings import autocast
 from danetc.tasks.inputs import taken
 from danetc.tasks.memory import plain_step, size_of, step_memory
 from tests.differential.helpers import text
+from tests.differential.looped import LOOPED
 from tests.differential.networks import small, variety
-from tests.differential.plain_loops import CASES
-from tests.differential.plain_loops import graph_of as loop
 
 CONSTANTS = 128
 """Bytes of the numbers that torch saves as tensors of 8 bytes, which no operator makes."""
@@ -82,9 +81,9 @@ def test_what_is_rare_is_exact(name: str) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", LOOPED)
 def test_what_loops_save_is_exact(name: str) -> None:
-    check_exact(loop(name, 3), *((*each, "float32") for each in EVERY), batch=3)
+    check_exact(text(LOOPED[name]), *((*each, "float32") for each in EVERY), batch=3)
 
 
 FIRST = """

@@ -597,7 +597,7 @@ class Layers(Evaluator):
         found = dict(values)
         for name, value in values.items():
             if isinstance(value, Learn) and not value.trained:
-                known = (*path, prefix + name) in self.weights.names
+                known = (*self.weights.weights_at(path), prefix + name) in self.weights.names
                 found[name] = float(self.weights.take(path, prefix + name).data) if known else 0.0
         return found
 
