@@ -12,7 +12,6 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.layers.attention import KeysFirst
-from danetc.runtime.layers.norm import RunningMean
 from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.measuring.measure import measure
 from tests.differential.helpers import randn, text
@@ -163,27 +162,6 @@ def test_operations_are_counted_by_what_is_not_zero(order: str) -> None:
         first, second = scores.sum(), (scores.ne(0).sum(-2) * tokens.sum(-1)).sum()
     assert found.additions == pytest.approx(float(first + second) / 5)
     assert found.macs == 0
-
-
-def test_running_mean_of_groups() -> None:
-    """As it is defined, over passes; without gradient, and the same for all samples and steps."""
-    mean_of_two = "(in -> running_mean(groups = 2, momentum = 0.3))"
-    graph = network(f"out = scores(in, in, heads = 2) / {mean_of_two}")
-    model = emit(graph).double()
-    (layer,) = (m for m in model.modules() if isinstance(m, RunningMean))
-    mean = None
-    for seed in range(3):
-        x = randn(3, 2, 4, 4, 6, seed=seed).abs().requires_grad_()
-        model(x).sum().backward()
-        batch = torch.stack([part.mean() for part in x.detach().chunk(2, -3)])
-        mean = batch if mean is None else 0.7 * mean + 0.3 * batch
-        torch.testing.assert_close(layer.mean, mean, rtol=1e-12, atol=0)
-    model.eval()
-    before = layer.mean.clone()
-    y = model(x)
-    a = heads_of(x) @ heads_of(x).mT
-    torch.testing.assert_close(y, a / mean[:, None, None], rtol=1e-12, atol=0)
-    assert torch.equal(layer.mean, before)
 
 
 @pytest.mark.parametrize("backend", ["eager", "fused"])

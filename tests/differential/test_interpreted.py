@@ -15,6 +15,9 @@ from tests.fuzzing import compare
 from tests.fuzzing.compare import Case, Subject, compiling
 from tests.fuzzing.forms import FORMS, _check_form
 
+QUICK = (
+    "two lines", "feedback", "earlier values", "siamese", "several_inputs", "by_step", "attention",
+)  # fmt: skip
 NETWORKS = {**VARIETY, **LOOPED, **SIAMESE}
 
 
@@ -38,7 +41,7 @@ def check(name: str, modes: Sequence[bool], forms: Sequence[str]) -> None:
     assert case.near == case.unstable == case.infinite == 0
 
 
-@pytest.mark.parametrize("name", ["two lines", "feedback", "earlier values", "siamese"])
+@pytest.mark.parametrize("name", QUICK)
 def test_training_is_the_interpreter_s(name: str) -> None:
     check(name, [True], [])
 

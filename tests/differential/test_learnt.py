@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.initial_values import initial_values
@@ -13,8 +12,6 @@ from danetc.compiler.ir.at_node import weights_of
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.differential.helpers import randn, text
 from tests.differential.networks import ANALOG_STEM, small
-from tests.fuzzing.compare import compiling
-from tests.surrogates import sigmoid, step
 
 BY_STEP = """
 neuron decaying {
@@ -29,48 +26,6 @@ network net {
   input = image(2, 6, 6); steps = 3; surrogate = sigmoid(alpha = 4); neuron = decaying
   out = in -> conv(4) -> norm -> spike -> conv(3) -> norm -> spike
 }"""
-
-
-def _decaying(x: Tensor, leak_raw: Tensor, th: Tensor) -> Tensor:
-    """The neuron in plain PyTorch, [T, N, C, H, W]."""
-    u, spikes = torch.zeros_like(x[0]), []
-    for t in range(len(x)):
-        v = torch.sigmoid(leak_raw[t]) * u + x[t]
-        s = step(v - th[t].view(1, -1, 1, 1), sigmoid(4))
-        spikes.append(s)
-        u = v * (1 - s)
-    return torch.stack(spikes)
-
-
-@pytest.mark.parametrize("backend", ["eager", "fused"])
-def test_numbers_of_each_step_against_plain_pytorch(backend: str) -> None:
-    model = emit(graph_of(check_text(f"use std\n{BY_STEP}")), 0, backend).double()
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if "spike" in name:
-                value.add_(0.3 * randn(*value.shape, seed=len(name)))
-    x = randn(4, 2, 6, 6)
-    y = x
-    for place in ("1", "2"):
-        conv, norm, spike = (getattr(model, f"{each}{place}") for each in ("conv", "norm", "spike"))
-        assert (spike.leak_raw.shape, spike.th.shape[:2]) == ((3,), (3, len(conv.weight)))
-        flat = torch.nn.functional.conv2d(y.flatten(0, -4), conv.weight, padding=1)
-        mean, variance = flat.mean((0, 2, 3)), flat.var((0, 2, 3), correction=0)
-        flat = (flat - mean.view(-1, 1, 1)) / (variance + 1e-5).sqrt().view(-1, 1, 1)
-        flat = flat * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
-        frames = flat.unflatten(0, (-1, 4)).expand(3, *[-1] * 4)
-        y = _decaying(frames, spike.leak_raw, spike.th)
-    factor = randn(*y.shape, seed=5)
-    wanted = torch.autograd.grad((y * factor).sum(), [*model.parameters()])
-    with compiling(False):
-        seen = model(x)
-        found = torch.autograd.grad((seen * factor).sum(), [*model.parameters()])
-    assert torch.equal(seen, y)
-    assert 0.1 < float(y.detach().mean()) < 0.9
-    for mine, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-10)
-    leaks = wanted[[name for name, _ in model.named_parameters()].index("spike2.leak_raw")]
-    assert float(leaks[1:].abs().min()) > 0  # of the first step there is nothing to decay
 
 
 def test_numbers_of_each_step_stream_and_fix_how_many_there_are() -> None:

@@ -45,29 +45,6 @@ def test_opcheck(compiled: Any) -> None:
     torch.library.opcheck(ops.neuron_step.default, (x, states, [w], program))
 
 
-def test_poisson() -> None:
-    torch.manual_seed(0)
-    x = torch.tensor([[-0.5, 0.0, 0.25, 0.9, 1.0, 1.5]])
-    spikes = ops.poisson(x, 20_000, 1)
-    assert set(spikes.unique().tolist()) == {0.0, 1.0}
-    rates = spikes.mean((0, 1)).tolist()
-    assert rates[:2] == [0.0, 0.0]
-    assert rates[4:] == [1.0, 1.0]
-    assert rates[2:4] == pytest.approx([0.25, 0.9], abs=0.015)
-    assert ops.poisson(torch.rand(5, 2, 3), 4, 1).shape == (5, 2, 3)
-
-
-def test_latency() -> None:
-    tau, x = 6.0, torch.tensor([[1.0, 2.0, 0.9, 0.5, 0.2, 0.0, -1.0]], dtype=torch.float64)
-    spikes = ops.latency(x, 8, 1, tau)
-    assert spikes.shape == (8, 1, 7)
-    assert spikes.sum(0).tolist() == [[1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]]
-    # 6 ln(1 / 0.9) = 0.63, 6 ln 2 = 4.16, 6 ln 5 = 9.66: after the last step
-    assert spikes.argmax(0)[0, :4].tolist() == [0, 0, 0, 4]
-    assert torch.equal(ops.latency(x.expand(8, *x.shape), 8, 1, tau), spikes)
-    assert torch.equal(ops.latency(x.expand(3, *x.shape), 8, 1, tau), spikes[:3])
-
-
 def test_drop_path() -> None:
     torch.manual_seed(0)
     layer = DropPath(0.25, 3)
