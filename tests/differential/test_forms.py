@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from types import ModuleType
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.python import emit_python
@@ -14,18 +15,10 @@ from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
-from danetc.tasks.inputs import taken
 from tests.alternating import alternating
 from tests.differential.helpers import all_zero, assert_same, built, observe, randn
 from tests.differential.networks import VARIETY, variety
-
-STEPS, BATCH = 3, 2
-
-
-def sample(graph: Graph) -> Tensor:
-    """Input of the kind that the network takes; between 0 and 1, so that encoders spike too."""
-    leading = (STEPS, BATCH) if taken(graph).varies else (BATCH,)
-    return randn(*leading, *taken(graph).shape).sigmoid()
+from tests.runtime.test_fused import inputs
 
 
 def executed(source: str) -> nn.Module:
@@ -60,8 +53,7 @@ def test_the_written_model_is_the_graph_module(name: str) -> None:
     written = packed(executed(emit_python(graph)), graph)
     assert list(model.state_dict()) == list(written.state_dict())
     written.load_state_dict(model.state_dict())
-    x = sample(graph)
-    for training in (True, False):
+    for training, x in product((True, False), inputs(graph)):
         model.train(training)
         written.train(training)
         torch.manual_seed(0)

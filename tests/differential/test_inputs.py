@@ -1,4 +1,4 @@
-"""Networks with several inputs: against the same in plain PyTorch, and everything around them."""
+"""Networks with several inputs: how they are given, what does not fit, and what is made of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import danetc
 from danetc.compiler import check_text, graph_of
@@ -24,7 +24,6 @@ from danetc.tasks.inputs import taken
 from tests.differential.helpers import built, randn, text
 from tests.differential.networks import TWO_INPUTS
 from tests.differential.test_forms import executed
-from tests.surrogates import sigmoid, step
 
 T, N = 3, 4
 SIZES = """
@@ -38,50 +37,10 @@ network seen_and_heard {
 """
 
 
-def fired(x: Tensor) -> Tensor:
-    """IF neurons with hard reset on [T, ...]."""
-    u, spikes = torch.zeros_like(x[0]), []
-    for current in x:
-        v = u + current
-        spike = step(v - 1, sigmoid(4))
-        u = v * (1 - spike)
-        spikes.append(spike)
-    return torch.stack(spikes)
-
-
-def flat(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer on [T, N, ...]."""
-    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-
-def branch(model: nn.Module, x: Tensor) -> Tensor:
-    y = flat(model.norm, flat(model.conv, x))
-    return fired(y).mean((-2, -1))
-
-
 def both(graph: Graph) -> tuple[Tensor, Tensor]:
     still = randn(N, 3, 6, 6)
     moving = torch.randint(0, 3, (T, N, 2, 8, 8), generator=torch.Generator().manual_seed(2))
     return still, moving.double()
-
-
-def test_it_computes_what_its_equations_say() -> None:
-    graph = text(SIZES)
-    model = built(graph)
-    still, moving = both(graph)
-    mine = model(still, moving)
-    twin = built(graph)
-    a = branch(twin.a, still.expand(T, *still.shape))
-    b = branch(twin.b, moving)
-    wanted = flat(twin.linear1, a + b), twin.linear2(b.mean(0))
-    for x, y in zip(mine, wanted, strict=True):
-        assert x.std() > 0.01
-        assert torch.allclose(x, y, rtol=1e-9, atol=1e-9)
-    for outputs in (mine, wanted):
-        sum(y.square().sum() for y in outputs).backward()  # type: ignore[union-attr]
-    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
-        assert p.grad is not None
-        assert torch.allclose(p.grad, q.grad, rtol=1e-9, atol=1e-9)
 
 
 def test_inputs_go_in_by_place_by_name_and_where_they_fit_in_one_tensor() -> None:

@@ -1,4 +1,4 @@
-"""Forward hooks and SpikingJelly's monitors see the spikes of a model, as of a network of its own."""
+"""SpikingJelly's monitors record of a model, and measures say, what they record of its own network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import danetc
 from danetc.runtime.layers.neuron import Neuron
@@ -83,21 +84,22 @@ def test_monitors_record_what_those_of_spikingjelly_record(backend: str) -> None
     assert all(0.01 < rate < 0.99 for rate in recorded["rates"])
 
 
-def test_a_forward_hook_sees_spikes_and_may_change_them() -> None:
-    model = danetc.build(text=TEXT, backend="eager", seed=1)
-    images = torch.rand(5, 1, 8, 8) * 4
-    before = model(images)
-    layers = [each for each in model.modules() if isinstance(each, Neuron)]
-    seen: list[Tensor] = []
-    handles = [
-        each.register_forward_hook(lambda module, inputs, out: seen.append(out)) for each in layers
-    ]
-    assert torch.equal(model(images), before)
-    assert len(seen) == len(layers) == 2
-    for handle in handles:
-        handle.remove()
-    silent = layers[-1].register_forward_hook(lambda module, inputs, out: torch.zeros_like(out))
-    bias = model(images)
-    assert torch.equal(bias, bias[:1].expand_as(bias))  # nothing but the head's bias is left
-    silent.remove()
-    assert torch.equal(model(images), before)
+def test_measures_are_those_of_spikingjelly_s_monitors() -> None:
+    from spikingjelly.activation_based.neuron import LIFNode
+
+    ours = danetc.build(text=TEXT, backend="eager", seed=1)
+    images, labels = torch.rand(5, 1, 8, 8) * 4, torch.arange(5)
+    ours(images)  # gives the norms statistics of these images
+    net, ours, images = theirs(ours).double().eval(), ours.double().eval(), images.double()
+    spikes = monitors.OutputMonitor(net, LIFNode)
+    gradients = monitors.GradInputMonitor(net, LIFNode)
+    F.cross_entropy(net(images), labels).backward()
+    found = danetc.measure(ours, [(images, labels)], only=["firing-rate", "gradients"])
+    for layer, fired in zip(found.firing_rate.layers, spikes.records, strict=True):
+        assert layer.rate == pytest.approx(float(fired.detach().mean()), rel=1e-12)
+        assert layer.steps == pytest.approx(fired.mean((1, 2, 3, 4)).tolist(), rel=1e-12)
+    first, last = reversed(gradients.records)
+    for layer, grad in zip(found.gradients.neurons, (first.sum(0), last), strict=True):
+        # the first neuron takes its static input once for all steps
+        of_an_image = len(labels) ** 0.5 * float(grad.norm())
+        assert layer.whole == pytest.approx(of_an_image, rel=1e-10) != 0

@@ -150,28 +150,6 @@ def test_a_copy_has_its_own_norms() -> None:
                 assert norm is None or id(norm.weight) in mine
 
 
-@pytest.mark.thorough
-def test_compiled_as_a_whole_without_a_graph_break() -> None:
-    eager, fused = both(text(small("layers via sew", more=LAYERS)))
-    whole = torch.compile(fused, backend="aot_eager", fullgraph=True)
-    x = randn(BATCH, 3, 8, 8)
-    assert_equal(step(whole, x), step(eager, x))
-    for name, value in eager.named_buffers():
-        torch.testing.assert_close(value, dict(fused.named_buffers())[name])
-    eager.eval()
-    fused.eval()
-    torch.testing.assert_close(whole(x), eager(x))
-
-
-@pytest.mark.thorough
-def test_exported() -> None:
-    _, fused = both(text(small("layers via sew", more=LAYERS)))
-    fused.eval()
-    x = randn(BATCH, 3, 8, 8)
-    exported = torch.export.export(fused, (x,))
-    torch.testing.assert_close(exported.module()(x), fused(x))
-
-
 def test_channels_last() -> None:
     """Kernels take it as it is, and gradients come as they went."""
     for stages in ("layers via sew", "layers via origin", "layers via baa"):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -18,19 +16,8 @@ from danetc.compiler.emit.scopes import schedule, scope_tree
 from danetc.compiler.ir.graph import Attribute, Graph, Value
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
-from danetc.runtime.model.built import Model
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet
 from tests.differential.helpers import randn
-from tests.surrogates import sigmoid, step
-
-
-def run(model: Any, x: Tensor) -> list[Tensor]:
-    """Output and all parameter gradients."""
-    model.zero_grad()
-    y = model(x)
-    (y * torch.arange(y.numel(), dtype=y.dtype).view(y.shape).cos()).sum().backward()
-    return [y.detach(), *(p.grad.clone() for p in model.parameters())]
-
 
 # -- structure ------------------------------------------------------------------------------------
 
@@ -60,58 +47,6 @@ def test_blocks_are_indexed() -> None:
 
 
 # -- numbers --------------------------------------------------------------------------------------
-
-
-def integrate_and_fire(x: Tensor) -> Tensor:
-    u, spikes = torch.zeros_like(x[0]), []
-    for frame in x:
-        v = u + frame
-        s = step(v - 1, sigmoid(4))
-        u = v * (1 - s)
-        spikes.append(s)
-    return torch.stack(spikes)
-
-
-class Plain(nn.Module):
-    """``resnet()`` of graphs.py in plain PyTorch, every frame computed, parameters taken over."""
-
-    def __init__(self, model: Model, steps: int, blocks: int) -> None:
-        super().__init__()
-        self.weights = nn.ParameterList(
-            nn.Parameter(p.detach().clone()) for p in model.parameters()
-        )
-        self.steps, self.blocks = steps, blocks
-
-    def forward(self, x: Tensor) -> Tensor:
-        taken = iter(self.weights)
-        if x.dim() == 4:
-            x = x.expand(self.steps, *x.shape)
-
-        def layer(x: Tensor, stride: int = 1) -> Tensor:
-            weight, gamma, beta = itertools.islice(taken, 3)
-            y = F.conv2d(x.flatten(0, 1), weight, stride=stride, padding=weight.shape[-1] // 2)
-            return F.batch_norm(y, None, None, gamma, beta, True).unflatten(0, x.shape[:2])
-
-        x = integrate_and_fire(layer(x))
-        for s in range(2):
-            outs: list[Tensor] = []
-            for i in range(self.blocks):
-                for j, earlier in enumerate(outs):
-                    x = x + earlier if j else earlier
-                stride = 2 if s and not i else 1
-                y = layer(integrate_and_fire(layer(x, stride)))
-                shortcut = layer(x, stride) if stride == 2 else x
-                x = integrate_and_fire(y + shortcut)
-                outs.append(x)
-        return F.linear(x.mean((0, 3, 4)), *taken)
-
-
-@pytest.mark.parametrize("shape", [(4, 3, 8, 8), (3, 4, 3, 8, 8), (5, 4, 3, 8, 8)])
-def test_equals_plain_pytorch(shape: tuple[int, ...]) -> None:
-    model = emit(resnet()).double()
-    x = randn(*shape)
-    for a, b in zip(run(model, x), run(Plain(model, 3, 3), x), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
 EXAMPLES: dict[str, dict[str, Attribute]] = {

@@ -22,17 +22,16 @@ from danetc.compiler.emit.python import emit_python
 from danetc.compiler.emit.python.prelude import attention, frames, loading
 from danetc.compiler.emit.python.prelude import norms as norm_layers
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.passes.simplify import merge_duplicates
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax import tree
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
-from tests.compiler.emit import graphs, small
-from tests.compiler.emit.graphs import Net, head, stem
+from tests.compiler.emit import small
 from tests.compiler.emit.test_fx import tangled
 from tests.differential import networks
-from tests.differential.networks import variety
+from tests.differential.helpers import assert_same, observe, randn
+from tests.differential.networks import VARIETY, variety
 from tests.written import neuron_text
 
 
@@ -59,171 +58,25 @@ def test_no_variable_hides_a_function() -> None:
     assert_equal_models(graph_of(check_text(text)))
 
 
-# -- networks -------------------------------------------------------------------------------------
-
-
-def norms() -> Graph:
-    """Every norm, on static and varying values, maps and vectors."""
-    net = Net(steps=3)
-    with net.within("stem"):
-        x = net("batchnorm", net("conv", 0, name="conv", width=4), name="static", init=0.5)
-        x = net.spike(x)
-    for name in ("groupnorm", "tebn"):
-        x = net(name, net("conv", x, name=f"conv_{name}", width=4), name=name, init=0.5)
-    x = net("batchnorm", x, name="steps", per_step=True, init=2.0)
-    x = net("batchnorm", net.spike(x), name="batchnorm")
-    x = net("flatten", net("global_avgpool", x), name="flat")
-    x = net("batchnorm", x, name="vector")
-    x = net("groupnorm", x, name="groups", init=0.25)
-    x = net("tebn", net.spike(x, "last"), name="tebn_vector")
-    x = net("mean_over_time", x)
-    x = net("batchnorm", net("linear", x, name="wide", width=6), name="static_vector")
-    return net.finish(net("linear", x, width=3))
-
-
-def statistics() -> Graph:
-    """Norms with statistics of each step, alone and of all so far, and whole numbers of spikes."""
-    text = """use std
-    neuron counting { state u = 0.0; v = u + x; s = round(min(max(v, 0), 3)); u = v - s }
-    network net {
-      input = events(2, 8, 8); steps = 3; neuron = counting
-      a = in -> conv(4) -> batchnorm(statistics = step) -> spike
-      b = a -> conv(4) -> batchnorm(statistics = cumulative) -> spike
-      h = (b + (h -> delay(1) -> conv(4) -> batchnorm(statistics = step))) -> spike
-      c = (a + (c -> delay(1) -> conv(4) -> batchnorm(statistics = cumulative))) -> spike
-      d = (a + (d -> delay(1) -> conv(4) -> batchnorm(per_step = true))) -> spike
-      out = (h + c + d) -> avgpool -> mean_over_time -> linear(3)
-    }"""
-    return graph_of(check_text(text))
-
-
-def functions() -> Graph:
-    """Every join and every function."""
-    net = Net(steps=3)
-    a = net("conv", 0, name="a", width=4)
-    s = net.spike(a)
-    b = net("conv", s, name="b", width=4)
-    x = net("sigmoid", net("sub", net("add", a, b, s), net("mul", s, b, s, name="product")))
-    x = net("maximum", x, b, a)
-    x = net("minimum", x, net("tanh", b), s)
-    x = net("div", x, net("affine", s, name="half", factor=0.5, offset=1.0))
-    x = net("affine", x, name="negated", factor=-1, offset=1)
-    x = net("affine", x, name="scaled", factor=1.5, offset=0)
-    x = net("affine", x, name="moved", factor=1, offset=-2)
-    x = net("concat", x, b, net("softplus", b), name="cat")
-    x = net("avgpool", net("upsample", x, scale=2), name="pool")
-    x = net("maxpool", x)
-    x = net("dropout", x, p=0.5)
-    x = net("droppath", x, p=0.3)
-    return net.finish(head(net, x), s)
-
-
-def encoded(op: str, **attrs: float) -> Graph:
-    net = Net(steps=4)
-    x = net(op, 0, name="code", **attrs)
-    return net.finish(head(net, stem(net, x, 4)))
-
-
-def several_values() -> Graph:
-    """A scope that takes two values and gives two."""
-    net = Net(steps=2)
-    a, b = net("conv", 0, name="a", width=4), net("conv", 0, name="b", width=4)
-    with net.within("cross"):
-        c, d = net("add", a, b, name="sum"), net("sub", a, b, name="difference")
-    with net.within("more"):
-        e = net("conv", c, name="conv", width=4)
-        f = net.spike(net("mul", e, d))
-    return net.finish(head(net, f), e)
-
-
-NETWORKS = {
-    "dense": graphs.resnet(),
-    "running-sums": merge_duplicates(graphs.resnet(blocks=5)),
-    "plif": graphs.resnet("PLIF"),
-    "relu": graphs.resnet("ReLU"),
-    "sequence": graphs.resnet(varies=True),
-    "chain": small.resnet((4, 3), dense=False),
-    "bottleneck": small.resnet((2, 3), bottleneck=True),
-    "norms": norms(),
-    "statistics": statistics(),
-    "functions": functions(),
-    "poisson": encoded("poisson"),
-    "latency": encoded("latency", tau=2.0),
-    "tangled": tangled(),
-    "several-values": several_values(),
-}
-QUICK = {"norms", "statistics", "functions", "poisson", "latency", "tangled", "several-values"}
-FIXED_LENGTH = {"norms", "statistics"}  # what has a length of its own takes no other sequence
-
-
-def random_input(graph: Graph, sequence: bool, dtype: torch.dtype, steps: int = 5) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    lead = (steps, 2) if sequence else (2,)
-    return torch.randn(*lead, *graph.input.value.shape, generator=generator, dtype=dtype) * 2
-
-
-def results(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
-    torch.manual_seed(7)
-    y = model(x)
-    return y if isinstance(y, tuple) else (y,)
-
-
-def assert_same(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
-    """Equal outputs and buffers in training and evaluation, bit for bit; equal gradients."""
-    for training in (True, False):
-        ours.train(training)
-        theirs.train(training)
-        made, wanted = results(ours, x), results(theirs, x)
-        assert len(made) == len(wanted)
-        for a, b in zip(made, wanted, strict=True):
-            assert a.dtype == b.dtype
-            assert torch.equal(a, b)
-            assert a.isfinite().all()
-    for (name, a), (other, b) in zip(ours.named_buffers(), theirs.named_buffers(), strict=True):
-        assert name == other
-        assert torch.equal(a, b)
-    ours.train()
-    theirs.train()
-    for model in (ours, theirs):
-        model.zero_grad()
-        sum(y.square().sum() for y in results(model, x)).backward()  # type: ignore[union-attr]
-    if x.dtype == torch.float64:
-        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-            assert a.grad is not None
-            assert torch.allclose(a.grad, b.grad, rtol=1e-9, atol=1e-9)
-
-
 def assert_equal_models(graph: Graph, *, sequence: bool = False) -> None:
-    ours, theirs = standalone(graph), emit(graph, seed=3)
+    """Equal outputs and buffers in training and evaluation, bit for bit; equal gradients."""
+    ours, theirs = standalone(graph).double(), emit(graph, seed=3).double()
     assert list(ours.state_dict()) == list(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict())
-    assert_same(ours, theirs, random_input(graph, sequence, torch.float32))
+    x = 2 * randn(*[5] * sequence, 2, *graph.input.value.shape)
+    for training in (True, False):
+        found, expected = (observe(model.train(training), x) for model in (ours, theirs))
+        assert_same(found, expected, gradients=1e-9)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.thorough) for name in NETWORKS],
-)
-def test_same_numbers_as_the_fx_model(name: str) -> None:
-    graph = NETWORKS[name]
-    ours = standalone(graph)
-    for dtype in (torch.float32, torch.float64):
-        for sequence in (False, True):
-            varies, fixed = graph.input.value.varies, name in FIXED_LENGTH
-            if (sequence and fixed and not varies) or (varies and not sequence):
-                continue
-            theirs = emit(graph, seed=3).to(dtype)
-            assert list(ours.state_dict()) == list(theirs.state_dict())
-            ours.to(dtype).load_state_dict(theirs.state_dict())
-            assert_same(
-                ours, theirs, random_input(graph, sequence, dtype, graph.steps if fixed else 5)
-            )
+def test_scopes_that_need_each_other() -> None:
+    assert_equal_models(tangled(), sequence=True)
 
 
 @pytest.mark.thorough
 def test_the_text_is_clean(tmp_path: Path) -> None:
-    for name, graph in NETWORKS.items():
-        (tmp_path / f"{name}.py").write_text(emit_python(graph))
+    for name in VARIETY:
+        (tmp_path / f"{name}.py").write_text(emit_python(variety(name)))
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "120"]
     command += ["--select", "E,F,I", "."]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -253,16 +106,16 @@ PRELUDE = {
     for name, value in vars(module).items()
     if getattr(value, "__module__", "") == module.__name__
 }
-USES = {
-    **{name: NETWORKS[name] for name in ("norms", "statistics", "functions", "tangled")},
-    **{name: variety(name) for name in ("attention", "mixed", "ordinary", "shared", "two_inputs")},
-}
+USES = [
+    tangled(),
+    *map(variety, ("attention", "ms", "ordinary", "cumulative", "integer", "two_inputs", "shared")),
+]
 
 
 def test_prelude_module_equals_its_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every definition is called, so its lines are those of the file and not of a text."""
     seen = set()
-    for graph in USES.values():
+    for graph in USES:
         text = emit_python(graph)
         tree = ast.parse(text)
         names = [getattr(item, "name", "") for item in tree.body]
@@ -303,7 +156,7 @@ def test_prelude_module_equals_its_copies(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.thorough
 def test_it_needs_torch_alone(tmp_path: Path) -> None:
-    (tmp_path / "model.py").write_text(emit_python(NETWORKS["norms"]))
+    (tmp_path / "model.py").write_text(emit_python(variety("tebn")))
     code = (
         "import sys\n"
         "for name in ('danetc', 'safetensors', 'torchvision', 'numpy'): sys.modules[name] = None\n"
@@ -313,7 +166,7 @@ def test_it_needs_torch_alone(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert done.stdout == "torch.Size([2, 3])\n", done.stderr
+    assert done.stdout == "torch.Size([2, 5])\n", done.stderr
 
 
 # -- names ----------------------------------------------------------------------------------------
@@ -359,7 +212,7 @@ def test_names_are_data(name: str, plain: tuple[Graph, nn.Module]) -> None:
     if name in {*HOSTILE[:20], "é"}:
         assert list(ours.state_dict()) == list(emit(graph).state_dict())
     ours.load_state_dict(dict(zip(ours.state_dict(), wanted.state_dict().values(), strict=True)))
-    x = random_input(graph, False, torch.float32)
+    x = torch.randn(2, 3, 8, 8)
     assert torch.equal(ours(x), wanted(x))
 
 

@@ -23,18 +23,23 @@ network small {
 }
 """
 CHANGE = "clip = 1.0; ema = 0.5; change = surrogate(alpha = linear(2, 6))"
+PARTS = "freeze = stem; lr_scale = 0.1 * head; clip = 1.0"
 CASES = {
     "bptt": (STILL, f"{BODY}; clip = 1.0; ema = 0.9; gradient = bptt", 200),
     "truncated": (STILL, f"{BODY}; clip = 1.0; ema = 0.9; gradient = truncated(2)", 200),
     # layers at several places, a neuron that learns and a scheduled parameter
     "shared bptt": (SHARED, f"{BODY}; {CHANGE}; gradient = bptt", 120),
     "shared truncated": (SHARED, f"{BODY}; {CHANGE}; gradient = truncated(1)", 120),
+    "parts bptt": (STILL, f"{BODY}; {PARTS}; gradient = bptt", 120),
+    "parts truncated": (STILL, f"{BODY}; {PARTS}; gradient = truncated(2)", 120),
     # without norms, which see parts apart: batches of 40, the last of 10 (and 5)
-    "parts": (BARE, f"{BODY}; accumulate = ACCUMULATE", 90),
+    "accumulated": (BARE, f"{BODY}; accumulate = ACCUMULATE", 90),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.thorough] * c.startswith("parts")) for c in CASES]
+)
 def test_two_processes_are_one_with_the_whole_batch(case: str, tmp_path: Path) -> None:
     """In float64, with norms over both."""
     text, body, images = CASES[case]

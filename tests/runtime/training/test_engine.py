@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,31 +98,6 @@ def test_accumulated_parts_make_one_step(few: DataSet) -> None:
     for name, value in one.weights.items():
         assert torch.allclose(value, two.weights[name], atol=1e-10), name
     assert one.history[0]["train_loss"] == pytest.approx(two.history[0]["train_loss"])
-
-
-@pytest.mark.thorough
-def test_a_plain_loop_gives_the_same_weights(few: DataSet) -> None:
-    """SGD with momentum and cosine, in float64, against a loop written here."""
-    body = "epochs = 2; batch = 40; optimizer = sgd(lr = 0.1, momentum = 0.9); schedule = cosine"
-    done = run(small().double(), few, phase(body + "; clip = 0.5"))
-    from danetc.runtime.data.augment import image_transform
-    from danetc.runtime.data.batches import Batches
-    from danetc.runtime.system.seeds import derive
-
-    seed = derive("phase", 3, 0)
-    batches = Batches(few.train, image_transform(()), batch=40, seed=seed, train=True)
-    model = small().double().train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    for step in range(10):
-        batch = list(batches.epoch(step // 5))[step % 5]
-        for group in optimizer.param_groups:
-            group["lr"] = 0.1 * (1 + math.cos(math.pi * step / 9)) / 2
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(batch.images.double()), batch.labels).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        optimizer.step()
-    for name, value in model.state_dict().items():
-        assert torch.allclose(value, done.weights[name], rtol=1e-9, atol=1e-10), name
 
 
 def test_the_running_mean_of_the_weights_is_kept(few: DataSet) -> None:

@@ -118,21 +118,3 @@ def test_a_killed_training_resumes_bit_identically(tmp_path: Path) -> None:
     one, two = Job(tmp_path / "whole", body).result(), job.result()
     assert all(torch.equal(value, two["weights"][key]) for key, value in one["weights"].items())
     assert one["figures"] == two["figures"]
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("gradient", ["bptt", "truncated(2)"])
-def test_two_processes_are_one_with_the_whole_batch(tmp_path: Path, gradient: str) -> None:
-    body = (
-        "epochs = 2; batch = 40; optimizer = sgd(lr = 0.1, momentum = 0.9); freeze = stem; "
-        f"lr_scale = 0.1 * head; clip = 1.0; gradient = {gradient}"
-    )
-    jobs = [
-        Job(tmp_path / str(world), body, text=STILL, double=True, settings={"sync_norm": True})
-        for world in (1, 2)
-    ]
-    for world, job in enumerate(jobs, 1):
-        assert together(job, world) == [0] * world
-    one, two = (job.result()["weights"] for job in jobs)
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-9, atol=1e-9, msg=key)
