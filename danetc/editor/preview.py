@@ -90,7 +90,7 @@ def draw_places(
     for key, ids in members.items():
         spans: dict[Span, None] = {}
         for node in (graph[id] for id in ids):
-            found = [lowered.stands.get(node.id), node.origin, lowered.used.get(node.id)]
+            found = [lowered.written_at.get(node.id), node.origin, lowered.used.get(node.id)]
             scopes = ((node.scope[: len(stage.scope)], stage) for stage in graph.stages)
             calls = [stage.origin for scope, stage in scopes if scope == stage.scope]
             whole = level in ("network", "stage")
