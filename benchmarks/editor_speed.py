@@ -9,20 +9,45 @@ from __future__ import annotations
 import random
 import sys
 import time
+from importlib.resources import files as resources
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.loading import standard
+from danetc.dsl.reading import shipped_specs
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
+from danetc.editor.analysis import analyse
 from danetc.editor.completion import complete
 from danetc.editor.hints import inlay_hints
 from danetc.editor.open_files import OpenFiles
 from danetc.editor.outline import semantic_tokens, symbols
 from danetc.editor.problems import problems
-from tests.editor.long_file import long_file
 
 LIMIT = 0.1
 EDITS = 200
 LETTERS = ("", " ", "1", "x", "\n", ")", "->")
+
+
+def long_file(lines: int = 300) -> str:
+    """Return a spec without errors and with at least so many lines: networks of the zoo and their parts."""
+    folder = resources("danetc.specs")
+    shared = [*folder.joinpath("lib").iterdir(), *folder.joinpath("zoo", "lib").iterdir()]
+    zoo = [location for name, location in shipped_specs().items() if name.startswith("zoo/")]
+    text, known = "use std\n", set(standard())
+    for location in (*sorted(shared, key=lambda item: item.name), *zoo):
+        source = SourceFile(location.name, location.read_text(encoding="utf-8"))
+        found = parse(source, Reporter()).declarations
+        if known.isdisjoint(item.name for item in found):
+            more = "".join(f"\n{item.span.text}\n" for item in found)
+            if not analyse(text + more).survey.errors:
+                text += more
+                known.update(item.name for item in found)
+        if text.count("\n") >= lines:
+            return text
+    raise AssertionError("the shipped specs are too short")
 
 
 def main() -> int:

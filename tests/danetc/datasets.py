@@ -103,15 +103,7 @@ def _cifar(root: Path, kind: type[CIFAR10], label: str, classes: int) -> str:
     kind.train_list, kind.test_list = summed(kind.train_list, 0), summed(kind.test_list, 9)
     ((_, digest),) = summed([[kind.meta["filename"], ""]], 0)
     kind.meta = {**kind.meta, "md5": digest}
-    return str(root)
-
-
-def _cifar10(root: Path) -> str:
-    return f"cifar10:{_cifar(root, CIFAR10, 'labels', 10)}"
-
-
-def _cifar100(root: Path) -> str:
-    return f"cifar100:{_cifar(root, CIFAR100, 'fine_labels', 100)}"
+    return f"cifar{classes}:{root}"
 
 
 def _events(root: Path) -> str:
@@ -210,8 +202,8 @@ SMALL_DATA: Mapping[str, Small] = {
         options=("--classes", "2"),
     ),
     "fashion-mnist": Small(_fashion, 1, 28, 10, evaluate="normalize(fashion_mnist)"),
-    "cifar10": Small(_cifar10, 3, 32, 10, evaluate="normalize(cifar10)"),
-    "cifar100": Small(_cifar100, 3, 32, 100, evaluate="normalize(cifar100)"),
+    "cifar10": Small(lambda root: _cifar(root, CIFAR10, "labels", 10), 3, 32, 10, evaluate="normalize(cifar10)"),
+    "cifar100": Small(lambda root: _cifar(root, CIFAR100, "fine_labels", 100), 3, 32, 100, evaluate="normalize(cifar100)"),
     "folder": Small(
         make_folder, 3, 12, 3, augment=CROP, evaluate="resize(16) -> center_crop(12)"
     ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -63,7 +62,7 @@ def test_what_is_printed(danetc: Run, tmp_path: Path) -> None:
     assert "\x1b" not in done.out  # colours and pictures are for terminals
     assert done.err == "wrote digits.png\n"
     with Image.open(tmp_path / "digits.png") as picture:
-        assert picture.size == danetc_picture("digits").size
+        assert picture.size == package.data("digits").picture().size
     assert danetc("data", "digits", "-o", "digits.jpg").status == 1
     assert danetc("data", "digist").err.count("did you mean `digits`?") == 1
 
@@ -93,10 +92,6 @@ def test_of_many_samples_some_are_looked_at(danetc: Run) -> None:
     assert "of 256 samples" in done.out
     assert "300 samples, T x C x H x W = 2 x 3 x 2 x 2, uint8" in done.out
     assert "... and 6 more" in done.out
-
-
-def danetc_picture(text: str, **options: Any) -> Image.Image:
-    return package.data(text, **options).picture()
 
 
 def test_the_picture_has_the_pixels_of_the_samples() -> None:

@@ -37,6 +37,11 @@ BASE = TrainingRequest("")
 COMPARE = ("compare", "a.danet", "--data", "digits", "--backend", "eager", "-o", "out")
 
 
+@pytest.fixture(autouse=True)
+def _spec(tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+
+
 @pytest.mark.parametrize(
     ("text", "values"),
     [
@@ -209,7 +214,6 @@ def made_of(state: Callable[[Path], tuple[Any, Sequence[str]]]) -> Any:
 @pytest.fixture
 def planned(danetc: Run, tmp_path: Path) -> Callable[..., Result]:
     """`compare` of three seeds with 1 and 4 steps."""
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
     more = ("--seeds", "3", "--grid", "steps=1,4", "--set", "recipe.epochs=2")
     return lambda *last: danetc(*COMPARE, *more, *last)
 
@@ -277,10 +281,8 @@ ASKED: dict[str, Any] = {"seeds": 2, "set": {"recipe.epochs": 3}, "backend": "ea
 def test_python(
     outcomes: dict[int, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "a.danet"
-    path.write_text(SMALL + QUICK)
     asked = {**ASKED, "grid": {"steps": [1, 4]}, "output": tmp_path / "out"}
-    done = package.compare(path, "digits", **asked)
+    done = package.compare(tmp_path / "a.danet", "digits", **asked)
     assert done.directory == tmp_path / "out"
     assert [row.values["steps"] for row in done.rows] == [1, 4]
     assert [row.mean for row in done.rows] == pytest.approx([0.3, 0.6])
@@ -293,7 +295,7 @@ def test_python(
     assert repr(done) == f"<Comparison: {tmp_path / 'out'}: {told}>"
     monkeypatch.setattr("danetc.tasks.grid.plan._run", made_of(lambda path: ("done", [])))
     best = package.compare(
-        [path], "digits", **asked, accuracy="best", select_on="test"
+        [tmp_path / "a.danet"], "digits", **asked, accuracy="best", select_on="test"
     )  # nothing is trained again
     assert [row.mean for row in best.rows] == pytest.approx([0.4, 0.7])
 
@@ -301,11 +303,9 @@ def test_python(
 def test_runs_that_fail_or_are_stopped_are_named(
     outcomes: dict[int, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "a.danet"
-    path.write_text(SMALL + QUICK)
     outcomes[1] = Outcome("failed", "the loss is not finite")
     with pytest.raises(UserError) as error:
-        package.compare(path, **ASKED, output=tmp_path / "out")
+        package.compare(tmp_path / "a.danet", **ASKED, output=tmp_path / "out")
     assert str(error.value) == (
         f"1 of 2 runs failed; logs are in {tmp_path / 'out'}\nsmall seed 1: the loss is not finite"
     )
@@ -315,13 +315,12 @@ def test_runs_that_fail_or_are_stopped_are_named(
 
     monkeypatch.setattr("danetc.tasks.grid.comparison.in_parallel", interrupted)
     with pytest.raises(UserError, match="the same call resumes the runs in"):
-        package.compare(path, **ASKED, output=tmp_path / "other")
+        package.compare(tmp_path / "a.danet", **ASKED, output=tmp_path / "other")
 
 
 def test_what_is_done_is_said_and_not_trained_again(
     danetc: Run, outcomes: dict[int, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
     asked = (*COMPARE, "--seeds", "2", "--set", "recipe.epochs=3")
     assert "runs are done" not in danetc(*asked).err
 
@@ -441,7 +440,6 @@ def test_new_epochs_are_seen(tmp_path: Path) -> None:
 
 def test_runs_at_a_time(danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fourth of five fails, and does not stop the fifth."""
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
     engine = Ending(lambda run: int(run.seed == 3), looks=2)
     monkeypatch.setattr("danetc.tasks.grid.comparison.start_engine", lambda request: engine)
     done = danetc.fails("1 of 5 runs failed", *COMPARE, "--seeds", "5", "--set", "recipe.epochs=2")

@@ -77,13 +77,8 @@ def test_numbers_of_origin_and_its_dense_form(danetc: Run, tmp_path: Path) -> No
         assert f"where block 0 is silent {silent**k:.3g}; autograd agrees" in found["says"]
     dense = danetc("prove", "b.danet", "--json")
     for k, found in zip((2, 3), findings(dense, "4"), strict=True):
-        expected = silent * (1 + silent) ** (k - 1)
         assert found["shortest_path"] == 1
-        assert found["where_block_0_is_silent"] == pytest.approx(expected)
-        assert found["where_block_0_is_silent_bound"] == pytest.approx(silent)
         assert found["where_block_0_is_silent_in_a_chain"] == pytest.approx(silent**k)
-        assert found["where_block_0_spikes_in_a_chain"] == pytest.approx(1.0)
-        assert found["where_block_0_spikes_bound"] < found["where_block_0_spikes"] < 1.0
     paths = [json.loads(each.out)["paths"] for each in (chain, dense)]
     assert [[row.get("fewest_from_stem") for row in each] for each in paths] == [
         [None, 3, 7, None],
@@ -198,22 +193,6 @@ def test_a_formula_that_autograd_contradicts_exits_with_1(
     assert "autograd is off by" in findings(result, "1")[0]["says"]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        ("neuron = IF", "neuron = PLIF(v_threshold = 0.4)"),
-        ("neuron = IF", "neuron = ALIF(v_threshold = 0.4)"),
-        ("neuron = IF", "neuron = LIF(tau = 3.0, v_threshold = 0.3, detach_reset = true)"),
-        ("sigmoid(alpha = 4)", "triangle"),
-        ("image(1, 8, 8)", "events(1, 8, 8)"),
-        ("neuron = IF", "neuron = IF; norm = tebn"),
-    ],
-)
-def test_other_neurons_surrogates_norms_and_inputs(danetc: Run, change: tuple[str, str]) -> None:
-    Path("a.danet").write_text(WIDER.replace("VIA", "origin").replace(*change))
-    assert verdicts(danetc.passes("prove", "a.danet", "--json"))["1"] == [HOLDS] * 2
-
-
 def test_a_network_without_stages(danetc: Run, tmp_path: Path) -> None:
     line = next(line for line in SMALL.splitlines() if "stages" in line)
     (tmp_path / "a.danet").write_text(SMALL.replace(line + "\n", ""))
@@ -236,12 +215,7 @@ def test_stages_of_vectors(danetc: Run, tmp_path: Path) -> None:
 
 def test_numbers_of_very_deep_networks_are_refused(danetc: Run, tmp_path: Path) -> None:
     place = tmp_path / "deep.danet"
-    place.write_text(
-        "use std\nnetwork deep {\n  input = image(3, 8, 8)\n  steps = 1\n  neuron = IF\n"
-        "  surrogate = atan\n  stem = conv(4) -> norm -> spike\n"
-        "  stages = stage(basic(4), 1001) via sew\n"
-        "  head = avgpool -> mean_over_time -> linear(10)\n}\n"
-    )
+    place.write_text(SMALL.replace("2) via origin by densely_additive", "1001) via sew"))
     assert "over 1000 blocks the gradient is 1" in danetc("prove", "--no-numbers", str(place)).out
     told = danetc("prove", str(place)).err
     assert "1,001 blocks, and gradients and firing rates are checked by numbers for 1,000" in told

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
+import os
 import pickle
+import re
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from nbclient import NotebookClient
 
 import danetc
+from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 
 from .conftest import QUICK, SMALL, Run
 
@@ -121,3 +131,200 @@ def test_arguments_of_wrong_types_say_what_is_taken(function: str, argument: str
 def test_functions_of_the_interface_are_found_by_pickle() -> None:
     for name in FUNCTIONS:
         assert pickle.loads(pickle.dumps(getattr(danetc, name))) is getattr(danetc, name)
+
+
+# -- callbacks -------------------------------------------------------------------------------------
+
+
+RECIPE = """
+recipe few { batch = 60; optimizer = adamw(lr = 0.01)
+  phase one { epochs = 2 } phase two { epochs = 1; start = one } }
+"""
+TEXT = SMALL + RECIPE
+
+
+class Noting(danetc.Callback):
+    """Writes down what it is told, and stops at one of these."""
+
+    def __init__(self, stop: str = "") -> None:
+        self.told: list[str] = []
+        self.stop = stop
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+        if text == self.stop:
+            raise danetc.StopTraining
+
+    def on_phase_start(self, plan: PhasePlan) -> None:
+        self.note(f"begin {plan.phase.name} {plan.epoch} {plan.step}")
+
+    def on_step_end(self, report: StepReport) -> None:
+        self.note(f"step {report.phase} {report.epoch} {report.step}")
+
+    def on_epoch_end(self, epoch: Epoch) -> None:
+        self.note(f"epoch {epoch.phase} {epoch.epoch}")
+
+    def on_checkpoint(self, path: Path) -> None:
+        assert (path / "state.json").is_file() or path.is_dir()
+
+    def on_phase_end(self) -> None:
+        self.note("end")
+
+
+def train(output: Path, *callbacks: danetc.Callback) -> Any:
+    return danetc.train(text=TEXT, output=output, backend="eager", callbacks=callbacks)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    seen = Noting()
+    run = train(tmp_path_factory.mktemp("callbacks") / "run", seen)
+    assert not run.stopped
+    assert seen.told[:2] == ["begin one 0 0", "step one 1 1"]
+    steps = [each for each in seen.told if each.startswith("step")]
+    assert len(steps) == 3 * 5  # 288 digits, 60 at a time
+    assert [each for each in seen.told if not each.startswith("step")] == [
+        "begin one 0 0", "epoch one 1", "epoch one 2", "end", "begin two 0 0", "epoch two 1", "end",
+    ]  # fmt: skip
+    return run
+
+
+KEYS = ("phase", "epoch", "train_loss", "test_loss", "test_accuracy")
+
+
+def rows(run: Any) -> list[list[Any]]:
+    return [[epoch[key] for key in KEYS] for epoch in run.record["epochs"]]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("stop", "done"),
+    [
+        ("step one 1 3", 0),
+        ("epoch one 1", 1),
+        ("epoch one 2", 2),
+        ("step two 1 1", 2),
+        ("epoch two 1", 3),
+    ],
+)
+def test_stopped_by_a_callback_and_resumed(
+    whole: Any, tmp_path: Path, stop: str, done: int
+) -> None:
+    stopping = Noting(stop)
+    first = train(tmp_path / "run", stopping)
+    assert first.stopped == (done < 3)  # a stop at the very end is an end
+    assert rows(first) == rows(whole)[:done]
+    if stop == "epoch one 1":  # nothing of the next epoch is begun
+        assert "step one 2 1" not in stopping.told
+    rest = Noting()
+    second = train(tmp_path / "run", rest)
+    assert not second.stopped
+    assert rows(second) == rows(whole)
+    assert not {*rest.told} & {each for each in stopping.told if each.startswith("step")}
+    with (tmp_path / "run" / "metrics.csv").open() as table:
+        assert [row["row"] for row in csv.DictReader(table)] == ["1", "2", "3"]
+
+
+def test_a_run_that_is_stopped_in_its_first_epoch_has_its_network(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", Noting("step one 1 1"))
+    assert run.stopped
+    assert run.record["epochs"] == []
+    assert repr(run) == f"<Training: {tmp_path / 'run'}: 0 epochs, no test yet, stopped>"
+    names = {each.name for each in run.directory.iterdir()}
+    assert {"model.py", "spec.danet", "summary.json", "run.json"} <= names
+    assert not {"weights.safetensors", "training.json"} & names
+
+
+def test_other_errors_of_callbacks_are_the_callers(tmp_path: Path) -> None:
+    class Wrong(danetc.Callback):
+        def on_step_end(self, report: StepReport) -> None:
+            assert (tmp_path / "run" / "model.py").is_file()
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        train(tmp_path / "run", Wrong())
+    with pytest.raises(danetc.UserError, match=r"an instance of danetc.Callback, not function"):
+        train(tmp_path / "run", lambda epoch: None)  # type: ignore[arg-type]
+
+
+# -- in a notebook: models and results as pictures, tables and figures -----------------------------
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def shell() -> Iterator[InteractiveShell]:
+    shell = InteractiveShell()
+    with capture_output():
+        shell.run_cell("import danetc")
+    yield shell
+    shell.history_manager.end_session()
+
+
+def outcome(shell: InteractiveShell, cell: str) -> tuple[Any, str]:
+    """What a cell gives, and what it prints."""
+    with capture_output() as said:
+        result = shell.run_cell(cell)
+    return result.result, said.stdout + said.stderr
+
+
+def test_a_model_shows_its_topology_and_an_error_is_no_traceback(shell: InteractiveShell) -> None:
+    found, said = outcome(shell, f"danetc.build(text={SMALL!r}, backend='eager')")
+    assert "Error" not in said
+    html = found._repr_html_()
+    assert html.count("<svg") == 1
+    assert re.search(rf"parameters +{sum(each.numel() for each in found.parameters()):,}", html)
+    for wrong, told in (
+        (f"danetc.build(text={SMALL.replace('basic(4)', 'basik(4)')!r})", "did you mean `basic`?"),
+        ("danetc.build('no_such_network')", "no_such_network"),
+    ):
+        found, said = outcome(shell, wrong)
+        assert found is None
+        assert told in said
+        assert "Traceback" not in said
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def test_measures_as_tables_and_figures() -> None:
+    model = danetc.build(text=SMALL, backend="eager")
+    batch = torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.long)
+    found = danetc.measure(model, [batch])
+    rates = found.frame("firing-rate")
+    assert list(rates["layer"]) == [layer.layer for layer in found.firing_rate.layers]
+    assert list(rates["rate"]) == [layer.rate for layer in found.firing_rate.layers]
+    for name in danetc.runtime.measure.MEASURES:
+        assert len(found.frame(name)), name
+        assert found.figure(name).axes, name
+    assert "distribution.mean" in found.frame("potential")
+    only = danetc.measure(model, [batch], only=["input"])
+    for show, wrong in product((only.frame, only.figure), ("firing-rate", "colour")):
+        with pytest.raises(danetc.UserError, match="measure is one of input, not"):
+            show(wrong)
+
+
+def test_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    from danetc.output.returned import frame
+
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    with pytest.raises(danetc.UserError, match=r"pip install 'danetc\[notebook\]'"):
+        frame([{"a": 1}])
+
+
+@pytest.mark.thorough
+def test_the_example_runs(tmp_path: Path) -> None:
+    """From top to bottom in a kernel of its own, with a table of epochs and figures."""
+    book = nbformat.read(ROOT / "examples" / "notebook.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in book.cells)
+    client = NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
+    outputs = [item for cell in book.cells for item in cell.get("outputs", ())]
+    assert "Traceback" not in str(outputs)
+    shown = [item["data"] for item in outputs if "data" in item]
+    html = ["".join(each.get("text/html", "")) for each in shown]
+    assert sum("<svg" in each for each in html) == 1
+    for kind in ("image/svg+xml", "image/png"):
+        assert sum(kind in each for each in shown) == 1
+    assert any("train_loss" in each for each in html), html

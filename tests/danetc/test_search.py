@@ -80,6 +80,13 @@ class Trainings:
         pass
 
 
+@pytest.fixture(autouse=True)
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "a.danet"
+    path.write_text(SPEC)
+    return path
+
+
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainings]:
     def install(accuracy: Callable[[dict[str, Any], int], float]) -> Trainings:
@@ -133,7 +140,6 @@ def test_numbers_of_a_range() -> None:
 @pytest.mark.usefixtures("forked_trainings")
 def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     """Three of one epoch, two at a time; the same command does nothing again."""
-    (tmp_path / "a.danet").write_text(SPEC)
     asked = (*SEARCH, "--grid", "recipe.optimizer.lr=1e-3..0.1:log", "--grid", "steps=1,2")
     done = danetc.passes(*asked, "--trials", "3", "--jobs", "2", "--json")
     found = json.loads(done.out)
@@ -170,7 +176,6 @@ def test_front_by_brute_force(
     danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
 ) -> None:
     """Every combination is drawn; wider networks are not always better."""
-    (tmp_path / "a.danet").write_text(SPEC)
     engine = pretend(lambda axes, epoch: (axes["width"] * 7 % 11 + axes["steps"]) / 20)
     grid = ("--grid", "width=1..6", "--grid", "steps=1,2", "--sampler", "random")
     trials = danetc.json(*SEARCH, *grid, "--front", "--trials", "100")["trials"]
@@ -295,7 +300,6 @@ def test_a_pruner_sees_every_epoch_and_ends_a_trial(
     monkeypatch.setattr(GridProgress, "moved", lambda self, run, epochs: moved.append(epochs))
     strict = optuna.pruners.ThresholdPruner(lower=0.35, n_warmup_steps=2)
     monkeypatch.setitem(PRUNERS, "median", lambda: strict)  # type: ignore[arg-type]
-    (tmp_path / "a.danet").write_text(SPEC)
     pretend(lambda axes, epoch: 0.3 if axes["steps"] == 1 else 0.3 + epoch / 10)
     asked = (*SEARCH, "--grid", "steps=1,2", "--set", "recipe.epochs=4")
     asked += ("--sampler", "random", "--sampler-seed", "0")  # which draws 2, then 1
@@ -316,7 +320,6 @@ def test_a_pruner_sees_every_epoch_and_ends_a_trial(
 
 @pytest.mark.thorough
 def test_a_stopped_search(danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]) -> None:
-    (tmp_path / "a.danet").write_text(SPEC)
     engine = pretend(lambda axes, epoch: axes["recipe.optimizer.lr"])
     engine.raising = 3
     asked = (*SEARCH, "--grid", "recipe.optimizer.lr=0.01..0.1", "--sampler", "random")
@@ -357,11 +360,9 @@ def test_choices_are_those_of_the_tables() -> None:
 
 
 def test_python(
-    tmp_path: Path, pretend: Callable[..., Trainings], monkeypatch: pytest.MonkeyPatch
+    spec: Path, tmp_path: Path, pretend: Callable[..., Trainings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is there is not trained again; a signal is an error, and so is a search without results."""
-    spec = tmp_path / "a.danet"
-    spec.write_text(SPEC)
     engine = pretend(lambda axes, epoch: 0.5 + 0.1 * axes["steps"])
     asked: dict[str, Any] = {"grid": {"steps": "1..2"}, "backend": "eager", "trials": 2}
     asked |= {"sampler": "random", "sampler_seed": 1}  # which draws 1, then 2
@@ -399,10 +400,10 @@ def test_python(
     assert read_search(tmp_path / "c").trials == ()
 
 
-def test_a_search_on_test_images_says_so(tmp_path: Path, pretend: Callable[..., Trainings]) -> None:
+def test_a_search_on_test_images_says_so(
+    spec: Path, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
     """So does one whose study does not, which an older danetc has begun."""
-    spec = tmp_path / "a.danet"
-    spec.write_text(SPEC)
     pretend(lambda axes, epoch: 0.5).split = "test"
     asked: dict[str, Any] = {"grid": {"steps": "1..2"}, "backend": "eager", "trials": 1}
     asked |= {"select_on": "test", "output": tmp_path / "out"}
@@ -417,9 +418,7 @@ def test_a_search_on_test_images_says_so(tmp_path: Path, pretend: Callable[..., 
     assert package.search([spec], FEW, **{**asked, "trials": 2}).as_dict()["split"] == "test"
 
 
-def test_wrong_calls_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = tmp_path / "a.danet"
-    spec.write_text(SPEC)
+def test_wrong_calls_say_so(spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = {"recipe.optimizer.lr": "0.01..0.1"}
     with pytest.raises(UserError, match="nothing to search"):
         package.search(spec, DATA, grid={}, output=tmp_path / "c")

@@ -282,14 +282,6 @@ def test_commands_say_it_once_and_go_on(danetc: Run, leaky: Path, line: str) -> 
     assert "warning" not in result.out
 
 
-def test_settings_count_and_the_chosen_network(danetc: Run, leaky: Path, small: Path) -> None:
-    assert "W0301" in danetc("summary", small, "--set", "neuron=LIF(tau = 0.5)").err
-    assert danetc("summary", leaky, "--set", "neuron=LIF").err == ""
-    leaky.write_text(SMALL + "network other = small { neuron = LIF(tau = 0.5) }\n")
-    assert danetc("summary", leaky, "-n", "small").err == ""
-    assert "W0301" in danetc("summary", leaky, "-n", "other").err
-
-
 def test_a_recipe_is_looked_at_with_its_settings(danetc: Run, small: Path) -> None:
     arguments = ("train", small, "--data", "digits", "--dry-run")
     result = danetc.passes(*arguments, "--set", "recipe.optimizer.lr=50")
@@ -303,13 +295,6 @@ def test_one_of_several_processes_says_it(
         monkeypatch.setenv("RANK", rank)
         assert main(["summary", str(leaky)]) == 0
         assert ("W0301" in capsys.readouterr().err) == (rank == "0")
-
-
-def test_explain_knows_warnings(danetc: Run) -> None:
-    listed = danetc("list", "codes").out
-    assert "W0301  Leak outside 0 to 1.\n" in listed
-    assert danetc("explain", "w0301").out.startswith("# W0301: leak outside")
-    assert "did you mean" in danetc("explain", "W0300").err
 
 
 # -- Python ----------------------------------------------------------------------------------------

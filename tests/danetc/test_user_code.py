@@ -10,6 +10,8 @@ from danetc.errors import UserError
 from danetc.main import main
 from danetc.tasks.importing.network import import_network
 
+from .conftest import SMALL
+
 CODE = """
 import sys
 import torch
@@ -89,20 +91,13 @@ class Untraced(Net):
 def misused():
     return Net(3)  # misused
 """
-SPEC = """
-use std
-network small {
-  input = image(1, 8, 8); steps = 2; neuron = IF; surrogate = atan
-  out = in -> conv(4) -> spike -> avgpool -> mean_over_time -> linear(10)
-}
-"""
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(CODE)
-    (tmp_path / "net.danet").write_text(SPEC)
+    (tmp_path / "net.danet").write_text(SMALL)
     return tmp_path
 
 

@@ -23,6 +23,8 @@ from danetc.output.console import VisibleConsole
 from danetc.output.table import Cell, Table, show
 from danetc.runtime.system.figures import in_figure
 
+from .conftest import SMALL
+
 EVIL = "\x1b]0;owned\x07\x1b[31m\u202eevil\u2066\u200b\u2028\x9b2J\x7f\u3164[bold]$x$"
 FORGED = "error: forged"
 INSIDE = EVIL  # of a data set: no name on the command line holds these
@@ -31,17 +33,10 @@ if sys.platform != "win32":
 if sys.platform == "linux":
     INSIDE += "\udcff"  # a byte that is no UTF-8
 
-NETWORK = """\
-use std
-
-network tiny(classes = 2) {
-  input = image(3, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
-  stem = conv(4) -> norm -> spike
-  stages = stage(basic(4), 2) via origin by densely_additive
-  head = avgpool -> mean_over_time -> linear(classes)
-}
-recipe quick { epochs = 1; batch = 4; optimizer = sgd(lr = 0.1); evaluate = resize(8) -> center_crop(8) }
-"""
+NETWORK = (
+    SMALL.replace("classes = 10", "classes = 2").replace("image(1", "image(3")
+    + "recipe quick { epochs = 1; batch = 4; optimizer = sgd(lr = 0.1); evaluate = resize(8) }\n"
+)
 
 
 def test_hidden_characters_are_those_of_unicode() -> None:

@@ -143,38 +143,6 @@ def test_an_unchanged_network_has_the_names_of_std(cnf: str, via: str, mode: str
     assert {stage.block.name for stage in found.found.stages} == {"basic"}
 
 
-CHANGES: dict[str, tuple[int, Callable[[Any], dict[str, Any]]]] = {
-    "norm of the first": (0, lambda block: {"bn2": nn.Identity()}),
-    "norm of the last": (2, lambda block: {"bn2": nn.Identity()}),
-    "order": (1, lambda block: {"bn1": block.sn1, "sn1": block.bn1}),
-    "neuron more": (1, lambda block: {"sn2": nn.Sequential(block.sn2, fires())}),
-    "threshold": (1, lambda block: {"sn2": fires(0.75)}),
-    "stride": (
-        1,
-        lambda block: {
-            "conv1": layer.Conv2d(4, 8, 3, padding=1, bias=False),
-            "conv2": layer.Conv2d(8, 8, 3, padding=1, stride=2, bias=False),
-        },
-    ),
-}
-"""What is changed in the block at a place."""
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_block_is_not_called_std(name: str) -> None:
-    place, changed = CHANGES[name]
-    model = small_net()
-    for part, module in changed(model[1 + place]).items():
-        setattr(model[1 + place], part, module)
-    functional.set_step_mode(model, "m")
-    found = network(model)
-    blocks = [stage for stage in found.found.stages for _ in range(stage.blocks)]
-    assert blocks[place].own
-    if name != "stride":  # one block is what it says it is for all
-        assert [number for number, stage in enumerate(blocks) if stage.own] == [place]
-
-
 def test_weights_are_carried_over() -> None:
     """The model that comes with the spec is the source, weights and all."""
     torch.manual_seed(0)
