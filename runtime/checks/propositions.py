@@ -179,7 +179,8 @@ def check_rates(
                     norm.momentum = 1 / (batch + 1)
                 model.train()(inputs())
             x = inputs()
-            values = [_by_channel(y).double() for y in (x, *outputs_of(model.eval()(x)))]
+            outputs = (x, *outputs_of(model.eval()(x)))
+        values = [y.flatten(0, 1).transpose(0, 1).flatten(1).double() for y in outputs]  # [C, M]
         rows.append([y.var(1, correction=0) for y in (values[0], *values[1::2])])
         rows[-1] += [(y != 0).double().mean(1) for y in values[2::2]]
         columns = [torch.cat(each) for each in zip(*rows, strict=True)]
@@ -197,11 +198,6 @@ def check_rates(
         rises,
         tuple(i for i in range(2, blocks + 1) if _surely(rates[i - 2] - rates[i - 1]) > 0),
     )
-
-
-def _by_channel(x: Tensor) -> Tensor:
-    """Return [T, N, C, ...] as [C, values]."""
-    return x.flatten(0, 1).transpose(0, 1).flatten(1)
 
 
 def _surely(difference: Tensor) -> float:

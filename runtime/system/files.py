@@ -234,12 +234,6 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise DamagedError(path, f"it cannot be read ({error.strerror})") from error
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a file. Raises DamagedError as ``opened``."""
-    with opened(path) as stream:
-        return stream.read()
-
-
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, read in pieces. Raises DamagedError as ``opened``."""
     with opened(path) as stream:
@@ -253,7 +247,8 @@ def save_record(record: Mapping[str, Any], path: Path) -> None:
 
 def read_record(path: Path) -> dict[str, Any]:
     """Return the record of a JSON file of ``save_record``. Raises DamagedError."""
-    data = read_file(path)
+    with opened(path) as stream:
+        data = stream.read()
     _check(path, data, io.BytesIO(), 0, RECORD_HEAD)
     try:
         record = json.loads(data)

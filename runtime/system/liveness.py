@@ -1,9 +1,8 @@
 """Detection of processes that have died, on any number of machines.
 
-A collective whose partner has died fails at once with gloo, and never returns with NCCL. Therefore each process sets a
-key of its own in their store every ``BEAT`` seconds. The first process of a machine watches the keys of its machine,
-rank 0 watches the first processes, and the last rank watches rank 0. The one that finds a key that has stopped
-publishes a verdict, and all processes read this one key. The load of the store is linear in the number of processes.
+A collective whose partner has died fails at once with gloo, and never returns with NCCL. Therefore each
+process updates its own key in the store every ``BEAT`` seconds and watches the key of the next rank. If
+that key stops changing, it publishes a verdict, a single key that all processes read.
 """
 
 from __future__ import annotations
@@ -25,26 +24,16 @@ VERDICT = "verdict"
 
 
 class Liveness:
-    """Signs of life of this process, and its watch over others, in a thread.
+    """Thread that gives signs of life of this process and watches the next rank.
 
-    ``store`` is a connection of its own, which may block; ``hosts`` are the machines of all processes by rank. The thread ends
-    this process on a verdict, unless the main thread waits for it in ``verdict``.
+    ``store`` is a connection of its own, which may block; ``hosts`` are the machines of all processes by
+    rank. The thread ends this process on a verdict, unless the main thread waits for it in ``verdict``.
     """
 
     def __init__(self, store: Any, rank: int, hosts: Sequence[str]) -> None:
         self._store, self._rank, self._hosts = store, rank, hosts
-        first: dict[str, int] = {}
-        for other, host in enumerate(hosts):
-            first.setdefault(host, other)
-        watched = set(first.values()) if rank == 0 else set()
-        if rank == first[hosts[rank]]:
-            watched |= {other for other, host in enumerate(hosts) if host == hosts[rank]}
-        if rank == len(hosts) - 1:
-            watched.add(0)
-        self._watched = sorted(watched - {rank})
-        self._silent = dict.fromkeys(self._watched, 0)
-        self._last: dict[int, bytes] = {}
-        self._beats = 0
+        self._next = (rank + 1) % len(hosts)
+        self._last, self._silent, self._beats = b"", 0, 0
         self._found: str | None = None
         self._stop, self._awaited = Event(), Event()
         self._thread = Thread(target=self._run, name="liveness", daemon=True)
@@ -80,21 +69,16 @@ class Liveness:
         self._store.set(str(self._rank), str(self._beats))
 
     def beat(self) -> str | None:
-        """Give a sign of life and look for those of others. Return the verdict if there is one."""
+        """Give a sign of life and look for that of the next rank. Return the verdict if there is one."""
         self.sign()
         if self._store.check([VERDICT]):
             found: str = self._store.get(VERDICT).decode()
             return found
-        signs = self._store.multi_get([str(each) for each in self._watched])
-        for other, sign in zip(self._watched, signs, strict=True):
-            stopped = self._last.get(other) == sign
-            self._silent[other] = self._silent[other] + 1 if stopped else 0
-            self._last[other] = sign
-            if self._silent[other] >= SILENCE:
-                self.publish(
-                    f"rank {other} on {self._hosts[other]} has sent no sign of life for "
-                    f"{SILENCE * BEAT:g} s"
-                )
+        last, self._last = self._last, self._store.get(str(self._next))
+        self._silent = self._silent + 1 if self._last == last else 0
+        if self._silent >= SILENCE:
+            where, seconds = self._hosts[self._next], SILENCE * BEAT
+            self.publish(f"rank {self._next} on {where} has sent no sign of life for {seconds:g} s")
         return None
 
     def _run(self) -> None:

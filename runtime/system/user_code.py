@@ -69,19 +69,7 @@ def _imported(name: str) -> Any:
     if here not in sys.path:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
-    module = importlib.import_module(name)
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return module
-    changed = os.stat(file).st_mtime_ns
-    if _IMPORTED.setdefault(name, changed) != changed:  # since an earlier call
-        module = importlib.reload(module)
-        _IMPORTED[name] = changed
-    return module
-
-
-_IMPORTED: dict[str, int] = {}
-"""Time of the last change of each imported module's file."""
+    return importlib.import_module(name)
 
 
 def where_it_failed(error: BaseException) -> str:

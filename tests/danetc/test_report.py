@@ -138,7 +138,7 @@ def test_a_grid_has_the_figures_of_compare(
     save_record({"format": 1, "settings": {}}, run / "run.json")
     save_record({"cells": [{"runs": [{"directory": "a/seed-0"}]}]}, tmp_path / "grid" / "grid.json")
     result = danetc.passes("report", "grid", "-o", "a.html")
-    assert "no figures of grid" in result.err  # whose record is not a whole one
+    assert "lacks figures of grid" in result.err  # whose record is not a whole one
     title = "Training loss and accuracy over the epochs"
     assert title not in (tmp_path / "a.html").read_text(encoding="utf-8")
     monkeypatch.setattr("danetc.tasks.grid.results.read_results", lambda *_: comparison())
