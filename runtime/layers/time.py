@@ -145,8 +145,8 @@ class TimeLinear(Leaf, nn.Linear):
 
 
 class MaskedTimeLinear(TimeLinear):
-    """The same over the ``window`` latest steps: other weights are multiplied by 1 - ``masked`` (masked PSN: Fang et al.,
-    NeurIPS 2023, where ``masked`` is lambda).
+    """The same over the ``window`` latest steps: other weights are multiplied by 1 - ``masked``
+    (masked PSN: Fang et al., NeurIPS 2023, where ``masked`` is lambda).
 
     With ``masked`` = 1 they count as 0 and get no gradient. It is a buffer if it has a ``schedule``.
     """
@@ -208,8 +208,8 @@ class MaskedTimeLinear(TimeLinear):
 class Learnt(nn.Module):
     """Learnable numbers of the shape ``size``, initialised by ``raw``.
 
-    Returns ``size``, or [T, 1, *size] if each of ``steps`` has its own. The parameter is ``weight``; bounded numbers are
-    computed from ``weight_raw``.
+    Returns ``size``, or [T, 1, *size] if each of ``steps`` has its own. The parameter is ``weight``;
+    bounded numbers are computed from ``weight_raw``.
     """
 
     def __init__(
