@@ -1,1 +1,1 @@
-"""Checks of files, and changes of a program before lowering."""
+"""Checks of files, and changes of a spec before lowering."""

@@ -1,7 +1,7 @@
-"""Checks of declarations that need no network: a library file is checked as well as a network.
+"""Checks of declarations that need no network, so that library files are checked, too.
 
-Each declaration is checked for unknown names and wrong arguments. Neurons are compiled and rules are
-read with the default values of their parameters. All other errors are reported by lowering.
+Each declaration is checked for unknown names and wrong arguments. Neurons and rules are compiled
+with the defaults of their parameters. Lowering reports all other errors.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 VALUES: Mapping[str, Want] = {"block": "layer"}
 """Expected values of ``KIND name = value``; by default another declaration of the kind."""
 RULE_SIZES = (5, 64)
+"""Numbers of blocks with which rules are checked."""
 
 
 def check_declarations(module: Module, reporter: Reporter) -> None:
-    """Report errors of a module's own declarations, whether or not a network uses them."""
+    """Report errors in all declarations of a module, even if no network uses them."""
     checker = _Checker(module, reporter)
     for declaration in module.program.declarations:
         if module.own.get(declaration.name) is not declaration:
@@ -57,8 +58,8 @@ class _Checker:
 
     def check(self, declaration: s.Declaration) -> None:
         defines = [item for item in declaration.body or () if isinstance(item, s.Define)]
-        self._known_already(declaration, defines)
-        self._twice(declaration, defines)
+        self._predefined(declaration, defines)
+        self._duplicates(declaration, defines)
         match declaration.kind:
             case "block" | "backbone" | "connection":
                 self._names(declaration, defines)
@@ -66,18 +67,17 @@ class _Checker:
             case "rule" | "neuron" | "surrogate":
                 self._equations(declaration)
             case "recipe":
-                from danetc.dsl.recipe.resolve import (
-                    resolve_recipe,
-                )  # imported only for files with recipes
+                from danetc.dsl.recipe.resolve import resolve_recipe  # deferred: for recipes only
 
                 recipe = resolve_recipe(declaration, {}, self.reporter, self.module)
                 for phase in recipe.phases if recipe is not None else ():
                     self._parts(phase, declaration.name_span)
 
     def _parts(self, phase: Phase, place: Span) -> None:
-        """Report parts that no network of the file has, if all of its networks are written in full.
+        """Report parts that no network of the file has.
 
-        The parts of a network with `out` may also have the names of operations.
+        Files with a variant, whose base may have more parts, are skipped, and so are files with a
+        network that defines `out`, in which operations are parts, too.
         """
         own = [item for item in self.module.own.values() if item.kind == "network"]
         names = {
@@ -91,8 +91,8 @@ class _Checker:
                 message = f"no network of this file has a part `{name}`"
                 self.reporter.error("E0804", message, span, hint=hint)
 
-    def _known_already(self, declaration: s.Declaration, defines: list[s.Define]) -> None:
-        """Report definitions of names that are predefined in a declaration."""
+    def _predefined(self, declaration: s.Declaration, defines: list[s.Define]) -> None:
+        """Report definitions of names that a declaration predefines."""
         kind = declaration.kind
         ports = ("in",) if kind == "network" else PORTS.get(kind, ())
         fixed = ports if kind == "connection" else ("in",)
@@ -107,7 +107,7 @@ class _Checker:
                     hint=answer("part", item.name) or hint,
                 )
 
-    def _twice(self, declaration: s.Declaration, defines: list[s.Define]) -> None:
+    def _duplicates(self, declaration: s.Declaration, defines: list[s.Define]) -> None:
         """Report parameters and definitions of the same name, except in equations."""
         places: dict[str, s.Param | s.Define] = {}
         reported: set[str] = set()
@@ -116,7 +116,7 @@ class _Checker:
         for item in (*declaration.params, *(defines if has_lines else ())):
             name = item.name
             if isinstance(item, s.Define) and isinstance(item.index, s.Number):
-                name += f"[{item.index.text}]"  # a rule says `in[0]` and `in[i]`
+                name += f"[{item.index.text}]"  # `in[0]` and `in[i]` are different
             first = places.setdefault(name, item)
             shadows = (
                 kind == "network" and isinstance(first, s.Param) and isinstance(item, s.Define)
@@ -167,12 +167,12 @@ class _Checker:
 
     def _arguments(self, call: s.Call, id: str, env: Env) -> None:
         if id in env.values or (id in self.module.names and id in OPS):
-            return  # lowering decides between the two
+            return  # its meaning depends on the context
         if id in self.module.names:
             declaration = self.module.names[id].declaration
             self.lowering.assign_declared(call, declaration)
         elif id in MATH and not any(arg.name for arg in call.args):
-            self.lowering.assign_special(id, call)  # `max(a, b, c)`, of values
+            self.lowering.assign_special(id, call)  # a function of values: `max(a, b, c)`
         elif id in OPS and OPS[id].public:
             self.lowering.assign(call, [*OPS[id].names], f"`{id}`", id)
         elif id in SPECIAL and id != "outputs":
@@ -198,7 +198,7 @@ class _Checker:
             self.lowering.follow_alias(bound)
             return
         if any(param.default is None for param in declaration.params):
-            return  # checked where it is used
+            return  # checked when it is used
         values = self.lowering.complete(bound).values
         if named:
             self.lowering.follow_alias(bound)
@@ -209,11 +209,11 @@ class _Checker:
         else:
             env = Env(self.module, "rule", values)
             short, long = (self._read(bound, env, blocks) for blocks in RULE_SIZES)
-            if long:  # some rules are only valid for long stages
+            if long:  # a rule may be valid for long stages only
                 self.lowering.report(short or long)
 
     def _read(self, rule: Bound, env: Env, blocks: int) -> list[Diagnostic]:
-        """Return the errors of a rule in a stage of so many blocks."""
+        """Return the errors of a rule in a stage of ``blocks`` blocks."""
         found = Reporter()
         try:
             reader = RuleReader(Lowering(found), rule.declaration, env, blocks)

@@ -1,4 +1,4 @@
-"""Checks of files, from the text to the graphs of networks. Does not import torch."""
+"""Checks of files, from the text to the graphs of networks, without importing torch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MAX_ERRORS = 100
 
 Settings = Mapping[str, Constant]
-"""Settings from outside; a string is the text of an expression."""
+"""Settings from outside of the file; a string is the text of an expression."""
 
 
 @record(slots=False)
@@ -56,12 +56,12 @@ class Checked:
 
     @cached_property
     def graphs(self) -> Mapping[str, Graph]:
-        """Return the graph of each network before the passes."""
+        """Graph of each network before the passes."""
         return {name: item.graph for name, item in self.lowered.items()}
 
     @cached_property
     def main(self) -> str:
-        """Network of the file's name, or the only one."""
+        """The network named after the file, or the only network."""
         stem = self.module.source.name.replace("\\", "/").rpartition("/")[2].removesuffix(".danet")
         if stem in self.graphs:
             return stem
@@ -77,7 +77,7 @@ class Checked:
         name = network or self.main
         if name not in self.graphs:
             hint = did_you_mean(name, self.graphs)
-            hint = hint or f"it declares {', '.join(self.graphs) or 'none'}"
+            hint = hint or f"its networks: {', '.join(self.graphs) or 'none'}"
             raise self._error(f"the file declares no network `{name}`", hint)
         return self.module.own[name]
 
@@ -113,9 +113,9 @@ def check_source(source: SourceFile) -> Checked:
 class Survey:
     """Result of a check for an editor, with or without errors.
 
-    ``module`` is None if a bound was reached before all files were read, ``checked`` if there are
-    errors. ``traces`` are those of all networks, as far as they were lowered, ``lowered`` the networks
-    without an error.
+    ``module`` is None if a limit was reached before all files were read, ``checked`` is None if
+    there are errors. ``traces`` contains all networks as far as they were lowered, ``lowered``
+    those without errors.
     """
 
     errors: tuple[Diagnostic, ...]
@@ -126,9 +126,9 @@ class Survey:
 
 
 class Checking:
-    """A check in two steps: all files are read, then their declarations and networks are checked.
+    """A check in two steps: read all files, then check their declarations and networks.
 
-    ``texts`` are used in place of files, by their real paths. ``place`` is the current declaration.
+    ``texts`` replaces the contents of files, by real path. ``place`` is the current declaration.
     """
 
     def __init__(self, source: SourceFile, texts: Mapping[str, str] | None = None) -> None:
@@ -144,7 +144,7 @@ class Checking:
         self.is_read = False
 
     def read(self) -> Module | None:
-        """Read the file and all that it uses, once; None if that reaches a bound."""
+        """Read the file and all files that it uses. Return None if a limit is reached."""
         if not self.is_read:
             self.is_read = True
             with bounded(self.work):
@@ -152,7 +152,7 @@ class Checking:
         return self.module
 
     def errors(self) -> list[Diagnostic]:
-        """Check, and return the errors."""
+        """Check the file and return its errors."""
         self.read()
         if self.cut is None:
             with bounded(self.work):
@@ -162,7 +162,7 @@ class Checking:
         return _errors(self.reporter, self.cut)
 
     def survey(self) -> Survey:
-        """Check for an editor, and record the values at the places of the text."""
+        """Check for an editor: also record the values at all spans of the text."""
         self.traces = {}
         errors = tuple(self.errors())
         module = self.module
@@ -189,7 +189,7 @@ class Checking:
 
 
 def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagnostic | None:
-    """Run some work; return the error of the bound that ends it at ``place``, if one does."""
+    """Run ``work``. Return an error at ``place`` if it reaches a limit, else None."""
     try:
         work()
     except TooManyErrors:
@@ -210,7 +210,7 @@ def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagn
 
 
 def _errors(reporter: Reporter, cut: Diagnostic | None) -> list[Diagnostic]:
-    """Return the errors in order, and last the bound that was reached."""
+    """Return the errors in order, followed by that of a limit."""
     found = sorted(reporter.diagnostics, key=order)
     return found if cut is None else [*found, cut]
 
@@ -234,7 +234,7 @@ def _lowered(
             span, labels = item.span, item.labels
             if is_library(span.source):
                 own = [label.span for label in labels if not is_library(label.span.source)]
-                labels = (Label(span, "this is where it fails"),)
+                labels = (Label(span, "the error occurs here"),)
                 span = own[0] if own else declaration.name_span
             reporter.error(
                 item.code, item.message, span, label=item.label, labels=labels, hint=item.hint
@@ -244,7 +244,7 @@ def _lowered(
 
 
 def _broken_in_place(lowered: Lowered) -> Sequence[Diagnostic]:
-    """Return the errors of ``verify``, those of a `norm` at its own place, not the setting's."""
+    """Return the errors of ``verify``; errors of a norm are at the word `norm`, not the setting."""
     graph, written_at = lowered.graph, lowered.written_at
     nodes = {
         id: replace(node, origin=written_at[id])
@@ -256,14 +256,14 @@ def _broken_in_place(lowered: Lowered) -> Sequence[Diagnostic]:
         verify(replace(graph, nodes=nodes))
     except SpecError as error:
         return error.diagnostics
-    raise AssertionError("invariants do not depend on places")
+    raise AssertionError("invariants do not depend on spans")
 
 
 def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
     """Drop errors that may result from a syntax error, one of the first ``syntax`` errors.
 
-    These are all other errors on its line, those in its declaration except unknown names, and errors
-    of kinds, shapes and connections anywhere, as they depend on several declarations.
+    These are other errors on its line, errors in its declaration except unknown names, and all
+    errors of kinds, shapes and connections, because they depend on several declarations.
     """
     bad = [
         span
@@ -300,13 +300,13 @@ def graph_of(
     settings: Settings | None = None,
     passes: tuple[Pass, ...] | None = None,
 ) -> Graph:
-    """Return the graph of a network with settings changed, after the passes (default: all).
+    """Return the graph of a network with settings, after the passes (default: all).
 
     ``settings`` maps parameters and settings of the network, or arguments of a setting's value, to
     numbers, booleans, or texts of expressions: ``{"neuron": "LIF(tau = 4.0)"}``,
     ``{"neuron.tau": 4.0}``. Raises ``SpecError``.
     """
-    from danetc.compiler.passes import run  # late: a check runs none
+    from danetc.compiler.passes import run  # deferred: a check runs no passes
 
     graph = lowered_network(checked, network, settings).graph
     return run(graph) if passes is None else run(graph, passes)
@@ -315,7 +315,7 @@ def graph_of(
 def lowered_network(
     checked: Checked, network: str | None = None, settings: Settings | None = None
 ) -> Lowered:
-    """Return a network with settings changed (see ``graph_of``), before the passes.
+    """Return a network with settings (see ``graph_of``), before the passes.
 
     Raises ``SpecError``.
     """
@@ -339,7 +339,7 @@ def lowered_network(
 
 
 def read_settings(settings: Settings) -> dict[str, Expr]:
-    """Parse settings; the places of each are in its own text. Raises ``SpecError``."""
+    """Parse settings; spans refer to the text of each setting. Raises ``SpecError``."""
     reporter = Reporter()
     values = {name: parse_override(name, value, reporter) for name, value in settings.items()}
     reporter.raise_if_errors()

@@ -1,4 +1,4 @@
-"""A network with all that it uses, as one spec that needs no other file."""
+"""Writes a network and all declarations that it uses as one self-contained spec."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ ORDER = ("surrogate", "neuron", "rule", "connection", "block", "backbone", "netw
 def resolved_spec(
     checked: Checked, network: str | None = None, settings: Settings | None = None
 ) -> str:
-    """Return the text of a network, its bases and all declarations they use, with settings.
+    """Return the text of a network, its bases and all declarations they use, with settings applied.
 
-    Different declarations of the same name are distinguished by a number. The result contains
-    each base as a whole, but no comments.
+    Declarations that share a name are numbered. Bases are complete, but comments are omitted.
     """
     root = checked.declaration(network)
     exprs = read_settings(settings or {})
@@ -42,10 +41,10 @@ def resolved_spec(
 
 
 class _Collector:
-    """Declarations that a network reaches, each once, and their new names.
+    """Collects the declarations that a network uses, and renames them.
 
-    ``parameters`` are the values that are set from outside, which use names of ``module``; ``owners`` are the ids of the
-    networks that define them. ``lines`` are the changed lines of each network.
+    ``parameters`` are values set from outside, in which names refer to ``module``; ``owners`` maps
+    their names to the ids of the networks with them. ``lines`` maps networks to changed lines.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class _Collector:
         self.names: dict[int, str] = {}
 
     def add(self, declaration: s.Declaration, module: Module) -> None:
-        """Add a declaration and all that it names."""
+        """Add a declaration and all declarations that it uses."""
         key = id(declaration)
         if key in self.found:
             return
@@ -74,14 +73,14 @@ class _Collector:
         self.follow(declaration, module, _local_names(declaration))
 
     def follow(self, node: s.Node, module: Module, local: set[str]) -> None:
-        """Add the declarations that a piece of a module's tree names."""
+        """Add the declarations that a part of a module's tree uses."""
         for name in _global_names(node, local):
             resolved = module.names.get(name)
             if resolved is not None:
                 self.add(resolved.declaration, resolved.module)
 
     def name_all(self, root: s.Declaration) -> None:
-        """Keep the name of the root, and give every other declaration an unused one."""
+        """Keep the name of the root, and choose unique names for the other declarations."""
         taken = {root.name}
         self.names[id(root)] = root.name
         for key, resolved in self.found.items():
@@ -95,7 +94,7 @@ class _Collector:
             self.names[key] = name
 
     def renamed(self, node: N, module: Module, local: set[str]) -> N:
-        """Return a tree with the names that declarations have in the new file."""
+        """Replace the names of declarations in a tree by their new names."""
 
         def change(name: s.Name) -> s.Name:
             resolved = None if name.id in local else module.names.get(name.id)
@@ -105,7 +104,7 @@ class _Collector:
         return s.with_names(node, change)
 
     def declarations(self) -> list[s.Declaration]:
-        """Return all declarations with their new names and the parameters set from outside."""
+        """Return all declarations with new names, and parameters set from outside as defaults."""
         outside = {
             name: self.renamed(expr, self.module, set()) for name, expr in self.parameters.items()
         }
@@ -131,14 +130,14 @@ def _local_names(declaration: s.Declaration) -> set[str]:
     local = {param.name for param in declaration.params}
     local |= {item.name for item in declaration.body or () if not isinstance(item, s.Group)}
     if declaration.kind == "network":
-        # A parameter whose default is its own name refers to the declaration of that name.
+        # in `LIF = LIF`, the default of the parameter is a declaration
         params = ((param.name, param.default) for param in declaration.params)
         local -= {name for name, value in params if isinstance(value, s.Name) and value.id == name}
     return local
 
 
 def _global_names(node: s.Node, local: set[str]) -> list[str]:
-    """Return other names, each once, in the order of the text."""
+    """Return the unique other names in a tree, in order."""
     names = dict.fromkeys(item.id for item in s.walk(node) if isinstance(item, s.Name))
     return [name for name in names if name not in local]
 
@@ -146,8 +145,8 @@ def _global_names(node: s.Node, local: set[str]) -> list[str]:
 def _owners(declaration: s.Declaration, module: Module) -> dict[str, set[int]]:
     """Return the parameters that can be set from outside, with the ids of their networks.
 
-    They are the outermost one with this name, and those of its bases to which variants pass no argument.
-    A parameter of a base is hidden by a line of a variant.
+    A setting applies to the outermost parameter of that name, and to those of bases for which the
+    variant passes no argument. A line of a variant hides parameters of its bases.
     """
     owners: dict[str, set[int]] = {}
     replaced: set[str] = set()
@@ -173,9 +172,9 @@ def _passed(declaration: s.Declaration, base: Resolved | None) -> Sequence[s.Arg
 def _lines(
     root: s.Declaration, module: Module, lines: Mapping[str, s.Expr]
 ) -> dict[int, dict[str, s.Expr]]:
-    """Return the lines that are set from outside by the ids of their networks.
+    """Return the lines that are set from outside, by the ids of the networks to change.
 
-    A line is the root's; an argument belongs to the line that is effective for the root.
+    Whole lines are set in the root. An argument is set in the line that is effective for the root.
     """
     result = {id(root): {name: expr for name, expr in lines.items() if "." not in name}}
     for path, expr in lines.items():
@@ -204,7 +203,7 @@ def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.De
 def _without_values(
     declaration: s.Declaration, module: Module, key: int, owners: Mapping[str, set[int]]
 ) -> s.Declaration:
-    """Return a network without the values of parameters that it (``key``) or its base owns."""
+    """Remove the values of parameters that the network (``key``) or its base owns."""
     params = tuple(
         replace(param, default=None) if key in owners.get(param.name, ()) else param
         for param in declaration.params

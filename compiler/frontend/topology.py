@@ -1,4 +1,4 @@
-"""Replace the backbone, the connection or the rule in a network's ``stages``."""
+"""Replacement of the backbone, the connection or the rule in a network's ``stages``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.printer import print_expr
 
 PARTS = ("backbone", "depth", "connection", "rule")
-"""Parts that ``restaged`` changes; ``depth`` is a backbone of the same family."""
+"""Parts that ``restaged`` can change; ``depth`` selects a backbone of the same family."""
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
@@ -27,14 +27,14 @@ def restaged(checked: Checked, network: str, settings: Settings, parts: Mapping[
     """Return a network's ``stages`` with some of ``PARTS`` changed, for ``--set stages=...``.
 
     Replaces the backbones, connections or rules of ``resnet20(width) via origin by chain -> ...`` and
-    keeps the layers between the stages. ``settings`` may contain ``stages``. If the new backbone is a
-    name without arguments, it gets those of the old one. Raises TopologyError if ``stages`` has no
-    such part, and SpecError if a part is not an expression.
+    keeps the layers between the stages. ``settings`` may contain ``stages``. A new backbone without
+    arguments takes those of the old one. Raises TopologyError if ``stages`` has no such part, and
+    SpecError if a part is not an expression.
     """
     stages = _stages(checked, network, settings)
     if stages is None:
         raise TopologyError(
-            f"{network} has no `stages`, of which {' and '.join(parts)} could be changed"
+            f"{network} has no `stages`, so {' and '.join(parts)} cannot be changed"
         )
     found = read_settings(parts)
     change = _Change(
@@ -47,8 +47,8 @@ def restaged(checked: Checked, network: str, settings: Settings, parts: Mapping[
     changed = change.rewrite(stages)
     if not change.touched:
         raise TopologyError(
-            f"{network} has `stages = {print_expr(stages)}`, which is not of the form "
-            "BACKBONE via CONNECTION by RULE; give whole stages: --grid 'stages=..., ...'"
+            f"`stages = {print_expr(stages)}` of {network} is not of the form "
+            "BACKBONE via CONNECTION by RULE; set the whole line: --grid 'stages=..., ...'"
         )
     return print_expr(changed)
 
@@ -56,7 +56,7 @@ def restaged(checked: Checked, network: str, settings: Settings, parts: Mapping[
 def settable(checked: Checked, network: str) -> tuple[str, ...]:
     """Return the names that ``--set`` accepts for a network.
 
-    These are parameters and definitions, including those of bases, and the settings of all networks.
+    These are its parameters and definitions, those of its bases, and the settings of all networks.
     """
     names: list[str] = []
     for declaration in _levels(checked, network):
@@ -83,13 +83,13 @@ def _stages(checked: Checked, network: str, settings: Settings) -> s.Expr | None
 
 
 def _deeper(old: s.Expr, depth: str, module: Module) -> s.Expr:
-    """Return ``resnet20(width)`` as ``resnet56(width)``."""
+    """Return ``resnet56(width)`` for ``resnet20(width)`` and a depth of 56."""
     name = s.called(old)
     matched = _NUMBERED.fullmatch(name.id) if name is not None else None
     if name is None or matched is None:
         raise TopologyError(
-            f"`{print_expr(old)}` has no depth in its name, as `resnet20` has; give whole "
-            "backbones: --grid backbone=..."
+            f"the name of `{print_expr(old)}` contains no depth, unlike `resnet20`; set the "
+            "backbone: --grid backbone=..."
         )
     family = matched[1]
     wanted = f"{family}{depth}"
@@ -127,13 +127,13 @@ class _Change:
         return expr
 
     def _wired(self, expr: s.Expr) -> s.Expr:
-        """``BACKBONE via CONNECTION``, or a backbone whose blocks wire themselves."""
+        """Rewrite ``BACKBONE via CONNECTION``, or a backbone of blocks with bodies."""
         self.touched = True
         if isinstance(expr, s.Via):
             connection = self.connection or expr.connection
             return replace(expr, subject=self._replaced(expr.subject), connection=connection)
         if self.connection is not None:
-            raise TopologyError(f"`{print_expr(expr)}` has no connection that could be changed")
+            raise TopologyError(f"`{print_expr(expr)}` has no connection to change")
         return self._replaced(expr)
 
     def _replaced(self, expr: s.Expr) -> s.Expr:

@@ -16,7 +16,7 @@ from danetc.dsl.record import record
 
 @record
 class Pass:
-    """A rewriting of a graph. If ``order_kept``, forward results are bit-identical."""
+    """A rewriting of a graph. If ``order_kept`` is True, forward results are bit-identical."""
 
     name: str
     apply: Callable[[Graph], Graph]

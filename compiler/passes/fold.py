@@ -1,14 +1,14 @@
 """Folding of norms and learnt factors into the weights of layers, for inference.
 
-In inference a batch norm is ``a * x + b`` for each channel, with constants a and b. After a
-convolution it is folded into weights and bias; after a sum of convolutions, BAA's addition, a is
-folded into every addend and b into one. If one addend is not a convolution (BAA's identity shortcut), the
-norm moves to it and a is folded into the others: ``norm(conv + x) = a * conv + norm(x)``, so that the
-next neuron reads the sum directly.
+In inference, a batch norm is ``a * x + b`` for each channel, with constants a and b. After a
+convolution, it is folded into weights and bias; after a sum of convolutions (BAA's addition), a is
+folded into every addend and b into one. If one addend is not a convolution (BAA's identity
+shortcut), the norm moves to it and a is folded into the others: ``norm(conv + x) = a * conv +
+norm(x)``. Then the next neuron reads the sum directly.
 
 ``conv(f * x)`` with a learnt number f for each channel of x is a convolution of x with weights
-multiplied by f (Real Spike: Guo et al., ECCV 2022). All readers of ``f * x`` must be layers with their
-own weights; ``flatten`` may lie between.
+multiplied by f (Real Spike: Guo et al., ECCV 2022). All readers of ``f * x``, apart from
+``flatten``, must be layers with weights of their own.
 
 This module plans the changes; ``danetc.compiler.emit.inference`` applies them to the weights.
 """
@@ -28,13 +28,13 @@ from danetc.dsl.record import record
 
 @record
 class LearntFactors:
-    """Plan for learnt factors, by ids of nodes.
+    """Learnt factors to fold, by ids of nodes.
 
     Args:
-        into: for each layer, the factors that its weights are multiplied by.
-        products: removed products, with the values that replace them.
-        gone: removed nodes of factors.
-        kept: for each other factor, the reason why it is not folded.
+        into: Factors by which the weights of each layer are multiplied.
+        products: Removed products, with the values that replace them.
+        gone: Removed nodes of factors.
+        kept: Reason why each other factor is not folded.
     """
 
     into: Mapping[int, tuple[int, ...]]
@@ -55,14 +55,14 @@ class Scaling:
 class Folding:
     """A graph for inference, and the changes of its weights. All ids are those of the old graph.
 
-    The graph has no stages, whose rules and connections hold for the trained network.
+    The graph has no stages: their rules and connections describe the network before folding.
 
     Args:
-        scalings: for each layer, the norms that it takes, the innermost first.
-        factors: plan for learnt factors.
-        folded: removed norms.
-        moved: norms that stand before an addition instead of after it.
-        kept: other norms.
+        scalings: Norms that are folded into each layer, the innermost first.
+        factors: Learnt factors to fold into weights.
+        folded: Removed norms.
+        moved: Norms that are applied to one addend instead of the sum.
+        kept: Other norms.
     """
 
     graph: Graph
@@ -82,9 +82,9 @@ class _Folder:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes: dict[int, Node] = {}
-        self.to: dict[int, int] = {}  # from old nodes to nodes with their values
+        self.to: dict[int, int] = {}  # new node with the value of each old node
         self.inference = Inference(graph.neurons, self.nodes)
-        self.readers = graph.readers()  # of nodes of the new graph
+        self.readers = graph.readers()  # number of readers of nodes of the new graph
         self.scalings: dict[int, list[Scaling]] = defaultdict(list)
         self.shared = graph.sharing
 
@@ -127,14 +127,14 @@ class _Folder:
         self.readers[source] += self.readers[node.id] - 1
 
     def _with(self, node: Node, inputs: tuple[int, ...]) -> Node:
-        """Return a node with new inputs and its value inferred again."""
+        """Return a node with new inputs, and infer its value again."""
         if not node.inputs:
             return node
         value = self.inference.value(node.op, node.attrs, inputs)
         return replace(node, inputs=inputs, value=value)
 
     def _fold(self, norm: Node, source: int) -> str:
-        """Fold a norm into the layers before it, or move it beside them, and return which."""
+        """Fold a norm into the layers before it, or move it to an addend. Return what was done."""
         layers, others = self._terms(source, norm.value.shape[0])
         if not layers or len(others) > 1 or not self.shared.isdisjoint(layers):
             return "kept"
@@ -158,9 +158,9 @@ class _Folder:
         return "moved"
 
     def _terms(self, id: int, channels: int) -> tuple[list[int], list[list[int]]]:
-        """Return the layers of a sum without other readers, and the places of its other terms.
+        """Return the layers of a sum that has no other readers, and the paths to its other terms.
 
-        A place is the number of an operand, its addition, and those from there to the whole sum.
+        A path consists of the index of an operand, its addition, and all outer additions.
         """
         layers: list[int] = []
         others: list[list[int]] = []
@@ -212,34 +212,33 @@ def plan_factors(graph: Graph) -> LearntFactors:
 def _why_not(
     graph: Graph, product: Node, factor: Node, users: Mapping[int, list[int]], layers: list[int]
 ) -> str:
-    """Return the reason why a factor is not folded, or an empty string, and add its layers to
-    ``layers``."""
+    """Return why a factor is not folded, or "". Appends the layers that read it to ``layers``."""
     if factor.value.varies:
         return "each time step has its own numbers, but the weights are the same at all steps"
     if any(size != 1 for size in factor.value.shape[1:]):
         return "each pixel has its own number, but the weights are the same at all pixels"
     if source_of(graph, factor).op != "parameter":
-        return "it is made of several learnt numbers"
+        return "it is computed from several learnt numbers"
     if product.id in graph.outputs.values():
-        return "the network gives the product"
+        return "the product is an output of the network"
     waiting = list(users[product.id])
     while waiting:
         reader = graph[waiting.pop()]
         if reader.op == "flatten" and reader.id not in graph.outputs.values():
             waiting += users[reader.id]
         elif reader.op == "add":
-            return f"`{reader.path}` adds other values to the product, which lack this factor"
+            return f"`{reader.path}` adds values without this factor to the product"
         elif not OPS[reader.op].weighted:
-            return f"`{reader.path}` ({reader.op}) reads the product, and has no weights"
+            return f"`{reader.path}` ({reader.op}) reads the product but has no weights"
         elif reader.id in graph.sharing:
-            return f"`{reader.path}` is a layer that stands at several places"
+            return f"`{reader.path}` is a shared layer"
         else:
             layers.append(reader.id)
     return "" if layers else "nothing reads the product"
 
 
 def source_of(graph: Graph, factor: Node) -> Node:
-    """Return the learnt number of a factor like ``2 * learn(1.0) - 1``."""
+    """Return the learnt number in a factor such as ``2 * learn(1.0) - 1``."""
     while factor.op == "affine":
         factor = graph[factor.inputs[0]]
     return factor

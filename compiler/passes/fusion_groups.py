@@ -1,8 +1,8 @@
 """Fusion groups: operations before a neuron that run as one kernel with it.
 
-This is the plan of the fused backend and does not rewrite the network: names, modules and weights
-stay. In the planned graph a neuron reads the terms of the sum before it directly, without the norms
-and additions in between.
+The fused backend does not rewrite the network: names, modules and weights stay the same. In the
+planned graph, a neuron directly reads the terms of the sum before it, without the norms and
+additions in between.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from danetc.dsl.record import record
 
 @record
 class FusionGroup:
-    """A neuron, the terms of the sum that it reads, and the norm of each term."""
+    """A neuron, the terms of its input and their norms; ``absorbed`` nodes are removed."""
 
     neuron: int
     inputs: tuple[int, ...]
@@ -28,16 +28,16 @@ class FusionGroup:
 
     @property
     def form(self) -> str:
-        """Text of the computation: ``norm + value -> spike``."""
+        """The computation as text, such as ``norm + value -> spike``."""
         terms = " + ".join("value" if norm is None else "norm" for norm in self.norms)
         return f"{terms} -> spike"
 
 
 @record
 class FusionPlan:
-    """The graph that runs, and its fusion groups by the ids of their neurons.
+    """The graph to run, and its fusion groups by the ids of their neurons.
 
-    The first input of the neurons in ``sums`` is a value that is added to their output.
+    The first input of a neuron in ``sums`` is a value that is added to its output.
     """
 
     graph: Graph
@@ -48,7 +48,7 @@ class FusionPlan:
 def plan_fusion(graph: Graph) -> FusionPlan:
     """Group every neuron with the norms and additions that only it reads.
 
-    Neurons in loops and those of several inputs run alone.
+    Neurons in loops and neurons with several inputs are not fused.
     """
     readers, shared, looped = graph.readers(), same_for_all(graph), loop_of(graph)
     groups = {
@@ -72,8 +72,8 @@ def _group(
 ) -> FusionGroup:
     """Return the group of a neuron.
 
-    Nested sums on the left are part of the same sum. Values repeated for each pixel or sample
-    (``shared``) are added before.
+    A sum that is the left operand of a sum is part of it. A sum with values that are broadcast over
+    pixels or samples (``shared``) stays separate.
     """
     absorbed: set[int] = set()
     (first,) = neuron.inputs
@@ -101,10 +101,10 @@ def _group(
 
 
 def add_epilogues(plan: FusionPlan) -> FusionPlan:
-    """Return the plan in which neurons with an addition as their only reader return its value.
+    """Fuse additions after neurons, for inference.
 
-    Their kernels add the other operand, as in SEW's addition or the running sum of a rule, so that the
-    spikes are not written to memory. This is for inference.
+    If only an addition reads a neuron, its kernel adds the other operand, as in SEW's addition or
+    the running sum of a rule, so that the spikes are not written to memory.
     """
     graph, readers = plan.graph, plan.graph.readers()
     nodes: dict[int, Node] = {}

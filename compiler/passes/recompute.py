@@ -1,8 +1,8 @@
 """Segments: parts of a network that run again in the backward pass instead of being saved.
 
-This is the plan of the policy ``recompute`` and does not rewrite the network: scopes, names, weights
-and the order of operations stay. A segment is a sequence of blocks of a stage, or another scope with
-convolutions (the stem, a transition). It saves its inputs, and values that are small.
+The policy ``recompute`` does not rewrite the network: scopes, names, weights and the order of
+operations stay the same. A segment is a sequence of blocks of a stage, or another scope with
+convolutions (the stem, a transition). It saves its inputs and small values.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from danetc.compiler.ir.ops import OPS
 from danetc.dsl.record import record
 
 POLICIES = ("none", "recompute")
-"""Memory policies, the fastest first."""
+"""Memory policies in descending order of speed."""
 LEAST_GAIN = 1 / 3
-"""Smallest memory of a segment per multiply-accumulate, relative to the average."""
+"""Minimum memory saved per multiply-accumulate of a segment, relative to the average."""
 
 Path = tuple[str, ...]
 
 
 @record
 class Segments:
-    """The segment of each node that is in one, and the segments that draw random numbers."""
+    """Segment number of each node in a segment, and the segments that draw random numbers."""
 
     of: Mapping[int, int]
     random: frozenset[int]
@@ -39,10 +39,9 @@ NO_SEGMENTS = Segments({}, frozenset())
 def plan_segments(graph: Graph) -> Segments:
     """Return the segments that need the least memory.
 
-    If the inputs of the blocks of a stage are integers, they are saved as bits and each block is a
-    segment. If they are real values, the length of the segments is a trade-off between the inputs
-    that are saved and the memory of a segment while it runs again. Segments with a high cost for
-    the memory that they save are not used.
+    If the inputs of blocks are integers, they are saved as bits, and each block is a segment. If
+    they are real values, the length of segments is a trade-off between saved inputs and the memory
+    of a segment while it runs again. Segments that save little memory for their cost are not used.
     """
     stages: dict[Path, dict[Path, list[Node]]] = defaultdict(dict)
     for node in graph.nodes.values():
@@ -74,9 +73,9 @@ def block_of(node: Node) -> Path | None:
 
 
 def _worth_it(of: Mapping[int, int], graph: Graph) -> set[int]:
-    """Return the segments that save enough memory for the cost of their computation.
+    """Return the segments that save enough memory for their cost.
 
-    The last stages of a ResNet compute as much as the first ones, and hold an eighth.
+    The last stages of a ResNet compute as much as the first ones, but save an eighth of the memory.
     """
     gains: dict[int, int] = defaultdict(int)
     costs: dict[int, int] = defaultdict(int)
@@ -99,7 +98,7 @@ def _made(nodes: list[Node], graph: Graph) -> int:
 
 
 def _entering(nodes: list[Node], graph: Graph) -> set[int]:
-    """Return the real values that enter nodes; a concatenation is replaced by its parts."""
+    """Return the real values that enter nodes; concatenations are replaced by their operands."""
     inside = {node.id for node in nodes}
     waiting = [i for node in nodes for i in node.inputs]
     found: set[int] = set()
@@ -113,10 +112,10 @@ def _entering(nodes: list[Node], graph: Graph) -> set[int]:
 
 
 def _cuts(stages: Mapping[Path, list[list[Node]]], graph: Graph) -> dict[Path, list[int]]:
-    """Return the segment of each block in its stage, for the smallest peak of the backward pass.
+    """Return the segment of each block in its stage that minimizes the peak of the backward pass.
 
-    When the backward pass reaches a segment, the inputs of this and all earlier segments are held,
-    and the values that it makes when it runs again.
+    While the backward pass runs a segment, memory holds the inputs of this and all earlier
+    segments, and the values computed in the segment.
     """
     made = {path: [_made(nodes, graph) for nodes in blocks] for path, blocks in stages.items()}
     real = {p for p, blocks in stages.items() if any(_entering(b, graph) for b in blocks)}
@@ -145,7 +144,7 @@ def _cuts(stages: Mapping[Path, list[list[Node]]], graph: Graph) -> dict[Path, l
 
 
 def _filled(sizes: list[int], room: int) -> list[int]:
-    """Return numbers of segments, each as long as it can be within ``room``, or one block."""
+    """Number the segments. Each is as long as ``room`` allows, but at least one block."""
     numbers: list[int] = []
     number = held = 0
     for size in sizes:
@@ -157,7 +156,7 @@ def _filled(sizes: list[int], room: int) -> list[int]:
 
 
 def _atoms(graph: Graph, stages: Mapping[Path, list[list[Node]]]) -> dict[int, object]:
-    """Return a key of the segment of each node in a block or in another scope that convolves."""
+    """Return a segment key for each node in a block or in another scope with convolutions."""
     atoms: dict[int, object] = {}
     for stage, numbers in _cuts(stages, graph).items():
         for number, block in zip(numbers, stages[stage], strict=True):
@@ -175,10 +174,10 @@ def _atoms(graph: Graph, stages: Mapping[Path, list[list[Node]]]) -> dict[int, o
 
 
 def _join(node: Node, readers: list[int], of: dict[int, int]) -> None:
-    """Add a node that a rule puts between blocks to a segment, if that saves less.
+    """Add a node between blocks to a segment if less has to be saved then.
 
     A node between two blocks of a segment is added to it. A concatenation that only one segment reads
-    is added to that segment, so that its parts are saved once for all segments.
+    is added to that segment, so that its operands are saved once for all segments.
     """
     reading = {of.get(id) for id in readers}
     inside = reading & {of.get(id) for id in node.inputs} - {None}

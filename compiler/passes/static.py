@@ -1,4 +1,4 @@
-"""Values that do not vary over time are computed once."""
+"""Computation of values that do not vary over time only once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from danetc.compiler.ir.rewriter import Rewriter
 
 
 def hoist_static(graph: Graph) -> Graph:
-    """Move ``repeat`` after every operation that treats time steps alike.
+    """Move ``repeat`` after every operation that treats all time steps alike.
 
-    ``op(repeat(x)) = repeat(op(x))``. Neurons, joins and means over time can read a static value. For
-    norms per step, operations that mix steps, and outputs, the value is repeated before them.
-    Operations with random numbers are not moved, since they draw new numbers at each step. In
-    training a norm uses the statistics of one step instead of those of T equal steps, which are the
-    same up to rounding. Layers with shared weights are one module, so that all of them or none are
-    moved.
+    ``op(repeat(x)) = repeat(op(x))``. Neurons, joins and means over time can read a static value;
+    norms per step, operations that mix steps, and outputs need the repeated value. Operations with
+    random numbers are not moved, because they draw new numbers at each step. In training, a norm
+    then uses the statistics of one step, which equal those of T equal steps up to rounding. Layers
+    that share weights are one module, so either all or none of them are moved.
     """
     kept: set[int] = set()
     while True:
@@ -34,13 +33,13 @@ def hoist_static(graph: Graph) -> Graph:
 
 
 def _hoisted(graph: Graph, kept: Container[int]) -> tuple[Graph, set[int]]:
-    """Return the graph and the old nodes with one copy; nodes in ``kept`` stay at each step."""
+    """Return the graph, and the ids of hoisted nodes; nodes in ``kept`` are not hoisted."""
     rewriter = Rewriter(graph)
     static: set[int] = set()
     repeated: dict[int, int] = {}
 
     def at_each_step(old: int) -> int:
-        """Return the new node of an old one, with as many copies."""
+        """Return the new node for an old one, repeated if the old one varies over time."""
         new = rewriter.mapping[old]
         if old not in static:
             return new

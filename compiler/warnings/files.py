@@ -1,4 +1,4 @@
-"""Warnings about a file's text: unused names and statements without effect."""
+"""Warnings about the text of a file: unused names, and statements without effect."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 
-ASKED_FOR = ("network", "recipe")
-"""Kinds of declarations that the command line names."""
+ENTRY_POINTS = ("network", "recipe")
+"""Kinds of declarations that a command line names."""
 
 
 @record(slots=False)
 class File:
     """A module without errors, and the names that its declarations read.
 
-    ``named_outside`` is True if a setting of the command line names a declaration of the file, so
-    others may be alternatives, as in the cells of a grid.
+    ``named_outside`` is True if a setting of the command line names a declaration of the file. Then
+    unused declarations may be alternatives, as in the cells of a grid.
     """
 
     module: Module
@@ -50,7 +50,6 @@ def _names(*nodes: s.Node | None) -> frozenset[str]:
 
 def _unused_import(file: File) -> Iterator[Finding]:
     """Imports of recipes are exempt, because the command line names recipes."""
-
     if file.named_outside:
         return
 
@@ -67,7 +66,7 @@ def _unused_import(file: File) -> Iterator[Finding]:
                 yield Finding(
                     use.span,
                     f"no name of `{use.module}` is used",
-                    label="this file reads none of its names",
+                    label="this file uses none of its names",
                     hint=Hint("remove this line", line_removed(use.span)),
                 )
             continue
@@ -75,24 +74,24 @@ def _unused_import(file: File) -> Iterator[Finding]:
             if item.id not in file.readers and not is_recipe(item.id):
                 yield Finding(
                     item.span,
-                    f"nothing uses `{item.id}`",
-                    label="imported but never read",
-                    hint="leave it out",
+                    f"`{item.id}` is not used",
+                    label="imported but never used",
+                    hint="remove it from the list",
                 )
 
 
 def _unused_declaration(file: File) -> Iterator[Finding]:
-    """Only in files that declare a network; others are libraries."""
+    """Files without a network are libraries and exempt."""
     own = file.module.own
     if file.named_outside or not any(item.kind == "network" for item in own.values()):
         return
     for name, item in own.items():
         others = file.readers[name] - (name in file.reads[name])
-        if item.kind not in ASKED_FOR and not others:
+        if item.kind not in ENTRY_POINTS and not others:
             yield Finding(
                 item.name_span,
-                f"nothing in this file uses {item.kind} `{name}`",
-                label="declared but never read",
+                f"{item.kind} `{name}` is not used in this file",
+                label="declared but never used",
                 hint="use or remove it; if `--set` or another file uses it, add `# allow W0102`",
             )
 
@@ -100,20 +99,20 @@ def _unused_declaration(file: File) -> Iterator[Finding]:
 def _unused_parameter(file: File) -> Iterator[Finding]:
     for item in file.module.own.values():
         read = set(_names(item.value, *(item.body or ())))
-        for param in reversed(item.params):  # a default reads the parameters before it
+        for param in reversed(item.params):  # a default may read earlier parameters
             is_read = param.name in read
             read |= _names(param.default)
             if is_read or _is_threshold(item, param) or _repeats(file, item, param):
                 continue
             hint = "use or remove it: its value has no effect"
             if item.kind == "block" and param.name == "stride":
-                hint = "give it to a layer, `conv(..., stride = stride)`: a stage's stride has no effect"
+                hint = "the stride has no effect; pass it to a layer: `conv(..., stride = stride)`"
             elif item.kind == "network" and (base := s.called(item.value)) is not None:
-                hint = f"give it to the network that is varied: `{base.id}({param.name} = {param.name})`"
+                hint = f"pass it to the base network: `{base.id}({param.name} = {param.name})`"
             yield Finding(
                 param.name_span,
-                f"nothing reads the parameter `{param.name}` of {item.kind} `{item.name}`",
-                label="never read",
+                f"the parameter `{param.name}` of {item.kind} `{item.name}` is not used",
+                label="never used",
                 hint=hint,
             )
 
@@ -124,9 +123,9 @@ def _is_threshold(item: s.Declaration, param: s.Param) -> bool:
 
 
 def _repeats(file: File, item: s.Declaration, param: s.Param) -> bool:
-    """True if a variant repeats a parameter of its bases with the same default.
+    """True if a variant repeats a parameter of a base with the same default.
 
-    A setting from outside reaches all of them.
+    A setting from the command line sets both.
     """
     for base in islice(Resolved(item, file.module).lineage(), 1, None):
         same = next((each for each in base.declaration.params if each.name == param.name), None)
@@ -139,7 +138,7 @@ _RESULTS = {"neuron": ("s",), "surrogate": ("y", "dy")}
 
 
 def _idle_equation(file: File) -> Iterator[Finding]:
-    """An equation or a state that the output of a neuron or surrogate does not depend on."""
+    """Report equations and states on which the output of a neuron or surrogate does not depend."""
     for item in file.module.own.values():
         if item.kind not in _RESULTS or item.body is None:
             continue
@@ -162,7 +161,7 @@ def _idle_equation(file: File) -> Iterator[Finding]:
                 yield Finding(
                     line.name_span,
                     f"the {what} `{name}` has no effect on the output of `{item.name}`",
-                    label=f"nothing connects it to `{_RESULTS[item.kind][0]}`",
+                    label=f"`{_RESULTS[item.kind][0]}` does not depend on it",
                     hint="use or remove it",
                 )
 

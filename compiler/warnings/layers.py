@@ -17,7 +17,7 @@ _LARGEST_EVEN = 4  # a larger even kernel suggests a width in PyTorch's order of
 
 
 def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
-    """Arguments in PyTorch's order: the input's channels first, or as the weight of a norm."""
+    """Report arguments in PyTorch's order, which start with the channels of the input."""
     for node in network.of(*_convolutions()):
         call = _in_torch_order(network, node)
         if call is not None:
@@ -27,8 +27,8 @@ def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
                 call.span,
                 f"a convolution of width {width}, kernel {kernel} and stride {stride}",
                 label=f"its input has {width} channels",
-                hint=f"the number of input channels is not an argument; is `{node.op}({kernel}, kernel = "
-                f"{stride})` meant?",
+                hint="the number of input channels is not an argument; did you mean "
+                f"`{node.op}({kernel}, kernel = {stride})`?",
             )
     for node in network.of(*norm_names()):
         channels = node.value.shape[0]
@@ -43,10 +43,10 @@ def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
             right = f"{name}({shown})" if shown else name
             yield Finding(
                 call.span,
-                f"the weights of `{call.span.text}` start at {channels}",
+                f"the initial weight of `{call.span.text}` is {channels}",
                 label=f"its input has {channels} channels",
                 hint=Hint(
-                    f"the channels of the input follow from it: write `{right}`",
+                    f"the number of channels is not an argument: write `{right}`",
                     replacing(call.span, right),
                 ),
             )
@@ -79,11 +79,11 @@ def _even_kernel(network: CheckedNetwork) -> Iterator[Finding]:
         reach = dilation * (kernel - 1) + 1
         fitting = (max(0, reach - stride) + 1) // 2
         divides = before[0] % stride == before[1] % stride == 0
-        if divides and 2 * fitting < reach:  # so the output has size / stride pixels
+        if divides and 2 * fitting < reach:  # then the output has size / stride pixels
             wanted = text((before[0] // stride, before[1] // stride))
             at = Span(call.span.source, call.span.end - 1, call.span.end - 1)
-            said = f", padding = {fitting}"
-            fix = Fix(f"write `padding = {fitting}`", (Edit(at, said),))
+            edit = Edit(at, f", padding = {fitting}")
+            fix = Fix(f"write `padding = {fitting}`", (edit,))
             hint: str = Hint(f"for a map of {wanted} write `padding = {fitting}`", fix)
         else:
             hint = f"use a kernel of {kernel - 1} or {kernel + 1}, or set `padding`"
@@ -102,7 +102,7 @@ def _given(node: Node, call: Call) -> set[str]:
 
 
 def _one_pixel(network: CheckedNetwork) -> Iterator[Finding]:
-    """Report the first window over a map of a single pixel; all later maps have a single pixel, too."""
+    """Report the first window over a map of one pixel; all later maps have one pixel, too."""
     graph = network.lowered.graph
     for node in graph.nodes.values():
         if OPS[node.op].window is None or network.source(node).value.shape[1:] != (1, 1):
@@ -122,7 +122,7 @@ def _one_pixel(network: CheckedNetwork) -> Iterator[Finding]:
 
 
 def _last_larger(network: CheckedNetwork, node: Node) -> tuple[Label, ...]:
-    """Return a label of the layer that made the map 1 x 1."""
+    """Return a label at the layer that reduces the map to 1 x 1."""
     graph = network.lowered.graph
     current = network.source(node)
     while current.inputs:
@@ -151,12 +151,12 @@ def _bias_before_norm(network: CheckedNetwork) -> Iterator[Finding]:
             network.place(node),
             f"the bias of `{node.path}` has no effect: the norm after it subtracts the mean",
             labels=_beside(network.place(node), network.written_at(users(node)[0]), "this norm"),
-            hint="write `bias = false`" if _biased(node) else "leave it out",
+            hint="write `bias = false`" if _biased(node) else "leave out `bias`",
         )
 
 
 def _norm_behind_norm(network: CheckedNetwork) -> Iterator[Finding]:
-    """Norms with another reader, such as a shortcut, are exempt."""
+    """A norm with another reader, such as a shortcut, is exempt."""
 
     def undoes(node: Node) -> bool:
         before = network.source(node)
@@ -168,7 +168,7 @@ def _norm_behind_norm(network: CheckedNetwork) -> Iterator[Finding]:
         yield Finding(
             network.written_at(node),
             f"`{node.path}` normalises the output of a norm, `{before.path}`",
-            label="the second undoes the first",
+            label="the second norm undoes the first",
             labels=_beside(network.written_at(node), network.written_at(before), "the first"),
             hint="remove one of them",
         )
@@ -188,7 +188,7 @@ def _biased(node: Node) -> bool:
 
 
 def _beside(place: Span, other: Span, words: str) -> tuple[Label, ...]:
-    """Return a label of a second place, unless it is the same."""
+    """Return a label at a second span, unless it equals the first."""
     return (Label(other, words),) if other != place else ()
 
 

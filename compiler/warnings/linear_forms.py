@@ -1,7 +1,7 @@
 """Linear forms of a neuron's step for fixed spikes.
 
-Between two spikes, the membrane potential of most neurons is a linear function of their input and
-states, from which properties for all inputs follow.
+Between two spikes, the membrane potential of most neurons is a linear function of input and states.
+Its coefficients determine properties that hold for all inputs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.record import record
 from danetc.dsl.work import current
 
-MAX_STEPS_OF_SPIKES = 4  # heavisides; every combination is examined
+MAX_STEPS_OF_SPIKES = 4  # maximum number of heavisides, whose combinations are all examined
 
 
 @record
 class Form:
-    """``constant`` plus the input and states times their factors."""
+    """A linear function: ``constant`` plus the sum of ``factors`` times inputs and states."""
 
     constant: float
     factors: Mapping[str, float]
@@ -31,12 +31,12 @@ class Form:
 
 
 Forms = Mapping[str, "Form | bool | None"]
-"""Values of a step: a form, a known condition, or None."""
+"""Values of a step: a form, a constant condition, or None for other values."""
 
 
 @record
 class Held:
-    """A step whose heavisides have the results ``spikes``."""
+    """A step in which the heavisides have the results ``spikes``."""
 
     spikes: Mapping[str, float]
     values: Forms
@@ -45,9 +45,9 @@ class Held:
 
 
 def held(program: NeuronProgram) -> Iterator[Held]:
-    """Yield the step of a neuron for each combination of its spikes, if these are few.
+    """Yield the step of a neuron for each combination of spikes, unless there are too many.
 
-    Learnt values have their initial values.
+    Learnables have their initial values.
     """
     steps = [op for op in program.ops if op.opcode == "heaviside"]
     if len(steps) > MAX_STEPS_OF_SPIKES:
@@ -118,7 +118,7 @@ def _times(a: Form, factor: float) -> Form:
 
 
 def _constant(op: Instruction, args: list[Form | bool | None]) -> Form | bool | None:
-    """Return the result of an operation on constants."""
+    """Return the result of an operation on constants, or None."""
     numbers: list[float | bool] = []
     for arg in args:
         if arg is None or (isinstance(arg, Form) and arg.factors):

@@ -1,4 +1,4 @@
-"""Warnings about neurons: their equations, and their places in the network."""
+"""Warnings about neurons: their equations, and their position in the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from danetc.dsl.kinds import SPIKE, count
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 
 MAX_STEPS = 64
-"""Number of steps that are examined one by one; with more steps, states must converge by then."""
+"""Maximum number of time steps to examine; in longer runs, states must converge by then."""
 
 _MARGIN = 1e-6  # tolerance of float32 sums
 _POINTS = [0.0, *(sign * 10.0**power for power in range(-3, 3) for sign in (-1, 1))]
@@ -23,7 +23,7 @@ _POINTS += [sign * step / 4 for step in range(1, 13) for sign in (-1, 1)]
 
 
 def _first_of_each(network: CheckedNetwork) -> Iterator[tuple[Node, NeuronProgram]]:
-    """Yield the program of each neuron with its first layer."""
+    """Yield the first layer of each neuron with the neuron's program."""
     seen: set[str] = set()
     for node in network.of("neuron"):
         key = str(node.attrs["neuron"])
@@ -41,15 +41,16 @@ def _leak(network: CheckedNetwork) -> Iterator[Finding]:
             yield Finding(
                 network.place(node),
                 f"the state `{state}` of `{program.name}` is multiplied by {factor:.4g} at each step",
-                label=f"without a spike it {what}",
+                label=f"without spikes, it {what}",
                 hint="a leak must lie in 0 .. 1; if it is `1 - 1 / tau`, tau must be at least 1",
             )
 
 
 def _outside(step: Held) -> Iterator[tuple[str, float]]:
-    """Yield the states driven by the input whose leak is outside of 0 .. 1.
+    """Yield the states with a leak outside of 0 .. 1 in a step without spikes.
 
-    Without spikes. States that drive each other are exempt, because they may oscillate.
+    Only states that the input drives are checked. States that drive each other are exempt, because
+    they may oscillate.
     """
     if step.spikes and step.output != Form(0.0, {}):
         return
@@ -64,7 +65,7 @@ def _outside(step: Held) -> Iterator[tuple[str, float]]:
 
 
 def _reads(name: str, after: Mapping[str, Form | None]) -> set[str]:
-    """Return the names that the next value of a state depends on, also through other states."""
+    """Return the names on which the next value of a state depends, directly or indirectly."""
     found: set[str] = set()
     waiting = [name]
     while waiting:
@@ -76,7 +77,7 @@ def _reads(name: str, after: Mapping[str, Form | None]) -> set[str]:
 
 
 def _constant_output(network: CheckedNetwork, node: Node) -> float | None:
-    """Return the constant output of a neuron with integer input, or None if it varies."""
+    """Return the output of a neuron with integer input if it is always the same, else None."""
     kind = network.source(node).value.kind
     if not kind.is_integer:
         return None
@@ -88,7 +89,7 @@ def _constant_output(network: CheckedNetwork, node: Node) -> float | None:
 
 @lru_cache(maxsize=1024)
 def _constant(program: NeuronProgram, low: float, high: float, steps: int | None) -> float | None:
-    """Return the constant output for all inputs between two numbers over ``steps`` steps, or None."""
+    """Return the output for inputs from ``low`` to ``high`` if it is always the same, else None."""
     if program.learnables:
         return None
     for step in held(program):
@@ -135,12 +136,12 @@ def _always_the_same(network: CheckedNetwork) -> Iterator[Finding]:
         reads = "spikes" if kind == SPIKE else counts if kind == count(kind.high) else str(kind)
         steps = network.lowered.graph.steps
         within = f" within {steps} step{'' if steps == 1 else 's'}"
-        what = f"cannot fire{within}" if value == 0 else f"gives {value:g} at every step"
+        what = f"cannot fire{within}" if value == 0 else f"returns {value:g} at every step"
         yield Finding(
             network.written_at(node),
             f"`{name}` {what}: it reads {reads}",
             label=f"reads `{source.path}`",
-            hint="put weights and a norm before it, or choose another threshold",
+            hint="add a weighted layer and a norm before it, or choose another threshold",
         )
 
 
@@ -155,9 +156,9 @@ def _behind_neuron(network: CheckedNetwork) -> Iterator[Finding]:
         yield Finding(
             place,
             f"`{node.path}` reads the spikes of a neuron, `{before.path}`",
-            label="no layers between them",
-            labels=(Label(other, "the first"),) if other != place else (),
-            hint="remove one of them, or put weights between them",
+            label="there are no layers between them",
+            labels=(Label(other, "the first neuron"),) if other != place else (),
+            hint="remove one of them, or add a weighted layer between them",
         )
 
 
@@ -168,10 +169,9 @@ def _loses_settings(network: CheckedNetwork) -> Iterator[Finding]:
         yield Finding(
             network.place(graph[id]),
             f"this `{name}` ignores the settings of the network's neuron",
-            label="parameters not given here have their defaults",
+            label="its other parameters have their default values",
             labels=tuple(Label(item.span, f"here {item.text}") for item in given),
-            hint="`spike` is the network's neuron, `spike(v_threshold = 0.5)` the same with one "
-            "setting changed",
+            hint="`spike` is the network's neuron, `spike(v_threshold = 0.5)` changes one setting",
         )
 
 
@@ -194,7 +194,7 @@ def _one_step(network: CheckedNetwork) -> Iterator[Finding]:
 
 
 def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
-    """Only settings of the network itself: a variant may use what its base does not."""
+    """Inherited settings are exempt, because a base may be used by several variants."""
     words = {"neuron": "spike", "norm": "norm"}
     for setting, word in words.items():
         place = network.lowered.says.get(setting)
@@ -208,8 +208,8 @@ def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
         if own.start <= place.start and place.end <= own.end:
             yield Finding(
                 place,
-                f"no layer of network `{network.declaration.name}` is its {setting}",
-                label=f"it does not contain `{word}`",
+                f"no layer of network `{network.declaration.name}` uses its {setting}",
+                label=f"the network does not contain `{word}`",
                 hint=Hint(
                     f"add `{word}`, or remove this line",
                     *(

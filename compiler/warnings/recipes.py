@@ -24,7 +24,7 @@ class Written:
     declaration: Declaration
 
     def place(self, phase: Phase | None, *keys: str) -> Span:
-        """Return the place of the first of some settings that is written."""
+        """Return the span of the first setting in ``keys`` that the user wrote."""
         origins: dict[str, Origin] = dict(self.recipe.origins if phase is None else phase.origins)
         for key in keys:
             span = origins[key].span if key in origins else None
@@ -41,7 +41,7 @@ def _rate(written: Written) -> Iterator[Finding]:
             yield Finding(
                 written.place(phase, "optimizer.lr", "optimizer"),
                 f"a learning rate of {rate:g} for `{optimizer.name}`",
-                label=f"above {largest:g}, at which no network trains",
+                label=f"networks do not train above {largest:g}",
                 hint="is a decimal point or a division by the batch missing?",
             )
 
@@ -63,7 +63,7 @@ def _begins(phase: Phase) -> str:
     return "has new weights" if phase.start is None else f"starts from `{phase.start}`"
 
 
-def _normalised_apart(written: Written) -> Iterator[Finding]:
+def _normalised_differently(written: Written) -> Iterator[Finding]:
     for phase in written.recipe.phases:
         train, test = (_statistics(items) for items in (phase.augment, phase.evaluate))
         if train != test:
@@ -87,5 +87,5 @@ def _normalised(statistics: tuple[str, ...]) -> str:
 RULES: tuple[Rule[Written], ...] = (
     Rule("W0401", _rate),
     Rule("W0402", _lost_phase),
-    Rule("W0403", _normalised_apart),
+    Rule("W0403", _normalised_differently),
 )

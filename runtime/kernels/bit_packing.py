@@ -1,11 +1,12 @@
 """Lossless packing of spikes and counts into bits.
 
-Most of a training step's memory holds what layers save for the backward pass. A spike takes one bit and a value
-of ``low .. high`` units ``bit_length(high - low)`` bits, instead of 32 for a float32. Packed is the number of
-units by which a value exceeds ``low``.
+Most memory of a training step holds tensors that layers save for the backward pass. A spike takes
+one bit, and a value of ``low .. high`` units takes ``bit_length(high - low)`` bits, instead of 32
+for a float32. The packed number is the number of units by which a value exceeds ``low``.
 
-The bits of a number are split into fields of 8, 4, 2 and 1 bits, the lowest first. The values are read as eight
-streams along memory; a field of w bits of eight numbers, one of each stream, is w bytes.
+The bits of a number are split into fields of 8, 4, 2 and 1 bits, the lowest first. The values are
+divided into eight streams in the order of memory. For eight numbers, one of each stream, a field of
+w bits takes w bytes.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ _STREAMS = 8
 
 
 def pack(x: Tensor, kind: Kind) -> tuple[Tensor, bool]:
-    """Pack values of a kind, in any dtype, into a uint8 tensor [bits, ceil(n / 8)], in the order of memory if they are
-    dense; the second result is true if all values are of the kind, up to rounding.
+    """Pack values of a kind, in any dtype, into a uint8 tensor [bits, ceil(n / 8)]. Also return if all are of the kind.
 
-    They are not if a hook or a replaced module changes what the network's graph says. (On a GPU the check
-    would make the program wait.)
+    Dense values are packed in the order of memory. A hook or a replaced module can produce values
+    of another kind than the graph states. On a GPU, where the check would synchronize, the result
+    is always True.
     """
     count = x.numel()
     if not count:
@@ -59,7 +60,7 @@ def pack(x: Tensor, kind: Kind) -> tuple[Tensor, bool]:
 
 
 def _are_of(values: Tensor, kind: Kind) -> bool:
-    """True if values on a CPU are of a kind, up to rounding; not known elsewhere."""
+    """True if values are of a kind, up to rounding. Only checked on CPUs."""
     if not (has_values(values) and values.is_cpu) or is_traced():
         return True
     units = values.to(torch.promote_types(values.dtype, torch.float32)) / kind.unit - kind.low
@@ -73,7 +74,7 @@ def _are_of(values: Tensor, kind: Kind) -> bool:
 def unpack(
     packed: Tensor, shape: Sequence[int], dtype: torch.dtype, kind: Kind, strides: Sequence[int]
 ) -> Tensor:
-    """Return the values that ``pack`` got, in ``shape``, ``dtype`` and dense ``strides``."""
+    """Return the values that were packed, with ``shape``, ``dtype`` and dense ``strides``."""
     count = math.prod(shape)
     if not count or _is_native(packed, dtype):
         out = packed.new_empty_strided(shape, strides, dtype=dtype)
@@ -91,7 +92,7 @@ def unpack(
 
 
 def _is_native(x: Tensor, dtype: torch.dtype) -> bool:
-    """True if ``x`` is packed, or unpacked to ``dtype``, in C++; fake tensors as if they were real."""
+    """True if C++ packs ``x`` or unpacks it to ``dtype``; fake tensors are treated like real ones."""
     return (
         dtype in (torch.float32, torch.bfloat16)
         and x.is_cpu
@@ -104,7 +105,7 @@ def _is_native(x: Tensor, dtype: torch.dtype) -> bool:
 
 
 def _run_natively(name: str, x: Tensor, out: Tensor, count: int, kind: Kind) -> bool:
-    """True if all values are of the kind."""
+    """Call a function of ``bits.cpp``, as an operator for fake tensors. Return True if all values are of the kind."""
     given = x, out, name, count, kind.bits, kind.unit, kind.low
     if has_values(x):
         return bool(_convert(*given))
@@ -126,7 +127,7 @@ def _convert_only(*given: Any) -> None:
     _convert(*given)
 
 
-# An operator that dispatch modes see; it does nothing for fake tensors.
+# Dispatch modes see this operator; its fake kernel does nothing.
 _OPERATOR = "danetc::convert_bits"
 torch.library.define(
     _OPERATOR,
@@ -155,7 +156,7 @@ def _native(name: str) -> Callable[..., Any] | None:
 
 @lru_cache(maxsize=MAX_BITS)
 def _fields(bits: int) -> tuple[tuple[int, int], ...]:
-    """Width and first bit of each field of a number."""
+    """Return the width and the first bit of each field of a number."""
     fields, shift = [], 0
     for width in (8, 4, 2, 1):
         if bits & width:
@@ -167,7 +168,7 @@ def _fields(bits: int) -> tuple[tuple[int, int], ...]:
 @lru_cache(maxsize=MAX_BITS)
 @shared
 def _packing(bits: int) -> CompiledFunction:
-    """The kernel ``(values [8, 1, 1, M], factor, start) -> bytes [bits, 1, 1, M]``."""
+    """Return the kernel ``(values [8, 1, 1, M], factor, start) -> bytes [bits, 1, 1, M]``."""
 
     def function(x: Tensor, factor: Tensor, start: Tensor) -> tuple[Tensor]:
         numbers = (x.to(torch.float32) * factor + start).to(torch.int32).unbind(0)
@@ -188,7 +189,7 @@ def _packing(bits: int) -> CompiledFunction:
 @lru_cache(maxsize=64)
 @shared
 def _unpacking(bits: int, dtype: torch.dtype) -> CompiledFunction:
-    """The kernel ``(bytes [bits, 1, 1, M], unit, low) -> values [8, 1, 1, M]``."""
+    """Return the kernel ``(bytes [bits, 1, 1, M], unit, low) -> values [8, 1, 1, M]``."""
 
     def function(packed: Tensor, unit: Tensor, low: Tensor) -> tuple[Tensor]:
         rows = packed.to(torch.int32).unbind(0)
@@ -211,7 +212,7 @@ def _unpacking(bits: int, dtype: torch.dtype) -> CompiledFunction:
 
 
 class _PackedAs(NamedTuple):
-    """The bits of a tensor, valid as long as its version is the same."""
+    """Bits of a tensor, valid while its version is the same."""
 
     packed: Tensor
     kind: Kind
@@ -219,7 +220,7 @@ class _PackedAs(NamedTuple):
 
 
 class _Slices(NamedTuple):
-    """The tensors that another one was concatenated of along ``axis`` < 0, valid for a version of it."""
+    """Operands of a concatenation along ``axis`` < 0, valid while the version of the result is the same."""
 
     tensors: tuple[Tensor, ...]
     axis: int
@@ -233,7 +234,7 @@ _SLICES = "_danetc_slices"
 def save_slices(x: Tensor, slices: Sequence[Tensor], axis: int) -> None:
     """Save the slices of a concatenation ``x`` for backward instead of the result.
 
-    If each of n layers reads the outputs of all layers before it, memory then grows linearly with n.
+    If each of n layers reads the outputs of all earlier layers, memory then grows linearly with n.
     """
     whole: list[Tensor] = []
     for part in slices:
@@ -249,10 +250,10 @@ def _slices_of(x: Tensor) -> _Slices | None:
 
 
 class SavedTensor:
-    """A tensor saved for backward, packed if it is whole-numbered.
+    """A tensor saved for backward, packed if its kind has bits.
 
-    All layers that save the same tensor share its bits, which keep its memory layout. A concatenation may be
-    saved as its slices: ``split`` and ``join`` handle ``count`` tensors.
+    All layers that save the same tensor share its bits. Strides are restored. A concatenation may
+    be saved as its slices: ``split`` returns ``count`` tensors, which ``join`` takes.
     """
 
     __slots__ = ("axis", "count", "dtype", "kind", "packs", "shape", "strides")
@@ -277,13 +278,13 @@ class SavedTensor:
         return [part.detach() for part in slices.tensors]
 
     def join(self, saved: Sequence[Tensor]) -> Tensor:
-        """The inverse of ``split``."""
+        """Inverse of ``split``."""
         if self.axis:
             return torch.cat(list(saved), self.axis).view(self.shape)
         return self.restore(saved[0])
 
     def save(self, x: Tensor) -> Tensor:
-        """Return what to save of ``x``: its bits, or itself if it is not of its kind."""
+        """Return what to save of ``x``: its bits, or ``x`` if it is not of the kind."""
         if not self.packs:
             return x
         packed = self.known(x)
@@ -302,15 +303,15 @@ class SavedTensor:
         return None
 
     def remember(self, x: Tensor, packed: Tensor) -> None:
-        """Share the bits of ``x`` with all that save it later."""
+        """Share the bits of ``x`` with layers that save it later."""
         owner = _owner(x)
         if is_fake(packed) and not is_fake(owner):
-            return  # a real tensor may outlive the mode
+            return  # a real tensor may outlive the fake mode
         if (now := version(x)) is not None:
             setattr(owner, _PACKED, _PackedAs(packed, self.kind, now))
 
     def restore(self, saved: Tensor) -> Tensor:
-        """The inverse of ``save``."""
+        """Inverse of ``save``."""
         if not self.packs:
             return saved
         x = unpack(saved, self.shape, self.dtype, self.kind, self.strides)
@@ -319,7 +320,7 @@ class SavedTensor:
 
 
 def _owner(x: Tensor) -> Tensor:
-    """The tensor that ``x`` is a dense view of all elements of, or ``x``."""
+    """Return the tensor of which ``x`` is a dense view with all elements, or ``x``."""
     whole = base(x)
     if whole is None or whole.numel() != x.numel() or not (is_dense(x) and is_dense(whole)):
         return x
@@ -327,7 +328,7 @@ def _owner(x: Tensor) -> Tensor:
 
 
 def is_dense(x: Tensor) -> bool:
-    """True if the values of ``x`` fill its memory, in any order of the dimensions."""
+    """True if ``x`` has no gaps in memory, for any order of the dimensions."""
     return x.is_contiguous() or _are_dense(x.shape, x.stride())
 
 

@@ -1,16 +1,16 @@
 """The folder of compiled kernels, which only the user can write to.
 
-Files from there are executed (libraries, and files that torch unpickles). The folder is ``kernels`` in the
+Its files are executed (libraries, and files that torch unpickles). The folder is ``kernels`` in the
 user's cache folder (``~/.cache/danetc`` on Linux, ``~/Library/Caches/danetc`` on macOS,
-``%LOCALAPPDATA%\\danetc\\Cache`` on Windows), or in the one that ``DANETC_CACHE_DIR`` names. If another user
-owns it or could write to it, kernels go to a private folder that is deleted when the process ends.
+``%LOCALAPPDATA%\\danetc\\Cache`` on Windows), or in the folder ``DANETC_CACHE_DIR``. If another
+user owns it or could write to it, a private folder is used, which is deleted when the process ends.
 
 =============== ==============================================
 ``native``      libraries of our own C++ (``kernels.native``)
 ``<digest>``    code of a kernel for a GPU (``kernels.compiled``)
 ``inductor``    Inductor's own files
 ``triton``      Triton's own files
-``<node>.lock`` held by the process of a machine that compiles
+``<node>.lock`` held by the process that compiles on a machine
 =============== ==============================================
 """
 
@@ -36,21 +36,21 @@ from danetc.runtime.kernels.torch_internals import notice
 from danetc.runtime.system.locks import alone
 
 VARIABLE = "DANETC_CACHE_DIR"
-"""The environment variable that names another folder than the user's cache folder."""
+"""Environment variable with the folder to use instead of the user's cache folder."""
 
 _INDUCTOR, _TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
 _LIBDEVICE = "TRITON_LIBDEVICE_PATH"
 PATIENCE = 600.0
-"""Seconds that a process waits for another one that compiles."""
+"""Maximum number of seconds to wait for another process that compiles."""
 _LOCK = threading.RLock()  # environment variables belong to the whole process
 
 
 class NotPrivate(Exception):
-    """Another user could have written to a folder, or it cannot be written to."""
+    """Raised if another user could write to a folder, or if this process cannot."""
 
 
 def kernel_folder() -> Path:
-    """Return the folder of kernels, created if necessary; a temporary one, with a notice, if that is unsafe."""
+    """Return the folder of kernels. If it is unsafe, print a notice and return a temporary folder."""
     return _folder(os.environ.get(VARIABLE) or None)
 
 
@@ -61,8 +61,8 @@ def _folder(given: str | None) -> Path:
         return private_folder(root.absolute() / "kernels")
     except NotPrivate as error:
         notice(
-            f"compiled kernels are not stored, and the next process compiles its own: {error}; name "
-            f"another folder with {VARIABLE}"
+            f"compiled kernels are not stored, so the next process compiles them again: {error}; "
+            f"set {VARIABLE} to another folder"
         )
         return _temporary()
 
@@ -82,8 +82,8 @@ def _temporary() -> Path:
 def private_folder(folder: Path) -> Path:
     """Create ``folder`` with mode 0700 if necessary and return its path without links.
 
-    Raises NotPrivate if anybody but this user and root could write to it. On Windows, where files have no
-    owners, the user's cache folder is private.
+    Raises NotPrivate if anybody except this user and root could write to it. On Windows, where
+    files have no owner, the user's cache folder is private.
     """
     try:
         above = folder.parent.resolve()
@@ -92,7 +92,7 @@ def private_folder(folder: Path) -> Path:
         _make(folder)
         if hasattr(os, "geteuid"):
             _check(folder, os.geteuid())
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, on older Pythons
+    except (OSError, RuntimeError) as error:  # RuntimeError: a cycle of links, in older Pythons
         place = getattr(error, "filename", None) or folder
         raise NotPrivate(f"{place}: {getattr(error, 'strerror', None) or error}") from error
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -126,10 +126,10 @@ def _check(folder: Path, user: int) -> None:
         )
     if status.st_mode & 0o077:
         folder.chmod(0o700)
-    for place in folder.parents:  # anyone who can write there can replace this folder
+    for place in folder.parents:  # whoever can write to a parent can replace the folder
         status = place.stat()
         sticky = bool(status.st_mode & stat.S_ISVTX)
-        own_group = status.st_gid == status.st_uid == user  # the group that a user has alone
+        own_group = status.st_gid == status.st_uid == user  # a group with this user only
         others = status.st_mode & (0o002 if own_group else 0o022)
         if status.st_uid not in (0, user) or (others and not sticky):
             raise NotPrivate(f"another user could replace {place} or its content")
@@ -137,12 +137,13 @@ def _check(folder: Path, user: int) -> None:
 
 @contextmanager
 def making_kernels() -> Iterator[None]:
-    """Have Inductor and Triton write to our folder within the context, one thread at a time. Kernels that
-    others compile stay where they want them."""
+    """Within the context, Inductor and Triton write to our folder. Only one thread at a time can enter it.
+
+    Outside of it, kernels of other code go to the folder that the user chose."""
     folder, triton = kernel_folder(), find_spec("triton")
     variables = {_INDUCTOR: folder / "inductor", _TRITON: folder / "triton"}
     if triton is not None and triton.origin and _LIBDEVICE not in os.environ:
-        # Without fused multiply-adds, Inductor would take that of a CUDA toolkit, and warn if there is none.
+        # without fused multiply-adds, Inductor would search a CUDA toolkit and warn if there is none
         variables[_LIBDEVICE] = Path(triton.origin).parent / "backends/nvidia/lib/libdevice.10.bc"
     with _LOCK, ExitStack() as stack:
         for variable, path in variables.items():
@@ -152,7 +153,7 @@ def making_kernels() -> Iterator[None]:
 
 @contextmanager
 def one_process() -> Iterator[None]:
-    """Let one process of this machine compile at a time. The others wait, and then find its files."""
+    """Let only one process of this machine compile. The others wait, and then find its files."""
     lock = kernel_folder() / f"{platform.node()}.lock"
     waiting = partial(say, "note: another process compiles kernels; waiting for it")
     with alone(lock, PATIENCE, waiting) as reason:

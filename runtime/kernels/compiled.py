@@ -46,7 +46,7 @@ COMPILE = True
 DEVICES = ("cuda",)
 """Types of devices that Inductor compiles for."""
 FMA = os.environ.get("DANETC_FMA") == "1"
-"""True if kernels for a GPU may round a product and the sum after it once; torch and our C++ round both."""
+"""True if GPU kernels may use fused multiply-adds, which round once; torch and our C++ code round twice."""
 
 # Example sizes for the compiler, which affect vectorisation but not results. They differ from each other
 # because the compiler treats equal sizes as one symbol.
@@ -203,14 +203,14 @@ def scalar(value: float, like: Tensor, dtype: torch.dtype | None = None) -> Tens
     return like.new_full((), value, dtype=dtype)  # a fake tensor must not be cached
 
 
-@cache  # CUDA graphs refer to them
+@cache  # CUDA graphs refer to these tensors
 def _cached_scalar(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(value, dtype=dtype, device=device)
 
 
 def _compile_all(first: KernelRequest) -> None:
-    """Compile a kernel, and what else the call under way needs."""
+    """Compile a kernel, and all other kernels that the current call needs."""
     found = prefetch.prefetch()
     requests = {(r.kernel, r.kernel.key(r.args)): r for r in (first, *(found or ()))}
     todo = [r for r in requests.values() if r is first or not r.kernel.load(r.args)]

@@ -1,8 +1,9 @@
 """Torch operators of a built model (namespace ``danetc``) that torch differentiates: time, joins and encoders.
 
-``rank`` is the number of dimensions of one sample: 3 for [C, H, W], 1 for [C]. A tensor of ``rank + 1`` dimensions is
-static, [N, ...]: the same at each of ``steps`` time steps. One of ``rank + 2`` is a sequence, [T, N, ...]. An operator
-looks at the dimensions itself, so that a graph holds one call whatever its input is.
+``rank`` is the number of dimensions of one sample: 3 for [C, H, W], 1 for [C]. A tensor with ``rank
++ 1`` dimensions, [N, ...], is static: it has the same value at each of ``steps`` time steps. A
+tensor with ``rank + 2`` dimensions, [T, N, ...], is a sequence. Operators accept both, so that a
+graph does not depend on its input.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from torch import Tensor
 
 
 def is_static(x: Tensor, rank: int) -> bool:
-    """True if ``x`` is [N, ...], False if [T, N, ...]. Raises ValueError if it is neither."""
+    """True for [N, ...], False for [T, N, ...]. Raises ValueError for another number of dimensions."""
     if x.dim() not in (rank + 1, rank + 2):
         raise ValueError(
-            f"a value of {rank} dimensions a sample comes as [N, ...] or [T, N, ...], "
-            f"not with {x.dim()} dimensions: {list(x.shape)}"
+            f"expected [N, ...] or [T, N, ...] with {rank} dimensions per sample, "
+            f"not {x.dim()} dimensions: {list(x.shape)}"
         )
     return x.dim() == rank + 1
 
@@ -40,12 +41,12 @@ def max_over_time(x: Tensor, rank: int) -> Tensor:
 
 def _steps(x: Tensor, rank: int) -> Tensor:
     if is_static(x, rank):
-        raise ValueError(f"a sequence [T, N, ...] is needed, not {list(x.shape)}")
+        raise ValueError(f"expected a sequence [T, N, ...], not {list(x.shape)}")
     return x
 
 
 def aligned(xs: Sequence[Tensor], rank: int) -> list[Tensor]:
-    """Repeat values [N, ...] over time if another one is [T, N, ...]."""
+    """Repeat static values [N, ...] over time if another value is a sequence [T, N, ...]."""
     longest = max(xs, key=Tensor.dim)
     lead = longest.shape[: longest.dim() - rank]
     return [x if x.dim() == longest.dim() else x.expand(*lead, *x.shape[-rank:]) for x in xs]
@@ -67,9 +68,9 @@ def per_step(x: Tensor, steps: int, rank: int) -> Tensor:
 
 
 def drop_path(x: Tensor, p: float, training: bool, rank: int) -> Tensor:
-    """Stochastic depth: each sample is dropped with probability ``p``, at all its time steps.
+    """Stochastic depth: drop each sample with probability ``p``, at all time steps.
 
-    Samples that are kept are divided by 1 - p. Takes and returns [N, ...] or [T, N, ...].
+    The other samples are divided by 1 - p. Takes and returns [N, ...] or [T, N, ...].
     """
     static = is_static(x, rank)
     if not training or p == 0.0:
@@ -80,16 +81,17 @@ def drop_path(x: Tensor, p: float, training: bool, rank: int) -> Tensor:
 
 
 def poisson(x: Tensor, steps: int, rank: int) -> Tensor:
-    """Rate coding: a spike at each step with the probability ``x``, clamped to 0 .. 1."""
+    """Rate coding: a spike at each step with probability ``x``, clamped to 0 .. 1."""
     rate = per_step(x, steps, rank).clamp(0.0, 1.0)
     return torch.rand_like(rate, memory_format=torch.contiguous_format).lt(rate).to(x.dtype)
 
 
 def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
-    """Time-to-first-spike coding: one spike at step floor(tau * ln(1 / x)), none from ``steps`` on.
+    """Time-to-first-spike coding: one spike at step floor(tau * ln(1 / x)), if that is below ``steps``.
 
-    Values of 0 or less never spike, values of 1 or more spike at step 0. Each step of a sequence [T, N, ...] is coded
-    by itself: a constant frame gives the same as [N, ...].
+    Values of 0 or less never spike, values of 1 or more spike at step 0. In a sequence [T, N, ...],
+    step t of the result depends on step t of the input only, so a constant sequence has the same
+    result as [N, ...].
     """
     length = steps if is_static(x, rank) else x.shape[0]
     when = torch.floor(-tau * torch.log(x.clamp(min=0.0, max=1.0)))  # -log(0) is inf: never
@@ -102,5 +104,5 @@ for _function in (
 ):  # fmt: skip
     _name = f"danetc::{_function.__name__}"
     torch.library.define(_name, torch.library.infer_schema(_function, mutates_args=()))
-    for _key in ("CompositeImplicitAutograd", "FuncTorchBatchedDecomposition"):  # and for vmap
+    for _key in ("CompositeImplicitAutograd", "FuncTorchBatchedDecomposition"):  # also for vmap
         torch.library.impl(_name, _key, _function)

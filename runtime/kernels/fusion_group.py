@@ -1,7 +1,7 @@
-"""The arithmetic of a fusion group in operations of torch: a sum of terms, with or without norms, and a neuron.
+"""Fusion groups in operations of torch: a sum of terms, with or without norms, and a neuron.
 
-Fusion groups with the same neuron, terms and T share one kernel, whatever their batch and size. Forward and
-backward pass follow from the neuron's equations.
+Fusion groups with the same neuron, terms and T share one kernel for all batch sizes and maps.
+Forward and backward pass are derived from the neuron's equations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, to_accum
 
 
 class Term(NamedTuple):
-    """An input of a fusion group: whether it goes through a norm, and whether it is the same at all steps."""
+    """An input of a fusion group: True if a norm is applied to it, and True if all steps share its value."""
 
     normed: bool
     static: bool
@@ -36,14 +36,16 @@ class CompiledGroup:
     they are [T, N, L, C], [N, L, C] and [C]. Half precision is computed in float32.
 
     - ``forward(*inputs, *scales, *shifts, *params)`` returns ``(s [T, N, C, L],)``.
-    - ``backward(grad_s, *inputs, *scales, *shifts, *params)`` returns for each term the gradient of the sum, at each
-      step [T, N, C, L] or, if the term is static, summed over time [N, C, L]; and those of the parameters per
-      element [N, C, L], summed over time alone. A parameter per step is passed as T tensors.
+    - ``backward(grad_s, *inputs, *scales, *shifts, *params)`` returns, for each term, the gradient
+      of the sum: [T, N, C, L] or, for a static term, summed over time [N, C, L]. Then it returns
+      the gradients of the parameters per element [N, C, L], summed over time only. A parameter per
+      step is passed as T tensors.
     - ``sums(grad_s, *inputs, *scales, *shifts, *params, *means, *inverses)`` returns [rows, C]: gradients of the
       parameters, and of bias and weight of each norm.
-    - ``inputs(grad_s, *inputs, *scales, *shifts, *params, *means, *inverses, *biases, *weights, *shares)`` returns
-      the gradients of the inputs. ``biases`` and ``weights`` are from ``sums``, which does not write the
-      gradient of the sum; a share is 1 / M for statistics of a batch of M values, else 0.
+    - ``inputs(grad_s, *inputs, *scales, *shifts, *params, *means, *inverses, *biases, *weights,
+      *shares)`` returns the gradients of the inputs. ``biases`` and ``weights`` are results of
+      ``sums``, which does not write the gradient of the sum. A share is 1 / M for statistics of a
+      batch of M values, else 0.
     """
 
     forward: Callable[..., Sequence[Tensor]]
@@ -70,8 +72,7 @@ def fusion_kernel(
 
 @dataclass(frozen=True)
 class FusionKernel:
-    """A neuron and the sum of terms before it, for T steps; if ``added``, the first term is added to the spikes
-    instead."""
+    """A neuron and the sum of terms before it, for T steps. If ``added``, the first term is added to the spikes."""
 
     neuron: NeuronKernel
     terms: tuple[Term, ...]
@@ -101,7 +102,7 @@ class FusionKernel:
     def backward(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         grads, parts = self._gradients(grad, values)
         shared = _of_terms(grad, grads, self.terms)
-        # Inductor would fuse the operands of a further sum into the reduction, and write each of them.
+        # no sum here: Inductor would fuse its operands into the reduction and write each of them
         return (*[shared[term.static] for term in self.terms], *parts)
 
     def sums(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
@@ -112,17 +113,17 @@ class FusionKernel:
                 for x in values
             )
         grads, parts = self._gradients(grad, values)
-        rows = [spread(part, grads[0]) for part in parts]  # scheduled ones have numbers
+        rows = [spread(part, grads[0]) for part in parts]  # scheduled parameters have scalars
         for _, own, centred, (_, inverse) in self._norms(grads, values, 2):
             products = [g * x for g, x in zip(own, centred, strict=True)]
             rows += [reduce(torch.add, own), reduce(torch.add, products) * inverse]
-        # First the sum of each image: its operands stay in the kernel, as they have the same order.
+        # sum each image first: Inductor keeps operands in the kernel if their order is the same
         return (torch.stack([row.sum(2) for row in rows]).sum(1),)
 
     def input_gradients(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         grads, _ = self._gradients(grad, values)
         shared = _of_terms(grad, grads, [term for term in self.terms if not term.normed])
-        results = [shared.get(term.static, grad) for term in self.terms]  # or that of a norm
+        results = [shared.get(term.static, grad) for term in self.terms]  # replaced below for norms
         for place, own, centred, columns in self._norms(grads, values, 5):
             scale, inverse, bias, weight, share = columns
             shift, slope = bias * share, weight * share * inverse
@@ -136,8 +137,8 @@ class FusionKernel:
     def _norms(
         self, grads: Sequence[Tensor], values: Sequence[Tensor], count: int
     ) -> Iterator[tuple[int, Sequence[Tensor], list[Tensor], list[Tensor]]]:
-        """For each norm the place of its term; the gradient of its output and its input less the mean, at each step or,
-        if static, at one; scale and those of its last ``count`` columns that follow the mean."""
+        """Yield, for each norm, the index of its term, the gradients of its output and its centred inputs (for each
+        step, or once if static), and its scale with its ``count`` - 1 last columns, which follow the mean."""
         places = [place for place, term in enumerate(self.terms) if term.normed]
         columns = values[len(values) - count * len(places) :]
         for norm, place in enumerate(places):
@@ -148,7 +149,7 @@ class FusionKernel:
             yield place, [_summed(grads)] if static else grads, centred, [scale, *others]
 
     def _gradients(self, grad: Tensor, values: Sequence[Tensor]) -> tuple[list[Tensor], ...]:
-        """The gradient of the sum of terms at each step, and those of the parameters per element."""
+        """Return the gradient of the sum of terms at each step, and of the parameters per element."""
         inputs, params = self._inputs(values)
         neuron = self.neuron
         history = [neuron.initial_states(inputs[0])]
@@ -157,7 +158,7 @@ class FusionKernel:
         count = len(history[0])
         grad_states: Sequence[Tensor] = [torch.zeros_like(state) for state in history[0]]
         grads: list[Tensor] = []
-        sums: list[list[Tensor]] = [[] for _ in neuron.program.learnables]  # the last step first
+        sums: list[list[Tensor]] = [[] for _ in neuron.program.learnables]  # last step first
         outputs = grad.unbind(0)
         for t in range(self.steps - 1, -1, -1):
             result = neuron.step_vjp_per_element(
@@ -173,7 +174,7 @@ class FusionKernel:
         return grads[::-1], [part for known in sums for part in reversed(known)]
 
     def _inputs(self, values: Sequence[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """The neuron's input at each step, summed from the left, and its learnables there."""
+        """Return the input of the neuron, summed from the left, and its learnables, for each step."""
         count, norms = len(self.terms), sum(term.normed for term in self.terms)
         affine = values[count : count + 2 * norms]
         factors = iter(zip(affine[:norms], affine[norms:], strict=True))
@@ -185,7 +186,7 @@ class FusionKernel:
                 parts = [part * scale + shift for part in parts]
             columns.append(parts * self.steps if term.static else parts)
         inputs = [reduce(torch.add, parts) for parts in zip(*columns, strict=True)]
-        rest = iter(values[count + 2 * norms :])  # others may follow the parameters
+        rest = iter(values[count + 2 * norms :])  # the parameters, and arguments after them
         params = [
             [next(rest) for _ in range(self.steps)] if item.per_step else [next(rest)] * self.steps
             for item in self.neuron.program.learnables
@@ -198,7 +199,7 @@ def _summed(grads: Sequence[Tensor]) -> Tensor:
 
 
 def _of_terms(grad: Tensor, grads: list[Tensor], terms: Sequence[Term]) -> dict[bool, Tensor]:
-    """The gradients of varying and of static terms, as far as there are any."""
+    """Return the gradient of a term by whether it is static, for the cases that occur in ``terms``."""
     every = {False: lambda: torch.stack([g.to(grad.dtype) for g in grads])}
     every[True] = lambda: _summed(grads).to(grad.dtype)
     return {static: every[static]() for static in {term.static for term in terms}}

@@ -1,8 +1,8 @@
 """Functions in C++ that take pointers, compiled when they are first called.
 
-They include no header of torch, so compiling takes a fraction of a second. The libraries are stored on disk
-with the other kernels (``kernels.cache``). GCC or Clang compiles them on Linux, Clang on macOS, and
-``clang-cl`` on Windows.
+They do not include headers of torch, so compilation takes a fraction of a second. The libraries are
+stored with the other kernels (``kernels.cache``). The compiler is GCC or Clang on Linux, Clang on
+macOS, and ``clang-cl`` on Windows.
 """
 
 from __future__ import annotations

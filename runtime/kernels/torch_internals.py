@@ -1,8 +1,8 @@
 """All private interfaces of torch that danetc uses, in one table.
 
-Such names change between releases. Each is looked up when it is first needed; if it is missing, one notice says
-what is lost (``InternalUse``), and everything else works. A test checks that the rest of danetc uses torch's
-documented interface alone.
+Such names change between releases. Each is looked up at its first use. If it is missing, one notice
+says what is lost (``InternalUse``), and everything else works. A test checks that other code uses
+only the documented interface of torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class InternalUse(Enum):
-    """Uses of internals, described by what is lost without them."""
+    """Uses of private interfaces, described by what is lost without them."""
 
     COMPILE = "kernels run uncompiled, operation by operation"
     KEEP = "kernels are not stored on disk, and each process compiles its own"
@@ -40,7 +40,7 @@ class InternalUse(Enum):
     TRANSFORMS = "torch.func and forward-mode differentiation do not work on models"
     LOADERS = "loader processes end with the program, not with the training"
 
-    __hash__ = object.__hash__  # (each layer asks; an Enum's own takes longer than the answer)
+    __hash__ = object.__hash__  # faster than that of Enum, which is called for every layer
 
 
 FUSION = {
@@ -49,10 +49,10 @@ FUSION = {
     "score_fusion_memory_threshold": 0,
     "max_fusion_size": 1024,
 }
-"""Settings of Inductor: up to how many tensors it concatenates in a separate kernel, from how many shared bytes on it
-computes two values in one kernel, and how many it computes there at most (a neuron of 16 steps has over 64)."""
+"""Settings of Inductor: maximum number of tensors to concatenate in a separate kernel, minimum number of shared bytes
+to compute two values in one kernel, and maximum number of operations in it (a neuron of 16 steps has over 64)."""
 ROUNDING = "emulate_precision_casts"
-"""Setting of Inductor: Triton rounds each operation, without fused multiply-adds."""
+"""Setting of Inductor with which Triton rounds every operation: no fused multiply-adds."""
 
 HOOKS = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"
 """Attributes of a module that hold the hooks of its calls."""

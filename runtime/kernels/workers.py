@@ -1,7 +1,7 @@
-"""Processes that compile kernels beside each other: each traces its share, and leaves files for who started it.
+"""Worker processes that compile kernels in parallel and store them in the cache for the parent process.
 
-Run as ``python -m danetc.runtime.kernels.workers``. No process of Inductor would do: these compile Triton
-code, but trace nothing, which takes as long.
+Run as ``python -m danetc.runtime.kernels.workers``. The worker pool of Inductor only compiles
+Triton code; tracing the kernels, which takes as long, would remain sequential.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from danetc.runtime.kernels.prefetch import KernelRequest
 from danetc.runtime.system.machine import usable_cores
 
 MOST = 12
-"""Number of processes at most. On a GPU, each takes some hundred MB there until it ends."""
+"""Maximum number of processes. Each one takes a few hundred MB of a GPU's memory until it ends."""
 
 
 def compile_elsewhere(requests: Sequence[KernelRequest]) -> None:
-    """Compile kernels in other processes, if that is worth it; what they fail to, is not on the disk."""
+    """Compile kernels in worker processes if there are enough; failed ones are missing in the cache."""
     count = min(len(requests) // 2, MOST, usable_cores())
     if count < 2:
         return
@@ -47,14 +47,14 @@ def compile_elsewhere(requests: Sequence[KernelRequest]) -> None:
     ]
     for process, job in zip(processes, jobs, strict=True):
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended, and says why
+        with suppress(BrokenPipeError):  # the process has failed; its error is read below
             process.stdin.write(pickle.dumps((setting, job)))
             process.stdin.flush()
     end = monotonic() + PATIENCE
     for process in processes:
         try:
-            _, said = process.communicate(timeout=max(0.0, end - monotonic()))
-            reason = (said.decode(errors="replace").strip().splitlines() or [""])[-1]
+            _, text = process.communicate(timeout=max(0.0, end - monotonic()))
+            reason = (text.decode(errors="replace").strip().splitlines() or [""])[-1]
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -67,7 +67,7 @@ def compile_elsewhere(requests: Sequence[KernelRequest]) -> None:
 
 def main() -> None:
     deterministic, job = pickle.load(sys.stdin.buffer)
-    warnings.simplefilter("ignore")  # who started this tries again, and says what fails
+    warnings.simplefilter("ignore")  # the parent compiles what fails again, and warns
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     mode = internals.find("FakeTensorMode")()
     with making_kernels():

@@ -68,10 +68,13 @@ SUSPICIOUS = {
     "a neuron that is taken and not used": Case(
         "use std (IF, «LIF», sigmoid, basic, origin, chain)\n" + NET.removeprefix("use std\n"),
         "W0101",
-        "nothing uses `LIF`",
+        "`LIF` is not used",
     ),
     "a neuron nothing names": Case(
-        net(after="neuron «mine» = LIF(tau = 4.0)\n"), "W0102", "uses neuron `mine`", "# allow"
+        net(after="neuron «mine» = LIF(tau = 4.0)\n"),
+        "W0102",
+        "neuron `mine` is not used",
+        "# allow",
     ),
     "a block that only it names itself": Case(
         net(after="block «mine»(w) { out = (in -> mine(w - 1)) if w > 1 else (in -> conv(w)) }\n"),
@@ -127,7 +130,10 @@ SUSPICIOUS = {
         net(("conv(16)", "conv(16) -> «conv(16, 32, 3)»")), "W0201", "kernel 32", "conv(32, kernel"
     ),
     "PyTorch's norm": Case(
-        net(("-> norm ->", "-> «batchnorm(16)» ->")), "W0201", "start at 16", "write `batchnorm`"
+        net(("-> norm ->", "-> «batchnorm(16)» ->")),
+        "W0201",
+        "initial weight of",
+        "write `batchnorm`",
     ),
     "an even kernel": Case(
         net(("conv(16)", "«conv(16, kernel = 2)»")), "W0202", "32 x 32 into 33 x 33", "1 or 3"
@@ -177,7 +183,7 @@ SUSPICIOUS = {
         net(("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> «mine»"))
         + "neuron mine { s = heaviside(x + 0.5) }\n",
         "W0302",
-        "gives 1 at every step",
+        "returns 1 at every step",
     ),
     "spikes into a neuron": Case(
         net(("-> norm -> spike", "-> norm -> spike -> «spike»")), "W0304", "`stem.spike1`"
@@ -203,7 +209,7 @@ SUSPICIOUS = {
         + "connection mine { each = conv -> batchnorm -> spike; projection = conv;"
         " out = branch + shortcut }\n",
         "W0308",
-        "no layer of network `n` is its norm",
+        "no layer of network `n` uses its norm",
     ),
     "SGD's rate": Case(
         train("optimizer = sgd(lr = 0.1", "«optimizer» = sgd(lr = 100"), "W0401", "100"

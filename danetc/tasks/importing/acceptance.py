@@ -1,7 +1,7 @@
-"""Comparison of an imported network with its source, on inputs for which the logits vary.
+"""Comparison of an imported network with its source, in float64.
 
-Both run in float64. A network with fresh weights gives the same logits for every input; it is compared
-with other weights, which make its layers vary, on a copy.
+An untrained spiking network may return the same logits for every input. Then the weights of a copy
+are changed so that the outputs of its layers vary, and the copy is compared.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from danetc.tasks.importing.torch_model import Takes, is_spiking
 
 TOLERANCE = 1e-5
 LEAST_DEVIATION = 0.01
-"""Least standard deviation over samples of logits that vary."""
+"""Minimum standard deviation of the logits over samples."""
 MOST_FLIPPED = 0.05
-"""Largest share of samples that may differ, because a spike at its threshold is rounded otherwise."""
+"""Maximum share of samples that may differ: rounding can change a spike near the threshold."""
 BATCH, SAMPLES = 20, 100
 
 Weights = Mapping[int, Mapping[str, Tensor]]
@@ -38,8 +38,8 @@ Weights = Mapping[int, Mapping[str, Tensor]]
 class Runner:
     """A source that can be run, and its weights.
 
-    ``run`` maps inputs [T, N, ...] or [N, ...] to logits [T, N, K] or [N, K]. ``varied`` makes a copy
-    whose logits vary for some inputs, if the weights can be changed.
+    ``run`` maps inputs [T, N, ...] or [N, ...] to logits [T, N, K] or [N, K]. ``varied`` returns a
+    copy with changed weights whose logits vary over the given inputs, or is None.
     """
 
     run: Callable[[Tensor], Tensor]
@@ -52,10 +52,10 @@ class OutputAgreement:
     """Comparison of an imported network with its source.
 
     Attributes:
-        deviation: standard deviation of the logits over samples.
-        difference: largest difference of the logits, without that of the ``flipped`` samples.
-        own_weights: True if the weights were those of the source.
-        flipped: number of samples that differ by more than the tolerance.
+        deviation: Standard deviation of the logits over samples.
+        difference: Largest difference of the logits, without the ``flipped`` samples.
+        own_weights: True if the weights of the source were compared.
+        flipped: Number of samples that differ by more than the tolerance.
     """
 
     samples: int
@@ -81,7 +81,7 @@ def agreement(
     if deviation <= LEAST_DEVIATION:
         raise UserError(
             f"the logits of the source do not vary (standard deviation {deviation:.1e} over {samples} "
-            "samples), so comparing them would prove nothing; give a trained model"
+            "samples), so a comparison would prove nothing; import a trained model"
         )
     model = emit(imported.graph, 0).eval().double()
     load_weights(model, imported, graph, runner.weights)
@@ -91,25 +91,25 @@ def agreement(
     flipped = int((~agrees).sum())
     if flipped > MOST_FLIPPED * samples:
         raise UserError(
-            f"the imported network computes something else: {flipped} of {samples} samples differ by "
-            f"more than {TOLERANCE:g}, the worst by {float(worst.max()):.3g}"
+            f"the imported network has different outputs: {flipped} of {samples} samples differ by "
+            f"more than {TOLERANCE:g}, and by up to {float(worst.max()):.3g}"
         )
     return OutputAgreement(samples, deviation, float(worst[agrees].max()), own, flipped)
 
 
 def _differences(wanted: Tensor, found: Tensor) -> Tensor:
-    """Return the largest difference of each sample, [N]; a single time step may be left out."""
+    """Return the largest difference of each sample, [N]. A time axis of size 1 is optional."""
     if wanted.shape != found.shape:
         wanted, found = (y[0] if y.ndim == 3 and len(y) == 1 else y for y in (wanted, found))
     if wanted.shape != found.shape:
         raise UserError(
-            f"the source gives logits {tuple(wanted.shape)} and the imported network {tuple(found.shape)}"
+            f"the logits have shape {tuple(wanted.shape)}, but {tuple(found.shape)} when imported"
         )
     return (wanted - found).abs().movedim(-2, 0).flatten(1).amax(1)
 
 
 def _inputs(lead: tuple[int, ...], samples: int, shape: tuple[int, ...]) -> Tensor:
-    """Return samples of several means and contrasts."""
+    """Draw samples with different means and contrasts."""
     drawn = torch.Generator().manual_seed(0)
     noise = torch.randn((*lead, samples, *shape), generator=drawn, dtype=torch.float64)
     each = [samples, *(1 for _ in shape)]
@@ -143,7 +143,7 @@ def load_weights(model: Model, imported: Imported, source: Graph, weights: Weigh
 
 
 def model_of(source: ReadNetwork) -> Model:
-    """Return the network that was read as a model, before its structure is recognised."""
+    """Return a model of the network that was read, without detection of its structure."""
     graph = source.graph
     model = emit(graph, 0).eval()
     own = Imported(graph.name, "", graph, tuple((id, id) for id in source.weights), (), ())
@@ -152,7 +152,7 @@ def model_of(source: ReadNetwork) -> Model:
 
 
 def graph_runner(source: ReadNetwork) -> Runner:
-    """Return the runner of a network that was read from a file, in float64."""
+    """Return the runner, in float64, of a network that was read from a file."""
     model, shape = model_of(source).double(), source.graph.input.value.shape
 
     def run(inputs: Tensor) -> Tensor:
@@ -201,8 +201,8 @@ def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
 
 
 def _vary(model: nn.Module, run: Callable[[], object]) -> None:
-    """Scale layers so that their outputs have a deviation of 1 in a run, and have norms their
-    statistics."""
+    """Scale layers so that their outputs in a run have a standard deviation of 1, and set the
+    statistics of norms."""
 
     def scaled(module: Any, inputs: Any, output: Tensor) -> Tensor:
         scale = 1.0 / float(output.std().clamp(min=1e-6))

@@ -40,7 +40,7 @@ from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 
 @dataclass(frozen=True)
 class ImportedNetwork:
-    """An imported network; ``agreement`` is its comparison with the source."""
+    """An imported network, and its comparison with the source (``agreement``)."""
 
     found: Imported
     agreement: OutputAgreement
@@ -87,19 +87,19 @@ def import_network(
     """Import a network of another library as a spec, with its weights.
 
     Args:
-        source: a PyTorch or SpikingJelly model, ``"MODULE:FACTORY"`` with literal arguments by name,
-            or a file of NIR.
-        input: shape of a sample: (C, H, W), or (C,) for vectors, which the spec takes as maps
-            C x 1 x 1. Files state it themselves.
-        steps: T; by default 4 for a network with spiking neurons, and 1 for others.
-        events: True if the network takes frames [T, N, C, H, W] that differ, not an image.
-        name: name of the network; that of the factory by default.
-        samples: number of samples that are compared, in float64.
-        on_progress: called with a description of each step.
+        source: A PyTorch or SpikingJelly model, ``"MODULE:FACTORY"`` with keyword arguments, or a
+            NIR file.
+        input: Shape of a sample: (C, H, W), or (C,) for vectors, which the spec takes as maps
+            C x 1 x 1. Not needed for files.
+        steps: T; by default 4 for a network with spiking neurons, else 1.
+        events: True if the network takes frames [T, N, C, H, W] instead of an image.
+        name: Name of the network; by default that of the factory.
+        samples: Number of samples to compare, in float64.
+        on_progress: Called with a description of each step.
 
     Returns the spec (``.text``), the model with the weights (``.model``), and the comparison
-    (``.agreement``). Raises UserError if part of the network cannot be read or written, and if the
-    imported network does not compute the same.
+    (``.agreement``). Raises UserError if part of the network cannot be read or written, or if the
+    outputs of the imported network differ.
     """
     called, read, runner = _read(source, input, steps, events, name)
     on_progress("looking for stages, blocks and connections")
@@ -142,17 +142,17 @@ def _read(
         )
     if len(input) not in (1, 3):
         raise UserError(
-            f"a sample of {len(input)} dimensions is not read; images of (channels, height, width) and "
-            "vectors of (features,) are"
+            f"a sample must be an image (channels, height, width) or a vector (features,); it has "
+            f"{len(input)} dimensions"
         )
     read, takes = read_model(model, called, tuple(input), steps, events)
     return called, read, torch_runner(deepcopy(model).double().eval(), read, takes)
 
 
 def load_model(text: str) -> tuple[str, nn.Module]:
-    """Return the name of a factory and its model. Raises UserError.
+    """Call a factory. Return its name and the model. Raises UserError.
 
-    Values of arguments are Python literals, or dotted names of something that can be imported.
+    The values of arguments are Python literals or dotted names of objects to import.
     """
     place, bracket, arguments = text.partition("(")
     module, _, name = place.strip().rpartition(":")
@@ -196,14 +196,14 @@ def _value(node: ast.expr) -> Any:
         module, _, attribute = text.rpartition(".")
         if not module or not all(part.isidentifier() for part in text.split(".")):
             raise UserError(
-                f"{text} is not a literal (18, 'ADD', True, (1, 2)) nor the dotted name of something "
-                "in a module; write a factory without arguments in your own file"
+                f"{text} is not a literal (18, 'ADD', True, (1, 2)) nor the dotted name of an object"
+                " in a module; write a factory without arguments in a file of your own"
             ) from error
     return found_at(f"{module}:{attribute}")
 
 
 def plain_name(name: str) -> str:
-    """Return a name that a spec can have."""
+    """Return a valid name for a network."""
     plain = re.sub(r"\W", "_", name).strip("_") or "imported"
     taken = (
         plain[0].isdigit() or plain in standard() or (plain.upper() in RESERVED and plain.islower())
@@ -212,9 +212,9 @@ def plain_name(name: str) -> str:
 
 
 def check_output(output: Path, *, force: bool) -> Path:
-    """Return the model directory of a spec. Raises UserError if something must not be replaced."""
+    """Return the model directory of a spec. Raises UserError if it must not be replaced."""
     if output.suffix != ".danet":
-        raise UserError(f"{output}: a spec's name ends in .danet")
+        raise UserError(f"{output}: the name of a spec must end in .danet")
     if output.exists() and not force:
         raise UserError(f"{output} exists already; --force replaces it")
     directory = output.with_suffix("")

@@ -1,7 +1,7 @@
-"""A source of an import as a graph of danetc's operations: functions and methods of tensors.
+"""Conversion of functions and methods of tensors to danetc's operations, for imports.
 
-Readers have the parameters of torch's functions. Those of layers also read modules (``modules``) and
-nodes of NIR (``nir_file``).
+Readers have the parameters of torch's functions. Readers of layers are also used for modules
+(``modules``) and nodes of NIR (``nir_file``).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class ReadNetwork:
     """A network that was read.
 
     Attributes:
-        graph: the graph as lowering would have written it.
-        weights: tensors of each node by their names in the node's module.
-        places: paths of these tensors in the source's state dict, if they are there.
-        shape: shape of a sample of the source.
+        graph: The graph that lowering would have made.
+        weights: Tensors of each node by their names in the node's module.
+        places: Paths of these tensors in the source's state dict, if they have one.
+        shape: Shape of a sample of the source.
     """
 
     graph: Graph
@@ -47,10 +47,10 @@ class ReadNetwork:
 
 @dataclass
 class SourceBuilder:
-    """Makes the graph of a source node by node.
+    """Builds the graph of a source node by node.
 
-    ``shape`` is that of its input, without T and N. Inputs of a spec are maps: a vector of C values
-    becomes C x 1 x 1 and is flattened.
+    ``shape`` is the shape of its input without T and N. Inputs of a spec are maps, so a vector of C
+    values becomes C x 1 x 1 and is flattened.
     """
 
     steps: int
@@ -70,7 +70,7 @@ class SourceBuilder:
 
     @property
     def entry(self) -> int:
-        """Input of the layers: an image at each time step, or frames."""
+        """Input of the first layer: an image repeated over time, or frames."""
         x = 0 if self.events else self.add("repeat", (0,), {}, "the input")
         return x if len(self.shape) == 3 else self.add("flatten", (x,), {}, "the input")
 
@@ -82,7 +82,7 @@ class SourceBuilder:
         name: str,
         weights: Mapping[str, Tensor] | None = None,
     ) -> int:
-        """Add a node. Raises UserError with ``name`` if the operation cannot be applied."""
+        """Add a node. Raises UserError, which starts with ``name``, if that is impossible."""
         id = len(self.nodes)
         given = OPS[op].completed(attrs)
         try:
@@ -107,7 +107,7 @@ class SourceBuilder:
         return self.add("neuron", (source,), {"neuron": key}, name, weights)
 
     def share(self, first: Sequence[int], again: Sequence[int]) -> None:
-        """Have the nodes of a layer's second call share the weights of its first call."""
+        """Make the nodes of a layer's second call share the weights of its first call."""
         if first != again:
             each = ([id for id in ids if id in self.weights] for ids in (first, again))
             for owner, id in zip(*each, strict=True):
@@ -118,7 +118,7 @@ class SourceBuilder:
         return self.nodes[id].value.shape
 
     def finished(self, name: str, output: int, *, each_step: bool = True) -> ReadNetwork:
-        """Return the network with a node's value as output, at each step or once."""
+        """Return the network with a node as output, averaged over time unless ``each_step``."""
         if not each_step and self.nodes[output].value.varies:
             output = self.add("mean_over_time", [output], {}, "the output")
         graph = Graph(
@@ -131,8 +131,8 @@ class SourceBuilder:
 class ReadValue:
     """A value that was read, and its node.
 
-    ``leading`` is the number of dimensions before those of a sample: 2 for T and N, 1 for N, or for
-    both in one dimension (``flat``).
+    ``leading`` is the number of dimensions before those of a sample: 2 for T and N, 1 for N only or
+    if one dimension combines both (``flat``).
     """
 
     node: int
@@ -142,7 +142,7 @@ class ReadValue:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A parameter or buffer; ``path`` is empty for one of a file."""
+    """A parameter or buffer; ``path`` is empty if it is from a file."""
 
     tensor: Tensor
     path: str = ""
@@ -153,9 +153,9 @@ class CallSite:
     """A call of a function or module.
 
     Attributes:
-        path: place of the call, for messages.
-        before: shape of the first operand.
-        after: shape of the result.
+        path: Location of the call, for messages.
+        before: Shape of the first operand.
+        after: Shape of the result.
         sequence: True if the network is called with all time steps, [T, N, ...].
     """
 
@@ -172,7 +172,7 @@ class CallSite:
         return self.build.shape_of(x.node)
 
     def add(self, op: str, x: ReadValue, attrs: Mapping[str, Attribute] | None = None, **weights: Any) -> ReadValue:  # fmt: skip
-        """Add an operation on a value; weights that are None are those that the layer lacks."""
+        """Add an operation on a value. Weights that are None are ignored."""
         held = {name: item for name, item in weights.items() if item is not None}
         if not all(isinstance(item, StoredTensor) for item in held.values()):
             raise self.refuse("its weights are computed, and not stored")
@@ -182,13 +182,13 @@ class CallSite:
         return ReadValue(node, x.leading, x.flat)
 
     def square(self, **sizes: Any) -> dict[str, int]:
-        """Return sizes that are the same in both directions as one number each."""
+        """Return one number for each size, which must be the same for rows and columns."""
         found = {}
         for name, value in sizes.items():
             each = {value} if isinstance(value, int) else {*value}
             if len(each) != 1:
                 raise self.refuse(
-                    f"its {name} is {tuple(value)}; danetc has one for both directions"
+                    f"its {name} is {tuple(value)}; rows and columns must have the same {name}"
                 )
             found[name] = int(each.pop())
         return found
@@ -200,11 +200,11 @@ Reader = Callable[..., ReadValue]
 def read(
     reader: Reader, call: CallSite, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> ReadValue:
-    """Read a call. Raises UserError if the reader has no such arguments."""
+    """Read a call. Raises UserError if the reader does not accept the arguments."""
     try:
         inspect.signature(reader).bind(call, *args, **kwargs)
     except TypeError as error:
-        raise call.refuse(f"danetc cannot read it with these arguments: {error}") from error
+        raise call.refuse(f"these arguments are not supported: {error}") from error
     return reader(call, *args, **kwargs)
 
 
@@ -216,7 +216,7 @@ def conv2d(
     dilation: Any = 1, groups: int = 1, padding_mode: str = "zeros",
 ) -> ReadValue:  # fmt: skip
     if padding_mode != "zeros":
-        raise call.refuse(f"its padding is {padding_mode}, and danetc pads with zeros")
+        raise call.refuse(f"its padding is {padding_mode}; danetc pads with zeros")
     if not isinstance(weight, StoredTensor):
         raise call.refuse("its weight is computed, and not stored")
     width, _, *kernel = weight.tensor.shape
@@ -224,7 +224,7 @@ def conv2d(
     if padding == "same":
         reach = sizes["dilation"] * (sizes["kernel"] - 1)
         if reach % 2:
-            raise call.refuse("an even kernel with padding='same' pads one side more")
+            raise call.refuse("padding='same' with an even kernel is asymmetric")
         padding = reach // 2
     sizes |= call.square(padding=0 if padding == "valid" else padding)
     attrs = {**sizes, "width": width, "groups": groups, "bias": bias is not None}
@@ -247,7 +247,7 @@ def batch_norm(
     training: bool = False, momentum: float | None = 0.1, eps: float = 1e-5, **counter: Any,
 ) -> ReadValue:  # fmt: skip
     if training or None in (running_mean, running_var, weight, bias):
-        raise call.refuse("a norm without weights, or with the statistics of its input")
+        raise call.refuse("a norm without weights or running statistics is not supported")
     return call.add(
         "batchnorm", x, {"eps": eps}, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var,
         **counter,
@@ -266,7 +266,7 @@ def _pool(op: str, call: CallSite, x: ReadValue, kernel: Any, stride: Any, paddi
     attrs = call.square(kernel=kernel, stride=stride, padding=padding)
     k, s, p = attrs.values()
     if ceil_mode and any((size + 2 * p - k) % s for size in call.shape(x)[1:]):
-        raise call.refuse("ceil_mode pools a part of a window, which danetc does not")
+        raise call.refuse("ceil_mode pools incomplete windows, which danetc does not support")
     return call.add(op, x, attrs)
 
 
@@ -275,9 +275,9 @@ def max_pool2d(
     ceil_mode: bool = False, return_indices: bool = False,
 ) -> ReadValue:  # fmt: skip
     if return_indices:
-        raise call.refuse("a max pooling with indices")
+        raise call.refuse("max pooling with indices is not supported")
     if call.square(dilation=dilation)["dilation"] != 1:
-        raise call.refuse("a pooling with a dilation")
+        raise call.refuse("pooling with a dilation is not supported")
     return _pool("maxpool", call, x, kernel_size, stride, padding, ceil_mode)
 
 
@@ -287,12 +287,12 @@ def avg_pool2d(
 ) -> ReadValue:  # fmt: skip
     padded = call.square(padding=padding)["padding"] != 0
     if divisor_override or (padded and not count_include_pad):
-        raise call.refuse("an average pooling that divides by other than its window's size")
+        raise call.refuse("average pooling must divide by the size of its window")
     return _pool("avgpool", call, x, kernel_size, stride, padding, ceil_mode)
 
 
 def adaptive_avg_pool2d(call: CallSite, x: ReadValue, output_size: Any) -> ReadValue:
-    """Read a global pooling, none, one of whole windows, or an upsampling."""
+    """Read global pooling, no pooling, pooling with equal windows, or upsampling."""
     _, *size = call.shape(x)
     wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
     wanted = [s if w is None else w for s, w in zip(size, wanted, strict=True)]
@@ -306,8 +306,8 @@ def adaptive_avg_pool2d(call: CallSite, x: ReadValue, output_size: Any) -> ReadV
     if height == width and rows == columns and rows % height == 0:
         return call.add("upsample", x, {"scale": rows // height})
     raise call.refuse(
-        f"adaptive pooling of {height}x{width} to {rows}x{columns}, whose windows have several "
-        "sizes; give an image size that it divides with --input"
+        f"adaptive pooling of {height}x{width} to {rows}x{columns} has windows of several sizes; "
+        "choose an image size that it divides with --input"
     )
 
 
@@ -320,11 +320,11 @@ def function(op: str) -> Reader:
 
 
 relu = function("relu")
-"""A ReLU, which is the neuron of a network without others (``torch_model``)."""
+"""Reader of ReLU, which is the neuron of a network without other neurons (``torch_model``)."""
 
 
 def vector(call: CallSite, x: ReadValue) -> ReadValue:
-    """A map as a vector."""
+    """Flatten a map to a vector."""
     return x if len(call.shape(x)) == 1 else call.add("flatten", x)
 
 
@@ -344,11 +344,11 @@ def flatten(call: CallSite, x: ReadValue, start_dim: int = 0, end_dim: int = -1)
         return ReadValue(x.node, 1, flat=True)
     if first == x.leading and last == rank - 1:
         return vector(call, x)
-    raise call.refuse(f"flatten of the dimensions {first} to {last} of {call.before}")
+    raise call.refuse(f"flattening dimensions {first} to {last} of {call.before} is not supported")
 
 
 def _view(call: CallSite, x: ReadValue, *size: Any, **named: Any) -> ReadValue:
-    """Read another shape: T and N as one or two dimensions, a map as a vector, or the same shape."""
+    """Read a change of shape: T and N as one or two dimensions, a map as a vector, or none."""
     before, after, sample = call.before, call.after, call.shape(x)
     lead = before[: x.leading]
     if before == after:
@@ -359,14 +359,14 @@ def _view(call: CallSite, x: ReadValue, *size: Any, **named: Any) -> ReadValue:
         return ReadValue(x.node, 1, flat=True)
     if after == (*lead, math.prod(sample)):
         return vector(call, x)
-    raise call.refuse(f"a change of shape from {before} to {after}")
+    raise call.refuse(f"a change of shape from {before} to {after} is not supported")
 
 
 def _unsqueeze(call: CallSite, x: ReadValue, dim: int) -> ReadValue:
-    """Read a dimension for time before an image, which is then repeated."""
+    """Read a new time dimension of an image, over which the image is then repeated."""
     if dim == 0 and x.leading == 1 and not x.flat and not call.sequence:
         return ReadValue(x.node, 2)
-    raise call.refuse("a new dimension")
+    raise call.refuse("a new dimension is not supported")
 
 
 def _repeat(call: CallSite, x: ReadValue, *times: Any) -> ReadValue:
@@ -386,8 +386,8 @@ def _repeat(call: CallSite, x: ReadValue, *times: Any) -> ReadValue:
 
 def _part(call: CallSite, *args: Any, **kwargs: Any) -> ReadValue:
     raise call.refuse(
-        "a part of a value, or one of its time steps; code that runs step by step is read if it is a "
-        "neuron with the same equations at each step"
+        "reading a part of a value or a single time step is not supported, except in a neuron "
+        "with the same equations at each step"
     )
 
 
@@ -398,9 +398,9 @@ def _concat(call: CallSite, tensors: Sequence[Any], dim: int = 0) -> ReadValue:
     first = tensors[0]
     all_read = all(isinstance(item, ReadValue) for item in tensors)
     if not all_read or dim % len(call.after) != first.leading:
-        raise call.refuse("concatenation along another axis than channels")
+        raise call.refuse("only channels can be concatenated")
     if len({(item.leading, item.flat) for item in tensors}) > 1:
-        raise call.refuse("concatenation of values with time steps and without")
+        raise call.refuse("values with and without time steps cannot be concatenated")
     if len(tensors) == 1:
         return first  # type: ignore[no-any-return]
     node = call.build.add("concat", [item.node for item in tensors], {}, call.path)
@@ -413,7 +413,7 @@ _FACTOR_AND_OFFSET: Mapping[str, Sequence[Callable[[float], tuple[float, float]]
     "mul": (lambda c: (c, 0.0), lambda c: (c, 0.0)),
     "div": (lambda c: (1.0 / c, 0.0),),
 }
-"""``x + c`` and ``c + x``, and so on, as a factor and an offset of x."""
+"""Factor and offset of x in ``x + c``, ``c + x``, and so on, as functions of c."""
 
 
 def _arithmetic(op: str) -> Reader:
@@ -422,20 +422,20 @@ def _arithmetic(op: str) -> Reader:
 
     def arithmetic(call: CallSite, a: Any, b: Any, alpha: float = 1, rounding_mode: Any = None) -> ReadValue:  # fmt: skip
         if alpha != 1 or rounding_mode:
-            raise call.refuse(f"`{op}` with a factor or a rounding")
+            raise call.refuse(f"`{op}` with a factor or rounding is not supported")
         if isinstance(a, ReadValue) and isinstance(b, ReadValue):
             if a.flat != b.flat:
-                raise call.refuse("it joins a value with T and N as one dimension and another one")
+                raise call.refuse("only one of the operands has T and N in one dimension")
             node = call.build.add(op, [a.node, b.node], {}, call.path)
             return ReadValue(
                 node, max(a.leading, b.leading), a.flat
-            )  # an image may meet time steps
+            )  # a static value may be repeated
         second = not isinstance(a, ReadValue)
         x, number = (b, a) if second else (a, b)
         if not isinstance(number, (int, float)) or len(forms) <= second:
             kinds = type(a).__name__, type(b).__name__
             of = " and ".join("a value" if kind == "ReadValue" else kind for kind in kinds)
-            raise call.refuse(f"`{op}` of {of}")
+            raise call.refuse(f"`{op}` of {of} is not supported")
         factor, offset = forms[second](float(number))
         return call.add("affine", x, {"factor": factor, "offset": offset})
 
@@ -447,7 +447,7 @@ _sum, _difference, _product, _quotient = map(_arithmetic, ("add", "sub", "mul", 
 
 def _mean(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
     if dim is None:
-        raise call.refuse("a mean over everything, samples too")
+        raise call.refuse("a mean over all dimensions, including samples, is not supported")
     rank = len(call.before)
     axes = {axis % rank for axis in (dim if isinstance(dim, (tuple, list)) else (dim,))}
     if axes == {0} and x.leading == 2 and not keepdim:
@@ -455,13 +455,13 @@ def _mean(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) 
     if axes == {rank - 1, rank - 2} and rank - x.leading == 3:
         pooled = call.add("global_avgpool", x)
         return pooled if keepdim else vector(call, pooled)
-    raise call.refuse(f"a mean over the dimensions {sorted(axes)} of {call.before}")
+    raise call.refuse(f"a mean over dimensions {sorted(axes)} of {call.before} is not supported")
 
 
 def _sum_over(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
     if dim == 0 and x.leading == 2 and not keepdim:
         return ReadValue(call.add("sum_over_time", x).node, 1)
-    raise call.refuse(f"a sum over {dim} of {call.before}")
+    raise call.refuse(f"a sum over dimension {dim} of {call.before} is not supported")
 
 
 WEIGHTED: Mapping[Any, Reader] = {

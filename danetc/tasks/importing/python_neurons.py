@@ -1,7 +1,7 @@
-"""Neurons that a model's own code runs step by step, as danetc's model.py does.
+"""Detection of neurons that a model's own code runs step by step, as danetc's model.py does.
 
-Such a neuron is a loop over time whose outputs ``torch.stack`` joins. Its equations are those of one
-step, found by comparing two successive steps; names play no part.
+Such a neuron is a loop over time whose outputs are joined by ``torch.stack``. Its equations are
+found by comparing two successive steps of the trace; names are not used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from danetc.tasks.importing.tracing import Spike
 Traced: TypeAlias = fx.Node | float
 
 SAME = "same"
-"""In place of an opcode: functions that change no number."""
+"""Used as an opcode for functions that return their input."""
 
 FUNCTIONS: Mapping[Any, str] = {
     operator.add: "add", operator.iadd: "add", torch.add: "add",
@@ -51,9 +51,9 @@ METHODS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class StepwiseNeuron:
-    """A neuron that runs over the ``steps`` steps of ``source``, [T, N, ...].
+    """A neuron that runs over ``steps`` time steps of ``source``, [T, N, ...].
 
-    ``places`` are the paths of the tensors that it learns, by their names in the program.
+    ``places`` maps the names of its learnables in the program to paths of tensors.
     """
 
     source: fx.Node
@@ -63,7 +63,7 @@ class StepwiseNeuron:
 
 
 def python_neurons(graph: fx.Graph, model: nn.Module) -> dict[fx.Node, StepwiseNeuron]:
-    """Return the neurons of a trace by the nodes of their outputs."""
+    """Return the neurons of a trace by the node of their output."""
     trace = _Trace(model)
     stacks = [node for node in graph.nodes if node.target is torch.stack and _joins_steps(node)]
     found = {node: _neuron(trace, [*map(trace.operand, node.args[0])]) for node in stacks}
@@ -71,7 +71,7 @@ def python_neurons(graph: fx.Graph, model: nn.Module) -> dict[fx.Node, StepwiseN
 
 
 def _joins_steps(node: fx.Node) -> bool:
-    """Return True if values are stacked along a new first dimension."""
+    """True if values are stacked along a new first dimension."""
     dim: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
     values = node.args[0] if node.args else ()
     sequence = isinstance(values, (list, tuple)) and all(isinstance(v, fx.Node) for v in values)
@@ -79,7 +79,7 @@ def _joins_steps(node: fx.Node) -> bool:
 
 
 class _Trace:
-    """The nodes of a trace, as operations of neuron equations."""
+    """Interprets the nodes of a trace as operations of neuron equations."""
 
     def __init__(self, model: nn.Module) -> None:
         self.learnt = dict(model.named_parameters())
@@ -101,8 +101,8 @@ class _Trace:
         return opcode, tuple(map(self.operand, args))
 
     def operand(self, value: Any) -> Traced:
-        """Return what a value is read as: a number that it is everywhere, the value that it copies, or
-        the first node that reads its tensor."""
+        """Return the number of a constant value, the value that it copies, or the first node that
+        reads its tensor."""
         if not isinstance(value, fx.Node):
             return float(value)
         if _opcode(value) == SAME:
@@ -122,7 +122,7 @@ class _Trace:
         return self.reads.setdefault(place, value)
 
     def tensor(self, value: Traced) -> Tensor | None:
-        """Return the parameter or buffer that a node reads."""
+        """Return the parameter or buffer that a node reads, or None."""
         stored = isinstance(value, fx.Node) and value.op == "get_attr"
         return self.tensors.get(str(value.target)) if stored else None  # type: ignore[union-attr]
 
@@ -134,21 +134,21 @@ def _opcode(node: fx.Node) -> str | None:
     return table.get(node.target)
 
 
-# -- two steps beside each other -------------------------------------------------------------------
+# -- comparison of two steps -----------------------------------------------------------------------
 
 
 class _UnequalSteps(Exception):
-    """Two steps that do not have the same equations."""
+    """Raised if two steps have different equations."""
 
 
 @dataclass
 class _Pair:
     """Two successive steps of a neuron, traversed together from their outputs to their inputs.
 
-    ``earlier`` maps values of the step to those of the step before, ``sources`` are the sequences that
-    both read, with their inputs. If the step before is the first, ``starts`` has the values that the
-    step reads from it and the numbers that they start at; otherwise these are ``known``, and
-    ``next`` maps them to what they become.
+    ``earlier`` maps values of the later step to the earlier step. ``sources`` contains the
+    sequences that both steps read, with their inputs. If the earlier step is the first, ``starts``
+    contains the values that the later step reads from it and their initial numbers. Otherwise these
+    values are ``known``, and ``next`` maps them to their next values.
     """
 
     trace: _Trace
@@ -183,13 +183,13 @@ class _Pair:
                 self.walk(a, b)
 
     def states(self) -> list[Traced]:
-        """Return the values that the first step leaves to the second one."""
+        """Return the values that the first step passes to the second one."""
         return [value for value in self.starts if not self._follows(value)]
 
     def _follows(self, value: Traced) -> bool:
-        """Return True if a value is computed from others of ``starts``, also at its start.
+        """True if a value and its initial number are computed from others in ``starts``.
 
-        In a first step it is a number where Python computed it while it traced.
+        In the first step it is a constant, because Python computed it during tracing.
         """
         operation = self.trace.operation(value)
         if operation is None or self.starts.keys().isdisjoint(operation[1]):
@@ -203,7 +203,7 @@ class _Pair:
 
 
 def _neuron(trace: _Trace, outputs: Sequence[Traced]) -> StepwiseNeuron | None:
-    """Return the neuron that has these outputs at two steps or more; None if there is none."""
+    """Return the neuron with these outputs at two or more steps, or None."""
     if len(outputs) < 2:
         return None
     first = _Pair(trace)
@@ -223,7 +223,7 @@ def _neuron(trace: _Trace, outputs: Sequence[Traced]) -> StepwiseNeuron | None:
     try:
         output = made.number(outputs[1])
         after = {labels[value]: made.number(later) for value, later in second.next.items()}
-        if len(outputs) == 2:  # then only the first step shows what a state becomes
+        if len(outputs) == 2:  # next values of states are only known for the first step
             made.values = {b: made.value(a) for a, b in first.earlier.items()} | {before: INPUT}
             after = {label: made.number(value) for value, label in labels.items()}
     except (_UnequalSteps, ConstantError):
@@ -239,7 +239,7 @@ def _neuron(trace: _Trace, outputs: Sequence[Traced]) -> StepwiseNeuron | None:
 
 
 class _Equations:
-    """Equations of a step; ``values`` are operands by the values of the trace that they stand for."""
+    """Equations of a step; ``values`` maps values of the trace to operands."""
 
     def __init__(
         self, trace: _Trace, states: tuple[str, ...], values: Mapping[Any, Operand | bool]
@@ -254,7 +254,7 @@ class _Equations:
         return self.build.number(self.value(value))
 
     def value(self, value: Traced) -> Operand | bool:
-        """Return the operand that a value is. Raises UserError if the neuron does not compute it."""
+        """Return the operand for a value. Raises UserError if the neuron does not compute it."""
         if value not in self.values:
             self.values[value] = self._made(value)
         return self.values[value]
@@ -266,7 +266,7 @@ class _Equations:
             return self._learnable(str(value.target), tensor)
         operation = self.trace.operation(value)
         if operation is None:
-            raise UserError(f"`{value.name}`: a neuron reads this value in addition to its input")
+            raise UserError(f"a neuron reads the value `{value.name}` in addition to its input")
         opcode, args = operation
         build = self.build
         if opcode == "where":
@@ -282,7 +282,7 @@ class _Equations:
         return build.emit(opcode, *numbers)
 
     def _learnable(self, place: str, tensor: Tensor) -> str:
-        """Return the name of a tensor that has one number, or one for each channel."""
+        """Return the name of a learnable tensor with one number, or one per channel."""
         if place not in self.learnables:
             if tensor.numel() > 1 and tensor.numel() != tensor.shape[0]:
                 raise UserError(
@@ -312,12 +312,12 @@ class _Equations:
     def _surrogate(self) -> SurrogateProgram:
         slopes = {(spike.slopes(PLACES), spike.numbers) for spike in self.spikes}
         if len(slopes) > 1:
-            raise UserError("a neuron of the model's own code has several surrogates")
+            raise UserError("a neuron in the model's own code has several surrogates")
         return surrogate_like(*slopes.pop())
 
 
 def _written(value: float) -> float:
-    """Return the number that a float32 was started at: -log(tau - 1) of a short tau, or a short one."""
+    """Return the likely exact value of a float32: a short number, or -log(tau - 1) of one."""
     short = float(str(np.float32(value)))
     if abs(short) < 50:
         tau = float(f"{1 + math.exp(-short):.5g}")

@@ -1,7 +1,7 @@
-"""A model traced by torch.fx, with the shape of every value known while it is traced.
+"""Tracing of a model by torch.fx that computes the shape of every value.
 
-Modules with a row in ``modules.MODULES`` are leaves; others are traced through. Shapes are numbers to
-the model's code, but the values of tensors are not available.
+Modules with a row in ``modules.MODULES`` are leaves; the code of other modules is traced. It can
+use the shapes of tensors, but not their values.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from danetc.errors import UserError
 from danetc.runtime.system.user_code import where_it_failed
 
 VALUE, STEPS = "value", "steps"
-"""Keys of what a node's ``meta`` has: its value, and its time steps by their numbers."""
+"""Keys in the ``meta`` of a node: its value, and the nodes of its time steps by index."""
 
 IsLeaf = Callable[[nn.Module], bool]
 Check = Callable[[nn.Module, str], None]
-"""Raises UserError for a module, by its path, that cannot be read."""
+"""Function of a module and its path that raises UserError if the module cannot be read."""
 
 
 class ShapedProxy(fx.Proxy):
@@ -64,7 +64,7 @@ class ShapedProxy(fx.Proxy):
         return int(self.value.numel())
 
     def __getitem__(self, place: Any) -> Any:
-        """Return a part; a time step that is read again is the same node."""
+        """Return a part. Reading a time step again returns the same node."""
         steps = self.node.meta.setdefault(STEPS, {})
         if not isinstance(place, int):
             return super().__getitem__(place)  # type: ignore[misc]
@@ -83,7 +83,7 @@ class ShapedProxy(fx.Proxy):
 class Spike:
     """A step function at 0, with the derivative of a ``torch.autograd.Function`` of the model.
 
-    ``numbers`` are those among its other arguments.
+    ``numbers`` contains the numbers in its other arguments.
     """
 
     derivative: Callable[[Tensor], Tensor]
@@ -94,7 +94,7 @@ class Spike:
         return (x >= 0).to(x.dtype)
 
     def slopes(self, places: Sequence[float]) -> tuple[float, ...]:
-        """Return the derivative at some places."""
+        """Return the derivative at some points."""
         return tuple(self.derivative(torch.tensor(places, dtype=torch.float64)).tolist())
 
 
@@ -106,7 +106,7 @@ class ShapedTracer(fx.Tracer):
         self.is_leaf = is_leaf
         self.check = check
         self.example = example
-        self.computing = False  # True while values are computed, which is not traced
+        self.computing = False  # True while values are computed, without tracing
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return self.is_leaf(m)
@@ -145,7 +145,7 @@ class ShapedTracer(fx.Tracer):
         return proxy
 
     def value_of(self, node: fx.Node) -> Any:
-        """Return the value of a node; those of buffers have no proxy."""
+        """Return the value of a node, computing it if necessary."""
         if VALUE not in node.meta:
             node.meta[VALUE] = self._computed(node)
         return node.meta[VALUE]
@@ -173,9 +173,9 @@ def traced(model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor) -> 
         raise
     except fx.proxy.TraceError as error:
         raise UserError(
-            f"what the model computes depends on the values of a tensor ({error}), but danetc reads "
-            "networks that compute the same for every input. Move that out of `forward`, or behind "
-            "the network"
+            f"the control flow depends on the values of a tensor ({error}), but danetc reads "
+            "networks that run the same operations for every input. Move this code out of "
+            "`forward`"
         ) from error
     except Exception as error:
         size = "x".join(map(str, example.shape))
@@ -184,12 +184,12 @@ def traced(model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor) -> 
         ) from error
 
 
-# -- spikes of a model's own code ------------------------------------------------------------------
+# -- spike functions of a model --------------------------------------------------------------------
 
 
 @contextmanager
 def _spikes_traced(tracer: ShapedTracer, model: nn.Module) -> Iterator[None]:
-    """Trace functions with a derivative of their own as one operation, as autograd sees them."""
+    """Trace each ``torch.autograd.Function`` as one operation."""
     kinds = {
         kind
         for module in model.modules()
@@ -211,12 +211,12 @@ def _apply(tracer: ShapedTracer, name: str, apply: Callable[..., Any], *given: A
         return apply(*given)
     x, *others = given
     if not isinstance(x, fx.Proxy) or any(isinstance(item, fx.Proxy) for item in others):
-        raise UserError(f"{name}: a custom autograd function of several values")
+        raise UserError(f"{name}: a custom autograd function must read one value")
     places = torch.tensor([-2.0, -1e-3, 0.0, 1e-3, 2.0], dtype=torch.float64)
     with torch.no_grad():
         steps = apply(places, *others)
     if not torch.equal(steps, (places >= 0).to(steps)):
-        raise UserError(f"{name}: a custom autograd function that is not a step function at 0")
+        raise UserError(f"{name}: a custom autograd function must be a step function at 0")
 
     def derivative(at: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -230,7 +230,7 @@ def _apply(tracer: ShapedTracer, name: str, apply: Callable[..., Any], *given: A
 
 
 def _numbers(given: Sequence[Any]) -> Iterator[float]:
-    """Return the numbers among arguments, and the attributes of modules that are numbers."""
+    """Yield the numbers in arguments, and in the attributes of modules."""
     for item in given:
         held = vars(item).values() if isinstance(item, nn.Module) else (item,)
         yield from (float(x) for x in held if isinstance(x, (int, float)) and type(x) is not bool)

@@ -167,11 +167,11 @@ def test_learnt_factors_go_into_the_layers_that_read_them() -> None:
     }
     assert len(folded.factors.folded) == 1 + 2 + 1 + 1  # b, an inner one of each block, e, f
     assert sorted(why.partition(" but ")[0] for why in folded.factors.kept.values()) == [
-        "`c.0.blocks.0.add` adds other values to the product, which lack this factor",
-        "`c.0.blocks.1.add` adds other values to the product, which lack this factor",
+        "`c.0.blocks.0.add` adds values without this factor to the product",
+        "`c.0.blocks.1.add` adds values without this factor to the product",
         "each pixel has its own number,",
         "each time step has its own numbers,",
-        "the network gives the product",
+        "the product is an output of the network",
     ]
     assert str(folded.factors).startswith("5 learnt factors folded, 5 kept\n")
     assert copy.deepcopy(folded).factors == folded.factors
