@@ -290,7 +290,7 @@ def test_layers_are_scaled_to_a_deviation_of_1() -> None:
 
 def test_a_single_time_step_may_be_left_out() -> None:
     assert _differences(torch.zeros(1, 5, 3), torch.ones(5, 3)).tolist() == [1.0] * 5
-    with pytest.raises(UserError, match=r"logits have shape \(2, 5, 3\), but \(5, 3\) when imported"):
+    with pytest.raises(UserError, match=r"shape \(2, 5, 3\), but \(5, 3\) when imported"):
         _differences(torch.zeros(2, 5, 3), torch.ones(5, 3))
 
 
