@@ -66,10 +66,6 @@ def rule(body: str, code: str, words: str, hint: str = "") -> Case:
     return net("by chain", "by mine", code, words, hint, f"rule mine {{ {body} }}\n")
 
 
-def neuron(body: str, code: str, words: str, hint: str = "") -> Case:
-    return net("neuron = IF", "neuron = mine", code, words, hint, f"neuron mine {{ {body} }}\n")
-
-
 def block(use: str, text: str, code: str, words: str, hint: str = "", via: str = "origin") -> Case:
     case = net("stage(basic(16), 2)", f"stage({use}, 2)", code, words, hint, text + "\n")
     plain = "connection bare { out = branch }\n" if via == "bare" else ""
@@ -195,7 +191,6 @@ NUMBERS = {
     "no channels": flow("out = b[«3 .. 2»]", "E0409", "is empty"),
     "layer": net("linear(classes)", "linear(«conv(3)»)", "E0304", "not the layer `conv`"),
     "quotient": net("conv(16)", "conv(«16 / 3»)", "E0304", "not 5.33", "floor"),
-    "power": net("conv(16)", "conv(9«**»9)", "E0110", "no power operator"),
     "large constant": net(
         "conv(16)", f"conv(«{'*'.join(['9'] * 40)}»)", "E0306", "larger than 1e+15"
     ),
@@ -251,9 +246,6 @@ KINDS = {
         "out = abs(«b»)", "E0304", "takes numbers here", "`neuron NAME { s = abs(x) }`"
     ),
     "for outside of a rule": net("conv(16)", "conv(«j for j in 0 .. 3»)", "E0405", "`for`"),
-    "joined before an arrow": flow(
-        "out = «a + b» -> conv(3)", "E0109", "parentheses", "(a + b) -> ..."
-    ),
     "identity with arguments": flow("out = b -> «identity»(3)", "E0303", "takes no arguments"),
     "many arguments": net("via origin", "via baa(«LIF»)", "E0303", "takes no arguments"),
     "missing height": net("image(3, 32, 32)", "«image(3, 32)»", "E0307", "needs `width`"),
@@ -314,11 +306,6 @@ MISSING = {
     ),
     "out of a block": block(
         "mine", "block «mine» { a = in -> conv(3) }", "E0408", "`out`", "", "bare"
-    ),
-    "s of a neuron": Case(
-        NET.replace("= IF", "= mine") + "neuron «mine» { state u = 0.0; u = u + x }\n",
-        "E0705",
-        "`s`",
     ),
     "stride of a block": net(
         "stage(basic(32), 2, stride = 2)",
@@ -425,12 +412,6 @@ CONNECTIONS = {
     "two indices": backbone("«resnet18[0, 1]»", "E0409", "one stage or one range"),
 }
 
-NEURONS = {
-    "forgotten sign": neuron(
-        "state u = 0.0; v = u + x; s = heaviside(v); u = «v» (1 - s)", "E0707", "is a `*` missing?"
-    ),
-}  # fmt: skip
-
 LARGE = {
     "image": net("image(3, 32, 32)", "«image(60000,60000,60000)»", "E0905", "activations"),
     "stage": net("stage(basic(16), 2)", "«stage(basic(100000), 99999)»", "E0903", "operations"),
@@ -453,7 +434,7 @@ CASES = {
     for name, group in (
         ("name", NAMES), ("circle", CIRCLES), ("number", NUMBERS), ("kind", KINDS),
         ("missing", MISSING), ("shape", SHAPES), ("connection", CONNECTIONS),
-        ("neuron", NEURONS), ("large", LARGE),
+        ("large", LARGE),
     )
     for key, case in group.items()
 }  # fmt: skip

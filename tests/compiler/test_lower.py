@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import product
 
 import pytest
 
@@ -45,28 +44,6 @@ def test_each_use_of_a_template_makes_fresh_weights_and_a_value_does_not() -> No
 
 
 # -- shapes, strides, defaults ---------------------------------------------------------------------
-
-
-def test_the_stride_is_on_the_opening_block_alone() -> None:
-    lowered = graph()
-    strides = {
-        (stage, block, layer): node(
-            lowered, f"stages.{stage}.blocks.{block}.branch.conv{layer}"
-        ).attrs["stride"]
-        for stage, block, layer in product((0, 1), (0, 1), (1, 2))
-    }
-    assert [place for place, stride in strides.items() if stride != 1] == [(1, 0, 1)]
-    assert strides[1, 0, 1] == 2
-    shortcut = node(lowered, "stages.1.blocks.0.shortcut.conv").attrs
-    assert (shortcut["kernel"], shortcut["stride"], shortcut["width"]) == (1, 2, 16)
-
-
-def test_a_bottleneck_has_its_stride_on_the_3x3() -> None:
-    lowered = graph(spec(stages="stage(bottleneck(8), 1, stride = 2) via origin"))
-    convs = [node(lowered, f"stages.0.blocks.0.branch.conv{i}").attrs for i in (1, 2, 3)]
-    assert [(attrs["kernel"], attrs["stride"], attrs["width"]) for attrs in convs] == [
-        (1, 1, 8), (3, 2, 8), (1, 1, 32),
-    ]  # fmt: skip
 
 
 def test_a_layer_between_stages_goes_with_the_later_one() -> None:
@@ -193,18 +170,6 @@ def test_a_setting_may_read_a_parameter_of_its_name() -> None:
     assert graph_of(check_text(text), settings={"steps": 3}).steps == 3
 
 
-def test_with_changes_the_neuron_of_some_stages() -> None:
-    stages = "resnet18[0] via origin -> resnet18[1] via origin with (neuron = PLIF)"
-    lowered = graph(spec(stages=stages))
-    found = {
-        item.scope[1]: item.attrs["neuron"]
-        for item in lowered.nodes.values()
-        if item.op == "neuron" and item.scope[0] == "stages"
-    }
-    assert found == {"0": "IF", "1": "PLIF"}
-    assert node(lowered, "stem.spike").attrs["neuron"] == "IF"
-
-
 @pytest.mark.parametrize(
     ("norm", "op", "attrs"),
     [
@@ -221,11 +186,6 @@ def test_norms(norm: str, op: str, attrs: dict[str, object]) -> None:
     found = node(graph(spec(norm=norm)), "stem.norm")
     assert found.op == op
     assert attrs.items() <= found.attrs.items()
-
-
-def test_tdbn_scales_by_the_threshold_of_the_neuron() -> None:
-    lowered = graph(spec(norm="tdbn(0.5)", neuron="IF(v_threshold = 3.0)"))
-    assert node(lowered, "stem.norm").attrs["init"] == 1.5
 
 
 # -- where nodes come from -------------------------------------------------------------------------

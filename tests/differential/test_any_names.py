@@ -84,23 +84,9 @@ def words() -> list[str]:
     found = {*dir(builtins), *keyword.kwlist, *keyword.softkwlist, *dir(math), *dir(nn)}
     found |= {*dir(nn.Module()), *dir(Model), *dir(torch.fx.GraphModule)}
     found |= {
-        *[
-            "torch",
-            "nn",
-            "math",
-            "json",
-            "self",
-            "cls",
-            "args",
-            "kwargs",
-            "inf",
-            "nan",
-            "device",
-            "pytree",
-            "fx_pytree",
-        ]
-    }
-    found |= {*["NoneType", "x", "g", "u0", "p0", "v0", "_", "__", "__x"]}
+        "torch", "nn", "math", "json", "self", "cls", "args", "kwargs", "inf", "nan", "device", "pytree",
+        "fx_pytree", "NoneType", "x", "g", "u0", "p0", "v0", "_", "__", "__x",
+    }  # fmt: skip
     for name in VARIETY:
         text = compile(emit_python(variety(name)), "model.py", "exec", dont_inherit=True)
         found |= {word for code in _codes(text) for word in (*code.co_names, *code.co_varnames)}

@@ -13,37 +13,22 @@ from danetc.dsl.neuron.kernel_text import kernel_source
 from danetc.dsl.neuron.program import Learn, NeuronProgram, SurrogateProgram
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.neuron.ssa import OPERATION, evaluate
-from danetc.dsl.syntax.parser import parse
-from danetc.dsl.syntax.source import SourceFile
-from danetc.dsl.syntax.tree import Declaration, Number
+from danetc.dsl.syntax.tree import Declaration
 from danetc.dsl.work import bounded
+from tests.runtime.conftest import SIGMOID, declarations, defaults
 
 Argument = float | bool | Learn
-SIGMOID = "surrogate sigmoid(alpha = 4.0) { y = 1 / (1 + exp(-alpha * x)) }"
 
 
 def declare(text: str) -> Declaration:
-    reporter = Reporter()
-    program = parse(SourceFile("test", text), reporter)
-    reporter.raise_if_errors()
-    return program.declarations[0]
-
-
-def arguments(declaration: Declaration, given: dict[str, Argument]) -> dict[str, Argument]:
-    defaults: dict[str, Argument] = {}
-    for param in declaration.params:
-        if isinstance(param.default, Number):
-            defaults[param.name] = param.default.value
-        else:
-            defaults[param.name] = getattr(param.default, "id", "") == "true"
-    return defaults | given
+    return next(iter(declarations(text).values()))
 
 
 def attempt(text: str, **given: Argument) -> tuple[NeuronProgram | None, list[Diagnostic]]:
     declaration, surrogate = declare(text), declare(SIGMOID)
     reporter = Reporter()
     program = compile_neuron(
-        declaration, arguments(declaration, given), surrogate, {"alpha": 4.0}, reporter
+        declaration, {**defaults(declaration), **given}, surrogate, {"alpha": 4.0}, reporter
     )
     assert (program is None) == bool(reporter.diagnostics)
     return program, reporter.diagnostics
@@ -57,7 +42,7 @@ def program(text: str, **given: Argument) -> NeuronProgram:
 
 def surrogate(text: str) -> tuple[SurrogateProgram | None, list[Diagnostic]]:
     declaration, reporter = declare(text), Reporter()
-    result = compile_surrogate(declaration, arguments(declaration, {}), reporter)  # type: ignore[arg-type]
+    result = compile_surrogate(declaration, defaults(declaration), reporter)  # type: ignore[arg-type]
     assert (result is None) == bool(reporter.diagnostics)
     return result, reporter.diagnostics
 

@@ -1,14 +1,12 @@
 """Specs with one slip of the pen: never a traceback, the first error where the slip is.
 
 A seeded sample of mutations of shipped specs, each checked in full: a token deleted, a word misspelt,
-a word doubled, a stray character. ``python -m tests.dsl.test_mutations 4000`` prints the figure for
-a larger sample, and what is found elsewhere.
+a word doubled, a stray character. ``benchmarks/mutation_report.py`` measures a larger sample.
 """
 
 from __future__ import annotations
 
 import random
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -136,14 +134,3 @@ def test_a_slip_gives_one_error_where_it_is() -> None:
     assert result.wrong.total() > 75
     assert result.rate >= 0.99
     assert result.single >= 0.99
-
-
-if __name__ == "__main__":
-    measured = measure(int(sys.argv[1]), seed=int(sys.argv[2]) if len(sys.argv) > 2 else 0)
-    for mutation, found in measured.elsewhere[:10]:
-        print(f"--- {mutation.kind} `{mutation.word}` in line {mutation.line}")
-        print(mutation.source.line(mutation.line))
-        print(render_all(found), "\n")
-    for kind in _KINDS:
-        print(f"{kind}: {measured.shown[kind]} of {measured.wrong[kind]}")
-    print(f"all: {measured.rate:.1%} of {measured.wrong.total()}; errors: {measured.errors}")

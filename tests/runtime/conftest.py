@@ -41,8 +41,8 @@ def compile_text(
         declaration = declarations(std("neurons.danet"))[neuron]
     stand_in = next(iter(declarations(surrogate).values()))
     reporter = Reporter()
-    given = {**_defaults(declaration), **arguments}
-    program = compile_neuron(declaration, given, stand_in, _defaults(stand_in), reporter)
+    given = {**defaults(declaration), **arguments}
+    program = compile_neuron(declaration, given, stand_in, defaults(stand_in), reporter)
     reporter.raise_if_errors()
     assert program is not None
     return program
@@ -53,7 +53,7 @@ def compiled() -> Compile:
     return compile_text
 
 
-def _defaults(declaration: Declaration) -> dict[str, float | bool]:
+def defaults(declaration: Declaration) -> dict[str, float | bool]:
     values: dict[str, float | bool] = {}
     for param in declaration.params:
         if isinstance(param.default, Number):
