@@ -39,6 +39,15 @@ def built(graph: Graph, seed: int = 0) -> Model:
     return model
 
 
+def streamed(model: Model, frames: Iterable[Any]) -> list[Any]:
+    """The outputs of a stream, frame by frame."""
+    states, outputs = None, []
+    for frame in frames:
+        found, states = model.stream(frame, states)
+        outputs.append(found)
+    return outputs
+
+
 @torch.no_grad()
 def shake(model: nn.Module, seed: int = 7) -> None:
     """Move every vector parameter (weights and biases of norms, biases) off its first value.

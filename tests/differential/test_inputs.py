@@ -21,7 +21,7 @@ from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.errors import DataError
 from danetc.tasks.equivalence import equivalence
 from danetc.tasks.inputs import taken
-from tests.differential.helpers import built, randn, text
+from tests.differential.helpers import built, randn, streamed, text
 from tests.differential.networks import TWO_INPUTS
 from tests.differential.test_forms import executed
 
@@ -51,11 +51,7 @@ def test_inputs_go_in_by_place_by_name_and_where_they_fit_in_one_tensor() -> Non
     assert torch.equal(y, model(left, right=right))
     assert torch.equal(y, model(torch.cat([left, right], 1)))
     assert not torch.equal(y, model(left, right.flip(0)))
-    states = None
-    steps = []
-    for _ in range(T):
-        found, states = model.stream((left, right), states)
-        steps.append(found)
+    steps = streamed(model, [(left, right)] * T)
     assert torch.allclose(torch.stack(steps).mean(0), y, atol=1e-12)
     several = torch.cat([left, right], 1).expand(5, N, 3, 8, 8)
     assert model(several).shape == (N, 5)

@@ -10,7 +10,7 @@ from danetc.compiler.analysis.initial_values import initial_values
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import weights_of
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from tests.differential.helpers import randn, text
+from tests.differential.helpers import randn, streamed, text
 from tests.differential.networks import ANALOG_STEM, small
 
 BY_STEP = """
@@ -32,13 +32,10 @@ def test_numbers_of_each_step_stream_and_fix_how_many_there_are() -> None:
     model = emit(graph_of(check_text(f"use std\n{BY_STEP}")), 0).double().eval()
     with torch.no_grad():
         model.spike2.th.add_(torch.arange(3.0).view(3, 1, 1, 1) / 4)
-    x, states, steps = randn(2, 2, 6, 6), None, []
-    for _ in range(3):
-        y, states = model.stream(x, states)
-        steps.append(y)
-    assert torch.equal(torch.stack(steps), model(x))
+    x = randn(2, 2, 6, 6)
+    assert torch.equal(torch.stack(streamed(model, [x] * 3)), model(x))
     with pytest.raises(ValueError, match="has numbers for 3 time steps, not for more"):
-        model.stream(x, states)
+        streamed(model, [x] * 4)
     with pytest.raises(ValueError, match="spike1 has parameters for each of them"):
         model(x.expand(4, *x.shape))
     graph = graph_of(check_text(f"use std\n{BY_STEP}"), None, {"steps": 5})

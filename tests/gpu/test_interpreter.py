@@ -16,7 +16,7 @@ pytest.importorskip("triton", reason="Triton, an extra for tests on Linux, is no
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.runtime.kernels import fusion_group, neuron
-from tests.differential.helpers import randn, text
+from tests.differential.helpers import randn, streamed, text
 from tests.differential.networks import small
 from tests.gpu import interpreter
 from tests.gpu.cases import (
@@ -73,11 +73,13 @@ def test_a_network_is_the_eager_one(mode: str) -> None:
         if mode in ("trained", "evaluated"):
             compare_models(eager.train(mode == "trained"), fused.train(mode == "trained"), x)
         else:
-            model, states, outputs = fused.eval() if mode == "streamed" else fold(fused), None, []
-            for _ in range(graph.steps if mode == "streamed" else 1):
-                out, states = model.stream(x, states) if mode == "streamed" else (model(x), None)
-                outputs.append(out)
-            torch.testing.assert_close(sum(outputs) / len(outputs), eager.eval()(x))
+            steps = [x] * graph.steps
+            found = (
+                sum(streamed(fused.eval(), steps)) / graph.steps
+                if mode == "streamed"
+                else fold(fused)(x)
+            )
+            torch.testing.assert_close(found, eager.eval()(x))
     assert len(interpreter.launches) > 5
 
 

@@ -20,6 +20,7 @@ from danetc.main import main
 from danetc.runtime.model.signature import outputs_of, random_input
 from danetc.runtime.training.observer import StepReport
 from danetc.tasks.inputs import taken
+from tests.differential.helpers import streamed
 from tests.runtime.training.processes import NOISY, TIMES
 from tests.zoo.harness import CASES, NAMES, graph
 
@@ -201,10 +202,7 @@ def test_commands_run_to_their_ends(
 def test_a_stream_gives_what_the_whole_sequence_gives(backend: Any) -> None:
     model = danetc.build(text=NOISY, backend=backend).to("cuda").eval()
     x = torch.rand(3, 1, 8, 8, device="cuda")
-    states, outputs = None, []
-    for _ in range(model.signature.steps):
-        output, states = model.stream(x, states)
-        outputs.append(output)
+    outputs = streamed(model, [x] * model.signature.steps)
     torch.testing.assert_close(torch.stack(outputs).mean(0), model(x))
 
 

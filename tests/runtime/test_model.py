@@ -18,7 +18,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model, ScopeModule
 from danetc.runtime.model.stepping import STEP
 from tests.compiler.emit.graphs import Net, head, resnet
-from tests.differential.helpers import randn
+from tests.differential.helpers import randn, streamed
 
 NEURONS = ["IF", "PLIF", "ReLU"]
 
@@ -148,23 +148,18 @@ def test_a_model_is_not_pickled() -> None:
 # -- streaming ------------------------------------------------------------------------------------
 
 
-def stream(model: Model, frames: Tensor) -> list[Any]:
-    states, outputs = None, []
-    for frame in frames:
-        y, states = model.stream(frame, states)
-        outputs.append(y)
-    return outputs
-
-
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_streaming_gives_what_forward_gives(neuron: str) -> None:
     model = model_of(neuron).eval()
     frames = randn(5, 4, 3, 8, 8)
-    streamed = torch.stack(stream(model, frames)).mean(0)
-    assert_same(gradients(model, model(frames)), gradients(model, streamed), 1e-12)
+    mean = torch.stack(streamed(model, frames)).mean(0)
+    assert_same(gradients(model, model(frames)), gradients(model, mean), 1e-12)
     x = frames[0]
     torch.testing.assert_close(
-        torch.stack(stream(model, x.expand(3, *x.shape))).mean(0), model(x), rtol=1e-12, atol=1e-12
+        torch.stack(streamed(model, x.expand(3, *x.shape))).mean(0),
+        model(x),
+        rtol=1e-12,
+        atol=1e-12,
     )
 
 
@@ -182,22 +177,22 @@ def test_states_are_values() -> None:
     for name, states in kept.items():
         assert torch.equal(early[name][0], states[0])
     fresh, _ = model.stream(frames[0])
-    assert torch.equal(fresh, stream(model, frames[:1])[0])
+    assert torch.equal(fresh, streamed(model, frames[:1])[0])
 
 
 def test_another_layer_is_met_when_a_stream_begins() -> None:
     model = model_of().eval()
     frames = randn(2, 2, 3, 8, 8)
-    before = stream(model, frames)
+    before = streamed(model, frames)
     with torch.no_grad():
         model.stem.spike = torch.nn.Identity()
-        after = stream(model, frames)
+        after = streamed(model, frames)
     assert not torch.equal(before[1], after[1])
     assert "stem.spike" not in model.stream(frames[0])[1]
     with torch.no_grad():
         model.stem.conv = copy.deepcopy(model.stem.conv)
         model.stem.conv.weight.mul_(-1)
-        assert torch.equal(sum(stream(model, frames)) / 2, model(frames))
+        assert torch.equal(sum(streamed(model, frames)) / 2, model(frames))
     gone = weakref.ref(model)
     del model
     gc.collect()
@@ -227,12 +222,12 @@ def test_streaming_with_what_depends_on_the_step() -> None:
     model(x)
     model.eval()
     y, spikes = model(x)
-    outputs = stream(model, x.expand(3, *x.shape))
+    outputs = streamed(model, x.expand(3, *x.shape))
     assert torch.equal(torch.stack([s for _, s in outputs]), spikes)
     torch.testing.assert_close(torch.stack([o for o, _ in outputs]).mean(0), y)
     assert not torch.equal(spikes[0], spikes[1])
     with pytest.raises(ValueError, match="norms for 3 steps"):
-        stream(model, x.expand(4, *x.shape))
+        streamed(model, x.expand(4, *x.shape))
 
 
 # -- what a model knows of itself -----------------------------------------------------------------

@@ -14,6 +14,7 @@ from danetc.runtime.layers import sparse
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.laid_out import is_laid_out
 from danetc.runtime.layers.packed import PackedConv2d
+from tests.differential.helpers import streamed
 from tests.runtime.test_small_maps import OPTIONS
 
 pytestmark = pytest.mark.usefixtures("compiling", "one_thread")
@@ -143,10 +144,7 @@ def test_streams_use_it_forward_passes_do_not(image: int, monkeypatch: pytest.Mo
         monkeypatch.setattr(sparse, "convolved", noted)
         assert torch.equal(model(x), wanted)
         assert not layers
-        states, outputs = None, []
-        for _ in range(3):
-            out, states = model.stream(x, states)
-            outputs.append(out)
+        outputs = streamed(model, [x] * 3)
         torch.testing.assert_close(torch.stack(outputs).mean(0), wanted, rtol=1e-4, atol=1e-5)
         assert layers == {PackedConv2d}
         folded = danetc.fold(model)

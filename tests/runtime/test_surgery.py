@@ -23,7 +23,7 @@ from danetc.runtime.kernels.torch_internals import notice
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
-from tests.differential.helpers import shake, text
+from tests.differential.helpers import shake, streamed, text
 from tests.differential.networks import small
 
 NETWORK = small("layers via origin", more="backbone layers = stage(basic(4), 2)")
@@ -282,14 +282,6 @@ def outcome(run: Callable[[], Any]) -> Any:
         return type(error)
 
 
-def streamed(model: Model) -> Tensor:
-    outputs, states = [], None
-    for _ in range(3):
-        out, states = model.stream(images(), states)
-        outputs.append(out)
-    return torch.stack(outputs)
-
-
 def observed(model: Model, change: Callable[[Model], Any], warm: bool = True) -> dict[str, Any]:
     """Outputs, gradients and buffers; the error where there is one."""
     if warm:  # as in use: kernels are known before
@@ -312,7 +304,7 @@ def observed(model: Model, change: Callable[[Model], Any], warm: bool = True) ->
     model.eval()
     with torch.no_grad():
         found["evaluation"] = outcome(lambda: model(images()))
-        found["stream"] = outcome(lambda: streamed(model))
+        found["stream"] = outcome(lambda: torch.stack(streamed(model, [images()] * 3)))
     return found
 
 

@@ -19,7 +19,6 @@ from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.kernels.compiled import CompiledFunction
 from danetc.runtime.training.optim import CHANGES, Schedules, make_optimizer, value_at
 from tests.runtime.training.common import phase, recipe, run
-from tests.runtime.training.processes import Job, together
 
 FEW_EPOCHS = "epochs = 2; batch = 50; optimizer = sgd(lr = 0.1); "
 CHANGE = "change = surrogate(alpha = exponential(1, 8)) + neuron(tau = linear(2, 1.5, epochs = 1))"
@@ -102,19 +101,6 @@ def test_a_training_puts_them_where_they_are_to_be(few: DataSet) -> None:
             for layer in ("spike1", "spike2"):
                 assert float(weights[f"{layer}.{name}"]) == pytest.approx(at_epoch)
     assert not any("alpha" in name for name, _ in trained.model.named_parameters())
-
-
-def test_resumed_bit_for_bit(tmp_path: Path) -> None:
-    body = "epochs = 2; batch = 24; optimizer = sgd(lr = 0.1, momentum = 0.9); " + CHANGE
-    alone = Job(tmp_path / "whole", body, text=SCHEDULED)
-    assert together(alone) == [0]
-    job = Job(tmp_path / "stopped", body, text=SCHEDULED)
-    assert together(job.with_signal(0, 7, 15)) == [128 + 15]
-    assert together(job) == [0]
-    one, two = alone.result(), job.result()
-    assert one["figures"] == two["figures"]
-    for name, value in one["weights"].items():
-        assert torch.equal(value, two["weights"][name]), name
 
 
 MASKED = """

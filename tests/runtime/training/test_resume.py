@@ -22,7 +22,7 @@ FULL = (
 OTHER = (
     "epochs = 2; batch = 24; optimizer = adamw(lr = 0.01, weight_decay = 0.1, decay = weights); "
     "precision = fp16; augment = random_crop(8, padding = 1) -> random_erasing -> cutmix; "
-    "augment_on = device"
+    "augment_on = device; change = surrogate(alpha = exponential(1, 8))"
 )
 STEPS = 2 * 9  # of 200 images: 8 batches of 24, and one of 8
 
@@ -57,9 +57,10 @@ def test_killed_twice_with_loaders(tmp_path: Path, compiled: bool) -> None:
 
 
 def test_another_optimizer_precision_mixing_and_augmentation_on_the_device(tmp_path: Path) -> None:
-    alone = Job(tmp_path / "whole", OTHER)
+    text = NOISY.replace("alpha = 4", "alpha = scheduled(4)")
+    alone = Job(tmp_path / "whole", OTHER, text=text)
     assert together(alone) == [0]
-    job = Job(tmp_path / "killed", OTHER, settings={"checkpoint_steps": 2})
+    job = Job(tmp_path / "killed", OTHER, text=text, settings={"checkpoint_steps": 2})
     # Each checkpoint waits for the one before it: after 5 steps the one of step 2 is whole.
     assert together(job.with_signal(0, random.randint(5, STEPS - 1))) == [KILLED]
     assert together(job) == [0]
