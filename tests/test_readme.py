@@ -354,6 +354,23 @@ def test_a_loop_trains_a_network(
     assert float(found[1]) > least  # of ten classes
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["ddp_loop", "accelerate_loop"])
+def test_a_loop_in_two_processes(name: str, tmp_path: Path) -> None:
+    if name.startswith("accelerate"):
+        pytest.importorskip("accelerate")
+    program = (ROOT / "examples" / f"{name}.py").read_text("utf-8")
+    assert program.count("range(4)") == 1
+    (tmp_path / "loop.py").write_text(program.replace("range(4)", "range(2)"), "utf-8")
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*start, "loop.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    found = re.search(r"^test accuracy (.*)%$", done.stdout, re.MULTILINE)
+    assert found is not None, done.stderr
+    assert float(found[1]) > 35
+
+
 # -- docs/editors.md: what it says to write is what there is ---------------------------------------
 
 

@@ -217,16 +217,6 @@ def test_json_has_null_for_what_is_no_number() -> None:
 # -- documents -------------------------------------------------------------------------------------
 
 
-DOCUMENTS = [
-    "README.md",
-    "docs/guides/clusters.md",
-    "docs/guides/fine-tuning.md",
-    "docs/training.md",
-    "docs/paper.md",
-    "results/README.md",
-]
-
-
 def commands(document: str) -> list[list[str]]:
     """The command lines of danetc in the shell blocks, torchrun's included."""
     found = []
@@ -238,14 +228,19 @@ def commands(document: str) -> list[list[str]]:
     return found
 
 
+DOCUMENTS = [
+    name
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "results/README.md"]
+    if commands(name := page.relative_to(ROOT).as_posix())
+]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_are_understood(document: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # DIR stands for a folder of the reader's; the kinds of data must be known ones.
     monkeypatch.setattr("danetc.runtime.data.sources.look_at", find)
-    lines = commands(document)
-    assert len(lines) >= 4
     with program.make_context("danetc", ["check", "x"]) as context:
-        for name, *arguments in lines:
+        for name, *arguments in commands(document):
             command = program.get_command(context, name)
             assert isinstance(command, click.Command), name
             command.make_context(name, arguments)  # exits with a usage error where it is none

@@ -4,6 +4,7 @@
 - ```` ```console ```` has `$ danetc ...` lines, each with what it prints: `...` stands for anything, alone
   for any lines. A command that prints an error is expected to fail.
 - ```` ```python ```` runs, with the names of the blocks before it; a last line `# -> TEXT` is what the block prints.
+- ```` ```sh ```` has commands of danetc; ``test_shell_lines`` runs them, all but those in NOT_RUN.
 
 ``python -m tests.reference_pages.documents`` writes the output of commands that print something else.
 """
@@ -25,7 +26,39 @@ from danetc.main import main
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL, GUIDES = (sorted((ROOT / "docs" / name).glob("*.md")) for name in ("tutorial", "guides"))
-PAGES = [*TUTORIAL, *GUIDES]
+PAGES = [*TUTORIAL, *GUIDES, ROOT / "docs" / "training.md"]
+ELSEWHERE = {
+    "README.md": "tests/test_readme.py",
+    "CONTRIBUTING.md": "tests/test_contributing.py",
+    "docs/editors.md": "tests/test_readme.py",
+}
+"""Pages that another test performs."""
+NOT_RUN = {
+    "#SBATCH": "a script for a scheduler",
+    "torchrun": "tests/danetc/test_restarts.py trains in several processes",
+    "/data/imagenet": "needs ImageNet",
+    ":DIR": "needs a data set that is not part of danetc",
+    "RUN": "stands for a run of the reader's",
+    "nets.danet": "trains up to 110 layers",
+    "compare net.danet": "stands for a spec of the reader's",
+    "network.nir": "tests/danetc/importing imports what is exported",
+    "--only-report": "reads a grid that was trained on a data set that is not part of danetc",
+    "cuda:1": "needs a GPU",
+    "--address auto": "needs a running cluster of Ray",
+    "my_densenet": "stands for a spec of the reader's",
+    "pip install": "needs a network",
+    "apt install": "changes the system",
+    "git worktree": "trains for days",
+    "frozen": "trains for days",
+    "results/run.py": "trains for days",
+    "results.networks": "tests/test_results.py compares what it writes",
+    "make ": "a target of the Makefile",
+    "code --install": "needs VS Code",
+    "http.server": "runs until it is stopped",
+    "tree-sitter": "tests/highlighting runs it where it is installed",
+    "\ndone": "trains for days",
+}
+"""Parts of shell lines and of scripts that the tests do not run, with the reason."""
 
 QUICK = {"train": ("--set", "recipe.epochs=1", "--backend", "eager"), "measure": ("--batches", "1")}
 """What makes a command short in tests."""
@@ -84,7 +117,8 @@ def run(words: list[str]) -> tuple[int, str]:
     assert words[0] == "danetc", words
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-        status = main([*words[1:], *QUICK.get(words[1], ())])
+        quick = () if "--from" in words else QUICK.get(words[1], ())
+        status = main([*words[1:], *quick])
     lines = text.getvalue().replace(os.sep, "/").splitlines()
     return status, "\n".join(line.rstrip() for line in lines)
 
@@ -101,7 +135,7 @@ def perform(path: Path) -> Iterator[tuple[ShownCommand, str]]:
             case "console":
                 for command in commands(block):
                     status, out = run(command.words)
-                    expected = 1 if "error[" in command.printed else 0
+                    expected = bool(re.search(r"error\[|^danetc: ", command.printed, re.MULTILINE))
                     assert status == expected, f"{shlex.join(command.words)}\n{out}"
                     yield command, out
             case "python" if block.title:
@@ -112,10 +146,19 @@ def perform(path: Path) -> Iterator[tuple[ShownCommand, str]]:
                     exec(compile(block.text, path.name, "exec"), names)
                 said = [line[5:] for line in block.text.splitlines() if line.startswith("# -> ")]
                 assert not said or text.getvalue().split("\n")[:-1] == said, text.getvalue()
-            case "sh" | "text":
-                pass  # test_documents reads commands of `sh`; `text` is neither of ours
+            case "sh":
+                pass  # test_shell_lines
             case other:
                 raise ValueError(f"a block of {other!r}, which nothing performs")
+
+
+def shell_lines(block: DocumentBlock) -> list[str]:
+    """The lines of a block that are run; of a script, all or none."""
+    if any(script in block.text for script in ("#SBATCH", "\ndone")):
+        return []
+    lines = block.text.replace("\\\n", " ").splitlines()
+    wanted = [" ".join(shlex.split(line, comments=True)) and line for line in lines]
+    return [line for line in wanted if line and not any(each in line for each in NOT_RUN)]
 
 
 def write(path: Path) -> None:
