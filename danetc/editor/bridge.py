@@ -1,7 +1,7 @@
 """The interface for the browser: a function that takes and returns JSON.
 
-The page of ``editors/playground`` calls ``answer`` in a web worker, without torch, click and
-processes. A range is a pair of offsets in UTF-16 code units, as in JavaScript's strings.
+The page of ``editors/playground`` calls ``answer`` in a web worker without torch, click and
+processes. A range is a pair of offsets in UTF-16 code units, as in JavaScript strings.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from danetc.editor.problems import code_fixes, problems
 from danetc.errors import UserError
 
 Request = Mapping[str, Any]
-"""Arguments of a method. ``text`` is a spec, and ``name`` the path of its file."""
+"""Arguments of a method. ``text`` is a spec and ``name`` the path of its file."""
 
 Render = Callable[[str, str, str], str]
 """A function that takes a graph in DOT, a layout engine and a format, and returns the output."""
 
 
 def draw_with(render: Render) -> None:
-    """Use a function in place of Graphviz's program, as that of @viz-js/viz."""
+    """Use a function such as that of @viz-js/viz instead of the Graphviz program."""
 
     def layout(texts: Any, engine: str, form: str, dpi: int | None) -> bytes:
         try:
             return "\n".join(render(text, engine, form) for text in texts).encode("utf-8")
-        except Exception as error:  # the class of errors of JavaScript is not known here
+        except Exception as error:  # the class of JavaScript errors is unknown here
             raise pictures.GraphvizError(f"Graphviz failed: {error}") from error
 
     pictures.use_layout(layout)
@@ -52,8 +52,8 @@ def draw_with(render: Render) -> None:
 def answer(request: str) -> str:
     """Return the reply to ``{"method": ..., ...}``: ``{"result": ...}`` or ``{"error": text}``.
 
-    An error is returned if the method needs a network and the spec has errors, or if there is nothing
-    to draw.
+    The reply is an error if a method needs a network and the spec has errors, or if there is
+    nothing to draw.
     """
     arguments = json.loads(request)
     try:
@@ -108,7 +108,7 @@ def _written(request: Request) -> Graph:
 
 
 def _at(request: Request) -> tuple[Analysis, int]:
-    """Return the analysis of a request's text and its place as an offset in characters."""
+    """Return the analysis of a request's text, and the offset ``at`` in characters."""
     asked = _analysis(request["name"], request["text"])
     return asked, characters(asked.text, request["at"])
 
@@ -117,7 +117,7 @@ def _at(request: Request) -> tuple[Analysis, int]:
 
 
 def _check(request: Request) -> object:
-    """Return errors or warnings with their fixes, the networks, and hints of shapes and kinds."""
+    """Return errors and warnings with fixes, the networks, and hints about shapes and kinds."""
     asked = _analysis(request["name"], request["text"])
     checked, source = asked.survey.checked, asked.source
     fixes = code_fixes(asked, 0, len(asked.text))
@@ -160,7 +160,7 @@ def _place(span: Span) -> str:
 
 
 def _draw(request: Request) -> object:
-    """Return a picture as SVG, and the places of its boxes in the text."""
+    """Return a picture as SVG, and the ranges of its boxes in the text."""
     checked, network = _network(request)
     level, theme = request["level"], request.get("theme", "auto")
     svg, boxes = draw_places(checked, network, _graph(request), level, theme)
@@ -169,7 +169,7 @@ def _draw(request: Request) -> object:
 
 
 def _definition(request: Request) -> object:
-    """Return the definition of the name at a place, with its range if it is in this file."""
+    """Return the location of a name's definition, with a range if it is in this file."""
     asked, at = _at(request)
     span = definition(asked, at)
     own = span is not None and span.source is asked.source

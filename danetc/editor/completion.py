@@ -145,7 +145,7 @@ def _values(cursor: Cursor, place: Place) -> Iterator[Proposal]:
         if target is not None and target.kind in ("neuron", "surrogate", "network"):
             want = "number"
     names = cursor.names
-    free = [  # inside parentheses, a line may read its own earlier value
+    free = [  # in parentheses, a line can read its own previous value
         meaning
         for name, meaning in {**names.lines, **names.local}.items()
         if name != place.line or meaning.kind in ("parameter", "state") or cursor.in_parentheses

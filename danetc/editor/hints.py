@@ -1,7 +1,7 @@
-"""Values of networks at the places of a file, and inlay hints of their shapes and kinds.
+"""Values of the expressions of a file, and inlay hints with their shapes and kinds.
 
-A place in a block is reached from each use of the block, and one in a shared file from the networks
-of the files that use it. A hint shows the first value and notes if the other values differ.
+An expression in a block has a value for each use of the block, and one in a shared file has values
+in the networks of the files that use it. A hint shows the first value and tells if others differ.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor.analysis import Analysis
 
 MOST = 500
-"""Maximum number of values at one place."""
+"""Maximum number of values of one expression."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """The value of an expression in a network. ``before_id`` is the node of the layer's input."""
+    """Value of an expression in a network. ``before_id`` is the node of the layer's input."""
 
     network: str
     trace: Trace
@@ -42,11 +42,11 @@ class Reached:
 
     @property
     def scope(self) -> str:
-        """Scope of the node: ``stages.0.blocks.1.branch``."""
+        """Scope of the node, such as ``stages.0.blocks.1.branch``."""
         return ".".join(self.trace.nodes[self.id].scope)
 
     def neurons(self) -> tuple[int, int]:
-        """Return the numbers of layers of neurons and of neurons from the input to here."""
+        """Return the number of layers of neurons before this value, and the number of neurons."""
         nodes, carries = self.trace.nodes, self.trace.carries
         seen, waiting = {self.id}, [self.id]
         while waiting:
@@ -63,7 +63,7 @@ Place = tuple[int, int]
 
 
 class PlaceValues:
-    """Values at the places of a file, in its own networks or those of a file that uses it."""
+    """Values of the expressions of a file in its networks, or in those of a file that uses it."""
 
     def __init__(self, analysis: Analysis, others: Sequence[Analysis] = ()) -> None:
         self._found: defaultdict[Place, dict[tuple[str, int], Reached]] = defaultdict(dict)
@@ -82,7 +82,7 @@ class PlaceValues:
                 break
 
     def at(self, span: Span) -> tuple[Reached, ...]:
-        """Return at most MOST values at a place, in the order of the networks."""
+        """Return at most MOST values of an expression, in the order of the networks."""
         found = self._found.get((span.start, span.end), {})
         return tuple(islice(found.values(), MOST))
 
@@ -93,7 +93,7 @@ def _is_same(a: SourceFile, b: SourceFile) -> bool:
 
 @dataclass(frozen=True)
 class InlayHint:
-    """A text to show at ``offset``, and a tooltip."""
+    """Text to show at ``offset``, and its tooltip."""
 
     offset: int
     text: str
@@ -101,7 +101,7 @@ class InlayHint:
 
 
 def shown(value: Value) -> str:
-    """Return ``64 x 112 x 112 spike`` or ``64 x 56 x 56 in 0 .. 2``."""
+    """Return a text such as ``64 x 112 x 112 spike`` or ``64 x 56 x 56 in 0 .. 2``."""
     kind = str(value.kind)
     size = " x ".join(map(str, value.shape))
     return f"{size} in {kind}" if ".." in kind else f"{size} {kind}"
@@ -110,7 +110,7 @@ def shown(value: Value) -> str:
 def inlay_hints(
     analysis: Analysis, others: Sequence[Analysis] = (), within: Span | None = None
 ) -> tuple[InlayHint, ...]:
-    """Return the hints of a file, or ``within`` a part. ``others`` are files that may use this one."""
+    """Return the hints of a file or a part of it. ``others`` are files that may use this one."""
     values = PlaceValues(analysis, others)
     found: dict[int, InlayHint] = {}
     for place, offset in _places(analysis):
@@ -122,7 +122,7 @@ def inlay_hints(
 
 
 def _once(text: str, hints: Sequence[InlayHint]) -> Iterator[InlayHint]:
-    """Yield the hints without repetitions after a closing parenthesis."""
+    """Yield the hints, without equal hints that only closing parentheses separate."""
     for number, hint in enumerate(hints):
         after = hints[number + 1] if number + 1 < len(hints) else None
         between = "" if after is None else text[hint.offset : after.offset]
@@ -131,7 +131,7 @@ def _once(text: str, hints: Sequence[InlayHint]) -> Iterator[InlayHint]:
 
 
 def _tells(reached: Reached, place: Span) -> bool:
-    """True if the value differs from the input of the layer. A name at the start has no hint."""
+    """True if a layer changes shape or kind; for a value without input, if it is not a name."""
     before = reached.before
     if before is None:
         return not place.text.isidentifier()
@@ -140,7 +140,7 @@ def _tells(reached: Reached, place: Span) -> bool:
 
 def _hint(offset: int, reached: Sequence[Reached]) -> InlayHint:
     texts = list(dict.fromkeys(shown(each.value) for each in reached))
-    more = f"; of {len(reached)} uses the first" if len(texts) > 1 else ""
+    more = f"; the first of {len(reached)} uses" if len(texts) > 1 else ""
     first = reached[0]
     varies = "varies from step to step" if first.value.varies else "the same at all time steps"
     tooltip = f"{texts[0]}, {varies}; network {first.network}{more}"
@@ -148,7 +148,7 @@ def _hint(offset: int, reached: Sequence[Reached]) -> InlayHint:
 
 
 def _places(analysis: Analysis) -> Iterator[tuple[Span, int]]:
-    """Yield the places of values with the offsets of their hints."""
+    """Yield the spans of values with the offsets of their hints."""
     for item in analysis.program.declarations:
         roots = [line.value for line in item.body or () if isinstance(line, s.Define)]
         if item.value is not None and item.body is None:
@@ -159,7 +159,7 @@ def _places(analysis: Analysis) -> Iterator[tuple[Span, int]]:
             ):
                 subject = step
                 while isinstance(subject, s.Via | s.By | s.With):
-                    subject = subject.subject  # the value of a wired step is recorded here
+                    subject = subject.subject  # the trace has the value of its subject
                 yield subject.span, step.span.end
             if not isinstance(root, s.Flow | s.Name):
                 yield root.span, root.span.end

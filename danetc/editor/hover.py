@@ -1,4 +1,4 @@
-"""Hover texts in Markdown: the documentation of a name and the value it has in the network."""
+"""Hover texts in Markdown: the documentation of a name, and its value in the network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from danetc.editor.hints import MOST, PlaceValues, Reached, shown
 from danetc.editor.meanings import Meaning
 
 LISTED = 6
-"""Maximum number of different values in the list."""
+"""Maximum number of different values to list."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def hover(analysis: Analysis, offset: int, others: Sequence[Analysis] = ()) -> H
 
 
 def _keyword(analysis: Analysis, offset: int) -> tuple[Span, str] | None:
-    """Return the reserved word at an offset with its documentation."""
+    """Return the span of the reserved word at an offset, and its documentation."""
     for token in analysis.scanned.tokens:
         if token.start <= offset < token.end and token.text.isalpha():
             entry = entry_for(Meaning("keyword", token.text))
@@ -82,7 +82,7 @@ def _meaning(analysis: Analysis, meaning: Meaning) -> Iterator[str]:
 def _value(
     analysis: Analysis, offset: int, others: Sequence[Analysis]
 ) -> tuple[Span, tuple[Reached, ...]] | None:
-    """Return the value of the innermost place around an offset; for a name, its own or its call's."""
+    """Return the innermost value around an offset; for a name, its own or that of its call."""
     values = PlaceValues(analysis, others)
     name = analysis.meanings.at(offset)
     for span in _around(analysis, offset):
@@ -95,7 +95,7 @@ def _value(
 
 
 def _around(analysis: Analysis, offset: int) -> list[Span]:
-    """Return the expressions around an offset, the innermost first; at a line's name, its value."""
+    """Return the expressions around an offset, innermost first; for a line's name, its value."""
     for item in analysis.program.declarations:
         if not item.span.start <= offset <= item.span.end:
             continue
@@ -115,15 +115,14 @@ def _around(analysis: Analysis, offset: int) -> list[Span]:
 
 
 def _values_text(reached: Sequence[Reached]) -> str:
-    """Return a description of the value at a place. If its uses differ, list the different values."""
+    """Describe the value of an expression. If its uses differ, list the different values."""
     first = reached[0]
     different: dict[str, list[Reached]] = {}
     for each in reached:
         different.setdefault(shown(each.value), []).append(each)
     varies = "varies over time" if first.value.varies else "the same at all time steps"
-    before = first.before
-    came = f" (from {shown(before)})" if before is not None else ""
-    lines = [f"**{shown(first.value)}**{came}, {varies}"]
+    source = f" (from {shown(first.before)})" if first.before is not None else ""
+    lines = [f"**{shown(first.value)}**{source}, {varies}"]
     layers, units = first.neurons()
     lines.append(
         f"{layers} layer{'s' if layers != 1 else ''} of neurons so far, {units:,} neurons"
@@ -136,7 +135,7 @@ def _values_text(reached: Sequence[Reached]) -> str:
         where += f", the first of {count} uses"
     lines.append(where)
     if len(different) > 1:
-        lines.append("All of them:")
+        lines.append("Values of all uses:")
         for text, uses in list(different.items())[:LISTED]:
             place = f"`{uses[0].scope}`" if uses[0].scope else f"network `{uses[0].network}`"
             more = f" and {len(uses) - 1} more" if len(uses) > 1 else ""

@@ -19,18 +19,18 @@ _SKIPPED = frozenset(("node_modules", "build", "__pycache__"))
 class OpenFiles:
     """The open files and their analyses.
 
-    ``folders`` are the folders of the workspace. Their files are also searched for names.
+    ``folders`` are the folders of the workspace, whose files are also searched for names.
     """
 
     def __init__(self, folders: Iterable[str] = ()) -> None:
         self.folders = list(folders)
-        self.texts: dict[str, str] = {}  # from the real path of a file to its text
-        self._names: dict[str, str] = {}  # from the name of an open file to its real path
-        self._known: dict[str, tuple[int, Analysis]] = {}  # the latest analysis of each file
+        self.texts: dict[str, str] = {}  # by real path
+        self._names: dict[str, str] = {}  # real path by the name of an open file
+        self._known: dict[str, tuple[int, Analysis]] = {}  # generation and analysis by name
         self._generation = 0
 
     def change(self, name: str, text: str) -> None:
-        """Open a file or replace the text of an open file."""
+        """Open a file, or replace the text of an open file."""
         key = os.path.realpath(name)
         if self.texts.get(key) != text or name not in self._names:
             self._names[name] = key
@@ -38,9 +38,9 @@ class OpenFiles:
             self._generation += 1
 
     def close(self, name: str) -> None:
-        """Close a file. From now on its text is read from disk."""
+        """Close a file, so that its text is read from disk."""
         key = self._names.pop(name, "")
-        if key not in self._names.values():  # the file is not open under another name
+        if key not in self._names.values():  # unless the file is also open under another name
             self.texts.pop(key, None)
         self._known.pop(name, None)
         self._generation += 1

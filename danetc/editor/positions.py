@@ -7,7 +7,7 @@ from bisect import bisect_right
 from danetc.dsl.syntax.source import Span
 
 _CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
-"""The name of the codec in Python and the size of a code unit in bytes."""
+"""Name of the codec in Python, and size of a code unit in bytes."""
 
 
 def units(text: str, encoding: str = "utf-16") -> int:
@@ -17,7 +17,7 @@ def units(text: str, encoding: str = "utf-16") -> int:
 
 
 def characters(text: str, count: int, encoding: str = "utf-16") -> int:
-    """Return the number of whole characters in the first ``count`` code units, at most all."""
+    """Return the number of complete characters in the first ``count`` code units of a text."""
     count = max(0, count)
     if text.isascii():
         return min(count, len(text))
@@ -26,7 +26,7 @@ def characters(text: str, count: int, encoding: str = "utf-16") -> int:
 
 
 class TextLines:
-    """The lines of a text. Converts offsets to positions of the Language Server Protocol.
+    """Lines of a text. Converts offsets to positions of the Language Server Protocol, and back.
 
     A position is a line and a column, both from 0. Columns count units of the encoding that client
     and server agreed on, by default UTF-16. Lines end with ``\\n``, ``\\r\\n`` or ``\\r``.

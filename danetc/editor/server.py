@@ -150,9 +150,7 @@ def _reading(server: DanetServer) -> None:
         analysis, offset = server.place(lsp.TextDocumentPositionParams(uri, position))
         _ = analysis.survey  # compute the cached value before the thread starts
         request = params.level, params.theme, params.network
-        found = await asyncio.to_thread(
-            preview, analysis, offset, *request
-        )  # do not block other requests
+        found = await asyncio.to_thread(preview, analysis, offset, *request)
         return {
             "networks": [
                 {"name": name, "range": server.range(span)} for name, span in found.networks.items()
@@ -274,7 +272,7 @@ def serve() -> int:
 
     Returns the exit status, 0 if the client requested a shutdown first.
     """
-    if os.environ.get("DANETC_DEBUG") != "1":  # the client gets the errors as responses
+    if os.environ.get("DANETC_DEBUG") != "1":  # the client receives errors as responses
         logging.getLogger("pygls").setLevel(logging.CRITICAL + 1)
     server = make_server()
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:  # pygls closes it at `exit`

@@ -29,7 +29,7 @@ from danetc.editor.positions import TextLines
 from danetc.editor.problems import problems
 
 PAUSE = 0.1
-"""Seconds without a change before problems are published."""
+"""Number of seconds without a change after which problems are published."""
 
 
 def symbol_kind(kind: str) -> lsp.SymbolKind:

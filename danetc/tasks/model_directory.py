@@ -82,7 +82,7 @@ def refuse_unless_replaceable(directory: Path) -> None:
         why = f"also holds {', '.join(foreign[:3])}{more}, which danetc did not write"
     else:
         return
-    raise UserError(f"{directory} {why}, so it is not replaced; choose another place with -o DIR")
+    raise UserError(f"{directory} {why}, so it is not replaced; choose another one with -o DIR")
 
 
 def model_files(

@@ -59,7 +59,7 @@ def test_plan_that_does_not_fit(
     monkeypatch.setattr("danetc.runtime.system.machine.free_memory", lambda: 1000)
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     result = danetc.passes("train", "a.danet", "--data", "digits", "--dry-run")
-    assert "phase train: a step takes " in result.out
+    assert "phase train: a step needs " in result.out
     assert "the whole training takes" not in result.out
 
 

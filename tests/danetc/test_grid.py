@@ -137,7 +137,7 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
         ),
         (["small.danet", "--grid", "classes=2,5", "--classes", "5"], "drop one of them"),
         (["small.danet", "--grid", "rule=chain", "--grid", "stages=conv(4)"], "part of the stages"),
-        (["small.danet", "--grid", "depth=20,56"], "has no depth in its name"),
+        (["small.danet", "--grid", "depth=20,56"], "contains no depth"),
         (
             ["small.danet", "--grid", "rule=chain,densely_additve"],
             "cell small,rule=densely_additve: error[E0210]",
@@ -254,7 +254,7 @@ def test_commands_are_those_of_the_runs_that_are_not_done(
     )
     refused = planned("--print-commands")
     assert refused.status == 1
-    assert refused.err.count("holds a run under other settings:\n  lr: 1, 2") == 6
+    assert refused.err.count("holds a run with other settings:\n  lr: 1, 2") == 6
     anew = planned("--print-commands", "--fresh")
     assert anew.out.count("--fresh") == 6
     assert planned("--print-commands", "--override").out.count("--override") == 6

@@ -100,7 +100,7 @@ def test_runs_of_a_later_danetc_are_refused_with_the_reason(danetc: Run, tmp_pat
         "spec": record["settings"]["spec"].replace("# danet 1", "# danet 2"),
     }
     for changed, told in (
-        ({**record, "format": 2}, "by a newer danetc, in format 2 of runs; this one reads 1"),
+        ({**record, "format": 2}, "by a newer danetc, in format 2 of runs; this version reads 1"),
         (
             {**record, "settings": settings},
             "written in version 2 of the language, but this danetc reads version 1",

@@ -186,7 +186,7 @@ def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
     changed = {**BEFORE, "seed": 2}
     with pytest.raises(UserError) as error, opened(path, changed, how, told.append):
         pass
-    assert "other settings:\n  seed: 1 there, 2 now\nchoose another place" in str(error.value)
+    assert "other settings:\n  seed: 1 there, 2 now\nchoose another directory" in str(error.value)
     with opened(path, changed, replace(how, override=True), told.append) as (
         directory,
         differences,
@@ -212,12 +212,12 @@ def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
 def test_what_a_training_would_find(tmp_path: Path) -> None:
     assert state_of(tmp_path / "new", BEFORE) == "new"
     path = begun(tmp_path / "run")
-    assert state_of(path, BEFORE) == "holds a run under these settings, which is resumed"
+    assert state_of(path, BEFORE) == "holds a run with these settings, which is resumed"
     assert state_of(path, {**BEFORE, "seed": 2, "spec": "b"}) == (
-        "holds a run under other settings (seed: 1 there, 2 now; the network's text:\n    -a -> b"
+        "holds a run with other settings (seed: 1 there, 2 now; the network's text:\n    -a -> b"
         "\n    +b), so --override or --fresh is needed"
     )
-    with pytest.raises(UserError, match="holds a single run, not trials"):
+    with pytest.raises(UserError, match="holds a single run; choose"):
         refuse_run(path)
     refuse_run(tmp_path / "new")
     (tmp_path / "trials").mkdir()
@@ -225,8 +225,8 @@ def test_what_a_training_would_find(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds trials; choose one of .*/seed-\.\.\."):
         state_of(tmp_path / "trials", BEFORE)
     for record, message in (
-        ({"format": 1}, "does not say which settings"),
-        ({"settings": BEFORE}, "does not say which settings"),
+        ({"format": 1}, "does not contain the settings of the run"),
+        ({"settings": BEFORE}, "does not contain the settings of the run"),
         ({"format": 2, "settings": BEFORE}, "by a newer danetc, in format 2"),
     ):
         save_record(record, path / "run.json")
@@ -257,7 +257,7 @@ def test_facts_of_before_are_kept_where_they_matter(
 
 
 def test_checkpoints_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has no checkpoint `best`; there are none"):
+    with pytest.raises(UserError, match="has no checkpoint `best`; there are no checkpoints"):
         checkpoint_in(tmp_path, "best")
     for name in ("last", "best", ".new"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)

@@ -85,7 +85,7 @@ def test_a_run_is_trained_on(danetc: Run, first: Path, tmp_path: Path, monkeypat
     for place in (first, first / "sub"):
         said = danetc("train", first, "--data", FEW, "-o", place)
         assert said.status == 1
-        assert f"the training starts from {first} and does not write there" in said.err
+        assert f"the training starts from {first} and must not write there" in said.err
         said = danetc("train", first, "--data", FEW, "--fresh", "-o", place)
         assert said.status == 1
     assert contents(first) == before

@@ -64,7 +64,7 @@ def test_it_is_measured_place_by_place() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("b = (concat(a, a) -> f)", "a shared layer differs here"),
+        ("b = (concat(a, a) -> f)", "of a shared layer differ here"),
         ("b = (in -> avgpool -> shared(3))", "takes a layer, not the number 3"),
     ],
 )

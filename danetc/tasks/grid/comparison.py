@@ -71,7 +71,7 @@ def check_folder(folder: Path) -> None:
         if foreign:
             raise UserError(
                 f"{folder} is not the folder of a comparison (it has no {GRID}) and not empty; "
-                "choose another place with -o DIR"
+                "choose another directory with -o DIR"
             )
 
 
@@ -121,7 +121,7 @@ def _recorded(runs: Sequence[GridRun], request: ComparisonRequest) -> Iterator[G
     if not (request.fresh or request.override):
         refuse_changed(
             runs,
-            "choose another place with -o DIR, resume under the new settings with --override, or "
+            "choose another directory with -o DIR, resume with the new settings (--override), or "
             "start such runs over with --fresh (the old ones are moved aside)",
         )
     request.folder.mkdir(parents=True, exist_ok=True)

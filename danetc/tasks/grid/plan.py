@@ -148,7 +148,7 @@ def _check_model(plan: TrainingPlan) -> None:
 def refuse_changed(runs: Sequence[GridRun], hint: str) -> None:
     """Check that existing runs have the same settings. Raises UserError with the differences."""
     listed = [
-        "\n  ".join([f"{run.path} holds a run under other settings:", *run.changes])
+        "\n  ".join([f"{run.path} holds a run with other settings:", *run.changes])
         for run in runs
         if run.state == "changed"
     ]

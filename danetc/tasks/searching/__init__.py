@@ -1,1 +1,1 @@
-"""``danetc search``: Optuna selects the cells of a grid one after the other."""
+"""``danetc search``: Optuna chooses the cells of a grid."""

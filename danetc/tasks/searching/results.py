@@ -1,4 +1,4 @@
-"""The trials of a search, read from its folder, as a table and as a figure."""
+"""The trials of a search, read from its folder, as a table or a figure."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class TrialRow:
     """A trial and its result.
 
-    ``cell`` is the name of its folder and ``values`` those on the axes. ``score`` is the accuracy from
-    0 to 1, or the error of numbers; None unless the trial is complete. ``operations`` are the MACs
-    and additions for one image over all time steps; None for an impossible network. ``state`` is
-    ``complete``, ``pruned``, ``failed``, ``running`` or ``waiting``, ``epochs`` were reported to the
-    pruner, and ``reason`` says why the trial was pruned or failed. ``best`` is True if no other trial
-    is better; of the trials of a cell, for the first only.
+    ``cell`` is the name of its folder, and ``values`` are its values on the axes. ``score`` is the
+    accuracy from 0 to 1, or the error of a regression; None unless the trial is complete.
+    ``operations`` is the number of MACs and additions for one image over all time steps; None if
+    the network cannot be built. ``state`` is ``complete``, ``pruned``, ``failed``, ``running`` or
+    ``waiting``, ``epochs`` the number of epochs reported to the pruner, and ``reason`` tells why
+    the trial was pruned or failed. ``best`` is True for the first trial of a best cell.
     """
 
     number: int
@@ -45,15 +45,15 @@ class TrialRow:
     best: bool = False
 
 
-_NOTED = ("score", "operations", "parameters", "reason")
-"""Fields of a trial that may be missing in its record."""
+_OPTIONAL = ("score", "operations", "parameters", "reason")
+"""Fields that may be missing in the record of a trial."""
 
 
 @dataclass(frozen=True, repr=False)
 class SearchResult(Returned):
-    """A search of the best ``measure`` or, with ``front``, of that against operations.
+    """Result of a search for the best ``measure``, or, with ``front``, for few operations as well.
 
-    ``danetc search -o DIRECTORY --only-report`` shows it again.
+    ``danetc search -o DIRECTORY --only-report`` prints it again.
     """
 
     directory: Path
@@ -65,7 +65,7 @@ class SearchResult(Returned):
 
     @property
     def best(self) -> list[TrialRow]:
-        """Best trials, those with the fewest operations first."""
+        """Best trials in ascending order of operations."""
         found = [each for each in self.trials if each.best]
         return sorted(found, key=lambda each: (each.operations or 0, each.number))
 
@@ -91,12 +91,12 @@ class SearchResult(Returned):
 
     def _line(self) -> str:
         best = [f"{each.cell} ({self.measure.text(each.score)})" for each in self.best]
-        told = f"; the best {self.measure.head}: {', '.join(best)}" if best else ""
-        return f"{self.directory}: {len(self.trials)} trials on {self.data}{told}"
+        result = f"; the best {self.measure.head}: {', '.join(best)}" if best else ""
+        return f"{self.directory}: {len(self.trials)} trials on {self.data}{result}"
 
 
 def read_search(folder: Path) -> SearchResult:
-    """Read the search in a folder. Raises UserError if there is none, or it is damaged."""
+    """Read the search in a folder. Raises UserError if there is no search or it is damaged."""
     study = open_study(folder)
     try:
         record = study.user_attrs[RECORD]
@@ -106,7 +106,7 @@ def read_search(folder: Path) -> SearchResult:
         rows, measure = [], replace(ACCURACY, split=split)
         for trial in study.get_trials(deepcopy=False):
             known = trial.user_attrs.get(RECORD, {})
-            if not known:  # the process was killed before any value was drawn
+            if not known:  # the process was killed before it drew values
                 continue
             measure = replace(MEASURES[known.get("measure", measure.name)], split=split)
             rows.append(
@@ -117,19 +117,19 @@ def read_search(folder: Path) -> SearchResult:
                     state=trial.state.name.lower().replace("fail", "failed"),
                     epochs=len(trial.intermediate_values),
                     best=first.get(known["cell"]) == trial.number,
-                    **{name: known.get(name) for name in _NOTED},
+                    **{name: known.get(name) for name in _OPTIONAL},
                 )
             )
         axes = ("network", *(name for name in record["space"] if name != "network"))
         return SearchResult(folder, record["data"], axes, record["front"], tuple(rows), measure)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
-            f"{folder / STORAGE} is damaged: it is not as it was written ({type(error).__name__}: {error})"
+            f"{folder / STORAGE} is damaged: invalid record ({type(error).__name__}: {error})"
         ) from error
 
 
 def table(found: SearchResult) -> Table:
-    """Return the best trials first: with a front only those on it; else all, by the measure."""
+    """Return a table of the trials on the front, or of all trials with the best first."""
     measure = found.measure
 
     def order(row: TrialRow) -> tuple[bool, float, int]:
@@ -160,9 +160,9 @@ def table(found: SearchResult) -> Table:
 
 
 def front_figure(found: SearchResult) -> Any:
-    """Draw the measure against operations, the front as a line if the search has one.
+    """Draw the measure versus operations, with the front as a line.
 
-    Return None if no trial is complete.
+    Returns None if no trial is complete.
     """
     rows = [row for row in found.trials if row.state == "complete"]
     if not rows:

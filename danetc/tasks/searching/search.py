@@ -1,6 +1,6 @@
-"""``danetc search`` and `danetc.search`: trials are drawn, checked, trained and told to Optuna.
+"""``danetc search`` and ``danetc.search``: Optuna draws trials, which are checked and trained.
 
-A trial is a cell of ``danetc compare`` with one seed, in the same folders, trained by the same process.
+A trial is a cell of ``danetc compare`` with one seed, with the same folders and processes.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ if TYPE_CHECKING:
 
 
 def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
-    """Run trials until the requested number is reached. Return the exit status if a signal stopped it.
+    """Run trials up to the requested number. Return the exit status if a signal stops them.
 
-    Raises UserError for errors in the request, before the first training, and if the folder is that
-    of another search.
+    Raises UserError for errors in the request before the first training, and if the folder contains
+    another search.
     """
     need_optuna()
     refuse_test("the best trial", request.data, request.select_on)
-    find_device(request.device)  # otherwise every trial would be impossible
+    find_device(request.device)  # otherwise every trial would fail
     folder = request.folder
     networks = {each.name: each for each in find_networks(request.patterns, request.networks)}
     names = [each.name for each in request.axes]
@@ -74,7 +74,7 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
         study = open_study(folder, ["maximize", "minimize"] if request.front else ["maximize"])
         _refuse_another(study, request, networks, space)
         drawn = len(study.trials)
-        # The seed grows with the trials, so that a resumed search does not draw the same numbers.
+        # a resumed search must not draw the same numbers again
         study.sampler = SAMPLERS[request.sampler](request.sampler_seed + drawn)
         study.pruner = PRUNERS[request.pruner]()
         waiting = resume(study)
@@ -90,12 +90,12 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
 
 
 def _cells(request: SearchRequest) -> GridRecord:
-    """Return the record of the folder, with the cells of earlier trials."""
+    """Return the record of the folder, including the cells of earlier trials."""
     known = record_if_any(request.folder / GRID) or {}
     axes = ["network", *(each.name for each in request.axes)]
     same = (known.get("data"), known.get("axes")) == (request.data, axes)
     found = GridRecord(request, known.get("cells", ()) if same else ())
-    if not known:  # otherwise the file of another search would be overwritten
+    if not known:  # do not overwrite the file of another search
         found.save()
     return found
 
@@ -104,7 +104,7 @@ _SHARED = (
     "data", "set", "recipe", "classes", "subset_seed", "seed", "init", "init_skip",
     "accuracy", "front", "select_on",
 )  # fmt: skip
-"""Names of the fields of a request that cannot change when a search is resumed."""
+"""Fields of a request that must be the same when a search is resumed."""
 
 
 def _refuse_another(
@@ -113,7 +113,7 @@ def _refuse_another(
     networks: Mapping[str, GridNetwork],
     space: Sequence[Dimension],
 ) -> None:
-    """Raise UserError if the study in a folder is that of another search; a new one is marked."""
+    """Raise UserError if the study belongs to another search. Record the request in a new study."""
     record: dict[str, Any] = {
         "networks": {each.name: each.spec for each in networks.values()},
         "space": {
@@ -121,20 +121,20 @@ def _refuse_another(
         },
         **{name: getattr(request, name) for name in _SHARED},
     }
-    # A study without a choice is of an older danetc, which selected on test images.
+    # older versions of danetc selected on test images, without recording it
     known = {"select_on": "test", **study.user_attrs.get(RECORD, record)}
     study.set_user_attr(RECORD, known)
     changed = [name for name in record if known.get(name) != record[name]]
     if changed:
         raise UserError(
             f"{request.folder} holds another search, which differs in {', '.join(changed)}; choose "
-            "another place with -o DIR"
+            "another directory with -o DIR"
         )
 
 
 @dataclass
 class _Search:
-    """The state of a search. Each trial runs in its own thread and uses the lock to change the state."""
+    """State of a search. Trials run in threads, which must hold the lock to change the state."""
 
     request: SearchRequest
     networks: Mapping[str, GridNetwork]
@@ -147,11 +147,11 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.lock, self.checker = Lock(), CellChecker(note)
-        self.active: dict[str, list[optuna.Trial]] = {}  # the trials that wait for a cell
+        self.active: dict[str, list[optuna.Trial]] = {}  # trials that wait for a cell
         self.done: dict[str, GridRun] = {}
 
     def trial(self) -> None:
-        """Train the cell of a new trial, unless it is trained already, and report its value to Optuna."""
+        """Train the cell of a new trial unless that is done, and report its value to Optuna."""
         if self.stop.wanted:
             return
         with self.lock:
@@ -194,7 +194,7 @@ class _Search:
         self.shown.ended(run, number, outcome)
 
     def _drawn(self, trial: optuna.Trial) -> GridRun | None:
-        """Return the checked run of a new trial; None if it is done, under way or impossible."""
+        """Return the checked run of a new trial; None if it is done, in progress or impossible."""
         chosen = draw(trial, self.space)
         name = str(chosen.pop("network", next(iter(self.networks))))
         cell = cell_name(name, chosen)
@@ -210,19 +210,19 @@ class _Search:
         except CHECKED as error:
             self._end([trial], "PRUNED", str(error))
             reason = str(error).partition("\n")[0]
-            self.shown.passed(f"{cell}: it cannot be built, and is pruned: {reason}")
+            self.shown.passed(f"{cell}: cannot be built, so it is pruned: {reason}")
             return None
-        refuse_changed([run], "choose another place with -o DIR")
+        refuse_changed([run], "choose another directory with -o DIR")
         self._note(trial, **_sizes(run))
         if run.state == "done" or cell in self.done:
             self._complete([trial], run)
             self.cells.keep(run, Outcome("done"))
-            self.shown.passed(f"{cell}: it is done")
+            self.shown.passed(f"{cell}: already done")
             return None
         return run
 
     def _curve(self, run: GridRun) -> tuple[Measure, list[float]]:
-        """Return the measure of a run and its value after each epoch."""
+        """Return the measure of a run, and its value after each epoch."""
         epochs = epochs_in(run.path / TRAINING)
         measure = measure_of(epochs, self.request.select_on)
         return measure, [measure.of(epoch) for epoch in epochs]
@@ -255,11 +255,11 @@ def _sizes(run: GridRun) -> dict[str, int]:
 def search(request: SearchRequest) -> SearchResult:
     """Search networks and settings, as ``danetc search`` does (``pip install 'danetc[search]'``).
 
-    A trial is a cell of ``danetc.compare`` with one seed. The same call resumes. ``grid`` has values, as
-    in ``{"rule": ["chain", "densely_additive"]}``, or ranges, as in ``{"width": "8..64:8"}``.
+    A trial is a cell of ``danetc.compare`` with one seed. The same call resumes a search. ``grid`` has
+    values, as in ``{"rule": ["chain", "densely_additive"]}``, or ranges: ``{"width": "8..64:8"}``.
 
-    Raises UserError for errors in the specs, the axes or the data, without Optuna, if no trial is
-    complete at the end, and if a signal stops it.
+    Raises UserError for errors in the specs, the axes or the data, if Optuna is missing, if no
+    trial is complete at the end, and if a signal stops the search.
     """
     quiet = not (in_notebook() if request.progress is None else request.progress)
     if run_search(request, quiet=quiet) is not None:
@@ -270,9 +270,9 @@ def search(request: SearchRequest) -> SearchResult:
 
 
 def refuse_empty(found: SearchResult) -> None:
-    """Raise UserError if no trial is complete, with the reason of the first."""
+    """Raise UserError if no trial is complete. The message contains the first reason."""
     if any(row.state == "complete" for row in found.trials):
         return
     reasons = [f"{row.cell}: {row.reason}" for row in found.trials if row.reason]
-    said = f"; the first: {reasons[0]}" if reasons else ""
-    raise UserError(f"of {len(found.trials)} trials, none is complete{said}")
+    first = f"; the first: {reasons[0]}" if reasons else ""
+    raise UserError(f"none of {len(found.trials)} trials is complete{first}")

@@ -1,6 +1,6 @@
-"""The space of a search, and Optuna (https://optuna.org, ``danetc[search]``), which draws trials from it.
+"""The space of a search, and its study in Optuna (https://optuna.org, ``danetc[search]``).
 
-The dimensions of the space are the axes of ``danetc compare``, and ranges of numbers:
+The dimensions of the space are axes of ``danetc compare`` and ranges of numbers:
 
 ============================== =====================================================
 rule=chain,densely_additive    one of these values
@@ -35,9 +35,10 @@ _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?::(log|{_NUMBER}))?", re.ASCI
 
 @dataclass(frozen=True)
 class SearchRange:
-    """Numbers from ``low`` to ``high``, both included; they are integers if all arguments are integers.
+    """Numbers from ``low`` to ``high``, both included; integers if bounds and step are integers.
 
-    They lie ``step`` apart unless it is None. With ``log`` they are uniform on a logarithmic scale.
+    With a ``step``, numbers are ``low`` plus multiples of it. With ``log``, they are drawn
+    uniformly on a logarithmic scale.
     """
 
     name: str
@@ -51,7 +52,7 @@ class SearchRange:
         return all(isinstance(each, int) for each in (self.low, self.high, self.step or 1))
 
     def rounded(self, value: float) -> float:
-        """Return a drawn real number with six significant digits, which the names of cells show."""
+        """Round a real number to six significant digits, which the names of cells show."""
         return min(max(float(f"{value:.6g}"), float(self.low)), float(self.high))
 
     def __str__(self) -> str:
@@ -68,7 +69,7 @@ def parse_dimension(name: str, written: str) -> Dimension:
     if match is None:
         axis = parse_axis(name, written)
         if any(isinstance(value, str) and _RANGE.fullmatch(value) for value in axis.values):
-            raise ValueError(f"`{name}` mixes a range with values; give one or the other")
+            raise ValueError(f"`{name}` has a range and values; give only one of them")
         return axis
     parse_axis(name, match[1])  # check the name
     if name in (CLASSES, RECIPES):
@@ -78,11 +79,11 @@ def parse_dimension(name: str, written: str) -> Dimension:
         raise ValueError(f"`{text}` is empty: {match[1]} is not below {match[2]}")
     if match[3] == "log":
         if low <= 0:
-            raise ValueError(f"`{text}` has no logarithm at {match[1]}")
+            raise ValueError(f"`{text}` is logarithmic, so {match[1]} must be above 0")
         return SearchRange(name, low, high, None, True)
     step = None if match[3] is None else _number(match[3])
     if step is not None and not 0 < step <= high - low:
-        raise ValueError(f"`{text}` has no step of {match[3]}")
+        raise ValueError(f"`{text}` needs a step above 0 and up to {high - low:g}")
     if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
         raise ValueError(f"`{text}` does not reach {match[2]} in steps of {match[3]}")
     return SearchRange(name, low, high, step)
@@ -91,17 +92,17 @@ def parse_dimension(name: str, written: str) -> Dimension:
 def _number(text: str) -> float:
     _, value = parse_setting(f"x={text}")
     if isinstance(value, str) or not math.isfinite(value):
-        raise ValueError(f"{text} is not a number that can be drawn")
+        raise ValueError(f"{text} is not a finite number")
     return value
 
 
 STORAGE = "search.db"
 STUDY = RECORD = "danetc"
-"""The name of the study, and of the attribute with our record of a study or a trial."""
+"""Name of the study, and of the attribute with danetc's record of a study or a trial."""
 
 
 def need_optuna() -> Any:
-    """Return the library. Raises UserError without it."""
+    """Import Optuna. Raises UserError if it is not installed."""
     try:
         import optuna
     except ImportError as error:
@@ -121,20 +122,20 @@ PRUNERS: Mapping[str, Callable[[], Any]] = {
     "median": lambda: need_optuna().pruners.MedianPruner(),
     "hyperband": lambda: need_optuna().pruners.HyperbandPruner(),
 }
-"""The median is that of the other trials after as many epochs, once five are complete."""
+"""``median`` compares a trial with the others after as many epochs, once five are complete."""
 
 
 def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.Study:
-    """Open the study in a folder, or create it if there are ``directions``.
+    """Open the study in a folder, or create it if ``directions`` are given.
 
-    Raises UserError without Optuna, and if there is no study or it cannot be read.
+    Raises UserError without Optuna, or if there is no readable study.
     """
     library, path = need_optuna(), folder / STORAGE
     from sqlalchemy.exc import DatabaseError
 
     if directions is None and not path.exists():
         raise UserError(f"{path} does not exist, so there is no search to report")
-    for ending in ("", "-journal", "-wal", "-shm"):  # files that are created by SQLite
+    for ending in ("", "-journal", "-wal", "-shm"):  # files of SQLite
         found = within(folder, STORAGE + ending)
         if found.exists() and not found.is_file():
             raise UserError(f"{found} is not a file")
@@ -156,7 +157,7 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
 
 
 def resume(study: optuna.Study) -> int:
-    """Enqueue the trials that were running, which ``study.ask`` returns first, and return their number."""
+    """Queue the trials that were running for ``study.ask``. Return the number of queued trials."""
     states = need_optuna().trial.TrialState
     for each in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
         study._storage.set_trial_state_values(each._trial_id, states.WAITING)
@@ -164,7 +165,7 @@ def resume(study: optuna.Study) -> int:
 
 
 def draw(trial: optuna.Trial, space: Sequence[Dimension]) -> dict[str, Setting]:
-    """Return the values of a trial, as a cell has them."""
+    """Draw the values of a trial."""
     found: dict[str, Any] = {}
     for each in space:
         if isinstance(each, Axis):

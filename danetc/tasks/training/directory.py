@@ -1,16 +1,16 @@
-"""The directory of a run: a model directory, and everything needed to repeat and to resume the run.
+"""The directory of a run: a model directory, plus the files needed to repeat and resume the run.
 
 ==================== =============================================================
-model.py, ...        as in a model directory; the weights are those after the last epoch
-run.json             settings that determine the numbers, and facts of the run
+model.py, ...        as in a model directory, with the weights after the last epoch
+run.json             settings that determine the results, and facts about the run
 training.json        results of every epoch
-metrics.csv          the same as a table
-tensorboard/         the same as curves, with danetc[tensorboard]
+metrics.csv          the same results as a table
+tensorboard/         the same results as curves, with danetc[tensorboard]
 checkpoints/         see ``danetc.runtime.training.checkpoints``
 .lock                held by the process that trains here
 ==================== =============================================================
 
-Each trial has such a directory, ``seed-K`` in a common one beside trials.json.
+Each trial has such a directory, ``seed-K``, beside a common trials.json.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ FORMAT = 1
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.csv"
 MOVING = ("danetc", "torch", "device", "processes", "threads", "git")
-"""Facts of run.json that may differ when a run is resumed."""
+"""Facts in run.json that may differ when a run is resumed."""
 _FIGURES = (
     "phase", "epoch", "learning_rate", "train_loss", "train_accuracy", "train_top5",
     "test_loss", "test_accuracy", "test_top5", "seconds", "images_per_second", "skipped",
@@ -71,7 +71,7 @@ _FIGURES = (
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A directory that this process may write to. ``known`` is its run.json, None for a new run."""
+    """A directory that this process locks. ``known`` is its run.json, or None for a new run."""
 
     path: Path
     known: Mapping[str, Any] | None
@@ -83,9 +83,9 @@ class RunDirectory:
     def write_run(
         self, settings: Mapping[str, Any], facts: Mapping[str, Any], changes: list[str]
     ) -> None:
-        """Write run.json. ``changes`` are overridden settings.
+        """Write run.json. ``changes`` lists settings that are overridden.
 
-        Earlier changes are kept, and the earlier facts if any of ``MOVING`` has changed.
+        Earlier changes are kept, and so are earlier facts if any of ``MOVING`` has changed.
         """
         known = self.known or {}
         before = known.get("facts")
@@ -124,11 +124,11 @@ class RunDirectory:
 
     @property
     def has_results(self) -> bool:
-        """True if an epoch is finished, and its weights are beside the network's files."""
+        """True if the weights and results of an epoch are written."""
         return (self.path / TRAINING).is_file()
 
     def write_results(self, weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-        """Write weights and their figures, which hold the digest of the weights."""
+        """Write weights, and the results with the digest of the weights."""
         data = tensor_file(weights)
         replace_file(self.path / WEIGHTS, data)
         save_record({**record, "weights": digest(data)}, self.path / TRAINING)
@@ -136,9 +136,9 @@ class RunDirectory:
 
 
 def metrics_csv(epochs: Sequence[Mapping[str, Any]]) -> str:
-    """Return a table with a row for each epoch; ``row`` counts over all phases, from 1.
+    """Return a table with a row for each epoch; ``row`` counts the epochs of all phases from 1.
 
-    The file is replaced as a whole, so that a killed run neither repeats nor loses a row.
+    The file is always replaced as a whole, so a killed run neither repeats nor loses a row.
     """
     stream = io.StringIO()
     shares, scores = [f"share_{part}" for part in PARTS], ["test_miou", "test_rmse"]
@@ -160,13 +160,13 @@ def checkpoint_in(path: Path, checkpoint: str) -> Snapshot:
     folder = within(path, CHECKPOINTS)
     there = sorted(each.name for each in folder.glob("[!.]*")) if folder.is_dir() else []
     if checkpoint not in there:
-        listed = f"there are {', '.join(there)}" if there else "there are none"
+        listed = f"there are {', '.join(there)}" if there else "there are no checkpoints"
         raise UserError(f"{path} has no checkpoint `{checkpoint}`; {listed}")
     return read_checkpoint(folder / checkpoint)
 
 
 def weights_of(snapshot: Snapshot) -> Mapping[str, Tensor]:
-    """Return the weights of a checkpoint to use: their moving average if there is one."""
+    """Return the weights of a checkpoint, or their moving average if there is one."""
     return snapshot.tensors.get("ema") or snapshot.tensors["model"]
 
 
@@ -177,8 +177,8 @@ def opened(
     """Lock the directory for a run, and yield it with the differences that are overridden.
 
     A new run needs a new directory, an empty one or one of ``danetc build``. An existing run is
-    resumed if its settings are the same, or if the request overrides them, and moved aside if it
-    starts over. Raises UserError in all other cases, and if another process trains there.
+    resumed if its settings are the same or the request overrides them, and moved aside if the
+    request is ``fresh``. Raises UserError in all other cases, and if another process trains there.
     """
     known = None if request.fresh else read_run(path)
     if not (path / RUN).is_file():
@@ -195,22 +195,22 @@ def opened(
                 left.unlink()
         folder = within(path, CHECKPOINTS)
         if not folder.is_dir() or not any(each.is_dir() for each in folder.iterdir()):
-            known = None  # nothing was trained yet, so there is nothing to resume or to lose
+            known = None  # there is nothing to resume or to lose
         differences = [] if known is None else compare(known["settings"], settings)
         if differences and not request.override:
             listed = "\n  ".join(differences)
             raise UserError(
-                f"{path} holds a run under other settings:\n  {listed}\n"
-                "choose another place with -o DIR, resume under the new ones with --override, or "
-                "start over with --fresh (the old run is moved aside)"
+                f"{path} holds a run with other settings:\n  {listed}\n"
+                "choose another directory with -o DIR, resume with the new settings with "
+                "--override, or start over with --fresh (the old run is moved aside)"
             )
         yield RunDirectory(path, known), differences
 
 
 def state_of(path: Path, settings: Mapping[str, Any]) -> str:
-    """Return a description of the existing run, if any. Nothing is written.
+    """Describe the state of a directory, without writing to it.
 
-    Raises UserError if it could not begin, whatever its settings.
+    Raises UserError if no run could start there, regardless of its settings.
     """
     known = read_run(path)
     if known is None:
@@ -219,13 +219,13 @@ def state_of(path: Path, settings: Mapping[str, Any]) -> str:
         return "new"
     differences = compare(known["settings"], settings)
     if not differences:
-        return "holds a run under these settings, which is resumed"
+        return "holds a run with these settings, which is resumed"
     listed = "; ".join(differences)
-    return f"holds a run under other settings ({listed}), so --override or --fresh is needed"
+    return f"holds a run with other settings ({listed}), so --override or --fresh is needed"
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the settings that differ, with both values. Line breaks in the network's text do not count."""
+    """Return the settings that differ, with both values. Line breaks in the text are ignored."""
     old, new = _flat(before), _flat(now)
     found = []
     for key in dict.fromkeys([*old, *new]):
@@ -267,17 +267,17 @@ def read_run(path: Path) -> Mapping[str, Any] | None:
         record = record_if_any(place)
     except UserError as error:
         raise UserError(
-            f"{error}\nuntil then the settings of the run are unknown; start over with -o DIR or "
-            "--fresh, and see its checkpoints for what is left of it"
+            f"{error}\nwithout it, the settings of the run are unknown; start over with -o DIR or "
+            "--fresh (checkpoints are kept)"
         ) from error
     if record is None:
         return None
     if not isinstance(record.get("settings"), dict) or type(record.get("format")) is not int:
-        raise UserError(f"{place} does not say which settings the run there has")
+        raise UserError(f"{place} does not contain the settings of the run")
     if record["format"] > FORMAT:
         raise UserError(
-            f"{place} was written by a newer danetc, in format {record['format']} of runs; this one reads "
-            f"{FORMAT}"
+            f"{place} was written by a newer danetc, in format {record['format']} of runs; this "
+            f"version reads {FORMAT}"
         )
     return record
 
@@ -285,14 +285,14 @@ def read_run(path: Path) -> Mapping[str, Any] | None:
 def _refuse_trials(path: Path) -> None:
     if (path / TRIALS).is_file():
         raise UserError(
-            f"{path} holds trials; choose one of {path}/seed-..., or another place with -o DIR"
+            f"{path} holds trials; choose one of {path}/seed-... or another directory (-o DIR)"
         )
 
 
 def refuse_run(path: Path) -> None:
-    """Raise UserError if the directory for trials is that of a single run."""
+    """Raise UserError if the directory for trials contains a single run."""
     if (path / RUN).is_file():
-        raise UserError(f"{path} holds a single run, not trials; choose another place with -o DIR")
+        raise UserError(f"{path} holds a single run; choose another directory with -o DIR")
 
 
 def _aside(path: Path, release: Callable[[], None]) -> Path:

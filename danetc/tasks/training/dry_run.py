@@ -1,4 +1,4 @@
-"""``danetc train --dry-run``: the plan of a training, and the time it would take. Writes nothing."""
+"""``danetc train --dry-run``: the plan of a training and its estimated time. Writes no files."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from danetc.tasks.training.progress import show_time
 from danetc.tasks.training.trials import Trial, with_plan
 
 TIMED = 10
-"""Number of steps that are timed in each phase."""
+"""Number of steps to time in each phase."""
 WARM = 2
-"""Number of steps before them, in which kernels are compiled and memory is allocated."""
+"""Number of steps before them, which compile kernels and allocate memory."""
 
 Record = dict[str, Any]
 
 
 def dry_run(request: TrainingRequest, note: Note) -> Record:
-    """Return the plan of a request as JSON data, with the time of ``TIMED`` steps of each phase.
+    """Return the plan of a request as JSON data. Runs and times ``TIMED`` steps of each phase.
 
-    Under torchrun every process calls this. Raises as ``danetc.tasks.training.trials.run`` does.
+    Under torchrun, every process calls this. Raises like ``danetc.tasks.training.trials.run``.
     """
     return with_plan(request, note, _describe)
 
@@ -66,7 +66,7 @@ def _describe(plan: TrainingPlan, world: World, note: Note) -> Record:
 
 
 def _phase(plan: TrainingPlan, index: int, world: World) -> Record:
-    """Return the number of steps of a phase, the memory of one, and the time of the phase."""
+    """Return the number of steps of a phase, the memory of a step, and the time of the phase."""
     phase = plan.recipe.phases[index]
     chosen, network = plan.policies[phase.name], with_steps(plan.compiled, phase)
     found: Record = {"name": phase.name, "time_steps": network.graph.steps}
@@ -78,12 +78,12 @@ def _phase(plan: TrainingPlan, index: int, world: World) -> Record:
         found["memory"] = {"policy": chosen.policy, "peak": None, "not_known": str(error)}
     free, peak = world.from_first(free_for(world.device, world.size)), found["memory"]["peak"]
     if free is not None and peak is not None and peak > free:
-        reason = f"a step takes {show_size(peak)} and this machine has {show_size(free)} free"
+        reason = f"a step needs {show_size(peak)}, but only {show_size(free)} are free"
         return {**found, "not_timed": reason}
     stop = StopRequest()
     watch, trial = _Stopwatch(stop), Trial(plan, world, stop)
     model, _ = trial.model(replace(phase, start=None))
-    with suppress(Stopped):  # a signal ends the process at once
+    with suppress(Stopped):
         settings, teachers = trial.settings(index), teachers_of(phase, plan.backend)
         fit(PhaseRun(model, plan.data, phase, settings, watch, world, stop=stop, teachers=teachers))
     steps, times = world.from_first((watch.steps, watch.times))
@@ -95,7 +95,7 @@ def _phase(plan: TrainingPlan, index: int, world: World) -> Record:
 
 
 class _Stopwatch(Callback):
-    """Measures the time of steps, and requests a stop after ``TIMED`` of them."""
+    """Measures the time of steps, and stops the training after ``TIMED`` of them."""
 
     def __init__(self, stop: StopRequest) -> None:
         self._stop, self._last = stop, 0.0
@@ -150,10 +150,10 @@ def print_plan(record: Record) -> None:
 
 
 def settings(recipe: Record) -> Iterator[tuple[str, str, str]]:
-    """Yield each setting, its value and its origin; once if all phases agree."""
+    """Yield each setting with its value and origin, only once if all phases agree."""
 
     def row(values: Record, key: str, path: str) -> tuple[str, str]:
-        """Return the value and origin of a setting, with arguments that have another origin."""
+        """Return the value and origin of a setting, and arguments with other origins."""
         changed = (
             f"{name.removeprefix(f'{path}.')} from {origin}"
             for name, origin in recipe["origins"].items()

@@ -1,4 +1,4 @@
-"""The progress of a training, as a progress bar on a terminal or as lines of text, and its results."""
+"""Progress of a training, as a progress bar on a terminal or as lines of text, and its results."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 
 QUIET = 60.0
-"""Minimum time in seconds between two lines about the progress of an epoch."""
+"""Minimum number of seconds between two lines about the progress of an epoch."""
 
 
 class TrainingProgress(Callback):
-    """Prints a line for each epoch; shows a bar over all batches on a terminal, and elsewhere prints a
-    line every ``every`` seconds of a long epoch.
+    """Prints a line for each epoch, and shows the progress within an epoch.
 
-    A context manager, which removes the bar at the end. It also shows kernels that are compiled; without
-    a bar a line says so, unless ``silent``.
+    On a terminal, this is a progress bar over all batches; elsewhere, a line every ``every``
+    seconds. A context manager, which removes the bar at the end. Compilation of kernels is shown,
+    too, without a bar only unless ``silent``.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class TrainingProgress(Callback):
         return self._plan.phase.epochs if self._plan is not None else 0
 
     def _left(self, report: StepReport, now: float) -> str:
-        """Return the time left in the phase at the speed so far."""
+        """Return the estimated time left in the phase."""
         assert self._plan is not None
         assert self._first is not None
         done = report.global_step - self._first
@@ -159,7 +159,7 @@ def show_time(seconds: float) -> str:
 
 
 def result(record: Mapping[str, Any]) -> str:
-    """Return a line with the accuracies; for trials, their mean and sample standard deviation."""
+    """Return a line with the accuracies; for trials, the mean and sample standard deviation."""
     if "trials" not in record:
         last = record["epochs"][-1]
         return "; ".join(
@@ -177,13 +177,13 @@ def result(record: Mapping[str, Any]) -> str:
 def _result(
     split: str, loss: float, accuracy: float | None, more: Mapping[str, float] | None
 ) -> str:
-    """Return the accuracy on a split, or its loss if there is none, with other scores."""
+    """Return the accuracy on a split, or the loss if there is no accuracy, and other scores."""
     figure = f"loss {loss:.4f}" if accuracy is None else f"accuracy {percent(accuracy)}"
     return f"{split} {figure}" + (f", {scores(more)}" if more else "")
 
 
 def print_trials(record: Mapping[str, Any]) -> None:
-    """Print the accuracy of each trial, their mean and deviation."""
+    """Print the accuracy of each trial, the mean and the standard deviation."""
     rows = [
         (str(trial["seed"]), percent(trial["test_accuracy"]), trial["directory"])
         for trial in record["trials"]

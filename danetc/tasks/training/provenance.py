@@ -1,4 +1,4 @@
-"""Facts of a run that are written to run.json, such as versions and the state of git."""
+"""Facts about a run that are written to run.json, such as versions and the state of git."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ MACHINE = {
     "decoder": "the decoder of images",
     "threads": "the number of threads",
 }
-"""Names of facts that may change the results of a resumed run, with their descriptions."""
+"""Facts that may change the results of a resumed run, with their descriptions."""
 LIBRARIES = (
     "torchvision", "numpy", "safetensors", "spikingjelly", "webdataset", "datasets", "tonic",
 )  # fmt: skip
-"""Libraries whose versions are recorded."""
+"""Libraries whose version is recorded."""
 DRIVERS = ("/proc/driver/nvidia/version", "/sys/module/amdgpu/version")
-"""Files in which Linux has the version of a GPU's driver."""
+"""Files with the version of the GPU driver on Linux."""
 CHANGED = 50
-"""Maximum number of changed files in the record."""
+"""Maximum number of changed files to record."""
 
 
 def machine_facts(world: World) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def machine_facts(world: World) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the facts that may change numbers and differ, with both values."""
+    """Return the facts in ``MACHINE`` that differ, with both values."""
     return [
         f"{what} is {now[key]} now and was {before[key]}"
         for key, what in MACHINE.items()
@@ -75,8 +75,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def git_state() -> dict[str, Any] | None:
     """Return the commit and changed files of the current work tree, or None outside of one.
 
-    No program that is set in the configuration of the repository is run. Filters are disabled, so
-    a file that a filter rewrites may be listed as changed.
+    Programs in the configuration of the repository are not run. Filters are disabled, so a file
+    that a filter rewrites may be listed as changed.
     """
     try:
         commit = _git("rev-parse", "HEAD").strip()
@@ -102,7 +102,7 @@ _SAFE = {
 
 
 def _filters() -> list[str]:
-    """Return the names of the settings of filters, which could be programs."""
+    """Return the names of the settings of filters, which may be programs."""
     try:
         found = _git("config", "-z", "--name-only", "--get-regexp", r"^filter\.")
     except subprocess.CalledProcessError:  # there are none
@@ -128,7 +128,7 @@ def _git(*arguments: str, filters: Sequence[str] = ()) -> str:
 
 
 def _driver() -> str | None:
-    """Return the version of the GPU's driver, if the kernel of the system knows it."""
+    """Return the version of the GPU driver, or None if it is unknown."""
     for place in DRIVERS:
         with suppress(OSError):
             found = re.search(r"\d+(\.\d+)+", Path(place).read_text("utf-8", "replace"))

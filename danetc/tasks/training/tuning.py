@@ -1,4 +1,4 @@
-"""Trainings that start from the directory of a network: its spec, its weights, its recipe."""
+"""Trainings that start from the directory of a network, with its spec, weights and recipe."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from danetc.tasks.training.repeat import recipe_text
 
 
 def start_of(request: TrainingRequest) -> Path | None:
-    """Return the directory of a network that a training starts from, None if its spec is a text or a file.
+    """Return the directory from which a training starts, or None if its spec is a text or a file.
 
-    Raises UserError if the directory is damaged or holds trials.
+    Raises UserError if the directory is damaged or contains trials.
     """
     if request.text is not None or request.spec is None or request.spec in shipped_specs():
         return None
@@ -32,9 +32,9 @@ def start_of(request: TrainingRequest) -> Path | None:
 
 
 def recipes_for(start: Path, name: str | None) -> Module:
-    """Return a module with the recipe of the run in a directory; with those of std if there is no run, or
-    if the ``name`` of one is given.
+    """Return a module with the recipe of the run in a directory.
 
+    If there is no run, or if ``name`` selects a recipe, the module contains the recipes of std.
     Raises UserError if the record of the run is damaged.
     """
     record = None if name else read_run(start)
@@ -52,6 +52,6 @@ def refuse_within(start: Path, places: Iterable[tuple[int, Path]]) -> None:
     for _, place in places:
         if start.resolve() in (place.resolve(), *place.resolve().parents):
             raise UserError(
-                f"the training starts from {start} and does not write there; choose another place "
-                "with -o DIR"
+                f"the training starts from {start} and must not write there; choose another "
+                "directory with -o DIR"
             )
