@@ -30,6 +30,12 @@ def std(file: str) -> str:
     return files("danetc.dsl.std").joinpath(file).read_text("utf-8")
 
 
+def surrogate_text(name: str) -> str:
+    text = std("surrogates.danet")
+    start = text.index(f"surrogate {name}(")
+    return text[start : text.index("}", start) + 1]
+
+
 def compile_text(
     neuron: str, surrogate: str = SIGMOID, **arguments: float | bool | Learn
 ) -> NeuronProgram:

@@ -7,7 +7,6 @@ same half-precision input, networks by their gradients as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from danetc.runtime.layers.packed import PackedConv2d
 from danetc.runtime.model.built import Model
 from tests.differential.helpers import randn, text
 from tests.differential.networks import ANALOG_STEM, small
+from tests.runtime.conftest import Compile, surrogate_text
 
 HALF = (torch.bfloat16, torch.float16)
 BACKENDS = ("eager", "fused")
@@ -31,13 +31,6 @@ NEURONS = (
 )  # fmt: skip
 EPSILON = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 LAYERS = "backbone layers = stage(basic(8), 2) -> stage(basic(16), 1, stride = 2)"
-Compile = Callable[..., Any]
-
-
-def surrogate(name: str) -> str:
-    lines = files("danetc.dsl.std").joinpath("surrogates.danet").read_text("utf-8")
-    start = lines.index(f"surrogate {name}")
-    return lines[start : lines.index("}", start) + 1]
 
 
 def layer(program: Any, backend: str, channels: int = 3) -> Callable[[Tensor], Tensor]:
@@ -66,7 +59,7 @@ def gradient(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> tuple[
 def test_float32_potentials(neuron: str, name: str, dtype: torch.dtype, compiled: Compile) -> None:
     """The neuron of a half-precision input is that of the same input in float32: equal spikes,
     and gradients that differ by the rounding of the result alone."""
-    run = Neuron(compiled(neuron, surrogate(name)).text(), 6, 1)
+    run = Neuron(compiled(neuron, surrogate_text(name)).text(), 6, 1)
     generator = torch.Generator().manual_seed(0)
     x = (torch.randn(6, 4, 50, generator=generator) * 2).to(dtype)
     grad = torch.randn(6, 4, 50, generator=generator).to(dtype)
@@ -101,7 +94,7 @@ def test_gradients_are_finite(
     name: str, backend: str, dtype: torch.dtype, compiled: Compile
 ) -> None:
     """exp(4 * 10,000) is inf: the slope far from the threshold is 0, not inf / inf."""
-    run = layer(compiled("IF", surrogate(name)), backend)
+    run = layer(compiled("IF", surrogate_text(name)), backend)
     x = torch.tensor([-3e4, -1e4, -100.0, -1.0, 0.0, 1.0, 100.0, 1e4, 3e4])
     x = x.view(1, 1, 1, 9, 1).expand(4, 1, 3, 9, 1).to(dtype)
     y, dx = gradient(run, x, torch.ones_like(x))

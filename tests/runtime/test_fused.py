@@ -38,9 +38,11 @@ NEURONS = {
 }
 
 
-def both(graph: Graph) -> tuple[Model, Model]:
-    """Eager and fused in float64 with the same weights."""
-    eager, fused = emit(graph, 0).double(), emit(graph, 0, "fused").double()
+def both(
+    graph: Graph, dtype: torch.dtype = torch.float64, memory: str = "none"
+) -> tuple[Model, Model]:
+    """Eager and fused with the same weights."""
+    eager, fused = emit(graph, 0).to(dtype), emit(graph, 0, "fused", memory).to(dtype)
     shake(eager)
     fused.load_state_dict(eager.state_dict())
     return eager, fused

@@ -27,9 +27,9 @@ from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.layouts import is_last
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from tests.alternating import alternating
-from tests.differential.helpers import randn, shake, text
+from tests.differential.helpers import randn, text
 from tests.differential.networks import VARIETY, small, variety
-from tests.runtime.test_fused import NEURONS, compare_models, inputs
+from tests.runtime.test_fused import NEURONS, both, compare_models, inputs
 from tests.runtime.test_native import compiles
 
 pytestmark = [
@@ -302,9 +302,7 @@ def test_a_dense_block_is_never_joined(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whole_networks_in_float32(name: str, memory: str) -> None:
     """The neurons fire as those of the plain network in float32, whose gradients are theirs."""
     graph = variety(name)
-    eager, fused = emit(graph, 0), emit(graph, 0, "fused", memory)
-    shake(eager)
-    fused.load_state_dict(eager.state_dict())
+    eager, fused = both(graph, torch.float32, memory)
     x = next(inputs(graph)).float()
     compare_models(eager, fused, x, outputs=2e-5, gradients=1e-3)
 

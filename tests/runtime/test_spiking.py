@@ -18,7 +18,7 @@ from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
 from tests.differential.helpers import randn, text
 from tests.differential.networks import small
-from tests.runtime.conftest import Compile, std
+from tests.runtime.conftest import Compile, surrogate_text
 
 ATAN = "surrogate atan(alpha = 2.7) { z = 1.5707963267948966 * alpha * x;  dy = alpha / 2 / (1 + z * z) }"
 HEAD = "neuron N(v_threshold = 1.0) { state u = 0.0; "
@@ -90,12 +90,6 @@ def test_other_equations_are_no_neuron_of_theirs(compiled: Compile, name: str) -
     assert match_neuron(program) is None
     with pytest.raises(ValueError, match="no neuron with these equations"):
         SpikingJellyNeuron(program.text(), 4, 3)
-
-
-def surrogate_text(name: str) -> str:
-    text = std("surrogates.danet")
-    start = text.index(f"surrogate {name}(")
-    return text[start : text.index("}", start) + 1]
 
 
 @pytest.mark.parametrize("name", SURROGATES)

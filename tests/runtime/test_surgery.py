@@ -23,8 +23,9 @@ from danetc.runtime.kernels.torch_internals import notice
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
-from tests.differential.helpers import shake, streamed, text
+from tests.differential.helpers import streamed, text
 from tests.differential.networks import small
+from tests.runtime import test_fused
 
 NETWORK = small("layers via origin", more="backbone layers = stage(basic(4), 2)")
 
@@ -36,11 +37,7 @@ block looped {
 
 
 def both(source: str = NETWORK) -> tuple[Model, Model]:
-    graph = text(source)
-    eager, fused = emit(graph, 0), emit(graph, 0, "fused")
-    shake(eager)
-    fused.load_state_dict(eager.state_dict())
-    return eager, fused
+    return test_fused.both(text(source), torch.float32)
 
 
 def images(seed: int = 3) -> Tensor:

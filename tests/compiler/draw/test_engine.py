@@ -22,7 +22,6 @@ from danetc.dsl import std
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from danetc.tasks import drawing
 from tests.compiler.draw.pictures import SVG, read, texts
-from tests.compiler.emit.small import resnet
 from tests.differential.networks import graph_of_neuron
 
 BLOCKS = Path(std.__file__).with_name("blocks.danet")
@@ -102,20 +101,19 @@ def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
     "name",
     ['"]; evil [label="x', "<script>alert(1)</script>", "\\N\\G&--><x", "\0\x1b[31m" + "é" * 500],
 )
-def test_any_name_is_drawn_as_text(name: str, level: str) -> None:
-    graph = resnet()
+def test_any_name_is_drawn_as_text(name: str, level: str, small: Graph) -> None:
     nodes = {
         id: replace(
             node,
             scope=(name, *node.scope) if id < 5 else node.scope,
             attrs={**node.attrs, "neuron": name} if node.op == "neuron" else node.attrs,
         )
-        for id, node in graph.nodes.items()
+        for id, node in small.nodes.items()
     }
-    stages = tuple(replace(s, connection=name, rule=name) for s in graph.stages)
-    neurons = {name: graph.neurons["IF"]}
-    outputs = {name: graph.outputs["out"]}
-    graph = Graph(name, 3, nodes, outputs, stages, neurons, graph.stem_output)
+    stages = tuple(replace(s, connection=name, rule=name) for s in small.stages)
+    neurons = dict.fromkeys([name], *small.neurons.values())
+    outputs = dict.fromkeys([name], *small.outputs.values())
+    graph = Graph(name, 3, nodes, outputs, stages, neurons, small.stem_output)
     root = read(draw(graph, level))
     assert not list(root.iter(f"{SVG}script"))
     assert not list(root.iter(f"{SVG}x"))

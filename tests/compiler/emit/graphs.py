@@ -109,4 +109,4 @@ network net {{
   stages = ({stages}) via origin by densely_additive
   head = avgpool -> mean_over_time -> linear(5)
 }}"""
-    return replace(check_text(text).graphs["net"], neurons=PROGRAMS)
+    return replace(check_text(text).graphs["net"], neurons={neuron: PROGRAMS[neuron]})

@@ -15,14 +15,14 @@ from danetc.dsl.kinds import ANALOG, SPIKE, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax.source import Span
-from tests.compiler.emit.small import resnet
+from tests.compiler.emit.graphs import resnet
 
 GOLDENS = Path(__file__).parent / "goldens"
 
 
 def test_golden() -> None:
     path = GOLDENS / "small.graph"
-    assert write(resnet((2, 4), (4, 8))) == path.read_text()
+    assert write(resnet()) == path.read_text()
 
 
 def changed(value: Any) -> list[Any]:
@@ -43,7 +43,7 @@ def changed(value: Any) -> list[Any]:
             texts = [
                 ("sub v 1.0", "sub v 2.0"),
                 ("out s", "out v"),
-                ("atan", "tan"),
+                ("sigmoid;", "tan;"),
                 ("; u_next", "; w"),
             ]
             others = [value.text().replace(*pair) for pair in texts]
@@ -76,7 +76,7 @@ def _others(name: str, value: Any) -> list[Any]:
 
 def test_whatever_is_changed_in_a_graph_changes_its_text() -> None:
     """Each field of each node, stage and block, each attribute and each operand."""
-    graph = resnet((3,), (4,))
+    graph = resnet(widths=(4,))
     text = write(graph)
     others = changed(graph)
     assert len(others) > 400
