@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from types import ModuleType
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
+from danetc.tasks.formats import standalone
 from tests.alternating import alternating
 from tests.differential.helpers import all_zero, assert_same, built, observe, randn
 from tests.differential.networks import VARIETY, variety
@@ -23,10 +23,7 @@ from tests.runtime.test_fused import inputs
 
 def executed(source: str) -> nn.Module:
     """The model of ``model.py``'s text, run as a file of its own."""
-    module = ModuleType("written_model")
-    exec(compile(source, "model.py", "exec", dont_inherit=True), module.__dict__)
-    model: nn.Module = module.__dict__["Model"]()
-    return model.double()
+    return standalone(source, "written").train().double()
 
 
 def packed(written: nn.Module, graph: Graph) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,9 +20,8 @@ from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.sync import Synchronisable, convert_sync, is_synchronised
 from tests.differential.helpers import randn, shake, text
 from tests.differential.networks import small
-from tests.forked import forked, free_port
+from tests.forked import in_two
 
-WORLD = 2
 PARTS = (3, 1)  # images of each process: they need not be equally many
 LAYERS = "backbone layers = stage(basic(4), 1) -> stage(basic(4), 1, stride = 2)"
 NETWORKS = {
@@ -159,11 +157,9 @@ def data() -> tuple[Tensor, Tensor]:
     return randn(sum(PARTS), 3, 8, 8), randn(sum(PARTS), 5, seed=2)
 
 
-def process(rank: int, port: int, folder: str, cases: Sequence[tuple[str, str]]) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
+def process(folder: Path, cases: Sequence[tuple[str, str]], rank: int) -> None:
     compiler.COMPILE = False
-    dist.init_process_group("gloo", rank=rank, world_size=WORLD)
+    dist.init_process_group("gloo")
     start = sum(PARTS[:rank])
     x, weight = (values[start : start + PARTS[rank]] for values in data())
     results: dict[Any, dict[str, Tensor]] = {}
@@ -180,7 +176,7 @@ def process(rank: int, port: int, folder: str, cases: Sequence[tuple[str, str]])
         results[name, backend] |= {f"calls {k}": torch.tensor(v) for k, v in calls.items()}
         model.eval()
         model(x)
-    torch.save(results, Path(folder) / f"{rank}.pt")
+    torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -194,17 +190,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 def results_of(cases: Sequence[tuple[str, str]], folder: Path) -> Results:
     """What each process finds."""
-    context, port = forked(), free_port()
-    group = [
-        context.Process(target=process, args=(rank, port, str(folder), cases))
-        for rank in range(WORLD)
-    ]
-    for each in group:
-        each.start()
-    for each in group:
-        each.join(120)
-    assert [each.exitcode for each in group] == [0] * WORLD
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    in_two(process, folder, cases)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.mark.parametrize(("name", "backend"), CASES)

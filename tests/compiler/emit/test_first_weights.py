@@ -13,6 +13,7 @@ from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.dsl.first_weights import FIRST_WEIGHTS
+from danetc.tasks.formats import standalone
 
 WIDTH, CHANNELS, KERNEL = 96, 64, 3
 FAN_IN, FAN_OUT = CHANNELS * KERNEL**2, WIDTH * KERNEL**2
@@ -99,9 +100,7 @@ def test_weights_start_as_the_spec_says(name: str) -> None:
     assert torch.equal(alike["stem.conv.weight"], first["stem.conv.weight"])
     assert not alike["head.linear.bias"].any()
     assert torch.equal(first["head.linear.weight"], weights(network(""))["head.linear.weight"])
-    module: dict[str, object] = {}
     text = emit_python(graph_of(check_text(network(f"init = {written}, "))))
-    exec(compile(text, "model.py", "exec"), module)
-    standalone = module["Model"]().state_dict()  # type: ignore[operator]
-    assert holds(standalone["stem.conv.weight"])
-    assert not standalone["stem.conv.bias"].any()
+    alone = standalone(text, "small").state_dict()
+    assert holds(alone["stem.conv.weight"])
+    assert not alone["stem.conv.bias"].any()

@@ -27,23 +27,13 @@ from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax import tree
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
-from tests.compiler.emit import small
+from danetc.tasks.formats import standalone
+from tests.compiler.emit.graphs import PROGRAMS, resnet
 from tests.compiler.emit.test_fx import tangled
 from tests.differential import networks
 from tests.differential.helpers import assert_same, observe, randn
 from tests.differential.networks import VARIETY, variety
 from tests.written import neuron_text
-
-
-def module_of(text: str) -> ModuleType:
-    module = ModuleType("standalone")
-    exec(compile(text, "model.py", "exec"), module.__dict__)
-    return module
-
-
-def standalone(graph: Graph) -> nn.Module:
-    made: nn.Module = module_of(emit_python(graph)).Model()
-    return made
 
 
 def test_no_variable_hides_a_function() -> None:
@@ -60,7 +50,7 @@ def test_no_variable_hides_a_function() -> None:
 
 def assert_equal_models(graph: Graph, *, sequence: bool = False) -> None:
     """Equal outputs and buffers in training and evaluation, bit for bit; equal gradients."""
-    ours, theirs = standalone(graph).double(), emit(graph, seed=3).double()
+    ours, theirs = standalone(emit_python(graph), "net").double(), emit(graph, seed=3).double()
     assert list(ours.state_dict()) == list(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict())
     x = 2 * randn(*[5] * sequence, 2, *graph.input.value.shape)
@@ -95,7 +85,7 @@ def test_a_network_of_the_paper_fits_on_a_few_pages(depth: int) -> None:
 
 def test_golden() -> None:
     path = Path(__file__).parent / "goldens" / "small.py.txt"
-    assert emit_python(small.resnet((2, 4), (4, 8))) == path.read_text()
+    assert emit_python(resnet()) == path.read_text()
 
 
 # -- the prelude ----------------------------------------------------------------------------------
@@ -129,7 +119,7 @@ def test_prelude_module_equals_its_copies(tmp_path: Path, monkeypatch: pytest.Mo
         vars(module).update({key: value for key, value in PRELUDE.items() if key != "Model"})
         exec(compile(tree, "model.py", "exec"), vars(module))
         monkeypatch.setattr(loading, "Model", module.Model)
-        theirs = standalone(graph)
+        theirs = standalone(text, "net").train()
         path = tmp_path / "weights.safetensors"
         save_file(theirs.state_dict(), path, metadata={"format": "pt"})
         ours = module.load(str(path))
@@ -198,7 +188,7 @@ def renamed(graph: Graph, name: str) -> Graph:
 @pytest.fixture(scope="module")
 def plain() -> tuple[Graph, nn.Module]:
     """A network with ordinary names, and its model."""
-    graph = small.resnet((2, 3))
+    graph = resnet()
     return graph, emit(graph, seed=3)
 
 
@@ -208,7 +198,7 @@ def test_names_are_data(name: str, plain: tuple[Graph, nn.Module]) -> None:
     text = emit_python(graph)
     assert text.isascii()
     wanted = plain[1]
-    ours = module_of(text).Model()
+    ours = standalone(text, "net").train()
     if name in {*HOSTILE[:20], "é"}:
         assert list(ours.state_dict()) == list(emit(graph).state_dict())
     ours.load_state_dict(dict(zip(ours.state_dict(), wanted.state_dict().values(), strict=True)))
@@ -217,15 +207,15 @@ def test_names_are_data(name: str, plain: tuple[Graph, nn.Module]) -> None:
 
 
 def test_two_neurons_of_one_name_are_two_classes() -> None:
-    graph = small.resnet((2,), (4,))
-    other = read_program(small.IF.text().replace("sub v 1.0", "sub v 0.5"))
+    graph = resnet(widths=(4,), blocks=2)
+    other = read_program(PROGRAMS["IF"].text().replace("sub v 1.0", "sub v 0.5"))
     last = next(node for node in reversed(graph.nodes.values()) if node.op == "neuron")
     nodes = {**graph.nodes, last.id: replace(last, attrs={"neuron": "other"})}
     graph = replace(graph, nodes=nodes, neurons={**graph.neurons, "other": other})
     text = emit_python(graph)
     assert "class IF(nn.Module):" in text
     assert "class IF2(nn.Module):" in text
-    assert text.count("class Atan(") == 1
+    assert text.count("class Sigmoid(") == 1
     assert_equal_models(graph)
 
 
@@ -301,12 +291,14 @@ def test_parameters_of_neurons_can_be_changed_in_the_text(
      "__class__", "_1", "é", "ﬁ", "outputs", "float", "super", "channels", "steps", "Heaviside"],
 )  # fmt: skip
 def test_parameters_of_any_name(name: str) -> None:
-    text = small.IF.text().replace(
-        "neuron IF;", f"neuron IF; param {name} = 1.5; param other = 0.5;"
+    text = (
+        PROGRAMS["IF"]
+        .text()
+        .replace("neuron IF;", f"neuron IF; param {name} = 1.5; param other = 0.5;")
     )
     text = text.replace("sub v 1.0", f"sub v 2.0[add({name},other)]")
     program = read_program(text)
-    graph = small.resnet((2,), (4,))
+    graph = resnet(widths=(4,), blocks=2)
     graph = replace(graph, neurons={"IF": program})
     written = emit_python(graph)
     assert written.isascii()
