@@ -8,6 +8,7 @@ import torch
 import danetc
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.summary import why_not_stepwise
+from tests.differential.helpers import streamed
 
 NETWORK = """
 use std
@@ -121,8 +122,7 @@ def test_a_window_over_time_is_a_loop_over_it(window: int, bias: str) -> None:
 
 def test_a_window_over_time_streams_up_to_T() -> None:
     model = danetc.build(text=text("avgpool -> linear(over = time, window = 2) -> linear(3)"))
-    states = None
-    for _ in range(5):
-        _, states = model.stream(torch.zeros(1, 2, 6, 6), states)
+    frames = torch.zeros(6, 1, 2, 6, 6)
+    streamed(model, frames[:5])
     with pytest.raises(ValueError, match="weights for 5 steps, not for more"):
-        model.stream(torch.zeros(1, 2, 6, 6), states)
+        streamed(model, frames)

@@ -19,7 +19,7 @@ from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
-from tests.differential.helpers import randn, text
+from tests.differential.helpers import randn, streamed, text
 from tests.differential.networks import graph_of_neuron, small
 from tests.fuzzing.compare import compiling
 
@@ -218,15 +218,12 @@ def test_a_sum_behind_a_neuron_is_part_of_its_region() -> None:
     assert not folded.stem.spike._added
     traced = torch.fx.symbolic_trace(copy.deepcopy(folded))
     x = randn(2, 3, 16, 16, seed=9)
-    states, total = None, torch.zeros(2, 5, dtype=torch.float64)
     with torch.no_grad():
         expected = model(x)
         torch.testing.assert_close(folded(x), expected, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(traced(x), expected, rtol=1e-9, atol=1e-9)
-        for _ in range(3):
-            y, states = folded.stream(x, states)
-            total += y
-        torch.testing.assert_close(total / 3, expected, rtol=1e-9, atol=1e-9)
+        mean = sum(streamed(folded, [x] * 3)) / 3
+        torch.testing.assert_close(mean, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_sum_of_a_region_is_read_by_another() -> None:
@@ -333,15 +330,13 @@ def test_a_step_of_neurons_with_numbers_for_each(last: bool) -> None:
             model(randn(4, 3, 8, 8, seed=seed))
     folded, x = fold(model.eval()), randn(3, 3, 8, 8, seed=9)
     layout = torch.channels_last if last else torch.contiguous_format
-    states, total = None, torch.zeros(3, 5, dtype=torch.float64)
-    for _ in range(3):
-        y, states = folded.stream(x.to(memory_format=layout), states)
-        total += y
+    frames = [x.to(memory_format=layout)] * 3
+    mean = sum(streamed(folded, frames)) / 3
     expected = model(x).detach()
     assert float(expected.std(0).mean()) > 0.01
-    torch.testing.assert_close(total / 3, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(mean, expected, rtol=1e-9, atol=1e-9)
     with pytest.raises(ValueError, match="3 time steps, not for more"):
-        folded.stream(x, states)
+        streamed(folded, [*frames, x])
     with pytest.raises(RuntimeError, match="has no gradients"):
         folded.stream(x.requires_grad_())
 
