@@ -121,16 +121,6 @@ def all_digits(few_digits: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def forked_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trainings of a grid are forked from a process that has imported torch, where processes can
-    be forked."""
-    if hasattr(os, "fork"):
-        from tests.forked import POPEN
-
-        monkeypatch.setattr("danetc.tasks.grid.process.subprocess", POPEN)
-
-
-@pytest.fixture
 def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample of a time is one step."""
     monkeypatch.setattr("benchmarks.timing.SAMPLE", 0.0)

@@ -154,7 +154,7 @@ def test_the_first_screen_has_commands_that_are_run() -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.usefixtures("short_samples", "forked_trainings", "few_digits")
+@pytest.mark.usefixtures("short_samples", "few_digits")
 def test_the_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

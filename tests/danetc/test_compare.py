@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -33,7 +34,6 @@ from danetc.tasks.grid.results import (
     wiring,
 )
 from danetc.tasks.model_directory import GRID
-from tests.forked import Popen
 
 from .conftest import SMALL, Run
 
@@ -43,7 +43,7 @@ recipe quick { epochs = 2; batch = 300; optimizer = sgd(lr = 0.1, momentum = 0.9
 # SGD with a weight decay of 1 and a rate of 1000 makes weights a thousand times as large each step.
 
 
-def wait_for(path: Path, process: Popen) -> None:
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 120
     while not path.is_file():
         assert process.poll() is None
@@ -52,7 +52,6 @@ def wait_for(path: Path, process: Popen) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.usefixtures("forked_trainings")
 @pytest.mark.usefixtures("all_digits")
 def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + SGD)
@@ -60,7 +59,7 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path
     setting = ("--set", "recipe.optimizer.weight_decay=0", "--set", "recipe.epochs=3")
     arguments = (*grid, *setting, "--grid", "steps=2", "-o", "out")
     first = tmp_path / "out" / "small,steps=2" / "seed-0"
-    process = Popen([sys.executable, "-m", "danetc", *arguments], cwd=tmp_path)
+    process = subprocess.Popen([sys.executable, "-m", "danetc", *map(str, arguments)], cwd=tmp_path)
     wait_for(first / "training.json", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -96,7 +95,6 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path
     assert danetc(*run["command"][1:]).status == 0
 
 
-@pytest.mark.usefixtures("forked_trainings")
 def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """Forged run directories: every command ends with a result, or an error that names a place.
 
-(Damaged bytes are in test_integrity, links in test_trust.)
+(Damaged bytes and tensors are in test_integrity, links in test_trust.)
 """
 
 from __future__ import annotations
@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from danetc.main import main
-from danetc.runtime.model.weight_files import tensor_file
-from danetc.runtime.system.files import digest, read_record, replace_file, save_record
+from danetc.runtime.system.files import read_record, save_record
 
 from .conftest import SMALL
 
@@ -60,16 +57,9 @@ def make(folder: Path) -> Path:
 # -- damage ----------------------------------------------------------------------------------------
 
 
-def damage(run: Path, chance: random.Random) -> str:
-    """Change a value of a record or a tensor, and say which."""
-    records, tensors = (sorted(run.rglob(f"*.{each}")) for each in ("json", "safetensors"))
-    if chance.randrange(5):
-        return _record(chance.choice(records), chance)
-    return _tensors(chance.choice(tensors), chance)
-
-
-def _record(path: Path, chance: random.Random) -> str:
-    """Change a value of a record, and seal it again."""
+def forge(run: Path, chance: random.Random) -> str:
+    """Change a value of a record, seal it again, and say which."""
+    path = chance.choice(sorted(run.rglob("*.json")))
     record = read_record(path)
     (*way, last), holder = chance.choice(list(_places(record)))
     value = REMOVED if chance.random() < 0.25 else chance.choice(VALUES)
@@ -78,7 +68,6 @@ def _record(path: Path, chance: random.Random) -> str:
     else:
         holder[last] = value
     save_record(record, path)
-    _settle(path)
     what = "removed" if value is REMOVED else repr(value)
     return f"{path}: {'.'.join(map(str, (*way, last)))} {what}"
 
@@ -89,35 +78,6 @@ def _places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, 
         for key in value if isinstance(value, dict) else range(len(value)):
             yield (*way, key), value
             yield from _places(value[key], (*way, key))
-
-
-def _tensors(path: Path, chance: random.Random) -> str:
-    """Change a tensor, and seal the file again."""
-    found = load_file(path)
-    name = chance.choice(sorted(found))
-    kind = chance.randrange(5)
-    match kind:
-        case 0:
-            del found[name]
-        case 1:
-            found[f"{name}.x"] = found.pop(name)
-        case 2:
-            found[name] = torch.zeros(2, 3)
-        case 3:
-            found[name] = found[name].to(torch.int8)
-        case _:
-            found = {}
-    replace_file(path, tensor_file(found))
-    _settle(path)
-    return f"{path}: {name}, change {kind}"
-
-
-def _settle(path: Path) -> None:
-    """Have the records beside a file take it for what it should be."""
-    data = path.read_bytes()
-    training = path.parent / "training.json"
-    if path.name == "weights.safetensors" and training.is_file():
-        save_record({**read_record(training), "weights": digest(data)}, training)
 
 
 # -- trying ----------------------------------------------------------------------------------------
@@ -131,7 +91,7 @@ def wrong_in(made: Path, seed: int) -> list[str]:
         shutil.copy(made / "a.danet", "a.danet")
         shutil.copytree(made / "r", "whole")
         shutil.copytree("whole", "r")
-        what = damage(Path(name).resolve() / "r", chance)
+        what = forge(Path(name).resolve() / "r", chance)
         shutil.copytree("r", "damaged")
         for command in COMMANDS:
             shutil.rmtree("again", ignore_errors=True)

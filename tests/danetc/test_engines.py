@@ -46,7 +46,6 @@ def worker(run: Path) -> psutil.Process | None:
 
 
 @pytest.mark.thorough
-@pytest.mark.usefixtures("forked_trainings")
 @pytest.mark.skipif(sys.platform == "win32", reason="Ray finds no cluster in a path of Windows")
 def test_a_lost_worker_costs_what_it_did_since_the_last_checkpoint(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import shutil
-import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -32,7 +31,7 @@ from danetc.tasks.reporting.layer_values import (
 )
 from danetc.tasks.reporting.page import _style, highlighted
 from danetc.tasks.reporting.tables import _best, _distributions, _weights, compared
-from danetc.tasks.reporting.topology import colours, pictures
+from danetc.tasks.reporting.topology import colours
 from tests.compiler.draw.test_legible import contrast, luminance
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
@@ -235,34 +234,6 @@ def test_a_box_has_the_mean_of_its_layers_on_the_main_path() -> None:
     assert product.value ** len(main) == pytest.approx(math.prod(main))
     assert of_nodes(firing, {}, neurons) is None
     assert stability.joined([0.0, 1.0]) == 0.0
-
-
-def test_boxes_have_colours_and_tooltips() -> None:
-    """On each level: for each measure the step of its scale, and a line of the tooltip."""
-    graph = graph_of(check_file("danet_c_small"))
-    rates = {layer_name(node): n / 10 for n, node in enumerate(neurons_in_order(graph))}
-    layers = [{"layer": name, "rate": rate, "silent": 0.5} for name, rate in rates.items()]
-    run = ShownRun("a", Path("a"), graph, "", measures={"firing_rate": {"layers": layers}})
-    firing, _, silent, _ = MEASURES
-    scales = [(each, scale) for each in (firing, silent) if (scale := scale_of(each, [run]))]
-    of = {picture.level: picture for picture in pictures(run, scales)}
-    assert [level for level, picture in of.items() if picture.why_not] == []
-
-    def titled(level: str, name: str) -> tuple[ET.Element, str]:
-        groups = ET.fromstring(of[level].svg).iter(f"{SVG}g")
-        titles = ((group, group.findtext(f"{SVG}title") or "") for group in groups)
-        return next((group, title) for group, title in titles if name in title.partition("\n")[0])
-
-    block, title = titled("stage", "stages.0.blocks.1")
-    one, other = (rates[f"stages.0.blocks.1.{name}"] for name in ("branch.spike", "spike"))
-    mean = f"{(one + other) / 2:.3f}"
-    assert block.get("data-firing") == str(step_of((one + other) / 2, scales[0][1]))
-    assert title.splitlines()[-2:] == [
-        f"firing rate {mean} (2 layers, {one:.3f} to {other:.3f})",
-        "silent neurons 0.500 (2 layers, 0.500 to 0.500)",
-    ]
-    assert titled("op", "stem.spike")[1].endswith("\nsilent neurons 0.500")
-    assert "data-firing" not in of["neuron"].svg
 
 
 def test_other_losses_and_data_have_other_axes() -> None:

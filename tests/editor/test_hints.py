@@ -9,7 +9,7 @@ import pytest
 from danetc import compiler
 from danetc.compiler.frontend.program import Checking
 from danetc.dsl.loading import standard
-from danetc.dsl.reading import find_spec, read_source, shipped_specs
+from danetc.dsl.reading import find_spec, read_source
 from danetc.editor import Analysis, analyse
 from danetc.editor.hints import PlaceValues, inlay_hints
 from danetc.editor.hover import hover
@@ -105,14 +105,6 @@ def test_copies_of_a_block_have_the_values_that_lowering_each_would_give() -> No
     assert [str(each.value.kind) for each in at] == [f"0 .. {n}" for n in range(2, 7)]
     assert [each.scope for each in at] == [f"stages.0.blocks.{i}" for i in range(5)]
     assert [each.neurons() for each in at] == [(n + 1, 8 * 32 * 32 * (n + 1)) for n in range(1, 6)]
-
-
-@pytest.mark.parametrize("name", list(shipped_specs())[::3])
-def test_every_shipped_spec_with_a_flow_has_hints(name: str) -> None:
-    location = shipped_specs()[name]
-    text = location.read_text(encoding="utf-8")
-    found = inlay_hints(analyse(text, str(location)))
-    assert found or "->" not in text
 
 
 # -- hover: what a name is, and the value that stands there ----------------------------------------

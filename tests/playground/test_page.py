@@ -156,16 +156,6 @@ def test_an_error_at_its_place_and_a_mend_that_clears_it(page: Page) -> None:
     assert page.locator(".cm-lintRange-error, #picture .note").count() == 0
 
 
-def test_the_picture_follows_each_edit(page: Page) -> None:
-    assert "densely_additive" in picture(page).text_content()
-    write(page, first().replace("origin by densely_additive", "sew"))
-    assert "via sew" in picture(page).text_content()
-    assert "densely_additive" not in picture(page).text_content()
-    page.locator("#network").select_option("my_chain")
-    page.wait_for_selector("svg[aria-label='Topology of my_chain, level stage']")
-    assert "via origin" in picture(page).text_content()
-
-
 def test_hints_hover_and_completion(page: Page) -> None:
     assert "16 × 32 × 32 spike" in page.locator(".cm-hint").all_inner_texts()
     page.locator("#editor .cm-line", has_text="stem").get_by_text("conv", exact=True).hover()

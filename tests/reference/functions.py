@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -115,21 +116,35 @@ def _at(offset: int, count: int, stride: int) -> slice:
     return slice(offset, offset + stride * (count - 1) + 1, stride)
 
 
+def einsum(letters: str, a: Var, b: Var) -> Var:
+    """Sums of products; each axis of an operand is one of the other operand or of the result."""
+    left, right, made = re.split(",|->", letters)
+    return Var(
+        np.einsum(letters, a.data, b.data, optimize=True),
+        (a, lambda g: np.einsum(f"{made},{right}->{left}", g, b.data, optimize=True)),
+        (b, lambda g: np.einsum(f"{made},{left}->{right}", g, a.data, optimize=True)),
+    )
+
+
 def conv(
-    x: Var, weight: Var, bias: Var | None, stride: int, padding: int, dilation: int, groups: int
-) -> Var:
+    x: Var, weight: Var, bias: Var | None, stride: tuple[int, int], padding: int, dilation: int,
+    groups: int,
+) -> Var:  # fmt: skip
     """A cross-correlation: the kernel is not turned round."""
     t, n, c, height, width = x.shape
-    out, _, kernel, _ = weight.shape
-    rows, columns = (_windows(size, kernel, stride, padding, dilation) for size in (height, width))
+    out, _, *kernel = weight.shape
+    rows, columns = (
+        _windows(size, *each, padding, dilation)
+        for size, *each in zip((height, width), kernel, stride, strict=True)
+    )
     inside = _padded(x.data, padding, 0.0).reshape(
         t * n, groups, c // groups, height + 2 * padding, -1
     )
-    weights = weight.data.reshape(groups, out // groups, c // groups, kernel, kernel)
+    weights = weight.data.reshape(groups, out // groups, c // groups, *kernel)
     places = [
-        ((i, j), (_at(i * dilation, rows, stride), _at(j * dilation, columns, stride)))
-        for i in range(kernel)
-        for j in range(kernel)
+        ((i, j), (_at(i * dilation, rows, stride[0]), _at(j * dilation, columns, stride[1])))
+        for i in range(kernel[0])
+        for j in range(kernel[1])
     ]
     y = np.zeros((t * n, groups, out // groups, rows, columns))
     for (i, j), (down, across) in places:
@@ -153,11 +168,7 @@ def conv(
 
 
 def linear(x: Var, weight: Var, bias: Var | None) -> Var:
-    made = Var(
-        x.data @ weight.data.T,
-        (x, lambda g: g @ weight.data),
-        (weight, lambda g: np.einsum("tno,tni->oi", g, x.data)),
-    )
+    made = einsum("tni,oi->tno", x, weight)
     return made if bias is None else made + bias
 
 
@@ -187,7 +198,7 @@ def avgpool(x: Var, kernel: int, stride: int, padding: int) -> Var:
     """Zeros of the padding are counted."""
     channels = x.shape[2]
     weight = Var(np.full((channels, 1, kernel, kernel), 1 / kernel**2))
-    return conv(x, weight, None, stride, padding, 1, channels)
+    return conv(x, weight, None, (stride, stride), padding, 1, channels)
 
 
 def shares(size: int, larger: int, bilinear: bool) -> Array:
@@ -223,12 +234,9 @@ def swapped(x: Var, a: int, b: int) -> Var:
     return Var(np.swapaxes(x.data, a, b), (x, lambda grad: np.swapaxes(grad, a, b)))
 
 
-def to_front(x: Var, axis: int) -> Var:
-    return Var(np.moveaxis(x.data, axis, 0), (x, lambda grad: np.moveaxis(grad, 0, axis)))
-
-
-def from_front(x: Var, axis: int) -> Var:
-    return Var(np.moveaxis(x.data, 0, axis), (x, lambda grad: np.moveaxis(grad, axis, 0)))
+def moved(x: Var, axis: int, to: int) -> Var:
+    """An axis at another place among the others."""
+    return Var(np.moveaxis(x.data, axis, to), (x, lambda grad: np.moveaxis(grad, to, axis)))
 
 
 def padded(x: Var, axes: tuple[int, ...], before: int, after: int) -> Var:
@@ -240,45 +248,8 @@ def padded(x: Var, axes: tuple[int, ...], before: int, after: int) -> Var:
 
 def mixed_first(x: Var, weight: Var) -> Var:
     """``weight`` [A, B] along the first axis of x [B, ...]."""
-    return Var(
-        np.tensordot(weight.data, x.data, (1, 0)),
-        (x, lambda grad: np.tensordot(weight.data, grad, (0, 0))),
-        (weight, lambda grad: np.tensordot(grad, x.data, (range(1, x.data.ndim),) * 2)),
-    )
-
-
-def conv_first(x: Var, weight: Var, stride: int, dilation: int, groups: int, turned: bool) -> Var:
-    """A kernel [O, C / groups, K] over the first axis of x, padded before.
-
-    Channels are the third axis of x; the fourth, where the first was taken from behind (``turned``).
-    """
-    channels = 3 if turned else 2
-    out, part, kernel = weight.shape
-    count = _windows(x.shape[0], kernel, stride, 0, dilation)
-    data = np.moveaxis(x.data, channels, 1)  # [L, C, ...]
-    data = data.reshape(x.shape[0], groups, part, -1)
-    weights = weight.data.reshape(groups, out // groups, part, kernel)
-    places = [_at(j * dilation, count, stride) for j in range(kernel)]
-    y = sum(np.einsum("lgcp,goc->lgop", data[at], weights[..., j]) for j, at in enumerate(places))
-    rest = np.moveaxis(x.data, channels, 1).shape[2:]
-
-    def flat(grad: Array) -> Array:
-        return np.moveaxis(grad, channels, 1).reshape(count, groups, out // groups, -1)
-
-    def by_input(grad: Array) -> Array:
-        result = np.zeros(data.shape)
-        for j, at in enumerate(places):
-            result[at] += np.einsum("lgop,goc->lgcp", flat(grad), weights[..., j])
-        return np.moveaxis(result.reshape(x.shape[0], groups * part, *rest), 1, channels)
-
-    def by_weight(grad: Array) -> Array:
-        result = np.zeros(weights.shape)
-        for j, at in enumerate(places):
-            result[..., j] = np.einsum("lgop,lgcp->goc", flat(grad), data[at])
-        return result.reshape(weight.shape)
-
-    made = np.moveaxis(np.asarray(y).reshape(count, out, *rest), 1, channels)
-    return Var(made, (x, by_input), (weight, by_weight))
+    made = einsum("ab,bp->ap", weight, x.reshape(x.shape[0], -1))
+    return made.reshape(made.shape[0], *x.shape[1:])
 
 
 def reduced(name: str, x: Var, axes: tuple[int, ...]) -> Var:
@@ -308,28 +279,15 @@ def side_by_side(values: list[Any]) -> list[Any]:
 
 def scores(q: Var, k: Var, heads: int) -> Var:
     """Maps [T, N, C, H, W] to [T, N, heads, queries, keys]: sums over a head's channels."""
-    a, b = (x.data.reshape(*x.shape[:2], heads, x.shape[2] // heads, -1) for x in (q, k))
-    return Var(
-        np.einsum("tnhdq,tnhdk->tnhqk", a, b),
-        (q, lambda g: np.einsum("tnhqk,tnhdk->tnhdq", g, b).reshape(q.shape)),
-        (k, lambda g: np.einsum("tnhqk,tnhdq->tnhdk", g, a).reshape(k.shape)),
-    )
+    a, b = (x.reshape(*x.shape[:2], heads, x.shape[2] // heads, -1) for x in (q, k))
+    return einsum("tnhdq,tnhdk->tnhqk", a, b)
 
 
 def mix(a: Var, v: Var, pixels: tuple[int, ...]) -> Var:
     """Scores [T, N, heads, queries, keys] and a map to a map of ``pixels``: sums over keys."""
     heads = a.shape[2]
-    parts = v.data.reshape(*v.shape[:2], heads, v.shape[2] // heads, -1)
-    made = np.einsum("tnhqk,tnhdk->tnhdq", a.data, parts)
-
-    def split(g: Array) -> Array:
-        return g.reshape(made.shape)
-
-    return Var(
-        made.reshape(*v.shape[:3], *pixels),
-        (a, lambda g: np.einsum("tnhdq,tnhdk->tnhqk", split(g), parts)),
-        (v, lambda g: np.einsum("tnhdq,tnhqk->tnhdk", split(g), a.data).reshape(v.shape)),
-    )
+    parts = v.reshape(*v.shape[:2], heads, v.shape[2] // heads, -1)
+    return einsum("tnhqk,tnhdk->tnhdq", a, parts).reshape(*v.shape[:3], *pixels)
 
 
 # -- norms ----------------------------------------------------------------------------------------

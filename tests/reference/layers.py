@@ -309,7 +309,7 @@ class Layers(Evaluator):
                     sizes = [attrs["rows"], attrs["columns"]]
                 for axis, size in zip((3, 4), sizes, strict=True):
                     shares = f.shares(x.shape[axis], size, attrs["mode"] == "bilinear")
-                    x = f.from_front(f.mixed_first(f.to_front(x, axis), Var(shares)), axis)
+                    x = f.moved(f.mixed_first(f.moved(x, axis, 0), Var(shares)), 0, axis)
                 return Wire(x, varies)
             case "pad":
                 axes = {"rows": (3,), "columns": (4,), "pixels": (3, 4)}[attrs["over"]]
@@ -384,7 +384,7 @@ class Layers(Evaluator):
         return path, weight, bias
 
     def _conv(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
-        """The axis that it slides over is brought to the rows, with one column, and back."""
+        """Over time it slides over the rows of maps whose steps have taken the place of rows."""
         width, kernel, groups = attrs["width"], attrs["kernel"], attrs["groups"]
         dilation, padding, over = attrs["dilation"], attrs["padding"], attrs["over"]
         if width is None:
@@ -398,16 +398,19 @@ class Layers(Evaluator):
         sizes = {None: (kernel, kernel), "rows": (kernel, 1), "columns": (1, kernel)}
         shape = sizes.get(over, (kernel,))
         _, weight, bias = self._weighted(op, width, width, x.shape[2] // groups, *shape)
+        stride = attrs["stride"]
         if over is None:
             x = f.padded(x, (3, 4), before, after)
-            return f.conv(x, weight, bias, attrs["stride"], 0, dilation, groups)
+            return f.conv(x, weight, bias, (stride, stride), 0, dilation, groups)
         flat = x if len(x.shape) == 5 else x.reshape(*x.shape, 1, 1)
-        axis = AXES[over]
-        turned = f.padded(f.to_front(flat, axis), (0,), before, after)
-        kernels = weight.reshape(width, -1, kernel)
-        made = f.conv_first(turned, kernels, attrs["stride"], dilation, groups, axis != 0)
-        made = f.from_front(made, axis)
-        made = made if bias is None else made + bias.reshape(-1, 1, 1)
+        turned = over == "time"
+        if turned:
+            flat, weight = f.swapped(flat, 0, 3), weight.reshape(width, -1, kernel, 1)
+        axis = 4 if over == "columns" else 3
+        strides = (1, stride) if axis == 4 else (stride, 1)
+        flat = f.padded(flat, (axis,), before, after)
+        made = f.conv(flat, weight, bias, strides, 0, dilation, groups)
+        made = f.swapped(made, 0, 3) if turned else made
         return made if len(x.shape) == 5 else made.reshape(*made.shape[:3])
 
     def _conv_transposed(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
@@ -416,17 +419,17 @@ class Layers(Evaluator):
         part = width // groups
         _, weight, bias = self._weighted(op, width, x.shape[2], part, kernel, kernel)
         for axis in (3, 4):
-            wide = f.to_front(x, axis)
+            wide = f.moved(x, axis, 0)
             between = np.zeros(((x.shape[axis] - 1) * attrs["stride"] + 1, x.shape[axis]))
             between[:: attrs["stride"]] = np.eye(x.shape[axis])
-            x = f.from_front(f.mixed_first(wide, Var(between)), axis)
+            x = f.moved(f.mixed_first(wide, Var(between)), 0, axis)
         inner = weight.reshape(groups, -1, part, kernel, kernel)
         inner = f.swapped(inner, 1, 2).reshape(width, -1, kernel, kernel)
         for axis in (2, 3):
             inner = f.taken(inner, axis, np.arange(kernel)[::-1])
         around = kernel - 1
         wide = f.padded(x, (3, 4), around, around + attrs["output_padding"])
-        y = f.conv(wide, inner, bias, 1, 0, 1, groups)
+        y = f.conv(wide, inner, bias, (1, 1), 0, 1, groups)
         keep = attrs["padding"]
         for axis in (3, 4):
             y = f.taken(y, axis, np.arange(keep, y.shape[axis] - keep))
@@ -438,7 +441,7 @@ class Layers(Evaluator):
         width = x.shape[0] if axis == 0 else attrs["width"]
         ones = () if axis == 0 else (1, 1)
         path, weight, bias = self._weighted(op, width, width, x.shape[axis], *ones)
-        turned = f.to_front(x, axis)
+        turned = f.moved(x, axis, 0)
         if attrs["window"] is not None:
             later, earlier = np.indices(weight.data.shape)
             seen = (earlier <= later) & (earlier > later - attrs["window"])
@@ -449,7 +452,7 @@ class Layers(Evaluator):
         made = f.mixed_first(turned, weight.reshape(width, -1))
         if bias is not None:
             made = made + bias.reshape(-1, *[1] * (len(made.shape) - 1))
-        return f.from_front(made, axis)
+        return f.moved(made, 0, axis)
 
     def _threshold(self) -> float:
         neuron = self.written_out(self.settings["neuron"])

@@ -118,11 +118,7 @@ def concat(parts: Sequence[Var], axis: int) -> Var:
 
 
 def stack(parts: Sequence[Var]) -> Var:
-    def pull(number: int) -> Pull:
-        return lambda grad: grad[number]
-
-    data = np.stack([part.data for part in parts])
-    return Var(data, *((part, pull(number)) for number, part in enumerate(parts)))
+    return concat([part.reshape(1, *part.shape) for part in parts], 0)
 
 
 def broadcast(value: Var, shape: tuple[int, ...]) -> Var:
