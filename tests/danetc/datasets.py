@@ -64,19 +64,26 @@ def make_folder(root: Path) -> str:
     return f"folder:{root}"
 
 
+def write_shard(path: Path, files: Mapping[str, bytes]) -> None:
+    with tarfile.open(path, "w") as shard:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            shard.addfile(member, io.BytesIO(data))
+
+
 def _webdataset(root: Path) -> str:
     root.mkdir()
     for split, count in (("train", 30), ("val", 20)):
-        with tarfile.open(root / f"{split}-00.tar", "w") as shard:
-            for number in range(count):
-                label = number % 3
-                seed = number + 1000 * (split == "val")
-                buffer = io.BytesIO()
-                Image.fromarray(_image(seed, label, *_sizes(split, seed))).save(buffer, "PNG")
-                for ending, data in (("png", buffer.getvalue()), ("cls", str(label).encode())):
-                    member = tarfile.TarInfo(f"{number:04}.{ending}")
-                    member.size = len(data)
-                    shard.addfile(member, io.BytesIO(data))
+        files = {}
+        for number in range(count):
+            label = number % 3
+            seed = number + 1000 * (split == "val")
+            buffer = io.BytesIO()
+            Image.fromarray(_image(seed, label, *_sizes(split, seed))).save(buffer, "PNG")
+            files[f"{number:04}.png"] = buffer.getvalue()
+            files[f"{number:04}.cls"] = str(label).encode()
+        write_shard(root / f"{split}-00.tar", files)
     return f"webdataset:{root}"
 
 

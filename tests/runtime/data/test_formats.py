@@ -7,7 +7,6 @@ import os
 import struct
 import subprocess
 import sys
-import tarfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from danetc.runtime.data.images import DECODERS, FORMATS, TORCHVISION_FORMATS, d
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.table_rows import Rows
 from danetc.runtime.system.errors import DataError, UnreadableError
+from tests.danetc.datasets import write_shard
 
 from .conftest import pixels
 
@@ -55,12 +55,8 @@ def folder(root: Path) -> str:
 def webdataset(root: Path) -> str:
     root.mkdir()
     for split in ("train", "val"):
-        with tarfile.open(root / f"{split}-0.tar", "w") as shard:
-            for number in range(2):
-                for ending, data in (("png", EPS), ("cls", str(number).encode())):
-                    entry = tarfile.TarInfo(f"{number}.{ending}")
-                    entry.size = len(data)
-                    shard.addfile(entry, io.BytesIO(data))
+        files = {"0.png": EPS, "0.cls": b"0", "1.png": EPS, "1.cls": b"1"}
+        write_shard(root / f"{split}-0.tar", files)
     return f"webdataset:{root}"
 
 

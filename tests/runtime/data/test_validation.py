@@ -6,7 +6,6 @@ import io
 import re
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import has_validation
 from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.system.errors import DataError
-from tests.danetc.datasets import SMALL_DATA
+from tests.danetc.datasets import SMALL_DATA, write_shard
 
 
 def samples(source: Source) -> Counter[tuple[int, object]]:
@@ -95,12 +94,9 @@ def make_shards(tmp_path: Path) -> MakeShards:
         Image.new("RGB", (4, 4)).save(image, "PNG")
         for split, each in (("train", classes), ("val", ("01",))):
             for number, listed in enumerate(each):
-                with tarfile.open(tmp_path / f"{split}-{number}.tar", "w") as shard:
-                    for key, label in enumerate(2 * listed):
-                        for ending, data in (("png", image.getvalue()), ("cls", label.encode())):
-                            member = tarfile.TarInfo(f"{key}.{ending}")
-                            member.size = len(data)
-                            shard.addfile(member, io.BytesIO(data))
+                files = {f"{key}.cls": label.encode() for key, label in enumerate(2 * listed)}
+                files |= {f"{key}.png": image.getvalue() for key in range(len(2 * listed))}
+                write_shard(tmp_path / f"{split}-{number}.tar", files)
         return f"webdataset:{tmp_path}"
 
     return make

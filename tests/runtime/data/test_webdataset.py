@@ -21,6 +21,7 @@ from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.files import replace_file
+from tests.danetc.datasets import write_shard
 
 from .conftest import Trap, pixels
 
@@ -82,14 +83,6 @@ def test_a_folder_without_shards_and_a_name_without_a_split(tmp_path: Path) -> N
         open_data(f"webdataset:{tmp_path / 'shards'}")
 
 
-def write(path: Path, files: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w") as shard:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            shard.addfile(member, io.BytesIO(data))
-
-
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -104,13 +97,13 @@ def write(path: Path, files: dict[str, bytes]) -> None:
 def test_wrong_samples_are_explained(shards: Path, files: dict[str, bytes], message: str) -> None:
     for number in range(3):
         (shards / f"train-0{number}.tar").unlink()
-    write(shards / "train-00.tar", files)
+    write_shard(shards / "train-00.tar", files)
     with pytest.raises(DataError, match=message):
         open_data(f"webdataset:{shards}")
 
 
 def test_a_class_that_only_the_tests_have_is_an_error(shards: Path) -> None:
-    write(shards / "val-00.tar", {"a.png": encoded(0), "a.cls": b"4"})
+    write_shard(shards / "val-00.tar", {"a.png": encoded(0), "a.cls": b"4"})
     with pytest.raises(DataError, match=r"testing have the class 4, .* have 4 classes \(0 to 3\)"):
         open_data(f"webdataset:{shards}")
 
@@ -126,7 +119,7 @@ def test_damaged_and_packed_shards_are_named(shards: Path) -> None:
 def test_an_unreadable_image_names_its_place_and_nothing_is_unpickled(shards: Path) -> None:
     trap = Trap(shards / "trap")
     files = {"a.cls": b"0", "a.pyd": pickle.dumps(trap), "a.png": b"no image"}
-    write(shards / "train-00.tar", files)
+    write_shard(shards / "train-00.tar", files)
     data = open_data(f"webdataset:{shards}")
     with pytest.raises(UnreadableError, match=r"a.png in .*train-00.tar cannot be read: it is no"):
         data.train[0]

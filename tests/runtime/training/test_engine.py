@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import danetc
-from danetc.runtime.data.dataset import DataSet, Memory
+from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.checkpoints import Checkpoints, Position
 from danetc.runtime.training.observer import PARTS
@@ -128,12 +128,6 @@ def test_what_does_not_fit_is_refused_before_training(few: DataSet) -> None:
         run(danetc.build(text=text), few, phase(ADAM))
     with pytest.raises(TrainingError, match="into 7 equal parts"):
         run(small(), few, replace(phase(ADAM), accumulate=7))
-
-
-def test_a_last_batch_of_one_image_is_left_out(few: DataSet) -> None:
-    data = replace(few, train=Memory(few.train.images[:51], few.train.labels[:51]))
-    chosen = phase("epochs = 1; batch = 50; optimizer = sgd(lr = 0.1)")
-    assert len(run(small(), data, chosen).watcher.steps) == 1
 
 
 # -- several outputs -------------------------------------------------------------------------------
