@@ -16,22 +16,17 @@ from tests.differential.networks import ANALOG_STEM, VARIETY, small, variety
 # Five blocks of two convolutions, in two stages; the opening block of the second has a projection.
 FORMS = {
     "origin": {"norm -> spike": 6, "norm + value -> spike": 4, "norm + norm -> spike": 1},
-    "tdbn": {"norm -> spike": 6, "norm + value -> spike": 4, "norm + norm -> spike": 1},
     "tdbn_identity": {"norm -> spike": 6, "norm + norm -> spike": 5},
     "baa": {"norm -> spike": 11},
-    "baa_conv": {"norm -> spike": 11},
     "sew": {"norm -> spike": 12},
-    "sew_and": {"norm -> spike": 12},
     "sew_iand": {"norm -> spike": 12},
     # An analog stream: its neurons read what the shortcut reads too. The head's neuron does not.
     "pa_a": {"value -> spike": 5, "norm -> spike": 5, "norm + value -> spike": 1},
     # The two neurons of the opening block are one, which alone reads the sum before it.
     "pa_a_spike": {"value -> spike": 4, "norm -> spike": 5, "norm + value -> spike": 2},
     "pa_b": {"norm -> spike": 10, "value + value -> spike": 1},
-    "pa_b_conv": {"norm -> spike": 10, "value + value -> spike": 1},
     "pa_b_spike": {"norm -> spike": 11, "value + value -> spike": 1},
     "ms": {"value -> spike": 5, "norm -> spike": 5, "norm + value -> spike": 1},
-    "ms_conv": {"value -> spike": 5, "norm -> spike": 5, "norm + value -> spike": 1},
 }
 
 

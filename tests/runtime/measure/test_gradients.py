@@ -72,18 +72,14 @@ def test_the_parts_are_those_of_the_equations(wiring: str) -> None:
             # The image is the same at all steps, so the layer takes one input for all of them.
             assert torch.allclose(mine, theirs.sum(0) if mine.dim() == 4 else theirs, atol=1e-13)
         # The weights right before a layer reach the loss through that layer alone.
-        scope = name.rpartition(".")[0]
+        scope = name.rpartition(".")[0].removesuffix(".branch")
         weight = {
-            "stem.spike": "stem.conv",
-            f"{scope}.spike": f"{scope}.branch.conv2",
-            f"{scope}.spike1": f"{scope}.conv1",
-            f"{scope}.spike2": f"{scope}.conv2",
+            f"{scope}.spike": f"{scope}.branch.conv2.weight",
+            f"{scope}.branch.spike": f"{scope}.branch.conv1.weight",
+            f"{scope}.branch.spike1": f"{scope}.branch.conv1.weight",
+            f"{scope}.branch.spike2": f"{scope}.branch.conv2.weight",
+            "stem.spike": "stem.conv.weight",
         }[name]
-        if name.endswith("branch.spike"):
-            weight = f"{scope}.conv1"
-        if name == "stem.spike":
-            weight = "stem.conv"
-        weight = f"{weight}.weight"
         for place, part in enumerate((found.spatial, found.temporal)):
             (expected,) = torch.autograd.grad(
                 layer.inputs, [state[weight]], [each[place] for each in parts], retain_graph=True
