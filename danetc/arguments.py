@@ -22,13 +22,13 @@ Args:
     init: Start from these weights: safetensors, a state dict that contains only tensors, the directory of
         a run, or pretrained:NAME.
     init_skip: Parts of the network that keep new weights, as in head or 'stem + head'.
-    memory: What is saved for the backward pass. ``recompute`` runs blocks again instead; a SIZE, as in
-        8GB or 512MB, selects the faster policy with which a training step fits.
+    memory: Policy for the backward pass. ``recompute`` runs blocks again to save memory; a SIZE, as in
+        8GB or 512MB, selects the fastest policy with which a training step fits.
     network: Network to use if the file has several.
     precision: Precision of the arithmetic.
     prepare: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
         center_crop(224)', or none. [default: the training's]
-    progress: True to show progress and notes as the command does; by default only in a notebook.
+    progress: If True, show progress and notes like the command; by default only in a notebook.
     quiet: Show no progress.
     seed: Seed of all random numbers.
     set: Change a parameter or a setting of the network, as in steps=2, or an argument in a setting, as in

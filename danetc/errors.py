@@ -13,7 +13,7 @@ class SaidElsewhere(UserError):
 
 def check_installed(what: str, names: Sequence[str], extra: str) -> None:
     """Raise UserError if a library that an extra of the package brings is missing."""
-    from importlib.util import find_spec  # late: start-up does without
+    from importlib.util import find_spec  # deferred: not needed at start-up
 
     for name in names:
         if find_spec(name) is None:

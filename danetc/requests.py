@@ -230,7 +230,7 @@ class ComparisonRequest(GridRequest):
     Args:
         grid: Axis to vary: classes, recipe, backbone, depth, connection, rule, recipe.PATH, or any
             parameter or setting of the networks, as in steps=1,4. Can be repeated.
-        output: Directory of the grid, with one folder per cell. Finished runs are not repeated.
+        output: Directory of the grid, with one folder per cell. Finished runs are not trained again.
         fresh: Retrain the runs whose settings have changed; the old runs are moved aside.
         override: Resume runs even if their settings have changed.
     """

@@ -17,7 +17,7 @@ MAX_BITS = 8
 
 @record
 class Precision:
-    """Numbers that a floating-point type represents exactly.
+    """The numbers that can be represented exactly in a floating-point type.
 
     They are the integers up to ``whole``, times powers of two from ``least`` to ``most``.
     """
@@ -75,7 +75,7 @@ class Kind:
     def bits(self) -> int:
         """Number of bits of a packed number; 0 if it is not packed.
 
-        A kind is packed only if every precision represents all of its numbers exactly.
+        A kind is only packed if all precisions can represent its numbers exactly.
         """
         return _bits(self)
 

@@ -108,7 +108,7 @@ def _common(a: NumberRange, b: NumberRange) -> float:
 
 
 def _grid(low: float, high: float, unit: float) -> NumberRange:
-    """Return a range of multiples of a unit; bounds above 2^24 units become infinite."""
+    """Return a range of multiples of a unit, with infinite bounds above 2^24 units."""
     if not unit:
         return NumberRange(low, high)
     if not 1 / _FAR < unit < _FAR:
@@ -128,7 +128,7 @@ def _rounded(low: float, high: float) -> NumberRange:
 
 
 def _outwards(low: float, high: float) -> NumberRange:
-    """Widen a range by more than the rounding error; rounding never changes a sign."""
+    """Widen a range by more than the rounding error, without a change of sign."""
     if math.isinf(low) and math.isinf(high):
         return REAL
     low -= abs(low) * _ROUNDING if math.isfinite(low) else 0.0
@@ -169,7 +169,7 @@ def multiply(a: NumberRange, b: NumberRange) -> NumberRange:
 
 
 def _times(x: float, y: float) -> float:
-    return 0.0 if x == 0 or y == 0 else x * y  # an infinite bound is an unknown finite number
+    return 0.0 if x == 0 or y == 0 else x * y  # an infinite bound stands for a finite number
 
 
 def divide(a: NumberRange, b: NumberRange) -> NumberRange:
@@ -178,7 +178,7 @@ def divide(a: NumberRange, b: NumberRange) -> NumberRange:
     if b.low <= 0 <= b.high:
         return REAL
     corners = [0.0 if math.isinf(y) else x / y for x in (a.low, a.high) for y in (b.low, b.high)]
-    return _outwards(min(corners), max(corners))  # GPUs may not round quotients correctly
+    return _outwards(min(corners), max(corners))  # a GPU may not round the quotient correctly
 
 
 def larger(a: NumberRange, b: NumberRange) -> NumberRange:
@@ -274,7 +274,7 @@ class RangeTable:
 
 
 class Tables:
-    """Tables of expressions whose sources have few possible values.
+    """Tables of expressions for all values of their sources, if there are few.
 
     Interval arithmetic overestimates the range of an expression that reads a value more than once:
     for spikes, ``a + b - 2 * a * b`` is 0 or 1, but interval arithmetic gives -2 .. 2.
@@ -331,7 +331,7 @@ class Tables:
 _MAX_ITERATIONS = 40
 """If a range still grows after this many iterations, all ranges are unbounded."""
 _MAX_CHANGES = 3
-"""A bound that changes more often becomes infinite."""
+"""Maximum number of changes of a bound before it becomes infinite."""
 
 
 def fixpoint(

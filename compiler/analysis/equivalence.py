@@ -193,12 +193,12 @@ class Forms:
             case "affine":
                 offset = residue(node.attrs["offset"]) * number("one")
                 return residue(node.attrs["factor"]) * reads[0] + offset
-            case "mul":  # nested products equal a flat one
+            case "mul":  # the same for nested products
                 total = 1
                 for item, read in zip(graph.inputs_of(node), reads, strict=True):
                     total = total * (read if item.op == "mul" else number("factor", read)) % PRIME
                 return total
-            case "concat":  # a polynomial in SIDE: nested concatenations equal a flat one
+            case "concat":  # a polynomial in SIDE, which is the same for nested concatenations
                 total, channels = 0, 0
                 for item, read in zip(graph.inputs_of(node), reads, strict=True):
                     width = item.value.shape[0]

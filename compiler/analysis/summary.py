@@ -127,7 +127,7 @@ def neurons_on_paths(graph: Graph, sources: Iterable[int]) -> dict[int, tuple[in
 
 
 class Operations(NamedTuple):
-    """Number of operations for one image over all time steps; see ``Summary``."""
+    """Number of operations for one image over all time steps (see ``Summary``)."""
 
     macs: int
     additions: int
@@ -222,9 +222,9 @@ def _kinds(graph: Graph, ids: Iterable[int]) -> str:
 
 
 def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
-    """Return why a run over T steps does not give the results for each smaller T; None if it does.
+    """Return the reason why a run over T steps does not contain the results for each smaller T, or None.
 
-    It does if the mean of the outputs of steps 1 .. t is the output of a run with T = t, for every t.
+    It contains them if the mean of the outputs of steps 1 .. t is the output of a run with T = t, for every t.
     Values that vary over time depend on earlier steps alone; after a mean over time all operations
     must be linear. ``output`` names one of several.
     """

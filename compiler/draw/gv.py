@@ -116,7 +116,7 @@ class _Writer:
         return "".join(self._cell(cell, width) for cell, width in zip(padded, widths, strict=True))
 
     def _cell(self, cell: TextCell, width: float, more: str = "") -> str:
-        # Graphviz replaces escape sequences such as \\N in HTML labels, too.
+        # Graphviz also replaces escape sequences such as \\N in HTML labels.
         text = escape(cell.text).replace("\\", "\\\\").replace("  ", " &#160;")
         if text and cell.fill != "none":
             text = f"&#160;{text}"  # a space between the text and the edge of the fill

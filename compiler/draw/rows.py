@@ -31,7 +31,7 @@ _PORT = 18.0  # distance between the ends of wires at a unit
 
 @record
 class Unit:
-    """A part of a picture. Wires end left of box ``first`` and start right of box ``last``.
+    """A part of a picture. Wires end at the left side of box ``first`` and start at the right side of ``last``.
 
     If there is a box ``KEYninID``, the wire of node ``ID`` ends there instead.
     """

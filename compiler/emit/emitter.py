@@ -278,7 +278,7 @@ def _within(scope: Path, node: Node) -> Path:
 
 def _why_fixed(graph: Graph) -> str:
     """Why a model only runs for T = ``graph.steps``; empty if it takes sequences of any length."""
-    timeless: set[int] = set()  # values computed from means over time only
+    timeless: set[int] = set()  # values that depend on time only through a mean
     for node in graph.nodes.values():
         if what := why_fixed(graph, node):
             return f"{node.path} has {what} for each of them"

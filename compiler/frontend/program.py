@@ -306,7 +306,7 @@ def graph_of(
     numbers, booleans, or texts of expressions: ``{"neuron": "LIF(tau = 4.0)"}``,
     ``{"neuron.tau": 4.0}``. Raises ``SpecError``.
     """
-    from danetc.compiler.passes import run  # deferred: a check runs no passes
+    from danetc.compiler.passes import run  # deferred: not needed by a check
 
     graph = lowered_network(checked, network, settings).graph
     return run(graph) if passes is None else run(graph, passes)

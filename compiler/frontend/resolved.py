@@ -44,7 +44,7 @@ class _Collector:
     """Collects the declarations that a network uses, and renames them.
 
     ``parameters`` are values set from outside, in which names refer to ``module``; ``owners`` maps
-    their names to the ids of the networks with them. ``lines`` maps networks to changed lines.
+    their names to the ids of the networks with them. ``lines`` contains the changed lines of each network.
     """
 
     def __init__(

@@ -54,8 +54,8 @@ def _is(naming: Naming, graph: Graph, text: str, entry: int, exit: Piece) -> boo
 def _candidates(items: Items, stages: Sequence[StageOfBlocks]) -> list[str]:
     """Return calls of the backbones of std with the same number of blocks in each stage.
 
-    The shortest comes first: `resnet50`, not `resnet34(block = bottleneck)`. Among calls of equal
-    length, those whose default block has as many layers come first.
+    The shortest comes first: `resnet50`, not `resnet34(block = bottleneck)`. Of calls with the same
+    length, those whose default block has the same number of layers come first.
     """
     shape = [piece.blocks if isinstance(piece, StageOfBlocks) else 0 for piece, _ in items]
     block, stride = stages[0].block, stages[0].stride

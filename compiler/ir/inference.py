@@ -30,7 +30,7 @@ class Inference:
         self.neurons = neurons
         self.nodes = nodes
         self._values: dict[tuple[object, ...], _Known] = {}
-        self._equal: dict[Value, Value] = {}  # one object for all equal values
+        self._equal: dict[Value, Value] = {}  # equal values share one object
         self._tables = Tables()
         self._known: dict[int, RangeTable | None] = {}
 

@@ -140,7 +140,7 @@ class RuleReader:
                 return StageInput()
             case s.Flow(steps=(value, *delays)):
                 steps = sum([self._steps(delay, env) for delay in delays])
-                outer, self._earlier = self._earlier, True  # earlier steps have all outputs
+                outer, self._earlier = self._earlier, True  # all outputs of earlier steps are known
                 form = self._form(value, env)
                 self._earlier = outer
                 return Delayed(steps, form)

@@ -13,7 +13,7 @@ def hoist_static(graph: Graph) -> Graph:
     """Move ``repeat`` after every operation that treats all time steps alike.
 
     ``op(repeat(x)) = repeat(op(x))``. Neurons, joins and means over time can read a static value;
-    norms per step, operations that mix steps, and outputs need the repeated value. Operations with
+    the value is repeated for norms per step, operations that mix steps, and outputs. Operations with
     random numbers are not moved, because they draw new numbers at each step. In training, a norm
     then uses the statistics of one step, which equal those of T equal steps up to rounding. Layers
     that share weights are one module, so either all or none of them are moved.

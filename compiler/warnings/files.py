@@ -99,7 +99,7 @@ def _unused_declaration(file: File) -> Iterator[Finding]:
 def _unused_parameter(file: File) -> Iterator[Finding]:
     for item in file.module.own.values():
         read = set(_names(item.value, *(item.body or ())))
-        for param in reversed(item.params):  # a default may read earlier parameters
+        for param in reversed(item.params):  # a default can use the parameters before it
             is_read = param.name in read
             read |= _names(param.default)
             if is_read or _is_threshold(item, param) or _repeats(file, item, param):

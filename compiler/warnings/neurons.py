@@ -15,7 +15,7 @@ from danetc.dsl.kinds import SPIKE, count
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 
 MAX_STEPS = 64
-"""Maximum number of time steps to examine; in longer runs, states must converge by then."""
+"""Maximum number of time steps to examine. In longer runs, the states must have converged."""
 
 _MARGIN = 1e-6  # tolerance of float32 sums
 _POINTS = [0.0, *(sign * 10.0**power for power in range(-3, 3) for sign in (-1, 1))]

@@ -43,7 +43,7 @@ _ALLOW = re.compile(r"#+ *allow +(W\d{4}(?:[, ]+W\d{4})*)(?!\w)")
 
 @record
 class Allowing:
-    """A comment that allows warnings; ``alone`` if nothing else is on its line."""
+    """A comment that allows warnings. ``alone`` is True if the line contains only the comment."""
 
     line: int
     alone: bool
@@ -116,7 +116,7 @@ def _lines(program: s.Program, span: Span) -> tuple[int, int]:
             if body and body[0].span.line == last > first:
                 last -= 1
                 while last > first and span.source.line(last).lstrip()[:1] in ("", "#"):
-                    last -= 1  # comments above the first statement belong to it
+                    last -= 1  # comments before the next statement belong to that statement
     return first, last
 
 

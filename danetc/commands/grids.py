@@ -224,8 +224,8 @@ def report_command(
 
     Args:
         output: File of the page.
-        data: Measure runs without measures.json on these data.
-        device: Device that measures them. [default: the accelerator if there is one, else cpu]
+        data: Data on which runs without measures.json are measured.
+        device: Device for these measurements. [default: the accelerator if there is one, else cpu]
     """
     from danetc.runtime.system.files import replace_file
     from danetc.tasks.reporting import grid_figures, make_page, open_runs

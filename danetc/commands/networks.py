@@ -219,7 +219,7 @@ def prove_command(
     wrong.
 
     Args:
-        numbers: Check gradients and firing rates numerically. --no-numbers does without torch.
+        numbers: Check gradients and firing rates numerically. --no-numbers does not need torch.
     """
     from danetc.output.console import VisibleConsole
     from danetc.tasks.networks import compile_spec
@@ -364,7 +364,7 @@ def bench_command(
         rounds: Number of times that each is timed.
         threads: CPU threads. [default: torch's]
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: no CPU for waiting threads
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     from danetc.output.console import VisibleConsole
     from danetc.runtime.system.devices import arithmetic, find_device
     from danetc.tasks.benchmark import bench

@@ -43,7 +43,7 @@ def check_command(
     by_place: dict[tuple[str, str, int, int], Diagnostic] = {}
     for spec in specs:
         for item in _diagnostics(spec):
-            # Two files that use a third one both report its errors.
+            # errors of a file are found again by each file that uses it
             by_place.setdefault(
                 (item.code, item.span.source.name, item.span.start, item.span.end), item
             )

@@ -229,7 +229,7 @@ def eval_command(
     DIR is a directory of `train`, or pretrained:NAME (`danetc list pretrained`); for trials, mean and
     standard deviation are printed, too. Data, preprocessing, loss, backend, precision, batch and seed
     are those of the training's own tests, so the last test accuracy is reproduced; differences are
-    printed. --steps runs the network at other numbers of time steps than its own; --over-time takes
+    printed. --steps runs the network with other numbers of time steps; --over-time takes
     the mean output of the first T steps for each T.
 
     Args:
@@ -376,7 +376,7 @@ def predict_command(
 
     Args:
         top: Number of classes to print.
-        logits: Print outputs before softmax, not probabilities.
+        logits: Print the outputs before softmax instead of probabilities.
     """
     from danetc.tasks.trained import open_trained
 
@@ -714,7 +714,7 @@ def import_command(
 
 
 def import_text(found: ImportedNetwork) -> str:
-    """Return what an import printed: the stages it recognised, and how the outputs compare."""
+    """Return the output of an import: the stages that were found, and the comparison of outputs."""
     lines = [f"{found.found.network}: {found.found.lines} lines"]
     for stage in found.found.stages:
         literal = f"  ({', '.join(stage.own)}: its own)" if stage.own else ""

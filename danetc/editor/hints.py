@@ -122,7 +122,7 @@ def inlay_hints(
 
 
 def _once(text: str, hints: Sequence[InlayHint]) -> Iterator[InlayHint]:
-    """Yield the hints, without equal hints that only closing parentheses separate."""
+    """Yield the hints. Of equal hints that are only separated by `)`, yield the last."""
     for number, hint in enumerate(hints):
         after = hints[number + 1] if number + 1 < len(hints) else None
         between = "" if after is None else text[hint.offset : after.offset]
@@ -131,7 +131,7 @@ def _once(text: str, hints: Sequence[InlayHint]) -> Iterator[InlayHint]:
 
 
 def _tells(reached: Reached, place: Span) -> bool:
-    """True if a layer changes shape or kind; for a value without input, if it is not a name."""
+    """True if a layer changes the shape or kind, or if a value without input is not a name."""
     before = reached.before
     if before is None:
         return not place.text.isidentifier()
@@ -159,7 +159,7 @@ def _places(analysis: Analysis) -> Iterator[tuple[Span, int]]:
             ):
                 subject = step
                 while isinstance(subject, s.Via | s.By | s.With):
-                    subject = subject.subject  # the trace has the value of its subject
+                    subject = subject.subject  # the trace contains the value of the subject
                 yield subject.span, step.span.end
             if not isinstance(root, s.Flow | s.Name):
                 yield root.span, root.span.end

@@ -40,7 +40,7 @@ class OpenFiles:
     def close(self, name: str) -> None:
         """Close a file, so that its text is read from disk."""
         key = self._names.pop(name, "")
-        if key not in self._names.values():  # unless the file is also open under another name
+        if key not in self._names.values():  # the file is not open under another name
             self.texts.pop(key, None)
         self._known.pop(name, None)
         self._generation += 1

@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Table of cells. ``right`` lists the right-aligned columns; ``mark`` explains how the best cells are marked."""
+    """Table of cells. Columns in ``right`` are aligned on the right; ``mark`` explains the mark of the best cells."""
 
     heads: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]

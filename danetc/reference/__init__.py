@@ -64,7 +64,7 @@ def topic(name: str) -> tuple[Entry, ...]:
 
 
 def entries() -> Iterator[Entry]:
-    """Yield all entries. This reads many files; ``section`` reads only what a section needs."""
+    """Yield all entries. Reads many files; ``section`` reads only the files of one section."""
     for name in SECTIONS:
         yield from section(name)
 

@@ -184,7 +184,7 @@ def _takes(kind: Type) -> str:
 
 
 def items() -> Iterator[Entry]:
-    """Yield optimizers, schedules, losses, gradient methods, augmentations and parts of networks."""
+    """Yield the entries of optimizers, schedules, losses, augmentations and other items of recipes."""
     rows = {id(row): row for of_family in ITEMS.values() for row in of_family.values()}
     for row in rows.values():
         families = [name for name, known in ITEMS.items() if known.get(row.name) is row]

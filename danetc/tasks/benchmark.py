@@ -34,7 +34,7 @@ def bench(
     device: torch.device,
     on_progress: Callable[[str], object] = lambda what: None,
 ) -> dict[str, Any]:
-    """Time both backends in interleaved rounds; ``on_progress`` gets the next step. Raises UserError.
+    """Measure the time of both backends in interleaved rounds. Raises UserError.
 
     Return the record that ``danetc bench --json`` prints. Of each backend it has median times in
     seconds of a training ``step`` and a ``forward`` pass, the time of the ``first`` step, which

@@ -139,7 +139,7 @@ def _speed(
     """
     transform = image_transform(() if phase is None else phase.augment, events=data.events)
     fetcher = _readable(data.train, transform, seed)
-    size = 1 if phase is None else 32  # images may have several sizes
+    size = 1 if phase is None else 32  # images may have different sizes
     order = epoch_order(len(data.train), seed, 0)[:TIMED].split(size)
     loaded = 0
     with one_thread():
@@ -276,7 +276,7 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if speed is not None:
         each = f"{ceil(1000 / speed)} for 1,000 images/s of a GPU"
         yield "loading", f"{speed:,.0f} images/s by one worker, so {each}"
-        if most is not None and most < 1000 * speed:  # a small network never computes at the peak
+        if most is not None and most < 1000 * speed:  # not for small networks, far below the peak
             trained = f"at most {most:,.0f} images/s of {record['network']}"
             yield "", f"an H100 trains {trained}: {ceil(most / speed):,} workers"
     yield "fingerprint", record["fingerprint"]

@@ -60,7 +60,7 @@ def draw(
         raise UserError(f"there is no format {kind or '...'}; there are {', '.join(FORMATS)}")
     if place is not None and not place.parent.is_dir():
         raise UserError(f"{place}: there is no folder {place.parent}")
-    pictures.check_engine(kind)  # before anything is built for it
+    pictures.check_engine(kind)  # before the networks are built
     graphs = [
         compile_spec(each, text=text, network=network, settings=set).graph
         for each in specs or (None,)

@@ -34,10 +34,10 @@ class Verdict:
     """Result of a comparison.
 
     Attributes:
-        found: result of the comparison of the graphs.
-        by: criterion by which weights were paired for the numerical comparison.
-        numbers: agreement of a training step; None without a numerical comparison.
-        skipped: reason why there was no numerical comparison of graphs that differ.
+        found: Result of the comparison of the graphs.
+        by: Criterion that was used to pair weights for the numerical comparison.
+        numbers: Agreement of a training step, or None if there was no numerical comparison.
+        skipped: Reason why different graphs were not compared numerically.
     """
 
     left: Graph = field(repr=False)

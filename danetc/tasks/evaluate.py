@@ -121,7 +121,7 @@ class DirectoryEvaluator:
         self.recorded, self.trained = before, replace(trained, evaluation=before)
         threads = (
             None if before is None else before.threads
-        )  # the rounding of sums depends on their number
+        )  # the rounding of sums depends on the number of threads
         if threads is None or "OMP_NUM_THREADS" in os.environ or threads > usable_cores():
             threads = torch.get_num_threads()
         now = before or Evaluation(steps=self.model.signature.steps)
@@ -386,7 +386,7 @@ class Evaluated(Returned):
 
 
 def evaluations_figure(found: Sequence[Evaluated]) -> Any:
-    """Return a figure of accuracy over T (loss over T for regression), for several networks."""
+    """Return a figure of the accuracy (or the loss, for regression) versus T for several networks."""
     lines = {}
     for one in found:
         name = f"{one.directory.name}, " if len(found) > 1 else ""

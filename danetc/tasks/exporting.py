@@ -2,8 +2,8 @@
 
 A file of a whole network is compared with its model on random samples. If a membrane potential is at its
 threshold, one program rounds it up and another rounds it down, and one spike may change all later
-ones. So only samples without such a spike agree. Their expected number is estimated from the model
-itself, with its weights changed by about as much as rounding changes numbers.
+ones. So only samples without such a spike agree. Their expected number is estimated by
+perturbing the weights of the model by about the rounding error.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Exported:
     """A written file.
 
     Attributes:
-        compared: comparison of the file with the model; None for weights alone.
-        uncompared: why a whole network was not compared.
+        compared: Comparison of the file with the model, or None if the file contains only weights.
+        uncompared: Reason why a network was not compared.
     """
 
     path: str

@@ -79,8 +79,8 @@ class Step:
     Args:
         batch: samples of this process, computed in ``accumulate`` parts.
         loss: makes the loss function of a model and its teachers.
-        gradient: way of gradients through time, as in a recipe.
-        frozen: paths of parts that are not trained.
+        gradient: Method for gradients through time, as in a recipe.
+        frozen: Paths of the parts that are not trained.
         averaged: True if a running mean of the weights is kept.
         on_cpu: True if the step is one of a training on a CPU, where the batches read meanwhile,
             copies of the weights and the checkpoint being written lie in the same memory.

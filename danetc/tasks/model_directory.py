@@ -1,4 +1,4 @@
-"""A model directory: everything about one network, written whole or not at all.
+"""A model directory contains the files of one network, and is written as a whole.
 
 ==================== =============================================================
 model.py             the model as plain PyTorch; needs torch alone

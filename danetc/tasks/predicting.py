@@ -29,10 +29,10 @@ class Predictions(Returned):
     """Outputs of a network for images.
 
     Attributes:
-        images: names of the images.
-        class_names: names of the classes, or of the numbers that the network has learned.
-        logits: outputs [N, classes] before softmax.
-        numbers: True if the network has learned numbers, not classes.
+        images: Names of the images.
+        class_names: Names of the classes, or of the numbers in a regression.
+        logits: Outputs [N, classes] of the network, before softmax.
+        numbers: True for a regression, False for a classification.
     """
 
     images: tuple[str, ...]

@@ -44,7 +44,7 @@ GRADIENT_SIZE = 6
 """Height and width of the maps on which gradients are compared; the formulas hold for each pixel."""
 
 RATE_FRAMES = 16
-"""Images times steps of each batch on which firing rates are measured."""
+"""Number of images times steps in each batch for the measurement of firing rates."""
 RATE_SIZE = 4
 SHOWN = 3
 CHANNELS = 256

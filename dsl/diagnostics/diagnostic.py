@@ -84,7 +84,7 @@ class TooManyErrors(Exception):
 class Reporter:
     """Collects errors; an error with the place and code of an earlier one is ignored.
 
-    More than ``most`` errors raise TooManyErrors. ``met`` counts all errors, ignored ones included.
+    More than ``most`` errors raise TooManyErrors. ``met`` is the number of all errors, including ignored ones.
     """
 
     diagnostics: list[Diagnostic] = field(default_factory=list)

@@ -35,7 +35,7 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def visible_lines(text: str) -> str:
-    """Write out all hidden characters other than line ends and tabs."""
+    """Escape all hidden characters except line breaks and tabs."""
     return visible(text, keep="\n\t")
 
 

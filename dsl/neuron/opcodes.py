@@ -227,7 +227,7 @@ OPCODES: MutableMapping[str, OpInfo] = {
 GRADIENT_OPCODES: MutableMapping[str, OpInfo] = {
     # the derivative of the surrogate, a separate function
     "surrogate": OpInfo(1, "surrogate({0})", _once, lambda a: REAL),
-    # a gradient summed to the shape of its scalar
+    # the sum of a gradient to the shape of a scalar
     "total": OpInfo(2, "total({0}, {1})", _once, lambda a, b: REAL, cpp="{0}"),
 }
 """Operations of generated backward passes."""

@@ -168,7 +168,7 @@ class NeuronProgram:
 
     @property
     def is_neuron(self) -> bool:
-        """True for a program with states or a step; False for an activation function."""
+        """True if the program has states or a step function; False for an activation function."""
         return bool(self.states) or self.has_step
 
     def scalars(self, *, constant: bool = False) -> frozenset[str]:
@@ -205,7 +205,7 @@ class NeuronProgram:
         return frozenset(found)
 
     def text(self) -> str:
-        """Canonical text in one line; ``reading.read_program`` is the inverse."""
+        """Return the canonical text, in one line; ``reading.read_program`` is the inverse."""
         parts = [f"neuron {self.name}", *_parameter_texts(self.parameters)]
         parts += [f"input {name}" for name in self.inputs]
         parts += [f"state {state.name} = {constant_text(state.init)}" for state in self.states]

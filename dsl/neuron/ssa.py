@@ -35,7 +35,7 @@ class Instruction:
 
 
 MAX_OPS = 1000
-OPERATION = 15  # steps of work for one operation
+OPERATION = 15  # number of steps of work of an operation
 
 
 class ProgramBuilder:
@@ -120,7 +120,7 @@ class ProgramBuilder:
             self.fix(then, otherwise)
             return then
         scalars = self.is_scalar(then) and self.is_scalar(otherwise)
-        if scalars and not self.is_scalar(condition):  # else scalars would determine the dtype
+        if scalars and not self.is_scalar(condition):  # scalars must not determine the dtype
             then, otherwise = (
                 value if isinstance(value, float) else self.append("cast", (value,))
                 for value in (then, otherwise)

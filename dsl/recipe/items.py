@@ -377,7 +377,7 @@ PARTS: Mapping[str, ItemSpec] = family(
     ItemSpec("stages", "all stages, or those of the given numbers, counted from 0"),
     ItemSpec("head", "layers after the stages"),
 )
-"""Usual parts of a network. Layers that it defines by name are parts, too."""
+"""Common parts of a network. All layers that a network defines by name are parts."""
 
 ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
     {

@@ -251,7 +251,7 @@ class Builders:
 
     def _shallow(self, value: Expr) -> Expr:
         """Return the value; report one that is nested too deeply and return a name in its place."""
-        # a tree is at most as deep as its text is long
+        # the depth of a tree is at most the length of its text
         if value.span.end - value.span.start > MAX_DEPTH:
             stack: list[tuple[syntax.Node, int]] = [(value, 1)]
             while stack:

@@ -95,7 +95,7 @@ def make_table(text: str) -> ParseTable:
             actions[-1]["$END"] = number[end]
 
     terminals = []
-    for terminal in lark.terminals:  # sorted by priority and length
+    for terminal in lark.terminals:  # lark sorts them by priority and length
         pattern = terminal.pattern.to_regexp()
         is_word = isinstance(terminal.pattern, PatternStr) and terminal.pattern.value.isalpha()
         terminals.append((terminal.name, pattern + r"(?!\w)" if is_word else pattern))

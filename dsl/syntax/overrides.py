@@ -37,7 +37,7 @@ def parse_override(
 
 
 def named(args: Iterable[Arg], positions: Iterable[str]) -> list[Arg]:
-    """Name positional arguments after their parameters; surplus arguments stay unnamed."""
+    """Return the arguments with the names of their parameters, if there are enough parameters."""
     names = iter(positions)
     return [it if it.name else Arg(next(names, None), it.value, span=it.span) for it in args]
 

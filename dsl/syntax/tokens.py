@@ -103,7 +103,7 @@ def scan(source: SourceFile, part: Span | None = None) -> Scan:
     last_bad: Span | None = None
     begin, stop = (0, len(text)) if part is None else (part.start, part.end)
     if text.startswith("\ufeff", begin):
-        begin += 1  # skip a byte order mark
+        begin += 1  # skip the byte order mark
     python = _PYTHON.search(text, begin, stop)
     if python is not None:
         stop, out.is_text = python.start(), False
@@ -198,7 +198,7 @@ def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
         case "OPEN_STRING":
             line = span.source.text.rfind("\n", 0, span.start)
             while out.errors and out.errors[-1].span.start > line:
-                out.errors.pop()  # errors caused by the missing quote
+                out.errors.pop()  # these errors are due to the missing quote
             code, message = "E0106", "this string is not closed on its line"
             meant = ("STRING", f'{word}"')
             closed = inserting(span.source, span.start + len(word.rstrip()), '"')

@@ -47,7 +47,7 @@ class Number:
 
     @property
     def value(self) -> int | float:
-        whole = self.text.isdigit() and len(self.text) < 400  # longer numbers would become infinite
+        whole = self.text.isdigit() and len(self.text) < 400  # a longer number is infinite
         return int(self.text) if whole else float(self.text)
 
 
@@ -88,7 +88,7 @@ class Call:
 
 @record
 class Range:
-    """``low .. high``, both ends included; only inside an index."""
+    """``low .. high``, including both ends; only allowed inside an index."""
 
     low: Expr
     high: Expr

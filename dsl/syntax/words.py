@@ -25,6 +25,6 @@ OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "per": (*LEARNT_PER, "sample"),
     "statistics": ("step", "cumulative"),
 }
-"""Words that each parameter accepts."""
+"""Words that are allowed for each parameter."""
 OF_CALL: Mapping[str, tuple[str, ...]] = {"swap": AXES}
-"""Words that the positional arguments of each function accept."""
+"""Words that are allowed as positional arguments of each function."""

@@ -16,7 +16,7 @@ from danetc.runtime.layers.time import DropPath
 from danetc.runtime.model.signature import outputs_of, random_input
 
 TOLERANCE = 1e-9
-"""Largest relative difference between equal models; rounding errors are about 1e-14."""
+"""Maximum relative difference between two equal models; rounding errors are about 1e-14."""
 
 
 @dataclass(frozen=True, slots=True)

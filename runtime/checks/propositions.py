@@ -168,7 +168,7 @@ def check_rates(
     Each of ``models`` is a stage with weights of another seed, which takes what ``inputs`` returns, [T, N, C, ...], and
     returns for blocks 1, 2, ... the input and the output of their first neuron. At least ``fewest`` of them are run, and
     more until the last rate differs from the first. A rate is the share of outputs other than 0. Rates are compared
-    channel by channel.
+    for each channel.
     """
     rows: list[list[Tensor]] = []
     for model in models:

@@ -149,7 +149,7 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
     while last and rows[last - 1][1].by_value:
         last -= 1
     steps = [(item.name, row.make(item)) for item, row in rows]
-    if events and last:  # resizing integers would round the counts
+    if events and last:  # as integers, the counts would be rounded
         steps.insert(0, ("events", v2.ToDtype(torch.float32)))
         last += 1
     return ImageTransform(

@@ -137,7 +137,7 @@ STEPS: Mapping[str, StepRow] = {
 }
 
 ONE_SIZE = ("random_resized_crop", "random_crop", "center_crop")
-"""Steps whose images all have one size."""
+"""Steps that return images of the same size."""
 
 MIXING_STEPS: Mapping[str, Callable[[Item, int], nn.Module]] = {
     "mixup": lambda item, classes: v2.MixUp(alpha=item["alpha"], num_classes=classes),

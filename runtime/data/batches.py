@@ -38,9 +38,9 @@ from danetc.runtime.system.torchrun import processes_here
 from danetc.runtime.system.user_code import failure_of_user
 
 SHARED_MEMORY = Path("/dev/shm")
-"""Where Linux keeps the batches that workers hand over; 64 MB in a container of Docker by default."""
+"""Folder through which workers pass batches on Linux; Docker limits it to 64 MB by default."""
 PREFETCH = 4
-"""Number of batches that each worker reads ahead: enough for a few slow files."""
+"""Number of batches that each worker prefetches, which is enough for a few slow files."""
 
 
 class Batches:

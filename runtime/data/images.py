@@ -26,9 +26,9 @@ TORCHVISION_FORMATS = ("JPEG", "MPO", "PNG", "WEBP") * hasattr(torch.ops.image, 
 DECODERS = f"torchvision {torchvision.__version__}, " * bool(TORCHVISION_FORMATS) + (
     f"Pillow {PIL.__version__}"
 )
-"""Libraries that decode images, with their versions, on which pixels may depend."""
+"""Libraries that decode images, with their versions. Decoded pixels may depend on them."""
 _DEEP = ("I", "F")
-"""Beginnings of Pillow's modes with more than 8 bits a value (I;16B is one of them)."""
+"""Prefixes of Pillow's modes with more than 8 bits per value, such as I;16B."""
 
 
 def open_image(stream: BinaryIO) -> Image.Image:

@@ -57,8 +57,8 @@ def open_data(
 def with_validation(data: DataSet, share: float) -> DataSet:
     """Move a share of the training samples to ``val``: of each class, or of all for other targets.
 
-    Of shards, whole ones are moved. The draw depends on the labels, or on the number of shards, and
-    on the share alone. Raises DataError if a part gets no samples, or none of a class.
+    Shards are moved as a whole. The selection depends only on the share, and on the labels or the
+    number of shards. Raises DataError if a part gets no samples, or none of a class.
     """
     train, labels = data.train, data.train.labels
     classes = data.target == "classes"

@@ -118,7 +118,7 @@ def _index(train: Sequence[Path], test: Sequence[Path]) -> Index:
     file = folder / f".danetc-index-{facts_fingerprint(facts)}.npz"
     index = _saved(file, len(shards))
     if index is None:
-        with alone(folder / ".danetc-index.lock"):  # another process may be saving it
+        with alone(folder / ".danetc-index.lock"):  # wait for a process that saves it
             index = _saved(file, len(shards))
             if index is None:
                 index, content = _made(train, test), BytesIO()

@@ -234,7 +234,7 @@ _SLICES = "_danetc_slices"
 def save_slices(x: Tensor, slices: Sequence[Tensor], axis: int) -> None:
     """Save the slices of a concatenation ``x`` for backward instead of the result.
 
-    If each of n layers reads the outputs of all earlier layers, memory then grows linearly with n.
+    If each of n layers reads the outputs of all earlier layers, the memory grows linearly with n.
     """
     whole: list[Tensor] = []
     for part in slices:

@@ -46,7 +46,7 @@ COMPILE = True
 DEVICES = ("cuda",)
 """Types of devices that Inductor compiles for."""
 FMA = os.environ.get("DANETC_FMA") == "1"
-"""True if GPU kernels may use fused multiply-adds, which round once; torch and our C++ code round twice."""
+"""True if GPU kernels may use fused multiply-adds, which torch and our C++ code do not use."""
 
 # Example sizes for the compiler, which affect vectorisation but not results. They differ from each other
 # because the compiler treats equal sizes as one symbol.

@@ -1,4 +1,4 @@
-"""All private interfaces of torch that danetc uses, in one table.
+"""Table of all private interfaces of torch that danetc uses.
 
 Such names change between releases. Each is looked up at its first use. If it is missing, one notice
 says what is lost (``InternalUse``), and everything else works. A test checks that other code uses
@@ -52,7 +52,7 @@ FUSION = {
 """Settings of Inductor: maximum number of tensors to concatenate in a separate kernel, minimum number of shared bytes
 to compute two values in one kernel, and maximum number of operations in it (a neuron of 16 steps has over 64)."""
 ROUNDING = "emulate_precision_casts"
-"""Setting of Inductor with which Triton rounds every operation: no fused multiply-adds."""
+"""Setting of Inductor that disables fused multiply-adds in Triton code."""
 
 HOOKS = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"
 """Attributes of a module that hold the hooks of its calls."""

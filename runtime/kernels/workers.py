@@ -47,7 +47,7 @@ def compile_elsewhere(requests: Sequence[KernelRequest]) -> None:
     ]
     for process, job in zip(processes, jobs, strict=True):
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # the process has failed; its error is read below
+        with suppress(BrokenPipeError):  # the process has failed, and its error is read below
             process.stdin.write(pickle.dumps((setting, job)))
             process.stdin.flush()
     end = monotonic() + PATIENCE

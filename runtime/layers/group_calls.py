@@ -1,6 +1,6 @@
 """Calls of fusion groups: by C++ libraries on a CPU (``NativePlan``), else by kernels (``KernelPlan``).
 
-Libraries and kernels compute the same up to rounding. A term may be a lazy concatenation; libraries read its
+Libraries and kernels return the same results up to rounding. A term may be a lazy concatenation; libraries read its
 slices.
 """
 
@@ -224,7 +224,7 @@ class NativePlan:
             norm += form.normed
         threads = torch.get_num_threads()
         if not (modes or group.per_channel or key.channels_last) and len(widths) == len(terms):
-            # Nothing depends on the channel: pass channels as pixels, and images as channels.
+            # The result does not depend on the channel: pass channels as pixels, and images as channels.
             sizes = (1, images, channels * length, threads, *counts, *[images] * len(widths))
         else:
             own = [_MODES[mode] for mode in modes]

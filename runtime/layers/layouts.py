@@ -68,7 +68,7 @@ def strides_of(shape: torch.Size) -> tuple[int, ...]:
     return like.movedim(-1, -3).stride()
 
 
-# -- as kernels of ``fusion_group`` take values ------------------------------------------------------
+# -- layouts of the arguments of ``fusion_group`` kernels --------------------------------------------
 
 
 def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:

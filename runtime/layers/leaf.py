@@ -27,7 +27,7 @@ def refuse_second_order(
     grad: Tensor, instead: str = "build the model with backend='eager'"
 ) -> None:
     """Raise RuntimeError if a backward pass that torch cannot differentiate will be differentiated or transformed;
-    torch would treat its results as constants."""
+    torch would treat the results as constants."""
     if is_backward_transformed(grad):
         raise RuntimeError(
             "the gradient of this layer cannot be differentiated again, nor transformed "

@@ -65,7 +65,7 @@ class Neuron(nn.Module):
         for name, parameter in first.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
         for name in self.scheduled.values():
-            del self._buffers[name]  # a conversion would separate the two
+            del self._buffers[name]  # a conversion would replace only one of the two
         self.scheduled = {}
         self._first = (first,)  # a tuple: not a submodule
 

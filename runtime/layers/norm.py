@@ -71,7 +71,7 @@ def move_variance(running: Tensor, new: Tensor, momentum: float, count: int, rep
 class StepwiseBatchNorm2d(StaticBatchNorm2d):
     """Batch norm with the statistics of each time step and one set of weights.
 
-    The running statistics are updated at each step; a static value counts as ``steps`` equal ones.
+    The running statistics are updated at each step; a static value is treated as ``steps`` equal values.
     """
 
     def forward(self, x: Tensor) -> Tensor:

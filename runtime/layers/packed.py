@@ -1,7 +1,7 @@
 """Convolutions, poolings and products that save less for the backward pass.
 
-They save whole numbers in bits, and less than torch for pooling. If torch traces the model, or if no gradient is
-needed, they behave as their base classes.
+Integers are saved in bits, and pooling saves less than in torch. If torch traces the model, or if no gradient is
+needed, they behave like their base classes.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
 
 
 VECTOR = 16
-"""Channels from which a CPU pools several at once if they come last."""
+"""Minimum number of channels for vectorized pooling with channels last on a CPU."""
 
 
 class _MaxPool(torch.autograd.Function):
@@ -230,7 +230,7 @@ def _like_input(ctx: Any, grad: Tensor) -> Tensor:
 
 
 class PackedAvgPool2d(Leaf, nn.AvgPool2d):
-    """Average pooling that saves no tensor; torch saves the input for its shape."""
+    """Average pooling that does not save the input, of which torch only needs the shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         window = _window(self, x)

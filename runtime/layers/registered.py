@@ -41,7 +41,7 @@ class Registration:
         return Registration(model.get_submodule(".".join(scope)), ".".join(rest))
 
     def now(self, known: nn.Module) -> nn.Module | None:
-        """Return the module registered there now; None if its scope was replaced, ``known`` if ``top`` no longer exists.
+        """Return the registered module; None if its scope was replaced, ``known`` if ``top`` no longer exists.
 
         Raises AttributeError if the place is empty.
         """
@@ -65,7 +65,7 @@ class Registration:
     def __deepcopy__(self, memo: dict[int, Any]) -> Registration:
         result = Registration(None, f"{self._path}.{self._name}" if self._path else self._name)
         top = memo.get(id(self._top()))
-        if top is not None:  # otherwise the layer is copied without its model
+        if top is not None:  # else only the layer is copied, without its model
             result._top, result._holder = _weak(top), _weak(copy.deepcopy(self._holder(), memo))
         return result
 

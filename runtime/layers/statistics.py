@@ -1,4 +1,4 @@
-"""Batch norms inside fusion groups, in operations of torch: statistics, y = x * scale + shift, and gradients."""
+"""Batch norms of fusion groups in operations of torch: statistics, y = x * scale + shift, and gradients."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Affine(NamedTuple):
 
 @torch.no_grad()
 def affine(norm: Any, x: Tensor, static: bool, last: bool = False) -> Affine:
-    """Return what ``norm`` does to x [T, N, C, L] or, if ``static``, [N, C, L]; with channels ``last`` they follow L.
+    """Return what ``norm`` does to x [T, N, C, L] or, if ``static``, [N, C, L]; or with channels ``last``.
 
     In training, statistics are those of the batch, and the running ones are updated; a static input counts T
     times.
@@ -128,7 +128,7 @@ def affine(norm: Any, x: Tensor, static: bool, last: bool = False) -> Affine:
 def chunked(x: Tensor) -> Tensor:
     """Return x [..., N, L, C] as [..., N * chunks, L / chunks, C], for sums over each chunk.
 
-    About 1024 / C chunks of an image occupy all processors of a GPU; from 32 pixels on, their sums are few.
+    An image is divided into about 1024 / C chunks of at least 32 pixels, which use all processors of a GPU.
     """
     *lead, length, channels = x.shape
     least = max(32, length * channels / 1024)

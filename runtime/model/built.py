@@ -129,7 +129,7 @@ class Model(ScopeModule):
     if the head does not average over time; a tuple for several outputs.
 
     ``topology`` is the compiler's graph that the model was emitted from, which ``show`` draws in a notebook; ``spec`` is
-    its text. Copies of a model share both; a forward pass does not use them.
+    its text. They are shared by copies of a model, and not used in a forward pass.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Model(ScopeModule):
         return super().__deepcopy__(memo)
 
     def train(self, mode: bool = True) -> Self:
-        """As in torch. Weights that inference has laid out are laid out again."""
+        """See ``nn.Module.train``. Weights are laid out for inference again when needed."""
         forget_layouts(self)
         return super().train(mode)
 

@@ -82,7 +82,7 @@ def match(
     weight of the model that the file lacks or has in another shape, and if there is no such part.
     ``model.load_state_dict(report.state)`` loads the result.
     """
-    from danetc.runtime.layers.neuron import Neuron  # late: reading a file does without kernels
+    from danetc.runtime.layers.neuron import Neuron  # deferred: not needed to read a file
 
     wanted = model.state_dict()
     # A file of an analog network lacks the parameters of neurons.

@@ -18,4 +18,4 @@ class UnreadableError(DataError):
 
 
 class TrainingError(UserError):
-    """A training cannot start, or cannot continue."""
+    """Raised if a training cannot start or continue."""

@@ -1,4 +1,4 @@
-"""Random numbers as pure functions of their purpose.
+"""Random numbers that depend only on a seed and on their purpose.
 
 No draw depends on earlier ones, so that a resumed run draws the same numbers, and any process can do any part of the
 work.

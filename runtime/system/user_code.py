@@ -31,7 +31,7 @@ def loaded(path: Path, changed: int) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look modules up there
+    sys.modules[spec.name] = module  # dataclasses and pickle read ``sys.modules``
     spec.loader.exec_module(module)
     return module
 

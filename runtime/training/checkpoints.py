@@ -165,7 +165,7 @@ class Checkpoints:
             shutil.rmtree(new, ignore_errors=True)
             _write(snapshot, new, place)
             if place.exists():
-                if aside.exists():  # a partly removed checkpoint would look damaged
+                if aside.exists():  # after an interrupted removal, it would look damaged
                     aside.rename(old)
                 if name == LAST:
                     place.rename(aside)

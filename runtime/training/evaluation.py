@@ -110,7 +110,7 @@ def check_record(kind: type, record: object) -> dict[str, Any]:
 
 
 def fits(value: object, hint: Any) -> bool:
-    """True if a value has an annotated type. Lists count as tuples, numbers of NumPy as numbers."""
+    """True if a value has an annotated type. Lists are accepted as tuples, and NumPy scalars as numbers."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
     if kind is Annotated:
         return fits(value, inner[0])

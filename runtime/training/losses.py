@@ -290,7 +290,7 @@ class Objective:
 
     def __call__(self, outputs: Any, labels: Tensor, images: Tensor | None = None) -> Tensor:
         """Return the loss of the model's last outputs; ``images`` are the input of the teachers."""
-        if images is not self._images:  # groups of truncated backpropagation share the images
+        if images is not self._images:  # one batch may be used for several groups of steps
             self._images, self._taught = images, {}
         values = [factor * term(outputs, labels) for factor, term in self._terms]
         self._layers.clear()  # frees the activations of the pass

@@ -51,7 +51,7 @@ def make_optimizer(
         given["betas"] = given.pop("beta1"), given.pop("beta2")
     make: type[torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[item.name].torch)
     if "fused" in inspect.signature(make).parameters:
-        given["fused"] = True  # one kernel for all weights if torch has one
+        given["fused"] = True  # use one kernel for all weights if possible
     return make(groups, **given)
 
 

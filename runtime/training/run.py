@@ -86,7 +86,7 @@ class PhaseRun:
         return tensors_of(self.kept)
 
     def set_up(self) -> None:
-        """Create what the phase needs. Raises DataError and TrainingError as ``engine.fit``."""
+        """Create the objects that the phase needs. Raises DataError and TrainingError like ``engine.fit``."""
         model, data, phase, settings = self.model, self.data, self.phase, self.settings
         world, teachers = self.world, self.teachers
         if not world.first:

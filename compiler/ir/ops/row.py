@@ -202,7 +202,7 @@ class Op:
     norm: Literal["channel", "group"] | None = None
     """Kind of norm: over channels or groups of channels. Its weight is initialised with ``init``."""
     affine: Callable[[Attrs], bool] = lambda attrs: False
-    """True for a norm that is one scale and one shift per channel in inference."""
+    """True for a norm that consists of a scale and a shift per channel in inference."""
     fused: Emit | None = None
     """Module or function of the fused backend, if it differs."""
     onnx: OnnxForm | None = None
@@ -234,7 +234,7 @@ class Op:
     """Operand that determines the result of a join regardless of the others."""
     commutes: bool = False
     alias: Callable[[Attrs, Values], str] = lambda attrs, values: ""
-    """Operation without parameters that gives the same values up to rounding; empty if there is none."""
+    """Name of an operation without parameters and with the same results up to rounding, or ""."""
 
     # -- in rules and pictures
     rule: Literal["sum", "concat", "max", "min"] | None = None

@@ -241,7 +241,7 @@ def read_model(
     try:
         return reading("sequence")
     except UserError as error:
-        try:  # the model may itself repeat an image over time
+        try:  # the model may repeat the image over time
             return reading("image")
         except UserError:
             raise error from None

@@ -57,7 +57,7 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
     """
     need_optuna()
     refuse_test("the best trial", request.data, request.select_on)
-    find_device(request.device)  # otherwise every trial would fail
+    find_device(request.device)  # fail before the first trial
     folder = request.folder
     networks = {each.name: each for each in find_networks(request.patterns, request.networks)}
     names = [each.name for each in request.axes]
@@ -74,7 +74,7 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
         study = open_study(folder, ["maximize", "minimize"] if request.front else ["maximize"])
         _refuse_another(study, request, networks, space)
         drawn = len(study.trials)
-        # a resumed search must not draw the same numbers again
+        # the seed depends on the number of trials, so that a resumed search draws other values
         study.sampler = SAMPLERS[request.sampler](request.sampler_seed + drawn)
         study.pruner = PRUNERS[request.pruner]()
         waiting = resume(study)

@@ -23,8 +23,8 @@ def page(code: str) -> str:
 def examples(code: str) -> tuple[str, str]:
     """Return the wrong and the fixed spec on the page of a code.
 
-    The wrong spec has the code of the page as its first error or only warning. The fixed spec has
-    neither errors nor warnings.
+    The first error of the wrong spec, or its only warning, has the code of the page. There are no
+    errors or warnings in the fixed spec.
     """
     found = dict(_EXAMPLE.findall(page(code)))
     return found["Wrong"], found["Fixed"]

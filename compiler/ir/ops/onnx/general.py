@@ -1,4 +1,4 @@
-"""Interface of forms, and forms of operations of several families."""
+"""Interface of the forms of operations in ONNX, and forms for several families."""
 
 from __future__ import annotations
 
