@@ -223,7 +223,7 @@ def commands(document: str) -> list[list[str]]:
     for block in re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            if "danetc" in words:
+            if "danetc" in words and "install" not in words:
                 found.append(words[words.index("danetc") + 1 :])
     return found
 

@@ -47,6 +47,7 @@ NOT_RUN = {
     "--address auto": "needs a running cluster of Ray",
     "my_densenet": "stands for a spec of the reader's",
     "pip install": "needs a network",
+    "no-torch.txt": "a part of that installation",
     "apt install": "changes the system",
     "git worktree": "trains for days",
     "frozen": "trains for days",
