@@ -113,11 +113,6 @@ network a(k, block = c) = b(classes = k) {
     )
 
 
-@pytest.mark.parametrize("title", EXAMPLES)
-def test_examples_of_the_language(title: str) -> None:
-    assert read(EXAMPLES[title]).items
-
-
 def test_every_node_has_the_span_of_its_text() -> None:
     text = "use s (x)\nblock b(w, k = (1)) = f(a + (b), (c)) -> ((a - b) * c)[(i)] via x # end\n"
     text += "neuron n { state u = (0); in[i] = -(a) ; g { y = (a if b else (c)) } }"

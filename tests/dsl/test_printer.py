@@ -6,24 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
-from danetc.dsl.syntax.parser import parse
+from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.syntax.printer import format_source, print_expr, print_program
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tokens import scan
 from danetc.dsl.syntax.tree import Define, Expr, Program
 from tests.dsl.examples import EXAMPLES
 from tests.dsl.strategies import expressions, programs
+from tests.dsl.test_parser import read
 from tests.generating import examples
 
 quick = examples(30)
-
-
-def read(text: str) -> Program:
-    reporter = Reporter()
-    program = parse(SourceFile("test.danet", text), reporter)
-    reporter.raise_if_errors()
-    return program
 
 
 def fmt(text: str) -> str:
