@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from danetc.runtime.data.batches import Batches
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.system.seeds import derive
 from tests.runtime.training.common import NETWORK, STILL, phase, run
-from tests.runtime.training.processes import KILLED, NOISY, Job, together
 
 ALIVE = STILL.replace("LIF", "LIF(v_threshold = 0.2)")
 """A network whose neurons all fire."""
@@ -102,19 +100,3 @@ def test_the_memory_policy_and_the_backend_change_no_weight(few: DataSet, policy
     )
     for key, value in one.weights.items():
         torch.testing.assert_close(two.weights[key], value, rtol=1e-9, atol=1e-10, msg=key)
-
-
-@pytest.mark.thorough
-def test_a_killed_training_resumes_bit_identically(tmp_path: Path) -> None:
-    body = (
-        "epochs = 2; batch = 25; ema = 0.8; optimizer = adamw(lr = 0.01); freeze = stages; "
-        "lr_scale = 0.1 * stem"
-    )
-    settings = {"checkpoint_steps": 3}
-    assert together(Job(tmp_path / "whole", body, text=NOISY, settings=settings)) == [0]
-    job = Job(tmp_path / "killed", body, text=NOISY, settings=settings)
-    assert together(job.with_signal(0, 11)) == [KILLED]
-    assert together(job) == [0]
-    one, two = Job(tmp_path / "whole", body).result(), job.result()
-    assert all(torch.equal(value, two["weights"][key]) for key, value in one["weights"].items())
-    assert one["figures"] == two["figures"]

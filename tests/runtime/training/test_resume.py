@@ -22,7 +22,8 @@ FULL = (
 OTHER = (
     "epochs = 2; batch = 24; optimizer = adamw(lr = 0.01, weight_decay = 0.1, decay = weights); "
     "precision = fp16; augment = random_crop(8, padding = 1) -> random_erasing -> cutmix; "
-    "augment_on = device; change = surrogate(alpha = exponential(1, 8))"
+    "augment_on = device; change = surrogate(alpha = exponential(1, 8)); freeze = stages; "
+    "lr_scale = 0.1 * stem"
 )
 STEPS = 2 * 9  # of 200 images: 8 batches of 24, and one of 8
 
@@ -56,7 +57,8 @@ def test_killed_twice_with_loaders(tmp_path: Path, compiled: bool) -> None:
     same(alone, job.result())
 
 
-def test_another_optimizer_precision_mixing_and_augmentation_on_the_device(tmp_path: Path) -> None:
+def test_other_settings_resume_too(tmp_path: Path) -> None:
+    """Optimizer, precision, mixing, augmentation on the device; a schedule, and parts apart."""
     text = NOISY.replace("alpha = 4", "alpha = scheduled(4)")
     alone = Job(tmp_path / "whole", OTHER, text=text)
     assert together(alone) == [0]
