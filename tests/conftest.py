@@ -9,14 +9,14 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 
 GARBAGE = 300 * 2**20
@@ -145,3 +145,11 @@ def browser() -> Iterator[Browser]:
         )
         yield found
         found.close()
+
+
+def check_accessible(page: Page, passes: Set[str] = frozenset(), but: str = "") -> None:
+    """Check axe-core's rules (WCAG A and AA, contrast among them), of which ``passes`` must apply."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    response = axe.Axe().run(page).response
+    assert [rule for rule in response["violations"] if rule["id"] != but] == []
+    assert passes <= {rule["id"] for rule in response["passes"]}

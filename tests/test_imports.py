@@ -1,4 +1,4 @@
-"""The directions of imports: dsl <- compiler, runtime <- danetc, none in a circle, none hidden.
+"""Import directions: dsl <- compiler, runtime <- danetc, without cycles.
 
 Imports for types alone and those inside of functions count like all others: one that breaks a circle
 is as much a circle.

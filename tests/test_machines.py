@@ -1,4 +1,4 @@
-"""Other systems than this one: what they lack is not asked for."""
+"""Other operating systems: danetc uses no function that they lack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the command line share."""
+"""Fixtures for tests of the command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ network small(classes = 10) {
 
 QUICK = "recipe quick { epochs = 1; batch = 300; optimizer = adamw(lr = 0.01) }\n"
 FEW = "synthetic:size=8,channels=1,classes=10,count=300,test=60"
-"""Images for SMALL where which they are does not matter: a fifth as many as the digits."""
+"""A small data set for SMALL, for tests that do not depend on the images."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Result:
 
 
 class Run:
-    """Runs command lines; a traceback fails the test."""
+    """Runs command lines. A traceback fails the test."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.capsys = capsys
@@ -58,7 +58,7 @@ class Run:
         return done
 
     def json(self, *arguments: object) -> Any:
-        """What a command prints with ``--json``."""
+        """Return the output of a command with ``--json``."""
         return json.loads(self.passes(*arguments, "--json").out)
 
     def fails(self, message: str, *arguments: object, status: int = 1) -> Result:
@@ -73,19 +73,20 @@ import contextlib, io, json, sys
 from danetc.main import main
 found = []
 for arguments in json.load(sys.stdin):
-    err = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main(arguments)
-    found.append([status, err.getvalue()])
+    found.append([status, out.getvalue(), err.getvalue()])
 print(json.dumps([found, [*sys.modules]]))
 """
 
 
 def in_fresh_process(
-    lines: list[list[str]], folder: Path
-) -> tuple[list[tuple[int, str]], set[str]]:
-    """Status and errors of command lines in one new process, and the modules that it has imported."""
-    command, given = [sys.executable, "-c", PROBE], json.dumps(lines)
+    lines: list[list[str]], folder: Path, before: str = ""
+) -> tuple[list[tuple[int, str, str]], set[str]]:
+    """Status, output and errors of command lines in one new process, and the modules that it has
+    imported. It runs the code ``before`` first."""
+    command, given = [sys.executable, "-c", before + PROBE], json.dumps(lines)
     done = subprocess.run(command, input=given, cwd=folder, capture_output=True, text=True)
     found, modules = json.loads(done.stdout)
     return found, {*modules}
@@ -95,7 +96,7 @@ def in_fresh_process(
 def danetc(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Run:
-    """Runs command lines in an empty folder."""
+    """Run command lines in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DANETC_DEBUG", raising=False)
     return Run(capsys)

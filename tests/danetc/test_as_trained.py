@@ -1,6 +1,5 @@
-"""What tests a network again sees what its training saw: `eval` gives the last figures of the run to
-the last digit, for every source of data and whatever decides figures, and `measure` and `report` take
-the same images.
+"""`eval` reproduces the last test metrics of a training exactly, for every data source and setting, and
+`measure` uses the same images.
 """
 
 from __future__ import annotations

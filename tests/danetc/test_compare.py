@@ -1,4 +1,4 @@
-"""`danetc compare`: killed and resumed, its figures are those of trainings by hand."""
+"""`danetc compare`: resuming after a kill, statistics, tables and figures."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_numbers_of_tables() -> None:
     assert stream.getvalue() == "a_b,n\nx|y,5.21e-14\n"
 
 
-def test_names_that_are_no_axis() -> None:
+def test_unknown_axes_are_refused() -> None:
     with pytest.raises(UserError, match="there is no `dept`"):
         table(comparison(), ["dept"])
     twice = GridResults("digits", (), "last", comparison().rows[:1] * 2)
@@ -331,7 +331,7 @@ def test_figures_over_any_axis(name: str, x: str | None) -> None:
         ({"steps": (True, False)}, None),
     ],
 )
-def test_the_usual_x_axis(varied: dict[str, tuple[Any, ...]], axis: str | None) -> None:
+def test_the_default_x_axis(varied: dict[str, tuple[Any, ...]], axis: str | None) -> None:
     one = row("sew", "chain", 20, 5, [0.5])
     rows = [
         replace(one, values={**one.values, **dict(zip(varied, values, strict=True))})

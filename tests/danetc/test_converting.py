@@ -81,7 +81,7 @@ class Plain(nn.Module):
     ("mode", "percentile", "channels"),
     [("Max", 100.0, False), ("99.9%", 99.9, False), ("Max", 100.0, True)],
 )
-def test_it_is_what_spikingjelly_converts_to(
+def test_the_conversion_equals_spikingjellys(
     trained: Path, tmp_path: Path, mode: str, percentile: float, channels: bool
 ) -> None:
     """The same weights, thresholds and, at every T, outputs (in float64). SpikingJelly folds norms,

@@ -175,7 +175,7 @@ def test_every_command_looks_at_the_data_first(tmp_path: Path) -> None:
     lines = [[name, "no-such-spec", "--data", text] for name in names for text in cases]
     lines += [["train", "x", "--dry-run", "--data", text] for text in cases]
     found, modules = in_fresh_process(lines, tmp_path)
-    for (status, told), line in zip(found, lines, strict=True):
+    for (status, _, told), line in zip(found, lines, strict=True):
         assert status == 1, line
         assert told.startswith(f"danetc: {cases[line[-1]]}"), line
         assert told.count("\n") == 1, line
@@ -212,7 +212,7 @@ def test_data_that_have_moved_since_the_training(danetc: Run, tmp_path: Path) ->
     found, modules = in_fresh_process([["eval", "run"]], tmp_path)
     assert not {"torch", "danetc.compiler", "lark"} & modules
     again = danetc("train", "--from", "run/run.json")
-    for status, told in (*found, (again.status, again.err)):
+    for status, _, told in (*found, (again.status, again.out, again.err)):
         assert status == 1
         assert "there is no folder data; folder:DIR takes one" in told
         assert "--data" in told

@@ -158,7 +158,7 @@ def test_data_that_is_not_there_is_told_with_the_training(tmp_path: Path) -> Non
         data_of(trained)
 
 
-def test_recordings_bring_their_own_steps(danetc: Run) -> None:
+def test_recordings_set_the_number_of_steps(danetc: Run) -> None:
     Path("e.danet").write_text(EVENTS)
     assert danetc("build", "e.danet", "-o", "e").status == 0
     (found,) = evaluate(danetc, "e", "--data", f"{FLASHES}4", "--over-time")

@@ -1,4 +1,4 @@
-"""A disk that takes no more: an error that names the file, nothing half written, nothing lost."""
+"""A full disk: the error names the file, and no file is half written or lost."""
 
 from __future__ import annotations
 

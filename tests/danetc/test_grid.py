@@ -1,4 +1,4 @@
-"""Grids: how axes and specs are read, what cells are called, and what is refused before training."""
+"""Grids: parsing of axes and specs, names of cells, and errors before any training."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def _spec(tmp_path: Path) -> None:
         ("zero_init=true,false", (True, False)),
     ],
 )
-def test_commas_in_brackets_part_nothing(text: str, values: tuple[object, ...]) -> None:
+def test_commas_inside_brackets_do_not_separate_values(
+    text: str, values: tuple[object, ...]
+) -> None:
     axis = parse_axis(*text.split("=", 1))
     assert axis.name == text.partition("=")[0]
     assert axis.values == values
@@ -71,7 +73,9 @@ def test_commas_in_brackets_part_nothing(text: str, values: tuple[object, ...]) 
         ("recipe=1,2", "names of recipes"),
     ],
 )
-def test_what_is_no_axis_is_wrong_usage(danetc: Run, small: Path, text: str, message: str) -> None:
+def test_an_invalid_axis_is_a_usage_error(
+    danetc: Run, small: Path, text: str, message: str
+) -> None:
     result = danetc("compare", small, "--data", "digits", "--grid", text)
     assert result.status == 2
     assert message in " ".join(result.err.split())

@@ -1,4 +1,4 @@
-"""Damage to what danetc has written: whatever it is, an error names the file, and none is used."""
+"""Damaged files: an error names the file, and danetc uses none of its content."""
 
 from __future__ import annotations
 

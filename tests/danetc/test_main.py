@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib.machinery import ModuleSpec
 from io import BytesIO, TextIOWrapper
@@ -70,7 +69,7 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
     ],
 )
 def test_commands_on_text_never_import_torch(line: str, tmp_path: Path) -> None:
-    ((status, _),), modules = in_fresh_process([line.format(tmp_path).split()], ROOT)
+    ((status, *_),), modules = in_fresh_process([line.format(tmp_path).split()], ROOT)
     assert status == ("no-such-file" in line)
     assert not {"torch", "torchvision", "danetc.commands.build"} & modules
 
@@ -339,7 +338,7 @@ def test_values_that_read_as_numbers_are_numbers(text: str, name: str, value: Se
 @pytest.mark.parametrize(
     "text", ["", "steps", "=2", "steps=", "steps= ", "1a=2", "a b=2", "a..b=2", "é=1", "a;b=1"]
 )
-def test_what_is_no_setting_is_refused(text: str) -> None:
+def test_invalid_settings_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not NAME=VALUE"):
         parse_setting(text)
 
@@ -388,25 +387,6 @@ sys.meta_path.insert(0, Hidden())
 import importlib.util
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *more: None if name == "torch" else found(name, *more)
-
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
-import json
-from danetc.main import main
-
-results = []
-try:
-    import torch
-except ModuleNotFoundError:
-    pass  # it is hidden
-else:
-    raise AssertionError
-for arguments in json.loads(sys.argv[1]):
-    out, err = StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        status = main(arguments)
-    results.append([status, out.getvalue(), err.getvalue()])
-print(json.dumps(results))
 """
 
 WORK: dict[str, str] = {
@@ -438,25 +418,14 @@ DO_NOT = (
 )
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[object]]:
-    """Status, output and errors of each command line, all in one process without these packages."""
-    import json
-
-    folder = tmp_path_factory.mktemp("without")
-    (folder / "a.danet").write_text(SMALL)
-    (folder / "b.danet").write_text(SMALL.replace("LIF", "IF"))
+def test_commands_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(SMALL)
+    (tmp_path / "b.danet").write_text(SMALL.replace("LIF", "IF"))
     lines = [*WORK, *DO_NOT, "equiv a.danet b.danet"]
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, json.dumps([line.split() for line in lines])],
-        capture_output=True, text=True, check=True, cwd=folder,
-    )  # fmt: skip
-    assert (folder / "a.svg").is_file()
-    found: list[Sequence[object]] = json.loads(done.stdout)
-    return dict(zip(lines, found, strict=True))
-
-
-def test_what_works_and_what_is_missing(results: dict[str, tuple[int, str, str]]) -> None:
+    found, modules = in_fresh_process([line.split() for line in lines], tmp_path, WITHOUT)
+    assert "torch" not in modules
+    assert (tmp_path / "a.svg").is_file()
+    results = dict(zip(lines, found, strict=True))
     for line, printed in WORK.items():
         status, out, err = results[line]
         assert (status, printed in out) == (printed == "different", True), (line, err)

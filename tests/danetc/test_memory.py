@@ -57,12 +57,12 @@ HUGE = 10**9
         ("2 TiB", 2**41),
     ],
 )
-def test_what_memory_is(text: str, memory: str | int) -> None:
+def test_memory_is_a_policy_or_a_size(text: str, memory: str | int) -> None:
     assert parse_memory(text) == memory
 
 
 @pytest.mark.parametrize("text", ["", "GB", "8XB", "-1GB", "0GB", "8 G B", "eight", "1e9", "8i"])
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"size.*policy: none, recompute"):
         parse_memory(text)
 

@@ -293,7 +293,7 @@ def test_equal_in_numbers(danetc: Run, tmp_path: Path) -> None:
     assert danetc("equiv", a, c).status == 1
 
 
-def test_silence_is_no_agreement(danetc: Run, tmp_path: Path) -> None:
+def test_silent_networks_are_not_called_equal(danetc: Run, tmp_path: Path) -> None:
     quiet = DENSER.replace("neuron = LIF", "neuron = LIF(v_threshold = 100.0)")
     dense = spec(tmp_path, "dense.danet", quiet)
     plain = spec(tmp_path, "plain.danet", quiet.replace(" by densely_additive", ""))

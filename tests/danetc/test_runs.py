@@ -1,4 +1,4 @@
-"""Runs that are resumed, refused, moved aside, repeated: what `danetc train` does with a directory."""
+"""Run directories: `danetc train` resumes a run, refuses it or moves it aside."""
 
 from __future__ import annotations
 

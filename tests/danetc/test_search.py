@@ -1,4 +1,4 @@
-"""`danetc search`: its trials are cells of `compare`; the front, pruning and resuming."""
+"""`danetc search`: trials as cells of `compare`, Pareto front, pruning and resuming."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainings]:
         ("tau = 0.5..2 ", SearchRange("tau", 0.5, 2)),
     ],
 )
-def test_what_is_searched(text: str, expected: Axis | SearchRange) -> None:
+def test_dimensions_of_a_search(text: str, expected: Axis | SearchRange) -> None:
     assert parse_dimension(*map(str.strip, text.split("="))) == expected
 
 
@@ -123,7 +123,7 @@ def test_what_is_searched(text: str, expected: Axis | SearchRange) -> None:
         ("lr=0..1e999", "not a finite number"),
     ],
 )
-def test_what_is_no_range_is_refused(text: str, told: str) -> None:
+def test_invalid_ranges_are_refused(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         parse_dimension(*text.partition("=")[::2])
 

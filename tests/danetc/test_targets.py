@@ -1,4 +1,4 @@
-"""Networks that learn classes of pixels, and numbers: their losses, figures, resumes and refusals."""
+"""Segmentation and regression: losses, metrics and errors."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ def test_numbers_have_their_rmse_and_no_accuracy(danetc: Run) -> None:
         ("pixels", ("evaluate=center_crop(4)",), "but the network takes 1 x 8 x 8"),
     ],
 )  # fmt: skip
-def test_what_does_not_match(danetc: Run, name: str, changes: tuple[str, ...], told: str) -> None:
+def test_losses_and_augmentation_that_do_not_fit_the_labels(
+    danetc: Run, name: str, changes: tuple[str, ...], told: str
+) -> None:
     sets = [part for change in changes for part in ("--set", f"recipe.{change}")]
     danetc.fails(
         told, "train", f"{name}.danet", "--data", f"{name}.npz", "--backend", "eager", *sets

@@ -128,7 +128,9 @@ def test_other_classes_need_a_new_head(danetc: Run, tmp_path: Path) -> None:
         (["--recipe", "digts"], "did you mean `digits`?"),
     ],
 )
-def test_misuse(danetc: Run, tmp_path: Path, options: list[str], message: str) -> None:
+def test_wrong_options_are_refused(
+    danetc: Run, tmp_path: Path, options: list[str], message: str
+) -> None:
     said = danetc("train", NAME, "--data", "digits", "-o", tmp_path / "run", *options)
     assert said.status == 1
     assert message in said.err

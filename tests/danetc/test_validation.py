@@ -1,4 +1,4 @@
-"""Validation images: what a training, a grid and their readers say of which split."""
+"""Validation images: trainings, grids and their readers name the split of each metric."""
 
 from __future__ import annotations
 

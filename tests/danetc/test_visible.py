@@ -1,4 +1,4 @@
-"""Names that mean harm to a terminal come out of every command as what they are."""
+"""Every command escapes names with terminal control characters."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_hidden_characters_are_those_of_unicode() -> None:
         ("\U000e0041", "<U+E0041>"),
     ],
 )
-def test_what_is_hidden_is_written_out(text: str, shown: str) -> None:
+def test_hidden_characters_are_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 

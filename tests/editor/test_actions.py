@@ -1,4 +1,4 @@
-"""Code actions: what the hints say to do mends what they are about."""
+"""Code actions: applying the fix of a hint removes its problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completion: what may stand at a place, in lines that are not written to their end."""
+"""Completion in unfinished lines."""
 
 from __future__ import annotations
 

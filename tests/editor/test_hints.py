@@ -1,4 +1,4 @@
-"""Inlay hints: shapes and kinds along flows, in files with errors too."""
+"""Inlay hints (shapes and kinds along flows) and hover, also in files with errors."""
 
 from __future__ import annotations
 
@@ -178,6 +178,6 @@ def test_every_name_of_the_library_is_explained() -> None:
         assert name in found.markdown
 
 
-def test_nothing_is_said_of_nothing() -> None:
+def test_comments_and_blank_lines_have_no_hover() -> None:
     assert text_at("use std\n|\n") == ""
     assert text_at("# a com|ment\n") == ""

@@ -1,4 +1,4 @@
-"""Symbols, folding, semantic tokens and formatting, in files with errors too."""
+"""Symbols, folding, semantic tokens and formatting, also in files with errors."""
 
 from __future__ import annotations
 

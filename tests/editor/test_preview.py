@@ -1,4 +1,4 @@
-"""The picture beside the text: which network, which boxes, and where each stands."""
+"""The preview: its network, its boxes, and the source position of each box."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import check_accessible
 from tests.playground.test_sources import script
 
 if TYPE_CHECKING:
@@ -243,27 +244,16 @@ def test_an_address_holds_the_spec(page: Page, context: BrowserContext) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_accessible_in_both_themes(page: Page, theme: str) -> None:
-    """By axe-core's rules (WCAG A and AA, contrast among them), in every view."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    """In every view."""
     page.locator("#theme").select_option(theme)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
     assert dark == (theme == "dark")
     write(page, first().replace("by densely_additive\n", "by densely_addictive\n"))
-    violations = {"error": axe_run(axe, page)}
+    check_accessible(page)
     write(page, first())
     for tab in ("summary", "propositions", "compare", "model", "topology"):
         after(page, lambda tab=tab: page.locator(f"#tab-{tab}").click())
-        violations[tab] = axe_run(axe, page)
-    assert violations == {view: [] for view in violations}
-
-
-def axe_run(axe: Any, page: Page) -> list[str]:
-    found = axe.Axe().run(page).response["violations"]
-    return [
-        f"{item['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
-        for item in found
-        for node in item["nodes"]
-    ]
+        check_accessible(page)
 
 
 def test_harm_in_a_spec_stays_text(page: Page) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from danetc.dsl.modules import Module
@@ -381,7 +382,7 @@ class Evaluator:
         if id in env.cache:
             return env.cache[id]
         if env.loops.reads is None and not env.loops.pending:
-            return self._until_settled(id, env)
+            return self.settled(env.loops, partial(self._from, dict(env.cache), id, env))
         return self._line(id, env)
 
     def _line(self, id: str, env: Env) -> Any:
@@ -397,37 +398,33 @@ class Evaluator:
 
     # -- loops over time
 
-    def _until_settled(self, id: str, env: Env) -> Any:
-        """A line, computed over all steps as often as there are steps.
+    def settled(self, loops: Loops, compute: Callable[[], Any]) -> Any:
+        """What is computed over all steps, as often as there are steps.
 
         What is delayed in a circle is taken to be 0 at first, and then as it came out: each time one
         more step is right, and so are the gradients of that many.
         """
-        loops, cache, numbers = env.loops, dict(env.cache), self.numbers()
+        numbers, done = self.numbers(), 0
         loops.guesses = {}
-        done = 0
         while True:
             loops.reads = {}
-            value = self._line(id, env)
-            found = self._read_all(loops)
+            value, found = compute(), dict[object, Wire]()
+            while len(found) < len(loops.reads):  # what is read may come upon another
+                key = list(loops.reads)[len(found)]
+                read, steps, _ = loops.reads[key]
+                found[key] = self.delayed(read(), steps)
             loops.reads = None
             done += 1
             if not found or done == next(iter(found.values())).data.shape[0]:
                 return value
             loops.guesses = found
-            env.cache.clear()
-            env.cache.update(cache)
             self.put_back(numbers)
 
-    def _read_all(self, loops: Loops) -> dict[object, Wire]:
-        """What is delayed, as it comes out of a pass."""
-        assert loops.reads is not None
-        found: dict[object, Wire] = {}
-        while len(found) < len(loops.reads):  # what is read may come upon another
-            key = list(loops.reads)[len(found)]
-            read, steps, _ = loops.reads[key]
-            found[key] = self.delayed(read(), steps)
-        return found
+    def _from(self, cache: dict[str, Any], id: str, env: Env) -> Any:
+        """A line, where no more is known of the others than before it was computed."""
+        env.cache.clear()
+        env.cache.update(cache)
+        return self._line(id, env)
 
     def _cut(self, steps: tuple[s.Expr, ...], env: Env) -> int | None:
         """The first delay of a flow, where what stands before it depends on the line itself."""

@@ -235,11 +235,9 @@ class Layers(Evaluator):
 
     def numbers(self) -> Any:
         counters = self.weights.numbers, self.taken, self.stages
+        learnt = dict(self.weights.used), dict(self.learnt)
         moved = dict(self.result.buffers)  # of a shared norm one pass moves them several times
-        return [Counter(each) for each in counters], self._taken_so_far(), self.result.near, moved
-
-    def _taken_so_far(self) -> Any:
-        return dict(self.weights.used), dict(self.learnt)
+        return [Counter(each) for each in counters], learnt, self.result.near, moved
 
     def put_back(self, numbers: Any) -> None:
         counters, (used, learnt), self.result.near, moved = numbers

@@ -132,20 +132,12 @@ class Network(Layers):
     def stage(self, stage: StageOf, entry: Wire) -> Wire:
         """Blocks, each fed as the rule says; without a rule by the one before.
 
-        What a rule delays is taken to be 0 at first, and then as it came out, as lines are that
-        depend on themselves (``_until_settled``).
+        What a rule delays is that of a loop, as with lines that depend on themselves (``settled``).
         """
         rule = self.written_out(stage.rule) if stage.rule is not None else None
-        loops, numbers, done = Loops(), self.numbers(), 0
-        while True:
-            loops.reads = {}
-            value = self._blocks(stage, entry, rule, loops)
-            found = self._read_all(loops)
-            done += 1
-            if not found or done == next(iter(found.values())).data.shape[0]:
-                return value
-            loops.guesses = found
-            self.put_back(numbers)
+        loops = Loops()
+        value: Wire = self.settled(loops, lambda: self._blocks(stage, entry, rule, loops))
+        return value
 
     def _blocks(self, stage: StageOf, entry: Wire, rule: Bound | None, loops: Loops) -> Wire:
         inputs: list[Wire] = []

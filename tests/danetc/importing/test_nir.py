@@ -119,7 +119,7 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("metadata/steps", 1e12, "metadata: its steps is 1000000000000.0; whole numbers 1 to 10000 are read"),
     ],
 )  # fmt: skip
-def test_damage_is_told_by_file_node_and_field(
+def test_errors_name_file_node_and_field(
     place: str, value: object, message: str, intact: Path, tmp_path: Path
 ) -> None:
     import h5py
@@ -141,7 +141,7 @@ def test_only_short_floats_are_single(kind: str) -> None:
     assert _field(np.ones(2, kind), "a", "bias").dtype == ("float32" if single else "float64")
 
 
-def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_nir_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.nir"
     with pytest.raises(UserError, match="no file"):
         danetc.import_network(path)
