@@ -17,10 +17,10 @@ from steps import TrainingStep, mean_over_steps
 from torch import Tensor
 
 from danetc.compiler.emit import fx
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.runtime.layers.spikingjelly import require
-from danetc.tasks.inputs import taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,26 @@ def look_at_data(text: str, hint: str = "") -> str:
     return text
 
 
+def file_place(*endings: str) -> Callable[[str], Path]:
+    """Return a function that checks the name of a file to write, which has one of the ``endings``.
+
+    It raises ValueError for another ending, UserError if no file can be written there.
+    """
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in endings:
+            listed = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
+            raise ValueError(f"the name of this file ends in {listed}: {path}")
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; name a file in it")
+        if not path.absolute().parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}")
+        return path
+
+    return parse
+
+
 # -- arguments of several commands ----------------------------------------------------------
 
 

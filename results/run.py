@@ -265,6 +265,7 @@ def add_gradients(run: Run, folder: Path, epoch: int) -> None:
     has the norm of the gradient of each layer's input on the main path, ``weights`` of each weight that is
     not a norm's.
     """
+    from danetc.dsl.recipe.text import write_setting
     from danetc.requests import MeasuredOn
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.measure import measure_subject
@@ -281,8 +282,9 @@ def add_gradients(run: Run, folder: Path, epoch: int) -> None:
         subject = open_subject(asked.spec, asked.network, asked.set, run.seed, None)
     module = networks_of(run.group.spec)[asked.network].checked.module
     steps = find_recipe(module, asked.recipe, asked.data, {}).phases[-1].evaluate
+    prepare = write_setting("evaluate", steps)
     of = MeasuredOn(
-        data=asked.data, batches=2, batch=128, split="train", evaluate=steps, only=("gradients",)
+        data=asked.data, batches=2, batch=128, split="train", prepare=prepare, only=("gradients",)
     )
     _, found = measure_subject(run.name, subject, of, "batch", run.seed, silent=True)
     norms = found["gradients"]

@@ -19,9 +19,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from math import frexp
+from typing import Literal
 
 from danetc.compiler.analysis.neuron_forms import program_form
-from danetc.compiler.ir.at_node import has_own_state, operands
+from danetc.compiler.ir.at_node import has_own_state, operands, weights
 from danetc.compiler.ir.graph import Graph, Node, Value
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.simplify import merge_duplicates, remove_dead
@@ -336,3 +337,30 @@ def _sum(graph: Graph, id: int) -> str:
     terms = graph[id].inputs if graph[id].op == "add" else (id,)
     shown = [f"`{graph[term].path}`" for term in terms[:MAX_TERMS_SHOWN]]
     return " + ".join([*shown, "..."] if len(terms) > MAX_TERMS_SHOWN else shown)
+
+
+Pairs = tuple[tuple[Node, Node], ...]
+
+
+def paired_weights(left: Graph, right: Graph) -> tuple[Literal["name", "order"] | None, Pairs]:
+    """Return pairs of nodes whose weights have the same shapes and initial values.
+
+    Nodes are paired by name if both graphs have the same names, else by order; None if neither fits.
+    """
+    mine, other = (
+        {node.path: (node, _weights_of(graph, node)) for node in graph.nodes.values()
+         if weights(graph, node)}
+        for graph in (left, right)
+    )  # fmt: skip
+    if mine.keys() == other.keys() and all(mine[path][1] == other[path][1] for path in mine):
+        return "name", tuple((mine[path][0], other[path][0]) for path in mine)
+    if [item for _, item in mine.values()] == [item for _, item in other.values()]:
+        nodes = ([node for node, _ in side.values()] for side in (mine, other))
+        return "order", tuple(zip(*nodes, strict=True))
+    return None, ()
+
+
+def _weights_of(graph: Graph, node: Node) -> object:
+    if node.op == "neuron":
+        return [replace(item, name="") for item in graph.program(node).learnables]
+    return node.op, weights(graph, node), node.attrs.get("init"), node.attrs.get("per_step")

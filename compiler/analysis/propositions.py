@@ -17,7 +17,7 @@ from danetc.compiler.analysis.initial_values import (
     last_norms,
     with_zeros,
 )
-from danetc.compiler.analysis.summary import fires
+from danetc.compiler.analysis.summary import fires, summarise
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
@@ -246,6 +246,43 @@ def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
         if weights(graph, node):
             result[node.id] = Factors(node.path, fewest + own, most + own)
     return dict(reversed(result.items()))
+
+
+def factors_on_paths(graph: Graph) -> list[dict[str, object]]:
+    """Return the numbers of neurons on paths from the weights of each part to the loss, and from the
+    stem's output to the end of each stage."""
+    parts: dict[str, list[Factors]] = {}
+    for id, found in surrogate_factors(graph).items():
+        parts.setdefault(_part(graph, graph[id]), []).append(found)
+    from_stem = {stage.name: stage.fewest_neurons for stage in summarise(graph).stages}
+    rows: list[dict[str, object]] = []
+    for part, layers in parts.items():
+        fewest, most = [layer.fewest for layer in layers], [layer.most for layer in layers]
+        says = (
+            f"{_between(fewest)} on the shortest path from its weights to the loss, {_between(most)} on "
+            "the longest"
+        )
+        row: dict[str, object] = {"part": part}
+        row |= {"fewest": [min(fewest), max(fewest)], "most": [min(most), max(most)]}
+        if part in from_stem:
+            row["fewest_from_stem"] = from_stem[part]
+            says += f"; {from_stem[part]} on the shortest from the stem's output to its end"
+        each = [{"path": item.path, "fewest": item.fewest, "most": item.most} for item in layers]
+        rows.append({**row, "says": says, "layers": each})
+    return rows
+
+
+def _part(graph: Graph, node: Node) -> str:
+    """Return the stage of a node, or the part of the network outside stages."""
+    for stage in graph.stages:
+        if node.scope[: len(stage.scope)] == stage.scope:
+            return ".".join(stage.scope)
+    return node.scope[0] if node.scope else node.name
+
+
+def _between(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 # -- Proposition 3: firing rates of the first neurons of blocks ------------------------------------

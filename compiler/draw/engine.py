@@ -117,10 +117,12 @@ def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
 
 
 def check_engine(kind: str) -> None:
-    """Raise DrawError if what a format of ``FORMATS`` needs is not installed.
+    """Raise DrawError for an unknown format, or if what a format needs is not installed.
 
     A .gv file needs Graphviz only for some levels. The error is then raised by ``render``.
     """
+    if kind not in FORMATS:
+        raise DrawError(f"there is no format {kind or '...'}; there are {', '.join(FORMATS)}")
     if kind != "gv" and _layout is run_program:
         program()
     if kind == "pdf" and find_spec("matplotlib") is None:

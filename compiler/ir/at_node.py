@@ -1,13 +1,14 @@
-"""Facts of a node in its graph, from the table of operations."""
+"""Facts of a node in its graph, from the table of operations, and of the graph's inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
 
-from danetc.compiler.ir.graph import Graph, Node, Shape
+from danetc.compiler.ir.graph import Graph, Node, Shape, Value
 from danetc.compiler.ir.ops import OPS, Context, Product, TorchFunction, TorchModule
 from danetc.compiler.ir.ops.kinds import Values
+from danetc.dsl.errors import UserError
 
 
 def operands(graph: Graph, node: Node) -> Values:
@@ -83,3 +84,23 @@ def call_of(graph: Graph, node: Node) -> TorchModule | TorchFunction | None:
     """Return the module or function of a node in a model; None if it has none."""
     row = OPS[node.op]
     return row.emit(node.attrs, operands(graph, node), node.value, Context.of(graph))
+
+
+def taken(graph: Graph) -> Value:
+    """Return the value that holds all inputs, side by side along their channels. Raises UserError."""
+    if graph.packed is None:
+        raise UserError(f"{graph.name} {why_apart(graph)}")
+    return graph.packed
+
+
+def why_apart(graph: Graph) -> str:
+    """Return why a network does not have exactly one input."""
+    sizes = ", ".join(
+        f"{node.name} {' x '.join(map(str, node.value.shape))}"
+        f"{' at each step' if node.value.varies else ''}"
+        for node in graph.inputs
+    )
+    return (
+        f"takes inputs that one image cannot hold ({sizes}); give them one size and kind, or call the "
+        f"model in Python: model({', '.join(node.name for node in graph.inputs)})"
+    )

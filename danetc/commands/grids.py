@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
 from danetc import arguments as arg
 from danetc.commands.parser import Answer, require
-from danetc.errors import UserError
+from danetc.commands.trainings import save_figures
 from danetc.output.echo import echo, json_text, note
+from danetc.output.table import show
 from danetc.requests import ComparisonRequest, GridRequest, SearchRequest
 
 if TYPE_CHECKING:
     from danetc.tasks.grid.results import GridResults
-    from danetc.tasks.searching.results import SearchResult
+
+
+PAGE = arg.Option("FILE.html", parse=arg.file_place(".html", ".htm"))
 
 
 def compare_command(
@@ -59,34 +61,40 @@ def compare_command(
         training_plot: File for the figure of training loss and accuracy. [default: DIR/training.svg]
     """
     folder = request.folder
-    plots = (plot or folder / "accuracy.svg", training_plot or folder / "training.svg")
+
+    def report() -> GridResults:
+        from danetc.tasks.grid.plot import FIGURES, across, draw
+        from danetc.tasks.grid.results import read_results
+
+        results = read_results(folder, request.accuracy, request.select_on)
+        across(results, x)
+        _print_grid(results, columns, form)
+        places = (plot or folder / "accuracy.svg", training_plot or folder / "training.svg")
+        draws = (partial(draw, results, name, x) for name in FIGURES)
+        save_figures(zip(places, draws, strict=True))
+        return results
+
     if _reports(request, only_report):
         if dry_run:
             raise click.UsageError("--only-report only reads DIR: leave out --dry-run")
-        _report_grid(request, columns, x, plots, form)
+        report()
         return
-    from danetc.tasks.grid.comparison import (
-        checked_runs,
-        commands,
-        planned,
-        refuse_failed,
-        train_grid,
-    )
+    from danetc.tasks.grid import comparison
 
-    runs = checked_runs(request, quiet=quiet)
+    runs = comparison.checked_runs(request, quiet=quiet)
     if dry_run:
-        _print_grid(planned(runs, request), columns, form)
+        _print_grid(comparison.planned(runs, request), columns, form)
         return
     if print_commands:
-        lines = commands(runs, request)
+        lines = comparison.commands(runs, request)
         echo(json_text(lines) if form == "json" else "\n".join(lines))
         return
-    stopped = train_grid(runs, request, quiet=quiet)
+    stopped = comparison.train_grid(runs, request, quiet=quiet)
     if stopped is not None:
         shown = f"`danetc compare -o {folder} --only-report` shows the results so far"
         echo(f"danetc: stopped; the same command resumes, and {shown}", err=True)
         raise click.exceptions.Exit(stopped)
-    refuse_failed(_report_grid(request, columns, x, plots, form), len(runs), folder)
+    comparison.refuse_failed(report(), len(runs), folder)
 
 
 def _reports(request: GridRequest, only_report: bool) -> bool:
@@ -98,28 +106,7 @@ def _reports(request: GridRequest, only_report: bool) -> bool:
     return only_report
 
 
-def _report_grid(
-    request: ComparisonRequest,
-    columns: tuple[str, ...],
-    x: str | None,
-    plots: tuple[Path, Path],
-    form: str,
-) -> GridResults:
-    """Print the table of a grid, and draw its figures if matplotlib is installed."""
-    from danetc.tasks.grid.plot import FIGURES, across, draw
-    from danetc.tasks.grid.results import read_results
-
-    results = read_results(request.folder, request.accuracy, request.select_on)
-    across(results, x)
-    _print_grid(results, columns, form)
-    for name, place in zip(FIGURES, plots, strict=True):
-        if not _save(partial(draw, results, name, x), place):
-            break
-    return results
-
-
 def _print_grid(results: GridResults, columns: tuple[str, ...], form: str) -> None:
-    from danetc.output.table import show
     from danetc.tasks.grid.results import table
 
     made = table(results, columns)
@@ -133,20 +120,6 @@ def _print_grid(results: GridResults, columns: tuple[str, ...], form: str) -> No
         for each in differences:
             interval = f"[{text(each.low)}, {text(each.high)}]"
             echo(f"{each.cell} - {each.minus}: {text(each.mean)} {interval}, {each.seeds} seeds")
-
-
-def _save(draw: Callable[[], Any], place: Path) -> bool:
-    """Save a figure, if there is anything to show. Return False if matplotlib is missing."""
-    from danetc.runtime.system.figures import can_plot, save_figure
-
-    if not can_plot():
-        note("there are no figures: pip install 'danetc[plot]'")
-        return False
-    figure = draw()
-    if figure is not None:
-        save_figure(figure, place)
-        echo(f"figure: {place}", err=True)
-    return True
 
 
 def search_command(
@@ -175,25 +148,16 @@ def search_command(
         plot: File for the figure of accuracy against operations. [default: DIR/front.svg, with
             danetc[plot]]
     """
-    folder = request.folder
-    if _reports(request, only_report):
-        _report_search(folder, plot, form)
-        return
-    from danetc.tasks.searching.search import refuse_empty, run_search
-
-    stopped = run_search(request, quiet=quiet)
-    if stopped is not None:
-        echo("danetc: stopped; the same command resumes", err=True)
-        raise click.exceptions.Exit(stopped)
-    refuse_empty(_report_search(folder, plot, form))
-
-
-def _report_search(folder: Path, plot: Path | None, form: str) -> SearchResult:
-    """Print the table of a search, and draw its figure if matplotlib is installed."""
-    from danetc.output.table import show
     from danetc.tasks.searching.results import front_figure, read_search, table
 
-    found = read_search(folder)
+    if not _reports(request, only_report):
+        from danetc.tasks.searching.search import refuse_empty, run_search
+
+        stopped = run_search(request, quiet=quiet)
+        if stopped is not None:
+            echo("danetc: stopped; the same command resumes", err=True)
+            raise click.exceptions.Exit(stopped)
+    found = read_search(request.folder)
     if form == "json":
         echo(json_text(found.as_dict()))
     else:
@@ -201,14 +165,15 @@ def _report_search(folder: Path, plot: Path | None, form: str) -> SearchResult:
     counts = Counter(row.state for row in found.trials)
     listed = ", ".join(f"{count} {state}" for state, count in counts.items())
     echo(f"trials: {listed or 'none'}", err=True)
-    _save(lambda: front_figure(found), plot or folder / "front.svg")
-    return found
+    save_figures([(plot or request.folder / "front.svg", partial(front_figure, found))])
+    if not only_report:
+        refuse_empty(found)
 
 
 def report_command(
     paths: Annotated[tuple[Path, ...], arg.Option("RUN")],
     *,
-    output: Annotated[Path, arg.Option("FILE.html")] = Path("report.html"),
+    output: Annotated[Path, PAGE] = Path("report.html"),
     data: arg.Data | None = None,
     device: arg.Device | None = None,
 ) -> Answer:
@@ -230,12 +195,6 @@ def report_command(
     from danetc.runtime.system.files import replace_file
     from danetc.tasks.reporting import grid_figures, make_page, open_runs
 
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise click.UsageError(f"the name of the page ends in .html: {output}")
-    if output.is_dir():
-        raise UserError(f"{output} is a folder; name the page in it")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent}")
     runs = open_runs(paths)
     if data is not None:
         from danetc.tasks.reporting.runs import measured

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import click
 
@@ -14,17 +14,16 @@ from danetc import arguments as arg
 from danetc.commands.parser import Answer
 from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.recipe.items import OPTIMIZERS
-from danetc.output.echo import echo
+from danetc.output.echo import echo, note
+from danetc.output.figures import show_size
+from danetc.output.table import print_columns, print_rows, print_table, print_text
+from danetc.tasks.networks import compile_spec, initialise
 
 if TYPE_CHECKING:
     from danetc.compiler.analysis.summary import Summary
-    from danetc.compiler.ir.graph import Graph, Node
-    from danetc.runtime.checks.agreement import Agreement
-    from danetc.tasks.equivalence import Verdict
-    from danetc.tasks.memory import StepMemory
 
-SHOWN = 10
-"""Number of renamed layers that ``equiv`` prints."""
+PICTURE = arg.file_place(".svg", ".png", ".pdf", ".gv")
+SHOWN = 10  # renamed layers that `equiv` prints
 
 
 def summary_command(
@@ -49,7 +48,6 @@ def summary_command(
         precision: Precision of that step.
         optimizer: Optimizer of that step.
     """
-    from danetc.tasks.networks import compile_spec
 
     compiled = compile_spec(spec, network=network, settings=set)
     record, plans = compiled.summary.as_dict(), []
@@ -62,12 +60,24 @@ def summary_command(
             for backend in ("eager", "fused")
             for policy in POLICIES
         ]
-        record = {**record, "memory": [plan.as_dict() for plan in plans]}
+        record = {**record, "memory": [asdict(plan) for plan in plans]}
 
     def show() -> None:
         print_summary(compiled.summary)
         if plans:
-            _print_memory(plans, optimizer)
+            sizes = ("saved", "weights", "optimizer", "peak")
+            rows = [
+                {"backend": each.backend, "policy": each.policy}
+                | {name: show_size(getattr(each, name)) for name in sizes}
+                for each in plans
+            ]
+            echo()
+            print_rows(rows, left=2)
+            echo(
+                f"tensors of a training step (batch {batch}, {plans[0].dtype}, {optimizer}); saved: held "
+                "from the forward to the backward pass; peak: the most at a time, without the "
+                "workspace of operators"
+            )
 
     return Answer(record, show)
 
@@ -75,7 +85,6 @@ def summary_command(
 def print_summary(summary: Summary) -> None:
     """Print a table of a network's stages, then the figures of the whole."""
     from danetc.compiler.analysis.summary import NOTES, lines, stage_table
-    from danetc.output.table import print_columns, print_table, print_text
 
     echo(f"{summary.name}, T = {summary.steps}")
     echo()
@@ -86,30 +95,6 @@ def print_summary(summary: Summary) -> None:
             print_text(text)
         echo()
     print_columns([(what, visible(value)) for what, value in lines(summary)])
-
-
-def _print_memory(plans: Collection[StepMemory], optimizer: str) -> None:
-    """Print the memory of training steps, one step a line."""
-    from danetc.output.figures import show_size
-    from danetc.output.table import print_table
-
-    rows = [
-        (
-            each.backend,
-            each.policy,
-            *map(show_size, (each.saved, each.weights, each.optimizer, each.peak)),
-        )
-        for each in plans
-    ]
-    echo()
-    heads = ("backend", "policy", "saved", "weights", "optimizer", "peak")
-    print_table(heads, rows, right=range(2, len(heads)))
-    first = next(iter(plans))
-    echo(
-        f"tensors of a training step (batch {first.batch}, {first.dtype}, {optimizer}); saved: held "
-        "from the forward to the backward pass; peak: the most at a time, without the workspace of "
-        "operators"
-    )
 
 
 def build_command(
@@ -139,17 +124,15 @@ def build_command(
     """
     if isinstance(memory, int) and batch is None:
         raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
-    from danetc.output.echo import note
     from danetc.tasks.memory import choose
     from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
-    from danetc.tasks.networks import compile_spec, initialise
 
     compiled = compile_spec(spec, network=network, settings=set)
     directory = output if output is not None else Path("build") / compiled.lowered.graph.name
     refuse_unless_replaceable(directory)
     chosen = choose(compiled.graph, memory, batch=batch or 1, backend=backend)
     model, matched = initialise(compiled.graph, seed, init, skip=init_skip)
-    policy = None if memory == "none" else chosen.as_dict()
+    policy = None if memory == "none" else asdict(chosen)
     record = write_model_directory(
         directory, compiled, model, seed=seed, init=matched, memory=policy, note=note
     )
@@ -168,7 +151,7 @@ def build_command(
 def draw_command(
     specs: Annotated[tuple[str, ...], arg.SPEC],
     *,
-    output: Annotated[Path | None, arg.Option("OUT.svg")] = None,
+    output: Annotated[Path | None, arg.Option("OUT.svg", parse=PICTURE)] = None,
     level: Literal["network", "stage", "block", "op", "neuron"] | None = None,
     theme: Literal["auto", "light", "dark"] = "auto",
     network: arg.Network | None = None,
@@ -186,13 +169,11 @@ def draw_command(
             operations; a neuron's equations over time. [default: stage]
         theme: Colours. An SVG in auto is light or dark as its viewer prefers.
     """
-    from danetc.tasks.drawing import FORMATS, beside_spec, draw
+    from danetc.tasks.drawing import beside_spec, draw
 
     if len(specs) > 1 and output is None:
         raise click.UsageError("several specs need -o: a name for their picture")
     place = output or beside_spec(specs[0])
-    if place.suffix.lower().removeprefix(".") not in FORMATS:
-        raise click.UsageError(f"the name of a picture ends in .svg, .png, .pdf or .gv: {place}")
     draw(*specs, output=place, network=network, set=set, level=level, theme=theme)
     if output is None:
         echo(f"written to {place}")
@@ -222,32 +203,30 @@ def prove_command(
         numbers: Check gradients and firing rates numerically. --no-numbers does not need torch.
     """
     from danetc.output.console import VisibleConsole
-    from danetc.tasks.networks import compile_spec
-    from danetc.tasks.proofs import prove
+    from danetc.tasks.proofs import TITLES, prove
 
     graph = compile_spec(spec, network=network, settings=set).lowered.graph
     with VisibleConsole(sys.stderr).status("") as status:
         proof = prove(graph, status.update, numbers=numbers)
-    return Answer(proof, lambda: print_proof(proof), int(not proof["agrees"]))
 
+    def show() -> None:
+        echo(
+            f"{proof['network']}, T = {proof['steps']}; Propositions 1 and 4 are about T = 1 and last "
+            "norms that start at 0"
+        )
+        for number, title in TITLES.items():
+            echo(f"\nProposition {number}: {title}")
+            rows = []
+            for item in (each for each in proof["findings"] if each["proposition"] == number):
+                comma = "," if item["verdict"] == "does not apply" else ":"
+                rows.append((f"  {item['part']}", f"{item['verdict']}{comma} {item['says']}"))
+            print_columns(rows)
+        echo(
+            "\nProposition 2: each neuron on a path multiplies the gradient by a surrogate derivative"
+        )
+        print_columns([(f"  {item['part']}", item["says"]) for item in proof["paths"]])
 
-def print_proof(proof: dict[str, Any]) -> None:
-    """Print the findings, proposition by proposition."""
-    from danetc.tasks.proofs import TITLES
-
-    at_start = "Propositions 1 and 4 are about T = 1 and last norms that start at 0"
-    echo(f"{proof['network']}, T = {proof['steps']}; {at_start}")
-    for number, title in TITLES.items():
-        echo(f"\nProposition {number}: {title}")
-        found = [each for each in proof["findings"] if each["proposition"] == number]
-        width = max(len(item["part"]) for item in found)
-        for item in found:
-            mark = item["verdict"] + (", " if item["verdict"] == "does not apply" else ": ")
-            echo(f"  {item['part'].ljust(width)}  {mark}{item['says']}")
-    echo("\nProposition 2: each neuron on a path multiplies the gradient by a surrogate derivative")
-    width = max((len(item["part"]) for item in proof["paths"]), default=0)
-    for item in proof["paths"]:
-        echo(f"  {item['part'].ljust(width)}  {item['says']}")
+    return Answer(proof, show, int(not proof["agrees"]))
 
 
 def equiv_command(
@@ -272,9 +251,9 @@ def equiv_command(
         networks: Network to use from both files; given twice, that of A and that of B.
         numbers: If the graphs differ, compare a training step of both.
     """
+    from danetc.compiler.analysis.equivalence import Different
     from danetc.output.console import VisibleConsole
     from danetc.tasks.equivalence import equivalence
-    from danetc.tasks.networks import compile_spec
 
     if len(networks) > 2:
         raise click.UsageError("-n is given once for both specs, or twice")
@@ -285,62 +264,45 @@ def equiv_command(
     ]
     with VisibleConsole(sys.stderr).status("") as status:
         verdict = equivalence(*graphs, numbers=numbers, on_progress=status.update)
-    return Answer(
-        verdict.as_dict(), lambda: print_verdict(verdict), int(verdict.word == "different")
-    )
 
+    def show() -> None:
+        echo(f"{verdict.left.name} and {verdict.right.name}: {verdict.word}")
+        if isinstance(verdict.found, Different):
+            echo(verdict.found.reason)
+            sides = (verdict.left, verdict.found.left), (verdict.right, verdict.found.right)
+            for graph, node in sides:
+                where = "everything has a counterpart"
+                if node is not None:
+                    where = f"{node.path}, {node.origin}"
+                    for stage in graph.stages:
+                        if node.scope[: len(stage.scope)] == stage.scope:
+                            where += f" (via {stage.connection} by {stage.rule}, {stage.origin})"
+                echo(f"  {graph.name}: {where}")
+        else:
+            pairs = verdict.pairs()
+            renamed = [pair for pair in pairs if pair[0] != pair[1]]
+            names = f"{len(renamed)} under other names" if renamed else "all under the same names"
+            echo(f"{len(pairs)} layers with weights correspond, {names}")
+            for a, b in renamed[:SHOWN]:
+                echo(f"  {a} = {b}")
+            if len(renamed) > SHOWN:
+                echo(f"  ... and {len(renamed) - SHOWN} more (--json has all)")
+        if (seen := verdict.numbers) is not None:
+            echo(
+                f"a training step with the same weights (by {verdict.by}) in float64, T = "
+                f"{verdict.left.steps}, input {' x '.join(map(str, seen.size))}:\n  outputs differ by "
+                f"{seen.outputs:.1e}, gradients by {seen.gradients:.1e} of the largest"
+            )
+            if seen.same and seen.silent:
+                more = f" and {len(seen.silent) - 1} more" if seen.silent[1:] else ""
+                echo(
+                    f"  which proves nothing: `{seen.silent[0]}`{more} did not take part (always or "
+                    "never fires, or has no gradient)"
+                )
+        elif verdict.skipped is not None:
+            echo(f"no numbers compared: {verdict.skipped}")
 
-def print_verdict(verdict: Verdict) -> None:
-    """Print a verdict for people."""
-    from danetc.compiler.analysis.equivalence import Different
-
-    echo(f"{verdict.left.name} and {verdict.right.name}: {verdict.word}")
-    if isinstance(verdict.found, Different):
-        echo(verdict.found.reason)
-        sides = (verdict.left, verdict.found.left), (verdict.right, verdict.found.right)
-        for graph, node in sides:
-            if node is None:
-                echo(f"  {graph.name}: everything has a counterpart")
-            else:
-                echo(f"  {graph.name}: {node.path}, {node.origin}{_stage(graph, node)}")
-    else:
-        pairs = verdict.pairs()
-        renamed = [pair for pair in pairs if pair[0] != pair[1]]
-        names = f"{len(renamed)} under other names" if renamed else "all under the same names"
-        echo(f"{len(pairs)} layers with weights correspond, {names}")
-        for a, b in renamed[:SHOWN]:
-            echo(f"  {a} = {b}")
-        if len(renamed) > SHOWN:
-            echo(f"  ... and {len(renamed) - SHOWN} more (--json has all)")
-    if verdict.numbers is not None:
-        _print_numbers(verdict, verdict.numbers)
-    elif verdict.skipped is not None:
-        echo(f"no numbers compared: {verdict.skipped}")
-
-
-def _stage(graph: Graph, node: Node) -> str:
-    """Return the connection, the rule and the place of the stage that a node is in."""
-    for stage in graph.stages:
-        if node.scope[: len(stage.scope)] == stage.scope:
-            return f" (via {stage.connection} by {stage.rule}, {stage.origin})"
-    return ""
-
-
-def _print_numbers(verdict: Verdict, seen: Agreement) -> None:
-    size = " x ".join(map(str, seen.size))
-    echo(
-        f"a training step with the same weights (by {verdict.by}) in float64, T = "
-        f"{verdict.left.steps}, input {size}:"
-    )
-    echo(
-        f"  outputs differ by {seen.outputs:.1e}, gradients by {seen.gradients:.1e} of the largest"
-    )
-    if seen.same and seen.silent:
-        more = f" and {len(seen.silent) - 1} more" if seen.silent[1:] else ""
-        echo(
-            f"  which proves nothing: `{seen.silent[0]}`{more} did not take part (always or never "
-            "fires, or has no gradient)"
-        )
+    return Answer(verdict.as_dict(), show, int(verdict.word == "different"))
 
 
 def bench_command(
@@ -368,37 +330,30 @@ def bench_command(
     from danetc.output.console import VisibleConsole
     from danetc.runtime.system.devices import arithmetic, find_device
     from danetc.tasks.benchmark import bench
-    from danetc.tasks.networks import compile_spec
 
     place = find_device(device)
     graph = compile_spec(spec, network=network, settings=set).graph
     with VisibleConsole(sys.stderr).status("") as status, arithmetic("float32", place):
         found = bench(graph, batch, memory, rounds, threads, place, status.update)
-    return Answer(found, lambda: print_benchmark(found))
 
-
-def print_benchmark(found: dict[str, Any]) -> None:
-    """Print a row for each backend."""
-    from danetc.output.table import print_table
-
-    size = " x ".join(map(str, found["size"]))
-    threads = f"{found['threads']} thread{'s' * (found['threads'] != 1)}"
-    echo(
-        f"{found['network']}, T = {found['steps']}, N = {found['batch']}, {size}, float32, "
-        f"{found['device']}, {threads}"
-    )
-    echo()
-    heads = ("", "step s", "forward s", "first step s", "peak MB")
-    rows = [
-        (
-            f"{each['backend']}{'' if each['memory'] == 'none' else ', ' + each['memory']}",
-            f"{each['step']:.4f}",
-            f"{each['forward']:.4f}",
-            f"{each['first']:.2f}",
-            f"{each['peak'] / 1e6:.1f}",
+    def show() -> None:
+        size = " x ".join(map(str, found["size"]))
+        echo(
+            f"{found['network']}, T = {found['steps']}, N = {found['batch']}, {size}, float32, "
+            f"{found['device']}, {found['threads']} thread{'s' * (found['threads'] != 1)}\n"
         )
-        for each in found["backends"]
-    ]
-    print_table(heads, rows, right=range(1, len(heads)))
-    eager, fused = (each["step"] for each in found["backends"])
-    echo(f"medians of interleaved rounds; fused / eager: {fused / eager:.2f}")
+        rows = [
+            {
+                "": each["backend"] + (f", {each['memory']}" * (each["memory"] != "none")),
+                "step s": f"{each['step']:.4f}",
+                "forward s": f"{each['forward']:.4f}",
+                "first step s": f"{each['first']:.2f}",
+                "peak MB": f"{each['peak'] / 1e6:.1f}",
+            }
+            for each in found["backends"]
+        ]
+        print_rows(rows)
+        eager, fused = (each["step"] for each in found["backends"])
+        echo(f"medians of interleaved rounds; fused / eager: {fused / eager:.2f}")
+
+    return Answer(found, show)

@@ -105,7 +105,6 @@ class _Command(click.Command):
 
 
 SHORT = {"level": "-l", "network": "-n", "networks": "-n", "output": "-o", "quiet": "-q"}
-"""Short names of options."""
 
 
 def _parameters(function: Callable[..., Any]) -> list[click.Parameter]:

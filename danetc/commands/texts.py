@@ -21,10 +21,8 @@ from danetc.errors import UserError
 from danetc.output.echo import counted, echo, read_standard_input, show_diagnostics
 
 WITHOUT_PYGLS = "the language server needs pygls: pip install 'danetc[lsp]'"
-AROUND = 6
-"""Number of lines before and after the requested one that ``show`` prints."""
-COMPLETE = "_DANETC_COMPLETE"
-"""Environment variable in which a shell asks click for completions."""
+AROUND = 6  # lines before and after the requested one that `show` prints
+COMPLETE = "_DANETC_COMPLETE"  # the environment variable in which a shell asks for completions
 
 
 def check_command(
@@ -40,14 +38,9 @@ def check_command(
     Args:
         deny_warnings: Exit with 1 if there is a warning, too.
     """
-    by_place: dict[tuple[str, str, int, int], Diagnostic] = {}
-    for spec in specs:
-        for item in _diagnostics(spec):
-            # errors of a file are found again by each file that uses it
-            by_place.setdefault(
-                (item.code, item.span.source.name, item.span.start, item.span.end), item
-            )
-    found = tuple(by_place.values())
+    found = [item for spec in specs for item in _diagnostics(spec)]
+    # errors of a file are found again by each file that uses it
+    found = [*{(x.code, x.span.source.name, x.span.start, x.span.end): x for x in found}.values()]
     failed = any(item.severity == "error" for item in found)
     denied = bool(found) and not failed and deny_warnings
 
@@ -148,14 +141,14 @@ def explain_command(name: str) -> Answer:
         raise UserError(f"nothing is called {name}; {close or '`danetc list` lists all names'}")
 
     def print_page() -> None:
-        if not sys.stdout.isatty():
+        if sys.stdout.isatty():
+            from rich.markdown import Markdown
+
+            from danetc.output.console import VisibleConsole
+
+            VisibleConsole(sys.stdout).print(Markdown(page(found)))
+        else:
             echo(page(found))
-            return
-        from rich.markdown import Markdown
-
-        from danetc.output.console import VisibleConsole
-
-        VisibleConsole(sys.stdout).print(Markdown(page(found)))
 
     return Answer([asdict(entry) for entry in found], print_page)
 
@@ -191,9 +184,8 @@ def new_command(name: str) -> Answer:
     path = Path(name if name.endswith(".danet") else f"{name}.danet")
     write_first_spec(path)
     lines = [f"danetc check {path}", f"danetc draw {path}", f"danetc train {path} --data digits"]
-    return Answer(
-        {"path": str(path)}, lambda: echo("\n  ".join([f"written to {path}; now", *lines]))
-    )
+    text = "\n  ".join([f"written to {path}; now", *lines])
+    return Answer({"path": str(path)}, lambda: echo(text))
 
 
 def show_command(place: Annotated[str, Option("FILE|NAME[:LINE]")]) -> Answer:

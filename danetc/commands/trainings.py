@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,27 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import click
 
 from danetc import arguments as arg
+from danetc import requests
 from danetc.commands.parser import Answer, json_wanted, require
 from danetc.errors import UserError
-from danetc.output.echo import echo, json_text, note
+from danetc.output.echo import echo, note
 from danetc.output.figures import NAMES, percent, score
-from danetc.requests import (
-    ConversionRequest,
-    EvaluationRequest,
-    ExportRequest,
-    MeasuredOn,
-    PredictionRequest,
-    TrainingRequest,
-)
+from danetc.output.table import print_columns, print_rows, print_table, unique_labels
+from danetc.output.table import show as show_table
 from danetc.runtime.system.torchrun import is_first, under_torchrun
 from danetc.tasks.formats import FORMATS
 
 if TYPE_CHECKING:
     from danetc.runtime.measure.plots import Entry
     from danetc.tasks.converting import Converted
-    from danetc.tasks.data_report import DataReport
-    from danetc.tasks.evaluate import Evaluated
-    from danetc.tasks.exporting import Exported
+    from danetc.tasks.evaluate import Evaluated, Figures
     from danetc.tasks.importing.network import ImportedNetwork
 
 CLASSES = 24
@@ -49,7 +42,7 @@ def data_command(
     classes: arg.Classes | None = None,
     subset_seed: arg.SubsetSeed = 0,
     seed: arg.Seed = 0,
-    output: Annotated[Path | None, arg.Option("OUT.png")] = None,
+    output: Annotated[Path | None, arg.Option("OUT.png", parse=arg.file_place(".png"))] = None,
 ) -> Answer:
     """Describe a data set, and show samples of it.
 
@@ -62,12 +55,8 @@ def data_command(
         steps: Number of frames that recordings of events are cut into. [default: the recipe's]
         output: Write a picture of samples, as a network will see them, to this file.
     """
-    from danetc.tasks.data_report import data
+    from danetc.tasks.data_report import data, facts
 
-    if output is not None and output.suffix.lower() != ".png":
-        raise UserError(f"the picture is a PNG, so its name ends in .png: {output}")
-    if output is not None and not output.absolute().parent.is_dir():
-        raise UserError(f"{output}: there is no such folder")
     report = data(
         source, recipe=recipe, steps=steps, classes=classes, subset_seed=subset_seed, seed=seed
     )
@@ -77,35 +66,30 @@ def data_command(
             report.picture().save(output, "PNG")
             echo(f"wrote {output}", err=True)
 
-    return Answer(report.record, lambda: print_data(report), then=save)
-
-
-def print_data(report: DataReport) -> None:
-    """Print the facts of a data set, and its classes."""
-    from danetc.output.table import print_columns, print_table
-    from danetc.tasks.data_report import facts
-
     def count(value: Any) -> str:
         if isinstance(value, int):
             return f"{value:,}"
         return f"{value['smallest']:.4g} .. {value['largest']:.4g}, mean {value['mean']:.4g}"
 
-    labels, splits = report.record["labels"], tuple(report.record["splits"])
-    rows = [
-        (str(row["number"]), row["name"], *(count(row[split]) for split in splits))
-        for row in labels[:CLASSES]
-    ]
-    print_columns(list(facts(report.record)))
-    echo()
-    what = {"classes": "class", "pixels": "class of pixels", "numbers": "number"}
-    heads = ("", what[report.record["target"]], *splits)
-    print_table(heads, rows, right={0, *range(2, len(heads))})
-    if len(labels) > CLASSES:
-        echo(f"... and {len(labels) - CLASSES} more")
+    def show() -> None:
+        labels, splits = report.record["labels"], tuple(report.record["splits"])
+        rows = [
+            (str(row["number"]), row["name"], *(count(row[split]) for split in splits))
+            for row in labels[:CLASSES]
+        ]
+        print_columns(list(facts(report.record)))
+        echo()
+        what = {"classes": "class", "pixels": "class of pixels", "numbers": "number"}
+        heads = ("", what[report.record["target"]], *splits)
+        print_table(heads, rows, right={0, *range(2, len(heads))})
+        if len(labels) > CLASSES:
+            echo(f"... and {len(labels) - CLASSES} more")
+
+    return Answer(report.record, show, then=save)
 
 
 def train_command(
-    request: TrainingRequest,
+    request: requests.TrainingRequest,
     *,
     again: Annotated[Path | None, arg.Option("RUN.JSON", "--from")] = None,
     min_accuracy: Annotated[float | None, arg.Option("SHARE", least=0, most=1)] = None,
@@ -125,7 +109,10 @@ def train_command(
         min_accuracy: Exit with 1 if the last test accuracy is lower, as in 0.9.
         dry_run: Print the plan and, after ten timed steps of each phase, the time; write nothing.
     """
+    from danetc.runtime.kernels.announcing import unannounced
     from danetc.runtime.system.machine import keep_freed_memory
+    from danetc.tasks.training.dry_run import TIMED, print_plan
+    from danetc.tasks.training.dry_run import dry_run as dry_run_of
     from danetc.tasks.training.progress import TrainingProgress, print_trials, result
     from danetc.tasks.training.trials import run
 
@@ -136,9 +123,11 @@ def train_command(
     keep_freed_memory()
     json = json_wanted()
     if dry_run:
-        with _endings("stopped before the time was known"):
-            _dry_run(request, quiet=quiet, json=json)
-        return None
+        if not quiet:
+            note(f"timing {TIMED} steps of each phase")
+        with _endings("stopped before the time was known"), unannounced(quiet or json):
+            plan = dry_run_of(request, note)
+        return Answer(plan, lambda: print_plan(plan)) if is_first() else None
     stream = sys.stderr if json else sys.stdout
     with TrainingProgress(stream, quiet=quiet, silent=json) as progress, _endings():
         directory, record = run(request, observer=progress, note=progress.on_notice)
@@ -150,19 +139,14 @@ def train_command(
             print_trials(record)
         echo(f"{result(record)}; written to {directory}")
 
-    return Answer(
-        record, show, then=partial(_check_accuracy, record["test_accuracy"], min_accuracy)
-    )
+    def check() -> None:
+        found = record["test_accuracy"]
+        if min_accuracy is not None and found is None:
+            raise UserError("--min-accuracy is for classes, but the network learns numbers")
+        if min_accuracy is not None and found < min_accuracy:
+            raise UserError(f"the test accuracy of {found:.2%} is below {min_accuracy:.2%}")
 
-
-def _check_accuracy(found: float | None, least: float | None) -> None:
-    """Raise UserError if the accuracy is below a bound."""
-    if least is None:
-        return
-    if found is None:
-        raise UserError("--min-accuracy is for classes, but the network learns numbers")
-    if found < least:
-        raise UserError(f"the test accuracy of {found:.2%} is below {least:.2%}")
+    return Answer(record, show, then=check)
 
 
 WITH_FROM = (
@@ -172,7 +156,7 @@ WITH_FROM = (
 """Arguments that change nothing of a run that is repeated."""
 
 
-def _repeated(again: Path, given: TrainingRequest) -> TrainingRequest:
+def _repeated(again: Path, given: requests.TrainingRequest) -> requests.TrainingRequest:
     """Return the request of an earlier run. Raises a usage error for options that would change it."""
     from click.core import ParameterSource
 
@@ -206,31 +190,19 @@ def _endings(message: str | None = None) -> Iterator[None]:
         raise click.exceptions.Exit(1) from error
 
 
-def _dry_run(request: TrainingRequest, *, quiet: bool, json: bool) -> None:
-    from danetc.runtime.kernels.announcing import unannounced
-    from danetc.tasks.training.dry_run import TIMED, dry_run, print_plan
-
-    if not quiet:
-        note(f"timing {TIMED} steps of each phase")
-    with unannounced(quiet or json):
-        record = dry_run(request, note)
-    if is_first():
-        echo(json_text(record)) if json else print_plan(record)
-
-
 def eval_command(
-    request: EvaluationRequest,
+    request: requests.EvaluationRequest,
     *,
     output: arg.Plot | None = None,
     confusion: arg.Plot | None = None,
 ) -> Answer:
     """Evaluate the weights in a directory on a data set.
 
-    DIR is a directory of `train`, or pretrained:NAME (`danetc list pretrained`); for trials, mean and
-    standard deviation are printed, too. Data, preprocessing, loss, backend, precision, batch and seed
-    are those of the training's own tests, so the last test accuracy is reproduced; differences are
-    printed. --steps runs the network with other numbers of time steps; --over-time takes
-    the mean output of the first T steps for each T.
+    DIR is a directory of `train`, or pretrained:NAME (`danetc list pretrained`). If it holds several
+    trials, their mean and standard deviation are also printed. Data, preprocessing, loss, backend,
+    precision, batch and seed are those of the tests during training, so that the last test accuracy is
+    reproduced; differences are printed. --steps runs the network at other numbers of time steps than
+    its own; --over-time averages the output over the first T steps, for each T.
 
     Args:
         output: Draw accuracy against T, as SVG, PNG or PDF (needs danetc[plot]).
@@ -244,8 +216,7 @@ def eval_command(
         raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
     from danetc.tasks.trained import data_of, open_trained, trials_in
 
-    places = trials_in(str(request.directory))
-    opened = [open_trained(place) for place in places]
+    opened = [open_trained(place) for place in trials_in(str(request.directory))]
     texts = [request.data or data_of(trained) for trained in opened]  # before torch is imported
     from danetc.output.console import image_bar
     from danetc.tasks.evaluate import evaluate_trained, evaluations_figure
@@ -255,36 +226,19 @@ def eval_command(
         evaluate_trained(trained, replace(request, data=text), bar=bar, say=note)
         for trained, text in zip(opened, texts, strict=True)
     ]
-    results = [each.as_dict() for each in found]
-    conditions = []
-    for each in found:
-        conditions.append(each.described)
-        if each.unlike_training:
-            conditions.append(
-                f"unlike the tests of the training: {'; '.join(each.unlike_training)}"
-            )
-        elif each.unlike_training is not None:
-            conditions.append("as in the tests of the training")
 
     def show() -> None:
-        _print_evaluations(results, request.split, conditions)
-        if request.per_class:
-            for each in found:
-                _print_classes(each)
+        _print_evaluations(found)
+        for each in found if request.per_class else ():
+            _print_classes(each)
 
-    def save() -> None:
-        if output is not None:
-            _save(evaluations_figure(found), output)
-        if confusion is not None:
-            _save(found[0].confusion_figure(), confusion)
-
-    return Answer({"split": request.split, "evaluated": results}, show, then=save)
+    figures = (output, partial(evaluations_figure, found)), (confusion, found[0].confusion_figure)
+    record = {"split": request.split, "evaluated": [each.as_dict() for each in found]}
+    return Answer(record, show, then=partial(save_figures, figures))
 
 
 def _print_classes(found: Evaluated) -> None:
     """Print the accuracy of each class and, of few classes, the confusion matrix."""
-    from danetc.output.table import print_table
-
     echo(f"\n{found.directory}, T = {found.results[0].steps}: accuracy of each class")
     rows = [
         (
@@ -300,70 +254,81 @@ def _print_classes(found: Evaluated) -> None:
     if len(counts) <= CLASSES:
         echo("\nimages of each class by predicted class, in the same order")
         heads = ("class", *map(str, range(len(counts))))
-        lines = [
-            (f"{n} {name}", *map(str, row))
-            for n, (name, row) in enumerate(zip(found.class_names, counts, strict=True))
-        ]
+        names = (f"{n} {name}" for n, name in enumerate(found.conditions.class_names))
+        lines = [(name, *map(str, row)) for name, row in zip(names, counts, strict=True)]
         print_table(heads, lines, right=range(1, len(heads)))
 
 
-def _save(figure: Any, place: Path) -> None:
-    from danetc.runtime.system.figures import save_figure
+def save_figures(figures: Iterable[tuple[Path | None, Callable[[], Any]]]) -> None:
+    """Draw the figures that have a file and something to show, if matplotlib is installed."""
+    from danetc.runtime.system.figures import WITHOUT, can_plot, save_figure
 
-    save_figure(figure, place, follow=True)
-    echo(f"wrote {place}", err=True)
+    for place, draw in figures:
+        if place is not None and not can_plot():
+            note(f"there are no figures: {WITHOUT}")
+            return
+        if place is not None and (figure := draw()) is not None:
+            save_figure(figure, place, follow=True)
+            echo(f"wrote {place}", err=True)
 
 
-def _print_evaluations(
-    results: Sequence[dict[str, Any]], split: str, conditions: Collection[str]
-) -> None:
-    from danetc.output.table import print_table
+def _print_evaluations(found: Sequence[Evaluated]) -> None:
+    from danetc.runtime.training.evaluation import in_words
 
-    first = results[0]
-    count = max(item["images"] for item in first["results"] + first["over_time"])
-    echo(f"{first['network']}: {count:,} images of {first['data']} ({split})")
-    for line in dict.fromkeys(conditions):
+    first = found[0]
+    count = max(at.images for at in (*first.results, *first.over_time))
+    echo(f"{first.network}: {count:,} images of {first.data} ({first.split})")
+    lines = []
+    for each in found:
+        lines.append(in_words(each.conditions))
+        if each.unlike_training:
+            lines.append(f"unlike the tests of the training: {'; '.join(each.unlike_training)}")
+        elif each.unlike_training is not None:
+            lines.append("as in the tests of the training")
+    for line in dict.fromkeys(lines):
         echo(line)
-    for key in ("results", "over_time"):
-        rows = [(result["directory"], *_cells(item)) for result in results for item in result[key]]
-        if not rows:
-            continue
-        if len(results) > 1:
-            rows += _spread(results, key)
-        echo()
-        if key == "over_time":
-            echo("the mean output of the first T steps of one run:")
-        scores = (NAMES[name] for name in first[key][0]["scores"])
-        heads = ("directory", "T", "top-1", "top-5", "loss", *scores)
-        print_table(heads, rows, right=range(1, len(heads)))
-    for result in results:
-        for item in (result["results"] + result["over_time"])[:1]:
-            if item["skipped"]:
-                note(f"{item['skipped']} images of {result['directory']} could not be read")
+    for name, title in (
+        ("results", ""),
+        ("over_time", "\nthe mean output of the first T steps of one run:"),
+    ):
+        results = [getattr(each, name) for each in found]
+        rows = [_cells(str(each.directory), at) for each in found for at in getattr(each, name)]
+        if rows:
+            if len(found) > 1:
+                rows += [row for trials in zip(*results, strict=True) for row in _spread(trials)]
+            echo(title)
+            print_rows(rows)
+    for each in found:
+        if skipped := (each.results or each.over_time)[0].skipped:
+            note(f"{skipped} images of {each.directory} could not be read")
 
 
-def _cells(item: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        str(item["steps"]), percent(item["top1"]), percent(item["top5"]), f"{item['loss']:.4f}",
-        *(score(name, value) for name, value in item["scores"].items()),
-    )  # fmt: skip
+def _cells(label: str, at: Figures) -> dict[str, str]:
+    return {
+        "directory": label,
+        "T": str(at.steps),
+        "top-1": percent(at.top1),
+        "top-5": percent(at.top5),
+        "loss": f"{at.loss:.4f}",
+        **{NAMES[name]: score(name, value) for name, value in at.scores.items()},
+    }
 
 
-def _spread(results: Sequence[dict[str, Any]], key: str) -> Iterator[tuple[str, ...]]:
-    """Yield the mean and the sample standard deviation over trials, at each T."""
-    for items in zip(*(result[key] for result in results), strict=True):
-        for label, of in (("mean", statistics.fmean), ("deviation", statistics.stdev)):
-            whole: dict[str, Any] = {
-                name: None if items[0][name] is None else of(item[name] for item in items)
-                for name in ("top1", "top5", "loss")
-            }
-            names = items[0]["scores"]
-            scores = {name: of(item["scores"][name] for item in items) for name in names}
-            yield label, *_cells({**whole, "steps": items[0]["steps"], "scores": scores})
+def _spread(trials: Sequence[Figures]) -> Iterator[dict[str, str]]:
+    """Yield the mean and the sample standard deviation of the figures of trials at one T."""
+    first = trials[0]
+    for label, of in (("mean", statistics.fmean), ("deviation", statistics.stdev)):
+        found: dict[str, Any] = {
+            name: of([getattr(at, name) for at in trials])
+            for name in ("top1", "top5", "loss")
+            if getattr(first, name) is not None
+        }
+        found["scores"] = {name: of([at.scores[name] for at in trials]) for name in first.scores}
+        yield _cells(label, replace(first, **found))
 
 
 def predict_command(
-    request: PredictionRequest,
+    request: requests.PredictionRequest,
     *,
     top: Annotated[int, arg.Option("K", least=1)] = 3,
     logits: bool = False,
@@ -371,8 +336,8 @@ def predict_command(
     """Predict the classes of images with a trained network.
 
     RUN is a directory of `train`, or pretrained:NAME. Images are prepared as in the tests of its
-    training, and grey ones are converted to colour, or the other way round, if the network needs it.
-    Prints the most probable classes of each IMAGE; the numbers of a network that has learned numbers.
+    training, and converted from grey to colour or from colour to grey if the network needs it. Prints
+    the most probable classes of each IMAGE, or the outputs of a network that learned numbers.
 
     Args:
         top: Number of classes to print.
@@ -386,21 +351,13 @@ def predict_command(
     found = predict_trained(trained, request, note)
     record = found.as_dict(top)
 
-    def show() -> None:
-        from danetc.output.table import print_table
+    def cell(one: dict[str, Any]) -> str:
+        share = None if logits else one["probability"]
+        return f"{one['class']} " + (f"{one['logit']:.4f}" if share is None else f"{share:.2%}")
 
-        def cell(one: dict[str, Any]) -> str:
-            share = None if logits else one["probability"]
-            return (
-                f"{one['class']} {one['logit']:.4f}"
-                if share is None
-                else f"{one['class']} {share:.2%}"
-            )
-
-        rows = [(each["image"], *map(cell, each["classes"])) for each in record["predictions"]]
-        print_table(("image", "class", *[""] * (len(rows[0]) - 2)), rows, right=())
-
-    return Answer(record, show)
+    rows = [(each["image"], *map(cell, each["classes"])) for each in record["predictions"]]
+    heads = ("image", "class", *[""] * (len(rows[0]) - 2))
+    return Answer(record, lambda: print_table(heads, rows, right=()))
 
 
 def record_command(
@@ -418,7 +375,7 @@ def record_command(
     set: arg.Settings,
     seed: arg.Seed = 0,
     device: arg.Device | None = None,
-    output: Annotated[Path | None, arg.Option("OUT.npz")] = None,
+    output: Annotated[Path | None, arg.Option("OUT.npz", parse=arg.file_place(".npz"))] = None,
     raster: arg.Plot | None = None,
     traces: arg.Plot | None = None,
 ) -> Answer:
@@ -439,52 +396,42 @@ def record_command(
         raster: Draw the spikes of the first image, as SVG, PNG or PDF (needs danetc[plot]).
         traces: Draw potentials and currents of three neurons of the first layer, as SVG, PNG or PDF.
     """
-    if output is not None and output.suffix != ".npz":
-        raise UserError(f"a recording is written to a file that ends in .npz, not {output}")
-    from danetc.tasks.measuring.data import open_subject, some_images
+    from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.recording import record
 
-    subject = open_subject(source, network, set, seed, device, backend)
-    if subject.notice:
-        note(subject.notice)
-    x = some_images(subject, images, data, prepare, split=split, batch=batch)
-    found = record(
-        subject.model,
-        x,
-        layers or None,
-        stream=stream,
-        statistics=subject.statistics,
-        seed=seed,
-    )
+    subject = open_subject(source, network, set, seed, device, backend, note)
+    x = subject.images(images, data, prepare, split=split, batch=batch)
+    norms = subject.statistics
+    found = record(subject.model, x, layers or None, stream=stream, statistics=norms, seed=seed)
+    rows = found.rows()
 
     def show() -> None:
-        from danetc.output.table import print_table
-
-        heads = ("layer", "shape", "spikes", "current", "potential")
-        rows = []
-        for row in found.rows():
+        cells = []
+        for row in rows:
             low, high = row["potential"] or (None, None)
-            potential = "-" if low is None else f"{low:.3g} .. {high:.3g}"
-            shape = " x ".join(map(str, row["shape"]))
-            rows.append(
-                (row["layer"], shape, f"{row['rate']:.4f}", f"{row['current']:.3g}", potential)
+            cells.append(
+                {
+                    "layer": row["layer"],
+                    "shape": " x ".join(map(str, row["shape"])),
+                    "spikes": f"{row['rate']:.4f}",
+                    "current": f"{row['current']:.3g}",
+                    "potential": "-" if low is None else f"{low:.3g} .. {high:.3g}",
+                }
             )
-        print_table(heads, rows, right={2, 3, 4})
+        print_rows(cells, left=2)
 
     def save() -> None:
         if output is not None:
             found.save(output)
             echo(f"wrote {output}", err=True)
-        for place, draw in ((raster, found.raster), (traces, found.traces)):
-            if place is not None:
-                _save(draw(), place)
+        save_figures(((raster, found.raster), (traces, found.traces)))
 
-    return Answer({"network": found.network, "layers": found.rows()}, show, then=save)
+    return Answer({"network": found.network, "layers": rows}, show, then=save)
 
 
 def measure_command(
     subjects: Annotated[tuple[str, ...], arg.Option("RUN|FILE")],
-    request: MeasuredOn,
+    request: requests.MeasuredOn,
     *,
     statistics: Literal["running", "batch"] | None = None,
     network: arg.Network | None = None,
@@ -497,45 +444,38 @@ def measure_command(
 
     A RUN is a directory that `train` or `build` wrote, or pretrained:NAME, and is measured with its
     weights; a FILE (or a shipped NAME) is built untrained. Images are prepared as in the tests of the
-    RUN's training, or by the recipe that `train` would use for the FILE. With several, the figures
-    show all of them. The last table has a row for each network, as in the paper's Tables IV and V;
-    --format prints that table alone in another form.
+    RUN's training, or by the recipe that `train` would use for the FILE. The figures show all networks
+    together. The last table has a row for each network, as in the paper's Tables IV and V; --format
+    prints that table alone in another format.
 
-    Measured are firing rates, gradient stability (dO/dV), membrane potentials and inputs of each layer
+    Measures are firing rates, gradient stability (dO/dV), membrane potentials and inputs of each layer
     of neurons; spatial and temporal parts of gradient norms; the outputs of blocks; operations and
-    energy per image (0.9 pJ an addition, 4.6 pJ a multiply-accumulate, of 45 nm by Horowitz).
-    Everything is measured in float32 on the eager backend, whatever the network was trained on; hooks
-    change no number.
+    energy per image (0.9 pJ per addition and 4.6 pJ per multiply-accumulate in 45 nm, by Horowitz).
+    Networks are measured in float32 on the eager backend, whatever they were trained on; the hooks do
+    not change results.
 
     Args:
         statistics: Statistics that norms use. [default: running; batch for an untrained network]
         output: Write measures.json and figures (these need danetc[plot]) to this directory.
     """
-    from danetc.output.table import show, unique_labels
-    from danetc.runtime.measure import MEASURES
-    from danetc.runtime.system.files import seal_record
+    from danetc.compiler.emit.layout import topology_of
+    from danetc.runtime.measure.plots import draw_all
+    from danetc.runtime.system.figures import WITHOUT, can_plot
+    from danetc.runtime.system.files import save_record, seal_record
     from danetc.tasks.measuring.data import open_subject
-    from danetc.tasks.measuring.measure import measure_subject, topology_of
+    from danetc.tasks.measuring.measure import measure_subject
     from danetc.tasks.measuring.tables import WHOLE, overall, print_measures, whole_record
+    from danetc.tasks.model_directory import MEASURES
 
-    for name in request.only:
-        if name not in MEASURES:
-            from danetc.dsl.diagnostics.diagnostic import instead
-
-            hint = instead(name, MEASURES, "there are")
-            raise click.UsageError(f"there is no measure {name}; {hint}")
-    whole = not request.only or not {*WHOLE}.isdisjoint(request.only)
     if output is not None:  # before the measurement, which would be lost otherwise
         output.mkdir(parents=True, exist_ok=True)
-    opened = [open_subject(each, network, set, seed, request.device) for each in subjects]
-    for subject in opened:
-        if subject.notice:
-            note(subject.notice)
+    opened = [
+        open_subject(each, network, set, seed, request.device, note=note) for each in subjects
+    ]
     names = [topology_of(subject.model).name for subject in opened]
-    labels = unique_labels(names, [subject.source for subject in opened])
     entries: list[Entry] = []
     records: list[dict[str, Any]] = []
-    for label, subject in zip(labels, opened, strict=True):
+    for label, subject in zip(unique_labels(names, subjects), opened, strict=True):
         chosen = statistics or subject.statistics
         if chosen == "batch" and request.batch < 2:
             raise UserError("norms need more than one image for statistics of the batch")
@@ -545,13 +485,9 @@ def measure_command(
         entries.append((label, measures))
         records.append(found)
     record = whole_record(request, records)
-    if form == "json":
-        echo(
-            seal_record(record).decode(), nl=False
-        )  # in the form of measures.json, which `report` reads
-    elif form != "table":
-        show(overall(entries), form, sys.stdout)
-    else:
+    if form == "json":  # as in measures.json, which `report` reads
+        echo(seal_record(record).decode(), nl=False)
+    elif form == "table":
         for (label, taken), measured in zip(entries, records, strict=True):
             steps = measured["evaluate"]
             echo(
@@ -560,30 +496,22 @@ def measure_command(
             )
             echo("images as they are" if steps == "none" else f"images through {steps}")
             print_measures(taken)
-        if whole:
+        if any(name in entries[0][1].taken() for name, *_ in WHOLE):
             echo("whole networks")
-            show(overall(entries), form, sys.stdout)
-    if output is not None:  # what is printed stays even if there is no room for files
-        _write_measures(output, record, entries)
-
-
-def _write_measures(output: Path, record: dict[str, object], entries: list[Entry]) -> None:
-    """Write measures.json, and the figures if matplotlib is installed."""
-    from danetc.runtime.measure.plots import draw_all
-    from danetc.runtime.system.figures import WITHOUT, can_plot
-    from danetc.runtime.system.files import save_record
-    from danetc.tasks.model_directory import MEASURES
-
-    save_record(record, output / MEASURES)
-    written = [output / MEASURES]
-    if can_plot():
-        written += draw_all(entries, output)
+            show_table(overall(entries), form, sys.stdout)
     else:
-        note(f"there are no figures: {WITHOUT}")
-    echo(f"wrote {', '.join(path.name for path in written)} to {output}", err=True)
+        show_table(overall(entries), form, sys.stdout)
+    if output is not None:  # what is printed stays even if there is no room for files
+        save_record(record, output / MEASURES)
+        written = [output / MEASURES, *(draw_all(entries, output) if can_plot() else ())]
+        if not can_plot():
+            note(f"there are no figures: {WITHOUT}")
+        echo(f"wrote {', '.join(path.name for path in written)} to {output}", err=True)
 
 
-def convert_command(request: ConversionRequest, *, figure: arg.Plot | None = None) -> Answer:
+def convert_command(
+    request: requests.ConversionRequest, *, figure: arg.Plot | None = None
+) -> Answer:
     """Convert a trained ANN to a spiking network, and test it at every T up to --steps.
 
     RUN is a directory of `train`, or pretrained:NAME, of a network with `neuron = ReLU`. Each ReLU
@@ -599,26 +527,21 @@ def convert_command(request: ConversionRequest, *, figure: arg.Plot | None = Non
     from danetc.tasks.converting import convert_trained
 
     found = convert_trained(request, bar=partial(image_bar, silent=json_wanted()), note=note)
-
-    return Answer(
-        found.as_dict(),
-        lambda: print_conversion(found),
-        then=None if figure is None else lambda: _save(found.figure(), figure),
-    )
+    save = partial(save_figures, [(figure, found.figure)])
+    return Answer(found.as_dict(), lambda: print_conversion(found), then=save)
 
 
 def print_conversion(found: Converted) -> None:
     """Print the accuracy of the ANN, and of the spiking network at each T."""
-    from danetc.output.table import print_table
-
     echo(f"{found.network}: {found.ann.images:,} images of {found.data} (test)")
-    rows = [("ReLU", percent(found.ann.top1), f"{found.ann.loss:.4f}")]
-    rows += [(str(at.steps), percent(at.top1), f"{at.loss:.4f}") for at in found.over_time]
-    print_table(("T", "top-1", "loss"), rows, right={0, 1, 2})
+    rows = [("ReLU", found.ann), *((str(at.steps), at) for at in found.over_time)]
+    print_rows(
+        [{"T": t, "top-1": percent(at.top1), "loss": f"{at.loss:.4f}"} for t, at in rows], left=0
+    )
     echo(f"written to {found.directory}")
 
 
-def export_command(request: ExportRequest) -> Answer:
+def export_command(request: requests.ExportRequest) -> Answer:
     """Write a network for use elsewhere: its weights, or the whole network.
 
     DIR is a directory of `train` or `build`, or pretrained:NAME; a spec (FILE or NAME) is written with
@@ -630,27 +553,24 @@ def export_command(request: ExportRequest) -> Answer:
     from danetc.tasks.exporting import export
 
     exported = export(**vars(request))
-    return Answer(exported.as_dict(), lambda: echo(export_text(exported, str(request.source))))
 
+    def show() -> None:
+        place = Path(request.source) / "model.py"
+        model = place if place.is_file() else "the model.py that `danetc build` writes"
+        use = FORMATS[Path(exported.path).suffix].use.format(file=exported.path, model=model)
+        sizes = f"{exported.tensors} tensors, {exported.bytes:,} bytes"
+        echo(f"{exported.network}: {sizes}, in {exported.path}\n{use}")
+        found = exported.compared
+        if found is not None:
+            others = "; in the others, rounding changes a spike" * (found.agreeing < found.samples)
+            echo(
+                f"read back: {found.agreeing} of {found.samples} random samples agree within "
+                f"{found.largest:.1e}{others} (outputs vary by {found.deviation:.2g})"
+            )
+        elif exported.uncompared:
+            echo(f"not compared with the model: {exported.uncompared}")
 
-def export_text(exported: Exported, source: str) -> str:
-    """Return what an export printed: what was written, its use, and how it compares."""
-    place = Path(source) / "model.py"
-    model = place if place.is_file() else "the model.py that `danetc build` writes"
-    lines = [
-        f"{exported.network}: {exported.tensors} tensors, {exported.bytes:,} bytes, in {exported.path}",
-        FORMATS[Path(exported.path).suffix].use.format(file=exported.path, model=model),
-    ]
-    found = exported.compared
-    if found is not None:
-        others = "; in the others, rounding changes a spike" * (found.agreeing < found.samples)
-        lines.append(
-            f"read back: {found.agreeing} of {found.samples} random samples agree within "
-            f"{found.largest:.1e}{others} (outputs vary by {found.deviation:.2g})"
-        )
-    elif exported.uncompared:
-        lines.append(f"not compared with the model: {exported.uncompared}")
-    return "\n".join(lines)
+    return Answer(asdict(exported), show)
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from danetc.arguments import file_place
 from danetc.errors import UserError, check_installed
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 
@@ -49,12 +50,8 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
 
 
 def plot_place(text: str) -> Path:
-    """Return the path of a figure. Raises UserError if no figure could be written there."""
-    path = Path(text)
-    if path.suffix.lower() not in (".svg", ".png", ".pdf"):
-        raise UserError(f"the name of a figure ends in .svg, .png or .pdf: {path}")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"{path}: there is no such folder")
+    """Return the file of a figure. Raises ValueError or UserError if none could be written there."""
+    path = file_place(".svg", ".png", ".pdf")(text)
     check_installed("drawing", ["matplotlib"], "plot")
     return path
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -79,6 +79,12 @@ def print_table(
         echo("  ".join(words).rstrip(), file=stream, styled=True)
     if any(cell.best for row in cells for cell in row):
         echo(f"* is {mark}", file=stream)
+
+
+def print_rows(rows: Sequence[Mapping[str, str]], left: int = 1) -> None:
+    """Print rows of texts by their heads, with all but the first ``left`` columns on the right."""
+    heads = [*rows[0]]
+    print_table(heads, [[*row.values()] for row in rows], range(left, len(heads)))
 
 
 def _terminal_width() -> int:

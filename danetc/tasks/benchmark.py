@@ -12,9 +12,9 @@ from torch import Tensor
 
 from danetc.arguments import Memory
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.ir.at_node import taken
 from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.signature import outputs_of, random_input
-from danetc.tasks.inputs import taken
 from danetc.tasks.memory import choose, plain_step, step_memory
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def bench(
         else:
             peak = step_memory(plain_step(graph, name, batch), policy).peak
         step, forward = (median(times[name, what]) for what in ("step", "forward"))
-        record = {"backend": name, "memory": policy, "step": step, "forward": forward}
-        found.append({**record, "first": first[name], "peak": peak})
+        times_of = {"step": step, "forward": forward, "first": first[name]}
+        found.append({"backend": name, "memory": policy, **times_of, "peak": peak})
     return {
         "network": graph.name,
         "steps": graph.steps,
@@ -106,11 +106,11 @@ def _calls(
 
 def _seconds(call: Callable[[], object], device: torch.device, number: int = 1) -> float:
     """Return the mean time of ``number`` calls, from an idle device to an idle device."""
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize()
+    on_cpu = device.type == "cpu"
+    wait = (lambda: None) if on_cpu else torch.get_device_module(device).synchronize
+    wait()
     start = time.perf_counter()
     for _ in range(number):
         call()
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize()
+    wait()
     return (time.perf_counter() - start) / number

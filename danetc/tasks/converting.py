@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from danetc.output.echo import Note, note
 from danetc.output.returned import Returned, frame
 from danetc.requests import ConversionRequest, EvaluationRequest
 from danetc.runtime.kernels.announcing import unannounced
+from danetc.runtime.measure.observe import observed
 from danetc.runtime.system.devices import arithmetic, find_device
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.evaluate import NO_BAR, Bar, DirectoryEvaluator, Figures, accuracy_figure
-from danetc.tasks.measuring.data import batches_of, open_set
+from danetc.tasks.measuring.data import batches_of
 from danetc.tasks.model_directory import (
     CONVERSION,
     WEIGHTS,
@@ -38,9 +40,9 @@ from danetc.tasks.model_directory import (
 )
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 from danetc.tasks.trained import data_of, open_trained
+from danetc.tasks.training.tested import open_set
 
-FORMAT = 1
-"""Version of conversion.json."""
+FORMAT = 1  # version of conversion.json
 NEURON = "rate_IF"
 DECLARED = """
 # In place of ReLU: for rates from 0 to 1, spikes are as high as the threshold, and what exceeds the
@@ -243,7 +245,7 @@ def thresholds_of(
     """
     found: dict[str, Tensor] = {}
 
-    def record(node: Node, y: Tensor) -> None:
+    def see(node: Node, module: object, inputs: object, y: Tensor) -> None:
         y = y.detach().reshape(-1, *node.value.shape)  # [N, C, ...]
         rows = y.movedim(1, 0).flatten(1) if how.channels else y.reshape(1, -1)
         values = numpy.percentile(rows.cpu().numpy(), how.percentile, axis=1)
@@ -251,18 +253,8 @@ def thresholds_of(
         new = torch.as_tensor(values, dtype=y.dtype).reshape(shape)
         found[node.path] = torch.maximum(found.get(node.path, new), new)
 
-    hooks = [
-        ann.get_submodule(node.path).register_forward_hook(
-            lambda module, inputs, y, node=node: record(node, y)
-        )
-        for node in graph.nodes.values()
-        if node.op == "neuron"
-    ]
-    try:
-        with torch.no_grad():
-            for images in batches:
-                ann(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    neurons = (node for node in graph.nodes.values() if node.op == "neuron")
+    with observed(ann, [(node.path, partial(see, node)) for node in neurons]), torch.no_grad():
+        for images in batches:
+            ann(images)
     return {path: value.clamp(min=LEAST) for path, value in found.items()}

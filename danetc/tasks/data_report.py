@@ -20,8 +20,7 @@ from danetc.errors import UserError
 from danetc.output.returned import Returned, frame
 from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
-from danetc.runtime.data.batch import Batch
-from danetc.runtime.data.batches import Fetcher
+from danetc.runtime.data.batches import Batch, Fetcher
 from danetc.runtime.data.dataset import DataSet, Samples, Source, evenly
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.registry import open_data
@@ -33,10 +32,8 @@ from danetc.tasks.training.plan import find_recipe
 
 LOOKED = 256
 """Number of samples of each split whose values are read, evenly spread."""
-SHOWN = 8
-"""Number of samples of a class in the picture."""
-CLASSES = 12
-"""Number of classes in the picture."""
+SHOWN = 8  # samples of a class in the picture
+CLASSES = 12  # classes in the picture
 TIMED, SECONDS = 512, 0.5
 """Most images that are loaded to measure the speed of a worker, and the time after which that ends."""
 PEAK = 989e12
@@ -101,52 +98,55 @@ def data(
         phase = find_recipe(module, name if named else None, data, {}).phases[0]
         steps = steps or phase.steps or (compiled.graph.steps if compiled is not None else None)
     found = open_data(data, classes=classes, subset_seed=subset_seed, frames=steps)
-    return _report(found, compiled, phase, seed)
+    splits = {split: _values(source, found) for split, source in found.splits.items()}
+    augment = image_transform(() if phase is None else phase.augment, events=found.events)
+    reader = _readable(found.train, augment, seed)
+    shown = tuple(_samples(found, reader))
 
+    def label(labels: Tensor, number: int) -> Any:
+        """Return the count of a class, or the range of a number."""
+        if found.target != "numbers":
+            return int(labels[number])
+        x = labels[:, number].double()
+        return {"smallest": float(x.min()), "mean": float(x.mean()), "largest": float(x.max())}
 
-def _report(
-    data: DataSet, compiled: CompiledNetwork | None, phase: Phase | None, seed: int
-) -> DataReport:
-    splits = {name: _values(source, data) for name, source in data.splits.items()}
-    shown = tuple(_samples(data, phase, seed))
     record: dict[str, Any] = {
-        **data.describe(),
-        "target": data.target,
-        "splits": {name: values for name, (values, _) in splits.items()},
+        **found.describe(),
+        "target": found.target,
+        "splits": {split: values for split, (values, _) in splits.items()},
         "labels": [
             {
                 "number": number,
                 "name": name,
-                **{split: _label(labels, number, data) for split, (_, labels) in splits.items()},
+                **{split: label(labels, number) for split, (_, labels) in splits.items()},
             }
-            for number, name in enumerate(data.class_names)
+            for number, name in enumerate(found.class_names)
         ],
-        "notices": list(data.notices),
+        "notices": list(found.notices),
         "augment": None if phase is None else write_setting("augment", phase.augment),
         "seen": list(shown[0].image.shape),
-        "loading": _speed(data, compiled, phase, seed),
+        "loading": _speed(reader, 1 if phase is None else 32, compiled),
         "network": None if compiled is None else compiled.graph.name,
-        "misfit": None if compiled is None or phase is None else _misfit(data, compiled, phase),
+        "misfit": None if compiled is None or phase is None else _misfit(found, compiled, phase),
     }
     return DataReport(record, shown)
 
 
 def _speed(
-    data: DataSet, compiled: CompiledNetwork | None, phase: Phase | None, seed: int
+    reader: Fetcher, batch: int, compiled: CompiledNetwork | None
 ) -> dict[str, float | None]:
     """Measure the images that a worker loads and augments in a second, and return those that an H100
     would train the network with at its peak, three times the operations of a forward pass each.
+
+    ``batch`` is 1 if images may have different sizes.
     """
-    transform = image_transform(() if phase is None else phase.augment, events=data.events)
-    fetcher = _readable(data.train, transform, seed)
-    size = 1 if phase is None else 32  # images may have different sizes
-    order = epoch_order(len(data.train), seed, 0)[:TIMED].split(size)
+    order = epoch_order(len(reader.source), reader.seed, 0)[:TIMED].split(batch)
     loaded = 0
     with one_thread():
-        fetcher.__getitems__([0, 0])  # libraries are loaded
+        reader.__getitems__([0, 0])  # libraries are loaded
         begun = time.perf_counter()
         for indices in order:
-            found = fetcher.__getitems__([0, *indices.tolist()])
+            found = reader.__getitems__([0, *indices.tolist()])
             loaded += len(found) if isinstance(found, Batch) else 0
             seconds = time.perf_counter() - begun
             if seconds > SECONDS:
@@ -216,18 +216,9 @@ def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], Tensor]:
     return record, pixels if data.target == "pixels" else source.labels
 
 
-def _label(labels: Tensor, number: int, data: DataSet) -> Any:
-    """Return the count of a class, or the range of a number."""
-    if data.target != "numbers":
-        return int(labels[number])
-    x = labels[:, number].double()
-    return {"smallest": float(x.min()), "mean": float(x.mean()), "largest": float(x.max())}
-
-
-def _samples(data: DataSet, phase: Phase | None, seed: int) -> Iterator[ShownSample]:
+def _samples(data: DataSet, reader: Fetcher) -> Iterator[ShownSample]:
     """Yield training samples of each of the first classes after augmentation, before mixing."""
     source = data.train
-    transform = image_transform(() if phase is None else phase.augment, events=data.events)
     chosen = list(range(min(len(source), 3 * SHOWN)))
     if data.target == "classes":
         chosen = [
@@ -235,15 +226,12 @@ def _samples(data: DataSet, phase: Phase | None, seed: int) -> Iterator[ShownSam
             for number in source.labels.unique()[:CLASSES]
             for index in (source.labels == number).nonzero().flatten()[:SHOWN].tolist()
         ]
-    for _, image, target in _readable(source, transform, seed).samples(chosen):
-        text, mask = "", None
-        if data.target == "pixels":
-            mask = target
-        elif data.target == "numbers":
-            text = ", ".join(f"{value:.3g}" for value in target.tolist()[:4])
-        else:
+    for _, image, target in reader.samples(chosen):
+        text = ", ".join(f"{value:.3g}" for value in target.flatten().tolist()[:4])
+        if data.target == "classes":
             text = data.class_names[int(target)]
-        yield ShownSample(transform.finish(image), text, mask)
+        mask = target if data.target == "pixels" else None
+        yield ShownSample(reader.transform.finish(image), "" if mask is not None else text, mask)
 
 
 def _targets(record: Mapping[str, Any]) -> str:

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danetc.arguments import Setting
+from danetc.compiler import draw as pictures
 from danetc.dsl.reading import SUFFIX, shipped_specs
 from danetc.errors import UserError
 from danetc.pretrained import PREFIX
+from danetc.runtime.system.files import replace_file
 from danetc.tasks.networks import compile_spec
 
 if TYPE_CHECKING:
     from danetc.compiler.draw.theme import Theme
     from danetc.compiler.ir.graph import Graph
-
-FORMATS = ("svg", "png", "pdf", "gv")
-"""Those of ``danetc.compiler.draw``, which a wrong name does without."""
 
 
 def draw(
@@ -48,16 +47,12 @@ def draw(
     level shows nothing of the network, for an unknown format, level or theme, if the file cannot be
     written to, if Graphviz is missing or fails, and if a PDF has no matplotlib.
     """
-    from danetc.compiler import draw as pictures
-
     if bool(specs) == (text is not None):
         raise TypeError("give either specs or text=...")
     if len(specs) > 1 and level not in (None, "block"):
         raise UserError(f"several specs are shown side by side on the level block, not {level}")
     place = None if output is None else Path(output)
     kind = format or ("svg" if place is None else place.suffix.lower().removeprefix("."))
-    if kind not in FORMATS:
-        raise UserError(f"there is no format {kind or '...'}; there are {', '.join(FORMATS)}")
     if place is not None and not place.parent.is_dir():
         raise UserError(f"{place}: there is no folder {place.parent}")
     pictures.check_engine(kind)  # before the networks are built
@@ -67,8 +62,6 @@ def draw(
     ]
     data = picture(*graphs, level=level or "stage", kind=kind, theme=theme)
     if place is not None:
-        from danetc.runtime.system.files import replace_file
-
         replace_file(place, data, follow=True)
     return data
 
@@ -87,8 +80,6 @@ def picture(
     ``level``, ``kind`` and ``theme`` are those of ``danetc.compiler.draw``. Raises UserError if the
     level shows nothing of the network, and if Graphviz is missing or fails.
     """
-    from danetc.compiler import draw as pictures
-
     if theme not in pictures.THEMES:
         raise UserError(f"there is no theme {theme}; there are {', '.join(pictures.THEMES)}")
     if len(graphs) > 1:

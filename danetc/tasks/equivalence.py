@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
-from danetc.compiler.ir.at_node import weights
+from danetc.compiler.analysis.equivalence import (
+    Different,
+    Pairs,
+    Same,
+    compare_graphs,
+    paired_weights,
+)
+from danetc.compiler.ir.at_node import taken, why_apart
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import resized, smallest_map
 from danetc.dsl.kinds import ANALOG
 from danetc.errors import UserError
-from danetc.tasks.inputs import taken, why_apart
 
 if TYPE_CHECKING:
     from danetc.runtime.checks.agreement import Agreement
@@ -25,8 +30,6 @@ SMALLEST_MAP = 9
 """Smallest map, in pixels, on which agreement is evidence. On a single pixel, all kernels give the
 same result."""
 IMAGES = 2
-
-Pairs = tuple[tuple[Node, Node], ...]
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Verdict:
 
     def as_dict(self) -> dict[str, object]:
         """Return the record that ``--json`` prints."""
-        names = {"left": self.left.name, "right": self.right.name}
-        record: dict[str, object] = {"verdict": self.word, **names}
+        record: dict[str, object] = {"verdict": self.word}
+        record |= {"left": self.left.name, "right": self.right.name}
         if isinstance(self.found, Same):
             record["weights"] = [list(pair) for pair in self.pairs()]
         else:
@@ -120,30 +123,6 @@ def _no_numbers(left: Graph, right: Graph, by: str | None) -> str | None:
         if graph.packed is None:
             return f"{graph.name} {why_apart(graph)}"
     return "the weights of one do not fit the other" if by is None else None
-
-
-def paired_weights(left: Graph, right: Graph) -> tuple[Literal["name", "order"] | None, Pairs]:
-    """Return pairs of nodes whose weights have the same shapes and initial values.
-
-    Nodes are paired by name if both graphs have the same names, else by order; None if neither fits.
-    """
-    mine, other = (
-        {node.path: (node, _weights(graph, node)) for node in graph.nodes.values()
-         if weights(graph, node)}
-        for graph in (left, right)
-    )  # fmt: skip
-    if mine.keys() == other.keys() and all(mine[path][1] == other[path][1] for path in mine):
-        return "name", tuple((mine[path][0], other[path][0]) for path in mine)
-    if [item for _, item in mine.values()] == [item for _, item in other.values()]:
-        nodes = ([node for node, _ in side.values()] for side in (mine, other))
-        return "order", tuple(zip(*nodes, strict=True))
-    return None, ()
-
-
-def _weights(graph: Graph, node: Node) -> object:
-    if node.op == "neuron":
-        return [replace(item, name="") for item in graph.program(node).learnables]
-    return node.op, weights(graph, node), node.attrs.get("init"), node.attrs.get("per_step")
 
 
 def _in_numbers(

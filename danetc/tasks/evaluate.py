@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,19 +28,20 @@ from danetc.requests import EvaluationRequest
 from danetc.runtime.data.batches import Prepared
 from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.built import Model, to_channels_last
+from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system.devices import arithmetic, device_name, find_device, has_streams
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.checkpoints import BEST
-from danetc.runtime.training.evaluation import Evaluation, in_words, unlike
+from danetc.runtime.training.evaluation import Evaluation, unlike
 from danetc.runtime.training.losses import Objective, main_output, over_time
 from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
 from danetc.tasks.exporting import at_checkpoint, with_steps
-from danetc.tasks.measuring.data import open_set
 from danetc.tasks.model_directory import TRIALS, load
 from danetc.tasks.trained import Trained, data_of, open_trained
 from danetc.tasks.training.plan import backend_on
+from danetc.tasks.training.tested import open_set
 
 Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Context that shows a label and the progress over a number of images; its function takes the size of each batch."""
@@ -95,7 +96,7 @@ class DirectoryEvaluator:
     """Evaluates one directory on one data set.
 
     Everything is as in the tests of the training in the directory, so that its figures come out
-    again to the last digit, unless ``asked`` says otherwise: ``unlike`` lists the differences.
+    again to the last digit, unless ``asked`` says otherwise.
     Methods raise UserError and SpecError.
     """
 
@@ -109,7 +110,7 @@ class DirectoryEvaluator:
         self.asked, self.note, self.bar = asked, note, bar
         self.device = find_device(asked.device)
         before = trained.evaluation
-        wanted = asked.backend or (None if before is None else before.backend)
+        wanted = asked.backend or (before.backend if before else None)
         backend = backend_on(self.device, wanted, note)
         self.model = load(trained.path, backend=backend, memory="none")
         if asked.checkpoint is not None:
@@ -119,16 +120,16 @@ class DirectoryEvaluator:
             ):
                 note("the best epoch was selected on test images, so its accuracy is optimistic")
         self.recorded, self.trained = before, replace(trained, evaluation=before)
-        threads = (
-            None if before is None else before.threads
-        )  # the rounding of sums depends on the number of threads
+        now = before or Evaluation(steps=self.model.signature.steps)
+        threads = now.threads  # the rounding of sums depends on the number of threads
         if threads is None or "OMP_NUM_THREADS" in os.environ or threads > usable_cores():
             threads = torch.get_num_threads()
-        now = before or Evaluation(steps=self.model.signature.steps)
         if asked.batch is not None:
             now = replace(now, batch=asked.batch, processes=1)
         if asked.seed is not None:
             now = replace(now, seed=asked.seed, phase_index=0, epoch=0)
+        if asked.prepare is not None:
+            now = replace(now, evaluate=read_setting("evaluate", asked.prepare, "--evaluate"))
         self.conditions = replace(
             now,
             backend=backend,
@@ -140,24 +141,9 @@ class DirectoryEvaluator:
         if now.channels_last:
             to_channels_last(self.model)
         self._images: Prepared | None = None
-        self.class_names: tuple[str, ...] = ()
         graph = self.model.topology
         assert isinstance(graph, Graph)
         self.graph, self.steps = graph, now.steps
-
-    @property
-    def unlike(self) -> list[str]:
-        """Settings in which this evaluation differs from the training's own test, in words."""
-        if self.recorded is None:
-            return []
-        kind = {"train": "training", "val": "validation"}.get(self.asked.split)
-        split = [] if kind is None else [f"the {kind} images (was: the test images)"]
-        return [*split, *unlike(self.conditions, self.recorded)]
-
-    @property
-    def data(self) -> Mapping[str, Any]:
-        """Description of the data set of the training; empty without one."""
-        return (None if self.recorded is None else self.recorded.data) or {}
 
     def at(self, steps: int, label: str = "") -> Figures:
         """Return the figures of the network at T = ``steps``, whatever T it was trained with."""
@@ -179,7 +165,6 @@ class DirectoryEvaluator:
                 counts.index_put_((labels, found.argmax(1)), one, accumulate=True)
 
         (figures,) = self._each(label or f"T = {steps}", model, images, add, [steps])
-        self.class_names = images.data.class_names
         return replace(figures, confusion=counts.tolist()) if per_class else figures
 
     def up_to(self, steps: int) -> list[Figures]:
@@ -202,9 +187,8 @@ class DirectoryEvaluator:
             steps: list[Sequence[Tensor]] = []
             for t, totals in enumerate(sums):
                 found, states = model.stream(x[t] if images.data.events else x, states)
-                steps.append([found] if isinstance(found, Tensor) else found)
-                each = [torch.stack(output) for output in zip(*steps, strict=True)]
-                so_far = each[0] if isinstance(found, Tensor) else each
+                steps.append(outputs_of(found))
+                so_far = [torch.stack(output) for output in zip(*steps, strict=True)]
                 totals.add(over_time(loss.output(so_far)), labels, loss(so_far, labels))
 
         return self._each(f"T = 1 .. {steps}", model, images, add, range(1, steps + 1))
@@ -227,26 +211,23 @@ class DirectoryEvaluator:
 
     def _data(self, model: Model) -> tuple[Prepared, Objective]:
         """Return the data set and the loss for a model; recordings of events are cut anew for each T."""
-        asked, now = self.asked, self.conditions
-        first, found = self._images is None, self._images
+        asked, now, found = self.asked, self.conditions, self._images
         if found is None or found.data.events:
-            found = self._images = open_set(
+            found = open_set(
                 asked.data or data_of(self.trained),
                 model.signature,
                 self.trained,
                 classes=asked.classes,
                 subset_seed=asked.subset_seed,
-                evaluate=None
-                if asked.prepare is None
-                else read_setting("evaluate", asked.prepare, "--evaluate"),
+                evaluate=now.evaluate,
                 output=main_output(now.loss, model.signature, now.output),
                 split=asked.split,
             )
-        if first:
+        if self._images is None:
             for notice in found.data.notices:
                 self.note(notice)
-            described = found.data.describe()
-            self.conditions = replace(now, evaluate=found.steps, data=described)
+            self.conditions = replace(now, evaluate=found.steps, data=found.data.describe())
+        self._images = found
         return found, Objective(now.loss, model.signature, now.output, target=found.data.target)
 
     def _each(
@@ -275,33 +256,29 @@ class DirectoryEvaluator:
             ):
                 for rank in range(now.processes):
                     seed_everything(*now.seeds(rank))
-                    sums = [Totals(self.device, data.target, data.classes) for _ in steps]
-                    batches = images.batches(
+                    totals = [Totals(self.device, data.target, data.classes) for _ in steps]
+                    made = images.batches(
                         split=asked.split, batch=now.batch, rank=rank, world=now.processes,
                         workers=asked.workers, pin=has_streams(self.device),
                     )  # fmt: skip
-                    try:
+                    with closing(made) as batches:
                         for batch in batches.epoch(0, device=self.device):
                             x = batch.images.transpose(0, 1) if data.events else batch.images
                             with torch.inference_mode(), autocast(now.precision, self.device):
-                                add(x, batch.labels, sums)
+                                add(x, batch.labels, totals)
                             advance(len(batch) + len(batch.unreadable))
-                        for totals in sums:
-                            totals.skip(batches.skipped)
-                    finally:
-                        batches.close()
-                    parts.append([totals.read() for totals in sums])
+                    for each in totals:
+                        each.skip(made.skipped)
+                    parts.append([each.read() for each in totals])
         finally:
             torch.set_num_threads(threads)
         seconds = time.perf_counter() - began
-        found = [added_up(part) for part in zip(*parts, strict=True)]
-        if not found[0].images:
+        sums = [added_up(part) for part in zip(*parts, strict=True)]
+        if not sums[0].images:
             raise UserError("none of the images can be read")
         return [
-            Figures(
-                t, each.images, each.loss, each.top1, each.top5, each.skipped, seconds, each.scores
-            )
-            for t, each in zip(steps, found, strict=True)
+            Figures(t, x.images, x.loss, x.top1, x.top5, x.skipped, seconds, x.scores)
+            for t, x in zip(steps, sums, strict=True)
         ]
 
 
@@ -315,11 +292,9 @@ class Evaluated(Returned):
     Attributes:
         trained_steps: T of the training.
         conditions: everything that decides the figures: batch, precision, backend, seeds, device.
-        described: the conditions in one line.
         unlike_training: differences from the training's own tests in words; None without a training.
         results: figures at each requested T.
         over_time: figures at each T = 1 .. the largest, of the mean output of the first T steps.
-        class_names: names of the classes, with ``per_class``.
     """
 
     directory: Path
@@ -328,18 +303,16 @@ class Evaluated(Returned):
     network: str
     trained_steps: int
     checkpoint: str | None
-    conditions: dict[str, Any]
-    described: str
+    conditions: Evaluation
     unlike_training: tuple[str, ...] | None
     results: tuple[Figures, ...]
     over_time: tuple[Figures, ...]
-    class_names: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record that ``danetc eval --json`` prints."""
-        record = {**asdict(self), "directory": str(self.directory)}
-        del record["described"]
-        return {**record, "unlike_training": list(self.unlike_training or ())}
+        more = {"conditions": self.conditions.as_dict(), "class_names": self.conditions.class_names}
+        unlike = list(self.unlike_training or ())
+        return {**asdict(self), **more, "directory": str(self.directory), "unlike_training": unlike}
 
     def frame(self) -> Any:
         """Return a DataFrame with a row for each requested T, else for each T over time. Raises UserError
@@ -355,16 +328,16 @@ class Evaluated(Returned):
     def per_class(self) -> list[dict[str, Any]]:
         """Return the images and the accuracy of each class at the first T, and the class that its other
         images are most often taken for. Raises UserError unless ``per_class`` was requested."""
-        found = []
+        found, names = [], self.conditions.class_names
         for number, row in enumerate(self._confusion()):
             total, others = sum(row), [*row[:number], 0, *row[number + 1 :]]
             wrong = max(others)
             found.append(
                 {
-                    "class": self.class_names[number],
+                    "class": names[number],
                     "images": total,
                     "accuracy": row[number] / total if total else None,
-                    "taken_for": self.class_names[others.index(wrong)] if wrong else None,
+                    "taken_for": names[others.index(wrong)] if wrong else None,
                     "share": wrong / total if total else None,
                 }
             )
@@ -373,7 +346,7 @@ class Evaluated(Returned):
     def confusion_figure(self) -> Any:
         """Return a figure of the confusion matrix: shares of the images of each class. Raises UserError
         without matplotlib."""
-        return confusion_figure(self._confusion(), self.class_names)
+        return confusion_figure(self._confusion(), self.conditions.class_names)
 
     def _confusion(self) -> Sequence[Sequence[int]]:
         if not self.results or self.results[0].confusion is None:
@@ -427,26 +400,27 @@ def evaluate_trained(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`; see determinism
     if trained.evaluation is None:
         say(f"{trained.path} holds no training: its weights are used as they are")
-    each = DirectoryEvaluator(trained, asked, say, bar)
-    line = each.up_to(max((*steps, each.steps))) if asked.over_time else []
-    own = [] if line and not asked.per_class else [each.steps]
-    results = [each.at(number) for number in steps or own]
-    unlike = each.unlike
-    others = [str(number) for number in steps if number != each.steps]
+    one = DirectoryEvaluator(trained, asked, say, bar)
+    line = one.up_to(max((*steps, one.steps))) if asked.over_time else []
+    own = [] if line and not asked.per_class else [one.steps]
+    results = [one.at(number) for number in steps or own]
+    kind = {"train": "training", "val": "validation"}.get(asked.split)
+    differences = [f"the {kind} images (was: the test images)"] if kind else []
+    if one.recorded is not None:
+        differences += unlike(one.conditions, one.recorded)
+    others = [str(number) for number in steps if number != one.steps]
     others += [f"1 .. {line[-1].steps}"] if line else []
     if others:
-        unlike = [*unlike, f"T = {', '.join(others)} (was: T = {each.steps})"]
+        differences.append(f"T = {', '.join(others)} (was: T = {one.steps})")
     return Evaluated(
         trained.path,
         str(asked.data),
         asked.split,
-        each.graph.name,
-        each.steps,
+        one.graph.name,
+        one.steps,
         asked.checkpoint,
-        each.conditions.as_dict(),
-        in_words(each.conditions),
-        None if each.recorded is None else tuple(unlike),
+        one.conditions,
+        None if one.recorded is None else tuple(differences),
         tuple(results),
         tuple(line),
-        each.class_names if asked.per_class else (),
     )

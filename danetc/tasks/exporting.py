@@ -9,9 +9,8 @@ perturbing the weights of the model by about the rounding error.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,9 +81,6 @@ class Exported:
     compared: FileComparison | None = None
     uncompared: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @takes(ExportRequest)
 def export(request: ExportRequest) -> Exported:
@@ -98,7 +94,20 @@ def export(request: ExportRequest) -> Exported:
     not compute what the model does; SpecError for a spec.
     """
     source, output = request.source, Path(request.output)
-    _check_output(request, output)
+    row = FORMATS.get(output.suffix)
+    if row is None:
+        endings = ", ".join(FORMATS)
+        raise UserError(f"the ending of the file selects the format; it is one of {endings}")
+    if output.suffix != ".onnx" and request.streaming:
+        what = f"a {output.suffix} file ({row.meaning})"
+        raise UserError(f"{what} has only one form; leave out --streaming")
+    check_installed(f"a {output.suffix} file", row.needs, next(iter(row.needs), ""))
+    if output.is_dir():
+        raise UserError(f"{output} is a directory")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"{output}: there is no such folder")
+    if output.exists() and not request.force:
+        raise UserError(f"{output} exists already; --force replaces it")
     find_device(request.device)
     place, tested = directory_of(source), None
     if place.is_dir():
@@ -118,35 +127,15 @@ def export(request: ExportRequest) -> Exported:
         model, _ = initialise(found.graph, request.seed, request.init)
     graph = model.topology
     assert isinstance(graph, Graph)
-    row = FORMATS[output.suffix]
     names = () if tested is None else tested.class_names
     content = Content(graph, model.eval(), request.streaming, names)
     data = row.write(content)
     compared = None if row.run is None else compare_file(content, row, data, request.device)
     replace_file(output, data, follow=True)
-    return Exported(
-        str(output), graph.name, len(content.weights), len(data), request.streaming,
-        compared if isinstance(compared, FileComparison) else None,
-        compared if isinstance(compared, str) else None,
-    )  # fmt: skip
-
-
-def _check_output(request: ExportRequest, output: Path) -> None:
-    """Raise UserError if the file cannot be written, before anything is read."""
-    row = FORMATS.get(output.suffix)
-    if row is None:
-        endings = ", ".join(FORMATS)
-        raise UserError(f"the ending of the file selects the format; it is one of {endings}")
-    if output.suffix != ".onnx" and request.streaming:
-        what = f"a {output.suffix} file ({row.meaning})"
-        raise UserError(f"{what} has only one form; leave out --streaming")
-    check_installed(f"a {output.suffix} file", row.needs, row.extra)
-    if output.is_dir():
-        raise UserError(f"{output} is a directory")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"{output}: there is no such folder")
-    if output.exists() and not request.force:
-        raise UserError(f"{output} exists already; --force replaces it")
+    done = str(output), graph.name, len(content.weights), len(data), request.streaming
+    if isinstance(compared, str):
+        return Exported(*done, uncompared=compared)
+    return Exported(*done, compared)
 
 
 # -- comparison -----------------------------------------------------------------------------------

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import io
 import json
-import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from danetc.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from danetc.compiler.ir.graph import Graph
     from danetc.runtime.model.built import Model
@@ -67,7 +65,7 @@ class Format:
         write: returns the bytes of a file. Raises UserError if the network has no such form.
         use: how to load a file, with the fields ``{file}`` and ``{model}`` (its model.py).
         run: returns a function that runs a file's bytes; None for formats that hold weights alone.
-        needs: required packages, which the extra ``extra`` installs.
+        needs: required packages, which the extra named like the first one installs.
     """
 
     meaning: str
@@ -75,7 +73,6 @@ class Format:
     use: str
     run: Callable[[bytes, Content], Run] | None = None
     needs: tuple[str, ...] = ()
-    extra: str = ""
 
 
 # -- weights ---------------------------------------------------------------------------------------
@@ -98,37 +95,10 @@ def _state_dict(content: Content) -> bytes:
 # -- programs of torch.export and SpikingJelly's Python ---------------------------------------------
 
 
-def standalone(text: str, name: str) -> nn.Module:
-    """Return the network of a model.py that danetc has written."""
-    module = types.ModuleType("model")
-    exec(compile(text, f"{name}/model.py", "exec"), module.__dict__)
-    made: nn.Module = module.Model().eval()
-    return made
-
-
 def _program(content: Content) -> bytes:
-    """Export model.py, which needs torch's own operations only."""
-    import torch
+    from danetc.compiler.emit.program import emit_program
 
-    from danetc.compiler.emit.python import emit_python
-    from danetc.runtime.model.signature import ModelInput
-
-    graph, signature = content.graph, content.model.signature
-    plain = standalone(emit_python(graph), graph.name)
-    plain.load_state_dict(content.model.state_dict())
-    batch = torch.export.Dim("batch", min=1)
-    inputs = signature.inputs.values() or [ModelInput(signature.input, signature.sequence)]
-    args = tuple(torch.rand(*[signature.steps] * item.sequence, 4, *item.shape) for item in inputs)
-    places = tuple({int(item.sequence): batch} for item in inputs)
-    try:
-        with torch.no_grad():
-            program = torch.export.export(plain, args, dynamic_shapes=places)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"torch.export cannot take {graph.name}: {reason}") from error
-    stream = io.BytesIO()
-    torch.export.save(program, stream, extra_files=content.about)
-    return stream.getvalue()
+    return emit_program(content.graph, content.model, content.about)
 
 
 def _run_program(data: bytes, content: Content) -> Run:
@@ -149,6 +119,7 @@ def _source(content: Content) -> bytes:
 def _run_source(data: bytes, content: Content) -> Run:
     from spikingjelly.activation_based import functional
 
+    from danetc.compiler.emit.program import standalone
     from danetc.runtime.model.signature import outputs_of
 
     made = standalone(data.decode(), content.graph.name)
@@ -247,42 +218,33 @@ def _run_nir(data: bytes, content: Content) -> Run:
 _STATE_DICT = Format(
     "weights as a state dict", _state_dict, "load_state_dict(torch.load({file!r})), weights alone"
 )
-FORMATS: Mapping[str, Format] = MappingProxyType(
-    {
-        ".safetensors": Format(
-            "weights", _safetensors, "in Python, beside {model}: model.load({file!r})"
-        ),
-        ".pth": _STATE_DICT,
-        ".pt": _STATE_DICT,
-        ".pt2": Format(
-            "the whole network as a program of torch.export",
-            _program,
-            "torch.export.load({file!r}).module()(images)",
-            _run_program,
-        ),
-        ".onnx": Format(
-            "the whole network as ONNX",
-            _onnx,
-            "onnxruntime.InferenceSession({file!r})",
-            _run_onnx,
-            needs=("onnx", "onnxruntime"),
-            extra="onnx",
-        ),
-        ".nir": Format(
-            "the whole network as a graph of NIR",
-            _nir,
-            "nir.read({file!r})",
-            _run_nir,
-            needs=("nir",),
-            extra="nir",
-        ),
-        ".py": Format(
-            "the network in Python, of SpikingJelly's layers and neurons, without weights",
-            _source,
-            "in Python, {file} beside its weights (-o weights.safetensors): load('weights.safetensors')",
-            _run_source,
-            needs=("spikingjelly",),
-            extra="spikingjelly",
-        ),
-    }
-)
+FORMATS: Mapping[str, Format] = {
+    ".safetensors": Format(
+        "weights", _safetensors, "in Python, beside {model}: model.load({file!r})"
+    ),
+    ".pth": _STATE_DICT,
+    ".pt": _STATE_DICT,
+    ".pt2": Format(
+        "the whole network as a program of torch.export",
+        _program,
+        "torch.export.load({file!r}).module()(images)",
+        _run_program,
+    ),
+    ".onnx": Format(
+        "the whole network as ONNX",
+        _onnx,
+        "onnxruntime.InferenceSession({file!r})",
+        _run_onnx,
+        ("onnx", "onnxruntime"),
+    ),
+    ".nir": Format(
+        "the whole network as a graph of NIR", _nir, "nir.read({file!r})", _run_nir, ("nir",)
+    ),
+    ".py": Format(
+        "the network in Python, of SpikingJelly's layers and neurons, without weights",
+        _source,
+        "in Python, {file} beside its weights (-o weights.safetensors): load('weights.safetensors')",
+        _run_source,
+        ("spikingjelly",),
+    ),
+}

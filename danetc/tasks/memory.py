@@ -11,7 +11,7 @@ import gc
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from danetc.arguments import Memory
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.recompute import POLICIES
 from danetc.dsl.recipe.item import Item
@@ -37,7 +38,6 @@ from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.optim import freeze, make_optimizer
 from danetc.runtime.training.settings import autocast
 from danetc.runtime.training.state import random_state
-from danetc.tasks.inputs import taken
 
 DTYPES = {"float32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Type of activations by a recipe's ``precision``."""
@@ -61,9 +61,6 @@ class StepMemory:
     saved: int
     fixed: int
     peak: int
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
 
     def __str__(self) -> str:
         return (
@@ -177,8 +174,16 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
         optimizer.zero_grad(set_to_none=step.processes == 1)
         live = _Live([*held, images, labels])
         with watching(live.see):
-            saved = _run(step, model, loss, images, labels, live) + _random_states(model)
+            saved = _run(step, model, loss, images, labels, live)
             optimizer.step()
+    drawing = {  # segments that save a random state, which no operator allocates
+        (module, node.meta[SEGMENT].index)
+        for module in model.modules()
+        if isinstance(module, Recomputed)
+        for node in module.graph.nodes
+        if SEGMENT in node.meta and node.meta[SEGMENT].random
+    }
+    saved += len(drawing) * torch.get_rng_state().nbytes
     standing, batch = size_of(held), size_of([images, labels])
     if step.on_cpu:
         batch *= 3  # the one before, and the next
@@ -231,18 +236,6 @@ def _run(
     return saved[0]
 
 
-def _random_states(model: Model) -> int:
-    """Return the size of the random states saved by segments, which no operator allocates."""
-    drawing = {
-        (module, node.meta[SEGMENT].index)
-        for module in model.modules()
-        if isinstance(module, Recomputed)
-        for node in module.graph.nodes
-        if SEGMENT in node.meta and node.meta[SEGMENT].random
-    }
-    return len(drawing) * torch.get_rng_state().nbytes
-
-
 @contextmanager
 def _without_values() -> Iterator[None]:
     """Context of tensors without values. Raises UserError if a computation needs values."""
@@ -280,9 +273,6 @@ class Chosen:
         if self.step is None or self.budget is None:
             return self.policy
         return f"{self.policy}: {self.step}; the budget is {show_size(self.budget)}"
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def choose(graph: Graph, memory: Memory, *, batch: int, backend: str) -> Chosen:

@@ -53,12 +53,9 @@ FORMAT = 1
 MODEL, WEIGHTS, PICTURE = "model.py", "weights.safetensors", "topology.svg"
 SUMMARY, SPEC, TRAINING = "summary.json", "spec.danet", "training.json"
 RUN, TRIALS = "run.json", "trials.json"
-CONVERSION = "conversion.json"
-"""Record of `danetc convert`: the source of the network, and how it was tested."""
-MEASURES = "measures.json"
-"""Results of `danetc measure`, of one or several networks."""
-GRID = "grid.json"
-"""Cells of the last `danetc compare` in a folder, and the states of their runs."""
+CONVERSION = "conversion.json"  # of `danetc convert`: the source of the network, and its tests
+MEASURES = "measures.json"  # of `danetc measure`: results of one or several networks
+GRID = "grid.json"  # of `danetc compare`: cells of the last grid, and the states of their runs
 _OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, CONVERSION, "__pycache__"}
 
 
@@ -247,20 +244,6 @@ def open_directory(directory: str | os.PathLike[str]) -> Directory:
     if spec.danet is missing, and if a file is not as danetc wrote it.
     """
     path = directory_of(directory)
-    found = _summary(path)
-    for name, known in found.files.items():
-        place = within(path, name)
-        if (name == SPEC or place.exists()) and file_digest(place) != known:
-            raise DamagedError(
-                place,
-                "it is not as it was written (SHA-256); a spec or weights that you changed are used as "
-                "they are in a new network: danetc build SPEC --init WEIGHTS",
-            )
-    return found
-
-
-def _summary(path: Path) -> Directory:
-    """Return the directory that a summary.json describes."""
     if not path.is_dir():
         raise UserError(f"there is no model directory {path}; `danetc build` makes one")
     if not (path / SUMMARY).exists():
@@ -275,6 +258,14 @@ def _summary(path: Path) -> Directory:
         found.files[SPEC]  # raises KeyError
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path / SUMMARY} is not the summary of a model directory") from error
+    for name, known in found.files.items():
+        place = within(path, name)
+        if (name == SPEC or place.exists()) and file_digest(place) != known:
+            raise DamagedError(
+                place,
+                "it is not as it was written (SHA-256); a spec or weights that you changed are used as "
+                "they are in a new network: danetc build SPEC --init WEIGHTS",
+            )
     return found
 
 

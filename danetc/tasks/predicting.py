@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from danetc.arguments import takes
-from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
 from danetc.output.echo import Note
 from danetc.output.returned import Returned, frame
 from danetc.requests import EvaluationRequest, PredictionRequest
-from danetc.runtime.data.samples import read_samples
+from danetc.runtime.data.fit import read_samples
+from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system.devices import arithmetic
-from danetc.runtime.system.errors import DataError
 from danetc.runtime.training.losses import main_output, over_time
 from danetc.runtime.training.settings import autocast
 from danetc.tasks.evaluate import DirectoryEvaluator
@@ -52,19 +51,16 @@ class Predictions(Returned):
 
     def as_dict(self, top: int = 5) -> dict[str, Any]:
         """Return JSON data of the ``top`` classes of each image, or of all numbers."""
-        order = torch.arange(self.logits.shape[1]).expand_as(self.logits)
-        if not self.numbers:
-            order = self.logits.argsort(dim=1, descending=True, stable=True)[:, :top]
-        shares = self.probabilities
         found: list[dict[str, Any]] = []
-        for row, image in enumerate(self.images):
+        for image, logits, shares in zip(self.images, self.logits, self.probabilities, strict=True):
+            order = logits.argsort(descending=True, stable=True)[:top].tolist()
             best = [
                 {
                     "class": self.class_names[n],
-                    "logit": float(self.logits[row, n]),
-                    "probability": None if self.numbers else float(shares[row, n]),
+                    "logit": float(logits[n]),
+                    "probability": None if self.numbers else float(shares[n]),
                 }
-                for n in order[row].tolist()
+                for n in (range(len(logits)) if self.numbers else order)
             ]
             found.append({"image": image, "classes": best})
         return {"predictions": found}
@@ -94,41 +90,35 @@ def predict_trained(
     trained: Trained, request: PredictionRequest, note: Note = lambda text: None
 ) -> Predictions:
     """Return the outputs of a network. ``note`` gets notes. Raises as ``predict``."""
+    if not request.images:
+        raise UserError("there are no images to predict")
     asked = EvaluationRequest(
         request.directory,
+        prepare=request.prepare,
         checkpoint=request.checkpoint,
         backend=request.backend,
         device=request.device,
     )
     one = DirectoryEvaluator(trained, asked, note)
-    model, now, data = one.at_steps(request.steps or one.steps), one.conditions, one.data
+    now, data = one.conditions, one.conditions.data or {}
     if data.get("target") == "pixels":
         raise UserError(f"{trained.path} gives a class for each pixel, which predict does not show")
-    steps = now.evaluate
-    if request.prepare is not None:
-        steps = read_setting("evaluate", request.prepare, "--evaluate")
-    elif steps is None:
+    if now.evaluate is None:
         note("no recipe says how images are prepared: nothing is done to them")
-    output = main_output(now.loss, model.signature, now.output)
-    place = list(model.signature.outputs).index(output)
-    if not request.images:
-        raise UserError("there are no images to predict")
-    parts = []
-    try:
-        files = [os.fspath(each) for each in request.images]
-        x, names = read_samples(files, model.signature, steps or (), data)
-    except DataError as error:
-        raise UserError(str(error)) from error
-    device = one.device
-    for batch in x.split(now.batch, int(model.signature.sequence)):
-        with (
-            torch.inference_mode(),
-            arithmetic(now.precision, device),
-            autocast(now.precision, device),
-        ):
-            found = model.eval()(batch.to(device))
-            parts.append(over_time(found if isinstance(found, Tensor) else found[place]).cpu())
-    logits = torch.cat(parts).float()
-    known = () if one.recorded is None else one.recorded.class_names
-    known = known or tuple(map(str, range(logits.shape[1])))
-    return Predictions(tuple(names), known, logits, data.get("target") == "numbers")
+    model = one.at_steps(request.steps or one.steps).eval()
+    signature = model.signature
+    place = list(signature.outputs).index(main_output(now.loss, signature, now.output))
+    files = [os.fspath(each) for each in request.images]
+    x, names = read_samples(files, signature, now.evaluate or (), data)
+    outputs = []
+    with (
+        torch.inference_mode(),
+        arithmetic(now.precision, one.device),
+        autocast(now.precision, one.device),
+    ):
+        for batch in x.split(now.batch, int(signature.sequence)):
+            found = outputs_of(model(batch.to(one.device)))[place]
+            outputs.append(over_time(found).cpu())
+    logits = torch.cat(outputs).float()
+    classes = now.class_names or tuple(map(str, range(logits.shape[1])))
+    return Predictions(tuple(names), classes, logits, data.get("target") == "numbers")

@@ -9,20 +9,18 @@ from math import isclose, isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 from danetc.compiler.analysis.propositions import (
-    Factors,
     GradientPlan,
     NotApplicable,
+    factors_on_paths,
     plan_chain,
     plan_dense,
     plan_rates,
-    surrogate_factors,
 )
-from danetc.compiler.analysis.summary import summarise
-from danetc.compiler.ir.graph import Graph, Node, Stage
+from danetc.compiler.ir.at_node import taken
+from danetc.compiler.ir.graph import Graph, Stage
 from danetc.compiler.ir.segment import resized
 from danetc.dsl.kinds import ANALOG
 from danetc.errors import UserError
-from danetc.tasks.inputs import taken
 
 if TYPE_CHECKING:
     from danetc.runtime.checks.propositions import GradientCheck
@@ -86,7 +84,7 @@ def prove(
             place = {"proposition": number, "title": title, "part": part}
             findings.append({**place, "verdict": verdict, "says": says, **record})
     agrees = all(finding.get("agrees", True) for finding in findings)
-    facts = {"agrees": agrees, "findings": findings, "paths": _paths(graph)}
+    facts = {"agrees": agrees, "findings": findings, "paths": factors_on_paths(graph)}
     return {"network": graph.name, "steps": graph.steps, **facts}
 
 
@@ -230,43 +228,3 @@ def _cut(series: list[str]) -> str:
     if len(series) > 2 * SHOWN:
         series = [*series[:SHOWN], "...", *series[-SHOWN:]]
     return ", ".join(series)
-
-
-# -- Proposition 2: neurons on paths ---------------------------------------------------------------
-
-
-def _paths(graph: Graph) -> list[dict[str, object]]:
-    """Return the numbers of neurons on paths from the weights of each part to the loss, and from the
-    stem's output to the end of each stage."""
-    parts: dict[str, list[Factors]] = {}
-    for id, found in surrogate_factors(graph).items():
-        parts.setdefault(_part(graph, graph[id]), []).append(found)
-    from_stem = {stage.name: stage.fewest_neurons for stage in summarise(graph).stages}
-    rows: list[dict[str, object]] = []
-    for part, layers in parts.items():
-        fewest, most = [layer.fewest for layer in layers], [layer.most for layer in layers]
-        says = (
-            f"{_range(fewest)} on the shortest path from its weights to the loss, {_range(most)} on "
-            "the longest"
-        )
-        row: dict[str, object] = {"part": part}
-        row |= {"fewest": [min(fewest), max(fewest)], "most": [min(most), max(most)]}
-        if part in from_stem:
-            row["fewest_from_stem"] = from_stem[part]
-            says += f"; {from_stem[part]} on the shortest from the stem's output to its end"
-        each = [{"path": item.path, "fewest": item.fewest, "most": item.most} for item in layers]
-        rows.append({**row, "says": says, "layers": each})
-    return rows
-
-
-def _part(graph: Graph, node: Node) -> str:
-    """Return the stage of a node, or the part of the network outside stages."""
-    for stage in graph.stages:
-        if node.scope[: len(stage.scope)] == stage.scope:
-            return ".".join(stage.scope)
-    return node.scope[0] if node.scope else node.name
-
-
-def _range(numbers: list[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return str(low) if low == high else f"{low} to {high}"

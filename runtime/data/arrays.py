@@ -90,7 +90,14 @@ def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Label
             "at least 1"
         )
     if kind in "US":
-        return _named(texts_of(y, where), where, classes)
+        texts = texts_of(y, where)
+        names = classes or tuple(sorted(set(texts)))
+        table = {name: number for number, name in enumerate(names)}
+        if strange := [text for text in texts if text not in table]:
+            raise DataError(
+                f"{where} has the class `{strange[0]}`, which is not one of {', '.join(names)}"
+            )
+        return Labels("classes", torch.tensor([table[text] for text in texts]), len(names), names)
     if kind == "f":
         rows = finite(y, where).reshape(len(y), -1)
         return Labels("numbers", rows, rows.shape[1])
@@ -107,17 +114,6 @@ def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Label
     return Labels("classes", labels, 1 + high)
 
 
-def _named(texts: list[str], where: str, listed: tuple[str, ...]) -> Labels:
-    names = listed or tuple(sorted(set(texts)))
-    table = {name: number for number, name in enumerate(names)}
-    strange = next((text for text in texts if text not in table), None)
-    if strange is not None:
-        raise DataError(
-            f"{where} has the class `{strange}`, which is not one of {', '.join(names)}"
-        )
-    return Labels("classes", torch.tensor([table[text] for text in texts]), len(names), names)
-
-
 def classes_of_pixels(mask: Tensor, where: str) -> Tensor:
     """Replace 255 by the class that losses ignore. Raises DataError for classes below 0."""
     mask = mask.masked_fill(mask == _VOID, IGNORED)
@@ -132,10 +128,7 @@ def texts_of(y: np.ndarray, where: str) -> list[str]:
     """Return the texts of an array of bytes or characters."""
     try:
         return [str(each) for each in (y.astype(str) if y.dtype.kind == "S" else y)]
-    except (
-        ValueError,
-        SystemError,
-    ) as error:  # SystemError is raised for characters that are not in Unicode
+    except (ValueError, SystemError) as error:  # SystemError: a character that is not in Unicode
         raise DataError(f"{where} holds names that are not text (ASCII or Unicode)") from error
 
 

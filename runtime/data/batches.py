@@ -3,6 +3,10 @@
 The global batch ``step`` of an epoch is a slice of that epoch's order, and each process takes its
 part of it. The random numbers of a sample's augmentation follow from its own seed
 (``seeds.derive``), whichever process draws them, and after whichever other samples.
+
+Images travel to the device as they were read, bytes as bytes, and become floats there. Copies run on a
+stream of their own, beside the computation that the host has queued before: the host never waits for
+the batch that is computed, only for the one before it, and is at most ``AHEAD`` batches ahead.
 """
 
 from __future__ import annotations
@@ -11,7 +15,8 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +28,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
-from danetc.runtime.data.batch import Batch, on_device
 from danetc.runtime.data.dataset import PROBES, DataSet, Memory, Source, evenly
 from danetc.runtime.data.request import Split
 from danetc.runtime.kernels.torch_internals import end_workers
+from danetc.runtime.system.devices import has_streams
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import (
     derive,
@@ -41,6 +46,75 @@ SHARED_MEMORY = Path("/dev/shm")
 """Folder through which workers pass batches on Linux; Docker limits it to 64 MB by default."""
 PREFETCH = 4
 """Number of batches that each worker prefetches, which is enough for a few slow files."""
+
+
+AHEAD = 1
+"""Number of batches that the host queues while the device computes with another."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """One process's part of a batch.
+
+    ``images`` are [N, C, H, W] or [N, T, C, H, W], float32 or what becomes that on the device;
+    ``labels`` are classes [N], int64, maps [N, H, W] or numbers [N, D], float32. ``indices`` [N] are
+    the numbers of the samples in the source, on the CPU. ``unreadable`` holds a reason for each
+    sample that was skipped, ``wait`` the time in seconds until the batch was read. ``step`` counts the
+    batches of the epoch from 0, ``total`` the samples in the parts of all processes, skipped ones
+    included.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    unreadable: tuple[str, ...] = ()
+    wait: float = 0.0
+    step: int = 0
+    total: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in pinned memory. A DataLoader that pins calls this."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy images and labels to ``device``, without waiting if their memory is pinned."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=has_streams(device)),
+            labels=self.labels.to(device, non_blocking=has_streams(device)),
+        )
+
+
+Finish = Callable[[Batch], Batch]
+"""What is left to do for a batch on its device."""
+
+
+def on_device(batches: Iterator[Batch], device: torch.device, finish: Finish) -> Iterator[Batch]:
+    """Yield each batch on ``device``, after ``finish``."""
+    if not has_streams(device):
+        yield from (finish(batch.to(device)) for batch in batches)
+        return
+    module = torch.get_device_module(device)
+    copying = module.Stream()
+    # Copies are kept until the device has computed with them: the copying stream may reuse their
+    # memory as soon as it is free.
+    computing: deque[tuple[Any, Batch]] = deque()
+    try:
+        for batch in batches:
+            with module.stream(copying):
+                copied = batch.pin_memory().to(device)
+            module.current_stream().wait_stream(copying)
+            yield finish(copied)
+            done = module.Event()
+            done.record()
+            computing.append((done, copied))
+            if len(computing) > AHEAD:
+                computing.popleft()[0].synchronize()
+    finally:
+        module.synchronize()
 
 
 class Batches:
@@ -71,8 +145,6 @@ class Batches:
         pin: bool = False,
         later: ImageTransform | None = None,
     ) -> None:
-        if batch < 1 or not 0 <= rank < world:
-            raise ValueError(f"no part {rank} of {world} of batches of {batch}")
         if not len(source):
             raise DataError("there are no samples")
         self._fetcher = Fetcher(source, transform, seed)
@@ -161,7 +233,13 @@ class Batches:
         self.skipped = 0
         for step, (stretch, _) in enumerate(zip(stretches, parts, strict=False), start):
             begun = time.perf_counter()
-            found = self._next(loaded)
+            try:
+                found = next(loaded)
+            except (RuntimeError, OSError, EOFError) as error:
+                reason = worker_death(error, sending=self._loader is not None)
+                if reason is None:
+                    raise
+                raise DataError(reason) from error
             wait = time.perf_counter() - begun
             if isinstance(found, str):
                 raise DataError(found)
@@ -174,15 +252,6 @@ class Batches:
                     f"none of the samples of batch {step + 1} can be read; the first: "
                     f"{found.unreadable[0]}"
                 )
-
-    def _next(self, loaded: Iterator[Batch | str]) -> Batch | str:
-        try:
-            return next(loaded)
-        except (RuntimeError, OSError, EOFError) as error:
-            reason = worker_death(error, sending=self._loader is not None)
-            if reason is None:
-                raise
-            raise DataError(reason) from error
 
     def close(self) -> None:
         """End the workers. The next epoch would start new ones."""
@@ -346,7 +415,15 @@ class Fetcher(Dataset[Batch | str]):
                 if self.transform.random:
                     generator.manual_seed(derive("sample", self.seed, epoch, index))
                 image, target = self.transform.change(sample, torch.as_tensor(label))
-                self._check_shape(tuple(image.shape), index)
+                shape = tuple(image.shape)
+                if self._shape is None:
+                    self._shape, self._first = shape, self.source.where(index)
+                elif shape != self._shape:
+                    raise DataError(
+                        f"{self.source.where(index)} is {size(shape)} after the recipe's steps, but "
+                        f"{self._first} is {size(self._shape)}; add a step that gives all one size, such "
+                        "as random_resized_crop in augment, and resize -> center_crop in evaluate"
+                    )
                 images.append(image)
                 labels.append(target)
                 kept.append(index)
@@ -358,16 +435,6 @@ class Fetcher(Dataset[Batch | str]):
             torch.tensor(kept, dtype=torch.int64),
             tuple(unreadable),
         )
-
-    def _check_shape(self, shape: tuple[int, ...], index: int) -> None:
-        if self._shape is None:
-            self._shape, self._first = shape, self.source.where(index)
-        elif shape != self._shape:
-            raise DataError(
-                f"{self.source.where(index)} is {size(shape)} after the recipe's steps, but "
-                f"{self._first} is {size(self._shape)}; add a step that gives all one size, such as "
-                "random_resized_crop in augment, and resize -> center_crop in evaluate"
-            )
 
 
 def size(shape: tuple[int, ...]) -> str:

@@ -32,8 +32,8 @@ class ClassFolders:
 
 def class_folders(request: DataRequest, content: Content) -> ClassFolders:
     """Return the splits and classes of ``NAME:DIR``, which the options may name."""
-    form = f"{request.name}:DIR"
-    root = existing(request.place, form, f"train/CLASS/ and val/CLASS/ with {content}")
+    holds = f"train/CLASS/ and val/CLASS/ with {content}"
+    root = existing(request.place, f"{request.name}:DIR", holds)
     there = sorted(each.name for each in root.iterdir() if each.is_dir())
     train = test = root
     if request.share is None or request.options.get("train") or "train" in there:

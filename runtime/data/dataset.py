@@ -9,9 +9,20 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from torch import Tensor
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from danetc.runtime.data.request import Policy, Split, Target
 from danetc.runtime.system.errors import DataError
+
+COLOUR, GREY = 3, 1
+
+
+def converted(images: Tensor, channels: int) -> Tensor:
+    """Convert images [..., 1, H, W] to 3 equal channels, or [..., 3, H, W] to grey."""
+    if channels == COLOUR:
+        return images.expand(*images.shape[:-3], COLOUR, *images.shape[-2:])
+    grey: Tensor = rgb_to_grayscale(images, num_output_channels=GREY)
+    return grey
 
 
 class Reader(Protocol):
@@ -37,7 +48,7 @@ class Samples:
 
     ``labels`` are classes [N], int64, or numbers [N, D], float32 (zeros [N] for maps, which are read
     with their samples); ``numbers`` [N] are those of the reader. ``draws`` is true if reading draws
-    random numbers, which are seeded before.
+    random numbers, which are seeded before. Images are converted to ``channels``, if given.
     """
 
     reader: Reader
@@ -45,6 +56,7 @@ class Samples:
     numbers: Tensor
     on_unreadable: Policy = "stop"
     draws: bool = False
+    channels: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,6 +64,7 @@ class Samples:
     def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         """Return a sample and its label. Raises UnreadableError."""
         sample, classes = self.reader.read(self.number(index))
+        sample = sample if self.channels is None else converted(sample, self.channels)
         return sample, label_of(self.labels, index) if classes is None else classes
 
     def number(self, index: int) -> int:

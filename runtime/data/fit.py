@@ -1,11 +1,21 @@
-"""Checks that data, the steps of a recipe and a network fit together, before the first step."""
+"""Data and networks that fit together: checks before the first step, and samples for a network."""
 
 from __future__ import annotations
 
-from danetc.runtime.data.augment import ImageTransform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danetc.dsl.recipe.item import Item
+from danetc.runtime.data.arrays import images_of
+from danetc.runtime.data.augment import ImageTransform, image_transform
 from danetc.runtime.data.batches import Fetcher, size
-from danetc.runtime.data.dataset import PROBES, DataSet, evenly
-from danetc.runtime.data.registry import COLOUR, GREY
+from danetc.runtime.data.dataset import COLOUR, GREY, PROBES, DataSet, converted, evenly
+from danetc.runtime.data.files import read_numpy
+from danetc.runtime.data.images import read_image
 from danetc.runtime.data.request import Split
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError
@@ -85,6 +95,48 @@ def check_together(data: str, signature: Signature) -> None:
         f"a sample of {data} is one image, or its frames, but the network takes inputs that one "
         f"image cannot hold: {sizes}; call the model with your own tensors"
     )
+
+
+def read_samples(
+    paths: Sequence[str],
+    signature: Signature,
+    steps: Sequence[Item],
+    trained_on: Mapping[str, Any],
+) -> tuple[Tensor, list[str]]:
+    """Return the samples in image files and .npy files as a network takes them, [N, ...] or
+    [T, N, ...], and the name of each.
+
+    An array is one sample, or N samples with a leading dimension. Samples go through ``steps``, those
+    of a recipe's ``evaluate``. Colour images are converted to grey, or grey ones to colour, if the
+    network needs it, as in the data set that ``trained_on`` describes. Raises DataError, which names
+    the file.
+    """
+    check_together(paths[0], signature)
+    events, channels = signature.sequence, signature.input[0]
+    wanted = (signature.steps, *signature.input) if events else signature.input
+    transform = image_transform(steps, events=events)
+    samples, names = [], []
+    for path in paths:
+        if Path(path).suffix.lower() == ".npy":
+            array: Any = read_numpy(path, lambda names: ())
+            several = array.ndim == 4 + events
+            batch = images_of(array if several else array[None], path)
+        else:
+            batch, several = read_image(path)[None], False
+        if not events and {batch.shape[1], channels} == {COLOUR, GREY}:
+            equal = batch.shape[1] == COLOUR and bool((batch == batch[:, :1]).all())
+            exact = equal and "converted_to_channels" not in trained_on  # luma would round
+            batch = batch[:, :1] if exact else converted(batch, channels)
+        for number, raw in enumerate(batch):
+            names.append(f"{path}[{number}]" if several else path)
+            samples.append(transform.finish(transform.change(raw, torch.tensor(0))[0]))
+            if samples[-1].shape != wanted:
+                raise DataError(
+                    f"{names[-1]} is {size(tuple(samples[-1].shape))} after `evaluate`, but the network "
+                    f"takes {size(wanted)}; set the preparation with --evaluate, as "
+                    f"'resize({wanted[-1]}) -> center_crop({wanted[-1]})'"
+                )
+    return torch.stack(samples, int(events)), names
 
 
 def _wrong_size(

@@ -144,8 +144,8 @@ def event_reader(
     raise DataError(f"none of the {len(names)} recordings in {root} can be read")
 
 
-def _loaded(path: str) -> Any:
-    """Return the array of a file, or t, x, y and p in a dictionary. Raises UnreadableError."""
+def _read(cut: Cutting, shape: tuple[int, ...] | None, path: str) -> Tensor:
+    """Return the frames [T, C, H, W] of a file, or those of its events."""
 
     def wanted(names: Sequence[str]) -> Sequence[str]:
         if {*_COLUMNS} <= {*names}:
@@ -157,13 +157,9 @@ def _loaded(path: str) -> Any:
             )
         return [_FRAMES if _FRAMES in names else names[0]]
 
-    loaded = read_numpy(path, wanted)
-    return loaded.popitem()[1] if isinstance(loaded, dict) and len(loaded) == 1 else loaded
-
-
-def _read(cut: Cutting, shape: tuple[int, ...] | None, path: str) -> Tensor:
-    """Return the frames [T, C, H, W] of a file, or those of its events."""
-    loaded = _loaded(path)
+    loaded: Any = read_numpy(path, wanted)
+    if isinstance(loaded, dict) and len(loaded) == 1:
+        loaded = loaded.popitem()[1]
     if is_recording(loaded):
         frames = cut.cut(loaded, path)
     elif loaded.ndim != 4 or not loaded.size or loaded.dtype.kind not in "buif":

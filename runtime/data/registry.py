@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from danetc.runtime.data.arrays import drawn
 from danetc.runtime.data.dataset import (
+    COLOUR,
+    GREY,
     DataSet,
     Memory,
-    Reader,
     Samples,
     Source,
+    converted,
     facts_fingerprint,
 )
 from danetc.runtime.data.request import Policy
@@ -22,8 +22,6 @@ from danetc.runtime.data.shards import Shards
 from danetc.runtime.data.sources import find
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive
-
-COLOUR, GREY = 3, 1
 
 
 def open_data(
@@ -148,7 +146,7 @@ def with_channels(data: DataSet, channels: int) -> DataSet:
     def change(source: Source) -> Source:
         if isinstance(source, Memory):
             return replace(source, images=converted(source.images, channels))
-        return replace(source, reader=_Converted(source.reader, channels))
+        return replace(source, channels=channels)
 
     return data.map_splits(
         change,
@@ -156,26 +154,3 @@ def with_channels(data: DataSet, channels: int) -> DataSet:
         notices=(*data.notices, message),
         details={**data.details, "converted_to_channels": channels},
     )
-
-
-def converted(images: Tensor, channels: int) -> Tensor:
-    """Convert images [..., 1, H, W] to 3 equal channels, or [..., 3, H, W] to grey."""
-    if channels == COLOUR:
-        return images.expand(*images.shape[:-3], COLOUR, *images.shape[-2:])
-    grey: Tensor = F.rgb_to_grayscale(images, num_output_channels=GREY)
-    return grey
-
-
-@dataclass(frozen=True, eq=False)
-class _Converted:
-    """A reader whose images are converted."""
-
-    reader: Reader
-    channels: int
-
-    def read(self, number: int) -> tuple[Tensor, Tensor | None]:
-        image, classes = self.reader.read(number)
-        return converted(image, self.channels), classes
-
-    def where(self, number: int) -> str:
-        return self.reader.where(number)

@@ -23,10 +23,9 @@ class Histogram:
     below: float
     above: float
 
-    def edges(self) -> list[float]:
+    def edges(self) -> np.ndarray:
         """Return the bounds of the bins, one more than there are bins."""
-        width = (self.high - self.low) / len(self.shares)
-        return [self.low + width * place for place in range(len(self.shares) + 1)]
+        return np.linspace(self.low, self.high, len(self.shares) + 1)
 
     def reached(self) -> np.ndarray:
         """Return the share of values up to each edge."""
@@ -35,8 +34,7 @@ class Histogram:
     def distance_to_normal(self, deviation: float) -> float:
         """Return the largest difference to the distribution function of N(0, deviation^2), taken at
         the edges."""
-        edges = torch.tensor(self.edges(), dtype=torch.float64)
-        normal = torch.special.ndtr(edges / deviation)
+        normal = torch.special.ndtr(torch.from_numpy(self.edges()) / deviation)
         return float(np.abs(normal.numpy() - self.reached()).max())
 
 

@@ -30,7 +30,7 @@ from danetc.runtime.kernels.neuron import kernel, to_accumulate_dtype
 from danetc.runtime.kernels.neuron_operators import inputs_over_time, is_timeless
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout
-from danetc.runtime.measure.observe import MeasureError, neuron_of
+from danetc.runtime.measure.observe import MeasureError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -172,7 +172,7 @@ def _hooks(model: nn.Module, layout: Layout, cut: bool) -> Iterator[dict[str, _P
         return hook
 
     handles = [
-        neuron_of(model, each.name).register_forward_hook(hook_of(each.name))
+        model.get_submodule(each.name).register_forward_hook(hook_of(each.name))
         for each in layout.neurons
     ]
     try:

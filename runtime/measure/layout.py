@@ -1,7 +1,7 @@
 """Modules of a network that are measured, by name.
 
 The main path, the kinds of values and the outputs of blocks are known from the compiler's graph, which
-the runtime does not import; ``danetc.tasks.measuring.layout.layout_of`` returns the layout of a graph.
+the runtime does not import; ``danetc.compiler.emit.layout.layout_of`` returns the layout of a graph.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ the threshold; otherwise the argument is the potential and the threshold is 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.neuron.opcodes import Operand
-from danetc.dsl.neuron.program import NeuronProgram, NeuronState, SurrogateProgram, unique
+from danetc.dsl.neuron.program import NeuronProgram, NeuronState, unique
 from danetc.dsl.neuron.reading import read_program
-from danetc.dsl.neuron.ssa import Instruction
 from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, to_accumulate_dtype
 from danetc.runtime.kernels.neuron_operators import inputs_over_time
 from danetc.runtime.layers.neuron import Neuron
@@ -32,35 +31,23 @@ class Membrane:
     argument: Operand
 
 
-@dataclass(frozen=True, slots=True)
-class NoMembrane:
-    """Reason why a program has no single membrane potential."""
-
-    reason: str
-
-
-def find_membrane(program: NeuronProgram) -> Membrane | NoMembrane:
-    """Return the membrane of the neuron's output, or why there is none.
+def find_membrane(program: NeuronProgram) -> Membrane | str:
+    """Return the membrane of the neuron's output, or the reason why there is none.
 
     The output must be a heaviside, or the program must have only one.
     """
     ops = {op.name: op for op in program.ops}
     firing = [op for op in program.ops if op.opcode == "heaviside"]
     if not firing:
-        return NoMembrane(f"neuron {program.name} has no threshold: it uses no heaviside")
+        return f"neuron {program.name} has no threshold: it uses no heaviside"
     output = [op for op in firing if op.name == program.output]
     if not output and len(firing) > 1:
         names = ", ".join(str(op.args[0]) for op in firing)
-        return NoMembrane(
+        return (
             f"neuron {program.name} has no single membrane potential: its output is made of "
             f"{len(firing)} heavisides (of {names})"
         )
-    fires = output[0] if output else firing[0]
-    return _split(program, ops, fires.args[0])
-
-
-def _split(program: NeuronProgram, ops: dict[str, Instruction], argument: Operand) -> Membrane:
-    """Return the two sides of an argument of heaviside."""
+    argument = (output or firing)[0].args[0]
     whole = Membrane(argument, 0.0, argument)
     op = ops.get(argument) if isinstance(argument, str) else None
     if op is None or op.opcode != "sub":
@@ -100,15 +87,15 @@ class Instrument:
     """A program with the arithmetic of a layer that also returns its membrane.
 
     ``program`` is its text. With a membrane, its last three states are potential, threshold and
-    argument.
+    argument; ``slope`` is the derivative of the surrogate, which reads the layer's parameters at the
+    places ``held``.
     """
 
     program: str
     kernel: NeuronKernel
-    membrane: Membrane | NoMembrane
-    slope: NeuronKernel | float | None
+    membrane: Membrane | str
+    slope: NeuronKernel | float = 0.0
     held: tuple[int, ...] = ()
-    """Places of the layer's parameters that ``slope`` reads."""
 
     def instants(self, neuron: Neuron, x: Tensor) -> Iterator[Instant]:
         """Yield the time steps of a layer with a membrane for its input [N, ...] or [T, N, ...].
@@ -123,16 +110,11 @@ class Instrument:
             _, *states = self.kernel.step(current, *states, *now)
             potential, threshold, argument = states[-3:]
             held = [now[place] for place in self.held]
-            yield Instant(potential, threshold, argument, self._slope(argument, held))
-
-    def _slope(self, argument: Tensor, held: Sequence[Tensor]) -> Tensor:
-        match self.slope:
-            case float(value):
-                return torch.full_like(argument, value)
-            case NeuronKernel() as surrogate:
-                return spread(surrogate.step(argument, *held)[0], argument)
-            case None:
-                raise ValueError("a neuron with heaviside has no surrogate")
+            if isinstance(self.slope, float):
+                slope = torch.full_like(argument, self.slope)
+            else:
+                slope = spread(self.slope.step(argument, *held)[0], argument)
+            yield Instant(potential, threshold, argument, slope)
 
 
 @lru_cache(maxsize=256)
@@ -140,39 +122,29 @@ def instrument(program: str) -> Instrument:
     """Return the instrument of a program's text."""
     parsed = read_program(program)
     membrane = find_membrane(parsed)
-    if isinstance(membrane, NoMembrane):
-        return Instrument(program, kernel(program), membrane, None)
-    taken = {
-        *parsed.takes,
-        *(state.name for state in parsed.states),
-        *(op.name for op in parsed.ops),
-    }
-    taken |= {item.parameter for item in parsed.learnables}
-    names: list[str] = []
-    for wanted in ("seen_potential", "seen_threshold", "seen_argument"):
-        names.append(unique(wanted, taken.union(names)))
-    seen = replace(
-        parsed,
-        states=(*parsed.states, *(NeuronState(name, 0.0) for name in names)),
-        next_states=(
-            *parsed.next_states,
-            membrane.potential,
-            membrane.threshold,
-            membrane.argument,
-        ),
-    )
-    text, surrogate = seen.text(), parsed.surrogate
-    read = surrogate.scheduled if surrogate is not None else ()
+    if isinstance(membrane, str):
+        return Instrument(program, kernel(program), membrane)
+    names = [*parsed.takes, *(item.parameter for item in parsed.learnables)]
+    names += [state.name for state in parsed.states] + [op.name for op in parsed.ops]
+    seen = parsed
+    for name in ("potential", "threshold", "argument"):
+        names.append(unique(f"seen_{name}", {*names}))
+        seen = replace(
+            seen,
+            states=(*seen.states, NeuronState(names[-1], 0.0)),
+            next_states=(*seen.next_states, getattr(membrane, name)),
+        )
+    surrogate = parsed.surrogate
+    assert surrogate is not None  # the kernel of a program with heaviside needs one
+    slope: NeuronKernel | float
+    if isinstance(surrogate.derivative, float):
+        slope = surrogate.derivative
+    else:
+        derivative = NeuronProgram(
+            "slope", (), surrogate.scheduled, surrogate.ops, surrogate.derivative, (), surrogate,
+            surrogate.parameters,
+        )  # fmt: skip
+        slope = kernel(derivative.text())
+    read = surrogate.scheduled
     held = tuple(place for place, item in enumerate(parsed.learnables) if item in read)
-    return Instrument(text, kernel(text), membrane, _slope_kernel(surrogate), held)
-
-
-def _slope_kernel(surrogate: SurrogateProgram | None) -> NeuronKernel | float | None:
-    """Return the surrogate's derivative as a kernel or a number."""
-    if surrogate is None or isinstance(surrogate.derivative, float):
-        return None if surrogate is None else float(surrogate.derivative)
-    program = NeuronProgram(
-        "slope", (), surrogate.scheduled, surrogate.ops, surrogate.derivative, (), surrogate,
-        surrogate.parameters,
-    )  # fmt: skip
-    return kernel(program.text())
+    return Instrument(seen.text(), kernel(seen.text()), membrane, slope, held)

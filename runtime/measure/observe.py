@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from danetc.dsl.errors import UserError
 from danetc.runtime.layers.concatenation import whole
-from danetc.runtime.layers.neuron import Neuron
 
 Hook = Callable[[Any, tuple[Tensor, ...], Any], None]
 """Sees a module, its detached inputs and its output."""
@@ -20,27 +19,6 @@ Hook = Callable[[Any, tuple[Tensor, ...], Any], None]
 
 class MeasureError(UserError):
     """A network or its data cannot be measured. ``str()`` says why and what to do."""
-
-
-def module_of(model: nn.Module, name: str) -> nn.Module:
-    """Return the module of a name. Raises MeasureError if there is none."""
-    try:
-        return model.get_submodule(name)
-    except AttributeError as error:
-        raise MeasureError(
-            f"the model has no module {name}: it is not that of the layout"
-        ) from error
-
-
-def neuron_of(model: nn.Module, name: str) -> Neuron:
-    """Return a layer of neurons. Raises MeasureError unless it is one of the eager backend."""
-    module = module_of(model, name)
-    if type(module) is not Neuron:
-        raise MeasureError(
-            f"{name} is a {type(module).__name__}: neurons of the eager backend can be measured; "
-            "give the same graph and weights to that backend"
-        )
-    return module
 
 
 @contextmanager
@@ -54,9 +32,9 @@ def observed(
     """
     own: dict[nn.Module, list[Hook]] = {}
     for name, see in layers:
-        own.setdefault(module_of(model, name), []).append(_watching(name, see))
+        own.setdefault(model.get_submodule(name), []).append(_watching(name, see))
     found = [(module, _in_turn(hooks)) for module, hooks in own.items()]
-    found += [(module_of(model, name), _watching(name, see)) for name, see in outputs]
+    found += [(model.get_submodule(name), _watching(name, see)) for name, see in outputs]
     handles = [module.register_forward_hook(hook) for module, hook in found]
     try:
         yield

@@ -14,7 +14,7 @@ from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.distribution import Distribution, Gathered, reach_of
 from danetc.runtime.measure.layout import NeuronLayer, StageLayout
-from danetc.runtime.measure.membrane import Membrane, NoMembrane, instrument
+from danetc.runtime.measure.membrane import Membrane, instrument
 
 _OF_MEMBRANES = frozenset({"gradient-stability", "potential", "input"})
 """Measures for which the steps of a layer are computed again."""
@@ -27,7 +27,7 @@ class NeuronSums:
         self.layer, self.wanted = layer, wanted
         self.membrane = instrument(neuron.program).membrane
         self.counts_spikes = "firing-rate" in wanted and layer.fires and layer.kind.is_integer
-        self.spikes = self.count = torch.zeros(0, dtype=torch.float64)  # [T]
+        self.spikes = self.count = torch.zeros(1, dtype=torch.float64)  # then [T]
         self.fired: Tensor | None = None  # [C, ...]: True if a neuron ever did
         self.active = 0
         self.neurons = 0  # of all images
@@ -48,7 +48,7 @@ class NeuronSums:
         if "input" in self.wanted:
             self.inputs = self.inputs or Gathered(reach_of(x, threshold))
             self.inputs.add(x)
-        if isinstance(self.membrane, NoMembrane) or _OF_MEMBRANES.isdisjoint(self.wanted):
+        if isinstance(self.membrane, str) or _OF_MEMBRANES.isdisjoint(self.wanted):
             return
         if "potential" in self.wanted:
             self.potentials = self.potentials or Gathered(reach_of(x, threshold, len(frames)))
@@ -69,34 +69,18 @@ class NeuronSums:
         active = frames.ne(0)
         spikes = frames if self.layer.kind == SPIKE else frames.abs() / self.layer.kind.unit
         sums = spikes.flatten(1).sum(1, dtype=torch.float64).cpu()
-        self.spikes = _added(self.spikes, sums)
-        self.count = _added(self.count, torch.full_like(sums, frames[0].numel()))
+        self.spikes = self.spikes + sums
+        self.count = self.count + torch.full_like(sums, frames[0].numel())
         self.active += int(active.sum())
         fired = active.flatten(0, 1).any(0)
         self.fired = fired if self.fired is None else self.fired | fired
 
-    @property
-    def threshold(self) -> float | None:
-        return self.thresholds / self.potentials_seen if self.potentials_seen else None
 
-    @property
-    def no_membrane(self) -> str | None:
-        """Name of the layer and the reason if it has no membrane potential."""
-        if isinstance(self.membrane, NoMembrane):
-            return f"{self.layer.name}: {self.membrane.reason}"
-        return None
-
-
-def _added(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sum of two vectors, of which one may be longer."""
-    result = torch.zeros(max(len(a), len(b)), dtype=torch.float64)
-    result[: len(a)] += a
-    result[: len(b)] += b
-    return result
-
-
-def _reasons(layers: Sequence[NeuronSums]) -> tuple[str, ...]:
-    return tuple(each.no_membrane for each in layers if each.no_membrane is not None)
+def _without_membrane(layers: Sequence[NeuronSums]) -> tuple[str, ...]:
+    """Return the names of the layers without a membrane potential, each with the reason."""
+    return tuple(
+        f"{each.layer.name}: {each.membrane}" for each in layers if isinstance(each.membrane, str)
+    )
 
 
 # -- firing rates (Figs. 3 and 9) ------------------------------------------------------------------
@@ -124,11 +108,10 @@ class LayerRate:
 
 @dataclass(frozen=True, slots=True)
 class FiringRates:
-    """Rates of layers, their mean over the layers of the main path, and over all neurons."""
+    """Rates of layers, and their mean over the layers of the main path."""
 
     layers: tuple[LayerRate, ...]
     mean_of_layers: float
-    mean_of_neurons: float
     skipped: tuple[str, ...]
 
 
@@ -150,12 +133,7 @@ def firing_rates(layers: Sequence[NeuronSums]) -> FiringRates:
             )
         )  # fmt: skip
     main = [layer.rate for layer in found if layer.main]
-    spikes, places = (
-        sum(float(getattr(each, name).sum()) for each in layers) for name in ("spikes", "count")
-    )
-    return FiringRates(
-        tuple(found), sum(main) / max(1, len(main)), spikes / max(1, places), tuple(skipped)
-    )
+    return FiringRates(tuple(found), sum(main) / max(1, len(main)), tuple(skipped))
 
 
 # -- gradient stability (Sec. V-E, Tables IV and V, Figs. 8 and 10) --------------------------------
@@ -165,8 +143,8 @@ def firing_rates(layers: Sequence[NeuronSums]) -> FiringRates:
 class LayerStability:
     """Mean of dO/dV = surrogate'(V - V_th) of a layer over batch and neurons, summed over time.
 
-    V is the membrane potential before the reset. The paper does not say
-    if the values are summed or averaged over time; the sum is much closer to its tables.
+    V is the membrane potential before the reset. The paper does not say whether it sums or averages
+    over time; the sum is much closer to its tables.
     """
 
     layer: str
@@ -206,7 +184,7 @@ def gradient_stability(layers: Sequence[NeuronSums]) -> GradientStability:
         exp(exponent) if exponent < 700 else inf,
         None if exponent == -inf else exponent / log(10),
         exp(exponent / max(1, len(counted))),
-        _reasons(layers),
+        _without_membrane(layers),
     )
 
 
@@ -246,7 +224,7 @@ def membrane_potentials(layers: Sequence[NeuronSums]) -> MembranePotentials:
                     each.thresholds / seen, each.firing / seen, each.potentials.result(),
                 )
             )  # fmt: skip
-    return MembranePotentials(tuple(found), _reasons(layers))
+    return MembranePotentials(tuple(found), _without_membrane(layers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +253,12 @@ def neuron_inputs(layers: Sequence[NeuronSums]) -> NeuronInputs:
     found = []
     for each in layers:
         assert each.inputs is not None
-        seen, distance = each.inputs.result(), None
-        if each.threshold is not None and each.threshold > 0 and seen.histogram is not None:
-            distance = seen.histogram.distance_to_normal(each.threshold)
-        found.append(LayerInput(each.layer.name, each.layer.main, each.threshold, distance, seen))
+        values = each.inputs.result()
+        threshold = each.thresholds / each.potentials_seen if each.potentials_seen else None
+        distance = None
+        if threshold is not None and threshold > 0 and values.histogram is not None:
+            distance = values.histogram.distance_to_normal(threshold)
+        found.append(LayerInput(each.layer.name, each.layer.main, threshold, distance, values))
     return NeuronInputs(tuple(found))
 
 

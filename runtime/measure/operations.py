@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danetc.dsl.kinds import Kind
 from danetc.runtime.layers.time import MaskedTimeLinear
 from danetc.runtime.measure.layout import WeightLayer
 from danetc.runtime.measure.observe import MeasureError
@@ -76,20 +75,17 @@ class OperationCount:
 
     def result(self, images: int) -> LayerOperations:
         additions = macs = 0.0
-        for (dense, active, _), kinds in zip(self._sums.tolist(), self.layer.kinds, strict=True):
-            if any(kind.needs_only_additions for kind in kinds):
+        for (dense, active, _), own in zip(self._sums.tolist(), self.layer.kinds, strict=True):
+            if any(kind.needs_only_additions for kind in own):
                 additions += active
             else:
-                macs += active if any(kind.is_integer for kind in kinds) else dense
+                macs += active if any(kind.is_integer for kind in own) else dense
         dense, active, mean = self._sums.sum(0).tolist()
+        kinds = " and ".join(" by ".join(map(str, each)) for each in self.layer.kinds)
         return LayerOperations(
-            self.layer.name, _words(self.layer.kinds), dense / images, active / dense, mean / dense,
+            self.layer.name, kinds, dense / images, active / dense, mean / dense,
             additions / images, macs / images,
         )  # fmt: skip
-
-
-def _words(kinds: Sequence[Sequence[Kind]]) -> str:
-    return " and ".join(" by ".join(map(str, each)) for each in kinds)
 
 
 def operations_of(layers: Sequence[OperationCount], images: int) -> MeasuredOperations:

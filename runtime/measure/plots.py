@@ -14,6 +14,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from danetc.runtime.measure.distribution import densities
 from danetc.runtime.measure.operations import ADDITION
 from danetc.runtime.measure.run import Measures
@@ -95,19 +97,27 @@ def _lines(
 
 # -- a panel for each network ----------------------------------------------------------------------
 
-Draw = Callable[[Any, Measures], tuple[str, int]]
-"""Draws a network into a panel; returns the name of the y axis and the number of layers or blocks."""
+Draw = Callable[[Any, Any], tuple[str, int]]
+"""Draws values into a panel; returns the name of the y axis and the number of places on the x axis."""
 
 
-def _panels(draw: Draw, across: str, entries: Sequence[Entry], *, shared: bool = True) -> Any:
-    """Draw a panel for each entry, two in a row, with a common y axis if it is ``shared``."""
-    columns = min(2, len(entries))
+def _panels(
+    draw: Draw,
+    across: str,
+    entries: Sequence[tuple[str, Any]],
+    *,
+    shared: bool = True,
+    columns: int = 2,
+    size: tuple[float, float] = _PANEL,
+) -> Any:
+    """Draw a panel for each label and its values, with a common y axis if it is ``shared``."""
+    columns = min(columns, len(entries))
     rows = ceil(len(entries) / columns)
-    figure = new_figure(columns * _PANEL[0], rows * _PANEL[1])
+    figure = new_figure(columns * size[0], rows * size[1])
     panels = list(figure.subplots(rows, columns, squeeze=False, sharey=shared).flat)
     legend: dict[str, Any] = {}
-    for axes, (label, measures) in zip(panels, entries, strict=False):
-        name, count = draw(axes, measures)
+    for axes, (label, values) in zip(panels, entries, strict=False):
+        name, count = draw(axes, values)
         axes.set(xlabel=across, ylabel=name, xlim=(0.4, count + 0.6))
         axes.set_title(label, fontsize="medium")
         axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
@@ -115,10 +125,11 @@ def _panels(draw: Draw, across: str, entries: Sequence[Entry], *, shared: bool =
         legend |= dict(zip(labels, handles, strict=True))
     for unused in panels[len(entries) :]:
         unused.set_axis_off()
-    figure.legend(
-        legend.values(), legend.keys(), loc="outside upper center", ncols=len(legend),
-        fontsize="small",
-    )  # fmt: skip
+    if legend:
+        figure.legend(
+            legend.values(), legend.keys(), loc="outside upper center", ncols=len(legend),
+            fontsize="small",
+        )  # fmt: skip
     return figure
 
 
@@ -225,6 +236,35 @@ def _operations(entries: Sequence[Entry]) -> Any:
     axes.set_xlabel("microjoules an image: additions (grey), multiply-accumulates (hatched)")
     return figure
 
+
+# -- recordings ------------------------------------------------------------------------------------
+
+
+def _raster(axes: Any, spikes: Tensor) -> tuple[str, int]:
+    """Spikes [T, neurons]: a mark for each."""
+    steps, neurons = spikes.nonzero(as_tuple=True)
+    width = max(0.3, min(4.0, 60 / spikes.shape[1]))
+    axes.hlines(neurons, steps + 0.6, steps + 1.4, "black", lw=width, rasterized=True)
+    axes.set_ylim(-0.5, spikes.shape[1] - 0.5)
+    return "neuron", len(spikes)
+
+
+def _traces(axes: Any, values: Mapping[str, Tensor]) -> tuple[str, int]:
+    """Values [T] of a neuron: lines, and a mark above for each spike."""
+    for name, style in zip(("potential", "current"), STYLES, strict=False):
+        _curve(axes, values[name].tolist(), name, style)
+    steps = range(1, len(values["spikes"]) + 1)
+    axes.plot(steps, values["threshold"], color="0.5", ls=":", label="threshold")
+    for step in values["spikes"].nonzero()[:, 0].tolist():
+        axes.axvline(step + 1, ymin=0.94, color="black", lw=2)
+    return "", len(steps)
+
+
+draw_raster, draw_traces = (
+    partial(_panels, draw, "time step", shared=False, columns=1, size=(3.5, 1.6))
+    for draw in (_raster, _traces)
+)
+"""Figures of recordings as wide as a column, with a panel for each layer or neuron."""
 
 _LAYERS = "neuron layer on the main path"
 FIGURES: Mapping[str, Callable[[Sequence[Entry]], Any]] = {

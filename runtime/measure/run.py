@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from danetc.dsl.diagnostics.diagnostic import instead
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.measure.gradients import GradientMeans, GradientNorms, Loss
 from danetc.runtime.measure.layout import Layout
-from danetc.runtime.measure.observe import Hook, MeasureError, neuron_of, observed
+from danetc.runtime.measure.observe import Hook, MeasureError, observed
 from danetc.runtime.measure.observers import (
     BlockOutputs,
     FiringRates,
@@ -86,17 +89,13 @@ class Measures:
         return record
 
 
-def mean_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross entropy of [N, classes] or of pixels [N, classes, H, W], or that of the mean
-    over time with a leading T."""
+def mean_loss(output: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross entropy of [N, classes] or of pixels [N, classes, H, W], or for real numbers the
+    squared distance of [N, D]; with a leading T, that of the mean over time."""
+    if labels.is_floating_point():
+        return nn.functional.mse_loss(output.mean(0) if output.dim() == 3 else output, labels)
     logits = output.mean(0) if output.dim() in (3, 5) else output
     return nn.functional.cross_entropy(logits, labels)
-
-
-def mean_squared_distance(output: Tensor, numbers: Tensor) -> Tensor:
-    """Return the mean squared distance of [N, D], or the mean over time of [T, N, D], to [N, D]."""
-    found = output.mean(0) if output.dim() == 3 else output
-    return nn.functional.mse_loss(found, numbers)
 
 
 def measure(
@@ -108,7 +107,7 @@ def measure(
     statistics: Statistics = "running",
     seed: int = 0,
     output: str | None = None,
-    loss: Loss = mean_cross_entropy,
+    loss: Loss = mean_loss,
     on_progress: Callable[[int], None] = lambda images: None,
 ) -> Measures:
     """Measure ``model``, of the eager backend, on batches of images and labels.
@@ -128,30 +127,27 @@ def measure(
     """
     unknown = [name for name in only if name not in MEASURES]
     if unknown:
-        raise MeasureError(f"there is no measure {unknown[0]}; there are {', '.join(MEASURES)}")
+        hint = instead(unknown[0], MEASURES, "there are")
+        raise MeasureError(f"there is no measure {unknown[0]}; {hint}")
     wanted = [name for name in MEASURES if not only or name in only]
-    neurons = [NeuronSums(each, neuron_of(model, each.name), wanted) for each in layout.neurons]
+    neurons = [
+        NeuronSums(each, cast(Neuron, model.get_submodule(each.name)), wanted)
+        for each in layout.neurons
+    ]
     outputs = [[BlockOutputs(index) for _, index in stage.blocks] for stage in layout.stages]
     counts = [OperationCount(each) for each in layout.weights]
-    layers: list[tuple[str, Hook]] = []
-    ends: list[tuple[str, Hook]] = []
-    if not {*_OF_NEURONS}.isdisjoint(wanted):
-        layers += [(each.layer.name, each.see) for each in neurons]
-    if "operations" in wanted:
-        layers += [(each.layer.name, each.see) for each in counts]
-    if "values" in wanted:
-        places = [name for stage in layout.stages for name, _ in stage.blocks]
-        ends = list(zip(places, (each.see for own in outputs for each in own), strict=True))
+    spiking = not _OF_NEURONS.keys().isdisjoint(wanted)
+    layers: list[tuple[str, Hook]] = [(each.layer.name, each.see) for each in neurons if spiking]
+    layers += [(each.layer.name, each.see) for each in counts if "operations" in wanted]
+    ends = [
+        (name, each.see)
+        for stage, own in zip(layout.stages, outputs, strict=True)
+        for (name, _), each in zip(stage.blocks, own, strict=True)
+        if "values" in wanted
+    ]
     gradients = GradientMeans(model, layout, _of_output(loss, model, output), seed)
     images = count = 0
-    device = next((value.device for value in model.parameters()), torch.device("cpu"))
-    own = [] if device.type == "cpu" else [device]
-    with (
-        as_it_was(model),
-        torch.random.fork_rng(own, device_type=device.type),
-        arithmetic("float32", device),
-    ):
-        set_mode(model, statistics)
+    with undisturbed(model, statistics) as device:
         for x, labels in batches:
             if not (isinstance(x, Tensor) and isinstance(labels, Tensor)):
                 raise MeasureError(f"batch {count + 1} is not a pair of tensors (images, labels)")
@@ -163,25 +159,21 @@ def measure(
                         model(x)
                 if "gradients" in wanted:
                     gradients.add(x, labels)
-            except MeasureError:
-                raise
-            except ValueError as error:  # of a model that does not take the batch
+            except ValueError as error:  # the model does not take the batch
                 raise MeasureError(f"batch {count + 1} of {list(x.shape)}: {error}") from error
             images += len(labels)
             count += 1
             on_progress(len(labels))
     if not count:
         raise MeasureError("there is no batch to measure")
-    results: dict[str, Any] = {
-        name.replace("-", "_"): of(neurons) for name, of in _OF_NEURONS.items() if name in wanted
+    results: dict[str, Callable[[], Any]] = {
+        **{name: partial(of, neurons) for name, of in _OF_NEURONS.items()},
+        "gradients": gradients.result,
+        "values": partial(propagated_values, layout.stages, outputs),
+        "operations": partial(operations_of, counts, images),
     }
-    if "gradients" in wanted:
-        results["gradients"] = gradients.result()
-    if "values" in wanted:
-        results["values"] = propagated_values(layout.stages, outputs)
-    if "operations" in wanted:
-        results["operations"] = operations_of(counts, images)
-    return Measures(layout, images, count, statistics, **results)
+    found = {name.replace("-", "_"): results[name]() for name in wanted}
+    return Measures(layout, images, count, statistics, **found)
 
 
 def _of_output(loss: Loss, model: Model, name: str | None) -> Loss:
@@ -195,25 +187,30 @@ def _of_output(loss: Loss, model: Model, name: str | None) -> Loss:
     return lambda output, labels: loss(output[place], labels)
 
 
-def set_mode(model: nn.Module, statistics: str) -> None:
-    """Set evaluation mode, and training mode of norms for statistics of the batch."""
-    model.eval()
-    if statistics == "batch":
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm | StepBatchNorm2d):
-                module.training = True
-
-
 @contextmanager
-def as_it_was(model: nn.Module) -> Iterator[None]:
-    """Restore modes and buffers on exit."""
+def undisturbed(model: Model, statistics: str) -> Iterator[torch.device]:
+    """Put a model into evaluation mode, in float32, with its norms in training mode for ``statistics``
+    of the ``batch``, and yield its device.
+
+    Modes, buffers and the random state are restored on exit.
+    """
+    device = next((value.device for value in model.parameters()), torch.device("cpu"))
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(value, value.clone()) for value in model.buffers()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for value, before in buffers:
-                value.copy_(before)
+    own = [] if device.type == "cpu" else [device]
+    with (
+        torch.random.fork_rng(own, device_type=device.type),
+        arithmetic("float32", device),
+    ):
+        model.eval()
+        for module, _ in modes:
+            if isinstance(module, nn.modules.batchnorm._BatchNorm | StepBatchNorm2d):
+                module.training = statistics == "batch"
+        try:
+            yield device
+        finally:
+            for module, training in modes:
+                module.training = training
+            with torch.no_grad():
+                for value, before in buffers:
+                    value.copy_(before)

@@ -22,7 +22,7 @@ from danetc.runtime.kernels.composed_operators import is_static
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import Recomputed
-from danetc.runtime.measure.membrane import NoMembrane, instrument
+from danetc.runtime.measure.membrane import instrument
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature, outputs_of
 from danetc.runtime.system.errors import TrainingError
@@ -320,8 +320,8 @@ def _read_layers(model: nn.Module, item: Item) -> list[str]:
                 f"the loss `{item.name}` reads membrane potentials, which fused kernels do not "
                 "give; train with --backend eager"
             )
-        if reads_potential and isinstance(none := instrument(module.program).membrane, NoMembrane):
-            raise TrainingError(f"the loss `{item.name}` cannot read `{name}`: {none.reason}")
+        if reads_potential and isinstance(none := instrument(module.program).membrane, str):
+            raise TrainingError(f"the loss `{item.name}` cannot read `{name}`: {none}")
         found.append(name)
     if not found:
         what = f"no neuron `{wanted}`" if wanted else "no neuron that fires"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase, factors_of
-from danetc.runtime.data.batch import AHEAD, Batch
+from danetc.runtime.data.batches import AHEAD, Batch
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.request import Split
 from danetc.runtime.kernels.torch_internals import waited

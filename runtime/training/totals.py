@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.batch import Batch
+from danetc.runtime.data.batches import Batch
 from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.system.devices import has_streams
 from danetc.runtime.training.distributed import World

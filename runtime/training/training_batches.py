@@ -15,8 +15,7 @@ from danetc.runtime.data.augment import (
     image_transform,
     split_steps,
 )
-from danetc.runtime.data.batch import Batch
-from danetc.runtime.data.batches import Batches, prepared
+from danetc.runtime.data.batches import Batch, Batches, prepared
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.request import Split

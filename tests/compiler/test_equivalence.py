@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
+from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs, paired_weights
 from danetc.compiler.analysis.neuron_forms import program_form
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.names import attribute
@@ -20,7 +20,6 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax.printer import print_program
 from danetc.runtime.checks.agreement import agreement
-from danetc.tasks.equivalence import paired_weights
 from tests.compiler.drawn import programs
 from tests.generating import examples
 

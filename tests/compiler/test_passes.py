@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from danetc.compiler.analysis.verify import verify
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.compiler.passes.simplify import merge_duplicates
 from danetc.compiler.passes.static import hoist_static
-from danetc.tasks.inputs import taken
 from tests.alternating import alternating
 from tests.differential.helpers import all_zero, assert_same, built, observe, randn, text
 from tests.differential.networks import VARIETY, small, variety

@@ -63,7 +63,7 @@ def test_what_is_printed(danetc: Run, tmp_path: Path) -> None:
     assert done.err == "wrote digits.png\n"
     with Image.open(tmp_path / "digits.png") as picture:
         assert picture.size == package.data("digits").picture().size
-    assert danetc("data", "digits", "-o", "digits.jpg").status == 1
+    assert danetc("data", "digits", "-o", "digits.jpg").status == 2
     assert danetc("data", "digist").err.count("did you mean `digits`?") == 1
 
 

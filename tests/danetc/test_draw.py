@@ -37,7 +37,7 @@ def test_the_ending_says_the_format(danetc: Run, two: Path, tmp_path: Path) -> N
     ("arguments", "message"),
     [
         (("-n", "bare", "--level", "block", "-o", "a.svg"), "bare has no stages of blocks"),
-        (("-n", "small", "-o", "folder.svg"), "folder.svg: Is a directory"),
+        (("-n", "small", "-o", "folder.svg"), "folder.svg is a folder"),
         (("-n", "small", "-o", "no/a.svg"), "there is no folder no"),
         (("-n", "small", "-o", "/proc/a.svg"), "/proc/a.svg: "),
         (("danet_c_small", "-n", "other", "-o", "a.svg"), "other"),

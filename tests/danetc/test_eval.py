@@ -209,7 +209,7 @@ def test_what_cannot_be_evaluated_is_a_clear_error(danetc: Run, trained: Path) -
         (("damaged", "--data", "digits"), "weights.safetensors is damaged"),
         (("bent", "--data", "digits", "--over-time"), "(sigmoid) follows a mean over time"),
         (("timed", "--data", "digits", "--steps", "3"), "runs at T = 2 alone, not 3"),
-        ((run, "--over-time", "-o", Path("no/x.svg")), "no such folder"),
+        ((run, "--over-time", "-o", Path("no/x.svg")), "there is no folder no"),
     ):
         result = danetc("eval", *arguments, "--backend", "eager")
         assert (result.status, result.out) == (1, "")
@@ -262,4 +262,4 @@ def test_figures_for_papers(danetc: Run) -> None:
     lines = {"run": [Figures(steps, 10, 0.1, 0.9 + steps / 100, 1, 0, 1) for steps in (4, 8)]}
     low, high = accuracy_figure(lines, "net").axes[0].get_ylim()
     assert (93 < low < 94, 98 < high < 99) == (True, True)
-    danetc.fails("ends in .svg, .png or .pdf", "eval", run, "--over-time", "-o", "a.jpg", status=1)
+    danetc.fails("ends in .svg, .png or .pdf", "eval", run, "--over-time", "-o", "a.jpg", status=2)

@@ -101,6 +101,7 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["draw", "x", "--level", "layer"], "'layer' is not one of"),
         (["draw", "x", "--theme", "red"], "'red' is not one of"),
         (["draw", "danet_c_r18", "sew_r18"], "several specs need -o"),
+        (["record", "x", "-o", "a.png"], "the name of this file ends in .npz"),
         (["eval", "x", "--steps", "1,0"], "0 is not in the range"),
         (["eval", "x", "--steps", "1,two"], "'two' is not a valid integer"),
         (["convert", "x", "--percentile", "40"], "40"),

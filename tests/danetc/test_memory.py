@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,7 @@ def test_the_summary_counts_each_policy(danetc: Run, tmp_path: Path) -> None:
     options = ("summary", "tiny.danet", *how)
     record = json.loads(danetc(*options, "--json").out)
     found = {(plan["backend"], plan["policy"]): plan for plan in record["memory"]}
-    assert found[("fused", "recompute")] == lean.as_dict()
+    assert found[("fused", "recompute")] == asdict(lean)
     assert set(found) == {(b, p) for b in ("eager", "fused") for p in ("none", "recompute")}
     result = danetc(*options)
     lines = [line.split() for line in result.out.splitlines()]

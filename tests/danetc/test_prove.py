@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from danetc.compiler import check_text, graph_of
+from danetc.compiler.analysis.equivalence import paired_weights
 from danetc.runtime.checks import propositions
-from danetc.tasks.equivalence import paired_weights
 from danetc.tasks.proofs import TITLES, _cut
 from tests.danetc.conftest import SMALL, Result, Run
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.layout import layout_of
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.layers.attention import KeysFirst
-from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.measuring.measure import measure
 from tests.differential.helpers import randn, text
 from tests.differential.networks import small

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from danetc.compiler import check_text, graph_of
+from danetc.compiler.emit.program import standalone
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
-from danetc.tasks.formats import standalone
 from tests.alternating import alternating
 from tests.differential.helpers import all_zero, assert_same, built, observe, randn
 from tests.differential.networks import VARIETY, variety

@@ -12,6 +12,7 @@ from torch import Tensor
 import danetc
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.python import emit_python
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
@@ -20,7 +21,6 @@ from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.errors import DataError
 from danetc.tasks.equivalence import equivalence
-from danetc.tasks.inputs import taken
 from tests.differential.helpers import built, randn, streamed, text
 from tests.differential.networks import TWO_INPUTS
 from tests.differential.test_forms import executed

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.ir.at_node import same_for_all
+from danetc.compiler.ir.at_node import same_for_all, taken
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.tasks.inputs import taken
 from tests.differential.helpers import text
 from tests.differential.networks import VARIETY, small
 

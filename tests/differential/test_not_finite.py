@@ -13,10 +13,10 @@ import danetc
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.runtime.model.built import Model
-from danetc.tasks.inputs import taken
 from tests.differential.networks import VARIETY, variety
 from tests.differential.test_forms import executed, packed
 from tests.fuzzing.compare import compiling

@@ -12,13 +12,13 @@ from torch import Tensor
 from benchmarks.allocated import peak_bytes, saved_bytes
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.program import check_file, check_text, graph_of
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.recompute import POLICIES
 from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.training.settings import autocast
-from danetc.tasks.inputs import taken
 from danetc.tasks.memory import plain_step, size_of, step_memory
 from tests.differential.helpers import text
 from tests.differential.looped import LOOPED

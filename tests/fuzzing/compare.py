@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from danetc.compiler import Checked, graph_of
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.time import DropPath
 from danetc.runtime.model.built import Model
-from danetc.tasks.inputs import taken
 from tests.reference.network import Network, Weights
 from tests.reference.tape import Array, Var, gradients
 

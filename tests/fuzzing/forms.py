@@ -14,11 +14,11 @@ from danetc.compiler import Checked, check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.frontend.resolved import resolved_spec
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes import PIPELINE
 from danetc.runtime.model.built import Model
-from danetc.tasks.inputs import taken
 from tests.fuzzing.compare import Case, Mismatch, Seen, Subject, array, compiling
 from tests.fuzzing.dice import Dice
 

@@ -12,6 +12,7 @@ import torch
 
 from danetc.compiler import Checked
 from danetc.compiler.emit.names import attribute
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.inference import output_kind
@@ -25,7 +26,6 @@ from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
-from danetc.tasks.inputs import taken
 from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, Subject, modules
 from tests.reference import functions as f
 from tests.reference.network import Network, Weights

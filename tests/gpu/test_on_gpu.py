@@ -16,10 +16,10 @@ import yaml
 
 import danetc
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.ir.at_node import taken
 from danetc.main import main
 from danetc.runtime.model.signature import outputs_of, random_input
 from danetc.runtime.training.observer import StepReport
-from danetc.tasks.inputs import taken
 from tests.differential.helpers import streamed
 from tests.runtime.training.processes import NOISY, TIMES
 from tests.zoo.harness import CASES, NAMES, graph

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from danetc.errors import UserError
-from danetc.runtime.data.batch import Batch, on_device
+from danetc.runtime.data.batches import Batch, on_device
 from danetc.runtime.system.devices import accelerators, device_name, find_device, has_streams
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.distributed import joined

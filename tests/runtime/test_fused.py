@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.layouts import is_dense_last
 from danetc.runtime.layers.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
 from danetc.runtime.model.built import Model
-from danetc.tasks.inputs import taken
 from tests.alternating import alternating
 from tests.differential.helpers import assert_same, observe, randn, shake, text
 from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small, variety

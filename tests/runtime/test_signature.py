@@ -11,10 +11,10 @@ from torch import Tensor, nn
 import danetc
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
+from danetc.compiler.emit.program import standalone
 from danetc.compiler.emit.python import emit_python
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import DataError
-from danetc.tasks.formats import standalone
 from tests.differential.helpers import text
 from tests.differential.networks import small
 

@@ -14,10 +14,10 @@ from torch.autograd.functional import hessian, jacobian, jvp
 from torch.func import functional_call
 
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.program import standalone
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model
-from danetc.tasks.formats import standalone
 from tests.differential.helpers import randn, shake, text
 from tests.differential.networks import LEARNT, VARIETY, variety
 from tests.runtime.test_fused import inputs

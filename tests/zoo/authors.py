@@ -37,8 +37,8 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.ir.at_node import taken
 from danetc.runtime.layers.neuron import Neuron
-from danetc.tasks.inputs import taken
 from tests.zoo.harness import assert_alive, graph
 
 FOLDER = Path(__file__).with_name("recorded")

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from danetc.compiler import graph_of
 from danetc.compiler.frontend.program import Checked, check_file
+from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.reading import ZOO, shipped_specs
 from danetc.runtime.layers.neuron import Neuron
-from danetc.tasks.inputs import taken
 from tests.differential.helpers import randn
 
 NAMES = tuple(name.removeprefix(ZOO) for name in shipped_specs() if name.startswith(ZOO))

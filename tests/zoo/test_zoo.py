@@ -9,10 +9,10 @@ from torch import Tensor
 from danetc.compiler import check_text
 from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.layout import layout_of
 from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure import measure
-from danetc.tasks.measuring.layout import layout_of
 from tests.differential.helpers import observe, randn
 from tests.fuzzing import compare as interpreting
 from tests.zoo.authors import FOLDER, TOLERANCE, compare_with_authors, comparison_of

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from danetc.compiler.emit.layout import layout_of
 from danetc.compiler.frontend.topology import TopologyError
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
@@ -24,7 +25,6 @@ from danetc.runtime.system.files import within
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.grid.cells import GridCell
-from danetc.tasks.measuring.layout import layout_of
 from danetc.tasks.model_directory import TRAINING, epochs_in
 from danetc.tasks.networks import initialise
 from danetc.tasks.training.directory import compare, read_run, state_of

@@ -8,27 +8,20 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from danetc.arguments import Count, Split, check_choice
-from danetc.compiler.emit.fx import emit
-from danetc.compiler.ir.graph import Graph
-from danetc.dsl.recipe.text import read_setting, write_setting
-from danetc.errors import UserError, check_installed
+from danetc.compiler.emit.layout import eager_twin, layout_of, topology_of
+from danetc.dsl.recipe.text import write_setting
+from danetc.errors import check_installed
 from danetc.output.console import image_bar
 from danetc.output.echo import note
 from danetc.output.returned import Returned, frame
 from danetc.requests import MeasuredOn
-from danetc.runtime.data.batches import Prepared
-from danetc.runtime.layers.inference import InferenceModel
-from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.measure import Measures, Statistics
 from danetc.runtime.measure import measure as run
 from danetc.runtime.measure.plots import FIGURES
-from danetc.runtime.measure.run import mean_cross_entropy, mean_squared_distance
+from danetc.runtime.measure.run import mean_loss
 from danetc.runtime.model.built import Model
-from danetc.tasks.measuring.data import Subject, batches_of, open_set, open_subject
-from danetc.tasks.measuring.layout import layout_of
-from danetc.tasks.measuring.tables import facts, overall
-from danetc.tasks.trained import data_of
+from danetc.tasks.measuring.data import Subject, batches_of, open_subject
+from danetc.tasks.measuring.tables import FACTS, overall
 
 if TYPE_CHECKING:
     import pandas
@@ -56,11 +49,10 @@ class Measurement(Returned, Measures):
             return frame([dict(zip(table.heads, values, strict=True))])
         check_choice("measure", measure, tuple(self.taken()))
         found = asdict(self.taken()[measure])
-        if "stages" not in found:
-            return frame(found["layers" if "layers" in found else "parameters"])
+        if measure != "values":
+            return frame(found["parameters" if measure == "gradients" else "layers"])
         return frame(
-            {"stage": stage["stage"], "block": number, "kind": stage["kind"]}
-            | {name: value for name, value in block.items() if name != "histogram"}
+            {"stage": stage["stage"], "block": number, "kind": stage["kind"], **block}
             for stage in found["stages"]
             for number, block in enumerate(stage["blocks"])
         )
@@ -114,10 +106,10 @@ def measure(
         seed: seed of what a network draws, such as random spikes.
         output: output whose loss gradients are of. The default is the trained one, or the first.
         loss: function of the output and the labels that gradients are of. The default is the cross
-            entropy, for numbers the squared distance.
+            entropy, or the squared distance for real numbers.
         on_progress: called with the number of images of each batch when it is done.
 
-    The model is left as it was. The result has tables and figures: ``frame("firing-rate")``,
+    The model does not change. The result has tables and figures: ``frame("firing-rate")``,
     ``figure("firing-rate")``. Raises UserError if it cannot be measured, SpecError for an error in a
     spec.
     """
@@ -125,71 +117,23 @@ def measure(
         subject = open_subject(os.fspath(model), None, {}, 0, device)
         statistics, output = statistics or subject.statistics, output or subject.output
     else:
-        topology_of(model)
         subject = Subject("", model)
-    if data is None:
-        if subject.trained is None:
-            raise UserError('measuring needs a data set, as in data="digits"')
-        data = data_of(subject.trained)
-    if isinstance(data, str):
-        asked = MeasuredOn(data=data, batches=batches, batch=batch, split=split)
-        images = _images(subject, asked, output)
-        data = batches_of(images, split=split, batch=batch, count=batches)
-        loss = loss or _loss(images)
     graph = topology_of(subject.model)
-    twin, layout = eager_twin(subject.model, graph), layout_of(graph)
+    if data is None or isinstance(data, str):
+        images = subject.prepared(data, split=split, output=output or subject.output)
+        data = batches_of(images, split=split, batch=batch, count=batches)
     found = run(
-        twin,
-        layout,
+        eager_twin(subject.model),
+        layout_of(graph),
         data,
         only=only,
         statistics=statistics or "running",
         seed=seed,
         output=output,
-        loss=loss or mean_cross_entropy,
+        loss=loss or mean_loss,
         on_progress=on_progress,
     )
     return Measurement(**vars(found))
-
-
-def _images(subject: Subject, asked: MeasuredOn, output: str | None) -> Prepared:
-    return open_set(
-        asked.data,
-        subject.model.signature,
-        subject.trained,
-        classes=asked.classes,
-        subset_seed=asked.subset_seed,
-        evaluate=subject.steps(asked.data)
-        if asked.prepare is None
-        else read_setting("evaluate", asked.prepare, "--evaluate"),
-        output=output,
-        split=asked.split,
-    )
-
-
-def _loss(images: Prepared) -> Loss:
-    return mean_squared_distance if images.data.target == "numbers" else mean_cross_entropy
-
-
-def topology_of(model: object) -> Graph:
-    """Return the topology of a model that danetc built. Raises UserError for any other."""
-    graph = getattr(model, "topology", None)
-    if not isinstance(graph, Graph):
-        raise UserError("only a model that danetc built can be measured: this one has no topology")
-    return graph
-
-
-def eager_twin(model: Model, graph: Graph) -> Model:
-    """Return the model itself if its backend is eager, else an eager one that shares its tensors."""
-    if isinstance(model, InferenceModel):
-        raise UserError("a folded model has no norms; measure the model that it was folded from")
-    modules = list(model.modules())
-    eager = all(type(each) is Neuron for each in modules if isinstance(each, Neuron))
-    if eager and not any(isinstance(each, Recomputed) for each in modules):
-        return model
-    twin = emit(graph, 0, "eager", "none")
-    twin.load_state_dict(model.state_dict(keep_vars=True), assign=True)
-    return twin
 
 
 def measure_subject(
@@ -205,7 +149,13 @@ def measure_subject(
 
     Returns the measures, and the same as JSON data. Raises SpecError, UserError.
     """
-    images = _images(subject, asked, subject.output)
+    images = subject.prepared(
+        asked.data,
+        asked.prepare,
+        classes=asked.classes,
+        subset_seed=asked.subset_seed,
+        split=asked.split,
+    )
     for notice in images.data.notices:
         note(f"{label}: {notice}")
     if statistics == "batch":
@@ -219,15 +169,14 @@ def measure_subject(
             statistics=statistics,
             seed=seed,
             output=subject.output,
-            loss=_loss(images),
             on_progress=on_progress,
         )
     return measures, {
         "label": label,
         "source": subject.source,
-        "trained": subject.evaluation is not None,
+        "trained": subject.trained.evaluation is not None,
         "data": images.data.describe(),
         "evaluate": write_setting("evaluate", images.steps),
-        **facts(measures),
+        **{name: getattr(measures.layout, name) for name in FACTS},
         **measures.as_dict(),
     }

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +14,49 @@ import torch
 from torch import Tensor
 
 from danetc.arguments import check_choice
+from danetc.compiler.emit.layout import layout_of, topology_of
 from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.errors import UserError, check_installed
 from danetc.output.returned import Returned, frame
-from danetc.runtime.layers.inference import InferenceModel
-from danetc.runtime.measure import Layout, Statistics
+from danetc.runtime.measure import Statistics
 from danetc.runtime.measure import recording as run
-from danetc.runtime.measure.recording import LayerRecording
+from danetc.runtime.measure.plots import draw_raster, draw_traces
 from danetc.runtime.model.built import Model
-from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.runtime.system.files import replace_file
 from danetc.tasks.measuring.data import open_subject
-from danetc.tasks.measuring.layout import layout_of
-from danetc.tasks.measuring.measure import topology_of
 
 VALUES = ("spikes", "current", "potential", "threshold")
-SHOWN = 6
-"""Number of layers in a raster by default."""
+SHOWN = 6  # layers in a raster by default
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Recording(Returned):
+class Recording(Returned, dict[str, run.LayerRecording]):
     """Recordings of layers by name, in the order of the forward pass.
 
     ``recording["stem.spike"].potential`` is a tensor [T, N, ...].
     """
 
-    network: str
-    layers: Mapping[str, LayerRecording]
+    def __init__(self, network: str, layers: Mapping[str, run.LayerRecording]) -> None:
+        super().__init__(layers)
+        self.network = network
 
-    def __getitem__(self, layer: str) -> LayerRecording:
-        return self.layers[_one(layer, self.layers)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.layers)
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return all values by names like ``stem.spike/potential``, as ``save`` writes them."""
-        return {
-            f"{name}/{key}": x.float().numpy()
-            for name in self
-            for key, x in self._values(name).items()
-        }
+    def __missing__(self, layer: str) -> run.LayerRecording:
+        raise UserError(f"there is no recording of {layer}; {instead(layer, self, 'there are')}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all values to a file that ``numpy.load`` reads. Raises UserError unless it ends in .npz."""
+        """Write all values to a file that ``numpy.load`` reads, by names like ``stem.spike/potential``.
+
+        Raises UserError unless the name of the file ends in .npz.
+        """
         if Path(path).suffix != ".npz":
-            raise UserError(f"a recording is written to a file that ends in .npz, not {path}")
+            raise UserError(f"the name of a recording ends in .npz: {path}")
+        arrays = {
+            f"{name}/{value}": x.float().numpy()
+            for name, each in self.items()
+            for value in VALUES
+            if (x := getattr(each, value)) is not None
+        }
         stream = io.BytesIO()
-        np.savez_compressed(stream, **self.arrays())  # type: ignore[arg-type]
+        np.savez_compressed(stream, **arrays)
         replace_file(Path(path), stream.getvalue(), follow=True)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -83,7 +72,7 @@ class Recording(Returned):
                 if each.potential is None
                 else [float(v) for v in each.potential.aminmax()],
             }
-            for name, each in self.layers.items()
+            for name, each in self.items()
         ]
 
     def frame(self) -> Any:
@@ -96,15 +85,8 @@ class Recording(Returned):
         ``layers`` are names or patterns as for ``record``; by default the first six. Raises UserError
         without matplotlib.
         """
-        names = chosen(layers, [*self]) if layers is not None else [*self][:SHOWN]
-        figure, panels = self._panels(names, image)
-        for axes, name in zip(panels, names, strict=True):
-            spikes = self.layers[name].spikes[:, image].flatten(1)
-            steps, neurons = spikes.nonzero(as_tuple=True)
-            width = max(0.3, min(4.0, 60 / spikes.shape[1]))
-            axes.hlines(neurons, steps + 0.6, steps + 1.4, "black", lw=width, rasterized=True)
-            axes.set(ylim=(-0.5, spikes.shape[1] - 0.5), ylabel="neuron")
-        return figure
+        names = [*self][:SHOWN] if layers is None else _chosen(layers, [*self])
+        return draw_raster([(name, self._values(name, image)["spikes"]) for name in names])
 
     def traces(
         self, layer: str | None = None, neurons: Sequence[int] | None = None, image: int = 0
@@ -118,70 +100,46 @@ class Recording(Returned):
 
         Raises UserError without matplotlib, and for a layer without a membrane potential.
         """
-        known = [name for name, each in self.layers.items() if each.potential is not None]
-        name = _one(layer or next(iter(known), "a membrane potential"), known)
-        _in_range("image", image, self.layers[name].spikes.shape[1])
-        one = {key: x[:, image].flatten(1).float() for key, x in self._values(name).items()}
-        spikes = one["spikes"]
+        known = {name: each for name, each in self.items() if each.potential is not None}
+        name = layer or next(iter(known), "a membrane potential")
+        values = Recording(self.network, known)._values(name, image)
+        spikes = values["spikes"]
         if neurons is None:
             varied = spikes.var(0, correction=0)
             neurons = varied.argsort(descending=True, stable=True)[:3].tolist()
         for n in neurons:
-            _in_range("a neuron", n, spikes.shape[1])
-        titles = [f"{name}, neuron {n}" for n in neurons]
-        figure, panels = self._panels(titles, image)
-        t = range(1, len(spikes) + 1)
-        for axes, n in zip(panels, neurons, strict=True):
-            for key, (colour, dash, _) in zip(("potential", "current"), STYLES, strict=False):
-                axes.plot(t, one[key][:, n], color=colour, ls=dash, marker=".", label=key)
-            axes.plot(t, one["threshold"][:, n], color="0.5", ls=":", label="threshold")
-            for step in spikes[:, n].nonzero()[:, 0].tolist():
-                axes.axvline(step + 1, ymin=0.94, color="black", lw=2)
-        handles = panels[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside upper center", ncols=3, fontsize="x-small")
-        return figure
+            _check_number("the number of a neuron", n, spikes.shape[1])
+        return draw_traces(
+            [
+                (f"{name}, neuron {n}", {value: x[:, n] for value, x in values.items()})
+                for n in neurons
+            ]
+        )
 
-    def _values(self, layer: str) -> dict[str, Tensor]:
-        found = {each: getattr(self.layers[layer], each) for each in VALUES}
-        return {key: x for key, x in found.items() if x is not None}
-
-    def _panels(self, titles: Sequence[str], image: int) -> tuple[Any, Any]:
-        """Return a figure of a column's width, and a panel over time for each title."""
+    def _values(self, layer: str, image: int) -> dict[str, Tensor]:
+        """Return the values of one image [T, neurons] for a figure."""
         check_installed("drawing", ["matplotlib"], "plot")
-        steps, images = next(iter(self.layers.values())).spikes.shape[:2]
-        _in_range("image", image, images)
-        figure = new_figure(3.5, 0.5 + 1.2 * len(titles))
-        panels = figure.subplots(len(titles), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, title in zip(panels, titles, strict=True):
-            axes.set_title(in_figure(title), fontsize="small", loc="left")
-        locator = import_module("matplotlib.ticker").MaxNLocator(integer=True)
-        panels[-1].xaxis.set_major_locator(locator)
-        panels[-1].set(xlabel="time step", xlim=(0.5, steps + 0.5))
-        return figure, panels
+        found = {value: getattr(self[layer], value) for value in VALUES}
+        _check_number("image", image, found["spikes"].shape[1])
+        return {
+            value: x[:, image].flatten(1).float() for value, x in found.items() if x is not None
+        }
 
     def _line(self) -> str:
-        shape = next(iter(self.layers.values())).spikes.shape
-        return f"{self.network}, {len(self)} layers, T = {shape[0]}, {shape[1]} images"
+        steps, images = next(iter(self.values())).spikes.shape[:2]
+        return f"{self.network}, {len(self)} layers, T = {steps}, {images} images"
 
 
-def _in_range(what: str, number: int, count: int) -> None:
+def _check_number(what: str, number: int, count: int) -> None:
     if not 0 <= number < count:
-        raise UserError(f"{what} is 0 to {count - 1}, not {number}")
+        raise UserError(f"{what} must be from 0 to {count - 1}, not {number}")
 
 
-def _one(layer: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    if layer not in known:
-        raise UserError(f"there is no recording of {layer}; {instead(layer, known, 'there are')}")
-    return layer
+def _chosen(layers: str | Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the names that match one of the patterns ``layers``, or belong to a scope named there.
 
-
-def chosen(layers: str | Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    """Return the names that are or match one of ``layers``, or begin with it as the name of a scope.
-
-    None is for all of them. Raises UserError if one of ``layers`` has no match.
+    Raises UserError if one of ``layers`` has no match.
     """
-    if layers is None:
-        return [*known]
     found = set[str]()
     for each in [layers] if isinstance(layers, str) else layers:
         own = {name for name in known if fnmatchcase(name, each) or name.startswith(f"{each}.")}
@@ -214,25 +172,20 @@ def record(
             ``batch`` for a directory or spec that was never trained.
         seed: seed of what a network draws, such as random spikes.
 
-    The model is left as it was. Raises UserError for a layer that is not there, for images that the
-    network does not take, and for a folded model; SpecError for an error in a spec.
+    The model does not change. Raises UserError for an unknown layer, for images that the network does
+    not take, and for a folded model; SpecError for an error in a spec.
     """
     check_choice("statistics", statistics, ("running", "batch"))
     if isinstance(model, str | os.PathLike):
         subject = open_subject(os.fspath(model), None, {}, 0, None, "fused")
         model, statistics = subject.model, statistics or subject.statistics
     graph = topology_of(model)
-    if isinstance(model, InferenceModel):
-        raise UserError("a folded model has no norms; record the model that it was folded from")
-    if not model.signature.input:
-        raise UserError(f"{graph.name} has several inputs of different sizes; it is not recorded")
-    layout: Layout = layout_of(graph)
-    names = chosen(layers, [each.name for each in layout.neurons])
-    if not names:
-        raise UserError(f"{graph.name} has no neurons to record")
     if not isinstance(images, torch.Tensor):
         raise UserError(f"images are a tensor [N, ...] or [T, N, ...], not {type(images).__name__}")
-    found = run.record(
-        model, layout, images, names, stream=stream, statistics=statistics or "running", seed=seed
-    )
+    layout = layout_of(graph)
+    names = [each.name for each in layout.neurons]
+    if not names:
+        raise UserError(f"{graph.name} has no neurons to record")
+    chosen = names if layers is None else _chosen(layers, names)
+    found = run.record(model, layout, images, chosen, stream, statistics or "running", seed)
     return Recording(graph.name, found)

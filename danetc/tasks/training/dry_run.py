@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from danetc.dsl.recipe.text import write_setting
@@ -73,7 +73,7 @@ def _phase(plan: TrainingPlan, index: int, world: World) -> Record:
     found |= dict.fromkeys(("steps", "seconds_per_step", "seconds"))
     try:
         step = phase_step(plan.request, plan.compiled, phase, plan.backend, world)
-        found["memory"] = (chosen.step or step_memory(step, chosen.policy)).as_dict()
+        found["memory"] = asdict(chosen.step or step_memory(step, chosen.policy))
     except UserError as error:
         found["memory"] = {"policy": chosen.policy, "peak": None, "not_known": str(error)}
     free, peak = world.from_first(free_for(world.device, world.size)), found["memory"]["peak"]

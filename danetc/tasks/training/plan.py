@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from danetc.arguments import Setting
-from danetc.compiler.ir.at_node import weights
+from danetc.compiler.ir.at_node import taken, weights
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
@@ -37,7 +37,6 @@ from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.losses import Objective, main_output
 from danetc.tasks.code import admit_functions
-from danetc.tasks.inputs import taken
 from danetc.tasks.memory import Chosen, Step, fitting, free_for
 from danetc.tasks.model_directory import RUN, WEIGHTS, load
 from danetc.tasks.networks import CompiledNetwork, compile_spec

@@ -6,7 +6,7 @@ import os
 import statistics
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -189,7 +189,7 @@ class Trial:
             nonlocal network_written
             if not network_written:
                 chosen = plan.policies[phase.name]
-                memory = None if chosen.policy == "none" else chosen.as_dict()
+                memory = None if chosen.policy == "none" else asdict(chosen)
                 network = with_steps(plan.compiled, phase)
                 directory.write_model(
                     network, seed=self.seed, init=matched, memory=memory, note=self.note
@@ -281,7 +281,7 @@ class Trial:
             "init": plan.request.init,
             "backend": plan.backend,
             "channels_last": plan.request.channels_last,
-            "memory": {name: chosen.as_dict() for name, chosen in plan.policies.items()},
+            "memory": {name: asdict(chosen) for name, chosen in plan.policies.items()},
             "epochs": list(epochs),
             "test_accuracy": epochs[-1]["test_accuracy"],
             "evaluation": dict(run.tested),

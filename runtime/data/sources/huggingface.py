@@ -35,8 +35,8 @@ def _open(request: DataRequest, path: Path) -> Any:
 
     The library downloads a data set of the hub unless its cache has it.
     """
+    from danetc.runtime.data.images import Rows
     from danetc.runtime.data.own import own_set
-    from danetc.runtime.data.table_rows import Rows
 
     tables = _tables(request.place, path, request.options.get("config"))
     where = f"`{request.place}`"

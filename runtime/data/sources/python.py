@@ -61,8 +61,7 @@ def _open(request: DataRequest, place: str) -> Any:
     properties of its Datasets, are DataErrors that name its line.
     """
     from danetc.runtime.data.dataset import facts_fingerprint
-    from danetc.runtime.data.own import own_set
-    from danetc.runtime.data.returned import called, class_names, splits_of
+    from danetc.runtime.data.own import called, class_names_of, own_set, splits_of
     from danetc.runtime.system.files import DamagedError, file_digest
     from danetc.runtime.system.locks import in_turn
     from danetc.runtime.system.seeds import drawn_anew
@@ -76,7 +75,7 @@ def _open(request: DataRequest, place: str) -> Any:
                     seed(0)
                     given = called(code, request)
             train, test = splits_of(given, request)
-            data = own_set(request, train, test, place, classes=class_names(train))
+            data = own_set(request, train, test, place, classes=class_names_of(train))
     except UserCodeError as error:
         raise DataError(f"`{place}`: {error}") from error
     except DataError:

@@ -27,8 +27,7 @@ def _look(request: DataRequest) -> tuple[str, Path]:
 
 
 def _open(request: DataRequest, found: tuple[str, Path]) -> Any:
-    from danetc.runtime.data.own import own_set
-    from danetc.runtime.data.returned import called, class_names, splits_of
+    from danetc.runtime.data.own import called, class_names_of, own_set, splits_of
     from danetc.runtime.system.locks import alone
 
     name, directory = found
@@ -36,7 +35,7 @@ def _open(request: DataRequest, found: tuple[str, Path]) -> Any:
     try:
         with alone(directory / ".tonic.lock"):  # other processes wait for the unpacked files
             train, test = splits_of(called(kind, request), request)
-            return own_set(request, train, test, name, classes=class_names(train))
+            return own_set(request, train, test, name, classes=class_names_of(train))
     except DataError:
         raise
     except Exception as error:

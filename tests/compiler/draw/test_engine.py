@@ -14,13 +14,12 @@ import pytest
 from danetc.commands.networks import draw_command
 from danetc.commands.parser import make_command
 from danetc.compiler import check_file, graph_of
-from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, draw, engine
+from danetc.compiler.draw import LEVELS, THEMES, DrawError, compare, draw, engine
 from danetc.compiler.draw.theme import DARK, LIGHT
 from danetc.compiler.draw.words import LOOKS, kind_look
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl import std
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
-from danetc.tasks import drawing
 from tests.compiler.draw.pictures import SVG, read, texts
 from tests.differential.networks import graph_of_neuron
 
@@ -45,7 +44,6 @@ def test_what_there_is_to_choose_from_is_the_same_for_the_command() -> None:
     }
     assert list(kinds["level"].choices) == list(LEVELS)
     assert list(kinds["theme"].choices) == list(THEMES)
-    assert FORMATS == drawing.FORMATS
 
 
 def test_unknown_levels_and_formats(small: Graph) -> None:

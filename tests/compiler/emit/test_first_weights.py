@@ -11,9 +11,9 @@ from torch import Tensor
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.program import standalone
 from danetc.compiler.emit.python import emit_python
 from danetc.dsl.first_weights import FIRST_WEIGHTS
-from danetc.tasks.formats import standalone
 
 WIDTH, CHANNELS, KERNEL = 96, 64, 3
 FAN_IN, FAN_OUT = CHANNELS * KERNEL**2, WIDTH * KERNEL**2

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.program import standalone
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.emit.python.prelude import attention, frames, loading
 from danetc.compiler.emit.python.prelude import norms as norm_layers
@@ -27,7 +28,6 @@ from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax import tree
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
-from danetc.tasks.formats import standalone
 from tests.compiler.emit.graphs import PROGRAMS, resnet
 from tests.compiler.emit.test_fx import tangled
 from tests.differential import networks

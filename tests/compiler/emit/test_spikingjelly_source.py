@@ -8,9 +8,9 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron
 
+from danetc.compiler.emit.program import standalone
 from danetc.compiler.emit.python.spikingjelly import _DEFAULTS, emit_spikingjelly
 from danetc.dsl.errors import UserError
-from danetc.tasks.formats import standalone
 from tests.compiler.emit.test_onnx import inputs_of, warmed
 from tests.differential.helpers import text
 from tests.differential.networks import VARIETY, small

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 import danetc
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.equivalence import Same, compare_graphs
+from danetc.compiler.emit.program import standalone
 from danetc.compiler.emit.python import emit_python
 from danetc.errors import UserError
-from danetc.tasks.formats import standalone
 from danetc.tasks.importing.network import ImportedNetwork
 from tests.differential.networks import VARIETY, small
 

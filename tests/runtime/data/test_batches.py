@@ -18,8 +18,7 @@ from torchvision.transforms import AutoAugmentPolicy, v2
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import image_transform, split_steps
-from danetc.runtime.data.batch import Batch
-from danetc.runtime.data.batches import Batches, worker_death
+from danetc.runtime.data.batches import Batch, Batches, worker_death
 from danetc.runtime.data.dataset import Memory, Samples, Source
 from danetc.runtime.data.registry import open_data, with_channels
 from danetc.runtime.system.errors import DataError
@@ -229,9 +228,6 @@ def test_several_threads_change_no_bit() -> None:
 
 
 def test_impossible_batches_are_refused(source: Source) -> None:
-    for options in ({"batch": 0}, {"rank": 1}, {"rank": -1, "world": 2}):
-        with pytest.raises(ValueError, match=r"\d"):
-            collect(source, **options)
     with pytest.raises(DataError):
         collect(source, batch=2, world=99)
     with pytest.raises(DataError, match="no samples"):

@@ -19,9 +19,8 @@ import pytest
 import torch
 from PIL import EpsImagePlugin, Image
 
-from danetc.runtime.data.images import DECODERS, FORMATS, TORCHVISION_FORMATS, decode_image
+from danetc.runtime.data.images import DECODERS, FORMATS, TORCHVISION_FORMATS, Rows, decode_image
 from danetc.runtime.data.registry import open_data
-from danetc.runtime.data.table_rows import Rows
 from danetc.runtime.system.errors import DataError, UnreadableError
 from tests.danetc.datasets import write_shard
 

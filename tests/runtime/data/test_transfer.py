@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.data.batch import Batch, on_device
-from danetc.runtime.data.batches import Batches
+from danetc.runtime.data.batches import Batch, Batches, on_device
 from danetc.runtime.data.dataset import Samples
 
 CPU = torch.device("cpu")
@@ -66,7 +65,7 @@ class Queues:
 def queues(monkeypatch: pytest.MonkeyPatch) -> Queues:
     """The streams of the CPU, which has none."""
     found = Queues()
-    monkeypatch.setattr("danetc.runtime.data.batch.has_streams", lambda device: True)
+    monkeypatch.setattr("danetc.runtime.data.batches.has_streams", lambda device: True)
     monkeypatch.setattr(torch, "get_device_module", lambda device: found)
     return found
 

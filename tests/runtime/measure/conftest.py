@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 import danetc
+from danetc.compiler.emit.layout import layout_of
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.measure import Layout
 from danetc.runtime.model.built import Model
 from danetc.tasks.measuring import measure as measuring
-from danetc.tasks.measuring.layout import layout_of
 
 SPEC = """\
 use std

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import danetc
 from danetc.runtime.measure.gradients import Split, split_gradients
-from danetc.runtime.measure.run import mean_cross_entropy
+from danetc.runtime.measure.run import mean_loss
 from danetc.runtime.model.built import Model
 
 from .conftest import SEW, SPEC, batch, build, layout, measure
@@ -17,7 +17,7 @@ from .plain import TAU, THRESHOLD, Layer, Plain, slope
 
 
 def split(model: Model, x: Tensor, labels: Tensor) -> Split:
-    return split_gradients(model, layout(model), x, labels, mean_cross_entropy)
+    return split_gradients(model, layout(model), x, labels, mean_loss)
 
 
 @pytest.mark.parametrize("training", [False, True])

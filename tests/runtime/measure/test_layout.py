@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from danetc.compiler import check_file, graph_of
+from danetc.compiler.emit.layout import layout_of
 from danetc.compiler.ir.graph import Graph
-from danetc.tasks.measuring.layout import layout_of
 from tests.differential.helpers import text
 from tests.differential.networks import small
 

@@ -12,7 +12,7 @@ from danetc.dsl.kinds import SPIKE
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure import NeuronLayer
-from danetc.runtime.measure.membrane import Membrane, NoMembrane, find_membrane, instrument
+from danetc.runtime.measure.membrane import Membrane, find_membrane, instrument
 from danetc.runtime.measure.observers import (
     NeuronSums,
     firing_rates,
@@ -89,8 +89,8 @@ def test_a_threshold_may_vary() -> None:
 def test_several_thresholds_are_no_single_potential() -> None:
     ternary = "neuron N { state u = 0.0; v = u + x; s = heaviside(v - 1.0) - heaviside(-1.0 - v); u = v * (1 - abs(s)) }"
     found = find_membrane(program(ternary))
-    assert isinstance(found, NoMembrane)
-    assert "no single membrane potential: its output is made of 2 heavisides" in found.reason
+    assert isinstance(found, str)
+    assert "no single membrane potential: its output is made of 2 heavisides" in found
     measures = measure(network(ternary), [(torch.rand(2, 1, 4, 4), torch.tensor([0, 1]))])
     assert {layer.kind for layer in measures.firing_rate.layers} == {"-1 .. 1"}
     assert not measures.firing_rate.skipped
@@ -106,8 +106,8 @@ def test_several_thresholds_are_no_single_potential() -> None:
 def test_an_analog_network_has_no_thresholds() -> None:
     relu = "neuron N { s = max(x, 0) }"
     found = find_membrane(program(relu))
-    assert isinstance(found, NoMembrane)
-    assert "no threshold" in found.reason
+    assert isinstance(found, str)
+    assert "no threshold" in found
     measures = measure(network(relu), [(torch.rand(2, 1, 4, 4), torch.tensor([0, 1]))])
     assert measures.operations.additions == 0
     assert measures.operations.macs == measures.operations.dense_macs
@@ -172,18 +172,18 @@ def test_neurons_without_states_stand_for_all_steps() -> None:
 
 
 def test_sums_of_a_layer_by_hand() -> None:
-    """A potential at the threshold fires, and sequences of different lengths begin together."""
+    """A potential at the threshold fires."""
     neuron = network("neuron N { s = heaviside(x - 0.25) }").stem.spike
     layer = NeuronLayer("it", True, False, True, SPIKE, None)
     sums = NeuronSums(layer, neuron, ["firing-rate", "potential"])
-    at_threshold = torch.full((1, 1, 2, 1, 1), 0.25)
     below = torch.zeros(3, 1, 2, 1, 1)
+    at_threshold = below + torch.tensor([0.25, 0.25, 0.0]).view(3, 1, 1, 1, 1)
     for x in (at_threshold, below, at_threshold):
         sums.see(neuron, (x,), neuron(x))
     (rate,) = firing_rates([sums]).layers
-    assert rate.steps == pytest.approx((2 / 3, 0.0, 0.0))
+    assert rate.steps == pytest.approx((2 / 3, 2 / 3, 0.0))
     (found,) = membrane_potentials([sums]).layers
-    assert (found.firing, found.threshold) == (pytest.approx(4 / 10), 0.25)
+    assert (found.firing, found.threshold) == (pytest.approx(4 / 9), 0.25)
     sums.slopes, sums.neurons = 1e300, 1
     stability = gradient_stability([sums, sums])
     assert (stability.overall, stability.log10_overall) == (math.inf, pytest.approx(600))

@@ -82,7 +82,7 @@ def test_potentials_are_those_of_spikingjelly_s_monitor() -> None:
 def test_relu_has_no_potential() -> None:
     text = IF.format(input="image").replace("IF(v_threshold = 0.5)", "ReLU")
     found = danetc.record(danetc.build(text=text), torch.rand(2, 1, 6, 6))
-    (layer,) = found.layers.values()
+    (layer,) = found.values()
     assert layer.spikes.shape == (4, 2, 3, 6, 6)
     assert layer.potential is None
     assert torch.equal(layer.spikes, layer.current.relu())
@@ -132,8 +132,10 @@ def test_what_cannot_be_recorded(recording: Any) -> None:
         "not [4, 2, 5, 6]": lambda: danetc.record(model, x[:, :, 1:]),
         "a folded model has no norms": lambda: danetc.record(folded, x),
         "images are a tensor": lambda: danetc.record(model, [x]),  # type: ignore[arg-type]
-        "image is 0 to 3, not 4": lambda: recording.raster(image=4),
-        "a neuron is 0 to 107, not 108": lambda: recording.traces(neurons=[108]),
+        "image must be from 0 to 3, not 4": lambda: recording.raster(image=4),
+        "the number of a neuron must be from 0 to 107, not 108": lambda: recording.traces(
+            neurons=[108]
+        ),
     }.items():
         with pytest.raises(UserError) as error:
             call()

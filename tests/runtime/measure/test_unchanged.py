@@ -11,14 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from danetc.compiler.emit.layout import eager_twin
 from danetc.errors import UserError
-from danetc.runtime.measure import MEASURES, MeasureError, Measures
-from danetc.runtime.measure import measure as run
-from danetc.runtime.measure.observe import neuron_of, observed
+from danetc.runtime.measure import MEASURES, Measures
+from danetc.runtime.measure.observe import observed
 from danetc.runtime.measure.observers import BlockOutputs, GradientStability, NeuronSums
 from danetc.runtime.measure.operations import OperationCount
 from danetc.runtime.model.built import Model
-from danetc.tasks.measuring.measure import eager_twin
 
 from .conftest import DENSE, SPEC, batch, build, layout, measure
 
@@ -40,7 +39,7 @@ def test_a_pass_under_observation_is_the_same(wiring: str, training: bool) -> No
     buffers = copy.deepcopy(model.state_dict())
     model.load_state_dict(start)
     where = layout(model)
-    neurons = [NeuronSums(each, neuron_of(model, each.name), MEASURES) for each in where.neurons]
+    neurons = [NeuronSums(each, model.get_submodule(each.name), MEASURES) for each in where.neurons]
     watching = [*neurons, *map(OperationCount, where.weights)]
     blocks = [(name, BlockOutputs(index).see) for name, index in where.stages[0].blocks]
     with observed(model, [(each.layer.name, each.see) for each in watching], blocks):
@@ -73,12 +72,12 @@ def test_the_model_is_left_as_it_was(backend: str, statistics: str) -> None:
 def test_another_backend_is_measured_on_a_twin_of_the_same_tensors() -> None:
     """A fusion group hides its neuron's input, so the eager backend runs the same weights."""
     fused = build(backend="fused")
-    twin = eager_twin(fused, fused.topology)  # type: ignore[arg-type]
+    twin = eager_twin(fused)
     assert twin is not fused
     theirs = dict(fused.named_parameters())
     assert all(value is theirs[name] for name, value in twin.named_parameters())
     eager = build()
-    assert eager_twin(eager, eager.topology) is eager  # type: ignore[arg-type]
+    assert eager_twin(eager) is eager
     x, labels = batch()
     assert measure(fused, [(x, labels)]) == measure(eager, [(x, labels)])
     rates = measure(fused, [(x, labels)], only=["firing-rate"]).firing_rate
@@ -100,12 +99,6 @@ def test_recomputed_blocks_are_seen_once() -> None:
     assert recomputed == measure(build(), [(x, labels)])
 
 
-def test_the_runtime_refuses_what_hides_its_neurons() -> None:
-    fused = build(backend="fused")
-    with pytest.raises(MeasureError, match="eager backend"):
-        run(fused, layout(fused), [batch()])
-
-
 @pytest.mark.thorough
 def test_what_cannot_be_measured() -> None:
     import danetc
@@ -121,7 +114,7 @@ def test_what_cannot_be_measured() -> None:
     ):  # fmt: skip
         with pytest.raises(UserError, match=re.escape(told)):
             measure(build(), data)
-    with pytest.raises(UserError, match="there is no measure rate; there are firing-rate"):
+    with pytest.raises(UserError, match="there is no measure rate; "):
         measure(build(), [batch()], only=["rate"])
     tiny = danetc.build(text=SPEC.format(steps=1, wiring=DENSE).replace("6, 6", "1, 1"))
     with pytest.raises(UserError, match=r"batch 1 of \[1, 2, 1, 1\]: .* more than one value"):

@@ -1,4 +1,4 @@
-"""Layout of a network for measures, from its graph."""
+"""Models to measure: the layout of a network, from its graph, and a model whose neurons hooks can see."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING
 
 from danetc.compiler.analysis.summary import is_neuron, on_main_path, summarise
 from danetc.compiler.draw.units import Parts
+from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.at_node import products_of
 from danetc.compiler.ir.graph import Block, Graph
 from danetc.compiler.ir.loops import loop_of
+from danetc.dsl.errors import UserError
+from danetc.runtime.layers.inference import InferenceModel
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.measure import Layout, NeuronLayer, StageLayout, WeightLayer
+from danetc.runtime.model.built import Model
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -76,3 +82,25 @@ def _output(
     given = set(graph.outputs.values())
     leaving = [id for id in members if id in given or not inside.issuperset(flow.successors(id))]
     return dotted(*block.scope), leaving.index(node.id) if len(leaving) > 1 else None
+
+
+def topology_of(model: object) -> Graph:
+    """Return the topology of a model that danetc built. Raises UserError for others and folded ones."""
+    graph = getattr(model, "topology", None)
+    if not isinstance(graph, Graph):
+        raise UserError("only a model that danetc built can be measured: this one has no topology")
+    if isinstance(model, InferenceModel):
+        raise UserError("a folded model has no norms; use the model that it was folded from")
+    return graph
+
+
+def eager_twin(model: Model) -> Model:
+    """Return the model itself if its backend is eager, else an eager one that shares its tensors."""
+    modules = list(model.modules())
+    eager = all(type(each) is Neuron for each in modules if isinstance(each, Neuron))
+    if eager and not any(isinstance(each, Recomputed) for each in modules):
+        return model
+    assert isinstance(model.topology, Graph)
+    twin = emit(model.topology, 0, "eager", "none")
+    twin.load_state_dict(model.state_dict(keep_vars=True), assign=True)
+    return twin
