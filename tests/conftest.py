@@ -1,5 +1,5 @@
-"""What tests of several folders share: kernels that are not compiled, no garbage of earlier tests, and
-a browser (Debian's ``chromium``, which ``.ci/run`` installs).
+"""Fixtures shared by all folders: uncompiled kernels, garbage collection between tests, and a browser
+(Debian's ``chromium``, which ``.ci/run`` installs).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 GARBAGE = 300 * 2**20
-"""Bytes by which a process may grow until garbage is looked for."""
+"""Growth of the process in bytes after which garbage is collected."""
 
 IMPORTED = 100
-"""Modules that are imported until what they hold is left out of that search, before the next file."""
+"""Number of imported modules after which their objects are frozen, so that later collections skip them."""
 
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
-"""Inductor believes what the processor says: to compile and run a program for each kind of vector
-takes longer than the kernels of a test."""
+"""Inductor trusts the processor's flags: compiling and running a probe for each vector extension takes
+longer than the kernels of a test."""
 
 SIZE = pytest.StashKey[int]()
 MODULES = pytest.StashKey[int]()
@@ -44,8 +44,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _leave_out(config: pytest.Config) -> None:
-    """What is there now (torch, thousands of tests) stays: the search for garbage need not go through
-    it. A test that measures memory has it made several times, which took most of its time."""
+    """Freeze what exists now (torch, thousands of tests), so that collections skip it. Tests that measure
+    memory collect garbage several times, which took most of their time."""
     gc.collect()
     gc.freeze()
     config.stash[MODULES] = len(sys.modules)
@@ -53,9 +53,9 @@ def _leave_out(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Free the models of tests before. A model of torch.fx and its graph know each other, so that
-    Python finds that it is garbage when there are many more objects, of whatever size: tens of
-    ResNets later, which are gigabytes.
+    """Free the models of earlier tests. An fx model and its graph refer to each other, and Python
+    collects such cycles by the number of objects, not by their size: after tens of ResNets, which
+    hold gigabytes.
     """
     if _size() > item.config.stash[SIZE] + GARBAGE:
         gc.collect()
@@ -66,14 +66,14 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def _size() -> int:
-    """Bytes of memory that this process holds."""
+    """Return the resident memory of this process in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _uncompiled() -> None:
-    """The fused backend's functions run as they are, operation by operation: to compile a kernel takes
-    longer than what small networks compute. A test whose point it is asks for ``compiling``."""
+    """Run the functions of the fused backend uncompiled: compiling a kernel takes longer than running a
+    small network. Tests of compilation use the fixture ``compiling``."""
     from danetc.runtime.kernels import compiled
 
     compiled.COMPILE = False
@@ -81,7 +81,7 @@ def _uncompiled() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _unflushed() -> Iterator[None]:
-    """Files are not forced to the disk, which tests would wait for: they kill processes, no machine."""
+    """Skip ``fsync``, which is slow: tests kill processes, not machines."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
@@ -89,19 +89,19 @@ def _unflushed() -> Iterator[None]:
 
 @pytest.fixture
 def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels are compiled, or taken from the disk."""
+    """Compile kernels, or load them from the disk cache."""
     monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", True)
 
 
 @pytest.fixture
 def inductor(compiling: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPU stands for a GPU: Inductor compiles for it, and no C++ library is used."""
+    """Treat the CPU as a GPU: Inductor compiles for it, and no C++ library is used."""
     monkeypatch.setattr("danetc.runtime.kernels.compiled.DEVICES", ("cpu",))
 
 
 @pytest.fixture(scope="module")
 def few_digits() -> Iterator[Callable[[], Any]]:
-    """``digits`` is a fifth of itself in this process and those that it forks. Yields what reads all."""
+    """Reduce ``digits`` to a fifth in this process and its forks. Yields the function that reads all."""
     from danetc.runtime.data.sources import digits
 
     def few() -> Any:
@@ -116,13 +116,13 @@ def few_digits() -> Iterator[Callable[[], Any]]:
 
 @pytest.fixture
 def all_digits(few_digits: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them in a test of a module that has few: other processes have all, and so do figures."""
+    """Use all digits in one test of a module with few, for example if other processes read them too."""
     monkeypatch.setattr("danetc.runtime.data.sources.digits.splits", few_digits)
 
 
 @pytest.fixture
 def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sample of a time is one step."""
+    """Time one step per sample."""
     monkeypatch.setattr("benchmarks.timing.SAMPLE", 0.0)
     monkeypatch.setattr("danetc.tasks.benchmark.SAMPLE", 0.0)
 

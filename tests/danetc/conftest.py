@@ -104,8 +104,7 @@ def danetc(
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_digits(request: pytest.FixtureRequest) -> None:
-    """Most tests train on ``digits`` to have trained on something; ``ALL_DIGITS`` in a module says
-    that its do not."""
+    """Use few digits, except in modules that set ``ALL_DIGITS``."""
     if not getattr(request.module, "ALL_DIGITS", False):
         request.getfixturevalue("few_digits")
 
@@ -120,10 +119,19 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """The file of a small network with a recipe of one epoch; ``QUICK`` in a module is another."""
+    """The file of a small network with a recipe of one epoch, or with the recipe ``QUICK`` of the module."""
     path = tmp_path / "quick.danet"
     path.write_text(SMALL + getattr(request.module, "QUICK", QUICK))
     return path
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model directory of SMALL. Tests leave it as it was."""
+    folder = tmp_path_factory.mktemp("written")
+    (folder / "small.danet").write_text(SMALL)
+    assert main(["build", str(folder / "small.danet"), "-o", str(folder / "out")]) == 0
+    return folder / "out"
 
 
 @pytest.fixture

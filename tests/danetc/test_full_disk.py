@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from danetc.main import main
 from danetc.runtime.system.files import explain_os_error, replace_file
 
 from .conftest import QUICK, SMALL, Run
@@ -33,14 +32,6 @@ def full() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("built")
-    (folder / "a.danet").write_text(SMALL)
-    assert main(["build", str(folder / "a.danet"), "-o", str(folder / "out")]) == 0
-    return folder / "out"
-
-
 WRITES = {
     ("build", "a.danet", "-o", "out"): "out/model.py",
     ("train", "a.danet", "--data", "digits", "--backend", "eager", "-o", "out"): "out/run.json",
@@ -59,12 +50,12 @@ WRITES = {
 
 @pytest.mark.parametrize("command", WRITES, ids=lambda command: f"{command[0]} {command[-1]}")
 def test_the_file_is_named(
-    danetc: Run, built: Path, tmp_path: Path, command: tuple[str, ...]
+    danetc: Run, written: Path, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     bent = SMALL.replace(" = ", "   =   ")
     (tmp_path / "bent.danet").write_text(bent)
-    arguments = [str(built) if word == "DIR" else word for word in command]
+    arguments = [str(written) if word == "DIR" else word for word in command]
     with full():
         result = danetc(*arguments)
     assert result.status == 1

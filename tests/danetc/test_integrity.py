@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import danetc as package
-from danetc.main import main
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weight_files import NUMBERS, read_tensors, set_tensors, tensor_file
 from danetc.runtime.model.weights import read_weights
@@ -24,20 +23,10 @@ from danetc.tasks.model_directory import epochs_in, open_directory
 from danetc.tasks.trained import trials_in
 from danetc.tasks.training.directory import read_run
 
-from .conftest import SMALL
 from .test_build import FILES
 
 FLIPS = 50
 """Of each file, where it ends and begins among them."""
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model directory. Tests leave it as it was."""
-    folder = tmp_path_factory.mktemp("written")
-    (folder / "small.danet").write_text(SMALL)
-    assert main(["build", str(folder / "small.danet"), "-o", str(folder / "out")]) == 0
-    return folder / "out"
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from danetc.editor import Analysis, analyse
 from danetc.editor.navigation import RenameRefused, definition, edited, references, rename
 from danetc.editor.open_files import OpenFiles
 from tests.editor.marked import at_cursor, network
+from tests.editor.soaking import Soak
 
 BLOCKS = "use std\nblock fire(width, kernel = 3) { out = in -> conv(width, kernel = kernel) -> norm -> spike }\n"
 
@@ -158,3 +160,11 @@ def test_symbols_of_all_files_are_found(files: OpenFiles) -> None:
     found = {item.name for item in files.workspace_symbols("fr")}
     assert found == {"fire"}
     assert {item.name for item in files.workspace_symbols("")} == {"fire", "small", "two"}
+
+
+# -- a few of the random edits of `make edits` -----------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_edits_are_answered(seed: int) -> None:
+    Soak(random.Random(seed)).run(10)

@@ -19,7 +19,7 @@ from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
-from tests.highlighting.texts import ROOT, TEXTS
+from tests.highlighting.test_words import ROOT, TEXTS
 
 NODES: dict[type, str] = {
     s.Declaration: "declaration", s.Use: "use", s.Param: "parameter", s.Define: "definition",

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from pygments import token
@@ -20,7 +21,25 @@ from danetc.dsl.syntax.tokens import scan
 from danetc.dsl.syntax.words import OF_PARAMETER
 from danetc.highlighting.lexer import DanetLexer
 from editors.highlighting import CONTEXTUAL, words, written
-from tests.highlighting.texts import ROOT, TEXTS
+
+ROOT = Path(__file__).parents[2]
+_FIXED = re.compile(r"## Fixed\n\n```danet\n(.+?\n)```", re.DOTALL)
+
+
+def texts() -> dict[str, str]:
+    found = {
+        path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+        for folder in ("specs", "dsl/std")
+        for path in sorted((ROOT / folder).rglob("*.danet"))
+    }
+    for page in sorted((ROOT / "dsl/diagnostics/explain").glob("*.md")):
+        for number, example in enumerate(_FIXED.findall(page.read_text("utf-8"))):
+            found[f"{page.stem}-{number}.danet"] = example
+    return found
+
+
+TEXTS = texts()
+
 
 TREE_SITTER = (ROOT / "editors/tree-sitter-danet/grammar.js").read_text("utf-8")
 TEXTMATE = (ROOT / "editors/vscode/syntaxes/danet.tmLanguage.json").read_text("utf-8")

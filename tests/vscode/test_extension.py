@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import sys
+from functools import cache
 from importlib.util import find_spec
 
 import pytest
@@ -12,7 +15,32 @@ import pytest
 from danetc.compiler import check_text
 from danetc.compiler.draw import DEFAULT_LEVEL, LEVELS
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
-from tests.vscode.built import FOLDER, build, missing, run
+from tests.highlighting.test_words import ROOT
+
+FOLDER = ROOT / "editors/vscode"
+
+
+@cache
+def missing() -> str:
+    """Why nothing can be built; empty where it can."""
+    if shutil.which("node") is None:
+        return "there is no node (Debian: apt install nodejs npm)"
+    if not (FOLDER / "node_modules").is_dir():
+        return "editors/vscode has no packages (make editors)"
+    return ""
+
+
+def run(*command: str) -> str:
+    """What a command prints in the extension's folder; it must succeed."""
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@cache
+def build() -> None:
+    run("node", "build.mjs", "--tests")
+
 
 PACKAGE = json.loads((FOLDER / "package.json").read_text("utf-8"))
 SNIPPETS = json.loads((FOLDER / "snippets/danet.json").read_text("utf-8"))

@@ -14,7 +14,7 @@ from danetc.dsl.reading import find_spec
 from danetc.editor.analysis import analyse
 from danetc.editor.preview import Preview, preview
 from tests.conftest import check_accessible
-from tests.vscode.built import FOLDER, build, missing
+from tests.vscode.test_extension import FOLDER, build, missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
