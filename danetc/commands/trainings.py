@@ -249,10 +249,10 @@ def _print_classes(found: Evaluated) -> None:
         )
         for each in found.per_class()
     ]
-    print_table(("class", "images", "accuracy", "most often taken for"), rows, right={1, 2})
+    print_table(("class", "images", "accuracy", "most often confused with"), rows, right={1, 2})
     counts = found.results[0].confusion or ()
     if len(counts) <= CLASSES:
-        echo("\nimages of each class by predicted class, in the same order")
+        echo("\nconfusion matrix: a row for each true class, a column for each predicted class")
         heads = ("class", *map(str, range(len(counts))))
         names = (f"{n} {name}" for n, name in enumerate(found.conditions.class_names))
         lines = [(name, *map(str, row)) for name, row in zip(names, counts, strict=True)]

@@ -326,8 +326,8 @@ class Evaluated(Returned):
         return evaluations_figure([self])
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Return the images and the accuracy of each class at the first T, and the class that its other
-        images are most often taken for. Raises UserError unless ``per_class`` was requested."""
+        """Return the images and the accuracy of each class at the first T, and the class that it is most
+        often confused with. Raises UserError unless ``per_class`` was requested."""
         found, names = [], self.conditions.class_names
         for number, row in enumerate(self._confusion()):
             total, others = sum(row), [*row[:number], 0, *row[number + 1 :]]
