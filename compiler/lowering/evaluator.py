@@ -172,11 +172,8 @@ class Evaluator(Builder):
     def truth(self, value: v.Value, expr: s.Expr, env: Env) -> bool:
         """Convert the value of a condition to a bool (E0304)."""
         if not isinstance(value, (bool, int, float)):
-            hint = (
-                "conditions are evaluated before the network runs"
-                if isinstance(value, v.Wire)
-                else None
-            )
+            early = "conditions are evaluated before the network runs"
+            hint = early if isinstance(value, v.Wire) else None
             message = f"a condition compares numbers, not {v.describe(value)}"
             raise self.reject("E0304", message, expr, env, hint)
         return bool(value)
@@ -432,10 +429,8 @@ class Evaluator(Builder):
         """Report a declaration that refers to itself, or is nested too deeply."""
         kind, place = bound.kind, bound.declaration.name_span
         if any(declaration is bound.declaration for declaration in path):
-            message = f"{kind} `{bound.name}` refers to itself"
-            return self.error(
-                "E0211", message, place, hint="to repeat blocks, write `stage(BLOCK, N)`"
-            )
+            hint = "to repeat blocks, write `stage(BLOCK, N)`"
+            return self.error("E0211", f"{kind} `{bound.name}` refers to itself", place, hint=hint)
         message = f"{kind}s consist of each other more than {MAX_DEPTH} levels deep"
         return self.error("E0902", message, place)
 

@@ -61,12 +61,8 @@ class Stages(Connections):
                 continue
             number = self.stage_numbers.get(scope, 0)
             self.stage_numbers[scope] = number + 1
-            use_sites = item.use_sites
-            with (
-                self.within(str(number)),
-                self._with_settings(item.settings),
-                self.site(*use_sites),
-            ):
+            use_sites, settings = item.use_sites, self._with_settings(item.settings)
+            with self.within(str(number)), settings, self.site(*use_sites):
                 before, wire = wire, self._build_stage(item, wire)
                 if self.trace is not None:
                     self.trace.note(item.span, wire.id, before.id)

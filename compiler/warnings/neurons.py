@@ -199,13 +199,9 @@ def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
     for setting, word in words.items():
         place = network.lowered.says.get(setting)
         own = network.declaration.span
-        if (
-            place is None
-            or setting in network.lowered.settings_read
-            or place.source is not own.source
-        ):
+        if place is None or setting in network.lowered.settings_read:
             continue
-        if own.start <= place.start and place.end <= own.end:
+        if place.source is own.source and own.start <= place.start and place.end <= own.end:
             yield Finding(
                 place,
                 f"no layer of network `{network.declaration.name}` uses its {setting}",

@@ -154,9 +154,8 @@ def _places(analysis: Analysis) -> Iterator[tuple[Span, int]]:
         if item.value is not None and item.body is None:
             roots.append(item.value)
         for root in roots:
-            for step in (
-                each for flow in s.walk(root) if isinstance(flow, s.Flow) for each in flow.steps
-            ):
+            flows = (each for each in s.walk(root) if isinstance(each, s.Flow))
+            for step in (step for flow in flows for step in flow.steps):
                 subject = step
                 while isinstance(subject, s.Via | s.By | s.With):
                     subject = subject.subject  # the trace contains the value of the subject

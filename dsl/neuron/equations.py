@@ -111,9 +111,8 @@ class _Equations(ExpressionLowering):
         output = self.values.get(OUTPUT)
         if output is None and OUTPUT not in self.failed:
             message = f"`{declaration.name}` does not define its output `{OUTPUT}`"
-            self.error(
-                "E0705", message, declaration.name_span, hint=f"add an equation `{OUTPUT} = ...`"
-            )
+            hint = f"add an equation `{OUTPUT} = ...`"
+            self.error("E0705", message, declaration.name_span, hint=hint)
         if self.wrong or output is None:
             raise Reported
         after = {name: builder.number(self.values[name]) for name in states}
