@@ -128,7 +128,7 @@ def _no_numbers(left: Graph, right: Graph, by: str | None) -> str | None:
 def _in_numbers(
     left: Graph, right: Graph, pairs: Pairs, seed: int, on_progress: Callable[[str], object]
 ) -> Agreement:
-    """Compare a training step of both with the same weights, on images as small as prove something."""
+    """Compare a training step of both with the same weights, on the smallest images that are evidence."""
     from danetc.compiler.emit.fx import emit
     from danetc.compiler.emit.names import dotted
     from danetc.runtime.checks.agreement import agreement

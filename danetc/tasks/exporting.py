@@ -263,7 +263,7 @@ def at_checkpoint(
 
 
 def with_steps(model: Model, directory: Path, steps: int, backend: str) -> Model:
-    """Build the network of a directory anew with another T, and new weights. Raises UserError."""
+    """Rebuild the network of a directory with another T and new weights. Raises UserError."""
     graph = model.topology
     assert isinstance(graph, Graph)
     if not (directory / SPEC).is_file():

@@ -60,7 +60,7 @@ _OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, CONVERSION, "__pycache__"}
 
 
 def refuse_unless_replaceable(directory: Path) -> None:
-    """Raise UserError if writing to ``directory`` would destroy what danetc has not written."""
+    """Raise UserError if writing to ``directory`` would destroy files that danetc did not write."""
     target = Path(os.path.realpath(directory))
     if Path.cwd() == target or target in Path.cwd().parents:
         raise UserError(f"{directory} is the current directory; choose another one")

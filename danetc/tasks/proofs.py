@@ -143,7 +143,7 @@ def _gradients(plan: GradientPlan) -> GradientCheck:
 def _finding(
     verdict: Verdict, says: str, plan: GradientPlan, found: GradientCheck | None, *, dense: bool
 ) -> Found:
-    """Complete a finding by what was computed."""
+    """Add the computed values to a finding."""
     record: dict[str, object] = {"interblock_neurons": plan.neurons}
     if dense:
         record["shortest_path"] = int(plan.fewest[0])

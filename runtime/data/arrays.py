@@ -22,8 +22,8 @@ _VOID = 255
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The labels of N samples: ``values`` as ``Source.labels``, the number of classes or numbers that
-    they need, and the names of the classes if the labels were names.
+    """Labels of N samples: ``values`` as in ``Source.labels``, the number of classes or of regression
+    targets, and the names of the classes if the labels were names.
     """
 
     target: Target
@@ -74,7 +74,7 @@ def finite(x: np.ndarray, where: str) -> Tensor:
 
 
 def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Labels:
-    """Find out what labels say; ``classes`` are the names that the user lists.
+    """Return the labels in an array; ``classes`` are the names that the user lists.
 
     Names or whole numbers [N] (or [N, 1]) are classes, whole numbers [N, H, W] are classes of pixels
     (255: none), and floats [N] or [N, D] are numbers.

@@ -1,4 +1,4 @@
-"""THE table of the steps of a recipe that change images, as transforms of torchvision.
+"""Table of the steps of a recipe that change images, as transforms of torchvision.
 
 Their arguments, with bounds and defaults, are in ``dsl.recipe.items``.
 """
@@ -28,7 +28,7 @@ STATISTICS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 
 class Crop(v2.RandomCrop):  # type: ignore[misc]
-    """``v2.RandomCrop``, also of a batch, with a place for each image: the bits are the same, in a
+    """``v2.RandomCrop`` that also crops a batch, each image at its own position: same result, in a
     third of the time for small images.
     """
 
@@ -51,7 +51,7 @@ class Crop(v2.RandomCrop):  # type: ignore[misc]
 
 
 class Flip(v2.RandomHorizontalFlip):  # type: ignore[misc]
-    """``v2.RandomHorizontalFlip``, also of a batch, as ``Crop``."""
+    """``v2.RandomHorizontalFlip`` that also flips a batch, like ``Crop``."""
 
     def draw(self, height: int, width: int) -> Sequence[int]:
         return (int(not torch.rand(1) >= self.p),)

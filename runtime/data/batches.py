@@ -1,8 +1,8 @@
-"""Batches whose content depends on (seed, epoch, step) alone, not on workers, ranks or a resume.
+"""Batches whose content depends only on (seed, epoch, step), not on workers, ranks or a resume.
 
 The global batch ``step`` of an epoch is a slice of that epoch's order, and each process takes its
-part of it. The random numbers of a sample's augmentation follow from its own seed
-(``seeds.derive``), whichever process draws them, and after whichever other samples.
+part of it. Each sample is augmented with its own seed (``seeds.derive``), regardless of the process
+and of the samples before it.
 
 Images travel to the device as they were read, bytes as bytes, and become floats there. Copies run on a
 stream of their own, beside the computation that the host has queued before: the host never waits for
@@ -289,7 +289,7 @@ def prepared(data: DataSet, steps: Sequence[Item]) -> Prepared:
 
 
 def _stretches(length: int, batch: int, world: int, train: bool) -> Iterator[range]:
-    """Yield the places of each batch, of all processes together, in the order of an epoch."""
+    """Yield the positions of each global batch in the order of an epoch."""
     whole = batch * world
     for start in range(0, length, whole):
         stretch = range(start, min(start + whole, length))
@@ -301,7 +301,7 @@ def _stretches(length: int, batch: int, world: int, train: bool) -> Iterator[ran
 def _check_shared_memory(fetcher: Fetcher, batch: int, workers: int, batches: int) -> None:
     """Raise DataError if the batches that workers read ahead exceed what is free in shared memory.
 
-    A worker would hang or be killed. The size of a sample is that of the first that can be read.
+    Otherwise a worker would hang or be killed. The size of a sample is that of the first that can be read.
     """
     if not SHARED_MEMORY.is_dir():
         return
@@ -323,9 +323,9 @@ def _check_shared_memory(fetcher: Fetcher, batch: int, workers: int, batches: in
 def worker_death(error: BaseException, *, sending: bool = False) -> str | None:
     """Return the message for an error that reports the death of a worker, else None.
 
-    A signal brings the news, so the error is raised from whatever the main process does then. While
-    a worker is ``sending`` a batch, its connection breaks. (Messages of errors that a worker itself
-    has raised begin with "Caught".)
+    The death is reported by a signal, so the error can be raised anywhere in the main process. While
+    a worker is ``sending`` a batch, its connection breaks instead. (Messages of errors that a worker
+    has raised itself begin with "Caught".)
     """
     text = str(error)
     died = isinstance(error, RuntimeError) and "DataLoader worker" in text
@@ -445,13 +445,13 @@ def size(shape: tuple[int, ...]) -> str:
 def _ignore_signals(number: int) -> None:
     """Let only the main process end a worker.
 
-    Ctrl-C and a scheduler's SIGTERM reach every process of a group, and a worker that they end would
-    take with it the batch that the main process finishes before it saves.
+    Ctrl-C and a scheduler's SIGTERM reach every process of a group. A worker that they end would lose
+    the batch that the main process still finishes before it saves.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _identity(batch: Any) -> Any:
-    """Replace the collation of a DataLoader: batches are complete."""
+    """Collate function of a DataLoader whose batches are complete already."""
     return batch

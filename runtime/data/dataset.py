@@ -128,7 +128,7 @@ def evenly(count: int, most: int) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A data set, opened.
+    """An open data set.
 
     ``shape`` is the shape of a raw sample, [C, H, W] or [T, C, H, W], or None if samples differ.
     ``class_names`` has a name for each class, or for each number if numbers are learned.

@@ -1,4 +1,4 @@
-"""Arrays and map-style Datasets: those of torch, tonic and Hugging Face, and those that users' code returns."""
+"""Arrays and map-style Datasets: those of torch, tonic and Hugging Face, and those that a user's code returns."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _MANY = 1000
 
 @dataclass(frozen=True, eq=False)
 class Own:
-    """Reads the samples of another's ``dataset``, whose ``[index]`` gives an image and a label.
+    """Reads the samples of a user's ``dataset``, whose ``[index]`` gives an image and a label.
 
     With ``pixels``, the labels are maps of classes.
     """

@@ -34,7 +34,7 @@ _MOST_CLASSES = 100_000
 class DataRequest:
     """The data that a user asks for: ``NAME:PLACE,option=value,...``.
 
-    ``classes`` are the names that the option of that name lists. ``frames`` is the number of frames
+    ``classes`` are the names that the option ``classes`` lists. ``frames`` is the number of frames
     T into which recordings of events are cut, None if unknown.
     """
 

@@ -1,4 +1,4 @@
-"""Measures of forward passes: sums over all batches for each layer, and what they say."""
+"""Measures of forward passes: sums over all batches for each layer, and their results."""
 
 from __future__ import annotations
 

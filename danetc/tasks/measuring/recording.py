@@ -1,4 +1,4 @@
-"""`danetc.record`: what neurons do at each time step, as tensors and figures."""
+"""`danetc.record`: the activity of neurons at each time step, as tensors and figures."""
 
 from __future__ import annotations
 
