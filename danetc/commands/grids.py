@@ -71,7 +71,7 @@ def compare_command(
         _print_grid(results, columns, form)
         places = (plot or folder / "accuracy.svg", training_plot or folder / "training.svg")
         draws = (partial(draw, results, name, x) for name in FIGURES)
-        save_figures(zip(places, draws, strict=True))
+        save_figures(zip(places, draws, strict=True), follow=False)
         return results
 
     if _reports(request, only_report):
@@ -165,7 +165,8 @@ def search_command(
     counts = Counter(row.state for row in found.trials)
     listed = ", ".join(f"{count} {state}" for state, count in counts.items())
     echo(f"trials: {listed or 'none'}", err=True)
-    save_figures([(plot or request.folder / "front.svg", partial(front_figure, found))])
+    figures = [(plot or request.folder / "front.svg", partial(front_figure, found))]
+    save_figures(figures, follow=False)
     if not only_report:
         refuse_empty(found)
 
@@ -205,15 +206,13 @@ def report_command(
 
     def show() -> None:
         if bare := sum(run.measures is None for run in runs):
-            note(
-                f"runs without measures.json, whose pictures have no colours: {bare} of {len(runs)}; "
-                "--data measures them"
-            )
+            without = f"{bare} of {len(runs)} runs have no measures.json"
+            note(f"{without}, so their pictures have no colours; --data measures them")
         for run in runs:
             for message in run.notes:
                 note(f"{run.path}: {message}")
-        size = f"{len(page) / 1024:,.0f} KB"
-        echo(f"wrote {output}: {len(runs)} run{'s' * (len(runs) != 1)}, {size}")
+        count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
+        echo(f"wrote {output}: {count}, {len(page) / 1024:,.0f} KB")
 
     record = {
         "output": str(output),

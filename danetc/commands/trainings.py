@@ -259,8 +259,11 @@ def _print_classes(found: Evaluated) -> None:
         print_table(heads, lines, right=range(1, len(heads)))
 
 
-def save_figures(figures: Iterable[tuple[Path | None, Callable[[], Any]]]) -> None:
-    """Draw the figures that have a file and something to show, if matplotlib is installed."""
+Draw = Callable[[], Any]
+
+
+def save_figures(figures: Iterable[tuple[Path | None, Draw]], follow: bool = True) -> None:
+    """Draw the figures that have a file and something to show; ``follow``: see ``replace_file``."""
     from danetc.runtime.system.figures import WITHOUT, can_plot, save_figure
 
     for place, draw in figures:
@@ -268,7 +271,7 @@ def save_figures(figures: Iterable[tuple[Path | None, Callable[[], Any]]]) -> No
             note(f"there are no figures: {WITHOUT}")
             return
         if place is not None and (figure := draw()) is not None:
-            save_figure(figure, place, follow=True)
+            save_figure(figure, place, follow=follow)
             echo(f"wrote {place}", err=True)
 
 
