@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from danetc.compiler.emit.inference import fold as fold
+    from danetc.compiler.ir.ops.user import allow_code as allow_code
     from danetc.dsl.diagnostics.diagnostic import SpecError as SpecError
     from danetc.errors import UserError as UserError
     from danetc.output.echo import SpecWarning as SpecWarning
@@ -57,6 +58,7 @@ _HOMES = {
     "SpecError": "danetc.dsl.diagnostics.diagnostic",
     "SpecWarning": "danetc.output.echo",
     "UserError": "danetc.errors",
+    "allow_code": "danetc.compiler.ir.ops.user",
     "build": "danetc.tasks.networks",
     "check": "danetc.tasks.networks",
     "compare": "danetc.tasks.grid.comparison",

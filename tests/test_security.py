@@ -10,12 +10,23 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 
 TESTS: Mapping[str, str] = {
-    "A `.danet` file is data": "test_all_but_training_runs_none_of_a_spec",
+    "A `.danet` file is data":
+        "test_all_but_training_runs_none_of_a_spec "
+        "test_all_but_building_and_training_runs_no_layer_in_python",
+    "A network may have layers in Python":
+        "test_a_layer_in_python_is_printed_before_it_runs "
+        "test_a_training_goes_on_with_the_layer_that_it_began_with",
     "A recipe may name a function":
         "test_what_a_recipe_runs_is_printed_before_it_runs "
         "runtime/training/test_own_losses.py::test_a_run_goes_on_with_the_file_that_it_began_with",
-    "`train` prints each such file": "test_what_a_recipe_runs_is_printed_before_it_runs",
-    "`train --no-code` refuses": "test_no_code_refuses_a_recipe_that_runs_some",
+    "`build` and `train` print each such file":
+        "test_what_a_recipe_runs_is_printed_before_it_runs "
+        "test_a_layer_in_python_is_printed_before_it_runs",
+    "`build --no-code` and `train --no-code` refuse":
+        "test_no_code_refuses_a_recipe_that_runs_some test_no_code_refuses_a_layer_in_python",
+    "All other commands, and":
+        "test_a_layer_in_python_that_only_a_directory_names_is_refused "
+        "test_all_but_building_and_training_runs_no_layer_in_python",
     "`--data python:...` and":
         "test_code_that_the_user_typed_runs test_a_factory_that_the_user_typed_runs",
     "Code that is only named in a directory":

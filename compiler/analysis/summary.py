@@ -11,6 +11,7 @@ from typing import NamedTuple
 from danetc.compiler.ir.at_node import operands, per_step, products_of, weights_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.user import user_layers
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import NeuronProgram, called_with
 from danetc.dsl.record import record
@@ -66,6 +67,7 @@ class Summary:
             and values are multiplied first.
         fewest_neurons: smallest number of neurons on a path from an input to an output.
         most_neurons: largest number of neurons on such a path.
+        user_layers: layers in Python, whose parameters and operations are not counted.
     """
 
     name: str
@@ -84,9 +86,10 @@ class Summary:
     most_neurons: int
     stages: tuple[StageFacts, ...]
     neuron_kinds: tuple[NeuronFacts, ...]
+    user_layers: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        return {key: x for key, x in asdict(self).items() if x or key != "user_layers"}
 
     def __str__(self) -> str:
         table = stage_table(self)
@@ -194,6 +197,7 @@ def summarise(graph: Graph) -> Summary:
         max(most),
         tuple(stages),
         tuple(map(_facts, dict.fromkeys(map(graph.program, layers)))),
+        tuple(f"{node.path} ({node.attrs['place']})" for node in user_layers(graph)),
     )
 
 
@@ -326,6 +330,8 @@ def lines(summary: Summary) -> list[tuple[str, str]]:
     if summary.products:
         products = (f"{count} x {what}" for what, count in summary.products.items())
         found.append(("attention", ", ".join(products)))
+    if summary.user_layers:
+        found.append(("not counted", ", ".join(summary.user_layers)))
     counts = ""
     if summary.count_macs:
         counts = (

@@ -16,6 +16,7 @@ from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.ir.ops.kinds import number
+from danetc.compiler.ir.ops.user import user_layers
 from danetc.compiler.passes.fold import Folding, plan_folding, source_of
 from danetc.compiler.passes.fusion_groups import FusionGroup, add_epilogues, plan_fusion
 from danetc.runtime.layers.fused import FusedNeuron
@@ -42,6 +43,9 @@ def fold(model: Model) -> InferenceModel:
     with torch.device("meta"):  # weights come from ``model``
         result = InferenceEmitter(folding.graph).model()
     assert isinstance(result, InferenceModel)
+    for node in user_layers(graph):  # which may have state that is no weight
+        layer = copy.deepcopy(model.get_submodule(_name(node)))
+        result.set_submodule(_name(node), layer)
     with torch.inference_mode(False):  # its weights may be changed in training
         result.load_state_dict(_weights(model, graph, folding, result), assign=True)
     result.requires_grad_(False)

@@ -54,7 +54,8 @@ def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> Non
     passes change their number.
     """
     once = (id for id in modules if id not in graph.shares)
-    ids = sorted(id for id in once if OPS[graph[id].op].products is None)
+    rows = {id: OPS[graph[id].op] for id in once}
+    ids = sorted(id for id, row in rows.items() if row.products is None and not row.opaque)
     source = torch.Generator().manual_seed(seed)
     drawn = torch.randint(2**62, (len(ids),), generator=source, device="cpu")
     seeds = range(len(ids)) if is_fake(drawn) else drawn.tolist()

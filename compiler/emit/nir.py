@@ -22,6 +22,7 @@ from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node, Shape
 from danetc.compiler.ir.ops import OPS, whole
 from danetc.compiler.ir.ops.kinds import number
+from danetc.compiler.ir.ops.user import refuse_code
 from danetc.dsl.errors import UserError
 from danetc.dsl.neuron.spikingjelly import is_standard, match_neuron
 
@@ -54,8 +55,9 @@ HINTS: Mapping[str, str] = {
 def emit_nir(graph: Graph, weights: Arrays, about: Mapping[str, Any] | None = None) -> nir.NIRGraph:
     """Return the network with these weights (arrays of a state dict) as a graph of NIR.
 
-    Raises NotInNir for an operation without a node in NIR.
+    Raises NotInNir for an operation without a node in NIR, SpecError for layers in Python.
     """
+    refuse_code(graph, "has no form in NIR")
     return _Emitter(graph, weights).graph_of(dict(about or {}))
 
 

@@ -175,7 +175,7 @@ class _Checker:
             self.lowering.assign_special(id, call)  # a function of values: `max(a, b, c)`
         elif id in OPS and OPS[id].public:
             self.lowering.assign(call, [*OPS[id].names], f"`{id}`", id)
-        elif id in SPECIAL and id != "outputs":
+        elif id in SPECIAL and id not in ("outputs", "python"):
             self.lowering.assign_special(id, call)
 
     def _body(self, declaration: s.Declaration, defines: list[s.Define]) -> None:

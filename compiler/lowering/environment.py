@@ -241,6 +241,15 @@ SPECIAL: Mapping[str, SpecFunction] = {
         example="shared(conv(8) -> norm -> spike)",
         starts=False,
     ),
+    "python": SpecFunction(
+        'python("FILE.py:CLASS", like = a, gives = spikes, NAME = ...)',
+        "layer that a class of `torch.nn.Module` in a Python file computes for frames [B, C, H, W] or "
+        "[B, C]; only building, training and loading run its code",
+        OPS["user_module"].parameters[:-1],
+        {"NAME": "argument of the class: a number, a truth value or a text"},
+        'python("mixer.py:Mixer", width = 16, hidden = 32)',
+        starts=False,
+    ),
     "inputs": SpecFunction(
         "inputs(NAME = image(C, H, W), NAME = events(C, H, W), ...)",
         "several inputs of a network, each with a name that is used instead of `in`", (),

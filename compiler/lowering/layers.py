@@ -219,10 +219,10 @@ class LayerCalls(NamedValues):
         return OPS[node.op].weights(node.attrs, *self._operands_of(node))
 
     def _is_stateful(self, node: Node) -> bool:
-        """True for a neuron with learnables, and for a value that training passes update."""
+        """True for layers in Python, a neuron with learnables, and a value that training passes update."""
         if node.op == "neuron":
             return bool(self.neurons[str(node.attrs["neuron"])].learnables)
-        return OPS[node.op].time == "constant"
+        return OPS[node.op].opaque or OPS[node.op].time == "constant"
 
     def _operands_of(self, node: Node) -> tuple[tuple[NodeValue, ...], Context]:
         values = tuple(self.nodes[i].value for i in node.inputs)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.graph import Value as NodeValue
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.user import PLACE, extents
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.backbones import Backbones
 from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, WANTED, Env, Want, is_op
@@ -223,6 +225,8 @@ class NamedValues(Backbones):
                 return self._input(id, call, env)
             case "shared":
                 return self._shared(call, env)
+            case "python":
+                return self._python(call, env)
             case "inputs":
                 return self._inputs(call, env)
             case "outputs":
@@ -365,6 +369,32 @@ class NamedValues(Backbones):
             hint = "a flow that starts with a layer: `f = shared(conv(8) -> norm)`, then `a -> f`"
             raise self.error("E0401", message, call.args[0].span, hint=hint)
         return v.SharedLayer(value, call.span)
+
+    def _python(self, call: s.Call, env: Env) -> v.OpLayer:
+        """Return a layer in Python; arguments that are not its own are those of its class."""
+        parameters = SPECIAL["python"].parameters or ()
+        names = [item.name for item in parameters]
+        others = [arg.name for arg in call.args if arg.name and arg.name not in names]
+        given = self.assign(call, [*names, *others], "`python`", "python", unnamed=1)
+        attrs = self._values("python", parameters, given, call, env)
+        place, like = attrs["place"], attrs["like"]
+        if not isinstance(place, str) or not PLACE.fullmatch(place):
+            message = f"`python` takes a file and a class, not {v.describe(place)}"
+            hint = 'write `python("FILE.py:CLASS")`'
+            raise self.reject("E0508", message, given["place"].value, env, hint)
+        if like is not None:
+            wire = self.operand(given["like"], env, "`like` of `python` is a value")
+            attrs["like"] = extents(self.value(wire).shape)
+        own: dict[str, v.Value] = {}
+        for name in others:
+            value = own[name] = self.evaluate(given[name].value, env)
+            if not isinstance(value, (bool, int, float, str)):
+                message = (
+                    f"`{name}` of `{place}` must be a number or a text, not {v.describe(value)}"
+                )
+                raise self.reject("E0304", message, given[name].value, env)
+        attrs["arguments"] = json.dumps(own, sort_keys=True)
+        return v.OpLayer("user_module", attrs, call.span, "python")
 
     def _inputs(self, call: s.Call, env: Env) -> v.Inputs:
         wires: dict[str, v.Wire] = {}

@@ -15,6 +15,7 @@ from danetc.compiler.ir.at_node import macs_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.user import user_layers
 from danetc.dsl.record import record
 
 POLICIES = ("none", "recompute")
@@ -41,7 +42,8 @@ def plan_segments(graph: Graph) -> Segments:
 
     If the inputs of blocks are integers, they are saved as bits, and each block is a segment. If
     they are real values, the length of segments is a trade-off between saved inputs and the memory
-    of a segment while it runs again. Segments that save little memory for their cost are not used.
+    of a segment while it runs again. Segments that save little memory for their cost are not used,
+    nor segments with layers in Python, which may change their own state.
     """
     stages: dict[Path, dict[Path, list[Node]]] = defaultdict(dict)
     for node in graph.nodes.values():
@@ -59,7 +61,7 @@ def plan_segments(graph: Graph) -> Segments:
         found = {of.pop(id, None) for id in loop.members}
         if len(found) == 1 and (number := found.pop()) is not None:
             of |= dict.fromkeys(loop.members, number)
-    worth = _worth_it(of, graph)
+    worth = _worth_it(of, graph) - {of.get(node.id) for node in user_layers(graph)}
     of = {id: number for id, number in of.items() if number in worth and graph[id].scope}
     return Segments(of, frozenset(of[id] for id in of if OPS[graph[id].op].random))
 

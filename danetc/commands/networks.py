@@ -17,7 +17,7 @@ from danetc.dsl.recipe.items import OPTIMIZERS
 from danetc.output.echo import echo, note
 from danetc.output.figures import show_size
 from danetc.output.table import print_columns, print_rows, print_table, print_text
-from danetc.tasks.networks import compile_spec, initialise
+from danetc.tasks.networks import admit_layers, compile_spec, initialise
 
 if TYPE_CHECKING:
     from danetc.compiler.analysis.summary import Summary
@@ -52,9 +52,11 @@ def summary_command(
     compiled = compile_spec(spec, network=network, settings=set)
     record, plans = compiled.summary.as_dict(), []
     if batch is not None:
+        from danetc.compiler.ir.ops.user import refuse_code
         from danetc.compiler.passes.recompute import POLICIES
         from danetc.tasks.memory import plain_step, step_memory
 
+        refuse_code(compiled.graph, "`summary` does not run", "its memory is unknown: omit --batch")
         plans = [
             step_memory(plain_step(compiled.graph, backend, batch, precision, optimizer), policy)
             for backend in ("eager", "fused")
@@ -109,6 +111,7 @@ def build_command(
     memory: arg.Memory = "none",
     batch: arg.Count | None = None,
     backend: Literal["eager", "fused"] = "eager",
+    no_code: bool = False,
 ) -> Answer:
     """Compile a network into a model directory and print its summary.
 
@@ -121,6 +124,7 @@ def build_command(
         output: Directory to write to. [default: build/NETWORK]
         batch: Images in a training step, for --memory SIZE.
         backend: Backend for which --memory SIZE selects a policy.
+        no_code: Refuse a network with layers in Python.
     """
     if isinstance(memory, int) and batch is None:
         raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
@@ -130,6 +134,7 @@ def build_command(
     compiled = compile_spec(spec, network=network, settings=set)
     directory = output if output is not None else Path("build") / compiled.lowered.graph.name
     refuse_unless_replaceable(directory)
+    admit_layers(compiled.graph, spec, no_code=no_code)
     chosen = choose(compiled.graph, memory, batch=batch or 1, backend=backend)
     model, matched = initialise(compiled.graph, seed, init, skip=init_skip)
     policy = None if memory == "none" else asdict(chosen)

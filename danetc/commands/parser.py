@@ -46,6 +46,10 @@ def require(*names: str) -> None:
             raise click.MissingParameter(ctx=context, param=parameter)
 
 
+LOADING = {"bench", "build", "convert", "eval", "export", "measure", "predict", "record"}
+"""Commands besides ``train`` that run a network, and so the layers in Python that are allowed."""
+
+
 def make_command(name: str, function: Callable[..., Any]) -> click.Command:
     """Return the command of a function.
 
@@ -64,9 +68,18 @@ def make_command(name: str, function: Callable[..., Any]) -> click.Command:
         text = "Short for --format json." if form else "Print JSON."
         params.append(click.Option(["--json"], is_flag=True, help=text))
 
+    if name in LOADING:
+        text = "Run this layer in Python, which a directory or a spec names. Can be repeated."
+        metavar = "FILE.py:NAME"
+        params.append(click.Option(["--allow-code"], multiple=True, metavar=metavar, help=text))
+
     def call(**given: Any) -> None:
         values = {name: value for name, value in given.items() if value is not None}
         json = values.pop("json", False)
+        if allowed := name in LOADING and values.pop("allow_code"):
+            from danetc.compiler.ir.ops.user import allow_code  # late: only if it is given
+
+            allow_code(*allowed)
         if form and json:
             values["form"] = "json"
         for key, fields in requests.items():

@@ -1,20 +1,21 @@
 """Decision whether danetc runs code that a file names. Code that the user typed is not asked about.
 
 Data of ``python:...`` run if the user typed them with ``--data``, and are refused if only the record of a
-directory names them. Functions in the losses of a recipe run in a training, which prints them first; if
-the recipe comes from a record, the user also has to name them.
+directory names them. Functions in the losses of a recipe run in a training, and layers in Python of a
+network if it is trained or built, which prints them first; if the recipe or the network comes from a
+record, the user also has to name them.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from danetc.compiler.ir.ops.user import allow_code, is_allowed
 from danetc.dsl.diagnostics.visible import visible
-from danetc.dsl.recipe.settings import Recipe, named_in_losses
 from danetc.errors import UserError
 from danetc.output.echo import Note
-from danetc.requests import TrainingRequest
 
 
 def refuse_recorded_data(text: str, record: Path) -> None:
@@ -30,25 +31,27 @@ def refuse_recorded_data(text: str, record: Path) -> None:
         raise _refusal(record, text, f"--data {shlex.quote(visible(text))}")
 
 
-def admit_functions(
-    recipe: Recipe, request: TrainingRequest, note: Note, record: Path | None
+def admit(
+    what: str,
+    places: Iterable[str],
+    note: Note,
+    *,
+    record: Path | None = None,
+    no_code: bool = False,
+    allowed: Collection[str] = (),
 ) -> None:
-    """Print the Python functions that a training by this recipe runs, before it runs any.
+    """Print the functions and classes ``FILE.py:NAME`` that ``what`` runs, before it runs any, and allow them.
 
-    Raises UserError if ``request`` refuses code, and if the recipe comes from a ``record`` and the user
-    has not named the function.
+    Raises UserError if ``no_code`` refuses code, and if only a ``record`` names them and the user has not.
     """
-    for place in named_in_losses(recipe.phases, "function"):
-        if request.no_code:
-            raise UserError(
-                f"the recipe `{recipe.name}` runs code, {visible(place)}, which --no-code refuses"
-            )
-        if record is not None and place not in request.allow_code:
+    for place in places:
+        if no_code:
+            raise UserError(f"{what} runs code, {visible(place)}, which --no-code refuses")
+        if record is not None and place not in allowed and not is_allowed(place):
             raise _refusal(record, place, f"--allow-code {shlex.quote(visible(place))}")
         file, _, name = place.rpartition(":")
-        note(
-            f"the recipe `{recipe.name}` runs code: {name} of {Path(file).expanduser().absolute()}"
-        )
+        note(f"{what} runs code: {name} of {Path(file).expanduser().absolute()}")
+        allow_code(place)
 
 
 def _refusal(record: Path, code: str, flag: str) -> UserError:

@@ -119,7 +119,8 @@ def _no_numbers(left: Graph, right: Graph, by: str | None) -> str | None:
     for graph in (left, right):
         node = next((n for n in graph.nodes.values() if OPS[n.op].random), None)
         if node is not None:
-            return f"`{node.path}` of {graph.name} draws random numbers"
+            what = "is a layer in Python" if OPS[node.op].opaque else "draws random numbers"
+            return f"`{node.path}` of {graph.name} {what}"
         if graph.packed is None:
             return f"{graph.name} {why_apart(graph)}"
     return "the weights of one do not fit the other" if by is None else None

@@ -6,15 +6,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danetc import compiler
 from danetc.arguments import BackendName, Count, Seed, Setting, parse_memory
+from danetc.compiler.ir.ops.user import places_of
 from danetc.compiler.passes import run
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
-from danetc.output.echo import warn
+from danetc.output.echo import note, warn
 from danetc.pretrained import directory_of, weights_of
+from danetc.tasks.code import admit
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked, Lowered
@@ -45,6 +48,7 @@ def build(
     backend: BackendName = "fused",
     memory: str = "none",
     batch: Count | None = None,
+    no_code: bool = False,
 ) -> Model:
     """Build a network as a trainable torch.fx model.
 
@@ -67,6 +71,8 @@ def build(
             results bit for bit; a size, as in ``"8GB"``, selects the faster policy with which a
             training step fits, by its peak as computed without running it.
         batch: number of samples of that step (float32, SGD with momentum).
+        no_code: refuse a network with layers in Python, whose files are else printed and executed
+            (those of a directory only if ``danetc.allow_code`` names them).
 
     The model takes ``[N, C, H, W]`` (static, T = steps) or ``[T, N, C, H, W]`` (a sequence) and
     returns ``[N, classes]``, or ``[T, N, classes]`` if the head does not average over time.
@@ -84,9 +90,16 @@ def build(
     if isinstance(wanted, int) and batch is None:
         raise TypeError("memory is a size: say how many samples a training step has, batch=...")
     compiled = compile_spec(path, text=text, network=network, settings=set)
+    admit_layers(compiled.graph, path, no_code=no_code)
     chosen = choose(compiled.graph, wanted, batch=batch or 1, backend=backend)
     model, _ = initialise(compiled.graph, seed, init, backend, chosen.policy, skip=init_skip)
     return model
+
+
+def admit_layers(graph: Graph, path: str | os.PathLike[str] | None, *, no_code: bool) -> None:
+    """Print and allow the layers in Python of a network to build; those of a directory must be allowed."""
+    record = None if path is None or not directory_of(path).is_dir() else Path(path)
+    admit(f"the network `{graph.name}`", places_of(graph), note, record=record, no_code=no_code)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from danetc.compiler.analysis.propositions import (
 )
 from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph, Stage
+from danetc.compiler.ir.ops.user import refuse_code
 from danetc.compiler.ir.segment import resized
 from danetc.dsl.kinds import ANALOG
 from danetc.errors import UserError
@@ -63,6 +64,8 @@ def prove(
     ``on_progress`` gets the next step. Raises UserError for numerical checks of more than
     ``MOST_BLOCKS`` blocks.
     """
+    if numbers:
+        refuse_code(graph, "`prove` does not run", "--no-numbers states what the topology implies")
     stages = {".".join(stage.scope): stage for stage in graph.stages}
     blocks = sum(len(stage.blocks) for stage in graph.stages)
     if numbers and blocks > MOST_BLOCKS:

@@ -20,6 +20,7 @@ LEARNT_PER = ("layer", "channel", "step", "neuron")
 OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "over": AXES,
     "init": tuple(FIRST_WEIGHTS),
+    "gives": ("analog", "spikes"),
     "mode": ("nearest", "bilinear", *MODES),
     "padding": ("same",),
     "per": (*LEARNT_PER, "sample"),

@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_what_is_listed_is_what_is_meant_to_be_used() -> None:
     assert set(FUNCTIONS) == {
-        "build", "check", "compare", "convert", "data", "draw", "evaluate", "export", "fold", "import_network", "load", "measure", "predict", "record", "search", "train",
+        "allow_code", "build", "check", "compare", "convert", "data", "draw", "evaluate", "export", "fold", "import_network", "load", "measure", "predict", "record", "search", "train",
     }  # fmt: skip
     rest = set(dir(danetc)) - set(FUNCTIONS)
     assert rest == {

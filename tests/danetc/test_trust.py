@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -17,11 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
 import danetc as package
 from danetc.compiler.draw import engine
+from danetc.compiler.ir.ops import user
 from danetc.editor import bridge
 from danetc.editor.analysis import analyse
 from danetc.editor.completion import complete
@@ -241,16 +244,139 @@ def test_all_but_training_runs_none_of_a_spec(danetc: Run, tmp_path: Path, marke
         ("equiv", "own.danet", "own.danet"),
     ):
         danetc(*command)
-    text = (tmp_path / "own.danet").read_text()
-    asked = {"name": "own.danet", "text": text, "network": "small", "at": text.index("evil")}
-    for method in bridge.METHODS:  # what the playground asks; the editor calls the same functions
+    _ask_the_bridge((tmp_path / "own.danet").read_text())
+    assert not marker.exists()
+
+
+def _ask_the_bridge(text: str) -> None:
+    """Ask all that the playground does; the editor calls the same functions."""
+    place = text.index(".py")
+    asked = {"name": "own.danet", "text": text, "network": "small", "at": place}
+    for method in bridge.METHODS:
         request = {**asked, "left": asked, "right": asked, "method": method, "level": "stage"}
         with suppress(KeyError):
             bridge.answer(json.dumps(request))
     analysis = analyse(text, "own.danet")
     assert not problems(analysis)
-    complete(analysis, text.index("evil"))
-    assert not marker.exists()
+    complete(analysis, place)
+
+
+OWN = """\
+import pathlib, sys
+print("it runs", file=sys.stderr)
+pathlib.Path({marker!r}).write_text("ran")
+from torch import nn
+class Own(nn.Module):
+    def forward(self, x):
+        return x
+"""
+ALLOW = ("--allow-code", "own.py:Own")
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``own.danet``, which has a layer in Python; returns what is there once its code has run."""
+    monkeypatch.setattr("danetc.compiler.ir.ops.user._ALLOWED", set())
+    text = spec_text().replace("head = ", 'head = python("own.py:Own") -> ')
+    (tmp_path / "own.danet").write_text(text)
+    marker = tmp_path / "marker"
+    (tmp_path / "own.py").write_text(OWN.format(marker=str(marker)))
+    return marker
+
+
+def test_a_layer_in_python_is_printed_before_it_runs(
+    danetc: Run, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def printed_first(said: str) -> bool:
+        own.unlink()
+        os.utime("own.py", ns=(len(said), len(said)))  # so that it runs again
+        return said.index("runs code: Own of") < said.index("it runs")
+
+    common = ("own.danet", "--data", DATA, "--backend", "eager", "-o", "own")
+    for command in (
+        ("train", *common, "-q"),
+        ("train", *common, "--dry-run"),
+        ("build", "own.danet", "-o", "built"),
+    ):
+        assert printed_first(danetc.passes(*command).err)
+    package.build("own.danet", backend="eager")
+    assert printed_first(capsys.readouterr().err)
+
+
+def test_no_code_refuses_a_layer_in_python(danetc: Run, own: Path) -> None:
+    says = "own.py:Own, which --no-code refuses"
+    danetc.fails(says, "train", "own.danet", "--data", DATA, "-o", "own", "--no-code")
+    danetc.fails(says, "build", "own.danet", "-o", "own", "--no-code")
+    with pytest.raises(package.UserError, match="no-code"):
+        package.build("own.danet", no_code=True)
+    assert not own.exists()
+    assert not Path("own").exists()
+
+
+def test_all_but_building_and_training_runs_no_layer_in_python(
+    danetc: Run, own: Path, tmp_path: Path
+) -> None:
+    for command in (
+        ("check", "own.danet"),
+        ("fmt", "--check", "own.danet"),
+        ("draw", "own.danet", "-o", "own.gv"),
+        ("summary", "own.danet"),
+        ("summary", "own.danet", "--batch", "2"),
+        ("prove", "own.danet"),
+        ("equiv", "own.danet", "own.danet"),
+        ("equiv", "own.danet", "danet_c_small"),
+    ):
+        danetc(*command)
+    for command in (
+        ("measure", "own.danet", "--data", DATA),
+        ("record", "own.danet", "--data", DATA),
+        ("export", "own.danet", "-o", "own.safetensors"),
+        ("bench", "own.danet"),
+    ):
+        assert " ".join(ALLOW) in danetc(*command).err
+    _ask_the_bridge((tmp_path / "own.danet").read_text())
+    assert not own.exists()
+
+
+def test_a_layer_in_python_that_only_a_directory_names_is_refused(danetc: Run, own: Path) -> None:
+    common = ("--data", DATA, "--backend", "eager", "-q")
+    danetc.passes("train", "own.danet", *common, "-o", "run")
+    own.unlink()
+    user._ALLOWED.clear()
+    os.utime("own.py", ns=(7, 7))
+    image = Path("image.npy")
+    numpy.save(image, numpy.zeros((1, 8, 8), "float32"))
+    commands = (
+        ("eval", "run"),
+        ("measure", "run", "--data", DATA, "--batches", "1"),
+        ("predict", "run", "image.npy"),
+        ("record", "run", "image.npy"),
+        ("export", "run", "-o", "x.safetensors"),
+        ("build", "run", "-o", "built"),
+        ("train", "--from", "run", "-o", "again"),
+        ("train", "run", "--data", DATA, "-o", "tuned"),
+    )
+    for command in commands:
+        assert " ".join(ALLOW) in danetc(*command).err, command
+    for call in (package.load, package.evaluate, package.build):
+        with pytest.raises(package.UserError, match=re.escape(" ".join(ALLOW))):
+            call("run")
+    assert not own.exists()
+    for command in commands:
+        danetc.passes(*command, *ALLOW)
+        user._ALLOWED.clear()
+    assert own.exists()
+    package.allow_code("own.py:Own")
+    assert package.load("run", backend="eager")
+
+
+def test_a_training_goes_on_with_the_layer_that_it_began_with(danetc: Run, own: Path) -> None:
+    common = ("train", "own.danet", "--data", DATA, "--backend", "eager", "-q", "-o", "run")
+    danetc.passes(*common)
+    assert "layers" in read_record(Path("run/run.json"))["settings"]
+    with Path("own.py").open("a") as file:
+        file.write("# changed\n")
+    danetc.fails("layers", *common)
 
 
 @pytest.mark.thorough

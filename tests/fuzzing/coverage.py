@@ -36,9 +36,15 @@ def rows() -> dict[str, int]:
     """Every row, with how often it was used (0)."""
     names: list[str] = []
     # What passes and lowering put in by themselves (`repeat`, `flatten`) is counted too.
-    names += [f"operation {name}" for name, row in OPS.items() if row.emit is not nothing]
+    names += [
+        f"operation {name}" for name, row in OPS.items() if not (row.emit is nothing or row.opaque)
+    ]
     names += [f"function of equations {name}" for name in functions()]
-    names += [f"function of numbers {name}" for name in (*MATH, *SPECIAL) if name != "learn"]
+    names += [
+        f"function of numbers {name}"
+        for name in (*MATH, *SPECIAL)
+        if name not in ("learn", "python")
+    ]
     names += [f"function of recipes {name}" for name in FUNCTIONS]
     names += [f"declaration of a {kind}" for kind in s.DECLARATION_KINDS]
     names += [f"variant of a {kind}" for kind in ("network", "recipe")]

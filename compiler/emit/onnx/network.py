@@ -19,6 +19,7 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS, Context
 from danetc.compiler.ir.ops.onnx.general import Site
+from danetc.compiler.ir.ops.user import refuse_code
 from danetc.dsl.errors import UserError
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import NeuronProgram
@@ -47,8 +48,9 @@ def emit_onnx(
             that neurons, delays and loops carry are inputs and outputs under the names of their nodes.
         about: Metadata of the file. The start of each carried value (``start of NAME``) is added.
 
-    Raises NotInOnnx, and ValueError for one step of a network that needs later steps.
+    Raises NotInOnnx, SpecError for layers in Python, and ValueError for one step of a network that needs later steps.
     """
+    refuse_code(graph, "has no form in ONNX")
     return _Emitter(graph, weights, streaming).model(dict(about or {}))
 
 

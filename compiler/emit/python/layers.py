@@ -70,7 +70,8 @@ class Layers:
             del kwargs["rank"]  # the default
         defaults = _CONV if target == "Conv2d" else {}
         labels = (*_LABELS.get(target, ()), *[""] * len(module.args))
-        given = [*zip(labels, module.args, strict=False), *{**defaults, **kwargs}.items()]
+        sizes = () if OPS[node.op].opaque else module.args
+        given = [*zip(labels, sizes, strict=False), *{**defaults, **kwargs}.items()]
         args: list[tuple[str, Argument]] = []
         for label, value in given:
             is_size = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -93,21 +94,28 @@ class Layers:
     def called(self, node: Node, module: TorchModule) -> str:
         """Return the text of the constructor of a module."""
         namespace, _, target = module.target.rpartition(".")
+        if OPS[node.op].opaque:
+            place = str(module.args[0])
+            self.needs = f"torch and {words(place.rpartition(':')[0])}"
+            self.used.add("class_in")
+            base = f"class_in({constant(place)})"
+            return self._framed(base, len(node.value.shape), place.rpartition(":")[2])
         if namespace == "torch.nn":
             flat = module.layout == "flat"
-            return self._framed(target, len(node.value.shape)) if flat else f"nn.{target}"
+            base = f"nn.{target}"
+            return self._framed(base, len(node.value.shape), target) if flat else base
         if target in self.prelude.definitions:
             self.used.add(target)
             return target
         raise ValueError(f"{words(node.path)}: {module.target} has no standalone form")
 
-    def _framed(self, target: str, rank: int) -> str:
+    def _framed(self, base: str, rank: int, name: str) -> str:
         """The class that applies a module of torch to each frame."""
-        if (target, rank) not in self.framed:
-            made = self.framed[target, rank] = self.claim(target)
-            self.prelude.add_frames(made, target, rank)
-        self.used.add(self.framed[target, rank])
-        return self.framed[target, rank]
+        if (base, rank) not in self.framed:
+            made = self.framed[base, rank] = self.claim(name)
+            self.prelude.add_frames(made, base, rank)
+        self.used.add(self.framed[base, rank])
+        return self.framed[base, rank]
 
     def function(self, target: str) -> tuple[str, tuple[str, ...]]:
         """Return the text of a function, and the names of its parameters."""

@@ -63,10 +63,10 @@ class Prelude:
         self.definitions = dict(definitions)
         self.imports = dict(imports)
 
-    def add_frames(self, name: str, target: str, rank: int) -> None:
-        """Add the class ``name``, which applies a module of torch to each frame."""
+    def add_frames(self, name: str, base: str, rank: int) -> None:
+        """Add the class ``name``, which applies the module ``base`` to each frame."""
         rest = ": ..." if rank == 3 else f":\n    rank = {rank}"
-        text = f"class {name}(Frames, nn.{target}){rest}"
+        text = f"class {name}(Frames, {base}){rest}"
         self.definitions[name] = _Definition(text, frozenset({"Frames"}), (), True)
 
     def chosen(self, names: Iterable[str]) -> tuple[list[str], list[str]]:

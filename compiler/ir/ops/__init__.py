@@ -6,7 +6,17 @@ operations: inputs, neurons, and the sums, products and concatenations with alge
 
 from collections.abc import Mapping
 
-from danetc.compiler.ir.ops import attention, axes, functions, joins, norms, pooling, time, weighted
+from danetc.compiler.ir.ops import (
+    attention,
+    axes,
+    functions,
+    joins,
+    norms,
+    pooling,
+    time,
+    user,
+    weighted,
+)
 from danetc.compiler.ir.ops.row import (
     REQUIRED,
     Context,
@@ -20,7 +30,7 @@ from danetc.compiler.ir.ops.row import (
 )
 from danetc.compiler.ir.ops.shapes import text
 
-_FAMILIES = (weighted, norms, joins, attention, pooling, axes, functions, time)
+_FAMILIES = (weighted, norms, joins, attention, pooling, axes, functions, time, user)
 
 OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family.ROWS}
 """All rows by name."""

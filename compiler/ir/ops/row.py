@@ -190,6 +190,8 @@ class Op:
     """True if it drops whole samples in training."""
     training: bool = False
     """True if it returns its input in inference."""
+    opaque: bool = False
+    """True if its code is a user's: only the declared shape and kind are known."""
     gradient: bool = True
     """True if gradients flow through it (for a neuron its equations decide)."""
 

@@ -14,6 +14,7 @@ import torch
 from danetc.arguments import Setting
 from danetc.compiler.ir.at_node import taken, weights
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops.user import places_of, user_layers
 from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.loading import load_module
@@ -36,7 +37,7 @@ from danetc.runtime.system.files import digest, naming, within
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.losses import Objective, main_output
-from danetc.tasks.code import admit_functions
+from danetc.tasks.code import admit
 from danetc.tasks.memory import Chosen, Step, fitting, free_for
 from danetc.tasks.model_directory import RUN, WEIGHTS, load
 from danetc.tasks.networks import CompiledNetwork, compile_spec
@@ -87,6 +88,9 @@ class TrainingPlan:
         for key in INDIFFERENT:
             recipe.pop(key, None)
         phases: Any = recipe.pop("phases")
+        layers = {
+            place: _file(Path(place.rpartition(":")[0])) for place in places_of(self.compiled.graph)
+        }
         request = self.request
         return {
             "network": self.compiled.graph.name,
@@ -113,6 +117,7 @@ class TrainingPlan:
                 name: _file(Path(name.rpartition(":")[0]))
                 for name in named_in_losses(self.recipe.phases, "function")
             },
+            **({"layers": layers} if layers else {}),
         }
 
     def facts(self, world: World) -> dict[str, Any]:
@@ -188,15 +193,24 @@ def make_plan(
     }
     start, source = start_of(request), request.spec if request.text is None else None
     compiled = compile_spec(source, text=request.text, network=request.network, settings=own)
+    record = Path(RUN) if isinstance(request, RepeatedTraining) else start
+    asked: Any = {"no_code": request.no_code, "allowed": request.allow_code}
+    admit(
+        f"the network `{compiled.graph.name}`",
+        places_of(compiled.graph),
+        note,
+        record=record,
+        **asked,
+    )
     recipes = compiled.checked.module
-    record = Path(RUN) if isinstance(request, RepeatedTraining) else None
     if start is not None:
         recipes = recipes_for(start, request.recipe)
         record = None if request.recipe else start / RUN
         output = request.output or f"runs/{compiled.graph.name}-tuned"
         request = replace(request, init=request.init or request.spec, output=output)
     recipe = find_recipe(recipes, request.recipe, request.data, overrides, note)
-    admit_functions(recipe, request, note, record)
+    functions = named_in_losses(recipe.phases, "function")
+    admit(f"the recipe `{recipe.name}`", functions, note, record=record, **asked)
     check_parts(compiled.graph, recipe)
     compiled = changing(compiled, recipe)
     backend = backend_on(world.device, request.backend, note)
@@ -242,6 +256,7 @@ def make_plan(
 def check_parts(graph: Graph, recipe: Recipe) -> None:
     """Raise UserError for a part that the network does not have, and if all of it is frozen."""
     learnt = {node.path for node in graph.nodes.values() if weights(graph, node)}
+    learnt |= {node.path for node in user_layers(graph)}
     for phase in recipe.phases:
         frozen = factors_of(phase.freeze)
         for path in (*frozen, *factors_of(phase.lr_scale)):

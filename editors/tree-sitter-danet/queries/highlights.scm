@@ -47,16 +47,16 @@
     "conv_transposed" "cos" "delay" "detach" "dropout" "droppath" "erf" "events" "exp" "flatten"
     "floor" "gelu" "groupnorm" "he_normal" "he_uniform" "heaviside" "identity" "image" "inputs"
     "latency" "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean"
-    "mean_over_time" "min" "mix" "none" "norm" "normal" "orthogonal" "outputs" "pad" "poisson" "relu"
-    "reshape" "round" "rows" "running_mean" "scheduled" "scores" "shared" "shuffle" "sigmoid" "sin"
-    "softmax" "softplus" "spike" "sqrt" "stage" "sum" "swap" "tanh" "tdbn" "tebn" "torch_uniform"
-    "truncated_normal" "uniform" "upsample" "xavier_normal" "xavier_uniform" "zeros"))
+    "mean_over_time" "min" "mix" "none" "norm" "normal" "orthogonal" "outputs" "pad" "poisson"
+    "python" "relu" "reshape" "round" "rows" "running_mean" "scheduled" "scores" "shared" "shuffle"
+    "sigmoid" "sin" "softmax" "softplus" "spike" "sqrt" "stage" "sum" "swap" "tanh" "tdbn" "tebn"
+    "torch_uniform" "truncated_normal" "uniform" "upsample" "xavier_normal" "xavier_uniform" "zeros"))
 
 ((identifier) @function.builtin
   (#any-of? @function.builtin
     "adamw" "auto_augment" "bptt" "center_crop" "color_jitter" "cosine" "cross_entropy" "cutmix"
     "distill" "exponential" "firing_rate" "head" "horizontal_flip" "membrane" "mixup" "mse"
-    "normalize" "online" "python" "python_membrane" "rand_augment" "random_crop" "random_erasing"
+    "normalize" "online" "python_membrane" "rand_augment" "random_crop" "random_erasing"
     "random_resized_crop" "resize" "sgd" "stages" "stem" "step" "tet" "trivial_augment" "truncated"))
 
 ((identifier) @type.builtin
@@ -91,6 +91,11 @@
   (#any-of? @constant
     "constant" "he_normal" "he_uniform" "lecun_normal" "normal" "orthogonal" "torch_uniform"
     "truncated_normal" "uniform" "xavier_normal" "xavier_uniform" "zeros"))
+
+(setting name: (identifier) @_name value: (identifier) @constant
+  (#eq? @_name "gives")
+  (#any-of? @constant
+    "analog" "spikes"))
 
 (setting name: (identifier) @_name value: (identifier) @constant
   (#eq? @_name "mode")

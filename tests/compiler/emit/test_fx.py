@@ -94,7 +94,11 @@ SHAPES: dict[str, tuple[int, ...]] = {
 
 # an input has no call, nor has what lowering resolves (tdbn is a spelling of batchnorm)
 # a carry is made by a loop alone
-CALLED = [name for name, row in OPS.items() if row.emit is not nothing and name != "carry"]
+CALLED = [
+    name
+    for name, row in OPS.items()
+    if row.emit is not nothing and name != "carry" and not row.opaque
+]
 
 
 def of_one_operation(name: str, varies: bool) -> tuple[Graph, Value]:

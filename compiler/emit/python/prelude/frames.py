@@ -1,6 +1,8 @@
 """Layers of frames, containers, and autograd functions of neurons."""
 
 from collections import OrderedDict
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,18 @@ class Frames(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.flatten(0, -self.rank - 1)).unflatten(0, x.shape[: -self.rank])
+
+
+def class_in(place: str) -> type[nn.Module]:
+    """Return the class ``FILE.py:NAME`` of a Python file, which is executed."""
+    file, _, name = place.rpartition(":")
+    spec = spec_from_file_location(Path(file).stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: type[nn.Module] = getattr(module, name)
+    return found
 
 
 class Chain(nn.Sequential):

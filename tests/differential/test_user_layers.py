@@ -1,0 +1,353 @@
+"""Layers in Python, against the language's own operations, the plain module, and themselves in other forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import danetc
+from danetc.compiler import check_text, graph_of
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.nir import emit_nir
+from danetc.compiler.emit.onnx.network import emit_onnx
+from danetc.compiler.emit.python import emit_python
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.main import main as danetc_main
+from danetc.runtime.system.user_code import UserCodeError
+from danetc.runtime.training.signals import Stopped
+from danetc.tasks.proofs import prove
+from tests.differential.helpers import assert_close, assert_same, observe, shake
+from tests.differential.test_forms import executed
+from tests.differential.test_resume import After, trained
+
+FILE = '''
+import torch
+from torch import nn
+
+class ConvNorm(nn.Module):
+    """Convolution and norm, under the names that danetc gives them."""
+    def __init__(self, into, count):
+        super().__init__()
+        self.conv = nn.Conv2d(into, count, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(count)
+    def forward(self, x):
+        return self.norm(self.conv(x))
+
+class Mixer(nn.Module):
+    """Has weights, statistics, random numbers, and a state that is no weight."""
+    def __init__(self, channels, hidden=4, p=0.5):
+        super().__init__()
+        self.into, self.back = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.norm, self.drop = nn.BatchNorm2d(channels), nn.Dropout(p)
+        self.register_buffer("scale", torch.tensor(0.5), persistent=False)
+    def forward(self, x):
+        y = self.back(torch.tanh(self.into(x.movedim(1, -1)))).movedim(-1, 1)
+        return self.norm(x + self.scale * self.drop(y))
+
+class Positive(nn.Module):
+    def forward(self, x):
+        return (x > 0).to(x.dtype) + (x - x.detach())
+
+class Pool(nn.Module):
+    def forward(self, x):
+        return x.amax((2, 3))
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+class Half(nn.Module):
+    def forward(self, x):
+        return 0.5 * x
+
+class Broken(nn.Module):
+    def forward(self, x):
+        return x.reshape(7)  # broken
+
+class Raises(nn.Module):
+    def __init__(self):
+        raise KeyError("no such weights")  # raises
+
+def function(x):
+    return x
+'''
+SPEC = """use std
+network n {{
+  input = image(2, 6, 6); steps = 3; neuron = LIF; surrogate = sigmoid(alpha = 4)
+  stem = conv(6) -> norm -> spike
+  middle = {layer}
+  out = in -> stem -> middle -> spike -> conv(4) -> norm -> spike -> avgpool -> mean_over_time -> linear(5)
+}}
+"""
+BLOCKS = """use std
+block own {
+  y = in -> python("mine.py:Mixer", channels = channels(in), p = 0.25) -> spike
+  out = (y -> conv(6) -> norm -> spike) + in
+}
+network n {
+  input = image(2, 6, 6); steps = 3; neuron = LIF; surrogate = sigmoid(alpha = 4)
+  stem = conv(6) -> norm -> spike
+  stages = stage(own, 2)
+  head = python("mine.py:Positive", gives = spikes) -> conv(4) -> norm -> spike
+    -> python("mine.py:Mixer", channels = 4) -> avgpool -> mean_over_time -> linear(5)
+}
+"""
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "mine.py"
+    place.write_text(FILE)
+    names = (
+        "ConvNorm",
+        "Mixer",
+        "Positive",
+        "Pool",
+        "Pair",
+        "Half",
+        "Broken",
+        "Raises",
+        "function",
+    )
+    danetc.allow_code(*(f"mine.py:{name}" for name in names))
+    return place
+
+
+def graph(text: str) -> Graph:
+    return graph_of(check_text(text))
+
+
+def image(*lead: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(*lead, 2, 6, 6, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_a_layer_is_the_operations_that_its_class_computes(backend: str) -> None:
+    """In training and inference: outputs, gradients and running statistics."""
+    own = emit(graph(SPEC.format(layer="conv(6) -> batchnorm")), backend=backend).double()
+    layer = 'python("mine.py:ConvNorm", into = 6, count = 7 - 1)'
+    model = emit(graph(SPEC.format(layer=layer)), backend=backend).double()
+    shake(own)
+    names = {name: name.replace("middle.", "middle.python.") for name in own.state_dict()}
+    assert [*names.values()] == [*model.state_dict()]
+    model.load_state_dict({names[name]: value for name, value in own.state_dict().items()})
+    x = image(4)
+    for training in (True, False):
+        seen = [observe(each.train(training), x) for each in (own, model)]
+        back = {other: name for name, other in names.items()}
+        assert any(spikes.any() for spikes in seen[0].spikes)
+        assert_same(seen[1], seen[0], back, outputs=1e-12, gradients=1e-9, buffers=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_it_gets_frames_and_is_the_plain_module(backend: str, dtype: torch.dtype) -> None:
+    model = emit(graph(BLOCKS), backend=backend)
+    layer = model.get_submodule("head.python2")
+    plain = type(layer)(4)
+    plain.load_state_dict(layer.state_dict())
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    layer.register_forward_hook(lambda _, x, y: seen.append((x[0], y, torch.get_rng_state())))
+    torch.manual_seed(3)
+    layer.register_forward_pre_hook(lambda *_: torch.manual_seed(5) and None)
+    with torch.autocast("cpu", dtype, dtype == torch.bfloat16):
+        y = model(image(4).float())
+        x, found, _ = seen[0]
+        assert x.shape == (3 * 4, 4, 6, 6)
+        torch.manual_seed(5)
+        assert torch.equal(found, plain(x))
+    y.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    for (name, buffer), (_, other) in zip(
+        layer.named_buffers(), plain.named_buffers(), strict=True
+    ):
+        assert torch.equal(buffer, other), name
+
+
+def test_the_backends_agree() -> None:
+    eager, fused = (emit(graph(BLOCKS), 1, backend).double() for backend in ("eager", "fused"))
+    assert [*eager.state_dict()] == [*fused.state_dict()]
+    for training in (True, False):
+        seen = []
+        for model in (eager, fused):
+            torch.manual_seed(0)
+            seen.append(observe(model.train(training), image(4)))
+        assert_same(*seen, outputs=1e-12, gradients=1e-9, buffers=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_recomputation_runs_no_layer_in_python_twice(backend: str) -> None:
+    text = BLOCKS.replace("stage(own, 2)", "stage(own, 2) -> stage(basic(6), 2) via origin")
+    results = []
+    for memory in ("none", "recompute"):
+        model, calls = emit(graph(text), 1, backend, memory), []
+        for name, module in model.named_modules():
+            if name.rpartition(".")[2].startswith("python"):
+                module.register_forward_hook(lambda module, *_, calls=calls: calls.append(module))
+        torch.manual_seed(0)
+        results.append(observe(model, image(4).float()))
+        assert len(calls) == len({*calls}) == 4
+    assert_same(*results)
+
+
+def test_a_stream_and_a_folded_model_give_the_same() -> None:
+    model = emit(graph(BLOCKS), 1, "eager").double()
+    shake(model)
+    observe(model, image(4))  # moves running statistics
+    x, states, outputs = image(4), None, []
+    model.eval()
+    with torch.no_grad():
+        for _ in range(3):
+            y, states = model.stream(x, states)
+            outputs.append(y)
+        expected = model(x)
+        assert expected.any()
+        assert_close(torch.stack(outputs).mean(0), expected, 1e-12)
+        single = model.float()
+        folded = danetc.fold(single)
+        assert_close(folded(x.float()), single(x.float()), 1e-5)
+
+
+def test_the_written_model_imports_the_file() -> None:
+    own = graph(BLOCKS)
+    model, written = emit(own, 1).double(), executed(emit_python(own))
+    shake(model)
+    assert [*model.state_dict()] == [*written.state_dict()]
+    written.load_state_dict(model.state_dict())
+    for training in (True, False):
+        seen = []
+        for each in (model, written):
+            torch.manual_seed(0)
+            seen.append(observe(each.train(training), image(4)))
+        assert_same(*seen, gradients=1e-12)
+
+
+def test_resumed_bit_for_bit(tmp_path: Path) -> None:
+    own = graph(BLOCKS)
+    expected = trained(own, None)
+    with pytest.raises(Stopped):
+        trained(own, tmp_path / "run", After(1))
+    found = trained(own, tmp_path / "run")
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(value, found[key]), key
+
+
+def test_layers_of_the_same_class_have_their_own_weights() -> None:
+    layer = 'python("mine.py:Mixer", channels = 6)'
+    twice = graph(SPEC.format(layer=f"({layer}) -> {layer}"))
+    model = emit(twice)
+    a, b = (model.get_submodule(f"middle.python{number}") for number in (1, 2))
+    assert not torch.equal(a.into.weight, b.into.weight)
+    again = emit(twice)
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True)
+    )
+    shared = "f = shared(" + layer + ")\n  middle = f -> f"
+    model = emit(graph(SPEC.format(layer="identity").replace("middle = identity", shared)))
+    assert sum("into.weight" in name for name in model.state_dict()) == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        (
+            'python("mine.py:Pool")',
+            r"returns real numbers \[12, 6\] for .* declares real numbers \[12, 6, 6, 6\]",
+        ),
+        ('python("mine.py:Pair")', "returns tuple"),
+        ('python("mine.py:Half", gives = spikes)', "other numbers than 0 and 1"),
+    ],
+)
+def test_what_it_returns_is_checked(layer: str, says: str) -> None:
+    with pytest.raises(UserCodeError, match=says):
+        emit(graph(SPEC.format(layer=layer)))(image(4).float())
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        ('python("mine.py:Missing")', "no `Missing`"),
+        ('python("other.py:Mixer")', "there is no file"),
+        ('python("mine.py:function")', "not a class derived from torch.nn.Module"),
+        ('python("mine.py:Mixer", channels = 6, depth = 2)', "unexpected keyword argument 'depth'"),
+        ('python("mine.py:Raises")', r"mine.py, line \d+, in __init__: KeyError.*# raises"),
+    ],
+)
+def test_a_layer_that_cannot_be_made(layer: str, says: str) -> None:
+    danetc.allow_code("mine.py:Missing", "other.py:Mixer")
+    with pytest.raises(UserCodeError, match=says):
+        emit(graph(SPEC.format(layer=layer)))
+
+
+def test_shapes_are_declared() -> None:
+    text = SPEC.format(layer='python("mine.py:Pool", {}) -> python("mine.py:Pool")')
+
+    def shape(arguments: str) -> tuple[int, ...]:
+        nodes = graph(text.replace("{}", arguments)).nodes.values()
+        return next(node.value.shape for node in nodes if node.name == "python1")
+
+    assert shape("width = 3") == (3, 6, 6)
+    assert shape("rows = 2") == (6, 2, 6)
+    assert shape("like = in, columns = 5") == (2, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "code", "says"),
+    [
+        ('python("mine.Mixer")', "E0508", "a file and a class"),
+        ("python(3)", "E0508", "not the number 3"),
+        ("python()", "E0307", "needs `place`"),
+        ('python("mine.py:Mixer", like = 3)', "E0402", "`like` of `python` is a value"),
+        ('python("mine.py:Mixer", gives = counts)', "E0210", "unknown name `counts`"),
+        ('python("mine.py:Mixer", gives = spikes, width = 0)', "E0305", "between 1 and"),
+        ('python("mine.py:Mixer", hidden = in)', "E0304", "`hidden` of `mine.py:Mixer`"),
+        ('python("mine.py:Mixer", hidden = 1, hidden = 2)', "E0302", "twice"),
+        (
+            'avgpool -> flatten -> python("mine.py:Mixer", rows = 2)',
+            "E0501",
+            "`rows` and `columns`",
+        ),
+    ],
+)
+def test_a_wrong_layer_is_an_error_of_the_spec(layer: str, code: str, says: str) -> None:
+    with pytest.raises(SpecError) as found:
+        check_text(SPEC.format(layer=layer))
+    assert code in {item.code for item in found.value.diagnostics}
+    assert any(says in item.message for item in found.value.diagnostics)
+
+
+def test_what_has_no_form_of_it_refuses_it_by_name() -> None:
+    own = graph(BLOCKS)
+    uses: dict[str, Any] = {
+        "has no form in ONNX": lambda: emit_onnx(own, {}),
+        "has no form in NIR": lambda: emit_nir(own, {}),
+        "`prove` does not run": lambda: prove(own),
+    }
+    for why, use in uses.items():
+        with pytest.raises(SpecError) as found:
+            use()
+        first = found.value.diagnostics[0]
+        assert (first.code, first.span.line) == ("E0508", 3)
+        assert first.message == f"`stages.0.blocks.0.y.python` is a layer in Python, which {why}"
+    assert prove(own, numbers=False)["findings"]
+
+
+def test_errors_of_its_code_are_the_users(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("n.danet").write_text(SPEC.format(layer='python("mine.py:Broken")'))
+    arguments = ["n.danet", "--data", "synthetic:size=6,channels=2,classes=5,count=8,test=4"]
+    recipe = "recipe r { epochs = 1; batch = 4; optimizer = sgd(lr = 0.1) }"
+    Path("n.danet").write_text(Path("n.danet").read_text() + recipe)
+    assert danetc_main(["train", *arguments, "-o", "run", "-q"]) == 1
+    said = capsys.readouterr().err
+    assert "mine.py, line" in said
+    assert "in forward: RuntimeError" in said
+    assert "# broken" in said
+    assert "Traceback" not in said
