@@ -73,7 +73,6 @@ class Option:
         flag: Name of the option, by default that of the parameter.
         least: Minimum of a number.
         most: Maximum of a number.
-        choices: Accepted texts, in addition to those of a Literal.
         parse: Converts the text; raises ValueError or UserError.
         separator: Splits the text into several values.
         missing: Returns a hint for the error if the argument is missing. The command line then requires
@@ -85,7 +84,6 @@ class Option:
     flag: str | None = None
     least: float | None = None
     most: float | None = None
-    choices: Collection[str] = ()
     parse: Callable[[str], Any] | None = None
     separator: str | None = None
     missing: Callable[[], str] | None = None
@@ -292,8 +290,8 @@ def check_fields(request: Any) -> None:
         kind, option = split_hint(hint)
         if not fits(value, hint):
             raise UserError(f"`{name}` is {inspect.formatannotation(kind)}, not {value!r}")
-        if choices := get_args(kind) if get_origin(kind) is Literal else option.choices:
-            check_choice(name, value, choices)
+        if get_origin(kind) is Literal:
+            check_choice(name, value, get_args(kind))
         least, most = option.least, option.most
         if value is None or least is None:
             continue

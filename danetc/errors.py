@@ -8,7 +8,7 @@ from danetc.dsl.errors import UserError as UserError
 
 
 class SaidElsewhere(UserError):
-    """An error that another process of this machine prints, under torchrun."""
+    """Error that another process of this machine reports under torchrun."""
 
 
 def check_installed(what: str, names: Sequence[str], extra: str) -> None:

@@ -13,7 +13,6 @@ import click
 from danetc import arguments as arg
 from danetc.commands.parser import Answer
 from danetc.dsl.diagnostics.visible import visible
-from danetc.dsl.recipe.items import OPTIMIZERS
 from danetc.output.echo import echo, note
 from danetc.output.figures import show_size
 from danetc.output.table import print_columns, print_rows, print_table, print_text
@@ -33,7 +32,7 @@ def summary_command(
     set: arg.Settings,
     batch: arg.Count | None = None,
     precision: arg.Precision = "float32",
-    optimizer: Annotated[str, arg.Option(choices=(*OPTIMIZERS, "sgd_momentum"))] = "sgd_momentum",
+    optimizer: Literal["sgd", "adamw", "sgd_momentum"] = "sgd_momentum",
 ) -> Answer:
     """Print parameters, operations and memory of a network.
 

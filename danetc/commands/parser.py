@@ -174,8 +174,8 @@ def _container(kind: Any) -> tuple[type | None, Any]:
 def _click_type(option: Option, kind: Any) -> click.ParamType[Any]:
     """Return the type of the values of a parameter, whose annotation is ``kind``."""
     found: click.ParamType[Any] = click.STRING
-    if choices := get_args(kind) if get_origin(kind) is Literal else option.choices:
-        found = click.Choice(choices)
+    if get_origin(kind) is Literal:
+        found = click.Choice(get_args(kind))
     elif kind is int:
         found = click.IntRange(option.least, option.most)  # type: ignore[arg-type]
     elif kind is float:

@@ -283,7 +283,7 @@ def _print_evaluations(found: Sequence[Evaluated]) -> None:
     echo(f"{first.network}: {count:,} images of {first.data} ({first.split})")
     lines = []
     for each in found:
-        lines.append(in_words(each.conditions))
+        lines.append(", ".join(in_words(each.conditions)))
         if each.unlike_training:
             lines.append(f"unlike the tests of the training: {'; '.join(each.unlike_training)}")
         elif each.unlike_training is not None:

@@ -32,8 +32,8 @@ from danetc.runtime.layers.segments import SEGMENT, Recomputed
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system import machine
+from danetc.runtime.system.devices import find_device
 from danetc.runtime.training.backward import Part, make_backward
-from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.optim import freeze, make_optimizer
 from danetc.runtime.training.settings import autocast
@@ -277,7 +277,7 @@ class Chosen:
 
 def choose(graph: Graph, memory: Memory, *, batch: int, backend: str) -> Chosen:
     """Return the policy for a plain step in float32 with SGD and momentum, as ``fitting`` does."""
-    return fitting(plain_step(graph, backend, batch), memory, free_for(alone().device))
+    return fitting(plain_step(graph, backend, batch), memory, free_for(find_device()))
 
 
 def fitting(step: Step, memory: Memory, free: int | None) -> Chosen:

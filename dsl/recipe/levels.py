@@ -65,7 +65,7 @@ class RecipeReader:
     Attributes:
         levels: Settings of the recipe, of the one that it varies, and so on.
         phases: Phases in order, those of the varied recipe first, with the places of their names.
-        lost: Settings whose absence a reported error explains.
+        lost: Missing settings whose cause has been reported.
         complete: False if settings may be missing because of syntax errors.
     """
 
@@ -207,9 +207,9 @@ class RecipeReader:
     # -- the command line -------------------------------------------------------------------------
 
     def override(self, overrides: Mapping[str, OverrideValue]) -> None:
-        """Put the level of the command line first.
+        """Insert the settings of the command line as the first level.
 
-        Settings are applied before arguments, and those of all phases before those of one.
+        Settings are applied before arguments, and settings of all phases before those of one phase.
         """
         level: Level = {None: {}} | {name: {} for name in self.phases}
         written = self.levels

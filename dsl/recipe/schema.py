@@ -1,8 +1,7 @@
-"""Rows that recipes are made of, and the types of their values.
+"""Row types of the tables of recipes, and types of values.
 
-A setting has a type with its range, a default and a meaning (``settings`` has the rows). Optimizers,
-schedules, losses and steps of an augmentation are items: a name with arguments, each of which has a
-row in ``items``.
+A setting has a type with a range, a default and a meaning (table ``settings``). Optimizers, schedules,
+losses and augmentation steps are items: a name with arguments (tables in ``items``).
 """
 
 from __future__ import annotations
@@ -149,10 +148,7 @@ class Setting:
 
 @record
 class Argument:
-    """Argument of an item; required if it has no default.
-
-    An item has no effect if each argument with an ``idle`` value has that value.
-    """
+    """Argument of an item; required if it has no default."""
 
     name: str
     type: Type
@@ -181,7 +177,7 @@ class ItemSpec:
 class OptimizerSpec(ItemSpec):
     """Optimizer: ``torch`` is its class in ``torch.optim``, with the same arguments.
 
-    No network trains above ``largest_rate``.
+    Training diverges at learning rates above ``largest_rate``.
     """
 
     torch: str

@@ -73,8 +73,8 @@ def _all(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
 class Scope:
     """The settings of a phase or of the recipe. A setting is evaluated when it is first read.
 
-    ``owner`` is the name of the phase in errors, ``earlier`` are the phases before it, ``lost`` the
-    settings whose absence a reported error explains.
+    ``owner`` is the name of the phase in errors, ``earlier`` are the phases before it, and ``lost`` are
+    missing settings whose cause has been reported.
     """
 
     owner: str

@@ -36,9 +36,13 @@ class Attention(Leaf):
 
     factors: ClassVar[int] = 2
 
-    def __init__(self, **kinds: float) -> None:
+    def __init__(self, heads: int = 0, **kinds: float) -> None:
         super().__init__()
+        self.heads = heads
         self.kinds = tuple(_kind(kinds, place) for place in range(self.factors))
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}" if self.heads else ""
 
     def product(self, *factors: Tensor, like: Tensor) -> Tensor:
         """Return the product, in operations of torch: a map with the pixels of ``like``."""
@@ -70,10 +74,6 @@ def _kind(numbers: dict[str, float], place: int) -> Kind:
 class Scores(Attention):
     """``scores(q, k)``: q^T k of each head of maps [..., C, H, W], [..., heads, queries, keys]."""
 
-    def __init__(self, heads: int, **kinds: float) -> None:
-        super().__init__(**kinds)
-        self.heads = heads
-
     def product(self, *factors: Tensor, like: Tensor) -> Tensor:
         ((queries, keys),) = self.multiplied(*factors)
         return queries @ keys
@@ -81,9 +81,6 @@ class Scores(Attention):
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
         q, k = (tokens(x, self.heads) for x in factors)
         return [(q.mT, k)]
-
-    def extra_repr(self) -> str:
-        return f"heads={self.heads}"
 
 
 class Mix(Attention):
@@ -105,8 +102,7 @@ class KeysFirst(Attention):
     factors: ClassVar[int] = 3
 
     def __init__(self, heads: int, most: int, **kinds: float) -> None:
-        super().__init__(**kinds)
-        self.heads = heads
+        super().__init__(heads, **kinds)
         self.most = most
 
     def is_exact(self, dtype: torch.dtype) -> bool:
@@ -123,6 +119,3 @@ class KeysFirst(Attention):
         if self.is_exact(autocast_dtype(factors[0]) or factors[0].dtype):
             return [(v, k.mT), (v @ k.mT, q)]
         return [(q.mT, k), (v, (q.mT @ k).mT)]
-
-    def extra_repr(self) -> str:
-        return f"heads={self.heads}"

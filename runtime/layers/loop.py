@@ -124,16 +124,12 @@ class Loop(Leaf):
         return result
 
     def _watched(self) -> list[str]:
-        return [name for name in self.states if self.part(name)._forward_hooks]
+        return [name for name in self.states if self.step.get_submodule(name)._forward_hooks]
 
     @property
     def memory(self) -> tuple[str, ...]:
         """Names in the state."""
         return (*self.states, *(item.name for item in self.carried))
-
-    def part(self, name: str) -> nn.Module:
-        """Return a layer by its name in the loop's scope."""
-        return self.step.get_submodule(name)
 
     def bind(self, scope: nn.Module, names: Sequence[str]) -> None:
         """Look the layers of the step up in ``scope``, under the same names, in each call."""
@@ -142,7 +138,7 @@ class Loop(Leaf):
     def look_up(self) -> None:
         """Update the step to the layers that are registered now."""
         for name, place in self._places:
-            layer = self.part(name)
+            layer = self.step.get_submodule(name)
             now = place.now(layer)
             if now is not layer and now is not None:
                 self.step.set_submodule(name, now)

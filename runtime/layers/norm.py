@@ -199,7 +199,7 @@ def check_steps(x: Tensor, steps: int) -> None:
 
 
 def one_value(x: Tensor) -> str:
-    """Return the message on a batch that has no variance."""
+    """Return the error message for a batch that has no variance."""
     return f"training needs more than one value per channel, not {list(x.shape)}"
 
 

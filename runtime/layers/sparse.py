@@ -28,8 +28,8 @@ POSITIONS = 1024
 VALUES = 2**17
 """Most values of the input."""
 PER_READING, ONCE = 0.18, 0.8
-"""Shares of the additions of a product, and of the weights, up to which it is faster: the most rows of weights that one
-thread adds."""
+"""Shares of the additions of a product, and of the weights, up to which this is faster. They give the
+maximum number of rows of weights that a thread adds."""
 
 
 def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
@@ -61,9 +61,8 @@ def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
     out = x.new_empty(images, *plan.size, outputs)
     found = torch.empty(pixels * (channels + 1) + 3, dtype=torch.int32, device=x.device)
     begins = found.data_ptr() + (pixels * channels + 1) * found.itemsize
-    most = (
-        (plan.readings * PER_READING + plan.places_read * ONCE) * channels / torch.get_num_threads()
-    )
+    most = plan.readings * PER_READING + plan.places_read * ONCE
+    most = most * channels / torch.get_num_threads()
     is_done = run(
         x.data_ptr(), rows.data_ptr(), None if bias is None else bias.data_ptr(),
         plan.reads.data_ptr(), out.data_ptr(), found.data_ptr(), begins, pixels, channels, outputs,

@@ -77,9 +77,8 @@ class SpikeConv2d(InferenceConv2d):
         weight = weights.double()
         largest = weight.abs().amax((1, 2, 3)).clamp(min=SMALLEST)
         unit = (largest / LARGEST * self.unit).float()
-        rest = (
-            (weight * self.unit / unit.double().view(-1, 1, 1, 1)).round().clamp(-LARGEST, LARGEST)
-        )
+        rest = (weight * self.unit / unit.double().view(-1, 1, 1, 1)).round()
+        rest = rest.clamp(-LARGEST, LARGEST)
         zeros, found = torch.zeros(len(unit), dtype=torch.int32), []
         for count in reversed(DIGITS):
             digit = (rest + 128).remainder(256) - 128 if count < DIGITS[0] else rest

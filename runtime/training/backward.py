@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from danetc.dsl.recipe.item import Item
@@ -88,7 +88,7 @@ def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
                 now.append((found,) if isinstance(found, Tensor) else found)
             loss = part.loss(_together(now)) * (len(now) / count)
         part.backward(loss)
-        states = _detached(states)
+        states = fx.node.map_aggregate(states, lambda x: x.detach() if isinstance(x, Tensor) else x)
         given += [tuple(output.detach() for output in outputs) for outputs in now]
         total = loss.detach() if total is None else total + loss.detach()
     assert total is not None
@@ -112,18 +112,6 @@ def _together(steps: list[tuple[Tensor, ...]]) -> Any:
     """Stack the outputs of steps to [T, N, ...]; a tuple if there are several outputs."""
     outputs = tuple(torch.stack(output) for output in zip(*steps, strict=True))
     return outputs[0] if len(outputs) == 1 else outputs
-
-
-def _detached(states: Any) -> Any:
-    """Detach all tensors of nested states."""
-    match states:
-        case Tensor():
-            return states.detach()
-        case dict():
-            return {name: _detached(value) for name, value in states.items()}
-        case list() | tuple():
-            return type(states)(_detached(value) for value in states)
-    return states
 
 
 @contextmanager
@@ -150,8 +138,7 @@ def _traced(model: nn.Module, trace: float) -> Iterator[None]:
         value: Tensor = functional_call(module, weights, inputs)
         running.discard(module)
         learning: Tensor = module.forward(sums[module])
-        result: Tensor = value + (learning - learning.detach())
-        return result
+        return value + (learning - learning.detach())
 
     layers = [item for item in model.modules() if isinstance(item, nn.Conv2d | nn.Linear)]
     handles = [layer.register_forward_hook(follow) for layer in layers]

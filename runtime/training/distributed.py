@@ -12,7 +12,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -46,12 +46,12 @@ class FailedElsewhere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Rank of this process, number of processes, and device.
+    """Device and rank of this process, and number of processes; by default a single process.
 
     ``control`` is the group for agreements on the CPU, whatever the backend of the gradients.
     """
 
-    device: torch.device
+    device: torch.device = field(default_factory=find_device)
     rank: int = 0
     size: int = 1
     control: Any = None
@@ -80,10 +80,9 @@ class World:
         """Return the item of rank 0 in every process."""
         if self.size == 1:
             return item
-        held: list[Any] = [item]
+        held = [item]
         dist.broadcast_object_list(held, src=0, group=self.control)
-        found: Result = held[0]
-        return found
+        return held[0]
 
     def on_first(self, work: Callable[[], Result]) -> Result:
         """Run ``work`` on rank 0 and return its result in every process.
@@ -116,11 +115,6 @@ class World:
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
-
-
-def alone(device: torch.device | None = None) -> World:
-    """Return the world of a single process, by default on the accelerator if there is one."""
-    return World(device or find_device())
 
 
 def meet(timeout: timedelta) -> tuple[Any, int, int]:
@@ -160,7 +154,7 @@ def joined(
     them ends before this one.
     """
     if not under_torchrun():
-        yield alone(find_device(device))
+        yield World(find_device(device))
         return
     place, local, found = find_device(device), local_rank(), accelerators()
     if place.type == "mps" and device is None:

@@ -40,14 +40,13 @@ def fit(
 ) -> None:
     """Train a model by a phase of a recipe, from the snapshot ``resume`` if there is one.
 
-    ``run`` then has the results. ``epoch_done`` is called after each epoch, on rank 0. The global random states are restored at the end.
+    ``run`` then has the results. Rank 0 calls ``epoch_done`` after each epoch. The global random states
+    are restored at the end. If the head of the network keeps time, its output is [T, N, classes]:
+    `cross_entropy` and the accuracy take the mean over T, and `tet` takes every step.
 
-    If the head of the network keeps time, its output is [T, N, classes]: `cross_entropy` and the
-    accuracy take the mean over T, `tet` takes every step.
-
-    Raises DataError if the data do not fit the network; TrainingError for settings that do not go
-    together, a loss that is no longer finite and a lack of memory; WeightsError if ``resume`` is
-    of another network; Stopped if a stop was requested.
+    Raises DataError if the data do not fit the network; TrainingError for contradictory settings, a
+    loss that is no longer finite and a lack of memory; WeightsError if ``resume`` is of another network;
+    Stopped if a stop was requested.
     """
     phase, number, world = run.phase, run.settings.phase, run.world
     with ExitStack() as stack:

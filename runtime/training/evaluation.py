@@ -78,13 +78,10 @@ def read_evaluation(record: object) -> Evaluation:
         raise ValueError("it does not say how the network was tested")
     values = dict(record)
     for key in _RECIPE:
-        text = values.get(key)
-        if text is None:
+        if values.get(key) is None:
             continue
-        if not isinstance(text, str):
-            raise ValueError(f"`{key}` is {text!r}")
         try:
-            values[key] = read_setting(key, text, "the record")
+            values[key] = read_setting(key, str(values[key]), "the record")
         except SpecError as error:
             raise ValueError(f"`{key}` is wrong: {error.diagnostics[0].message}") from error
     for name, value in record.items():
@@ -136,21 +133,18 @@ _SHOWN = (
 """Fields that may change figures."""
 
 
-def _in_words(evaluation: Evaluation, keys: Iterable[str]) -> list[str]:
+_MAIN = ("backend", "precision", "batch", "processes", "evaluate", "ema")
+
+
+def in_words(evaluation: Evaluation, keys: Iterable[str] = _MAIN) -> list[str]:
+    """Return a text such as ``batch 64`` for each of these conditions."""
     record = {k: "none" if v in (None, "") else v for k, v in evaluation.as_dict().items()}
     return [f"{key.replace('_', ' ')} {record[key]}" for key in keys]
 
 
-def in_words(evaluation: Evaluation) -> str:
-    """Return the main conditions as one line."""
-    return ", ".join(
-        _in_words(evaluation, ("backend", "precision", "batch", "processes", "evaluate", "ema"))
-    )
-
-
 def unlike(now: Evaluation, before: Evaluation) -> Iterator[str]:
     """Yield each difference, as ``backend fused (was: backend eager)``."""
-    for new, old in zip(_in_words(now, _SHOWN), _in_words(before, _SHOWN), strict=True):
+    for new, old in zip(in_words(now, _SHOWN), in_words(before, _SHOWN), strict=True):
         if new != old:
             yield f"{new} (was: {old.partition(' ')[2]})"
     new_data, old_data = now.data or {}, before.data or {}

@@ -27,13 +27,12 @@ WARM_UP = 3
 
 def check_graphs(phase: Phase, world: World) -> None:
     """Raise TrainingError if the steps of a phase cannot be recorded."""
+    gradient = phase.gradient.name
     reasons = {
         f"the device is {world.device.type}": world.device.type not in DEVICES,
         f"{world.size} processes exchange gradients in the backward pass": world.size > 1,
         f"`accumulate = {phase.accumulate}` adds the gradients of parts": phase.accumulate > 1,
-        f"`gradient = {phase.gradient.name}` has several backward passes": (
-            phase.gradient.name != "bptt"
-        ),
+        f"`gradient = {gradient}` has several backward passes": gradient != "bptt",
     }
     if found := [reason for reason, holds in reasons.items() if holds]:
         raise TrainingError(

@@ -18,6 +18,8 @@ from danetc.runtime.layers.segments import PLACE
 from danetc.runtime.model.built import ScopeModule
 from danetc.runtime.model.signature import outputs_of
 
+ONLY_LOSS = "only the loss: every layer's output is finite"
+
 
 def first_not_finite(
     model: nn.Module, x: Tensor, autocast: Callable[[], AbstractContextManager[object]]
@@ -45,7 +47,7 @@ def first_not_finite(
         return f"{place}, whose `{broken}` is not finite" if broken is not None else place
     if broken is not None:
         return f"`{broken}`, which is not finite"
-    return "only the loss: every layer's output is finite"
+    return ONLY_LOSS
 
 
 class _Watched(fx.Interpreter):

@@ -55,10 +55,6 @@ class Seen:
 # of the batch (for terms of neurons only if their power is 1).
 
 
-def _cross_entropy(seen: Seen, label_smoothing: float) -> Tensor:
-    return _entropy(over_time(seen.output), seen.labels, label_smoothing)
-
-
 def _entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
     """Return the mean over the images, where a map counts with the mean of its labelled pixels."""
     if output.dim() == 2:
@@ -123,14 +119,6 @@ def _potentials(neuron: Neuron, x: Tensor) -> Tensor:
     return torch.stack(found)
 
 
-def _python(seen: Seen, function: Callable[..., Tensor]) -> Tensor:
-    return function(seen.output, seen.labels)
-
-
-def _python_membrane(seen: Seen, function: Callable[..., Tensor]) -> Tensor:
-    return torch.stack([function(_potentials(neuron, x)) for neuron, x, _ in seen.layers]).mean()
-
-
 def own_function(place: str, takes: int, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
     """Return the user's function ``FILE.py:NAME`` of ``takes`` tensors and of ``numbers`` by name.
 
@@ -166,14 +154,18 @@ def own_function(place: str, takes: int, numbers: Mapping[str, float]) -> Callab
 
 
 LOSSES: Mapping[str, Callable[..., Tensor]] = {
-    "cross_entropy": _cross_entropy,
+    "cross_entropy": lambda seen, label_smoothing: _entropy(
+        over_time(seen.output), seen.labels, label_smoothing
+    ),
     "mse": _mse,
     "tet": _tet,
     "distill": _distill,
     "firing_rate": _firing_rate,
     "membrane": _membrane,
-    "python": _python,
-    "python_membrane": _python_membrane,
+    "python": lambda seen, function: function(seen.output, seen.labels),
+    "python_membrane": lambda seen, function: torch.stack(
+        [function(_potentials(neuron, x)) for neuron, x, _ in seen.layers]
+    ).mean(),
 }
 """Functions of ``Seen`` and of the numeric arguments in ``dsl.recipe.items``, by name."""
 
@@ -356,11 +348,7 @@ def main_output(terms: Sequence[Summand], signature: Signature, main: str | None
 _WANTED: Mapping[Target, tuple[int, str]] = {
     "classes": (1, "a vector of classes; end the head with `linear(classes)`"),
     "numbers": (1, "a vector of numbers; end the head with `linear(COUNT)`"),
-    "pixels": (
-        3,
-        "a map of the classes of pixels; let the network end with one, as in "
-        "`conv(classes, kernel = 1)`",
-    ),
+    "pixels": (3, "a map of classes; end the network with `conv(classes, kernel = 1)`"),
 }
 """Rank of the output that each target needs, and its description."""
 

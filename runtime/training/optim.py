@@ -144,10 +144,8 @@ class Schedules:
         layers = [layer for model in models for layer in model.modules()]
         self._places: list[tuple[Item, list[Tensor]]] = []
         for change in phase.change:
-            names = [(layer, getattr(layer, "scheduled", {})) for layer in layers]
-            values = [
-                getattr(layer, has[change.path]) for layer, has in names if change.path in has
-            ]
+            names = [getattr(layer, "scheduled", {}).get(change.path) for layer in layers]
+            values = [getattr(x, name) for x, name in zip(layers, names, strict=True) if name]
             if not values:
                 raise ValueError(f"no layer has {change.path} for a schedule")
             self._places.append((change.item, values))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from operator import index
 from typing import Any
 
@@ -24,17 +24,12 @@ from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.model.weight_files import set_tensors
 from danetc.runtime.system.devices import device_name, has_streams
 from danetc.runtime.system.errors import TrainingError
+from danetc.runtime.training import guards
 from danetc.runtime.training.backward import Part, check_backward, make_backward
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
-from danetc.runtime.training.distributed import World, alone, form_buckets, share
+from danetc.runtime.training.distributed import World, form_buckets, share
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.runtime.training.graphs import GraphedPass, check_graphs
-from danetc.runtime.training.guards import (
-    constant_layers,
-    first_not_finite,
-    is_out_of_memory,
-    not_finite_tensor,
-)
 from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport
 from danetc.runtime.training.optim import Average, Schedules, freeze, make_optimizer
@@ -74,7 +69,7 @@ class PhaseRun:
     phase: Phase
     settings: RunSettings = RunSettings()
     observer: Callback = field(default_factory=Callback)
-    world: World = field(default_factory=alone)
+    world: World = field(default_factory=World)
     checkpoints: Checkpoints | None = None
     stop: StopRequest = field(default_factory=StopRequest)
     earlier: Sequence[dict[str, Any]] = ()
@@ -94,6 +89,8 @@ class PhaseRun:
         output, target = settings.train_output, data.target
         self.loss = Objective(phase.loss, model.signature, output, model, teachers, target)
         self.test_loss = Objective(phase.loss, model.signature, output, target=target)
+        self.new_totals = partial(Totals, world.device, target, self.loss.shape[0])
+        self.autocast = partial(autocast, phase.precision, world.device)
         check_backward(phase.gradient, model, self.loss)
         self.backward = make_backward(phase.gradient)
         self.batches = TrainingBatches(data, phase, settings, world, model, self.loss.shape)
@@ -163,7 +160,7 @@ class PhaseRun:
             try:
                 position = self._restore(resume)
             except _UNFIT as error:
-                if is_out_of_memory(error):
+                if guards.is_out_of_memory(error):
                     raise
                 raise TrainingError(
                     "the checkpoint is damaged: its state is not as danetc writes it "
@@ -187,7 +184,7 @@ class PhaseRun:
         Raises TrainingError if a parameter or buffer is not finite.
         """
         world = self.world
-        broken = next(filter(None, world.gather(not_finite_tensor(self.model))), None)
+        broken = next(filter(None, world.gather(guards.not_finite_tensor(self.model))), None)
         if broken is not None:
             raise TrainingError(
                 f"`{broken}` is no longer finite after {position}; lower optimizer.lr, lengthen "
@@ -333,12 +330,6 @@ class PhaseRun:
         outputs, loss = self.backward(part)
         self.totals.add(over_time(self.loss.output(outputs)), labels, loss)
 
-    def new_totals(self) -> Totals:
-        return Totals(self.world.device, self.loss.target, self.loss.shape[0])
-
-    def autocast(self) -> AbstractContextManager[object]:
-        return autocast(self.phase.precision, self.world.device)
-
     def add_step(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> InFlightStep:
         """Queue a step whose gradients are computed, or queued on the device."""
         self.rate = self.schedules.rate
@@ -354,8 +345,8 @@ class PhaseRun:
 
         All processes call it, each for its part of the batch.
         """
-        places = [first_not_finite(self.model, x, self.autocast) for x in step.parts]
-        found = next((place for place in places if "loss alone" not in place), places[0])
+        places = [guards.first_not_finite(self.model, x, self.autocast) for x in step.parts]
+        found = next((place for place in places if place != guards.ONLY_LOSS), places[0])
         gathered = self.world.gather((step.broken, found))
         rank, where = next((n, place) for n, (is_bad, place) in enumerate(gathered) if is_bad)
         on = f" on rank {rank}" if self.world.size > 1 else ""
@@ -441,7 +432,7 @@ class PhaseRun:
             images_per_second=self._speed,
             shares=self.clock.shares(),
             firing={name: rate for name, (rate, _, _) in firing.items()},
-            warnings=constant_layers(firing),
+            warnings=guards.constant_layers(firing),
             skipped=sum(sums.skipped for sums in by_split.values()),
             scores=scores.get("test", {}),
             val_scores=scores.get("val", {}),

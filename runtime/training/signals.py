@@ -54,17 +54,14 @@ class StopRequest:
 
 
 class Stopped(Exception):
-    """A training has stopped on request. ``saved`` is True if its state is on disk."""
+    """A training has stopped on request. ``saved`` says whether its state is on disk."""
 
     def __init__(self, signum: int, where: str, saved: bool) -> None:
         self.signum = signum
         self.directory: Path | None = None  # of the run, where one is known
         self.status = 128 + signum
-        self.saved = saved
-        kept = (
-            "its state is saved; the same command resumes from there"
-            if saved
-            else "its state could not be saved"
-        )
+        kept = "its state could not be saved"
+        if saved:
+            kept = "its state is saved; the same command resumes from there"
         by = "a callback" if signum == BY_CODE else signal.Signals(signum).name
         super().__init__(f"stopped by {by} after {where}; {kept}")

@@ -39,26 +39,19 @@ def set_optimizer_state(
             raise TrainingError(
                 f"the checkpoint's optimizer knows {name}, which the network does not have"
             )
-        fused = bool(optimizer.defaults.get("fused"))
-        optimizer.state[parameters[name]][key] = _placed(value, key, parameters[name], fused)
+        parameter = parameters[name]
+        if key == "step" and value.numel() == 1:
+            device = parameter.device if optimizer.defaults.get("fused") else "cpu"
+            placed = value.to(device, copy=True)
+        elif (value.shape, value.dtype) == (parameter.shape, parameter.dtype):
+            # in the memory layout of the parameter, as the optimizer allocated it
+            placed = torch.empty_like(parameter).copy_(value)
+        else:
+            raise TrainingError(f"the checkpoint's optimizer has a {key} that does not fit {name}")
+        optimizer.state[parameter][key] = placed
     for name, parameter in parameters.items():
         if (state := optimizer.state.get(parameter)) and (lacking := needed - state.keys()):
             raise TrainingError(f"the checkpoint's optimizer has no {min(lacking)} of {name}")
-
-
-def _placed(value: Tensor, key: str, parameter: Tensor, fused: bool) -> Tensor:
-    """Return a tensor of an optimizer's state where the optimizer keeps it.
-
-    Raises TrainingError if its shape or type does not fit the parameter.
-    """
-    if key == "step" and value.numel() == 1:
-        return value.to(parameter.device if fused else "cpu", copy=True)
-    if (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
-        raise TrainingError(
-            f"the checkpoint's optimizer has a {key} that does not fit its parameter"
-        )
-    # in the memory layout of the parameter, as the optimizer allocated it
-    return torch.empty_like(parameter).copy_(value)
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -79,9 +79,8 @@ class Sums:
         return {"miou": _ratio(sum(shares), len(shares))}
 
     def _accuracy(self, which: int) -> float | None:
-        if self.target == "numbers":
-            return None
-        return _ratio(self.values[which], self.values[_ANSWERS])
+        has_classes = self.target != "numbers"
+        return _ratio(self.values[which], self.values[_ANSWERS]) if has_classes else None
 
 
 def _ratio(total: float, count: float) -> float:

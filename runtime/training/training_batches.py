@@ -33,8 +33,9 @@ Piece = tuple[Tensor, Tensor, Tensor]
 class TrainingBatches:
     """Batches of a data set for this process, for training and evaluation.
 
-    ``output`` is the shape of the trained output. This process takes ``part`` images of each batch. An epoch has ``steps`` steps and is evaluated on
-    the split ``judged_on``; an evaluation has at most ``rounds`` batches of a split in any process.
+    ``output`` is the shape of the trained output. This process takes ``part`` images of each batch. An
+    epoch has ``steps`` steps and is evaluated on the split ``judged_on``; an evaluation has at most
+    ``rounds`` batches of a split in any process.
 
     Raises DataError if the data do not fit the network, TrainingError if a batch cannot be divided.
     """

@@ -235,7 +235,7 @@ class Lost(Exception):
 @pytest.mark.parametrize(
     ("end", "looks", "status"),
     [(3, [False], 3), (Cancelled(), [False, True, True], 143), (Lost("a\nno node"), [False],
-     "Ray gave the run up: no node")],
+     "Ray gave up the run: no node")],
 )  # fmt: skip
 def test_a_run_is_a_task_of_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Any, looks: list[bool], status: int | str

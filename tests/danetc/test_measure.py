@@ -167,7 +167,7 @@ def test_a_record_of_a_training_is_taken(danetc: Run, small: Path, command: str)
     [
         ({"evaluate": "os.system(1)"}, "`evaluate` is wrong: "),
         ({"evaluate": "flip(8)"}, "`evaluate` is wrong: `evaluate` cannot be `flip`"),
-        ({"evaluate": ["center_crop(8)"]}, "`evaluate` is ['center_crop(8)']"),
+        ({"evaluate": ["center_crop(8)"]}, "`evaluate` is wrong: "),
         ({"precision": "float8"}, "`precision` is wrong: `precision` must be"),
         ({"batch": 0}, "`batch` is 0"),
         ({"processes": 10**9}, "`processes` is 1000000000"),

@@ -20,7 +20,7 @@ from danetc.requests import TrainingRequest
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.training.checkpoints import Checkpoints
-from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.distributed import World
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
@@ -123,7 +123,7 @@ def test_losses_and_gradients_need_no_values(settings: str, backend: str) -> Non
     compiled = compile_spec(text=SMALL + f"recipe quick {{ epochs = 1; {ADAMW}; {settings} }}")
     recipe = find_recipe(compiled.checked.module, None, "digits", {})
     request = TrainingRequest("")
-    step = phase_step(request, compiled, recipe.phases[0], backend, alone())
+    step = phase_step(request, compiled, recipe.phases[0], backend, World())
     found = step_memory(step)
     assert found.peak > found.weights + found.optimizer + found.saved
 
@@ -179,7 +179,7 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
     recipe = find_recipe(compiled.checked.module, None, "digits", {})
     (phase,) = recipe.phases
     request = TrainingRequest("", text=text, data="digits")
-    step = phase_step(request, compiled, phase, "fused", alone())
+    step = phase_step(request, compiled, phase, "fused", World())
     data = open_data("synthetic:size=8,channels=1,classes=10,count=480,test=240")
     budget = HUGE
     for policy in ("none", "recompute"):

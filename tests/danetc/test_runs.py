@@ -21,7 +21,7 @@ from danetc.errors import UserError
 from danetc.requests import TrainingRequest
 from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
-from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.distributed import World
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.training.directory import (
     RunDirectory,
@@ -270,7 +270,7 @@ def test_checkpoints_that_are_not_there(tmp_path: Path) -> None:
 def test_a_phase_starts_from_the_end_of_another(tmp_path: Path) -> None:
     """Its checkpoint has the moving average if there is one."""
     plan: Any = SimpleNamespace(places=lambda: [(0, tmp_path)])
-    trial = Trial(plan, alone(), StopRequest())
+    trial = Trial(plan, World(), StopRequest())
     own, average = ({"a": torch.tensor([number])} for number in (1.0, 2.0))
     for tensors, expected in (({"model": own}, own), ({"model": own, "ema": average}, average)):
         checkpoints = Checkpoints(tmp_path, print, print)

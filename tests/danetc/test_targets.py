@@ -132,7 +132,7 @@ def test_losses_and_augmentation_that_do_not_fit_the_labels(
 def test_networks_of_another_form_are_told_what_to_end_with(danetc: Run) -> None:
     done = danetc("train", "numbers.danet", "--data", "pixels.npz", "--set",
                   "recipe.loss=cross_entropy", "--backend", "eager")  # fmt: skip
-    assert "is a vector of 2, not a map of the classes of pixels" in done.err
+    assert "is a vector of 2, not a map of classes" in done.err
     done = danetc("train", "pixels.danet", "--data", "numbers.npz", "--set", "recipe.loss=mse",
                   "--backend", "eager")  # fmt: skip
     assert "is a map of 3 x 8 x 8, not a vector of numbers; end the head with `linear" in done.err

@@ -15,7 +15,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.training.checkpoints import Checkpoints
-from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.distributed import World
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
@@ -72,7 +72,7 @@ def trained(
         data(graph),
         phase(BODY),
         RunSettings(seed=3),
-        world=alone(torch.device("cpu")),
+        world=World(torch.device("cpu")),
         checkpoints=checkpoints,
         stop=stop or StopRequest(),
     )

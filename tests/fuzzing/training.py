@@ -22,7 +22,7 @@ from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.distributed import World
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
@@ -83,7 +83,7 @@ def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
     memory = Memory(images, labels)
     names = tuple(map(str, range(classes)))
     data = DataSet("made", "made", names, memory, memory, shape[1:], "made", value.varies)
-    settings, world = RunSettings(seed=subject.seed), alone(torch.device("cpu"))
+    settings, world = RunSettings(seed=subject.seed), World(torch.device("cpu"))
     try:
         run = PhaseRun(model, data, replace(phase, steps=None), settings, world=world)
         fit(run)

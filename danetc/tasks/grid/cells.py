@@ -43,7 +43,7 @@ _LONGEST = 40
 
 @dataclass(frozen=True)
 class Axis:
-    """Name of what is varied, and its values in order."""
+    """A setting that is varied, and its values in order."""
 
     name: str
     values: tuple[Setting, ...]
@@ -62,8 +62,8 @@ class GridNetwork:
 class GridCell:
     """A network with a value on each axis, and the request of its training.
 
-    The name is that of the cell's folder. It depends on the network and the values alone, so the
-    same cell has the same name in every grid.
+    ``name`` is also the name of the folder. It depends only on the network and the values, so a cell
+    has the same name in every grid.
     """
 
     name: str
@@ -104,8 +104,8 @@ def _split(text: str) -> list[str]:
 def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[GridNetwork]:
     """Return the networks of all files, or only those called ``names``.
 
-    A pattern with ``*``, ``?`` or ``[]`` stands for files or, if no file matches, for shipped specs.
-    Raises UserError.
+    A pattern with ``*``, ``?`` or ``[]`` matches files or, if there are none, shipped specs. Raises
+    UserError.
     """
     specs = [spec for pattern in patterns for spec in _matching(pattern)]
     networks: list[GridNetwork] = []
@@ -212,7 +212,7 @@ def make_cell(
 
 
 def cell_name(network: str, chosen: Mapping[str, Setting]) -> str:
-    """Return a name that a folder can have, such as ``danet_c_r20,classes=5,rule=chain``."""
+    """Return a valid name of a folder, such as ``danet_c_r20,classes=5,rule=chain``."""
     return ",".join([network, *(f"{name}={_short(value)}" for name, value in chosen.items())])
 
 
@@ -221,5 +221,5 @@ def _short(value: Setting) -> str:
     short = re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII).strip("_")
     if short == text and len(short) <= _LONGEST:
         return short
-    # The hash tells apart values that differ in what was left out.
+    # The hash distinguishes values that differ only in omitted characters.
     return f"{short[:_LONGEST]}~{hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -1,6 +1,6 @@
-"""The engines that train the runs of a grid, ``jobs`` at a time: on this machine, or a Ray cluster.
+"""Engines that train ``jobs`` runs of a grid at a time: on this machine, or on a Ray cluster.
 
-Every engine runs the same process in the same directory, so one may resume what another began.
+All engines run the same process in the same directory, so one can resume the runs of another.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from danetc.tasks.grid.plan import GridRun
 class LocalProcesses:
     """``jobs`` processes at a time, which share the cores and the accelerators of this machine.
 
-    A ``device`` with a number, or ``cpu``, is that of all of them.
+    All of them use a ``device`` that is ``cpu`` or has a number.
     """
 
     def __init__(self, jobs: int, device: str | None = None) -> None:
@@ -39,8 +39,8 @@ class LocalProcesses:
     def train(self, run: GridRun, log: Path, look: Callable[[], bool]) -> int | str:
         """Train a run. Return its exit status, or the reason why there is none.
 
-        ``look`` is called regularly, and returns True to stop the training. Several threads call this
-        at a time.
+        ``look`` is called regularly, and returns True to stop the training. Several threads may call
+        this method at the same time.
         """
         device = self._free.popleft()
         try:
@@ -67,7 +67,7 @@ class RayCluster:
         except ImportError as error:
             raise UserError("Ray is not installed: pip install 'danetc[ray]'") from error
         self._ray: Any = ray
-        # Ray tells each worker its share of threads, unless this says otherwise.
+        # The future default of Ray: tasks without a GPU keep CUDA_VISIBLE_DEVICES.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         address = request.address
         try:
@@ -113,7 +113,7 @@ class RayCluster:
         except ray.exceptions.TaskCancelledError:
             return 128 + signal.SIGTERM
         except ray.exceptions.RayError as error:
-            return f"Ray gave the run up: {str(error).strip().splitlines()[-1]}"
+            return f"Ray gave up the run: {str(error).strip().splitlines()[-1]}"
         return status
 
     def close(self) -> None:

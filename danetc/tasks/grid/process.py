@@ -1,8 +1,8 @@
-"""A training in a process of its own, for all engines: starting it, watching it, and what it runs.
+"""Training in a separate process, which all engines use.
 
-``python -m danetc.tasks.grid.process REQUEST`` trains what the JSON of a ``TrainingRequest`` says. Its
-standard input is a pipe of the process that started it. When the pipe ends, as it does however that
-process ends, the training saves its state and stops, as after SIGTERM.
+``python -m danetc.tasks.grid.process REQUEST`` runs the training of a ``TrainingRequest`` in JSON. Its
+standard input is a pipe from the process that started it. The pipe closes when that process ends for
+any reason; the training then saves its state and stops, as after SIGTERM.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from danetc.requests import TrainingRequest
 
 POLL = 0.2
-"""Seconds between two looks at a training."""
+"""Seconds between two checks of a training."""
 PATIENCE = 120.0
-"""Seconds to wait for a training that a killed grid has left: it is saving its state."""
+"""Seconds to wait for a training of a killed grid that is still saving its state."""
 
 
 def train(
@@ -71,7 +71,7 @@ def train(
 
 
 def main(text: str) -> int:
-    """Train what a request says, as ``danetc train`` does, and return the exit status."""
+    """Run the training of a request as ``danetc train`` does, and return the exit status."""
     from danetc.main import reported
     from danetc.requests import TrainingRequest
 

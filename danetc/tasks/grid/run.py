@@ -1,7 +1,7 @@
-"""Trainings of a grid: each run from its start to its outcome, several at a time, with their progress.
+"""Training of the runs of a grid, several at a time, with a progress display.
 
-The output of a run is in ``log-seed-K.txt`` beside its directory. A run that fails does not stop the
-others.
+The output of a run is written to ``log-seed-K.txt`` next to its directory. A failed run does not stop
+the others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from danetc.tasks.training.progress import show_time
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of a run; ``waiting`` if it has not begun or was stopped."""
+    """Outcome of a run; ``waiting`` if it has not started or was stopped."""
 
     state: Literal["waiting", "done", "failed"]
     error: str | None = None
@@ -156,7 +156,7 @@ def _error(status: int | str, lines: Sequence[str]) -> str:
 def in_parallel(tasks: Sequence[Callable[[], object]], jobs: int, stop: StopRequest) -> None:
     """Run tasks in order, ``jobs`` at a time, each in a thread.
 
-    If one raises, or this thread is interrupted, the others are asked to stop and waited for.
+    If a task raises or this thread is interrupted, the other tasks are stopped and waited for.
     """
 
     def run(task: Callable[[], object]) -> None:
@@ -179,10 +179,9 @@ def in_parallel(tasks: Sequence[Callable[[], object]], jobs: int, stop: StopRequ
 
 
 class GridProgress:
-    """Shows which runs are trained, each as a number of ``count``, and the time left.
+    """Context manager that shows the progress of ``count`` runs, of which ``done`` have ended already.
 
-    A bar on a terminal, a line for each run elsewhere, all on standard error. A context manager.
-    ``done`` runs are over already.
+    It prints to standard error: a bar on a terminal, otherwise a line for each run.
     """
 
     def __init__(self, count: int, done: int = 0, *, quiet: bool = False) -> None:
@@ -227,7 +226,7 @@ class GridProgress:
         self.passed(f"[{number}/{self._count}] {_name(run)}: {text}")
 
     def passed(self, line: str) -> None:
-        """Count a run that is over, and print a line about it."""
+        """Count a run that has ended, and print a line about it."""
         self._over += 1
         self._bar.update(self._whole, completed=self._over)
         self._say(line)

@@ -1,7 +1,7 @@
-"""A measure's value for each neuron layer and for each box of a picture, and the scale of colours.
+"""Values of measures by neuron layer and by box of a picture, and their colour scale.
 
-A box of several layers shows their mean: arithmetic for shares, geometric for factors, so that it can
-be compared with the value of a layer.
+A box of several layers shows their mean, arithmetic for shares and geometric for factors, which can be
+compared with the value of a single layer.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def of_nodes(
 
 
 Scale = tuple[float, ...]
-"""The ``STEPS`` + 1 values between which the colours lie."""
+"""The ``STEPS`` + 1 boundaries of the colours."""
 
 
 def scale_of(measure: LayerMeasure, runs: Sequence[ShownRun]) -> Scale | None:

@@ -56,7 +56,7 @@ Entry = tuple[Mapping[str, Any], str]
 
 
 def open_runs(paths: Sequence[Path]) -> list[ShownRun]:
-    """Return the runs in these directories; that of trials or of a grid stands for each run in it.
+    """Return the runs in these directories, and every run in directories of trials and of grids.
 
     Raises UserError.
     """
@@ -69,7 +69,7 @@ def open_runs(paths: Sequence[Path]) -> list[ShownRun]:
 
 
 def _trials(path: Path) -> list[Path]:
-    """Return the runs in a directory; of a grid those that have begun."""
+    """Return the runs in a directory; for a grid, only those that have started."""
     if not (path / GRID).is_file():
         return trials_in(path)
     record = record_in(path / GRID)

@@ -41,7 +41,7 @@ def _table(
     rows: Sequence[tuple[str, Cells]],
     of_runs: Literal["rows", "columns"] | None = None,
 ) -> PageTable:
-    """Return a table of rows with their names under ``first``, and without columns that are unknown."""
+    """Return a table with the names of the rows in column ``first``; columns without values are omitted."""
     heads = [
         head
         for head in dict.fromkeys(head for _, cells in rows for head in cells)
@@ -193,7 +193,7 @@ def _weights(measures: Mapping[str, Any]) -> list[PageTable]:
 def compared(
     caption: str, runs: Sequence[ShownRun], part: str, without: Collection[str] = ()
 ) -> PageTable:
-    """Return the entries of a part of run.json, those in which the runs differ first."""
+    """Return the entries of a part of run.json; entries in which the runs differ come first."""
     flat = [_flat((run.record or {}).get(part) or {}) for run in runs]
     rows = []
     for key in dict.fromkeys(key for each in flat for key in each if key not in without):

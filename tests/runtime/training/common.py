@@ -20,7 +20,7 @@ from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.data.registry import open_data
-from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.distributed import World
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport
 from danetc.runtime.training.run import PhaseRun
@@ -141,6 +141,6 @@ def run(
     watcher = watcher or Watcher()
     saved: list[Mapping[str, Tensor]] = []
     resume, settings = rest.pop("resume", None), RunSettings(seed=seed, **of_settings)
-    phase_run = PhaseRun(model, data, chosen, settings, watcher, alone(DEVICE), **rest)
+    phase_run = PhaseRun(model, data, chosen, settings, watcher, World(DEVICE), **rest)
     fit(phase_run, resume, lambda run: saved.append(run.weights))
     return Trained(phase_run.history, phase_run.kept, phase_run.weights, watcher, saved)
