@@ -129,10 +129,7 @@ _UNITS |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 def parse_memory(text: str) -> str | int:
-    """Return ``none``, ``recompute``, or the bytes of ``8GB``, ``512 MiB``, ``1.5G``.
-
-    Raises ValueError.
-    """
+    """Return ``none``, ``recompute``, or the bytes of ``8GB`` or ``512 MiB``. Raises ValueError."""
     from danetc.compiler.passes.recompute import POLICIES  # late: `--help` does without passes
 
     if text in POLICIES:

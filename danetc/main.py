@@ -118,7 +118,7 @@ def reported(action: Callable[[], int]) -> int:
     _write_any_text()
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
             status = action()
         sys.stdout.flush()
         return status

@@ -134,10 +134,7 @@ class TrainingRequest(TrainingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatedTraining(TrainingRequest):
-    """A run that is trained again.
-
-    ``repeated`` is the record in its run.json.
-    """
+    """A run that is trained again; ``repeated`` is the record in its run.json."""
 
     repeated: Mapping[str, Any]
 

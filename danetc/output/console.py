@@ -23,10 +23,7 @@ from danetc.runtime.kernels.announcing import unannounced
 
 
 class VisibleConsole(Console):
-    """Console that prints text as it is: without markup, emoji codes and control characters.
-
-    Only control sequences of rich itself (colours, movements of the cursor) reach a terminal.
-    """
+    """Console that prints no markup, emoji codes or control sequences, except those of rich."""
 
     def __init__(self, file: TextIO, width: int | None = None) -> None:
         super().__init__(file=file, width=width, markup=False, emoji=False, highlight=False)
@@ -56,10 +53,9 @@ def terminal_bar(
 
 @contextmanager
 def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a bar over images on a terminal's standard error.
+    """Show a bar over images on a terminal's standard error; yield its function of the size of a batch.
 
-    Yield the function to call with the size of each batch. Kernels that are compiled meanwhile are
-    announced unless ``silent``.
+    Kernels that are compiled meanwhile are announced unless ``silent``.
     """
     with (
         terminal_bar(

@@ -39,10 +39,7 @@ class Returned:
 
 
 def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Return a DataFrame; entries of nested mappings have columns like ``distribution.mean``.
-
-    Raises UserError without pandas.
-    """
+    """Return a DataFrame; nested entries have columns like ``a.b``. Raises UserError without pandas."""
     check_installed("a table of results", ["pandas"], "notebook")
     import pandas
 

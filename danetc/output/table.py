@@ -62,10 +62,7 @@ def print_table(
     stream: TextIO | None = None,
     mark: str = "",
 ) -> None:
-    """Print columns as wide as their widest cell, with the numbers of ``right`` on the right.
-
-    The best cells have a star.
-    """
+    """Print aligned columns, those in ``right`` on the right. The best cells have a star."""
     cells = [[each if isinstance(each, Cell) else Cell(each) for each in row] for row in rows]
     texts = [list(map(visible, heads))]
     texts += [[visible(cell.text) + "*" * cell.best for cell in row] for row in cells]

@@ -22,10 +22,7 @@ def pretrained_names() -> tuple[str, ...]:
 
 
 def directory_of(source: str | os.PathLike[str]) -> Path:
-    """Return the directory in the package for ``pretrained:NAME``, else ``source`` itself.
-
-    Raises UserError if no network has this name.
-    """
+    """Return the directory of ``pretrained:NAME``, else ``source``. Raises UserError."""
     text = os.fspath(source)
     if not text.startswith(PREFIX):
         return Path(text)
@@ -39,9 +36,6 @@ def directory_of(source: str | os.PathLike[str]) -> Path:
 
 
 def weights_of(source: str | os.PathLike[str]) -> Path:
-    """Return the file of weights in a directory or for ``pretrained:NAME``, else ``source`` itself.
-
-    Raises UserError as ``directory_of`` does.
-    """
+    """Return the weights of a directory or network, else ``source``. Raises UserError."""
     place = directory_of(source)
     return place / _WEIGHTS if os.path.isdir(place) else place

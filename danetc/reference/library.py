@@ -92,10 +92,7 @@ def _example_of(declaration: Declaration, in_use: str | None) -> str | None:
 
 
 def entry_of(module: Module, declaration: Declaration) -> Entry:
-    """Return the entry of a declaration of any file, from its signature and comments.
-
-    Its example is for declarations of std.
-    """
+    """Return the entry of a declaration of any file; its example is for declarations of std."""
     summary, text, meanings = _documentation(module.program, declaration)
     parameters = tuple(
         EntryParameter(

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from danetc.reference.entry import Entry, sentence
 
 _ROWS: tuple[tuple[str, ...], ...] = (
-    # what a file is made of
     ("use", "keyword", 'use std; use "blocks.danet"; use std (LIF, resnet50)',
          "imports declarations of the standard library or of another file, all or some",
          "A path is relative to the file that contains it. Imported names are not exported."),
@@ -38,7 +37,6 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("recipe", "keyword", "recipe NAME { epochs = ...; optimizer = ...; ... }",
          "declares how a network is trained, in one phase or in several, `phase NAME { ... }`",
          "`recipe b = a { ... }` is a variant of `a` with some settings changed."),
-    # words of values
     ("via", "keyword", "BACKBONE via CONNECTION", "wires the blocks of a backbone with a connection"),
     ("by", "keyword", "BACKBONE via CONNECTION by RULE",
          "connects the blocks of each stage with a rule; `chain` by default"),
@@ -57,7 +55,6 @@ _ROWS: tuple[tuple[str, ...], ...] = (
          "declares a phase of a recipe; phases run in order, with the weights of the phase in `start` or with new ones"),
     ("in", "word", "in -> ...", "input of a network, block or connection; in a rule, `in[i]` is the input of block i, and `in` that of the stage"),
     ("out", "word", "out = ...", "output of a network, block or connection; in a rule, `out[i]` is the output of block i"),
-    # names of places
     ("result", "word", "result = out[n-1]", "in a rule: output of the stage"),
     ("branch", "word", "out = branch + shortcut", "in a connection: output of the layers of the block"),
     ("shortcut", "word", "out = branch + shortcut",
@@ -81,7 +78,6 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("s", "word", "s = heaviside(v - v_threshold)", "in a neuron: output of a time step"),
     ("y", "word", "y = sigmoid(alpha * x)", "in a surrogate: smooth function that is differentiated"),
     ("dy", "word", "dy = abs(x) < 0.5", "in a surrogate: derivative of the step function"),
-    # what a network sets
     ("input", "network setting", "input = image(3, 224, 224)", "input of the network; required"),
     ("steps", "network setting", "steps = 4", "number of time steps T, from 1 to 4096; by default 1"),
     ("stem", "network setting", "stem = conv(64, kernel = 7, stride = 2) -> norm -> spike", "layers before the stages"),
@@ -89,7 +85,6 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("head", "network setting", "head = avgpool -> mean_over_time -> linear(10)", "layers after the stages"),
     ("init", "network setting", "init = he_normal(mode = fan_in)", "initialisation of the weights of convolutions and linear layers"),
     ("zero_init", "network setting", "zero_init = true", "if true, the weights of the last norm of each block start at 0, so a branch initially outputs 0"),
-    # axes
     ("channels", "axis", "sum(over = channels)", "first axis of a value; in a connection, number of channels of the branch"),
     ("rows", "axis", "sum(over = rows)", "vertical axis of a map"),
     ("columns", "axis", "softmax(over = columns)", "horizontal axis of a map"),

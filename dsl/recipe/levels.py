@@ -289,11 +289,9 @@ class RecipeReader:
             hint = f"name one: `{family}.{found[0]}.{name}`"
             self.error("E0801", message, target.place, label="not one term", hint=hint)
         elif family is not None and wanted is not None:
-            message, hint = (
-                f"`{family}` has no term `{wanted}`",
-                did_you_mean(wanted, ITEMS[family]),
-            )
-            self.error("E0801", message, target.place, label="not one term", hint=hint)
+            message = f"`{family}` has no term `{wanted}`"
+            near = did_you_mean(wanted, ITEMS[family])
+            self.error("E0801", message, target.place, label="not one term", hint=near)
         return entry  # without an item, the error of the value says so
 
 

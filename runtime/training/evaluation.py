@@ -121,7 +121,8 @@ def fits(value: object, hint: Any) -> bool:
         return kind is bool
     if kind is Mapping and isinstance(value, Mapping):
         return all(fits(each, inner[1]) for each in value.values())
-    return isinstance(value, {int: Integral, float: Real, tuple: Sequence}.get(kind, kind))
+    kinds: dict[Any, Any] = {int: Integral, float: Real, tuple: Sequence}
+    return isinstance(value, kinds.get(kind, kind))
 
 
 # -- printing --------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def draw(results: GridResults, name: str, x: str | None = None) -> Any:
             lines: dict[str, list[list[float]]] = {}
             for row in own:
                 points = [(scale * mean, scale * spread) for mean, spread in row.curve(key)]
-                epochs = list(range(1, len(points) + 1))
+                epochs: list[float] = [*range(1, len(points) + 1)]
                 lines[labels[row.name]] = [epochs, *map(list, zip(*points, strict=True))]
             panels.append(LinePanel("epoch", up, lines, "" if number else title))
     if name == "accuracy":

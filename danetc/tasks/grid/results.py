@@ -308,12 +308,11 @@ def _row(
         for run in cell["runs"]
         if run["seed"] not in failed and len(trained[run["directory"]]) == sum(facts["epochs"])
     }
+    values: dict[str, Callable[..., float]] = {over_epochs.curve: over_epochs.of}
+    values |= {name: itemgetter(name) for name in measure.trained}
     curves = {
         name: {seed: tuple(map(value, epochs)) for seed, epochs in complete.items()}
-        for name, value in (
-            (over_epochs.curve, over_epochs.of),
-            *((name, itemgetter(name)) for name in measure.trained),
-        )
+        for name, value in values.items()
     }
     known = {name: facts[name] for name in FACTS if name in facts}
     known["wiring"] = wiring(facts["connection"], facts["rule"])
