@@ -323,6 +323,7 @@ def test_the_table_is_what_was_measured() -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("all_digits")
 @pytest.mark.parametrize(
     ("name", "shortened", "least"),
     [
