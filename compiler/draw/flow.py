@@ -141,16 +141,16 @@ def op_box(of: Parts, key: str, node: Node, *, tall: bool = False) -> Box:
 
     ``tall`` puts the size of a layer below its name.
     """
-    row, said = OPS[node.op], tooltip(node)
+    row, message = OPS[node.op], tooltip(node)
     if row.sign:
         single = len(row.sign) == 1
         text = TextCell(row.sign, bold=single, size=FONT + 2 if single else FONT - 1)
-        return Box(key, ((text,),), 24, 24, shape="circle", fill="join", pen=1.2, tooltip=said)
+        return Box(key, ((text,),), 24, 24, shape="circle", fill="join", pen=1.2, tooltip=message)
     parts = [part for part in layer_parts(node) if part]
     lines = parts if tall else [" ".join(parts)]
     fires, between = node.id in of.fires, node.id in of.between
     cells = [TextCell(line, bold=fires, wide=len(lines) > 1) for line in lines]
-    box = Box(key, tuple((cell,) for cell in cells), tooltip=said)
+    box = Box(key, tuple((cell,) for cell in cells), tooltip=message)
     if fires:
         fill: Role = "interblock" if between else "neuron"
         box = replace(box, shape="round", fill=fill, line="neuron_line", pen=1.6, double=between)

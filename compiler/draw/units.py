@@ -108,22 +108,22 @@ class Parts:
 def signature(block: Block, nodes: list[Node]) -> tuple[object, ...]:
     """Return a key that is the same for all blocks with equal operations, sizes and connections."""
 
-    def said(node: Node) -> object:
+    def label(node: Node) -> object:
         attrs = tuple(sorted((k, str(v)) for k, v in node.attrs.items() if k not in _LOOSE))
         return node.op, attrs, node.scope[len(block.scope) :]
 
-    return wiring_of(block, nodes, said)
+    return wiring_of(block, nodes, label)
 
 
 def wiring_of(
-    block: Block, nodes: Sequence[Node], said: Callable[[Node], object]
+    block: Block, nodes: Sequence[Node], label: Callable[[Node], object]
 ) -> tuple[object, ...]:
-    """Return the wiring of a block, with the label ``said`` of each node."""
+    """Return the wiring of a block, given the label of each node."""
     number = {id: -1 - place for place, (id, _) in enumerate(block.feeds)}
     found: list[object] = []
     for i, node in enumerate(nodes):
         number[node.id] = i
-        found.append((said(node), tuple(number.get(operand, -2) for operand in node.inputs)))
+        found.append((label(node), tuple(number.get(operand, -2) for operand in node.inputs)))
     return (tuple(found), number.get(block.output), number.get(block.join))
 
 

@@ -161,11 +161,11 @@ class Backbones(LoopsOverTime):
         if isinstance(value, v.Named):
             value = value.layer
         if name == "init" and isinstance(value, v.Choice):
-            value = self.drawn(value.id, env, span)
+            value = self.initial(value.id, env, span)
         is_norm = isinstance(value, v.OpLayer) and OPS[value.op].norm is not None
         fits = {
             "norm": is_norm or isinstance(value, v.Identity),
-            "init": isinstance(value, v.Drawn),
+            "init": isinstance(value, v.Initial),
             "zero_init": isinstance(value, bool),
         }
         if fits.get(name, isinstance(value, v.Bound) and value.kind == name):

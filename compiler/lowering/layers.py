@@ -35,7 +35,7 @@ class LayerCalls(NamedValues):
             return wire
         start = self.settings.get("init")
         if (
-            isinstance(start, v.Drawn)
+            isinstance(start, v.Initial)
             and START in row.parameters
             and layer.attrs.get("init") is None
         ):

@@ -169,8 +169,8 @@ class LoopsOverTime(OperationValues):
     def _next(self, state: RecurrentState, source: v.Wire, readings: int) -> NodeValue:
         """Return what the next reading takes for a delayed value: the same, if it holds."""
         taken, found = self.nodes[state.id].value, self.value(source)
-        told = is_known(taken.shape)
-        if told and tuple(taken.shape) != found.shape:
+        shape_known = is_known(taken.shape)
+        if shape_known and tuple(taken.shape) != found.shape:
             gives = text(taken.shape)
             raise self.error(
                 "E0507",
@@ -180,7 +180,7 @@ class LoopsOverTime(OperationValues):
                 hint="both are the same value at different steps: make widths and strides equal",
             )
         kind = or_zero(found.kind)
-        if (told or readings > 1) and taken.kind | kind == taken.kind:
+        if (shape_known or readings > 1) and taken.kind | kind == taken.kind:
             kind = taken.kind
         elif readings > 1:
             kind = ANALOG

@@ -55,7 +55,7 @@ class NamedValues(Backbones):
         if id in OPS and OPS[id].public:
             return self.operation(id, s.Call(s.Name(id), (), span=span), env)
         if want == "init" and id in FIRST_WEIGHTS:
-            return self.drawn(id, env, span)
+            return self.initial(id, env, span)
         if id in SPECIAL:
             what = "a function of numbers" if id in MATH else "called with arguments"
             near = closest(id, env.places)
@@ -236,7 +236,7 @@ class NamedValues(Backbones):
             case "scheduled":
                 return Learn(self.arguments(id, call, env)["start"], trained=False)
         if id in FIRST_WEIGHTS:
-            return self.drawn(id, env, span, call)
+            return self.initial(id, env, span, call)
         if id in OPS and OPS[id].public:
             if want in ("neuron", "surrogate") and not self.complete_names:
                 raise v.Failed  # a syntax error hides the declaration of this name

@@ -371,9 +371,9 @@ class OperationValues(Evaluator):
         """Check an argument against the type, the bounds and the words of its parameter."""
         words = parameter.words
         if isinstance(value, v.Choice) and value.id in words:
-            is_drawn = value.id in FIRST_WEIGHTS
-            return self.drawn(value.id, env, expr.span).text if is_drawn else value.id
-        if isinstance(value, v.Drawn) and value.id in words:
+            is_initial = value.id in FIRST_WEIGHTS
+            return self.initial(value.id, env, expr.span).text if is_initial else value.id
+        if isinstance(value, v.Initial) and value.id in words:
             return value.text
         start = _start_of(value) if parameter.schedule else None
         value = value if start is None else start
@@ -408,10 +408,10 @@ class OperationValues(Evaluator):
         message = f"`{parameter.name}` of `{what}` must be {wanted}, not {shown}"
         raise self.reject(code, message, expr, env, hint)
 
-    def drawn(self, id: str, env: Env, span: Span, call: s.Call | None = None) -> v.Drawn:
+    def initial(self, id: str, env: Env, span: Span, call: s.Call | None = None) -> v.Initial:
         """Return the initial weights of a row, by its name alone or its call."""
         numbers = self.arguments(id, call or s.Call(s.Name(id), (), span=span), env)
-        return v.Drawn(id, FIRST_WEIGHTS[id].text(numbers))
+        return v.Initial(id, FIRST_WEIGHTS[id].text(numbers))
 
 
 def _affine(op: str, number: float, first: bool) -> tuple[float, float]:

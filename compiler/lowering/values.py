@@ -42,8 +42,8 @@ class Choice:
 
 
 @record
-class Drawn:
-    """Initialization of weights: the name of a row of ``FIRST_WEIGHTS``, and its text."""
+class Initial:
+    """Initialisation of weights: the name of a row of ``FIRST_WEIGHTS``, and its text."""
 
     id: str
     text: str
@@ -276,7 +276,7 @@ Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbo
 """Values that are allowed after ``->``; of ``Bound``, only blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Choice, Drawn, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Invalid]
+Value = Union[Constant, Choice, Initial, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Invalid]
 """Value of an expression."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone)
 
@@ -325,7 +325,7 @@ def describe(value: Value) -> str:
             return f'the text "{value if len(value) <= 40 else value[:37] + "..."}"'
         case Choice(id):
             return f"the word `{id}`"
-        case Drawn(id):
+        case Initial(id):
             return f"the initialization `{id}`"
         case Bound():
             return f"the {value.kind} `{value.name}`"

@@ -79,8 +79,8 @@ def _allow(analysis: Analysis, problem: Diagnostic) -> CodeFix:
     line = problem.span.line
     start = problem.span.start - (problem.span.column - 1)
     text = analysis.source.line(line)
-    said = f"{text[: len(text) - len(text.lstrip())]}# allow {problem.code}\n"
-    edit = Edit(Span(analysis.source, start, start), said)
+    comment = f"{text[: len(text) - len(text.lstrip())]}# allow {problem.code}\n"
+    edit = Edit(Span(analysis.source, start, start), comment)
     return CodeFix(f"allow {problem.code} here", (edit,), problem)
 
 

@@ -253,11 +253,11 @@ class _Run:
 
     def fixes(self, found: Found, i: int) -> tuple[Fix, ...]:
         """Return the fixes of the hint, else the correction that the parser continues with."""
-        said = fixes_of(found.diagnostic.hint, found.diagnostic.span)
+        known = fixes_of(found.diagnostic.hint, found.diagnostic.span)
         token, before = self.tokens[i], self.tokens[max(i - 1, 0)]
         here = Span(self.source, token.start, token.end)
-        if said or "unnamed" in (found.insert or ()):
-            return said
+        if known or "unnamed" in (found.insert or ()):
+            return known
         if found.drop and token.text:
             return (removing(here),)
         if found.insert is not None:

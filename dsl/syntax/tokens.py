@@ -45,7 +45,7 @@ MAX_WRONG_WORDS = 200
 JOINERS = "\u200c\u200d"
 """Invisible characters that comments and strings may contain, because some scripts need them."""
 
-MEANT: Mapping[str, tuple[str, str]] = {
+CORRECTED: Mapping[str, tuple[str, str]] = {
     "**": ("STAR", "*"), "^": ("STAR", "*"),
     "&&": ("AND", "and"), "&": ("AND", "and"), "||": ("OR", "or"), "|": ("OR", "or"),
     "!": ("NOT", "not"), "~": ("NOT", "not"),
@@ -78,7 +78,7 @@ _PYTHON = re.compile(
 @cache
 def _scanner() -> re.Pattern[str]:
     """Return one pattern for foreign syntax, the terminals of the grammar, and invalid words."""
-    signs = "|".join(re.escape(word) for word in sorted(MEANT, key=len, reverse=True))
+    signs = "|".join(re.escape(word) for word in sorted(CORRECTED, key=len, reverse=True))
     parts = [
         ("REMARK", r"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?"),
         ("CHOICE", r"\?(?:[^:;\n{}]*:)?"),
@@ -154,8 +154,8 @@ def _line_of_python(source: SourceFile, line: re.Match[str]) -> Diagnostic:
 
 
 def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
-    """Report an invalid word and add the token that is meant."""
-    meant: tuple[str, str] | None = None
+    """Report an invalid word and add the correct token."""
+    correct: tuple[str, str] | None = None
     hint: str | None
     match kind:
         case "REMARK":
@@ -164,11 +164,11 @@ def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
             if word.startswith("//"):
                 hint = Hint(hint, replacing(Span(span.source, span.start, span.start + 2), "#"))
         case "CHOICE":
-            code, message, meant = "E0118", "there is no operator `?`", ("IF", "if")
+            code, message, correct = "E0118", "there is no operator `?`", ("IF", "if")
             hint = "a choice is written `a if condition else b`"
         case "FOREIGN":
-            code, message, meant = "E0118", f"there is no operator `{word}`", MEANT[word]
-            hint = write(meant[1], span)
+            code, message, correct = "E0118", f"there is no operator `{word}`", CORRECTED[word]
+            hint = write(correct[1], span)
             if word in ("**", "^"):
                 code, message = "E0110", f"there is no power operator `{word}`"
                 hint = "write `x * x`, or `exp(n * log(x))`"
@@ -176,15 +176,15 @@ def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
                 before = out.tokens[-1].text if out.tokens else "a"
                 hint = f"write `{before} = {before} {word[0]} ...`"
         case "DOTTED":
-            meant = ("NAME", word.rpartition(".")[2])
+            correct = ("NAME", word.rpartition(".")[2])
             code, message = "E0118", f"a name has no `.` in it: `{word}`"
             hint = _dotted(word)
             names = hint.candidates if isinstance(hint, Suggestion) else ()
             if hint is None:
-                hint, names = f"write only the name: `{meant[1]}`", (meant[1],)
+                hint, names = f"write only the name: `{correct[1]}`", (correct[1],)
             hint = Hint(hint, *(replacing(span, name) for name in names))
         case "BAD_NUMBER":
-            code, message, meant = "E0107", f"`{word}` is not a number", ("NUMBER", "1")
+            code, message, correct = "E0107", f"`{word}` is not a number", ("NUMBER", "1")
             hint = "numbers are written `4`, `0.5` or `1e-4`; a product has a `*`"
             number = ("0" + word) if word.startswith(".") else (word + "0")
             if "." in (word[0], word[-1]) and re.fullmatch(
@@ -192,7 +192,7 @@ def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
             ):
                 hint = write(number, span)
         case "BAD_STRING":
-            meant = ("STRING", f'"{word[1:-1]}"')
+            correct = ("STRING", f'"{word[1:-1]}"')
             code, message = "E0106", "a string is written in double quotes"
             hint = write(f'"{word[1:-1]}"', span)
         case "OPEN_STRING":
@@ -200,18 +200,18 @@ def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
             while out.errors and out.errors[-1].span.start > line:
                 out.errors.pop()  # these errors are due to the missing quote
             code, message = "E0106", "this string is not closed on its line"
-            meant = ("STRING", f'{word}"')
+            correct = ("STRING", f'{word}"')
             closed = inserting(span.source, span.start + len(word.rstrip()), '"')
             hint = 'strings begin and end with `"` on one line, and have no escapes'
             hint = Hint(hint, closed)
         case _:
             letter = next(ch for ch in word if not ch.isascii())
-            code, meant = "E0105", ("NAME", word)
+            code, correct = "E0105", ("NAME", word)
             message = f"`{letter}` ({_describe(letter)}) cannot be part of a name"
             hint = "names are made of the letters a-z and A-Z, digits and `_`"
     out.errors.append(Diagnostic(code, message, span, hint=hint))
-    if meant is not None:
-        out.tokens.append(Token(*meant, span.start, span.end))
+    if correct is not None:
+        out.tokens.append(Token(*correct, span.start, span.end))
 
 
 def _dotted(word: str) -> str | None:

@@ -251,18 +251,18 @@ def _read(
     model: nn.Module,
     name: str,
     shape: tuple[int, ...],
-    said: int | None,
+    requested: int | None,
     events: bool,
     takes: Takes,
 ) -> ReadNetwork:
     spiking, sequence = is_spiking(model), takes == "sequence"
-    steps = said or STEPS
+    steps = requested or STEPS
     leading = (steps, SAMPLES) if sequence else (SAMPLES,)
     copied = deepcopy(model).eval().to("meta")
     graph = traced(copied, is_leaf, check_readable, torch.empty((*leading, *shape), device="meta"))
     neurons = python_neurons(graph, model)
     counts = {neuron.steps for neuron in neurons.values()}
-    if said is None and not spiking and not events:
+    if requested is None and not spiking and not events:
         steps = max(counts, default=1)
     if counts - {steps}:
         raise UserError(f"its neurons run for {min(counts)} time steps: --steps {min(counts)}")
