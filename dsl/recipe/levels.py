@@ -24,6 +24,7 @@ from danetc.dsl.syntax.overrides import (
 )
 from danetc.dsl.syntax.source import Span
 
+MAX_VARIANTS = 20
 _OF_OPTIMIZERS = frozenset(
     row.name for item in ITEMS["optimizer"].values() for row in item.arguments
 )
@@ -103,6 +104,10 @@ class RecipeReader:
                     label="needs itself",
                     labels=[Label(item.name_span, "through this recipe") for item in seen[1:]],
                 )
+                return False
+            if len(seen) >= MAX_VARIANTS:
+                message = f"more than {MAX_VARIANTS} recipes build on each other"
+                self.error("E0901", message, seen[0].name_span)
                 return False
             seen.append(declaration)
 

@@ -451,7 +451,8 @@ def test_a_circle_of_recipes() -> None:
 def test_a_very_long_chain_of_recipes() -> None:
     text = recipe(BASE) + "recipe r0 = r { }\n"
     text += "".join(f"recipe r{number + 1} = r{number} {{ }}\n" for number in range(25))
-    assert good(text, "r25").phases[0].epochs == 50
+    assert good(text, "r18").phases[0].epochs == 50
+    bad(text, "E0901", "r19")
 
 
 # -- the library and the pages ---------------------------------------------------------------------
