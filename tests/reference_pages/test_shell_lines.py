@@ -51,7 +51,7 @@ def test_no_block_is_left_out() -> None:
 
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::danetc.SpecWarning")
-@pytest.mark.usefixtures("short_samples", "forked_trainings", "few_digits")
+@pytest.mark.usefixtures("short_samples", "few_digits")
 @pytest.mark.parametrize("page", SHELL)
 def test_its_shell_lines_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
