@@ -24,7 +24,7 @@ from danetc.runtime.layers.segments import SEGMENT, Segment
 _NAMESPACES = frozenset(
     {"operator", "torch", "torch.nn", "torch.nn.functional", "torch.ops.danetc"}
 )
-_LAYERS = ("danetc.runtime.layers.", "danetc.compiler.emit.user_layers")
+_LAYERS = ("danetc.runtime.layers.", "danetc.compiler.emit.init")
 
 
 def resolve(target: str) -> Any:

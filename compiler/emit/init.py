@@ -19,8 +19,10 @@ from torch import nn
 
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchModule
+from danetc.compiler.ir.ops.user import require_allowed
 from danetc.dsl.first_weights import read
 from danetc.runtime.kernels.torch_internals import has_modes, is_fake
+from danetc.runtime.system.user_code import UserCodeError, found_at, where_it_failed
 
 
 def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.Module:
@@ -44,6 +46,43 @@ def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed % 2**63)
         made = create(*module.args, **module.kwargs)
+    return made
+
+
+def user_module(place: str, shape: str, spikes: bool, /, **arguments: Any) -> nn.Module:
+    """Return a module of the class ``FILE.py:NAME``, made with these arguments.
+
+    It takes frames [B, ...] and must return [B, *shape] (``8x4x4``), which is 0 or 1 for ``spikes``.
+    Raises UserError if its code is not allowed, is missing or fails, and if it returns something else.
+    """
+    require_allowed(place)
+    create = found_at(place)
+    if not (isinstance(create, type) and issubclass(create, nn.Module)):
+        raise UserCodeError(f"{place} is not a class derived from torch.nn.Module")
+    try:
+        made = create(**arguments)
+    except Exception as error:
+        raise UserCodeError(f"{place}: {where_it_failed(error)}") from error
+
+    def check(module: nn.Module, given: Any, found: Any) -> None:
+        if torch.compiler.is_compiling() or isinstance(found, torch.fx.Proxy):
+            return
+        real = isinstance(found, torch.Tensor) and found.is_floating_point()
+        declared = [given[0].shape[0], *map(int, shape.split("x"))]
+        if not real or [*found.shape] != declared:
+            what = f"real numbers {[*found.shape]}" if real else f"a {type(found).__name__}"
+            raise UserCodeError(f"{place} returns {what}, but the spec declares {declared}")
+        if spikes and not is_fake(found):
+            binary = ((found == 0) | (found == 1)).all()
+            message = (
+                f"{place} returns other numbers than 0 and 1, but the spec says `gives = spikes`"
+            )
+            if found.is_cuda:  # without waiting for the device
+                torch._assert_async(binary, message)
+            elif not binary:
+                raise UserCodeError(message)
+
+    made.register_forward_hook(check)
     return made
 
 

@@ -260,9 +260,9 @@ def test_layers_of_the_same_class_have_their_own_weights() -> None:
     [
         (
             'python("mine.py:Pool")',
-            r"returns real numbers \[12, 6\] for .* declares real numbers \[12, 6, 6, 6\]",
+            r"returns real numbers \[12, 6\], but the spec declares \[12, 6, 6, 6\]",
         ),
-        ('python("mine.py:Pair")', "returns tuple"),
+        ('python("mine.py:Pair")', "returns a tuple"),
         ('python("mine.py:Half", gives = spikes)', "other numbers than 0 and 1"),
     ],
 )

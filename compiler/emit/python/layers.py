@@ -95,11 +95,11 @@ class Layers:
         """Return the text of the constructor of a module."""
         namespace, _, target = module.target.rpartition(".")
         if OPS[node.op].opaque:
-            place = str(module.args[0])
-            self.needs = f"torch and {words(place.rpartition(':')[0])}"
+            file, _, name = str(module.args[0]).rpartition(":")
+            self.needs = f"torch and {words(file)}"
             self.used.add("class_in")
-            base = f"class_in({constant(place)})"
-            return self._framed(base, len(node.value.shape), place.rpartition(":")[2])
+            base = f"class_in({constant(file)}, {constant(name)})"
+            return self._framed(base, len(node.value.shape), name)
         if namespace == "torch.nn":
             flat = module.layout == "flat"
             base = f"nn.{target}"

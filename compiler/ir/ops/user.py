@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, OpError, Parameter, TorchModule, integer, word
 from danetc.compiler.ir.ops.unknown import UNKNOWN
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
+from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.errors import UserError
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind
 
@@ -50,7 +52,7 @@ def _kind(attrs: Attrs, values: Values) -> Kind:
 def _emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     args = (attrs["place"], extents(value.shape), attrs["gives"] == "spikes")
     own = json.loads(str(attrs["arguments"]))
-    return TorchModule("danetc.compiler.emit.user_layers.user_module", args, own)
+    return TorchModule("danetc.compiler.emit.init.user_module", args, own)
 
 
 ROWS = (
@@ -105,6 +107,15 @@ def allow_code(*places: str) -> None:
 def is_allowed(place: str) -> bool:
     """Return True if a layer in Python may run."""
     return _resolved(place) in _ALLOWED
+
+
+def require_allowed(place: str) -> None:
+    """Raise UserError unless a layer in Python may run."""
+    if not is_allowed(place):
+        raise UserError(
+            f"the network has a layer in Python, {place}, which runs only if you name it; if you trust "
+            f"it: --allow-code {shlex.quote(visible(place))}, in Python danetc.allow_code({place!r})"
+        )
 
 
 def refuse_code(graph: Graph, why: str, hint: str | None = None) -> None:

@@ -14,7 +14,8 @@ import torch
 from danetc.arguments import Setting
 from danetc.compiler.ir.at_node import taken, weights
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.ops.user import places_of, user_layers
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.user import places_of
 from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.loading import load_module
@@ -195,13 +196,8 @@ def make_plan(
     compiled = compile_spec(source, text=request.text, network=request.network, settings=own)
     record = Path(RUN) if isinstance(request, RepeatedTraining) else start
     asked: Any = {"no_code": request.no_code, "allowed": request.allow_code}
-    admit(
-        f"the network `{compiled.graph.name}`",
-        places_of(compiled.graph),
-        note,
-        record=record,
-        **asked,
-    )
+    network, layers = f"the network `{compiled.graph.name}`", places_of(compiled.graph)
+    admit(network, layers, note, record=record, **asked)
     recipes = compiled.checked.module
     if start is not None:
         recipes = recipes_for(start, request.recipe)
@@ -255,8 +251,8 @@ def make_plan(
 
 def check_parts(graph: Graph, recipe: Recipe) -> None:
     """Raise UserError for a part that the network does not have, and if all of it is frozen."""
-    learnt = {node.path for node in graph.nodes.values() if weights(graph, node)}
-    learnt |= {node.path for node in user_layers(graph)}
+    nodes = graph.nodes.values()
+    learnt = {node.path for node in nodes if weights(graph, node) or OPS[node.op].opaque}
     for phase in recipe.phases:
         frozen = factors_of(phase.freeze)
         for path in (*frozen, *factors_of(phase.lr_scale)):

@@ -1,8 +1,7 @@
 """Layers of frames, containers, and autograd functions of neurons."""
 
 from collections import OrderedDict
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import torch
@@ -18,16 +17,9 @@ class Frames(nn.Module):
         return super().forward(x.flatten(0, -self.rank - 1)).unflatten(0, x.shape[: -self.rank])
 
 
-def class_in(place: str) -> type[nn.Module]:
-    """Return the class ``FILE.py:NAME`` of a Python file, which is executed."""
-    file, _, name = place.rpartition(":")
-    spec = spec_from_file_location(Path(file).stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: type[nn.Module] = getattr(module, name)
-    return found
+def class_in(file: str, name: str) -> Any:
+    """Return a class of a Python file, which is executed."""
+    return run_path(file)[name]
 
 
 class Chain(nn.Sequential):
