@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import reduce
 from typing import NamedTuple
 
-from danetc.compiler.ir.at_node import operands, per_step, products_of, weights_of
+from danetc.compiler.ir.at_node import operands, per_step, products_of, weights_of, why_fixed
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.user import user_layers
@@ -256,6 +256,29 @@ def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
     if not timed:
         return "nothing in the network varies over time, so its output is the same for every T"
     return None
+
+
+def why_steps_are_fixed(graph: Graph) -> str:
+    """Why a model only runs for T = ``graph.steps``; empty if it takes sequences of any length."""
+    timeless: set[int] = set()  # values that depend on time only through a mean
+    for node in graph.nodes.values():
+        if what := why_fixed(graph, node):
+            return f"{node.path} has {what} for each of them"
+        if OPS[node.op].time in ("reduces", "constant"):
+            timeless.add(node.id)
+        elif node.inputs and timeless.issuperset(node.inputs):
+            if node.value.varies:
+                return f"{node.path}, behind a mean over time, runs that long"
+            timeless.add(node.id)
+    return ""
+
+
+def why_whole(graph: Graph) -> str:
+    """Why a model cannot run step by step; empty if it can."""
+    for node in graph.nodes.values():
+        if OPS[node.op].ahead(node.attrs):
+            return f"what {node.path} gives at a step depends on later ones"
+    return ""
 
 
 # -- as text --------------------------------------------------------------------------------------

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from danetc.compiler.analysis.summary import summarise
+from danetc.compiler.analysis.summary import summarise, why_steps_are_fixed, why_whole
 from danetc.compiler.emit.bodies import ScopeBody, StepBody, is_stepping, parameter, resolve
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute, dotted
 from danetc.compiler.emit.scopes import LoopUnit, Path, Scopes, ScopeTree, Unit
-from danetc.compiler.ir.at_node import call_of, same_for_all, why_fixed
+from danetc.compiler.ir.at_node import call_of, same_for_all
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
+from danetc.compiler.ir.ops import TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
 from danetc.dsl.kinds import ANALOG
@@ -104,9 +104,9 @@ class Emitter:
             packed.shape if packed is not None else (),
             {name: graph[id].value.shape for name, id in graph.outputs.items()},
             any(source.value.varies for source in sources),
-            _why_fixed(graph),
+            why_steps_are_fixed(graph),
             packed.kind if packed is not None else ANALOG,
-            _why_whole(graph),
+            why_whole(graph),
             {
                 name: ModelInput(source.value.shape, source.value.varies, source.value.kind)
                 for name, source in zip(names, sources, strict=True)
@@ -274,26 +274,3 @@ def _holds(outer: Path, scope: Path) -> bool:
 def _within(scope: Path, node: Node) -> Path:
     """The path of a node from ``scope``; the name alone for a node outside of it."""
     return (*node.scope[len(scope) :], node.name) if _holds(scope, node.scope) else (node.name,)
-
-
-def _why_fixed(graph: Graph) -> str:
-    """Why a model only runs for T = ``graph.steps``; empty if it takes sequences of any length."""
-    timeless: set[int] = set()  # values that depend on time only through a mean
-    for node in graph.nodes.values():
-        if what := why_fixed(graph, node):
-            return f"{node.path} has {what} for each of them"
-        if OPS[node.op].time in ("reduces", "constant"):
-            timeless.add(node.id)
-        elif node.inputs and timeless.issuperset(node.inputs):
-            if node.value.varies:
-                return f"{node.path}, behind a mean over time, runs that long"
-            timeless.add(node.id)
-    return ""
-
-
-def _why_whole(graph: Graph) -> str:
-    """Why a model cannot run step by step; empty if it can."""
-    for node in graph.nodes.values():
-        if OPS[node.op].ahead(node.attrs):
-            return f"what {node.path} gives at a step depends on later ones"
-    return ""
