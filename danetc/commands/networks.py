@@ -87,8 +87,7 @@ def print_summary(summary: Summary) -> None:
     """Print a table of a network's stages, then the figures of the whole."""
     from danetc.compiler.analysis.summary import NOTES, lines, stage_table
 
-    echo(f"{summary.name}, T = {summary.steps}")
-    echo()
+    echo(f"{summary.name}, T = {summary.steps}\n")
     table = stage_table(summary)
     if table.rows:
         print_table(*table)

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph
 
 BACKENDS = ("eager", "fused")
-SAMPLE = 0.3
-"""Smallest duration of a sample in seconds, which holds as many calls as fit."""
+SAMPLE = 0.3  # smallest duration of a sample in seconds, which holds as many calls as fit
 
 
 def bench(
@@ -106,8 +105,7 @@ def _calls(
 
 def _seconds(call: Callable[[], object], device: torch.device, number: int = 1) -> float:
     """Return the mean time of ``number`` calls, from an idle device to an idle device."""
-    on_cpu = device.type == "cpu"
-    wait = (lambda: None) if on_cpu else torch.get_device_module(device).synchronize
+    wait = (lambda: None) if device.type == "cpu" else torch.get_device_module(device).synchronize
     wait()
     start = time.perf_counter()
     for _ in range(number):

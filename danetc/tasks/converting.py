@@ -62,11 +62,9 @@ surrogate rate_window {
 """
 """Declarations that are added to a converted spec. The surrogate is used only if training continues."""
 
-HOW = ("steps", "percentile", "channels", "batches", "batch")
-"""Arguments in the record of a conversion."""
+HOW = ("steps", "percentile", "channels", "batches", "batch")  # recorded arguments
 
-LEAST = 1e-6
-"""Threshold of a layer, or a channel, that is silent on the data."""
+LEAST = 1e-6  # threshold of a layer, or a channel, that is silent on the data
 
 
 @dataclass(frozen=True, repr=False)

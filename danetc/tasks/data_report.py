@@ -30,14 +30,11 @@ from danetc.runtime.training.losses import Objective
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe
 
-LOOKED = 256
-"""Number of samples of each split whose values are read, evenly spread."""
+LOOKED = 256  # number of samples of each split whose values are read, evenly spread
 SHOWN = 8  # samples of a class in the picture
 CLASSES = 12  # classes in the picture
-TIMED, SECONDS = 512, 0.5
-"""Most images that are loaded to measure the speed of a worker, and the time after which that ends."""
-PEAK = 989e12
-"""Floating-point operations that an H100 does in a second at most: dense bfloat16 products."""
+TIMED, SECONDS = 512, 0.5  # most images loaded to time a worker, and the time after which that ends
+PEAK = 989e12  # dense bfloat16 operations that an H100 performs in a second at most
 
 
 @dataclass(frozen=True, eq=False, repr=False)

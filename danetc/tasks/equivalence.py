@@ -24,8 +24,7 @@ from danetc.errors import UserError
 if TYPE_CHECKING:
     from danetc.runtime.checks.agreement import Agreement
 
-SIZES = (16, 32, 64, 96, 128)
-"""Image sizes for the numeric comparison. Small images save time."""
+SIZES = (16, 32, 64, 96, 128)  # image sizes for the numeric comparison. Small images save time
 SMALLEST_MAP = 9
 """Smallest map, in pixels, on which agreement is evidence. On a single pixel, all kernels give the
 same result."""

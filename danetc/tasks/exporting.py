@@ -36,14 +36,10 @@ from danetc.tasks.trained import evaluation_in, open_trained
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
 
 SAMPLES, BATCH = 100, 20
-VARIED = 0.01
-"""Least standard deviation over samples of outputs that are compared."""
-TOLERANCE = 1e-5
-"""Largest difference, relative to the largest output plus 1."""
-ROUNDING = 0.25
-"""Relative change of the weights that stands for rounding, in units of the tolerance."""
-_MACS = 2e10
-"""Limit of the MACs of a comparison, which uses fewer samples for a large network."""
+VARIED = 0.01  # least standard deviation over samples of outputs that are compared
+TOLERANCE = 1e-5  # largest difference, relative to the largest output plus 1
+ROUNDING = 0.25  # change of the weights that stands for rounding, in units of the tolerance
+_MACS = 2e10  # limit of the MACs of a comparison, which uses fewer samples for a large network
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,7 @@ if TYPE_CHECKING:
     from danetc.compiler.emit.fx import Model
     from danetc.tasks.networks import CompiledNetwork
 
-FORMAT = 1
-"""Written into summary.json; raised when an older danetc could no longer read a directory."""
+FORMAT = 1  # of summary.json; raised when an older danetc could not read a directory
 
 MODEL, WEIGHTS, PICTURE = "model.py", "weights.safetensors", "topology.svg"
 SUMMARY, SPEC, TRAINING = "summary.json", "spec.danet", "training.json"

@@ -108,8 +108,7 @@ def predict_trained(
     model = one.at_steps(request.steps or one.steps).eval()
     signature = model.signature
     place = list(signature.outputs).index(main_output(now.loss, signature, now.output))
-    files = [os.fspath(each) for each in request.images]
-    x, names = read_samples(files, signature, now.evaluate or (), data)
+    x, names = read_samples([*map(os.fspath, request.images)], signature, now.evaluate or (), data)
     outputs = []
     with (
         torch.inference_mode(),

@@ -36,18 +36,14 @@ TITLES: Mapping[str, str] = {
 }
 """The propositions that have verdicts. For Proposition 2, neurons on paths are counted."""
 
-MOST_BLOCKS = 1_000
-"""Largest number of blocks of all stages whose gradients and firing rates are checked."""
+MOST_BLOCKS = 1_000  # blocks of all stages whose gradients and firing rates are checked at most
 IMAGES = 2
-GRADIENT_SIZE = 6
-"""Height and width of the maps on which gradients are compared; the formulas hold for each pixel."""
+GRADIENT_SIZE = 6  # height and width of maps for gradients; the formulas hold for each pixel
 
-RATE_FRAMES = 16
-"""Number of images times steps in each batch for the measurement of firing rates."""
+RATE_FRAMES = 16  # number of images times steps in each batch for the measurement of firing rates
 RATE_SIZE = 4
 SHOWN = 3
-CHANNELS = 256
-"""Number of channels that rates are averaged over; narrow stages use networks of several seeds."""
+CHANNELS = 256  # channels that rates are averaged over; narrow stages use networks of several seeds
 
 
 Found = tuple[Verdict, str, dict[str, object]]
