@@ -24,7 +24,7 @@ TESTS: Mapping[str, str] = {
         "test_a_layer_in_python_is_printed_before_it_runs",
     "`build --no-code` and `train --no-code` refuse":
         "test_no_code_refuses_a_recipe_that_runs_some test_no_code_refuses_a_layer_in_python",
-    "All other commands, and":
+    "All commands but these, and":
         "test_a_layer_in_python_that_only_a_directory_names_is_refused "
         "test_all_but_building_and_training_runs_no_layer_in_python",
     "`--data python:...` and":

@@ -148,7 +148,7 @@ def compare_file(
     graph, place = content.graph, find_device(device)
     drawn = (n.path for n in graph.nodes.values() if OPS[n.op].random and not OPS[n.op].training)
     if (path := next(drawn, None)) is not None:
-        return f"{path} draws random numbers"
+        return f"{path} may draw random numbers"
     macs = graph.steps * sum(macs_of(graph, node) for node in graph.nodes.values())
     samples = max(4, min(SAMPLES, int(_MACS // max(macs, 1))))
     batches = [_inputs(graph, min(BATCH, samples - at), at) for at in range(0, samples, BATCH)]

@@ -73,6 +73,13 @@ class Raises(nn.Module):
     def __init__(self):
         raise KeyError("no such weights")  # raises
 
+class Linear(nn.Module):
+    def __init__(self, into, count):
+        super().__init__()
+        self.layer = nn.Linear(into, count)
+    def forward(self, x):
+        return self.layer(x)
+
 def function(x):
     return x
 '''
@@ -98,6 +105,19 @@ network n {
 }
 """
 
+LOOP = """use std
+network n {
+  input = image(2, 6, 6); steps = 3; neuron = LIF; surrogate = sigmoid(alpha = 4)
+  stem = conv(6) -> norm -> spike
+  h = (s + (h -> delay(1))) -> python("mine.py:Mixer", channels = 6, p = 0.25) -> spike
+  s = in -> stem
+  out = h -> avgpool -> flatten -> python("mine.py:Linear", into = 6, count = 7, width = 7) -> spike
+    -> mean_over_time -> python("mine.py:Linear", into = 7, count = 5, width = 5)
+}
+"""
+"""A layer in a loop over time, one of vectors, and one of values without time."""
+FORMS = pytest.mark.parametrize("text", [BLOCKS, LOOP], ids=["blocks", "loop"])
+
 
 @pytest.fixture(autouse=True)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -114,6 +134,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "Broken",
         "Raises",
         "function",
+        "Linear",
     )
     danetc.allow_code(*(f"mine.py:{name}" for name in names))
     return place
@@ -171,8 +192,9 @@ def test_it_gets_frames_and_is_the_plain_module(backend: str, dtype: torch.dtype
         assert torch.equal(buffer, other), name
 
 
-def test_the_backends_agree() -> None:
-    eager, fused = (emit(graph(BLOCKS), 1, backend).double() for backend in ("eager", "fused"))
+@FORMS
+def test_the_backends_agree(text: str) -> None:
+    eager, fused = (emit(graph(text), 1, backend).double() for backend in ("eager", "fused"))
     assert [*eager.state_dict()] == [*fused.state_dict()]
     for training in (True, False):
         seen = []
@@ -197,8 +219,9 @@ def test_recomputation_runs_no_layer_in_python_twice(backend: str) -> None:
     assert_same(*results)
 
 
-def test_a_stream_and_a_folded_model_give_the_same() -> None:
-    model = emit(graph(BLOCKS), 1, "eager").double()
+@FORMS
+def test_a_stream_and_a_folded_model_give_the_same(text: str) -> None:
+    model = emit(graph(text), 1, "eager").double()
     shake(model)
     observe(model, image(4))  # moves running statistics
     x, states, outputs = image(4), None, []
@@ -215,8 +238,9 @@ def test_a_stream_and_a_folded_model_give_the_same() -> None:
         assert_close(folded(x.float()), single(x.float()), 1e-5)
 
 
-def test_the_written_model_imports_the_file() -> None:
-    own = graph(BLOCKS)
+@FORMS
+def test_the_written_model_imports_the_file(text: str) -> None:
+    own = graph(text)
     model, written = emit(own, 1).double(), executed(emit_python(own))
     shake(model)
     assert [*model.state_dict()] == [*written.state_dict()]
