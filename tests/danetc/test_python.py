@@ -243,7 +243,7 @@ def test_other_errors_of_callbacks_are_the_callers(tmp_path: Path) -> None:
 
     with pytest.raises(KeyError, match="mine"):
         train(tmp_path / "run", Wrong())
-    with pytest.raises(danetc.UserError, match=r"an instance of danetc.Callback, not function"):
+    with pytest.raises(danetc.UserError, match=r"a callback is a danetc.Callback, not function"):
         train(tmp_path / "run", lambda epoch: None)  # type: ignore[arg-type]
 
 

@@ -62,8 +62,7 @@ class Training(Returned):
         """
         if "epochs" not in self.record:
             raise UserError(
-                f"{self.directory} holds trials, whose curves are in {self.directory}/seed-...; "
-                "`danetc.compare` draws their mean"
+                f"{self.directory} holds trials, whose curves are in its seed-* folders"
             )
         panels = []
         for key, label, scale in (("loss", "loss", 1), ("accuracy", "accuracy [%]", 100)):
@@ -104,9 +103,7 @@ def train(request: TrainingRequest) -> Training:
         raise UserError(str(error)) from error
     for each in request.callbacks:
         if not isinstance(each, Callback):
-            raise UserError(
-                f"a callback is an instance of danetc.Callback, not {type(each).__name__}"
-            )
+            raise UserError(f"a callback is a danetc.Callback, not {type(each).__name__}")
     notes = _Notes()
     stop = StopRequest()
     with ExitStack() as stack:
@@ -124,8 +121,7 @@ def train(request: TrainingRequest) -> Training:
             if stopped.signum != BY_CODE or stopped.directory is None:
                 raise
             directory = stopped.directory
-            found = record_if_any(directory / TRAINING)
-            found = found or record_if_any(directory / TRIALS)
+            found = record_if_any(directory / TRAINING) or record_if_any(directory / TRIALS)
             record = found or {"epochs": [], "test_accuracy": None}
             return Training(directory, record, tuple(notes.found), stopped=True)
     return Training(directory, record, tuple(notes.found))
