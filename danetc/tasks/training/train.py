@@ -61,9 +61,7 @@ class Training(Returned):
         Raises UserError without matplotlib, and for several trials, each of which has a directory.
         """
         if "epochs" not in self.record:
-            raise UserError(
-                f"{self.directory} holds trials, whose curves are in its seed-* folders"
-            )
+            raise UserError(f"{self.directory} holds trials, whose curves are in its subfolders")
         panels = []
         for key, label, scale in (("loss", "loss", 1), ("accuracy", "accuracy [%]", 100)):
             lines: dict[str, Any] = {}
