@@ -46,7 +46,7 @@ def require(*names: str) -> None:
             raise click.MissingParameter(ctx=context, param=parameter)
 
 
-LOADING = {"bench", "build", "convert", "eval", "export", "measure", "predict", "record"}
+LOADS = {"bench", "build", "convert", "eval", "export", "measure", "predict", "record", "report"}
 """Commands besides ``train`` that run a network, and so the layers in Python that are allowed."""
 
 
@@ -68,15 +68,14 @@ def make_command(name: str, function: Callable[..., Any]) -> click.Command:
         text = "Short for --format json." if form else "Print JSON."
         params.append(click.Option(["--json"], is_flag=True, help=text))
 
-    if name in LOADING:
-        text = "Run this layer in Python, which a directory or a spec names. Can be repeated."
-        metavar = "FILE.py:NAME"
-        params.append(click.Option(["--allow-code"], multiple=True, metavar=metavar, help=text))
+    if name in LOADS:
+        text, place = help_of(function, "allow_code"), "FILE.py:NAME"
+        params.append(click.Option(["--allow-code"], multiple=True, metavar=place, help=text))
 
     def call(**given: Any) -> None:
         values = {name: value for name, value in given.items() if value is not None}
         json = values.pop("json", False)
-        if allowed := name in LOADING and values.pop("allow_code"):
+        if allowed := name in LOADS and values.pop("allow_code"):
             from danetc.compiler.ir.ops.user import allow_code  # late: only if it is given
 
             allow_code(*allowed)

@@ -24,7 +24,7 @@ import pytest
 import danetc
 from danetc import entry
 from danetc.arguments import Setting, hints_of, parse_setting, split_hint
-from danetc.commands.parser import LOADING, make_command
+from danetc.commands.parser import LOADS, make_command
 from danetc.dsl.diagnostics.habits import habits
 from danetc.main import COMMANDS, LazyGroup, main, program
 from danetc.output.echo import json_text
@@ -268,7 +268,7 @@ def test_every_parameter_is_on_the_command_line_and_explained(name: str) -> None
             wanted.add(key)
     command = make_command(name, function)
     found = {each.name: each for each in command.params}
-    assert found.keys() - {"json"} == wanted | {"allow_code" for _ in LOADING & {name}}
+    assert found.keys() - {"json"} == wanted | {"allow_code" for _ in LOADS & {name}}
     for each in found.values():
         assert not isinstance(each, click.Option) or each.help, each.name
 

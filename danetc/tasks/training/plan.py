@@ -89,9 +89,7 @@ class TrainingPlan:
         for key in INDIFFERENT:
             recipe.pop(key, None)
         phases: Any = recipe.pop("phases")
-        layers = {
-            place: _file(Path(place.rpartition(":")[0])) for place in places_of(self.compiled.graph)
-        }
+        layers = _code(places_of(self.compiled.graph))
         request = self.request
         return {
             "network": self.compiled.graph.name,
@@ -114,10 +112,7 @@ class TrainingPlan:
                 name: _file(directory_of(name) / WEIGHTS)
                 for name in named_in_losses(self.recipe.phases, "teacher")
             },
-            "loss_functions": {
-                name: _file(Path(name.rpartition(":")[0]))
-                for name in named_in_losses(self.recipe.phases, "function")
-            },
+            "loss_functions": _code(named_in_losses(self.recipe.phases, "function")),
             **({"layers": layers} if layers else {}),
         }
 
@@ -157,6 +152,11 @@ def _file(path: Path) -> str:
     return f"{path.name} (SHA-256 {digest(data)})"
 
 
+def _code(places: Collection[str]) -> dict[str, str]:
+    """Return functions and classes ``FILE.py:NAME`` with the digests of their files."""
+    return {place: _file(Path(place.rpartition(":")[0])) for place in places}
+
+
 def _tell_of_precision(precisions: Collection[str], device: torch.device, note: Note) -> None:
     """Note what a precision means on this device, where that may surprise."""
     if device.type == "cpu" and "fp16" in precisions:
@@ -187,11 +187,8 @@ def make_plan(
     The policy that a budget of ``memory`` selects for each phase is noted. ``opening`` is
     ``open_data``, or a function that remembers what it has opened.
     """
-    given = request.set
-    own = {name: value for name, value in given.items() if not name.startswith(PREFIX)}
-    overrides = {
-        name.removeprefix(PREFIX): value for name, value in given.items() if name not in own
-    }
+    own = {name: x for name, x in request.set.items() if not name.startswith(PREFIX)}
+    overrides = {n.removeprefix(PREFIX): x for n, x in request.set.items() if n not in own}
     start, source = start_of(request), request.spec if request.text is None else None
     compiled = compile_spec(source, text=request.text, network=request.network, settings=own)
     record = Path(RUN) if isinstance(request, RepeatedTraining) else start
@@ -251,8 +248,7 @@ def make_plan(
 
 def check_parts(graph: Graph, recipe: Recipe) -> None:
     """Raise UserError for a part that the network does not have, and if all of it is frozen."""
-    nodes = graph.nodes.values()
-    learnt = {node.path for node in nodes if weights(graph, node) or OPS[node.op].opaque}
+    learnt = {n.path for n in graph.nodes.values() if weights(graph, n) or OPS[n.op].opaque}
     for phase in recipe.phases:
         frozen = factors_of(phase.freeze)
         for path in (*frozen, *factors_of(phase.lr_scale)):
