@@ -23,7 +23,7 @@ from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from tests.gpu import reference
 from tests.gpu.interpreter import Interpreter, interpreted, uncompiled
-from tests.runtime.conftest import SIGMOID, _defaults, declarations, std
+from tests.runtime.conftest import SIGMOID, declarations, defaults, std
 
 COUNT = Kind(-1, 9, 0.5)
 
@@ -85,8 +85,8 @@ def standard() -> dict[str, str]:
     }
     neurons = declarations(std("neurons.danet"))
     for name, (base, arguments) in {**{n: (n, {}) for n in neurons}, **others}.items():
-        given = {**_defaults(neurons[base]), **arguments}
-        program = compile_neuron(neurons[base], given, surrogate, _defaults(surrogate), Reporter())
+        given = {**defaults(neurons[base]), **arguments}
+        program = compile_neuron(neurons[base], given, surrogate, defaults(surrogate), Reporter())
         assert program is not None
         found[name] = program.text()
     return found
