@@ -26,6 +26,7 @@ Args:
     memory: Policy for the backward pass. ``recompute`` runs blocks again to save memory; a SIZE, as in
         8GB or 512MB, selects the fastest policy with which a training step fits.
     network: Network to use if the file has several.
+    no_code: Refuse a recipe or a network that runs a Python file.
     precision: Precision of the arithmetic.
     prepare: Preprocessing of images, written like a recipe's ``evaluate``: 'resize(256) ->
         center_crop(224)', or none. [default: the training's]

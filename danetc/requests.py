@@ -86,7 +86,6 @@ class TrainingRequest(TrainingOptions):
             directory, runs/NETWORK-tuned]
         fresh: Start over; an existing run is moved aside.
         override: Resume a run even if its settings have changed.
-        no_code: Refuse a recipe or a network that runs a Python file.
         allow_code: Run this function of a loss or layer in Python, although only a directory names it. Can
             be repeated.
         callbacks: Objects of ``danetc.Callback``, called after steps and epochs. One that raises

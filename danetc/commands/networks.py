@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from danetc.compiler.analysis.summary import Summary
 
 PICTURE = arg.file_place(".svg", ".png", ".pdf", ".gv")
-SHOWN = 10  # renamed layers that `equiv` prints
 
 
 def summary_command(
@@ -44,7 +43,6 @@ def summary_command(
     Args:
         batch: Also print the memory of a training step of this many images, for each backend and
             memory policy.
-        precision: Precision of that step.
         optimizer: Optimizer of that step.
     """
 
@@ -122,7 +120,6 @@ def build_command(
         output: Directory to write to. [default: build/NETWORK]
         batch: Images in a training step, for --memory SIZE.
         backend: Backend for which --memory SIZE selects a policy.
-        no_code: Refuse a network with layers in Python.
     """
     if isinstance(memory, int) and batch is None:
         raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
@@ -286,10 +283,8 @@ def equiv_command(
             renamed = [pair for pair in pairs if pair[0] != pair[1]]
             names = f"{len(renamed)} under other names" if renamed else "all under the same names"
             echo(f"{len(pairs)} layers with weights correspond, {names}")
-            for a, b in renamed[:SHOWN]:
+            for a, b in renamed:
                 echo(f"  {a} = {b}")
-            if len(renamed) > SHOWN:
-                echo(f"  ... and {len(renamed) - SHOWN} more (--json has all)")
         if (seen := verdict.numbers) is not None:
             echo(
                 f"a training step with the same weights (by {verdict.by}) in float64, T = "

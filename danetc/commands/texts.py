@@ -20,7 +20,6 @@ from danetc.dsl.diagnostics.habits import equivalents
 from danetc.errors import UserError
 from danetc.output.echo import counted, echo, read_standard_input, show_diagnostics
 
-WITHOUT_PYGLS = "the language server needs pygls: pip install 'danetc[lsp]'"
 AROUND = 6  # lines before and after the requested one that `show` prints
 COMPLETE = "_DANETC_COMPLETE"  # the environment variable in which a shell asks for completions
 
@@ -232,7 +231,7 @@ def lsp_command() -> int:
     Server Protocol; docs/editors.md shows how to set up VS Code, Neovim, Emacs and Helix.
     """
     if find_spec("pygls") is None:
-        raise UserError(WITHOUT_PYGLS)
+        raise UserError("the language server needs pygls: pip install 'danetc[lsp]'")
     if sys.stdin.isatty():
         raise UserError(
             "an editor starts the language server and talks to it on standard input; "

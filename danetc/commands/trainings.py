@@ -26,7 +26,6 @@ from danetc.tasks.formats import FORMATS
 
 if TYPE_CHECKING:
     from danetc.runtime.measure.plots import Entry
-    from danetc.tasks.converting import Converted
     from danetc.tasks.evaluate import Evaluated, Figures
     from danetc.tasks.importing.network import ImportedNetwork
 
@@ -409,18 +408,16 @@ def record_command(
     rows = found.rows()
 
     def show() -> None:
-        cells = []
-        for row in rows:
-            low, high = row["potential"] or (None, None)
-            cells.append(
-                {
-                    "layer": row["layer"],
-                    "shape": " x ".join(map(str, row["shape"])),
-                    "spikes": f"{row['rate']:.4f}",
-                    "current": f"{row['current']:.3g}",
-                    "potential": "-" if low is None else f"{low:.3g} .. {high:.3g}",
-                }
-            )
+        cells = [
+            {
+                **row,
+                "shape": " x ".join(map(str, row["shape"])),
+                "rate": f"{row['rate']:.4f}",
+                "current": f"{row['current']:.3g}",
+                "potential": " .. ".join(f"{x:.3g}" for x in row["potential"] or ()) or "-",
+            }
+            for row in rows
+        ]
         print_rows(cells, left=2)
 
     def save() -> None:
@@ -530,18 +527,17 @@ def convert_command(
     from danetc.tasks.converting import convert_trained
 
     found = convert_trained(request, bar=partial(image_bar, silent=json_wanted()), note=note)
-    save = partial(save_figures, [(figure, found.figure)])
-    return Answer(found.as_dict(), lambda: print_conversion(found), then=save)
 
+    def show() -> None:
+        echo(f"{found.network}: {found.ann.images:,} images of {found.data} (test)")
+        rows = [("ReLU", found.ann), *((str(at.steps), at) for at in found.over_time)]
+        print_rows(
+            [{"T": t, "top-1": percent(at.top1), "loss": f"{at.loss:.4f}"} for t, at in rows],
+            left=0,
+        )
+        echo(f"written to {found.directory}")
 
-def print_conversion(found: Converted) -> None:
-    """Print the accuracy of the ANN, and of the spiking network at each T."""
-    echo(f"{found.network}: {found.ann.images:,} images of {found.data} (test)")
-    rows = [("ReLU", found.ann), *((str(at.steps), at) for at in found.over_time)]
-    print_rows(
-        [{"T": t, "top-1": percent(at.top1), "loss": f"{at.loss:.4f}"} for t, at in rows], left=0
-    )
-    echo(f"written to {found.directory}")
+    return Answer(found.as_dict(), show, then=partial(save_figures, [(figure, found.figure)]))
 
 
 def export_command(request: requests.ExportRequest) -> Answer:
@@ -652,9 +648,8 @@ def import_text(found: ImportedNetwork) -> str:
         f"{seen.deviation:.2g}, the largest difference is {seen.difference:.1e}"
     )
     if seen.flipped:
-        share = 100 * seen.flipped / seen.samples
+        share = f"{100 * seen.flipped / seen.samples:.1f} %"
         lines.append(
-            f"            {seen.flipped} more ({share:.1f} %) differ, by a spike at its threshold that is "
-            "rounded otherwise"
+            f"            {seen.flipped} more ({share}) differ: rounding changes a spike at its threshold"
         )
     return "\n".join(lines)

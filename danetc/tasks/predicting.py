@@ -108,7 +108,7 @@ def predict_trained(
     model = one.at_steps(request.steps or one.steps).eval()
     signature = model.signature
     place = list(signature.outputs).index(main_output(now.loss, signature, now.output))
-    x, names = read_samples([*map(os.fspath, request.images)], signature, now.evaluate or (), data)
+    x, names = read_samples([*map(str, request.images)], signature, now.evaluate or (), data)
     outputs = []
     with (
         torch.inference_mode(),

@@ -76,7 +76,7 @@ def open_trained(directory: str | Path) -> Trained:
 def data_of(trained: Trained) -> str:
     """Return the data set of the training. Raises UserError if it is not known or not there."""
     if trained.data is None:
-        raise UserError(f"{trained.path} does not record its training data; name them with --data")
+        raise UserError(f"{trained.path} records no training data; name a data set by --data")
     refuse_recorded_data(trained.data, trained.path)
     look_at_data(
         trained.data,

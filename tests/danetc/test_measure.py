@@ -81,7 +81,7 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
         assert (row["network"], row["MACs"]) == ("small", found.operations.macs)
         assert repr(found) == "<Measurement: small on 32 images: firing-rate, operations>"
     for wrong in (model, small):
-        with pytest.raises(package.UserError, match="does not record its training data"):
+        with pytest.raises(package.UserError, match="records no training data"):
             package.measure(wrong)
     with pytest.raises(package.UserError, match="only a model that danetc built"):
         package.measure(Linear(2, 2), "digits")  # type: ignore[arg-type]

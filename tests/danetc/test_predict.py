@@ -123,7 +123,7 @@ def test_training_records_the_names_of_classes(danetc: Run, quick: Path, images:
         ("gone is not the directory of a trained network", ["predict", "gone", "a.png"]),
         ("did you mean `resize`?", ["predict", DIGITS, "a.png", "--evaluate", "resiz(3)"]),
         ("files or those of --data, not both", ["record", DIGITS, "a.png", "--data", "digits"]),
-        ("name files or give --data", ["record", "danet_c_small"]),
+        ("records no training data", ["record", "danet_c_small"]),
         ("did you mean `stem.spike`?", ["record", DIGITS, "--layers", "stem.spik"]),
     ],
 )

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.commands.trainings import print_conversion
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import load_module
 from danetc.dsl.recipe.resolve import resolve_recipe
@@ -290,15 +289,16 @@ def test_a_table_of_trials(capsys: pytest.CaptureFixture[str]) -> None:
     assert "deviation" not in capsys.readouterr().out
 
 
-def test_a_conversion_prints_the_ann_and_each_t(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_conversion_prints_the_ann_and_each_t(
+    danetc: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at = [Figures(steps, 10, 0.5 / steps, 0.25 * steps, 1.0, 0, 1.0) for steps in (1, 2)]
-    print_conversion(
-        Converted(
-            Path("out"), "ann", ConversionRequest(Path("ann")), "net", "digits",
-            Figures(1, 1234, 0.125, 0.75, 1.0, 0, 1.0), tuple(at), {},
-        )
+    found = Converted(
+        Path("out"), "ann", ConversionRequest(Path("ann")), "net", "digits",
+        Figures(1, 1234, 0.125, 0.75, 1.0, 0, 1.0), tuple(at), {},
     )  # fmt: skip
-    first, *rows, last = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr("danetc.tasks.converting.convert_trained", lambda *_, **__: found)
+    first, *rows, last = danetc.passes("convert", "ann").out.splitlines()
     assert first == "net: 1,234 images of digits (test)"
     assert [row.split() for row in rows if "%" in row] == [
         ["ReLU", "75.00%", "0.1250"], ["1", "25.00%", "0.5000"], ["2", "50.00%", "0.2500"],

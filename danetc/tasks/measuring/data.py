@@ -82,10 +82,6 @@ class Subject:
         ``options`` are those of ``batches_of``. Raises UserError, SpecError.
         """
         if not files:
-            if data is None and self.trained.data is None:
-                raise UserError(
-                    f"{self.source} has no data of a training: name files or give --data"
-                )
             found = self.prepared(data, prepare, split=options["split"])
             return next(batches_of(found, count=1, **options))[0]
         if data is not None:

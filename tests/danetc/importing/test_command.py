@@ -50,7 +50,7 @@ def test_the_text_of_an_import() -> None:
         "not in the standard library: odd",
         "compared    10 samples with its weights: logits vary by 0.5, the largest difference "
         "is 1.0e-07",
-        "            1 more (10.0 %) differ, by a spike at its threshold that is rounded otherwise",
+        "            1 more (10.0 %) differ: rounding changes a spike at its threshold",
     ]
 
 
