@@ -205,7 +205,7 @@ def test_what_cannot_be_evaluated_is_a_clear_error(danetc: Run, trained: Path) -
         ((run, "--data", "digit"), "did you mean `digits`?"),
         (("missing",), "missing does not exist"),
         (("empty",), "is not the directory of a trained network"),
-        (("bent",), "name them with --data"),
+        (("bent",), "records no training data; name a data set by --data"),
         (("damaged", "--data", "digits"), "weights.safetensors is damaged"),
         (("bent", "--data", "digits", "--over-time"), "(sigmoid) follows a mean over time"),
         (("timed", "--data", "digits", "--steps", "3"), "runs at T = 2 alone, not 3"),

@@ -50,7 +50,7 @@ def test_equal_operands_share_the_gradient_as_in_torch(compiled: Any) -> None:
 
 def test_bad_input_is_named(compiled: Any) -> None:
     neuron = Neuron(compiled("IF").text(), T, 3)
-    with pytest.raises(ValueError, match=r"not with 3 dimensions: \[2, 3, 4\]"):
+    with pytest.raises(ValueError, match=r"not 3 dimensions: \[2, 3, 4\]"):
         neuron(torch.rand(2, 3, 4))
     with pytest.raises(TypeError, match="floating-point"):
         neuron(torch.ones(2, 3, 4, 4, dtype=torch.int64))
