@@ -12,7 +12,6 @@ import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from danetc.compiler.ir.ops.user import allow_code, is_allowed
 from danetc.dsl.diagnostics.visible import visible
 from danetc.errors import UserError
 from danetc.output.echo import Note
@@ -44,6 +43,8 @@ def admit(
 
     Raises UserError if ``no_code`` refuses code, and if only a ``record`` names them and the user has not.
     """
+    from danetc.compiler.ir.ops.user import allow_code, is_allowed  # late: the compiler takes 0.1 s
+
     for place in places:
         if no_code:
             raise UserError(f"{what} runs code, {visible(place)}, which --no-code refuses")
