@@ -83,7 +83,11 @@ def main() -> int:
         lines.append([str(dtype)[6:], len(own), sum(kernels), sum(forward), *gaps])
     head = ("dtype", "layers", "kernels", "outputs that differ", "from uncompiled", "from float64")
     _printed(f"Interpreter: layers of {len(standard()) + len(zoo())} neurons", head, lines)
-    faults += [f"{each.case}: registers are spilled" for each in made if each.spilled]
+    faults += [
+        f"{each.case}: registers are spilled"
+        for each in made
+        if each.spilled and each.case.dtype is not torch.float64  # which no recipe has
+    ]
     _printed("Compilers: sm_80, sm_90, gfx942", HEAD, [each.cells() for each in made])
     names = ", ".join(without_kernels())
     print(f"Neurons of several inputs have no kernels, on a GPU either: {names}")
