@@ -11,7 +11,15 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.environment import MATH, PORTS, SPECIAL, WANTED, Env, Want, wants
+from danetc.compiler.lowering.environment import (
+    PORTS,
+    SPECIAL,
+    WANTED,
+    Env,
+    Want,
+    is_function,
+    wants,
+)
 from danetc.compiler.lowering.evaluator import is_known, numbers_in
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED, Lowering
 from danetc.compiler.lowering.rules import RuleReader
@@ -147,7 +155,8 @@ class _Checker:
         items: tuple[s.Param | s.Define, ...] = (*params, *defines)
         for item in items:
             places.setdefault(item.name, item.name_span)
-        env = Env(self.module, kind, dict.fromkeys((*places, *PORTS[kind]), 0), places=places)
+        local = dict.fromkeys((*places, *PORTS[kind], *s.variables(declaration)), 0)
+        env = Env(self.module, kind, local, places=places)
         roots: list[tuple[s.Expr, Want]] = [
             (param.default, "any") for param in params if param.default is not None
         ]
@@ -171,8 +180,8 @@ class _Checker:
         if id in self.module.names:
             declaration = self.module.names[id].declaration
             self.lowering.assign_declared(call, declaration)
-        elif id in MATH and not any(arg.name for arg in call.args):
-            self.lowering.assign_special(id, call)  # a function of values: `max(a, b, c)`
+        elif is_function(call, id):
+            self.lowering.assign_special(id, call)
         elif id in OPS and OPS[id].public:
             self.lowering.assign(call, [*OPS[id].names], f"`{id}`", id)
         elif id in SPECIAL and id not in ("outputs", "python"):

@@ -95,7 +95,7 @@ class Connections(LayerCalls):
         unused = [item for item in _defines(declaration) if item.name not in known]
         others = {item.name for item in unused} if settings else ()
         complete = not unused or all(
-            name in ports or is_known(name, each.env)
+            name in ports or is_known(name, each.env) or name in s.variables(each.value)
             for id, each in env.definitions.items()
             if id not in others
             for name in self.names_in(each.value)
@@ -207,7 +207,8 @@ class Connections(LayerCalls):
         env = Env(connection.module, "connection", dict.fromkeys(local, 0))
         for name, part in parts.items():
             known = name in (*ports, *CONNECTION_PARTS, *used)
-            if not known and all(is_known(other, env) for other in used):
+            loops = () if known else s.variables(declaration)
+            if not known and all(is_known(other, env) or other in loops for other in used):
                 what = f"`{name}` of connection `{connection.name}` is not used"
                 hint = answer("part", name) or did_you_mean(name, CONNECTION_PARTS)
                 hint = hint or f"a connection's parts are {', '.join(CONNECTION_PARTS)}"

@@ -87,7 +87,7 @@ class Env:
     ``definitions``, shared by a network and its variants, are evaluated when first read.
     ``block_conv`` is True if ``conv`` without a width is the block's next layer. ``given`` are the
     origins of parameters, ``places`` those of their declarations, ``elsewhere`` hints for names that
-    have a meaning only in another place.
+    have a meaning only in another place, ``counters`` the numbers of the enclosing `for`.
     """
 
     module: Module
@@ -102,6 +102,7 @@ class Env:
     given: Mapping[str, ArgumentOrigin] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, Span] = field(default_factory=dict)
+    counters: tuple[int, ...] = ()
     loops: Loops = field(default_factory=Loops)
 
     def names(self) -> list[str]:
@@ -143,6 +144,16 @@ MATH: Mapping[str, Callable[..., int | float]] = {
     "ceil": math.ceil,
     "round": lambda x: math.floor(x + 0.5),
 }
+JOINS = ("sum", "mean", "concat", "max", "min")
+"""Functions of a list of values, in which a `for` is allowed."""
+
+
+def is_function(call: s.Call, id: str) -> bool:
+    """True if a call is a function of its arguments; `max(over = time)` is a layer."""
+    if any(arg.name for arg in call.args):
+        return id in MATH and id not in OPS
+    several = len(call.args) > 1 or any(isinstance(arg.value, s.Each) for arg in call.args)
+    return id in MATH or (id in ("sum", "mean") and several)
 
 
 @record
@@ -169,7 +180,7 @@ _MAP = (
     Parameter("height", int, "rows", low=1, high=2**16),
     Parameter("width", int, "columns", low=1, high=2**16),
 )
-_VALUES = {"a, b, ...": "values, or one for each j of a range: `out[j] for j in 0 .. 3`"}
+_VALUES = {"a, b, ...": "values, or one for each j of a range: `a -> f(j) for j in 0 .. 3`"}
 _OF_NUMBER = {
     "exp": "e to the power of x",
     "log": "natural logarithm of x",
@@ -183,9 +194,9 @@ _OF_NUMBER = {
 SPECIAL: Mapping[str, SpecFunction] = {
     "stage": SpecFunction(
         "stage(BLOCK, N, stride = 1)",
-        "N blocks in sequence, the first with the stride",
+        "N blocks in sequence, the first with the stride; without a connection, a flow of layers N times",
         (
-            Parameter("block", object, "block"),
+            Parameter("block", object, "block, or flow of layers"),
             Parameter("blocks", int, "number of blocks", low=1, high=100_000),
             Parameter("stride", int, "stride of the first block", 1, low=1, high=4096),
         ),
@@ -217,6 +228,8 @@ SPECIAL: Mapping[str, SpecFunction] = {
         _VALUES,
         "concat(a, b)",
     ),
+    "sum": SpecFunction("sum(a, b, ...)", "sum of values", None, _VALUES, "sum(a, b)"),
+    "mean": SpecFunction("mean(a, b, ...)", "mean of values", None, _VALUES, "mean(a, b)"),
     "channels": SpecFunction(
         "channels(a)", "number of channels of a value", None, {"a": "value"},
         "a -> conv(2 * channels(a))",
@@ -335,6 +348,8 @@ def wants(root: s.Expr, want: Want) -> Iterator[tuple[s.Name | s.Call, Want]]:
                 inner = [(item, "number" if want == "number" else "any") for item in (left, right)]
             case s.IfElse(then, condition, otherwise):
                 inner = [(then, want), (condition, "number"), (otherwise, want)]
+            case s.Each(value):
+                inner = [(it, want if it is value else "number") for it in s.children(node)]
             case s.Flow(steps):
                 inner = [(step, "layer") for step in steps]
             case s.Via(subject, connection):
@@ -358,6 +373,6 @@ def _argument_wants(call: s.Call) -> list[Want]:
     if name == "stage":
         first = call.args[0] if call.args and call.args[0].name is None else None
         return ["block" if arg is first or arg.name == "block" else "number" for arg in call.args]
-    numbers = name in MATH or (name in OPS and OPS[name].public and name != "concat")
+    numbers = name in MATH or (name in OPS and OPS[name].public and name not in JOINS)
     other = "number" if numbers else "any"
     return [arg.name if arg.name and arg.name in OF_PARAMETER else other for arg in call.args]

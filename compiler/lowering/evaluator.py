@@ -15,6 +15,7 @@ from danetc.compiler.lowering.builder import Builder, Trace
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
     DEFAULT_LAYERS,
+    JOINS,
     MATH,
     SPECIAL,
     Env,
@@ -212,6 +213,7 @@ class Evaluator(Builder):
                 if isinstance(item, s.Name):
                     found[item.id] = None
                 choice = isinstance(item, s.Binary) and item.op in ("and", "or")
+                choice = choice or (isinstance(item, s.Each) and item.condition is not None)
                 conditional = conditional or choice or isinstance(item, s.IfElse)
             known = self.shared.names[id(node)] = (node, tuple(found), conditional)
         return known[1]
@@ -325,7 +327,8 @@ class Evaluator(Builder):
         if parameters is not None:
             return self.assign(call, [item.name for item in parameters], f"`{id}`", id)
         for arg in call.args:
-            self._no_each(arg)
+            if id not in JOINS:
+                self._no_each(arg)
             if arg.name is not None:
                 hint = answer("parameter", arg.name, id) or f"write `{SPECIAL[id].usage}`"
                 message = f"`{id}` has no parameter `{arg.name}`"
@@ -334,7 +337,11 @@ class Evaluator(Builder):
 
     def _no_each(self, arg: s.Arg) -> None:
         if isinstance(arg.value, s.Each):
-            raise self.error("E0405", "`for` is allowed only in the joins of a rule", arg.span)
+            message = "`for` is allowed only in a list of values"
+            hint = (
+                f"lists are the arguments of {', '.join(f'`{name}`' for name in JOINS)}, `outputs`"
+            )
+            raise self.error("E0405", message, arg.span, hint=hint)
 
     def bind(self, bound: v.Bound, call: s.Call, env: Env) -> v.Bound:
         """Return a declaration with the arguments of a call; ``complete`` adds the defaults."""

@@ -76,7 +76,9 @@ class LoopsOverTime(OperationValues):
         assert isinstance(steps, int)
         only = before[0] if len(before) == 1 else None
         key: object = (
-            (only.id, steps) if isinstance(only, s.Name) else (id(flow), steps, self.scope)
+            (only.id, steps)
+            if isinstance(only, s.Name)
+            else (id(flow), steps, self.scope, env.counters)
         )
         reader = env.pending[-1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.graph import Value as NodeValue
@@ -11,9 +12,18 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.user import PLACE, extents
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.backbones import Backbones
-from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, WANTED, Env, Want, is_op
+from danetc.compiler.lowering.environment import (
+    CONSTANTS,
+    MATH,
+    SPECIAL,
+    WANTED,
+    Env,
+    Want,
+    is_function,
+    is_op,
+)
 from danetc.compiler.lowering.loops import is_flow
-from danetc.compiler.lowering.operations import named
+from danetc.compiler.lowering.operations import as_learnt, named
 from danetc.dsl.diagnostics.diagnostic import Label, closest, suggestion
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.first_weights import FIRST_WEIGHTS
@@ -212,8 +222,8 @@ class NamedValues(Backbones):
                 target = v.Bound(resolved.declaration, resolved.module, {}, span)
         if isinstance(target, v.Bound):
             return self.refer(self.bind(target, call, env), span)
-        if id in MATH and not (id in OPS and any(arg.name for arg in args)):
-            return self._math(id, call, env)
+        if is_function(call, id):
+            return self.sum_of(id, call, env) if id not in MATH else self._math(id, call, env)
         match id:
             case "stage":
                 return self._stage(call, env)
@@ -273,9 +283,17 @@ class NamedValues(Backbones):
     def _math(self, id: str, call: s.Call, env: Env) -> v.Value:
         several = id in ("min", "max")
         self.assign_special(id, call)
-        values = [self.evaluate(arg.value, env) for arg in call.args]
-        if len(values) == 1 and isinstance(values[0], v.Wire) and id in OPS and not several:
-            return self.add(id, (values[0],), {}, call.span)
+        listed = self.list_of(call, env)
+        values = [self.evaluate(arg.value, inner) for arg, inner in listed]
+        if len(values) == 1 and id in OPS and not several:
+            if isinstance(values[0], v.Wire):
+                return self.add(id, (values[0],), {}, call.span)
+            if isinstance(values[0], (Learn, v.LearntValue)):
+                found = as_learnt(values[0])
+                before = *found.functions, (found.factor, found.offset, id)
+                return replace(found, factor=1.0, offset=0.0, functions=before)
+        if several and len(values) == 1 and _has_each(call):
+            return values[0]
         if len(values) < 2 if several else len(values) != 1:
             needs = "two values or more" if several else "one number"
             of_wires = id in OPS and any(isinstance(value, v.Wire) for value in values)
@@ -291,11 +309,11 @@ class NamedValues(Backbones):
                 message = f"`{id}` takes numbers or values, not both"
                 raise self.error("E0402", message, call.span)
             return self.join(op, wires, call.span)
-        for arg, value in zip(call.args, values, strict=True):
+        for (arg, inner), value in zip(listed, values, strict=True):
             if not v.is_number(value):
                 hint = of_values(id) if isinstance(value, v.Wire) else None
                 message = f"`{id}` takes numbers here, not {v.describe(value)}"
-                raise self.reject("E0304", message, arg.value, env, hint)
+                raise self.reject("E0304", message, arg.value, inner, hint)
         try:
             return self.bounded(MATH[id](*values), call.span)
         except (ValueError, OverflowError):
@@ -304,10 +322,13 @@ class NamedValues(Backbones):
 
     def _operands(self, name: str, call: s.Call, env: Env) -> tuple[v.Wire, ...]:
         self.assign_special(name, call)
-        return tuple(self.operand(arg, env, f"`{name}` takes values") for arg in call.args)
+        needs = f"`{name}` takes values"
+        return tuple(self.operand(arg, inner, needs) for arg, inner in self.list_of(call, env))
 
     def _concat(self, call: s.Call, env: Env) -> v.Wire:
         wires = self._operands("concat", call, env)
+        if len(wires) == 1 and _has_each(call):
+            return wires[0]
         if len(wires) < 2:
             raise self.error("E0303", "`concat` takes two values or more", call.span)
         return self.add("concat", wires, {}, call.span)
@@ -329,9 +350,15 @@ class NamedValues(Backbones):
     def _stage(self, call: s.Call, env: Env) -> v.Backbone:
         given = self.arguments("stage", call, env)
         block = given["block"]
+        named = (arg.value for arg in call.args if arg.name == "block")
+        expr = next(named, call.args[0].value)
+        if v.is_layer(block) and not isinstance(block, v.Bound):
+            value, param = s.Name(v.FLOW, span=expr.span), s.Param(v.FLOW, None)
+            flow = s.Declaration(
+                "block", "flow", (param,), value, None, span=expr.span, name_span=expr.span
+            )
+            block = v.Bound(flow, env.module, {v.FLOW: block}, expr.span)
         if not isinstance(block, v.Bound) or block.kind != "block":
-            named = (arg.value for arg in call.args if arg.name == "block")
-            expr = next(named, call.args[0].value)
             message = f"a stage consists of blocks, not of {v.describe(block)}"
             raise self.reject("E0403", message, expr, env, f"write `{SPECIAL['stage'].usage}`")
         stage = v.StageOf(block, given["blocks"], given["stride"], call.span)
@@ -424,8 +451,8 @@ class NamedValues(Backbones):
 
     def _outputs(self, call: s.Call, env: Env) -> v.Outputs:
         wires: dict[str, v.Wire] = {}
-        for index, arg in enumerate(call.args):
-            value = self.operand(arg, env, "an output is a value")
+        for index, (arg, inner) in enumerate(self.list_of(call, env)):
+            value = self.operand(arg, inner, "an output is a value")
             name = arg.name or (arg.value.id if isinstance(arg.value, s.Name) else f"out{index}")
             if name in wires:
                 raise self.error("E0302", f"two outputs are called `{name}`", arg.span)
@@ -442,6 +469,11 @@ class NamedValues(Backbones):
             raise self.error("E0305", message, call.span)
         steps = given["per_step"] or per == "step"
         return Learn(init, above, below, "layer" if per == "step" else per, steps)
+
+
+def _has_each(call: s.Call) -> bool:
+    """True if a list of values may have any length."""
+    return any(isinstance(arg.value, s.Each) for arg in call.args)
 
 
 def of_values(id: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +18,15 @@ from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter, text
 from danetc.compiler.ir.ops.row import scheduled
 from danetc.compiler.ir.ops.unknown import AnyShape
 from danetc.compiler.lowering import values as v
-from danetc.compiler.lowering.environment import SPECIAL, Env, Want
-from danetc.compiler.lowering.evaluator import ROUND, Evaluator, flows_in
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.compiler.lowering.environment import PORTS, SPECIAL, Env, Want
+from danetc.compiler.lowering.evaluator import ROUND, Evaluator, flows_in, is_known
+from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.neuron.program import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
+VALUE = 10  # work for each value of a `for`
 BODIES = ("network", "block", "connection")
 """Declarations in which names stand for values."""
 
@@ -95,7 +96,7 @@ class OperationValues(Evaluator):
         return -value
 
     def _combine(
-        self, op: str, left: v.Value, right: v.Value, expr: s.Binary, operand: s.Expr, env: Env
+        self, op: str, left: v.Value, right: v.Value, expr: s.Expr, operand: s.Expr, env: Env
     ) -> v.Value:
         if isinstance(left, v.Wire):
             right = self.met(right, left, expr.span)
@@ -174,6 +175,59 @@ class OperationValues(Evaluator):
             raise self.error("E0409", message, index.span, hint=hint)
         return low, high
 
+    # -- lists of values --------------------------------------------------------------------------
+
+    def list_of(self, call: s.Call, env: Env) -> list[tuple[s.Arg, Env]]:
+        """Return the arguments of a list, each with its environment; a `for` gives any number."""
+        found: list[tuple[s.Arg, Env]] = []
+        for arg in call.args:
+            each = arg.value
+            if not isinstance(each, s.Each):
+                found.append((arg, env))
+                continue
+            found += ((replace(arg, value=each.value), inner) for inner in self._each(each, env))
+        if call.args and not found:
+            each = call.args[0].value
+            hint = "a range `a .. b` goes from the lower to the higher number, both included"
+            assert isinstance(each, s.Each)
+            if each.condition is not None:
+                hint = "its condition must hold for a number of the range"
+            message = f"`for {each.variable}` gives no value"
+            raise self.reject("E0303", message, each, env, hint)
+        return found
+
+    def _each(self, each: s.Each, env: Env) -> Iterator[Env]:
+        """Iterate over the environments of a `for`."""
+        name, place = each.variable, each.name_span
+        if is_known(name, env) or name in PORTS.get(env.what, ()):
+            labels = tuple(Label(at, "declared here") for at in (env.places.get(name),) if at)
+            message = f"`{name}` already has a meaning here"
+            hint = "choose another name for the variable of the `for`"
+            raise self.error("E0212", message, place, labels=labels, hint=hint)
+        low = self.whole(each.low, env, "the start of `for`", -(2**20), 2**20)
+        high = self.whole(each.high, env, "the end of `for`", -(2**20), 2**20)
+        for number in range(low, high + 1):
+            self.work.spend(VALUE, each.span)
+            inner = replace(
+                env,
+                values={**env.values, name: number},
+                given={**env.given, name: v.ArgumentOrigin(place, name, number)},
+                counters=(*env.counters, number),
+            )
+            if each.condition is None or self.condition(each.condition, inner):
+                yield inner
+
+    def sum_of(self, id: str, call: s.Call, env: Env) -> v.Value:
+        """Return the sum or mean of a list, which folds from the left."""
+        (first, inner), *others = self.list_of(call, env)
+        total = self.evaluate(first.value, inner)
+        for arg, inner in others:
+            value = self.evaluate(arg.value, inner)
+            total = self._combine("+", total, value, call, arg.value, inner)
+        if id == "mean" and others:
+            total = self._combine("*", total, 1 / (1 + len(others)), call, call, env)
+        return total
+
     # -- learnt numbers ---------------------------------------------------------------------------
 
     def _calculated(self, op: str, left: v.Value, right: v.Value, span: Span) -> v.LearntValue:
@@ -204,10 +258,11 @@ class OperationValues(Evaluator):
             return value
         found = as_learnt(value)
         made = self._parameter(found, self.value(wire).shape, span)
-        if found.is_plain:
-            return made
-        attrs: dict[str, Attribute] = {"factor": found.factor, "offset": found.offset}
-        return self.add("affine", (made,), attrs, span)
+        for factor, offset, function in (*found.functions, (found.factor, found.offset, "")):
+            if (factor, offset) != (1.0, 0.0):
+                made = self.add("affine", (made,), {"factor": factor, "offset": offset}, span)
+            made = self.add(function, (made,), {}, span) if function else made
+        return made
 
     def _parameter(self, found: v.LearntValue, meets: Shape, span: Span) -> v.Wire:
         """Return the node of the numbers, made where their name is first met."""
@@ -304,7 +359,7 @@ class OperationValues(Evaluator):
                 shown = (
                     f"{name} = {parameter.words[0]}" if parameter.type is str else f"{name}, ..."
                 )
-                usage = SPECIAL[id].usage if id in SPECIAL else f"{id}({shown})"
+                usage = f"{id}({shown})" if id in OPS else SPECIAL[id].usage
                 message, hint = f"`{id}` needs `{name}`", f"write `{usage}`"
                 failed = self.error("E0307", message, call.span, hint=hint)
         if failed is not None:

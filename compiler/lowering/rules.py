@@ -20,7 +20,7 @@ from danetc.compiler.ir.rule_forms import (
     StageInput,
 )
 from danetc.compiler.lowering import values as v
-from danetc.compiler.lowering.environment import Env
+from danetc.compiler.lowering.environment import JOINS, Env
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.loops import cuts
 from danetc.compiler.lowering.operations import as_learnt
@@ -35,7 +35,6 @@ FEEDS = ("in", "shortcut")
 """Values that a rule defines for each block."""
 TERM = 1  # work for each value that an equation names
 MAX_INDEX = 2**40
-JOINS = ("sum", "mean", "concat", "max", "min")
 PORTS = ("in", "out")
 """Values that a rule reads."""
 _EQUATIONS = (
@@ -184,7 +183,7 @@ class RuleReader:
         if not isinstance(value, (Learn, v.LearntValue)):
             return Scaled(float(self.lowering.number(factor, env, "a factor")), form)
         found = as_learnt(value)
-        if found.offset:
+        if found.offset or found.functions:
             message = "in a rule, learnable parameters can only be factors"
             hint = "write `learn(...) * out[j]`, or a multiple of it"
             raise self.fail("E0608", message, factor.span, hint=hint)

@@ -53,7 +53,8 @@ class Initial:
 class LearntValue:
     """``factor * learn + offset``, broadcast to the value that it is combined with.
 
-    If it has a ``name``, that of a definition in ``scope``, all reads share the same numbers.
+    ``functions`` are applied to the learnt numbers first, each to ``factor * x + offset``. If it has a
+    ``name``, that of a definition in ``scope``, all reads share the same numbers.
     """
 
     learn: Learn
@@ -61,10 +62,11 @@ class LearntValue:
     scope: tuple[str, ...] = ()
     factor: float = 1.0
     offset: float = 0.0
+    functions: tuple[tuple[float, float, str], ...] = ()  # factor, offset, operation
 
     @property
     def is_plain(self) -> bool:
-        return (self.factor, self.offset) == (1.0, 0.0)
+        return (self.factor, self.offset, self.functions) == (1.0, 0.0, ())
 
 
 @record(eq=False)
@@ -180,9 +182,13 @@ class SharedLayer:
     span: Span
 
 
+FLOW = "->"
+"""Argument with the layers of a stage in place of a declared block, ``stage(a -> b, N)``."""
+
+
 @record
 class StageOf:
-    """``stage(BLOCK, N, stride = S)`` with its ``via``, ``by`` and ``with``.
+    """``stage(BLOCK, N, stride = S)`` or ``stage(a -> b, N)`` with its ``via``, ``by`` and ``with``.
 
     ``use_sites`` lists the uses of the backbones that contain it, outermost first.
     """

@@ -17,11 +17,11 @@ from danetc.compiler.lowering.blocks import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
     DEFAULT_LAYERS,
-    MATH,
     PORTS,
     SPECIAL,
     WANTED,
     Want,
+    is_function,
     is_op,
     wants,
 )
@@ -324,7 +324,7 @@ class MeaningReader:
     def called(self, call: s.Call, names: Names, want: Want) -> Meaning | None:
         assert isinstance(call.function, s.Name)
         id = call.function.id
-        if id in MATH and not any(arg.name for arg in call.args) and id not in names.local:
+        if is_function(call, id) and id not in names.local:
             return Meaning("function", id)
         return self.name(id, names, want)
 

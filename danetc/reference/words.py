@@ -45,7 +45,7 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("if", "keyword", "a if condition else b", "`a` if the condition is true, otherwise `b`"),
     ("else", "keyword", "a if condition else b", "`a` if the condition is true, otherwise `b`"),
     ("for", "keyword", "sum(VALUE for j in 0 .. n - 1 if CONDITION)",
-         "passes a value for each j of a range, both ends included, to `sum`, `concat`, `max` or `min`"),
+         "passes a value for each j of a range, both ends included, to `sum`, `mean`, `concat`, `max`, `min` or `outputs`"),
     ("and", "keyword", "a and b", "true if `a` and `b` are true"),
     ("or", "keyword", "a or b", "true if `a` or `b` or both are true"),
     ("not", "keyword", "not a", "true if `a` is false"),

@@ -41,7 +41,10 @@ STATEMENT = "a statement is `name = value`"
 LAYERS = "connect layers with `->`: `conv(8) -> norm -> spike`"
 CHOICE = "a choice is written `a if condition else b`"
 UNEXPECTED = {
-    "FOR": ("E0101", "`for` is written in an argument, as in `sum(out[i] for i in 0 .. 3)`"),
+    "FOR": (
+        "E0101",
+        "an argument takes one `for`, as in `sum(a -> f(i) for i in 0 .. 3)`; lists nest",
+    ),
     "RANGE": ("E0101", "a range is written in square brackets, as in `out[0 .. 3]`, or after `in`"),
     "USE": ("E0101", "`use` is written at the top of a file"),
     "ARROW": ("E0101", "put a flow that is an operand in parentheses"),

@@ -317,6 +317,11 @@ def walk(node: Node) -> Iterator[Node]:
         stack.extend(reversed(list(children(current))))
 
 
+def variables(node: Node) -> set[str]:
+    """Return the variables of each `for` in a tree."""
+    return {item.variable for item in walk(node) if isinstance(item, Each)}
+
+
 def with_names(node: N, change: Callable[[Name], Expr], *, functions: bool = True) -> N:
     """Return a tree with each name changed; without ``functions`` the names of calls stay."""
     if isinstance(node, Name):

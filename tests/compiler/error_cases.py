@@ -142,8 +142,8 @@ NUMBERS = {
     "quoted word": flow(
         'out = b -> softmax(over = «"rows"»)', "E0304", "of `channels`, `rows`", "without quotes"
     ),
-    "sum outside of a rule": flow(
-        "out = sum(«a», b)", "E0304", "`over` of `sum` must be one of", "joined by `a + b`"
+    "sum of one value": flow(
+        "out = sum(«b»)", "E0304", "`over` of `sum` must be one of", "joined by `a + b`"
     ),
     "groups of pixels": flow(
         "out = b -> «mean(over = pixels, groups = 2)»", "E0501", "groups divide channels"
@@ -216,8 +216,17 @@ KINDS = {
     "with a setting of networks": net(
         "by chain", "by chain with («steps = 3»)", "E0301", "cannot change `steps`"
     ),
-    "stage of layers": net(
-        "stage(basic(16), 2)", "stage(«conv(16)», 2)", "E0403", "consists of blocks"
+    "stage of a neuron": net(
+        "stage(basic(16), 2)", "stage(«IF», 2)", "E0403", "consists of blocks"
+    ),
+    "stride of a flow": net(
+        STAGES,
+        "(«stage(conv(16) -> norm, 2, stride = 2)»)",
+        "E0307",
+        "a flow has no parameter `stride`",
+    ),
+    "flow without weights at its end": net(
+        "stage(basic(16), 2)", "stage(«conv(16) -> norm», 2)", "E0408", "end with a weighted layer"
     ),
     "variant of a neuron": Case(NET + "network m = «IF»\n", "E0403", "not of the neuron `IF`"),
     "recipe as a layer": net("conv(16)", "«digits»", "E0403", "the recipe `digits`"),
@@ -245,7 +254,37 @@ KINDS = {
     "function of a value": flow(
         "out = abs(«b»)", "E0304", "takes numbers here", "`neuron NAME { s = abs(x) }`"
     ),
-    "for outside of a rule": net("conv(16)", "conv(«j for j in 0 .. 3»)", "E0405", "`for`"),
+    "for outside of a list": net(
+        "conv(16)", "conv(«j for j in 0 .. 3»)", "E0405", "in a list of values", "`concat`"
+    ),
+    "empty range": flow(
+        "out = concat(«b -> conv(8) for j in 3 .. 0»)",
+        "E0303",
+        "`for j` gives no value",
+        "lower to",
+    ),
+    "empty by its condition": flow(
+        "out = sum(«b for j in 0 .. 3 if j > 3»)", "E0303", "gives no value", "condition must hold"
+    ),
+    "variable with the name of a line": flow(
+        "c = b\n  out = sum(c for «c» in 0 .. 3)", "E0212", "already has a meaning", "another name"
+    ),
+    "variable of an outer for": flow(
+        "out = sum(sum(b for «j» in 0 .. 1) for j in 0 .. 3)", "E0212", "`j` already has a meaning"
+    ),
+    "variable with the name of an operation": flow(
+        "out = sum(b for «conv» in 0 .. 3)", "E0212", "`conv` already has a meaning"
+    ),
+    "range of a fraction": flow(
+        "out = sum(b for j in 0 .. «1.5»)", "E0304", "the end of `for` must be a whole number"
+    ),
+    "for of layers": flow(
+        "out = b + «sum(conv(8) for j in 0 .. 1)»", "E0406", "not the layer `conv`", "flows into it"
+    ),
+    "long range": flow("out = sum(«b for j in 0 .. 1000000»)", "E0906", "steps"),
+    "logarithm of a learnt number": flow(
+        "out = log(«learn(1.0)») * b", "E0304", "not a number to be learnt"
+    ),
     "identity with arguments": flow("out = b -> «identity»(3)", "E0303", "takes no arguments"),
     "many arguments": net("via origin", "via baa(«LIF»)", "E0303", "takes no arguments"),
     "missing height": net("image(3, 32, 32)", "«image(3, 32)»", "E0307", "needs `width`"),

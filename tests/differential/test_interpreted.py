@@ -16,7 +16,7 @@ from tests.fuzzing.compare import Case, Subject, compiling
 from tests.fuzzing.forms import FORMS, _check_form
 
 QUICK = (
-    "two lines", "feedback", "earlier values", "siamese", "several_inputs", "by_step", "attention",
+    "two lines", "feedback", "earlier values", "siamese", "several_inputs", "by_step", "attention", "lists",
 )  # fmt: skip
 NETWORKS = {**VARIETY, **LOOPED, **SIAMESE}
 

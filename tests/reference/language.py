@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 from danetc.dsl.modules import Module
@@ -155,6 +155,7 @@ class Env:
     cache: dict[str, Any] = field(default_factory=dict)
     scope: tuple[str, ...] = ()
     block_layers: bool = False
+    counters: tuple[int, ...] = ()
     loops: Loops = field(default_factory=lambda: Loops())
 
 
@@ -463,7 +464,9 @@ class Evaluator:
         delay = self.layer(steps[place], env)
         count = int(delay.attrs["steps"])
         named = isinstance(first, s.Name) and place == 1
-        key: object = (first.id, count) if named else (first.span.start, count, scope)
+        key: object = (first.id, count)
+        if not named:
+            key = first.span.start, count, scope, env.counters
         if key in loops.reads:
             return loops.reads[key][2]
         start = self.carried(delay.role)
@@ -515,11 +518,16 @@ class Evaluator:
             wires = {name: value for name, value in values.items() if isinstance(value, Wire)}
             attrs = {name: value for name, value in values.items() if name not in wires}
             return self.product(id, wires, {**OPERATIONS[id], **attrs})
-        if id in NUMBERS and not any(arg.name == "over" for arg in args):
-            values = [self.evaluate(arg.value, env) for arg in args]
+        if id in (*NUMBERS, "sum", "mean") and not any(arg.name == "over" for arg in args):
+            values = [self.evaluate(arg.value, inner) for arg, inner in self._listed(args, env)]
+            if id in ("sum", "mean"):
+                total = reduce(partial(self.binary, "+"), values)
+                return self.binary("*", total, 1 / len(values)) if id == "mean" else total
+            if len(values) == 1 and isinstance(values[0], Learn | Learnt):
+                return _made(values[0], lambda item: self.function(id, [item]))
             if any(isinstance(value, Wire) for value in values):
                 return self.function(id, values)
-            return NUMBERS[id](*values)
+            return values[0] if id in ("min", "max") and len(values) == 1 else NUMBERS[id](*values)
         match id:
             case "stage":
                 given = assigned(args, ["block", "blocks", "stride"])
@@ -530,7 +538,8 @@ class Evaluator:
                 (wire,) = (self.evaluate(arg.value, env) for arg in args)
                 return wire.data.shape[2 + ("channels", "rows", "columns").index(id)]
             case "concat":
-                return self.function(id, [self.evaluate(arg.value, env) for arg in args])
+                listed = self._listed(args, env)
+                return self.function(id, [self.evaluate(arg.value, own) for arg, own in listed])
             case "image" | "events":
                 given = assigned(args, ["channels", "height", "width", "bound"])
                 sizes = (given[name] for name in ("channels", "height", "width"))
@@ -542,8 +551,8 @@ class Evaluator:
             case "outputs":
                 return {
                     arg.name or (arg.value.id if isinstance(arg.value, s.Name) else f"out{place}"):
-                    self.evaluate(arg.value, env)
-                    for place, arg in enumerate(args)
+                    self.evaluate(arg.value, inner)
+                    for place, (arg, inner) in enumerate(self._listed(args, env))
                 }  # fmt: skip
             case "learn":
                 named = tuple(
@@ -554,6 +563,22 @@ class Evaluator:
                 (arg,) = args
                 return Learn(float(self.evaluate(arg.value, env)), trained=False)
         return self.operation(id, args, env)
+
+    def _listed(self, args: tuple[s.Arg, ...], env: Env) -> list[tuple[s.Arg, Env]]:
+        """Each value of a list where its names are known: a `for` has one for each number."""
+        found = []
+        for arg in args:
+            if not isinstance(arg.value, s.Each):
+                found.append((arg, env))
+                continue
+            each = arg.value
+            low, high = (int(self.evaluate(end, env)) for end in (each.low, each.high))
+            for number in range(low, high + 1):
+                values = {**env.values, each.variable: number}
+                inner = replace(env, values=values, counters=(*env.counters, number))
+                if each.condition is None or self.evaluate(each.condition, inner):
+                    found.append((replace(arg, value=each.value), inner))
+        return found
 
     def operation(self, id: str, args: tuple[s.Arg, ...], env: Env) -> Op:
         """An operation with its parameters, those left out by default."""

@@ -172,8 +172,8 @@ class Layers(Evaluator):
         values = f.side_by_side([wire.data for wire in args])
         if name == "concat":
             return Wire(concat(values, 2), varies)
-        if name == "sqrt":
-            return self._rounded(Wire(f.sqrt(values[0]), varies))
+        if name in ("sqrt", "exp"):
+            return self._rounded(Wire(getattr(f, name)(values[0]), varies))
         return Wire(reduce(f.minimum if name == "min" else f.maximum, values), varies)
 
     def product(self, name: str, wires: Mapping[str, Wire], attrs: Mapping[str, Any]) -> Wire:

@@ -263,6 +263,12 @@ class Network(Layers):
         """Block i of a stage: the stride is the opening one's."""
         stride = stage.stride if i == 0 else 1
         block = stage.block
+        if not isinstance(block, Bound):  # a flow
+            assert stride == 1
+            if stage.connection is None:
+                return self.apply(block, wire)
+            wired = self.written_out(stage.connection)
+            return self.connected(block, wired, wire, i, stage.count, stride, start)
         names = [param.name for param in block.declaration.params]
         if "stride" in names and "stride" not in block.args:
             block = replace(block, args={**block.args, "stride": stride})
@@ -275,7 +281,7 @@ class Network(Layers):
         )
 
     def connected(
-        self, block: Bound, connection: Bound, wire: Wire, i: int, n: int, stride: int, start: Wire
+        self, block: Any, connection: Bound, wire: Wire, i: int, n: int, stride: int, start: Wire
     ) -> Wire:
         """A block in its connection; its shortcut begins with ``start``."""
         env = self.complete(connection)
@@ -286,13 +292,15 @@ class Network(Layers):
             assert isinstance(item, s.Define)
             around = item.name in ("each", "last", "projection", "identity")
             env.definitions[item.name] = (item.value, env if around else plain)
-        if block.declaration.body is not None:
+        if isinstance(block, Bound) and block.declaration.body is not None:
             with self.within("branch"):
                 branch = self.self_wired(block, wire, {"i": i, "n": n})
             env.values["channels"] = branch.data.shape[2]
         else:
-            assert block.declaration.value is not None
-            flow = self.evaluate(block.declaration.value, self.complete(block), "layer")
+            flow = block
+            if isinstance(block, Bound):
+                assert block.declaration.value is not None
+                flow = self.evaluate(block.declaration.value, self.complete(block), "layer")
             layers = list(_flat(flow))
             env.values["channels"] = int(layers[-1].attrs["width"])
             branch = self.branch(layers, env, wire)

@@ -109,6 +109,7 @@ ROWS = (
         "torch.nn.functional.gelu", "Gelu", source="Hendrycks and Gimpel, 2016",
     ),
     _pointwise("sqrt", "square root", "torch.sqrt", "Sqrt", public=False, example=""),
+    _pointwise("exp", "e to the power of x", "torch.exp", "Exp", public=False, example=""),
     Op(
         "softmax", "softmax along an axis", _softmax_shape, kinds.analog, _softmax,
         (word("over", "axis along which the result sums to 1", "channels", (*shapes.AXES, "time")),),
