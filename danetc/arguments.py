@@ -160,6 +160,10 @@ def look_at_data(text: str, hint: str = "") -> str:
     return text
 
 
+in_memory = late("danetc.runtime.data.sources.memory", "in_memory")
+"""Return arrays or Datasets as a text. Raises UserError if the argument is something else."""
+
+
 def file_place(*endings: str) -> Callable[[str], Path]:
     """Return a function that checks the name of a file to write, which has one of the ``endings``.
 
@@ -198,7 +202,7 @@ Split: TypeAlias = Literal["test", "train", "val"]
 Checkpoint: TypeAlias = Annotated[str, Option("NAME")]
 Classes: TypeAlias = Annotated[int, Option(least=2)]
 Count: TypeAlias = Annotated[int, Option(least=1)]
-Data: TypeAlias = Annotated[str, DATA]
+Data: TypeAlias = Annotated[str | Any, DATA]
 Device: TypeAlias = Annotated[str, Option("cpu|cuda|cuda:1|mps|xpu")]
 Init: TypeAlias = Annotated[Place, Option("WEIGHTS")]
 InitSkip: TypeAlias = Annotated[str, Option("PARTS")]
@@ -256,7 +260,9 @@ def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], C
     def decorate(function: Callable[[Request], R]) -> Callable[P, R]:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            made = request(*args, **kwargs)
+            made: Any = request(*args, **kwargs)
+            if not isinstance(getattr(made, "data", ""), str | None):
+                made = dataclasses.replace(made, data=in_memory(made.data))
             check_fields(made)
             return function(made)
 

@@ -20,12 +20,15 @@ from danetc.dsl.syntax.overrides import override_text
 from danetc.errors import UserError
 
 if TYPE_CHECKING:
+    from danetc.runtime.model.built import Model
     from danetc.runtime.training.observer import Callback
-else:  # its module imports torch
-    Callback = Any
+else:  # their modules import torch
+    Callback = Model = Any
 
 Accuracy: TypeAlias = Literal["last", "best"]
 SelectOn: TypeAlias = Literal["val", "test"]
+HELD_OUT = 0.2
+"""Share of samples in memory to test on if a training gets none for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,11 @@ class TrainingRequest(TrainingOptions):
     no_code: bool = False
     allow_code: Annotated[Sequence[str], arg.Option("FILE.py:NAME")] = ()
     callbacks: Annotated[Sequence[Callback], arg.PYTHON] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.data, str):
+            object.__setattr__(self, "data", arg.in_memory(self.data, HELD_OUT))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
@@ -183,6 +191,11 @@ class GridRequest(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.data, str | os.PathLike):
+            raise UserError(
+                f"`data` is a name such as 'digits' or a file, not {type(self.data).__name__}: every training "
+                "is a process of its own, so save arrays with numpy.savez, or name code that returns them"
+            )
         if self.engine == "local" and (self.address, self.cpus, self.gpus) != (None, None, None):
             raise UserError(
                 "address, cpus and gpus are for a cluster: choose the engine ray (--engine ray)"
@@ -285,10 +298,11 @@ class SearchRequest(GridRequest):
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """An evaluation of the network in a directory. None stands for the value of its training.
+    """An evaluation of a network. None stands for the value of its training.
 
     Args:
-        directory: Directory that ``danetc.train`` or ``danetc build`` wrote, or ``pretrained:NAME``.
+        model: Directory that ``danetc.train`` or ``danetc build`` wrote, ``pretrained:NAME``, or, in Python, a
+            model.
         data: Data set, as for ``train``. [default: the one that the run was trained on]
         steps: Numbers of time steps T to run the network at. [default: its own]
         over_time: Accuracy at every T up to the largest, from one run: that of the mean output of the
@@ -298,9 +312,9 @@ class EvaluationRequest:
         seed: Seed of what a network draws, such as random spikes. [default: the training's]
     """
 
-    directory: Annotated[arg.Place, arg.Option("DIR")]
-    _: KW_ONLY
+    model: Annotated[arg.Place | Model, arg.Option("DIR")]
     data: arg.Data | None = None
+    _: KW_ONLY
     classes: arg.Classes | None = None
     subset_seed: arg.SubsetSeed = 0
     split: arg.Split = "test"

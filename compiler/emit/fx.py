@@ -164,4 +164,6 @@ def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "non
     segments = NO_SEGMENTS
     if memory == "recompute":
         segments = plan_segments(plan.graph if plan is not None else graph)
-    return EMITTERS[backend](graph, seed, plan, segments).model()
+    model = EMITTERS[backend](graph, seed, plan, segments).model()
+    model.backend = backend
+    return model

@@ -50,7 +50,7 @@ def fold(model: Model) -> InferenceModel:
         result.load_state_dict(_weights(model, graph, folding, result), assign=True)
     result.requires_grad_(False)
     result.eval()
-    result.spec = model.spec
+    result.backend, result.directory = "fused", model.directory
     result.norms = Folded(
         *(
             tuple(_name(graph[id]) for id in ids)

@@ -215,7 +215,7 @@ def eval_command(
         raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
     from danetc.tasks.trained import data_of, open_trained, trials_in
 
-    opened = [open_trained(place) for place in trials_in(str(request.directory))]
+    opened = [open_trained(place) for place in trials_in(str(request.model))]
     texts = [request.data or data_of(trained) for trained in opened]  # before torch is imported
     from danetc.output.console import image_bar
     from danetc.tasks.evaluate import evaluate_trained, evaluations_figure

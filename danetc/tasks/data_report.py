@@ -12,13 +12,14 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from danetc.arguments import MOST_STEPS, Classes, Option, Seed, SubsetSeed
+from danetc.arguments import MOST_STEPS, Classes, Option, Seed, SubsetSeed, in_memory
 from danetc.compiler import check_file
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.output.returned import Returned, frame
 from danetc.output.samples import ShownSample, picture
+from danetc.requests import HELD_OUT
 from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
 from danetc.runtime.data.batches import Batch, Fetcher
 from danetc.runtime.data.dataset import DataSet, Samples, Source, evenly
@@ -61,7 +62,7 @@ class DataReport(Returned):
 
 
 def data(
-    data: str,
+    data: str | Any,
     *,
     recipe: str | None = None,
     steps: Annotated[int | None, Option(least=1, most=MOST_STEPS)] = None,
@@ -72,7 +73,7 @@ def data(
     """Describe a data set: its shapes, values and classes, and some samples.
 
     Args:
-        data: Data set, as in ``"digits"`` or ``"my_data.npz"``.
+        data: Data set, as in ``"digits"`` or ``"my_data.npz"``; or arrays or Datasets, as for ``train``.
         recipe: Spec file (of recipes alone, too) or name of a shipped spec; the first phase of its recipe
             augments the samples. ``"FILE:NAME"`` chooses one of several recipes. By default samples are not
             augmented.
@@ -84,7 +85,7 @@ def data(
 
     Raises UserError if there is no such data set, SpecError for errors in the spec.
     """
-    compiled = phase = None
+    data, compiled, phase = in_memory(data, HELD_OUT), None, None
     if recipe is not None:
         spec, colon, name = recipe.rpartition(":")
         named = bool(colon) and name.isidentifier()

@@ -93,7 +93,7 @@ def accuracy_figure(lines: Mapping[str, Sequence[Figures]], title: str) -> Any:
 
 
 class DirectoryEvaluator:
-    """Evaluates one directory on one data set.
+    """Evaluates one directory, or the model that ``asked`` has, on one data set.
 
     Everything is as in the tests of the training in the directory, so that its figures come out
     again to the last digit, unless ``asked`` says otherwise.
@@ -108,11 +108,15 @@ class DirectoryEvaluator:
         bar: Bar = NO_BAR,
     ) -> None:
         self.asked, self.note, self.bar = asked, note, bar
-        self.device = find_device(asked.device)
-        before = trained.evaluation
-        wanted = asked.backend or (before.backend if before else None)
-        backend = backend_on(self.device, wanted, note)
-        self.model = load(trained.path, backend=backend, memory="none")
+        before, given = trained.evaluation, isinstance(asked.model, Model)
+        if isinstance(asked.model, Model):
+            self.model, backend = asked.model, asked.model.backend
+            self.device = next(iter(self.model.state_dict().values())).device
+        else:
+            self.device = find_device(asked.device)
+            wanted = asked.backend or (before.backend if before else None)
+            backend = backend_on(self.device, wanted, note)
+            self.model = load(trained.path, backend=backend, memory="none")
         if asked.checkpoint is not None:
             self.model, before = at_checkpoint(self.model, trained.path, asked.checkpoint, backend)
             if (asked.checkpoint, asked.split) == (BEST, "test") and "val" not in (
@@ -138,7 +142,7 @@ class DirectoryEvaluator:
             device=device_name(self.device),
             threads=threads,
         )
-        if now.channels_last:
+        if now.channels_last and not given:
             to_channels_last(self.model)
         self._images: Prepared | None = None
         graph = self.model.topology
@@ -203,6 +207,10 @@ class DirectoryEvaluator:
                 f"{self.graph.name} runs at T = {self.steps} alone, not {steps}: `{timed.path}` "
                 f"has {why_fixed(self.graph, timed)} for each step"
             )
+        if self.model is self.asked.model and self.model.directory is None:
+            raise UserError(
+                f"build the model at T = {steps}: danetc.build(..., set={{'steps': {steps}}})"
+            )
         model = with_steps(self.model, self.trained.path, steps, self.conditions.backend)
         model.load_state_dict(self.model.state_dict())
         if self.conditions.channels_last:
@@ -244,7 +252,7 @@ class DirectoryEvaluator:
         """
         asked, now, data = self.asked, self.conditions, images.data
         began, parts = time.perf_counter(), []
-        threads = torch.get_num_threads()
+        threads, modes = torch.get_num_threads(), [(m, m.training) for m in model.modules()]
         torch.set_num_threads(now.threads or threads)
         model.eval()
         try:
@@ -272,6 +280,8 @@ class DirectoryEvaluator:
                     parts.append([each.read() for each in totals])
         finally:
             torch.set_num_threads(threads)
+            for module, mode in modes:
+                module.training = mode
         seconds = time.perf_counter() - began
         sums = [added_up(part) for part in zip(*parts, strict=True)]
         if not sums[0].images:
@@ -287,14 +297,16 @@ class DirectoryEvaluator:
 
 @dataclass(frozen=True, repr=False)
 class Evaluated(Returned):
-    """Evaluation of the network of a directory on a split of a data set.
+    """Evaluation of a network on a split of a data set.
 
     Attributes:
+        directory: directory of the network; ``the model`` for one that has none.
         trained_steps: T of the training.
         conditions: everything that decides the figures: batch, precision, backend, seeds, device.
         unlike_training: differences from the training's own tests in words; None without a training.
         results: figures at each requested T.
         over_time: figures at each T = 1 .. the largest, of the mean output of the first T steps.
+        notes: notes that the command prints, such as that no recipe says how images are prepared.
     """
 
     directory: Path
@@ -307,6 +319,7 @@ class Evaluated(Returned):
     unlike_training: tuple[str, ...] | None
     results: tuple[Figures, ...]
     over_time: tuple[Figures, ...]
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record that ``danetc eval --json`` prints."""
@@ -370,18 +383,30 @@ def evaluations_figure(found: Sequence[Evaluated]) -> Any:
 
 @takes(EvaluationRequest)
 def evaluate(request: EvaluationRequest) -> Evaluated:
-    """Evaluate the weights in a directory on a data set, as ``danetc eval`` does.
+    """Evaluate the weights in a directory, or a model, on a data set, as ``danetc eval`` does.
 
-    What is left out is as in the tests of the training, whose last test accuracy comes out again.
+    What is left out is as in the tests of the training, whose last test accuracy comes out again. ``data``
+    may also be arrays (x, y), a Dataset or a DataLoader, all of whose samples are used. A model is
+    evaluated as it is, on its device; it does not change.
 
     Return loss, top-1 and top-5 accuracy (from 0 to 1) at each T. Raises UserError where the
     directory, the data or an argument is wrong, SpecError for a spec.danet that was changed.
     """
-    if (directory_of(request.directory) / TRIALS).is_file():
-        raise UserError(
-            f"{request.directory} holds trials; choose one of {request.directory}/seed-..."
-        )
-    trained = open_trained(os.fspath(request.directory))
+    model, trained = request.model, Trained(Path("the model"), None)
+    if isinstance(model, Model):
+        fixed = (request.backend, request.checkpoint, request.device)
+        if fixed != (None, None, None):
+            raise UserError(
+                "backend, checkpoint and device are for a directory; a model has its own"
+            )
+        if model.directory is not None:
+            trained = open_trained(model.directory)
+    elif not isinstance(model, str | os.PathLike):
+        raise UserError(f"`model` is a model of danetc, or its directory, not {model!r}")
+    elif (directory_of(model) / TRIALS).is_file():
+        raise UserError(f"{model} holds trials; choose one of {model}/seed-...")
+    else:
+        trained = open_trained(os.fspath(model))
     if in_notebook() if request.progress is None else request.progress:
         return evaluate_trained(trained, request, bar=image_bar, say=note)
     with unannounced():
@@ -400,7 +425,13 @@ def evaluate_trained(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`; see determinism
     if trained.evaluation is None:
         say(f"{trained.path} holds no training: its weights are used as they are")
-    one = DirectoryEvaluator(trained, asked, say, bar)
+    notes: list[str] = []
+
+    def tell(text: str) -> None:
+        notes.append(text)
+        say(text)
+
+    one = DirectoryEvaluator(trained, asked, tell, bar)
     line = one.up_to(max((*steps, one.steps))) if asked.over_time else []
     own = [] if line and not asked.per_class else [one.steps]
     results = [one.at(number) for number in steps or own]
@@ -423,4 +454,5 @@ def evaluate_trained(
         None if one.recorded is None else tuple(differences),
         tuple(results),
         tuple(line),
+        tuple(notes),
     )

@@ -233,6 +233,7 @@ class Directory:
         model = emit_model(graph, 0, backend, self.memory if memory is None else memory)
         weights = within(self.path, WEIGHTS)
         set_tensors(model, read_tensors(weights), str(weights))
+        model.directory = self.path
         return model
 
 

@@ -93,7 +93,7 @@ def predict_trained(
     if not request.images:
         raise UserError("there are no images to predict")
     asked = EvaluationRequest(
-        request.directory,
+        trained.path,
         prepare=request.prepare,
         checkpoint=request.checkpoint,
         backend=request.backend,

@@ -80,7 +80,7 @@ def data_of(trained: Trained) -> str:
     refuse_recorded_data(trained.data, trained.path)
     look_at_data(
         trained.data,
-        f"\n{trained.path} was trained on {trained.data}; give its location with --data",
+        f"\n{trained.path} was trained on {trained.data}; name it with --data, or data=... in Python",
     )
     return trained.data
 

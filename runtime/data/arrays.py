@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,10 +68,10 @@ def images_of(x: np.ndarray, where: str, last: bool | None = None) -> Tensor:
 def finite(x: np.ndarray, where: str) -> Tensor:
     """Return bytes as they are and other numbers as float32. Raises DataError for infinite ones."""
     with np.errstate(over="ignore"):
-        x = x if x.dtype == np.uint8 else x.astype(np.float32)
+        x = x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
     if x.dtype == np.float32 and not np.isfinite(x).all():
         raise DataError(f"{where} has values that are not finite, or too large for float32")
-    return torch.from_numpy(np.ascontiguousarray(x))
+    return torch.from_numpy(np.require(x, requirements="CW"))  # torch warns of what it cannot write
 
 
 def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Labels:
@@ -132,20 +133,23 @@ def texts_of(y: np.ndarray, where: str) -> list[str]:
         raise DataError(f"{where} holds names that are not text (ASCII or Unicode)") from error
 
 
-def class_names(listed: tuple[str, ...], train: Labels, test: Labels, name: str) -> tuple[str, ...]:
+def class_names(listed: tuple[str, ...], splits: Sequence[Labels], name: str) -> tuple[str, ...]:
     """Return the names of classes or numbers: those of the labels, those listed, or numbers."""
-    if train.names != test.names:
-        raise DataError(
-            f"{name} has the classes {', '.join(train.names) or 'without names'} to train on and "
-            f"{', '.join(test.names) or 'without names'} to test on; name all of them in "
-            "a file: ,classes=FILE"
-        )
+    train, numbers = splits[0], splits[0].target == "numbers"
+    for each in splits:
+        if each.names != train.names:
+            raise DataError(
+                f"{name} has the classes {', '.join(train.names) or 'without names'} to train on and "
+                f"{', '.join(each.names) or 'without names'} to test on; name all of them in "
+                "a file: ,classes=FILE"
+            )
+        if numbers and train.count != each.count:
+            raise DataError(
+                f"{name} has {train.count} numbers to train on and {each.count} to test on"
+            )
     if train.names:
         return train.names
-    numbers = train.target == "numbers"
-    count = max(train.count, test.count)
-    if numbers and train.count != test.count:
-        raise DataError(f"{name} has {train.count} numbers to train on and {test.count} to test on")
+    count = max(each.count for each in splits)
     if count < 1:
         raise DataError(f"{name} has no pixel with a class")
     count = count if numbers else max(2, count)

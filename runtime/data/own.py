@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
@@ -37,7 +37,7 @@ from danetc.runtime.data.recordings import Cutting, cutting, is_recording
 from danetc.runtime.data.request import DataRequest
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import drawn_anew
-from danetc.runtime.system.user_code import where_it_failed
+from danetc.runtime.system.user_code import UserCodeError, failure_of_user, where_it_failed
 
 _MANY = 1000
 """Number of samples above which the user is told that all were read for their labels."""
@@ -96,13 +96,19 @@ class Own:
         return images_of(array[None], where, isinstance(sample, Image.Image) or None)[0]
 
 
+def _numpy(value: Any) -> np.ndarray:
+    """Return an array, of a tensor on any device; bfloat16, which numpy lacks, becomes float32."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype == torch.bfloat16 else value
+    return np.asarray(value)
+
+
 def _array(value: Any) -> np.ndarray | None:
     """Return numbers or text as an array, or None for any other value."""
     match value:
-        case Tensor():
-            return value.detach().cpu().numpy()
-        case np.ndarray() | np.generic() | bool() | int() | float() | str():
-            return np.asarray(value)
+        case Tensor() | np.ndarray() | np.generic() | bool() | int() | float() | str():
+            return _numpy(value)
         case Image.Image():
             plain = value.mode in ("L", "RGB", "1", "I", "F")
             return np.asarray(value if plain else value.convert("RGB"))
@@ -148,45 +154,50 @@ def own_set(
     test: Any | None,
     name: str,
     *,
+    val: Any | None = None,
     classes: tuple[str, ...] = (),
     last: bool | None = None,
 ) -> DataSet:
-    """Return a data set of two splits, each a pair of arrays (images, labels) or a Dataset.
+    """Return a data set whose splits are pairs of arrays (images, labels) or Datasets.
 
-    Without ``test``, the share of ``train`` that ``request`` names is held out. ``classes`` are the
-    names of the classes unless the user lists others. ``last`` says whether the channels of arrays
-    come last (by default it is guessed). Raises DataError if the splits do not fit.
+    Without ``test``, the share of ``train`` that ``request`` names is held out; both may be the same
+    samples. ``classes`` are the names of the classes unless the user lists others. ``last`` says whether
+    the channels of arrays come last (by default it is guessed). Raises DataError if the splits do not fit.
     """
     request = replace(request, classes=request.classes or classes)
-    first = _side(train, request, f"{name} (train)", last)
-    second = first if test is None else _side(test, request, f"{name} (test)", last)
-    target = first.labels.target
-    in_memory = isinstance(first.source, Memory) and isinstance(second.source, Memory)
-    alike = (target, first.events) == (second.labels.target, second.events)
-    if not alike or (in_memory and first.shape != second.shape):
-        raise DataError(
-            f"{name}: samples to train on are {_facts(first)} and those to test on {_facts(second)}; "
-            "both must be alike"
-        )
-    opened = (first,) if test is None else (first, second)
-    sides: tuple[Source, Source] = first.source, second.source
-    share = request.share
+    rest = {"test": test, "val": val}
+    rest = {k: each for k, each in rest.items() if each is not None and each is not train}
+    first = _side(train, request, f"{name} (train)" if rest else name, last)
+    others = {k: _side(each, request, f"{name} ({k})", last) for k, each in rest.items()}
+    target, opened = first.labels.target, (first, *others.values())
+    in_memory = all(isinstance(side.source, Memory) for side in opened)
+    for split, side in others.items():
+        alike = (target, first.events) == (side.labels.target, side.events)
+        if not alike or (in_memory and first.shape != side.shape):
+            raise DataError(
+                f"{name}: samples to train on are {_facts(first)} and those to {split.replace('val', 'validate')} on "
+                f"{_facts(side)}; both must be alike"
+            )
+    splits: dict[str, Source] = {split: side.source for split, side in others.items()}
+    train_side, share = first.source, request.share
     if test is None:
         assert share is not None
-        sides = held_out(first.source, share, target)
-    train_side, test_side = sides
-    if isinstance(train_side, Memory) and isinstance(test_side, Memory):
-        test_side = replace(test_side, name=f"{name} (test)")
-        fingerprint = memory_fingerprint(train_side, test_side)
+        train_side, tested = held_out(train_side, share, target)
+        named = isinstance(tested, Memory)
+        splits["test"] = replace(tested, name=f"{name} (test)") if named else tested
+    sides = (train_side, *splits.values())
+    if in_memory:
+        fingerprint = memory_fingerprint(*sides)
     else:
         fingerprint = facts_fingerprint((share, *map(_digest, opened)))
-    shape = first.shape if first.shape == second.shape else None
+    shape = first.shape if len({side.shape for side in opened}) == 1 else None
     return DataSet(
         name=name,
         text=request.text,
-        class_names=class_names(request.classes, first.labels, second.labels, name),
+        class_names=class_names(request.classes, [side.labels for side in opened], name),
         train=train_side,
-        test=test_side,
+        test=splits.get("test", train_side),
+        val=splits.get("val"),
         shape=shape,
         fingerprint=fingerprint,
         events=first.events,
@@ -202,9 +213,10 @@ def _facts(side: _Side) -> str:
 
 
 def are_arrays(value: Any) -> bool:
-    """True for a pair of images and labels."""
+    """True for a pair of arrays, images and labels; the labels may be a list."""
     pair = isinstance(value, tuple | list) and len(value) == 2
-    return pair and all(isinstance(each, Tensor | np.ndarray) for each in value)
+    arrays = pair and [hasattr(each, "__array__") for each in value]
+    return arrays == [True, True] or (arrays == [True, False] and isinstance(value[1], list))
 
 
 def _side(given: Any, request: DataRequest, name: str, last: bool | None) -> _Side:
@@ -212,12 +224,18 @@ def _side(given: Any, request: DataRequest, name: str, last: bool | None) -> _Si
         given = given.tensors
     if not are_arrays(given):
         return _dataset_side(given, request, name)
-    x, y = (each.detach().cpu().numpy() if isinstance(each, Tensor) else each for each in given)
+    try:
+        x, y = map(_numpy, given)
+    except ValueError as error:
+        raise DataError(f"the labels of {name} are not an array: {error}") from error
     images = images_of(x, f"the image array of {name}", last)
     labels = labels_of(y, f"the label array of {name}", request.classes)
     if len(images) != len(labels.values):
+        turned = x.ndim == 5 and x.shape[1] == len(labels.values)
+        order = "frames of events are [N, T, C, H, W], so swap the first two dimensions"
         raise DataError(
-            f"{name} has {len(images)} images and {len(labels.values)} labels; each image has one"
+            f"{name} has {len(images)} images and {len(labels.values)} labels; "
+            + (order if turned else "each image has one")
         )
     source = Memory(images, labels.values, name)
     return _Side(source, labels, tuple(images.shape[1:]), images.dim() == 5)
@@ -313,6 +331,22 @@ def _digest(side: _Side) -> str:
     return facts_fingerprint(facts)
 
 
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Turn errors of a user's code into DataErrors that name its line."""
+    try:
+        yield
+    except UserCodeError as error:
+        raise DataError(f"{what}: {error}") from error
+    except DataError:
+        raise
+    except (Exception, SystemExit) as error:
+        where = failure_of_user(error)
+        if where is None:
+            raise
+        raise DataError(f"{what} ends with an error: {where}") from error
+
+
 # -- what code returns ----------------------------------------------------------------------------
 
 GIVES = "return (train, test), two Datasets or two pairs of arrays (images, labels)"
@@ -365,7 +399,12 @@ def splits_of(given: Any, request: DataRequest) -> tuple[Any, Any | None]:
 
 
 def class_names_of(side: Any) -> tuple[str, ...]:
-    """Return the ``classes`` of a Dataset of torchvision or tonic (bytes in SHD), else ()."""
+    """Return the ``classes`` of a Dataset, or of the one that a Subset selects from, else ().
+
+    torchvision and tonic have them (in SHD as bytes).
+    """
+    while isinstance(side, Subset):
+        side = side.dataset
     found = getattr(side, "classes", None)
     if not isinstance(found, list | tuple | np.ndarray):
         return ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -128,8 +129,8 @@ class Model(ScopeModule):
     one tensor with the channels of all. Their dtype is that of the weights. Returns [N, classes], or [T, N, classes]
     if the head does not average over time; a tuple for several outputs.
 
-    ``topology`` is the compiler's graph that the model was emitted from, which ``show`` draws in a notebook; ``spec`` is
-    its text. They are shared by copies of a model, and not used in a forward pass.
+    ``topology`` is the compiler's graph that the model was emitted from, which ``show`` draws in a notebook. ``backend``
+    runs it. ``directory`` is that of a run that it was loaded from. A forward pass uses none of them.
     """
 
     def __init__(
@@ -145,7 +146,8 @@ class Model(ScopeModule):
         super().__init__(root, graph, class_name or "Model")
         self.signature = signature
         self.topology = topology
-        self.spec: str | None = None
+        self.backend = "eager"
+        self.directory: Path | None = None
         self.show, self.describe = show, describe
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:

@@ -152,9 +152,7 @@ def test_progress_is_shown_on_request_or_in_a_notebook(
 
 def test_data_that_is_not_there_is_told_with_the_training(tmp_path: Path) -> None:
     trained = Trained(tmp_path, SimpleNamespace(data={"text": "folder:gone"}))  # type: ignore[arg-type]
-    with pytest.raises(
-        UserError, match="was trained on folder:gone; give its location with --data"
-    ):
+    with pytest.raises(UserError, match="was trained on folder:gone; name it with --data"):
         data_of(trained)
 
 

@@ -92,7 +92,7 @@ def test_wrong_arguments_say_what_is_taken(
     value: Any, message: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    given = {"directory": run.directory} if function == "evaluate" else {"text": SMALL + QUICK}
+    given = {"model": run.directory} if function == "evaluate" else {"text": SMALL + QUICK}
     with pytest.raises(danetc.UserError, match=message):
         getattr(danetc, function)(**given, **{argument: value})
     assert not list(tmp_path.iterdir())
@@ -113,7 +113,7 @@ def test_nothing_is_printed(run: Any, tmp_path: Path, capfd: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("function", "argument"),
     [
-        ("train", "data"), ("train", "set"), ("evaluate", "directory"), ("evaluate", "steps"),
+        ("train", "data"), ("train", "set"), ("evaluate", "model"), ("evaluate", "steps"),
         ("export", "source"), ("compare", "specs"), ("search", "specs"), ("convert", "source"),
     ],
 )  # fmt: skip

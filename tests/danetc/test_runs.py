@@ -442,7 +442,10 @@ def test_not_repeatable(record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     settings = record["settings"]
     other = {**settings, "data": {**settings["data"], "fingerprint": "0"}}
     for changed, message in (
-        ({**record, "settings": other}, "the settings differ:\n  data.fingerprint: 0 there, 011f"),
+        (
+            {**record, "settings": other},
+            "the settings differ:\n  digest of the data: 0 there, 011f",
+        ),
         ({**record, "facts": {}}, "lacks what a repetition needs ('request')"),
         (
             {

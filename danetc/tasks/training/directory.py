@@ -236,7 +236,8 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             if texts[0].split() != texts[1].split():
                 found.append(f"the network's text:{_text_difference(*texts)}")
         else:
-            found.append(f"{key}: {_shown(old.get(key))} there, {_shown(new.get(key))} now")
+            name = "digest of the data" if key == "data.fingerprint" else key
+            found.append(f"{name}: {_shown(old.get(key))} there, {_shown(new.get(key))} now")
     return found
 
 

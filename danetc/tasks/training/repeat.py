@@ -11,6 +11,7 @@ from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.requests import RepeatedTraining, TrainingRequest
+from danetc.runtime.data.sources import find
 from danetc.runtime.system.devices import find_device
 from danetc.runtime.training.graphs import DEVICES
 from danetc.tasks.model_directory import RUN, TRIALS
@@ -44,7 +45,9 @@ def request_of(place: Path, given: TrainingRequest, *, data: str | None) -> Repe
         if data is None:
             refuse_recorded_data(recorded_data, directory / RUN)
         graphs = asked.get("cuda_graphs", False) and find_device(given.device).type in DEVICES
-        moved = {**settings, "data": {**settings["data"], "text": data or recorded_data}}
+        source, argument = find(data or recorded_data)
+        text = source.request(argument).text
+        moved = {**settings, "data": {**settings["data"], "text": text}}
         request = RepeatedTraining(
             spec=asked["spec"],
             text=f"{settings['spec']}\n{recipe_text(settings['recipe'], record['facts']['recipe'])}",

@@ -13,6 +13,7 @@ from danetc.runtime.data.batches import Prepared, prepared
 from danetc.runtime.data.fit import check_fit, check_together
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import Split
+from danetc.runtime.data.sources.memory import InMemory
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError
 from danetc.tasks.trained import Trained
@@ -31,6 +32,8 @@ def open_set(
 ) -> Prepared:
     """Open a data set for a network, with images prepared as in the tests of its training.
 
+    Samples in memory may lack some of the network's classes.
+
     Args:
         classes: number of classes to draw. The default is that of the training.
         evaluate: steps that replace those of the training. Without any, images are used as they are,
@@ -44,6 +47,7 @@ def open_set(
     if classes is None and trained.subset is not None:
         classes, subset_seed = trained.subset
     steps = evaluate if evaluate is not None or tested is None else tested.evaluate
+    shape = signature.outputs[output or next(iter(signature.outputs))]
     try:
         check_together(text, signature)
         data = open_data(
@@ -54,6 +58,11 @@ def open_set(
             frames=signature.steps,
             channels=signature.input[0],
         )
+        numbered = data.class_names == tuple(map(str, range(data.classes)))
+        if isinstance(text, InMemory) and numbered and data.classes <= shape[0]:
+            known = recorded.get("class_names", ())
+            names = known if len(known) == shape[0] else map(str, range(shape[0]))
+            data = replace(data, class_names=tuple(names))
         if steps is None:
             side = signature.input[-1]
             usual = ("resize", round(side * 256 / 224)), ("center_crop", side)
@@ -69,7 +78,7 @@ def open_set(
             signature,
             evaluate=found.transform,
             split=split,
-            output=signature.outputs[output or next(iter(signature.outputs))],
+            output=shape,
         )
     except DataError as error:
         raise UserError(f"{trained.path}: {error}") from error

@@ -85,6 +85,9 @@ class Training(Returned):
 def train(request: TrainingRequest) -> Training:
     """Train a network on a data set by a recipe, as ``danetc train`` does.
 
+    ``data`` may also be arrays (x, y), a Dataset or a DataLoader, a pair (train, test) of these, or a
+    mapping of them by split, as in ``{"train": (x, y), "val": 0.1, "test": 0.2}``.
+
     A run that is in ``output`` already is resumed bit-identically if it was stopped, and is left as it
     is if it is finished. Under torchrun every process calls this.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
@@ -17,6 +18,7 @@ from danetc.runtime.data.sources import (
     fashion_mnist,
     folder,
     huggingface,
+    memory,
     npz,
     python,
     synthetic,
@@ -58,6 +60,10 @@ def find(text: str) -> tuple[DataSource, str]:
     The name can be omitted for code and for files with a known ending.
     """
     name = re.split("[:,]", text, maxsplit=1)[0]
+    if isinstance(text, memory.InMemory):
+        return replace(memory.SOURCE, look=lambda request: text), text.removeprefix(memory.NAME)
+    if name == memory.NAME:
+        raise DataError(memory.GONE)
     if name in SOURCES:
         return SOURCES[name], text[len(name) :].removeprefix(":")
     place = Path(text.partition(",")[0])

@@ -61,13 +61,13 @@ def _open(request: DataRequest, place: str) -> Any:
     properties of its Datasets, are DataErrors that name its line.
     """
     from danetc.runtime.data.dataset import facts_fingerprint
-    from danetc.runtime.data.own import called, class_names_of, own_set, splits_of
+    from danetc.runtime.data.own import blamed, called, class_names_of, own_set, splits_of
     from danetc.runtime.system.files import DamagedError, file_digest
     from danetc.runtime.system.locks import in_turn
     from danetc.runtime.system.seeds import drawn_anew
-    from danetc.runtime.system.user_code import UserCodeError, failure_of_user, file_of, found_at
+    from danetc.runtime.system.user_code import file_of, found_at
 
-    try:
+    with blamed(f"`{place}`"):
         code = given = found_at(place)
         with in_turn(request.text):  # later processes can use the cache that the first one wrote
             if callable(code) and (isinstance(code, type) or not hasattr(code, "__getitem__")):
@@ -76,15 +76,6 @@ def _open(request: DataRequest, place: str) -> Any:
                     given = called(code, request)
             train, test = splits_of(given, request)
             data = own_set(request, train, test, place, classes=class_names_of(train))
-    except UserCodeError as error:
-        raise DataError(f"`{place}`: {error}") from error
-    except DataError:
-        raise
-    except (Exception, SystemExit) as error:
-        where = failure_of_user(error)
-        if where is None:
-            raise
-        raise DataError(f"`{place}` ends with an error: {where}") from error
     with suppress(DamagedError):
         if (file := file_of(code)) is not None:
             digest = file_digest(file)
