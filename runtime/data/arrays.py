@@ -71,7 +71,9 @@ def finite(x: np.ndarray, where: str) -> Tensor:
         x = x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
     if x.dtype == np.float32 and not np.isfinite(x).all():
         raise DataError(f"{where} has values that are not finite, or too large for float32")
-    return torch.from_numpy(np.require(x, requirements="CW"))  # torch warns of what it cannot write
+    return torch.from_numpy(
+        np.require(x, requirements=("C", "W"))
+    )  # torch warns of what it cannot write
 
 
 def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Labels:

@@ -183,11 +183,11 @@ def own_set(
     if test is None:
         assert share is not None
         train_side, tested = held_out(train_side, share, target)
-        named = isinstance(tested, Memory)
-        splits["test"] = replace(tested, name=f"{name} (test)") if named else tested
-    sides = (train_side, *splits.values())
-    if in_memory:
-        fingerprint = memory_fingerprint(*sides)
+        named = replace(tested, name=f"{name} (test)") if isinstance(tested, Memory) else tested
+        splits["test"] = named
+    sources = (train_side, *splits.values())
+    if len(arrays := [each for each in sources if isinstance(each, Memory)]) == len(sources):
+        fingerprint = memory_fingerprint(*arrays)
     else:
         fingerprint = facts_fingerprint((share, *map(_digest, opened)))
     shape = first.shape if len({side.shape for side in opened}) == 1 else None

@@ -54,7 +54,9 @@ def in_memory(data: Any, test: float | None = None) -> str:
     if unknown := [key for key in given if key not in _KEYS]:
         raise DataError(f"`data` has no split {unknown[0]!r}; {instead(str(unknown[0]), _KEYS)}")
     names = tuple(map(str, given.pop("class_names", ())))
-    shares = {key: each for key, each in given.items() if key != "train" and isinstance(each, Real)}
+    shares: dict[str, Any] = {
+        key: each for key, each in given.items() if key != "train" and isinstance(each, Real)
+    }
     splits = {key: _dataset(each) for key, each in given.items() if key not in shares}
     for each in splits.values():
         if not hasattr(each, "__getitem__") or isinstance(each, str | bytes | type):
