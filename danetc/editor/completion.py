@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.blocks import CONNECTION_PARTS
-from danetc.compiler.lowering.environment import LAYER_SETTINGS, SPECIAL, Env, Want
+from danetc.compiler.lowering.environment import JOINS, LAYER_SETTINGS, SPECIAL, Env, Want
 from danetc.compiler.lowering.evaluator import candidates
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
-from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.neuron.opcodes import CONSTANTS, functions, is_smooth
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import (
@@ -86,6 +85,8 @@ def _proposals(cursor: Cursor) -> Iterator[Proposal]:
     elif last.type in ENDS:
         wired = cursor.kind in ("network", "backbone", "block", "connection")
         words = ("via", "by", "with", "if", "else") if wired else ("if", "else", "and", "or", "for")
+        if wired and opening and tokens[opening - 1].text in (*JOINS, "outputs"):
+            words = (*words, "for")
         yield from _all(cursor, "keyword", words, " ")
     elif opening and tokens[opening - 1].type == "WITH" and last.type in ("LPAR", "COMMA"):
         yield from _all(cursor, "network setting", LAYER_SETTINGS, " = ")

@@ -157,6 +157,7 @@ def test_a_line_of_a_block_tells_of_all_its_uses() -> None:
         ("neuron N { s = heavi|side(x) }", "heaviside"),
         ("rule r { in[i] = out[i-1]; result = out[|n-1] }", "number of blocks"),
         ("rule r { in[i] = sum(out[|j] for j in 0 .. i-1); result = out[n-1] }", "variable"),
+        ("network n { out = sum(in -> conv(|j) for j in 1 .. 2) }", "variable"),
         ("recipe r { epo|chs = 3; optimizer = adamw(lr = 0.1) }", "asses over"),
         ("recipe r { epochs = 3; optimizer = adamw(l|r = 0.1) }", "learning rate"),
         ("recipe r { epochs = 3; loss = tet(wei|ght = 0.1) }", "squared error"),

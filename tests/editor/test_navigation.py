@@ -53,6 +53,7 @@ def test_every_name_of_a_shipped_spec_means_something(name: str) -> None:
         (network("stem = LIF(ta|u = 3.0)"), "neuron LIF(tau = 2.0, ", "tau"),
         ("network n { input = inputs(rgb = image(3, 8, 8)); out = |rgb -> relu }", "network n { input = inputs(rgb = ", "rgb"),
         ("neuron n { state u = 0; v = |u + x; s = v; u = v }", "neuron n { state u = 0; ", "u"),
+        ("network n { out = sum(in -> conv(|j) for j in 1 .. 2) }", "network n { out = sum(in -> conv(j) for ", "j"),
         ("rule r { in[i] = sum(out[|j] for j in 0 .. i-1); result = out[n-1] }", "rule r { in[i] = sum(out[j] for ", "j"),
         ("use std\nrecipe r { phase a { epochs = 1 }; phase b { epochs = 2; start = |a } }", "recipe r { phase a { ", "a"),
         (network("stem = conv(8)") + "network b = small { out = in -> st|em }", "stem = conv(8)", "stem"),
