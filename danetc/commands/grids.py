@@ -186,7 +186,8 @@ def report_command(
     connection and no other file.
 
     Measures are those in RUN/measures.json (`danetc measure RUN --data DATA -o RUN`). With --data,
-    missing ones are measured now and saved there.
+    missing ones are measured now and saved there. `danetc eval RUN --per-class` adds the accuracy of each
+    class and the confusion matrix.
 
     Args:
         output: File of the page.

@@ -203,6 +203,8 @@ def eval_command(
     reproduced; differences are printed. --steps runs the network at other numbers of time steps than
     its own; --over-time averages the output over the first T steps, for each T.
 
+    With --per-class, the figures are also written to DIR/evaluation.json, for `danetc report`.
+
     Args:
         output: Draw accuracy against T, as SVG, PNG or PDF (needs danetc[plot]).
         confusion: Draw the confusion matrix, as SVG, PNG or PDF; needs --per-class.
@@ -218,7 +220,10 @@ def eval_command(
     opened = [open_trained(place) for place in trials_in(str(request.model))]
     texts = [request.data or data_of(trained) for trained in opened]  # before torch is imported
     from danetc.output.console import image_bar
+    from danetc.pretrained import PREFIX
+    from danetc.runtime.system.files import save_record
     from danetc.tasks.evaluate import evaluate_trained, evaluations_figure
+    from danetc.tasks.model_directory import EVALUATION, RUN
 
     bar = partial(image_bar, silent=json_wanted())
     found = [
@@ -231,9 +236,17 @@ def eval_command(
         for each in found if request.per_class else ():
             _print_classes(each)
 
+    def save() -> None:
+        own = request.per_class and not str(request.model).startswith(PREFIX)
+        for each in found if own else ():
+            if (each.directory / RUN).is_file():
+                save_record(each.as_dict(), each.directory / EVALUATION)
+                echo(f"wrote {each.directory / EVALUATION}", err=True)
+        save_figures(figures)
+
     figures = (output, partial(evaluations_figure, found)), (confusion, found[0].confusion_figure)
     record = {"split": request.split, "evaluated": [each.as_dict() for each in found]}
-    return Answer(record, show, then=partial(save_figures, figures))
+    return Answer(record, show, then=save)
 
 
 def _print_classes(found: Evaluated) -> None:
@@ -244,7 +257,7 @@ def _print_classes(found: Evaluated) -> None:
             each["class"],
             f"{each['images']:,}",
             percent(each["accuracy"]),
-            "-" if each["taken_for"] is None else f"{each['taken_for']} {percent(each['share'])}",
+            "-" if each["taken_for"] is None else f"{each['taken_for']} ({percent(each['share'])})",
         )
         for each in found.per_class()
     ]

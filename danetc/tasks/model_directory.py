@@ -54,6 +54,7 @@ SUMMARY, SPEC, TRAINING = "summary.json", "spec.danet", "training.json"
 RUN, TRIALS = "run.json", "trials.json"
 CONVERSION = "conversion.json"  # of `danetc convert`: the source of the network, and its tests
 MEASURES = "measures.json"  # of `danetc measure`: results of one or several networks
+EVALUATION = "evaluation.json"  # of `danetc eval --per-class`: figures and counts of classes
 GRID = "grid.json"  # of `danetc compare`: cells of the last grid, and the states of their runs
 _OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, CONVERSION, "__pycache__"}
 

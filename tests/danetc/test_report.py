@@ -18,6 +18,8 @@ import pytest
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.draw import LEVELS, engine
+from danetc.pretrained import directory_of
+from danetc.runtime.system.figures import can_plot
 from danetc.runtime.system.files import save_record
 from danetc.tasks.reporting import ShownRun, figures, make_page, open_runs
 from danetc.tasks.reporting.figures import training_curves
@@ -167,6 +169,35 @@ def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
     assert "older" not in open_runs([run])[0].notes[-1]
     os.utime(run / "measures.json", (1, 1))
     assert "older than the weights" in open_runs([run])[0].notes[-1]
+
+
+def test_classes_that_eval_has_counted(danetc: Command, tmp_path: Path) -> None:
+    """A table and a confusion matrix, from the file that eval writes beside a training."""
+    shutil.copytree(directory_of("pretrained:danet_c_small_digits"), tmp_path / "run")
+    assert "Classes" not in make_page(open_runs([tmp_path / "run"]))
+    (found,) = danetc.json("eval", "run", "--per-class")["evaluated"]
+    (run,) = open_runs([tmp_path / "run"])
+    page = make_page([run])
+    texts = [text for text in _texts(page) if text]
+    top1 = f"{found['results'][0]['top1']:.2%}"
+    start = texts.index(f"Classes of danet_c_small on digits (test), T = 4: {top1}")
+    assert texts[start + 1 : start + 5] == [
+        "class",
+        "images",
+        "accuracy",
+        "most often confused with",
+    ]
+    cells = texts[start + 5 :]
+    for number, row in enumerate(found["results"][0]["confusion"]):
+        shown = [str(number), str(sum(row)), f"{row[number] / sum(row):.2%}"]
+        assert cells[4 * number : 4 * number + 3] == shown
+    if can_plot():
+        assert "Confusion matrix of danet_c_small" in cells
+    os.utime(tmp_path / "run" / "evaluation.json", (1, 1))
+    assert "`danetc eval --per-class` again" in open_runs([tmp_path / "run"])[0].notes[-1]
+    del found["results"][0]["confusion"]
+    save_record(found, tmp_path / "run" / "evaluation.json")
+    danetc.fails("evaluation.json lacks what danetc writes there", "report", "run")
 
 
 @pytest.mark.parametrize(

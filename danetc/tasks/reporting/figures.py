@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from danetc.errors import UserError
-from danetc.output.returned import LinePanel, line_figure
+from danetc.output.returned import LinePanel, confusion_figure, line_figure
 from danetc.runtime.system.figures import WITHOUT, can_plot, figure_bytes
 from danetc.tasks.model_directory import GRID
 from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order
@@ -108,6 +108,15 @@ def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
             )  # fmt: skip
             found.append(_page_figure(title, line_figure([panel], columns=1)))
     return found
+
+
+def confusion_figures(run: ShownRun) -> list[PageFigure]:
+    """Draw the confusion matrix of an evaluation, if there is one."""
+    if run.evaluation is None:
+        return []
+    counts = run.evaluation["results"][0]["confusion"]
+    figure = confusion_figure(counts, run.evaluation["class_names"])
+    return [_page_figure(f"Confusion matrix of {run.label}", figure)]
 
 
 def grid_figures(paths: Sequence[Path], note: Note = lambda text: None) -> list[PageFigure]:

@@ -19,7 +19,12 @@ from danetc.errors import UserError
 from danetc.highlighting.lexer import DanetLexer
 from danetc.runtime.system.figures import WITHOUT, can_plot
 from danetc.tasks.reporting import tables
-from danetc.tasks.reporting.figures import PageFigure, layer_figures, training_figures
+from danetc.tasks.reporting.figures import (
+    PageFigure,
+    confusion_figures,
+    layer_figures,
+    training_figures,
+)
 from danetc.tasks.reporting.layer_values import MEASURES, STEPS, scale_of
 from danetc.tasks.reporting.runs import ShownRun
 from danetc.tasks.reporting.topology import colour_rules, colours, pictures
@@ -71,6 +76,7 @@ def make_page(
         steps=range(STEPS),
         curves=training_figures(runs) if plots else (),
         profiles=layer_figures(runs) if plots else (),
+        confusions=[confusion_figures(run) if plots else () for run in runs],
         figures=figures,
         tables=tables,
         highlighted=highlighted,
@@ -85,12 +91,13 @@ def _check(run: ShownRun) -> None:
         tables.results([run])
         tables.stages(run)
         tables.layers(run)
+        tables.classes(run)
         if run.measures is not None:
             tuple(run.measures[key] for key in ("images", "statistics", "trained"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"the records in {run.path} are damaged: its training.json or measures.json lacks "
-            f"what danetc writes there ({type(error).__name__}: {error})"
+            f"the records in {run.path} are damaged: its training.json, measures.json or evaluation.json "
+            f"lacks what danetc writes there ({type(error).__name__}: {error})"
         ) from error
 
 

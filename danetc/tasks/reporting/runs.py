@@ -15,6 +15,7 @@ from danetc.runtime.system.files import save_record, within
 from danetc.tasks.measuring.tables import FORMAT
 from danetc.tasks.model_directory import (
     CONVERSION,
+    EVALUATION,
     GRID,
     MEASURES,
     RUN,
@@ -37,6 +38,7 @@ class ShownRun:
         epochs: The list of epochs in training.json.
         measures: The results of ``danetc measure``, if any.
         measured_on: The data set of the measures.
+        evaluation: The results of ``danetc eval --per-class``, if any.
         notes: Notes about missing results, shown on the page.
     """
 
@@ -48,6 +50,7 @@ class ShownRun:
     epochs: Sequence[Mapping[str, Any]] = ()
     measures: Mapping[str, Any] | None = None
     measured_on: str = ""
+    evaluation: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -94,6 +97,9 @@ def _open(path: Path) -> ShownRun:
         made = "converted" if record_if_any(path / CONVERSION) else "built"
         why = f"{made}, not trained" if run.record is None else "no epoch is finished"
         run = replace(run, notes=(f"There are no curves: {why}.",))
+    if (evaluation := record_if_any(path / EVALUATION)) is not None:
+        notes = (*run.notes, *_if_old(path / EVALUATION, "eval --per-class"))
+        run = replace(run, evaluation=evaluation, notes=notes)
     return _with_measures(run, _entry(path / MEASURES) if (path / MEASURES).is_file() else None)
 
 
@@ -127,13 +133,15 @@ def _with_measures(run: ShownRun, entry: Entry | None) -> ShownRun:
             f"{run.path / MEASURES} holds measures of {measures.get('network')}, not of "
             f"{run.graph.name}, which is in {run.path}"
         )
-    notes = run.notes
-    files = [run.path / name for name in (MEASURES, WEIGHTS)]
-    if all(file.is_file() for file in files):
-        measured, weights = (file.stat().st_mtime for file in files)
-        if weights > measured:
-            notes = (*notes, "The measures are older than the weights: measure again.")
+    notes = (*run.notes, *_if_old(run.path / MEASURES, "measure"))
     return replace(run, measures=measures, measured_on=data, notes=notes)
+
+
+def _if_old(file: Path, command: str) -> tuple[str, ...]:
+    """Return a note if the weights beside a file are newer."""
+    times = [x.stat().st_mtime for x in (file, file.with_name(WEIGHTS)) if x.is_file()]
+    old = times != sorted(times, reverse=True)
+    return (f"{file.name} is older than the weights: `danetc {command}` again.",) if old else ()
 
 
 def _entry(path: Path) -> Entry | None:
