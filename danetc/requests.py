@@ -360,17 +360,22 @@ class PredictionRequest:
 class ConversionRequest:
     """A conversion of a trained ANN to a spiking network.
 
-    A threshold is the ``percentile`` of the activations of a layer (or of a channel, with
-    ``channels``) in a batch: the largest over ``batches`` batches of training images.
+    A threshold is the ``percentile`` of the activations of a channel (or of a layer, without
+    ``channels``) in a batch, averaged over ``batches`` batches of training images. That of a QCFS
+    activation is its learnt height.
 
     Args:
-        source: Directory of ``train``, or ``pretrained:NAME``, of a network whose neurons are ``ReLU``.
+        source: Directory of ``train``, or ``pretrained:NAME``, of a network whose neurons are ``ReLU`` or
+            QCFS.
         output: Model directory to write. [default: build/NETWORK-converted]
         data: Data set, as for ``train``. [default: the one that the run was trained on]
         steps: Number of time steps of the spiking network.
         percentile: Percentile of the activations in a batch that is the threshold; 100 takes the
             maximum.
         channels: One threshold per channel, not per layer.
+        half: Start membrane potentials at half the threshold, not at 0.
+        srp: Number of first steps after which units with a residual membrane potential of 0 or less are
+            silenced (SRP); the output is the mean over the steps that follow. 0 silences none.
         batches: Number of batches of training images that thresholds are computed on.
     """
 
@@ -379,8 +384,10 @@ class ConversionRequest:
     _: KW_ONLY
     data: arg.Data | None = None
     steps: Annotated[int, arg.Option("T", least=1, most=arg.MOST_STEPS)] = 32
-    percentile: Annotated[float, arg.Option("P", least=50, most=100)] = 99.9
-    channels: bool = False
+    percentile: Annotated[float, arg.Option("P", least=50, most=100)] = 99.0
+    channels: bool = True
+    half: bool = True
+    srp: Annotated[int, arg.Option("N", least=0, most=arg.MOST_STEPS)] = 0
     batches: arg.Count = 10
     batch: arg.Count = 64
     device: arg.Device | None = None

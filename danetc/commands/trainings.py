@@ -527,9 +527,9 @@ def convert_command(
 ) -> Answer:
     """Convert a trained ANN to a spiking network, and test it at every T up to --steps.
 
-    RUN is a directory of `train`, or pretrained:NAME, of a network with `neuron = ReLU`. Each ReLU
-    becomes an integrate-and-fire neuron with a soft reset and a threshold computed on training
-    images; weights stay the same. The result is a model directory, which `eval`, `export`, `measure`
+    RUN is a directory of `train`, or pretrained:NAME, of a network with `neuron = ReLU` or QCFS. Each
+    activation becomes an integrate-and-fire neuron with a soft reset and a threshold computed on
+    training images (of QCFS, its height); weights stay the same. The result is a model directory, which `eval`, `export`, `measure`
     and `report` take; its conversion.json records the source. Anything without a spiking counterpart
     is refused with its path in the network.
 
@@ -543,7 +543,7 @@ def convert_command(
 
     def show() -> None:
         echo(f"{found.network}: {found.ann.images:,} images of {found.data} (test)")
-        rows = [("ReLU", found.ann), *((str(at.steps), at) for at in found.over_time)]
+        rows = [("ANN", found.ann), *((str(at.steps), at) for at in found.over_time)]
         print_rows(
             [{"T": t, "top-1": percent(at.top1), "loss": f"{at.loss:.4f}"} for t, at in rows],
             left=0,

@@ -1,9 +1,10 @@
-"""`danetc convert`: trained ANNs with ReLU as networks of integrate-and-fire neurons."""
+"""`danetc convert`: trained ANNs with ReLU or QCFS as networks of integrate-and-fire neurons."""
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -14,7 +15,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from danetc.arguments import Setting, takes
+from danetc.arguments import takes
 from danetc.compiler import check_text
 from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
@@ -45,24 +46,49 @@ from danetc.tasks.training.tested import open_set
 FORMAT = 1  # version of conversion.json
 NEURON = "rate_IF"
 DECLARED = """
-# In place of ReLU: for rates from 0 to 1, spikes are as high as the threshold, and what exceeds the
-# threshold at a spike remains (a soft reset).
-neuron rate_IF {
-  state u = 0.0
-  theta = learn(1.0PER)
-  v = u + x
-  o = heaviside(v - theta)
-  u = v - theta * o
-  s = theta * o
-}
-
 surrogate rate_window {
   dy = max(1 - abs(x), 0)
 }
+
+# In place of ReLU: membrane potentials are in units of the threshold, and a spike is as high as the
+# threshold. What exceeds the threshold at a spike remains (a soft reset).
 """
 """Declarations that are added to a converted spec. The surrogate is used only if training continues."""
+RATE = """neuron rate_IF {
+  state u = START
+  theta = learn(1.0PER)
+  v = u + x / theta
+  o = heaviside(v - 1)
+  u = v - o
+  s = theta * o
+}
+"""
+RESIDUAL = """# SRP (Hao et al., AAAI 2023): after the first steps, units whose residual potential is not positive fall
+# silent, and the others start again. The mean of `y` up to a step is that of the spikes since the first
+# steps; layers before the output (last = 1) pass it on, and the others their spikes.
+neuron rate_IF(first = FIRST) {
+  state u = START
+  state t = 0
+  state on = 1
+  state total = 0
+  state before = 0
+  theta = learn(1.0PER)
+  last = learn(0.0)
+  t = t + 1
+  v = u + x / theta
+  o = heaviside(v - 1)
+  r = v - o
+  spike = theta * on * o
+  total = total + (spike if t > first else 0)
+  on = (r > 0.001) if t == first else on
+  u = START if t == first else r
+  y = t / max(t - first, 1) * total
+  s = last * (y - before) + (1 - last) * spike
+  before = y
+}
+"""
 
-HOW = ("steps", "percentile", "channels", "batches", "batch")  # recorded arguments
+HOW = ("steps", "percentile", "channels", "half", "srp", "batches", "batch")  # recorded arguments
 
 LEAST = 1e-6  # threshold of a layer, or a channel, that is silent on the data
 
@@ -75,7 +101,7 @@ class Converted(Returned):
         source: what was converted, as it was named.
         ann: results of the network that was converted.
         over_time: results of the spiking network, of its mean output over the first T steps, for each
-            T from 1.
+            T from 1 (with SRP, from the end of its first steps).
         thresholds: threshold of each layer of neurons by its path, or those of its channels.
     """
 
@@ -102,20 +128,21 @@ class Converted(Returned):
         """Return a figure of the accuracy over T (or the loss, if numbers are learned), and that of the
         ANN. Raises UserError without matplotlib."""
         ann = [replace(self.ann, steps=at.steps) for at in self.over_time]
-        return accuracy_figure({"integrate-and-fire": self.over_time, "ReLU": ann}, self.network)
+        return accuracy_figure({"integrate-and-fire": self.over_time, "ANN": ann}, self.network)
 
     def _line(self) -> str:
         last = self.over_time[-1]
         where = f"{self.network} in {self.directory} on {self.data}"
-        return f"{where}: ReLU {self.ann.text}, T = {last.steps}: {last.text}"
+        return f"{where}: ANN {self.ann.text}, T = {last.steps}: {last.text}"
 
 
 @takes(ConversionRequest)
 def convert(request: ConversionRequest) -> Converted:
     """Convert a trained ANN to a spiking network, as ``danetc convert`` does (Rueckauer et al., 2017).
 
-    Each ``ReLU`` becomes an integrate-and-fire neuron with a soft reset. Its threshold is the largest
-    activation of the layer on training images, or a percentile of them. Spikes are as high as the
+    Each activation becomes an integrate-and-fire neuron with a soft reset, which starts at half its
+    threshold. The threshold of a ReLU is a percentile of the activations of a channel on training
+    images; that of a QCFS activation (Bu et al., 2022) is its height. Spikes are as high as the
     threshold, so that their mean over time approaches the activation, up to the threshold. Weights
     stay the same.
 
@@ -142,29 +169,37 @@ def convert_trained(
         raise UserError(
             f"{output} is the network to convert, which would be replaced; name another"
         )
+    if how.srp >= steps:
+        raise UserError(f"steps={steps} leaves none after the first srp={how.srp}")
     before = opened.compiled()
     graph = before.graph
-    _refuse_unless_convertible(graph)
+    ann = opened.model("eager", "none").eval()
+    heights = _heights(graph, ann)
+    last = _last_neurons(graph) if how.srp else set()
     compiled = _with_neurons(before, how)
     text = how.data or data_of(trained)
-    ann = opened.model("eager", "none").eval()
     images = open_set(text, ann.signature, trained, split="train")
     seen = batches_of(images, split="train", batch=how.batch, count=how.batches)
     device = find_device(how.device)
     with arithmetic("float32", device):
-        thresholds = thresholds_of(ann.to(device), graph, (x.to(device) for x, _ in seen), how)
+        thresholds = thresholds_of(
+            ann.to(device), graph, (x.to(device) for x, _ in seen), heights, how
+        )
     model = emit_model(compiled.graph, 0, "eager")
+    weights = {key: value for key, value in ann.state_dict().items() if key in model.state_dict()}
     model.load_state_dict(
-        {**ann.state_dict(), **{f"{path}.theta": t for path, t in thresholds.items()}}
+        weights
+        | {f"{path}.theta": theta for path, theta in thresholds.items()}
+        | {f"{path}.last": torch.tensor(float(path in last)) for path in thresholds if how.srp}
     )
     named = os.fspath(source)
     write_model_directory(place, compiled, model, seed=0, init=f"converted from {named}", note=note)
     request = EvaluationRequest(place, data=text, backend="eager", device=how.device)
     of_ann = DirectoryEvaluator(trained, request, note, bar)
-    figures = of_ann.at(of_ann.steps, "ReLU")
+    figures = of_ann.at(of_ann.steps, "ANN")
     tested = replace(trained.evaluation or Evaluation(steps=steps), steps=steps)
     of_snn = DirectoryEvaluator(replace(trained, path=place, evaluation=tested), request, bar=bar)
-    line = of_snn.up_to(steps)
+    line = of_snn.up_to(steps)[how.srp :]
     flat = {path: tuple(values.flatten().tolist()) for path, values in thresholds.items()}
     found = Converted(place, named, how, compiled.graph.name, text, figures, tuple(line), flat)
     record = {"format": FORMAT, "danetc": version("danetc"), **found.as_dict()}
@@ -179,22 +214,31 @@ def convert_trained(
 # -- what can be converted -------------------------------------------------------------------------
 
 
-def _refuse_unless_convertible(graph: Graph) -> None:
-    """Raise UserError for the first node that has no spiking counterpart, with what to do."""
+def _heights(graph: Graph, ann: nn.Module) -> dict[str, Tensor]:
+    """Return the heights of activations by their paths (see ``height_of``).
+
+    Raises UserError for the first node that has no spiking counterpart, with what to do.
+    """
+    found = {}
     for node in graph.nodes.values():
         row, why = OPS[node.op], ""
         if node.op == "neuron":
-            program = graph.program(node)
-            if [(each.opcode, each.args) for each in program.ops] != [("relu", ("x",))]:
+            program, height = graph.program(node), None
+            whole = any(item.per == "neuron" for item in program.learnables)
+            if not (program.varies or program.inputs or whole):
+                height = height_of(ann.get_submodule(node.path), node.value.shape)
+            if height is None:
                 why = (
-                    f"is a neuron `{program.name}`, but only ReLU is converted: train the network "
-                    "with `neuron = ReLU`"
+                    f"is a neuron `{program.name}`, but only ReLU, with or without an upper bound, and "
+                    "QCFS are converted: train the network with `neuron = ReLU`"
                 )
+            else:
+                found[node.path] = height
         elif node.op == "input" and node.attrs["events"]:
             why = "takes frames that differ, but only images are converted"
         elif node.op == "relu":
             why = "is the operation relu; write `spike` there, and `neuron = ReLU` in the network"
-        elif node.op not in ("input", "maxpool") and not (
+        elif node.op not in ("input", "maxpool", "repeat") and not (
             row.linear and row.time in ("pointwise", "reduces")
         ):
             why = (
@@ -203,18 +247,68 @@ def _refuse_unless_convertible(graph: Graph) -> None:
             )
         if why:
             raise UserError(f"{graph.name} cannot be converted: `{node.path}` {why}")
-    if not any(node.op == "neuron" for node in graph.nodes.values()):
+    if not found:
         raise UserError(f"{graph.name} cannot be converted: it has no neurons in place of ReLU")
+    return found
+
+
+def height_of(layer: nn.Module, shape: Sequence[int]) -> Tensor | None:
+    """Return the height of QCFS, ``h * clip(floor(x / h * L + 0.5), 0, L) / L``, in each channel, [C].
+
+    ``layer`` is an activation of samples [C, ...], which is evaluated on a grid, so its equations may
+    be of any form. The height is infinite for ReLU, with an upper bound or without one. Returns None
+    for other activations.
+    """
+    layer, large = copy.deepcopy(layer).double().requires_grad_(False), 1e6
+
+    def values(x: Tensor) -> Tensor:
+        return layer(x.reshape(*x.shape, *(1 for _ in shape[1:]))).reshape(x.shape)
+
+    top = values(torch.full((1, shape[0]), large, dtype=torch.float64))
+    scale = torch.where(top < large, top, 1.0)
+    grid = torch.linspace(-0.5, 1.5, 4001, dtype=torch.float64)[:, None] + 1e-5  # between the steps
+    y = values(grid * scale) / scale
+    levels = torch.tensor([len(column.round(decimals=9).unique()) - 1 for column in y.T])
+    bounded = grid.clamp(min=0).minimum(top / scale)
+    stepped = ((grid * levels + 0.5).floor() / levels).clamp(0, 1)
+    if not bool((scale > 0).all()) or not bool(y.isfinite().all()):
+        return None
+    if bool((y - bounded).abs().amax() < 1e-6):
+        return torch.full_like(top[0], torch.inf)
+    return top[0] if bool((y - stepped).abs().amax() < 1e-6) else None
+
+
+def _last_neurons(graph: Graph) -> set[str]:
+    """Return the paths of the neurons before the output, for SRP. Raises UserError if one of them also
+    feeds another neuron, or a maximum."""
+
+    def sources(ids: Iterable[int]) -> set[str]:
+        found: set[str] = set()
+        for node in map(graph.__getitem__, ids):
+            if node.op == "neuron":
+                found.add(node.path)
+            else:
+                found |= sources(node.inputs)
+        return found
+
+    last = sources(graph.outputs.values())
+    for node in graph.nodes.values():
+        shared = sources(node.inputs) & last if node.op in ("neuron", "maxpool") else set()
+        if shared:
+            raise UserError(
+                f"{graph.name} cannot be converted with SRP: `{min(shared)}` feeds the output, and "
+                f"also `{node.path}` ({node.op}); leave out srp"
+            )
+    return last
 
 
 def _with_neurons(before: CompiledNetwork, how: ConversionRequest) -> CompiledNetwork:
     """Return the network with integrate-and-fire neurons in place of ReLU, with another T."""
-    declared = DECLARED.replace("PER", ", per = channel" if how.channels else "")
-    settings: dict[str, Setting] = {
-        "neuron": NEURON,
-        "surrogate": "rate_window",
-        "steps": how.steps,
-    }
+    declared = DECLARED + (RESIDUAL if how.srp else RATE)
+    per, start = ", per = channel" if how.channels else "", "0.5" if how.half else "0"
+    for name, value in {"PER": per, "START": start, "FIRST": str(how.srp)}.items():
+        declared = declared.replace(name, value)
+    settings = {"neuron": NEURON, "surrogate": "rate_window", "steps": how.steps}
     checked = check_text(before.resolved + declared, "spec.danet")
     found = network_of(checked, before.graph.name, settings)
     for node in found.graph.nodes.values():
@@ -235,24 +329,35 @@ def _with_neurons(before: CompiledNetwork, how: ConversionRequest) -> CompiledNe
 
 
 def thresholds_of(
-    ann: nn.Module, graph: Graph, batches: Iterator[Tensor], how: ConversionRequest
+    ann: nn.Module,
+    graph: Graph,
+    batches: Iterator[Tensor],
+    heights: Mapping[str, Tensor],
+    how: ConversionRequest,
 ) -> dict[str, Tensor]:
-    """Return the threshold of each layer of ReLU by its path, or those of its channels, [C, 1, 1].
+    """Return the threshold of each activation by its path, or those of its channels, [C, 1, 1].
 
-    ``batches`` are images [N, C, H, W].
+    ``batches`` are images [N, C, H, W]. Where ``heights`` are finite, they are the thresholds.
     """
-    found: dict[str, Tensor] = {}
+    nodes = {node.path: node for node in graph.nodes.values() if node.op == "neuron"}
+    measured: dict[str, list[Tensor]] = {}
 
     def see(node: Node, module: object, inputs: object, y: Tensor) -> None:
         y = y.detach().reshape(-1, *node.value.shape)  # [N, C, ...]
         rows = y.movedim(1, 0).flatten(1) if how.channels else y.reshape(1, -1)
         values = numpy.percentile(rows.cpu().numpy(), how.percentile, axis=1)
-        shape = (-1, *(1 for _ in y.shape[2:])) if how.channels else ()
-        new = torch.as_tensor(values, dtype=y.dtype).reshape(shape)
-        found[node.path] = torch.maximum(found.get(node.path, new), new)
+        measured.setdefault(node.path, []).append(torch.as_tensor(values, dtype=y.dtype))
 
-    neurons = (node for node in graph.nodes.values() if node.op == "neuron")
-    with observed(ann, [(node.path, partial(see, node)) for node in neurons]), torch.no_grad():
-        for images in batches:
+    seen = [
+        (path, partial(see, node)) for path, node in nodes.items() if heights[path].isinf().any()
+    ]
+    with observed(ann, seen), torch.no_grad():
+        for images in batches if seen else ():
             ann(images)
-    return {path: value.clamp(min=LEAST) for path, value in found.items()}
+    found = {}
+    for path, node in nodes.items():
+        height = heights[path] if how.channels else heights[path].amax(0, keepdim=True)
+        theta = torch.stack(measured[path]).mean(0) if path in measured else height.float()
+        shape = (-1, *(1 for _ in node.value.shape[1:])) if how.channels else ()
+        found[path] = theta.clamp(min=LEAST).reshape(shape)
+    return found

@@ -1,8 +1,10 @@
-"""`danetc convert`: against SpikingJelly's converter, against rates, and what is refused."""
+"""`danetc convert`: against SpikingJelly's converter, the code of SRP, activations, and what is refused."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import danetc as package
 from danetc.errors import UserError
 from danetc.requests import ConversionRequest
 from danetc.runtime.data.registry import open_data
-from danetc.tasks.converting import LEAST, convert, thresholds_of
+from danetc.tasks.converting import LEAST, _heights, convert, height_of, thresholds_of
 from danetc.tasks.model_directory import write_model_directory
 from danetc.tasks.networks import compile_spec, emit_model
 
@@ -78,11 +80,16 @@ class Plain(nn.Module):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("mode", "percentile", "channels"),
-    [("Max", 100.0, False), ("99.9%", 99.9, False), ("Max", 100.0, True)],
+    ("mode", "percentile", "channels", "half"),
+    [
+        ("Max", 100, False, False),
+        ("99.9%", 99.9, False, False),
+        ("Max", 100, True, False),
+        ("99%", 99, True, True),
+    ],
 )
 def test_the_conversion_equals_spikingjellys(
-    trained: Path, tmp_path: Path, mode: str, percentile: float, channels: bool
+    trained: Path, tmp_path: Path, mode: str, percentile: float, channels: bool, half: bool
 ) -> None:
     """The same weights, thresholds and, at every T, outputs (in float64). SpikingJelly folds norms,
     which rounds otherwise: a sample in 32 may have a spike more."""
@@ -96,8 +103,10 @@ def test_the_conversion_equals_spikingjellys(
     assert torch.allclose(plain(test), model(test), atol=1e-12)
 
     how = ConversionRequest("", steps=STEPS, percentile=percentile, channels=channels)
-    thresholds = thresholds_of(model, compiled.graph, iter([train]), how)
-    convert(trained, tmp_path / "snn", data="digits", steps=STEPS, channels=channels, batches=1)
+    heights = _heights(compiled.graph, model)
+    thresholds = thresholds_of(model, compiled.graph, iter([train]), heights, how)
+    options: Any = {"data": "digits", "channels": channels, "half": half, "batches": 1}
+    convert(trained, tmp_path / "snn", steps=STEPS, **options)
     spiking = package.load(tmp_path / "snn", backend="eager").double().eval()
     state = spiking.state_dict()
     for path, value in thresholds.items():
@@ -105,7 +114,7 @@ def test_the_conversion_equals_spikingjellys(
     spiking.load_state_dict(state | {f"{path}.theta": t for path, t in thresholds.items()})
 
     loader = [(train, torch.zeros(len(train)))]
-    recipe = ann2snn.RateCodingRecipe(loader, mode=mode, channel_wise=channels)
+    recipe = ann2snn.RateCodingRecipe(loader, mode=mode, channel_wise=channels, half_threshold=half)
     theirs = ann2snn.Converter(recipe).convert(plain)
     functional.reset_net(theirs)
     states: Any = None
@@ -123,15 +132,16 @@ def test_the_conversion_equals_spikingjellys(
 
 
 def test_spike_rate_is_the_clamped_activation(trained: Path, tmp_path: Path) -> None:
-    """Of the first layer, whose input is constant: to one spike's share in T."""
-    found = convert(trained, tmp_path / "snn", data="digits", steps=STEPS, percentile=90)
+    """Of the first layer, whose input is constant: to half of one spike's share in T."""
+    options: Any = {"data": "digits", "percentile": 90, "channels": False}
+    found = convert(trained, tmp_path / "snn", steps=STEPS, **options)
     (theta,) = found.thresholds["stem.spike"]
     assert list(found.frame()["top1"]) == [at.top1 for at in found.over_time]
     spiking, relu = found.figure().axes[0].lines
     assert list(spiking.get_ydata()) == [100 * (at.top1 or 0.0) for at in found.over_time]
     assert set(relu.get_ydata()) == {100 * (found.ann.top1 or 0.0)}
     assert repr(found).endswith(
-        f"on digits: ReLU {found.ann.text}, T = 12: {found.over_time[-1].text}>"
+        f"on digits: ANN {found.ann.text}, T = 12: {found.over_time[-1].text}>"
     )
     ann, spiking = (package.load(p, backend="eager").eval() for p in (trained, tmp_path / "snn"))
     seen: dict[str, Tensor] = {}
@@ -142,7 +152,7 @@ def test_spike_rate_is_the_clamped_activation(trained: Path, tmp_path: Path) -> 
     activation = seen["ann"].reshape(16, 6, 8, 8).clamp(max=theta)
     rate = seen["snn"].reshape(STEPS, 16, 6, 8, 8).mean(0)
     assert set((seen["snn"] / theta).unique().tolist()) == {0.0, 1.0}
-    assert (rate - activation).abs().max() <= theta / STEPS + 1e-5
+    assert (rate - activation).abs().max() <= theta / STEPS / 2 + 1e-5
     assert (activation == theta).any()
 
 
@@ -152,10 +162,129 @@ def test_a_silent_channel_stays_silent(trained: Path) -> None:
         model.get_submodule("stem.norm").bias[0] = -100.0
     how = ConversionRequest("", channels=True)
     graph = compile_spec(text=ANN).graph
-    found = thresholds_of(model, graph, iter([images_of("train", 32)]), how)
+    found = thresholds_of(model, graph, iter([images_of("train", 32)]), _heights(graph, model), how)
     assert float(found["stem.spike"][0]) == pytest.approx(LEAST)
     assert (found["stem.spike"][1:] > 0.01).all()
     assert found["stem.spike"].shape == (6, 1, 1)
+
+
+QCFS = """
+neuron QCFS(levels = 4, height = 0.875) {
+  h = learn(height)
+  s = h * round(min(max(x / h * levels, -0.5), levels + 0.5)) / levels
+}
+"""
+TWO_LAYERS = f"""use std
+{QCFS}
+network ann {{
+  input = image(1, 8, 8); steps = 1; neuron = QCFS
+  stem = conv(4, bias = true) -> spike -> conv(4, bias = true) -> spike
+  head = avgpool -> linear(3)
+}}
+"""
+THREE = "synthetic:size=8,channels=1,classes=3,count=60,test=30"
+
+
+def write(text: str, place: Path) -> Any:
+    """Write an untrained network to a directory, and return its model."""
+    compiled = compile_spec(text=text)
+    model = emit_model(compiled.graph, 0, "eager")
+    write_model_directory(place, compiled, model, seed=0, note=lambda text: None)
+    return model
+
+
+def test_the_mean_converges_to_the_outputs_of_the_ann(trained: Path, tmp_path: Path) -> None:
+    """With thresholds that no activation exceeds, in float64: the error falls as 1 / T."""
+    x = images_of("test", 16).double()
+    ann = package.load(trained, backend="eager").double().eval()
+    graph = compile_spec(text=ANN).graph
+    how = ConversionRequest("", percentile=100)
+    thresholds = thresholds_of(ann, graph, iter([x]), _heights(graph, ann), how)
+    errors = []
+    for steps in (16, 512):
+        convert(trained, tmp_path / str(steps), data="digits", steps=steps, batches=1)
+        model = package.load(tmp_path / str(steps), backend="eager").double().eval()
+        state = model.state_dict() | {f"{path}.theta": t for path, t in thresholds.items()}
+        model.load_state_dict(state)
+        errors.append(float((model(x) - ann(x)).detach().abs().max()))
+    assert errors[1] < 0.01 * ann(x).std()
+    assert errors[1] < errors[0] / 16
+
+
+def test_qcfs_is_exact_in_the_first_layer_at_its_number_of_levels(tmp_path: Path) -> None:
+    write(TWO_LAYERS.replace("levels = 4", "levels = 6"), tmp_path / "ann")
+    convert(tmp_path / "ann", tmp_path / "snn", data=THREE, steps=6)
+    seen = []
+    for name in ("ann", "snn"):
+        model = package.load(tmp_path / name, backend="eager").double().eval()
+        layer = model.get_submodule("stem.spike1")
+        layer.register_forward_hook(lambda module, x, y: seen.append(y.reshape(-1, 16, 4, 8, 8)))
+        with torch.no_grad():
+            model.get_submodule("stem.conv1").weight.mul_(4)
+            model(images_of("test", 16).double())
+    assert torch.equal((seen[0] / 0.875 * 6).round(), (seen[1].sum(0, True) / 0.875).round())
+    assert len(seen[0].round(decimals=6).unique()) == 7
+
+
+SRP = {
+    1: [[0.5272958359, 0.5739191557, 0.1115009747], [0.5257208695, 0.5707764563, 0.1068047537]],
+    2: [[0.5278868382, 0.5752955813, 0.1136565993], [0.5270995499, 0.5739216584, 0.1117022548]],
+    4: [[0.5281328918, 0.5756388324, 0.1140954957], [0.5283303126, 0.5765253968, 0.1156671946]],
+    8: [[0.5281699478, 0.5758728631, 0.1145254428], [0.5281210712, 0.5760709157, 0.1149695289]],
+}
+"""Means of the outputs of hzc1208/ANN2SNN_SRP@c31b44c after k steps: conv(1, 4), MPLayer(0.875, 4, 8), conv(4, 4),
+MPLayer(0.625, 4, 8), the mean of maps and linear(4, 3) in float64, all filled as below."""
+
+
+def filled(shape: Sequence[int], k: float) -> Tensor:
+    count = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
+    return torch.sin(count * k + k).reshape(tuple(shape))
+
+
+def test_srp_equals_its_authors_code(tmp_path: Path) -> None:
+    """A model of 4 + k steps has the mean of the last k as its output."""
+    write(TWO_LAYERS, tmp_path / "ann")
+    x = filled((2, 1, 8, 8), 1.7).abs()
+    for k, outputs in SRP.items():
+        found = convert(tmp_path / "ann", tmp_path / "snn", data=THREE, steps=4 + k, srp=4)
+        assert [at.steps for at in found.over_time] == [4 + n for n in range(1, k + 1)]
+        model = package.load(tmp_path / "snn", backend="eager").double().eval()
+        layers = [model.get_submodule(path) for path in ("stem.conv1", "stem.conv2", "head.linear")]
+        values = [p for layer in layers for p in (layer.weight, layer.bias)]
+        with torch.no_grad():
+            for j, value in enumerate(values):
+                value.copy_(filled(value.shape, 2.3 + j) * 0.6)
+            model.get_submodule("stem.spike2").theta.fill_(0.625)
+            assert torch.allclose(model(x).mean(0), torch.tensor(outputs).double(), atol=1e-9)
+
+
+ACTIVATIONS = {
+    "max(x, 0)": math.inf,
+    "min(max(x, 0), 6)": math.inf,
+    "0.5 * x + 0.5 * abs(x)": math.inf,
+    "2 * min(round(max(x / 2 * 3, 0)), 3) / 3": 2.0,
+    "min(max(round(x), 0), 1)": 1.0,
+    "2 * min(round(max(x / 2 * 3 + 0.2, 0)), 3) / 3": None,
+    "max(x, 0.1 * x)": None,
+    "sigmoid(x)": None,
+    "heaviside(x - 1)": None,
+    "x": None,
+    "-max(x, 0)": None,
+    "abs(x)": None,
+}
+
+
+@pytest.mark.parametrize("equation", ACTIVATIONS)
+def test_an_activation_is_known_by_its_values(equation: str) -> None:
+    spec = ANN.replace("ReLU", "f(3)\n  surrogate = sigmoid(alpha = 4)").replace(
+        "network", f"neuron f(a) {{ s = {equation} }}\nnetwork"
+    )
+    graph = compile_spec(text=spec).graph
+    model = emit_model(graph, 0, "eager")
+    height = height_of(model.get_submodule("stem.spike"), (6, 8, 8))
+    wanted = ACTIVATIONS[equation]
+    assert (height is None) == (wanted is None)
+    assert height is None or height.tolist() == pytest.approx([wanted] * 6)
 
 
 @pytest.mark.thorough
@@ -172,7 +301,7 @@ def test_the_command_writes_a_directory_that_others_take(danetc: Run, tmp_path: 
     assert {key: record[key] for key in found if key != "directory"} == {
         key: value for key, value in found.items() if key != "directory"
     }
-    how = {"steps": 6, "percentile": 99.9, "channels": False, "batches": 1, "batch": 64}
+    how = {"steps": 6, "percentile": 99.0, "channels": True, "half": True, "srp": 0}
     assert (found["source"], found["data"]) == (run, "digits")
     assert {key: record[key] for key in how} == how
     (again,) = json.loads(danetc("eval", "snn", "--json").out)["evaluated"]
@@ -189,7 +318,7 @@ def test_the_command_writes_a_directory_that_others_take(danetc: Run, tmp_path: 
     assert danetc("report", "snn", "-o", "page.html").status == 0
     assert danetc("export", "snn", "-o", "snn.safetensors").status == 0
     table = danetc(*command).out
-    assert "ReLU  98.06%" in table
+    assert "ANN  98.06%" in table
     assert "written to snn" in table
     weights = tmp_path / "snn" / "weights.safetensors"
     danetc("convert", run, "--steps", "2", "--batches", "2", "-o", "other")
@@ -208,19 +337,26 @@ REFUSED = {
     "a neuron behind the mean": (
         ANN.replace("-> linear(10)", "-> linear(8) -> spike -> linear(10)"), "put mean_over_time right before"
     ),
+    "SRP, a neuron before the output and another": (
+        ANN.replace("head = ", "head = more -> ") + "block more { out = in + (in -> conv(6) -> spike) }", "also `head.more.spike` (neuron)"
+    ),
+    "SRP, a maximum before the output": (ANN.replace("head = ", "head = maxpool(2) -> "), "also `head.maxpool`"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_cannot_be_converted_is_refused_by_its_path(tmp_path: Path, what: str) -> None:
     text, message = REFUSED[what]
-    compiled = compile_spec(text=text)
-    model = emit_model(compiled.graph, 0, "eager")
-    write_model_directory(tmp_path / "net", compiled, model, seed=0, note=lambda text: None)
+    write(text, tmp_path / "net")
     with pytest.raises(UserError) as caught:
-        convert(tmp_path / "net", tmp_path / "snn", data="digits")
+        convert(tmp_path / "net", tmp_path / "snn", data="digits", srp=4 if "SRP" in what else 0)
     assert message in str(caught.value)
     assert not (tmp_path / "snn").exists()
+
+
+def test_srp_needs_steps_after_its_first(trained: Path) -> None:
+    with pytest.raises(UserError, match="steps=4 leaves none after the first srp=4"):
+        convert(trained, data="digits", steps=4, srp=4)
 
 
 def test_a_network_is_not_written_over_itself(trained: Path) -> None:
