@@ -10,7 +10,7 @@ of the function or request describes them; the section below is for those that m
 this module loads neither click nor torch.
 
 Args:
-    allow_code: Run this layer in Python, which a directory or a spec names. Can be repeated.
+    allow_code: Run this code in Python, which a directory or a spec names. Can be repeated.
     backend: Backend that runs the network.
     batch: Images per batch.
     checkpoint: Use these weights of a run, as in best or epoch-0010. [default: those of the last epoch]

@@ -89,7 +89,7 @@ class TrainingRequest(TrainingOptions):
             directory, runs/NETWORK-tuned]
         fresh: Start over; an existing run is moved aside.
         override: Resume a run even if its settings have changed.
-        allow_code: Run this function of a loss or layer in Python, although only a directory names it. Can
+        allow_code: Run this function of a recipe or layer in Python, although only a directory names it. Can
             be repeated.
         callbacks: Objects of ``danetc.Callback``, called after steps and epochs. One that raises
             ``danetc.StopTraining`` stops the training, with its state saved.

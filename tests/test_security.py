@@ -16,7 +16,7 @@ TESTS: Mapping[str, str] = {
     "A network may have layers in Python":
         "test_a_layer_in_python_is_printed_before_it_runs "
         "test_a_training_goes_on_with_the_layer_that_it_began_with",
-    "A recipe may name a function":
+    "A recipe may name functions":
         "test_what_a_recipe_runs_is_printed_before_it_runs "
         "runtime/training/test_own_losses.py::test_a_run_goes_on_with_the_file_that_it_began_with",
     "`build` and `train` print each such file":
@@ -27,12 +27,14 @@ TESTS: Mapping[str, str] = {
     "All commands but these, and":
         "test_a_layer_in_python_that_only_a_directory_names_is_refused "
         "test_all_but_building_and_training_runs_no_layer_in_python",
+    "`data --recipe` executes a step": "test_all_but_training_runs_none_of_a_spec",
+    "Code is allowed as it is": "test_what_is_allowed_is_a_file_as_it_is",
     "`--data python:...` and":
         "test_code_that_the_user_typed_runs test_a_factory_that_the_user_typed_runs",
     "Code that is only named in a directory":
         "test_code_named_by_a_record_is_refused test_code_as_data_of_a_checkpoint_or_conversion "
         "test_evaluating_runs_no_loss_of_a_record",
-    "A loss function that only": "test_a_loss_that_only_a_record_names_is_refused",
+    "A function that only": "test_a_function_that_only_a_record_names_is_refused",
     "A Python module in": "test_a_module_in_the_working_directory_is_not_imported",
     "`model.py` and exported programs": "test_reading_runs_no_model_py",
     "`train` records the commit":

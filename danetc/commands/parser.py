@@ -46,8 +46,10 @@ def require(*names: str) -> None:
             raise click.MissingParameter(ctx=context, param=parameter)
 
 
-LOADS = {"bench", "build", "convert", "eval", "export", "measure", "predict", "record", "report"}
-"""Commands besides ``train`` that run a network, and so the layers in Python that are allowed."""
+LOADS = {
+    "bench", "build", "convert", "data", "eval", "export", "measure", "predict", "record", "report",
+}  # fmt: skip
+"""Commands besides ``train`` that run code that is allowed: layers of networks, steps of ``augment``."""
 
 
 def make_command(name: str, function: Callable[..., Any]) -> click.Command:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from danetc.arguments import MOST_STEPS, Classes, Option, Seed, SubsetSeed, in_memory
 from danetc.compiler import check_file
+from danetc.compiler.ir.ops.user import require_allowed
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
@@ -94,6 +95,8 @@ def data(
         if any(item.kind == "network" for item in module.own.values()):
             compiled = compile_spec(path)
         phase = find_recipe(module, name if named else None, data, {}).phases[0]
+        for place in (step["function"] for step in phase.augment if "function" in step):
+            require_allowed(place)
         steps = steps or phase.steps or (compiled.graph.steps if compiled is not None else None)
     found = open_data(data, classes=classes, subset_seed=subset_seed, frames=steps)
     splits = {split: _values(source, found) for split, source in found.splits.items()}

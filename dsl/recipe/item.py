@@ -6,6 +6,8 @@ from typing import Any
 
 from danetc.dsl.record import record
 
+RESERVED = ("name", "factor", "path")
+"""Keys of the JSON form of an item beside its arguments."""
 Value = int | float | bool | str | tuple[float, ...]
 
 

@@ -87,6 +87,13 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
         largest_rate=1.0,  # in each step, a weight changes by about the learning rate
         example="adamw(lr = 0.01)",
     ),
+    OptimizerSpec(
+        "python",
+        "optimizer made by a Python function of groups of parameters and named numbers",
+        (FUNCTION, RATE, DECAY, DECAYED),
+        others=True,
+        example='python("my_optimizer.py:make", lr = 0.01)',
+    ),
 )
 
 GRADIENTS: Mapping[str, ItemSpec] = family(
@@ -345,6 +352,13 @@ AUGMENT: Mapping[str, ItemSpec] = family(
         "random_erasing",
         "sets a random rectangle to 0",
         (Argument("p", PROBABILITY, 0.25, "probability of erasing"),),
+    ),
+    ItemSpec(
+        "python",
+        "changes each image by a Python function of the image and named numbers",
+        (FUNCTION,),
+        others=True,
+        example='horizontal_flip -> python("my_augment.py:noise", sigma = 0.1)',
     ),
     ItemSpec(
         "mixup",

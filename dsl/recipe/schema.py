@@ -180,8 +180,8 @@ class OptimizerSpec(ItemSpec):
     Training diverges at learning rates above ``largest_rate``.
     """
 
-    torch: str
-    largest_rate: float
+    torch: str = ""
+    largest_rate: float = inf
 
 
 TARGETS = ("classes", "pixels", "numbers")

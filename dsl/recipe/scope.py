@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.recipe.item import Change, Item, Summand, Value
+from danetc.dsl.recipe.item import RESERVED, Change, Item, Summand, Value
 from danetc.dsl.recipe.items import ANY, ITEMS, POSITIVE, item_spec
 from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.schema import (
@@ -284,7 +284,7 @@ class Scope:
                 return bad("E0801", arg.span, "takes fewer arguments")
             if key in given:
                 return bad("E0809", arg.span, f"is given `{key}` twice")
-            if key not in rows and not spec.others:
+            if key not in rows and (not spec.others or key in RESERVED):
                 hint = answer("argument", key, spec.name) or did_you_mean(key, rows)
                 hint = hint or (f"its arguments: {', '.join(rows)}" if rows else None)
                 return bad("E0801", arg.span, f"has no argument `{key}`", hint)

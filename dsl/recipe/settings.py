@@ -191,9 +191,13 @@ def part_of(name: str, paths: Iterable[str]) -> str | None:
     return max((path for path in paths if f"{name}.".startswith(f"{path}.")), key=len, default=None)
 
 
-def named_in_losses(phases: Iterable[Phase], argument: str) -> list[str]:
-    """Return the values of an argument of losses, as the ``teacher`` of ``distill``, each once."""
-    items = (term.item for phase in phases for term in phase.loss)
+def named_in(phases: Iterable[Phase], argument: str) -> list[str]:
+    """Return the values of an argument of losses, optimizers and augmentations, each once."""
+    items = (
+        item
+        for phase in phases
+        for item in (*(term.item for term in phase.loss), phase.optimizer, *phase.augment)
+    )
     return list(dict.fromkeys(str(item[argument]) for item in items if argument in item))
 
 

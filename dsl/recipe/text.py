@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter
-from danetc.dsl.recipe.item import plain
+from danetc.dsl.recipe.item import RESERVED, plain
 from danetc.dsl.recipe.items import item_spec
 from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.schema import ChangeType, FlowType, ItemType, SumType, Type, WordType
@@ -69,7 +69,7 @@ def _item(item: Mapping[str, Any], family: str) -> str:
     for key, value in item.items():
         if key == many:
             unnamed += [written(each) for each in value]
-        elif key not in types and (not spec.others or key in ("name", "factor", "path")):
+        elif key not in types and (not spec.others or key in RESERVED):
             continue  # the factor of a term, or the path of a change
         elif value != "":
             quoted = types.get(key) in (WordType.PATH, WordType.FUNCTION)

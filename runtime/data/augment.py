@@ -20,6 +20,7 @@ from danetc.runtime.data.augment_steps import BATCHED, MIXING_STEPS, ONE_SIZE, S
 from danetc.runtime.data.request import IGNORED
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import kept_random_state
+from danetc.runtime.system.user_code import failure_of_user
 
 BatchTransform = Callable[..., tuple[Tensor, Tensor]]
 """Maps images [N, ...], labels [N] and ``seed`` to mixed images and shares [N, classes]."""
@@ -125,7 +126,8 @@ def _through(steps: Sequence[tuple[str, nn.Module]], value: Any) -> Any:
             value = step(value)
         except (ValueError, TypeError, RuntimeError) as error:
             image = value[0] if isinstance(value, tuple) else value
-            shape, reason = " x ".join(map(str, image.shape)), str(error).partition("\n")[0]
+            shape = " x ".join(map(str, image.shape))
+            reason = failure_of_user(error) or str(error).partition("\n")[0]
             raise DataError(
                 f"`{name}` cannot be applied to an image of {shape}: {reason.rstrip('.')}"
             ) from error
@@ -149,8 +151,10 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
     while last and rows[last - 1][1].by_value:
         last -= 1
     steps = [(item.name, row.make(item)) for item, row in rows]
-    if events and last:  # as integers, the counts would be rounded
-        steps.insert(0, ("events", v2.ToDtype(torch.float32)))
+    own = [number for number, (name, _) in enumerate(steps) if name == "python"]
+    if own or (events and last):  # as integers, the counts would be rounded
+        floats = v2.ToDtype(torch.float32, scale=not events)
+        steps.insert(0 if events else own[0], ("floats", floats))
         last += 1
     return ImageTransform(
         tuple(steps[:last]),
@@ -162,10 +166,13 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
 
 def split_steps(items: Sequence[Item], one_size: bool) -> tuple[Sequence[Item], Sequence[Item]]:
     """Split ``items`` into those of loader processes and those of the device, which needs images of
-    one size: all if they have one, else those after the first step that gives them one.
+    one size: all if they have one, else those after the first step that gives them one. Those up to the
+    last ``python`` are of the loader, since a device has a generator of its own.
     """
     ends = (number for number, item in enumerate(items, 1) if item.name in ONE_SIZE)
     first = 0 if one_size else next(ends, len(items))
+    own = [number for number, item in enumerate(items, 1) if item.name == "python"]
+    first = max([first, *own])
     return items[:first], items[first:]
 
 

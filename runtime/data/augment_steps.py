@@ -17,6 +17,8 @@ from torchvision.transforms.v2.functional import to_dtype
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.seeds import drawn_anew
+from danetc.runtime.system.user_code import function_at
 
 STATISTICS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -93,6 +95,35 @@ class _Normalize(nn.Module):
         return (normalized, *mask) if mask else normalized
 
 
+class _Own(nn.Module):
+    """A user's function of an image of floats. A map of classes stays as it is.
+
+    Draws from torch, NumPy and ``random`` are seeded by one of torch's CPU generator.
+    """
+
+    def __init__(self, item: Item) -> None:
+        super().__init__()
+        self.item, numbers = item, dict(item.arguments)
+        place = str(numbers.pop("function"))
+        self.function = function_at("the augmentation", place, ["image"], numbers)
+
+    def __reduce__(self) -> Any:  # for loader processes that are not forked
+        return _Own, (self.item,)
+
+    def forward(self, value: Any) -> Any:
+        image, *mask = value if isinstance(value, tuple) else (value,)
+        seed = int(torch.randint(2**62, ()))
+        with drawn_anew() as seed_all:
+            seed_all(seed)
+            found = self.function(image.as_subclass(Tensor).clone())
+        if not isinstance(found, Tensor) or not found.is_floating_point():
+            kind = getattr(found, "dtype", type(found).__name__)
+            raise TypeError(f"it returns {kind}, not a tensor of real numbers")
+        if mask and found.shape != image.shape:
+            raise ValueError("it changes the size of an image whose pixels have classes")
+        return (found, *mask) if mask else found
+
+
 BATCHED = (Crop, Flip, v2.CenterCrop, v2.ToDtype, _Normalize)
 """Steps that a batch of images can go through at once."""
 
@@ -131,6 +162,7 @@ STEPS: Mapping[str, StepRow] = {
     "random_erasing": StepRow(lambda item: v2.RandomErasing(item["p"])),
     "resize": StepRow(lambda item: v2.Resize(item["size"]), draws=False),
     "center_crop": StepRow(lambda item: v2.CenterCrop(item["size"]), draws=False),
+    "python": StepRow(_Own),
     "normalize": StepRow(
         lambda item: _Normalize(item["statistics"]), draws=False, colours=True, by_value=True
     ),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,24 @@ def found_at(place: str) -> Any:
         known = [key for key in vars(module) if not key.startswith("_")]
         raise UserCodeError(f"{home} has no `{name}`; {instead(name, known, 'it has')}")
     return found
+
+
+def function_at(
+    what: str, place: str, takes: Sequence[str], numbers: Mapping[str, float]
+) -> Callable[..., Any]:
+    """Return the function ``FILE.py:NAME`` of the arguments ``takes``, with ``numbers`` given by name.
+
+    Raises UserCodeError, which says ``what`` it is, if there is none or if it does not accept them.
+    """
+    try:
+        function: Callable[..., Any] = found_at(place)
+        inspect.signature(function).bind(*takes, **numbers)
+    except UserCodeError as error:
+        raise UserCodeError(f"{what} `{place}`: {error}") from error
+    except (TypeError, ValueError) as error:
+        given = ", ".join([*takes, *numbers])
+        raise UserCodeError(f"{what} `{place}` cannot be called with ({given}): {error}") from error
+    return partial(function, **numbers)
 
 
 def _imported(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from danetc.runtime.measure.membrane import instrument
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature, outputs_of
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.system.user_code import UserCodeError, found_at
+from danetc.runtime.system.user_code import function_at
 from danetc.runtime.training.evaluation import DEFAULT_LOSS, NUMBERS_LOSS
 
 
@@ -122,22 +121,12 @@ def _potentials(neuron: Neuron, x: Tensor) -> Tensor:
 def own_function(place: str, takes: int, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
     """Return the user's function ``FILE.py:NAME`` of ``takes`` tensors and of ``numbers`` by name.
 
-    Raises TrainingError if there is none or if it does not accept these arguments. It raises
-    TrainingError when it is called, unless its result is a differentiable scalar.
+    It raises TrainingError when it is called, unless its result is a differentiable scalar.
     """
-    try:
-        function: Callable[..., Any] = found_at(place)
-        inspect.signature(function).bind(*[None] * takes, **numbers)
-    except UserCodeError as error:
-        raise TrainingError(f"the loss `{place}`: {error}") from error
-    except (TypeError, ValueError) as error:
-        given = ", ".join([*("output", "labels")[:takes], *numbers])
-        raise TrainingError(
-            f"the loss `{place}` cannot be called with ({given}): {error}"
-        ) from error
+    function = function_at("the loss", place, ("output", "labels")[:takes], numbers)
 
     def run(*tensors: Tensor) -> Tensor:
-        value = function(*tensors, **numbers)
+        value = function(*tensors)
         if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
             raise TrainingError(
                 f"the loss `{place}` gives {repr(value)[:60]}, not one real number: a tensor "

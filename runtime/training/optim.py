@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.items import OPTIMIZERS
 from danetc.dsl.recipe.settings import Phase, part_of
+from danetc.runtime.system.errors import TrainingError
+from danetc.runtime.system.user_code import function_at
 
 
 def freeze(model: nn.Module, parts: Collection[str]) -> None:
@@ -43,16 +45,59 @@ def make_optimizer(
             part, spared = part_of(name, scales), some and parameter not in weights
             scale = 1.0 if part is None else scales[part]
             members.setdefault((spared, scale), []).append(parameter)
-    groups = [
-        {"params": found, "scale": scale} | ({"weight_decay": 0.0} if spared else {})
+    decay = given.get("weight_decay", 0.0)
+    groups: list[dict[str, Any]] = [
+        {
+            "params": found,
+            "lr": given["lr"] * scale,
+            "scale": scale,
+            "weight_decay": 0.0 if spared else decay,
+        }
         for (spared, scale), found in sorted(members.items(), key=lambda item: item[0])
     ]
+    if "function" in given:
+        return _made(groups, **given)
     if "beta1" in given:
         given["betas"] = given.pop("beta1"), given.pop("beta2")
     make: type[torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[item.name].torch)
     if "fused" in inspect.signature(make).parameters:
         given["fused"] = True  # use one kernel for all weights if possible
     return make(groups, **given)
+
+
+def _made(
+    groups: Sequence[Mapping[str, Any]],
+    function: str,
+    lr: float,
+    weight_decay: float,
+    **numbers: float,
+) -> torch.optim.Optimizer:
+    """Return the optimizer that the user's ``function`` makes of groups with ``lr`` and ``weight_decay``.
+
+    The ``scale`` of a group is the ratio of its learning rate to ``lr``. Raises TrainingError for a result
+    that cannot be scheduled, stepped or resumed.
+    """
+    wanted = {parameter for group in groups for parameter in group["params"]}
+    make, base = function_at("the optimizer", function, ["groups"], numbers), torch.optim.Optimizer
+    made = make([{key: group[key] for key in ("params", "lr", "weight_decay")} for group in groups])
+    if not isinstance(made, base):
+        raise TrainingError(
+            f"the optimizer `{function}` gives {repr(made)[:60]}, not a torch.optim.Optimizer"
+        )
+    found, kind = made.param_groups, type(made)
+    step = inspect.signature(made.step).parameters.values()
+    own = (kind.state_dict, kind.load_state_dict) != (base.state_dict, base.load_state_dict)
+    wrong = {
+        "has other parameters than its groups": {x for g in found for x in g["params"]} != wanted,
+        "has groups without `lr`": not all("lr" in group for group in found),
+        "needs a closure in `step`": any(each.default is each.empty for each in step),
+        "replaces `state_dict`, but checkpoints store `state` and `param_groups`": own,
+    }
+    if reasons := [reason for reason, holds in wrong.items() if holds]:
+        raise TrainingError(f"the optimizer `{function}` {', and '.join(reasons)}")
+    for group in found:
+        group["scale"] = float(group["lr"]) / lr
+    return made
 
 
 class Average:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase, factors_of
+from danetc.dsl.recipe.text import write_setting
 from danetc.runtime.data.batches import AHEAD, Batch
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.request import Split
@@ -127,7 +128,14 @@ class PhaseRun:
                 self.shared = share(model, world, synchronised=settings.sync_norm, unused=several)
         self.average = None if phase.ema is None else Average(model, phase.ema)
         self.kept: nn.Module = model if self.average is None else self.average.module
+        seed_everything(settings.seed, settings.phase)  # an optimizer of the user's may draw
         self.optimizer = make_optimizer(model, phase.optimizer, factors_of(phase.lr_scale))
+        self.optimizer_name, self.own_optimizer = (
+            phase.optimizer.name,
+            "function" in phase.optimizer,
+        )
+        if self.own_optimizer:  # its state is for these arguments alone
+            self.optimizer_name = write_setting("optimizer", phase.optimizer)
         self.schedules = Schedules(phase, self.batches.steps, self.optimizer, model, self.kept)
         self.graphed: GraphedPass | None = None
         if settings.cuda_graphs:
@@ -141,7 +149,8 @@ class PhaseRun:
         self.tested = self.evaluation.as_dict()
         self.totals = self.new_totals()
         self.clock = Clock(world.device)
-        self.ahead = AHEAD if has_streams(world.device) else 0
+        # An optimizer of the user's does not skip a step whose loss is not finite, so it waits.
+        self.ahead = AHEAD if has_streams(world.device) and not self.own_optimizer else 0
         self._in_flight: deque[InFlightStep] = deque()
         self._saved_at, self._saved_step = time.monotonic(), 0
         self._began = time.perf_counter()  # of the epoch, as if it had not been interrupted
@@ -194,9 +203,10 @@ class PhaseRun:
         everyone = world.gather((random_state(world.device), list(self.totals.read().values)))
         if not world.first:
             return None
+        optimizer, rest = optimizer_state(self.model, self.optimizer, groups=self.own_optimizer)
         tensors = {
             "model": tensors_of(self.model),
-            "optimizer": optimizer_state(self.model, self.optimizer),
+            "optimizer": optimizer,
             **{f"rank-{rank}": state for rank, (state, _) in enumerate(everyone)},
         }
         if self.average is not None:
@@ -211,7 +221,8 @@ class PhaseRun:
             "history": list(self.history),
             "tested": dict(self.tested),
             "totals": [totals for _, totals in everyone],
-            "optimizer_name": self.phase.optimizer.name,
+            "optimizer_name": self.optimizer_name,
+            "optimizer": rest,
             "scaler": self.scaler.state_dict(),
             "averaged": None if self.average is None else self.average.count,
         }
@@ -226,11 +237,12 @@ class PhaseRun:
         state, tensors, world = found.state, found.tensors, self.world
         source = "the checkpoint is of another network: it"
         set_tensors(self.model, tensors["model"], source)
-        if state["optimizer_name"] == self.phase.optimizer.name:
-            set_optimizer_state(self.model, self.optimizer, tensors["optimizer"])
+        if state["optimizer_name"] == self.optimizer_name:
+            saved = tensors["optimizer"], state["optimizer"]
+            set_optimizer_state(self.model, self.optimizer, *saved)
         else:
             self.observer.on_notice(
-                f"the state of {state['optimizer_name']} does not fit {self.phase.optimizer.name}, "
+                f"the state of {state['optimizer_name']} does not fit {self.optimizer_name}, "
                 "which starts without one"
             )
         self.done = index(state["done"])

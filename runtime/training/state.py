@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,44 +15,85 @@ from torch import Tensor, nn
 
 from danetc.runtime.system.errors import TrainingError
 
+GROUPS = "groups"
+"""Key of the options of an optimizer's groups, beside the names of parameters."""
 
-def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return copies of an optimizer's tensors by ``PARAMETER/KEY``."""
-    return _copies(
-        {
-            f"{name}/{key}": value
-            for name, parameter in model.named_parameters()
-            for key, value in optimizer.state.get(parameter, {}).items()
-            if isinstance(value, Tensor)
-        }
-    )
+
+def optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, *, groups: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return copies of an optimizer's tensors by ``PARAMETER/KEY``, and its state as JSON data.
+
+    ``groups`` adds the options of its groups. Raises TrainingError for state that is not such data.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def plain(value: Any, path: str, like: Tensor) -> Any:
+        match value:
+            case Tensor():
+                tensors[path] = value
+                return {"": value.device == like.device}
+            case dict() if all(isinstance(key, str) and key for key in value):
+                return {key: plain(item, f"{path}/{key}", like) for key, item in value.items()}
+            case list() | tuple():
+                return [plain(item, f"{path}/{number}", like) for number, item in enumerate(value)]
+            case None | bool() | int() | str():
+                return value
+            case float() if isfinite(value):
+                return value
+        raise TrainingError(
+            f"`{path}` of the optimizer is {repr(value)[:60]}; a checkpoint stores finite numbers, texts, "
+            "tensors, and lists and dicts of these"
+        )
+
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    state: dict[str, Any] = {}
+    for key, value in optimizer.state.items():
+        if key not in names:
+            raise TrainingError(f"the optimizer has a state for {key!r}, which is no parameter")
+        state[names[key]] = plain(value, names[key], key)
+    if groups:
+        options = [
+            {k: group[k] for k in group if k != "params"} for group in optimizer.param_groups
+        ]
+        state[GROUPS] = plain(options, GROUPS, next(iter(names)))
+    return _copies(tensors), state
 
 
 def set_optimizer_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
 ) -> None:
     """Restore what ``optimizer_state`` returned. Raises TrainingError if it does not fit."""
+
+    def whole(value: Any, path: str, like: Tensor) -> Any:
+        match value:
+            case {"": beside}:
+                found = tensors[path]
+                if (found.shape, found.dtype) == (like.shape, like.dtype):
+                    # in the memory layout of the parameter, as the optimizer allocated it
+                    return torch.empty_like(like).copy_(found)
+                return found.to(like.device if beside else "cpu", copy=True)
+            case dict():
+                return {key: whole(item, f"{path}/{key}", like) for key, item in value.items()}
+            case list():
+                return [whole(item, f"{path}/{number}", like) for number, item in enumerate(value)]
+        return value
+
     parameters = dict(model.named_parameters())
-    needed = {path.rpartition("/")[2] for path in tensors}
-    for path, value in tensors.items():
-        name, _, key = path.rpartition("/")
-        if name not in parameters:
+    for name, value in state.items():
+        if name == GROUPS:
+            options = whole(value, name, next(iter(parameters.values())))
+            for group, found in zip(optimizer.param_groups, options, strict=True):
+                group.update(found)
+        elif name in parameters:
+            optimizer.state[parameters[name]] = whole(value, name, parameters[name])
+        else:
             raise TrainingError(
                 f"the checkpoint's optimizer knows {name}, which the network does not have"
             )
-        parameter = parameters[name]
-        if key == "step" and value.numel() == 1:
-            device = parameter.device if optimizer.defaults.get("fused") else "cpu"
-            placed = value.to(device, copy=True)
-        elif (value.shape, value.dtype) == (parameter.shape, parameter.dtype):
-            # in the memory layout of the parameter, as the optimizer allocated it
-            placed = torch.empty_like(parameter).copy_(value)
-        else:
-            raise TrainingError(f"the checkpoint's optimizer has a {key} that does not fit {name}")
-        optimizer.state[parameter][key] = placed
-    for name, parameter in parameters.items():
-        if (state := optimizer.state.get(parameter)) and (lacking := needed - state.keys()):
-            raise TrainingError(f"the checkpoint's optimizer has no {min(lacking)} of {name}")
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -51,8 +51,15 @@ from .runs import HARM, SCRIPT, harmful
 
 DATA = "synthetic:size=8,channels=1,classes=10,count=24,test=12"
 RECIPE = (
-    "\nrecipe r {{ epochs = {epochs}; batch = 12; optimizer = adamw(lr = 0.01); loss = {loss} }}\n"
+    "\nrecipe r {{ epochs = {epochs}; batch = 12; optimizer = {optimizer}; loss = {loss}; "
+    "augment = {augment} }}\n"
 )
+NAMED = {
+    "loss": 'python("evil.py:loss")',
+    "optimizer": 'python("evil.py:optimizer", lr = 0.01)',
+    "augment": 'horizontal_flip -> python("evil.py:augment")',
+}
+"""Settings of a recipe that name code, the function of the file by the name of the setting."""
 EVIL = """\
 import pathlib
 pathlib.Path({marker!r}).write_text("ran")
@@ -62,13 +69,19 @@ def make():
     return image, image
 def loss(output, labels):
     return output.square().mean()
+def optimizer(groups):
+    import torch
+    return torch.optim.SGD(groups)
+def augment(image):
+    return image
 """
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
 
 
-def spec_text(loss: str = "cross_entropy", epochs: int = 1) -> str:
-    return SMALL + RECIPE.format(loss=loss, epochs=epochs)
+def spec_text(**settings: object) -> str:
+    default = {"loss": "cross_entropy", "epochs": 1, "optimizer": "adamw(lr = 0.01)"}
+    return SMALL + RECIPE.format(**{**default, "augment": "none", **settings})
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +169,20 @@ def test_code_that_the_user_typed_runs(danetc: Run, r: Path, marker: Path) -> No
     assert package.evaluate(r, data=CODE[0]).results
 
 
-def test_a_loss_that_only_a_record_names_is_refused(danetc: Run, r: Path, marker: Path) -> None:
-    """In the setting of the loss, and in text that is smuggled in as the name of a phase."""
-    sneaked = 'train {\n    loss = python("evil.py:loss")\n  }\n  phase other'
+@pytest.mark.parametrize("setting", NAMED)
+def test_a_function_that_only_a_record_names_is_refused(
+    danetc: Run, r: Path, marker: Path, setting: str
+) -> None:
+    """In its setting, and in text that is smuggled in as the name of a phase."""
+    sneaked = f"train {{\n    {setting} = {NAMED[setting]}\n  }}\n  phase other"
+    items = {
+        "loss": [{"factor": 1.0, "name": "python", "function": "evil.py:loss"}],
+        "optimizer": {"name": "python", "function": "evil.py:optimizer", "lr": 0.01},
+        "augment": [{"name": "python", "function": "evil.py:augment"}],
+    }
 
-    def in_loss(record: dict[str, Any]) -> None:
-        phase = record["settings"]["recipe"]["phases"]["train"]
-        phase["loss"] = [{"factor": 1.0, "name": "python", "function": "evil.py:loss"}]
+    def in_setting(record: dict[str, Any]) -> None:
+        record["settings"]["recipe"]["phases"]["train"][setting] = items[setting]
 
     def in_name(record: dict[str, Any]) -> None:
         phases = record["settings"]["recipe"]["phases"]
@@ -170,7 +190,7 @@ def test_a_loss_that_only_a_record_names_is_refused(danetc: Run, r: Path, marker
 
     before = read_record(r / "run.json")
     assert list(before["settings"]["recipe"]["phases"]) == ["train"]
-    for change in (in_loss, in_name):
+    for change in (in_setting, in_name):
         save_record(before, r / "run.json")
         forge(r / "run.json", change)
         for source in (
@@ -179,13 +199,14 @@ def test_a_loss_that_only_a_record_names_is_refused(danetc: Run, r: Path, marker
         ):  # fmt: skip
             result = danetc("train", *source, "-o", "again")
             assert result.status == 1, result.out
-            if change is in_loss:
-                assert "--allow-code evil.py:loss" in result.err
+            if change is in_setting:
+                assert f"--allow-code evil.py:{setting}" in result.err
     assert not marker.exists()
     save_record(before, r / "run.json")
-    forge(r / "run.json", in_loss)
-    result = danetc("train", "--from", "r", "-o", "again", "--allow-code", "evil.py:loss")
-    assert "runs code: loss of" in result.err
+    forge(r / "run.json", in_setting)
+    allow = ("--allow-code", f"evil.py:{setting}")
+    result = danetc("train", "--from", "r", "-o", "again", *allow)
+    assert f"runs code: {setting} of" in result.err
 
 
 @pytest.mark.thorough
@@ -200,10 +221,16 @@ def test_evaluating_runs_no_loss_of_a_record(danetc: Run, r: Path, marker: Path)
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("setting", NAMED)
 def test_what_a_recipe_runs_is_printed_before_it_runs(
-    danetc: Run, tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch, few_timed: None
+    danetc: Run,
+    tmp_path: Path,
+    marker: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    few_timed: None,
+    setting: str,
 ) -> None:
-    (tmp_path / "own.danet").write_text(spec_text('python("evil.py:loss")'))
+    (tmp_path / "own.danet").write_text(spec_text(**{setting: NAMED[setting]}))
     said: list[bool] = []
 
     def heard(text: str, **rest: Any) -> None:
@@ -220,11 +247,15 @@ def test_what_a_recipe_runs_is_printed_before_it_runs(
     assert said == [False, False]
 
 
-def test_no_code_refuses_a_recipe_that_runs_some(danetc: Run, tmp_path: Path, marker: Path) -> None:
-    (tmp_path / "own.danet").write_text(spec_text('python("evil.py:loss")'))
+@pytest.mark.parametrize("setting", NAMED)
+def test_no_code_refuses_a_recipe_that_runs_some(
+    danetc: Run, tmp_path: Path, marker: Path, setting: str
+) -> None:
+    (tmp_path / "own.danet").write_text(spec_text(**{setting: NAMED[setting]}))
     common = ("own.danet", "--data", DATA, "-o", "own")
     for more in ((), ("--dry-run",)):
-        danetc.fails("evil.py:loss, which --no-code refuses", "train", *common, "--no-code", *more)
+        says = f"evil.py:{setting}, which --no-code refuses"
+        danetc.fails(says, "train", *common, "--no-code", *more)
     with pytest.raises(package.UserError, match="no-code"):
         package.train(tmp_path / "own.danet", DATA, output=tmp_path / "own", no_code=True)
     assert not marker.exists()
@@ -233,7 +264,7 @@ def test_no_code_refuses_a_recipe_that_runs_some(danetc: Run, tmp_path: Path, ma
 
 @pytest.mark.thorough
 def test_all_but_training_runs_none_of_a_spec(danetc: Run, tmp_path: Path, marker: Path) -> None:
-    (tmp_path / "own.danet").write_text(spec_text('python("evil.py:loss")'))
+    (tmp_path / "own.danet").write_text(spec_text(**NAMED))
     for command in (
         ("check", "own.danet"),
         ("fmt", "--check", "own.danet"),
@@ -244,8 +275,12 @@ def test_all_but_training_runs_none_of_a_spec(danetc: Run, tmp_path: Path, marke
         ("equiv", "own.danet", "own.danet"),
     ):
         danetc(*command)
+    reading = ("data", DATA, "--recipe", "own.danet")
+    danetc.fails("--allow-code evil.py:augment", *reading)
     _ask_the_bridge((tmp_path / "own.danet").read_text())
     assert not marker.exists()
+    danetc.passes(*reading, "--allow-code", "evil.py:augment")
+    assert marker.exists()
 
 
 def _ask_the_bridge(text: str) -> None:
@@ -369,6 +404,22 @@ def test_a_layer_in_python_that_only_a_directory_names_is_refused(danetc: Run, o
     assert own.exists()
     package.allow_code("own.py:Own")
     assert package.load("run", backend="eager")
+
+
+def test_what_is_allowed_is_a_file_as_it_is(danetc: Run, own: Path) -> None:
+    """Also if a training or a build admitted it."""
+    danetc.passes("train", "own.danet", "--data", DATA, "--backend", "eager", "-q", "-o", "run")
+    assert package.load("run", backend="eager")
+    changed = Path("own.py").read_text() + "# changed\n"
+    for _ in range(2):
+        own.unlink()
+        Path("own.py").write_text(changed)
+        with pytest.raises(package.UserError, match="again after each change"):
+            package.load("run", backend="eager")
+        assert not own.exists()
+        package.allow_code("own.py:Own")
+        assert package.load("run", backend="eager")
+        changed += "# once more\n"
 
 
 def test_a_training_goes_on_with_the_layer_that_it_began_with(danetc: Run, own: Path) -> None:

@@ -77,7 +77,7 @@ def _value(dice: Dice, kind: t.Type, name: str = "") -> str:
         case t.ChoiceType(words):
             return dice.choice(words)
         case t.ItemType(family):
-            return _item(dice, dice.choice([*ITEMS[family].values()]))
+            return _item(dice, dice.choice(_written(family)))
         case t.SumType():
             names = dice.some([*OF_AN_OUTPUT], 2) or ["cross_entropy"]
             some = [LOSSES[name] for name in names + dice.some(["firing_rate"], 1)]
@@ -89,13 +89,18 @@ def _value(dice: Dice, kind: t.Type, name: str = "") -> str:
                     for part in dice.some([*parts], 2)]  # fmt: skip
             return " + ".join(changed) or "none"
         case t.FlowType(family):
-            steps = dice.some([*ITEMS[family].values()], 5)
+            steps = dice.some(_written(family), 5)
             steps.sort(key=lambda item: item.whole_batch)
             return " -> ".join(_item(dice, step) for step in steps) or "none"
         case t.WordType.NAME:
             return "IF" if name == "neuron" else "out"
         case t.WordType.PHASE:
             return "none"
+
+
+def _written(family: str) -> list[t.ItemSpec]:
+    """The items of a family that need no file of the user's."""
+    return [item for item in ITEMS[family].values() if not item.others]
 
 
 def _item(dice: Dice, item: t.ItemSpec) -> str:

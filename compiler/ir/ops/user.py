@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Shape, Value
@@ -84,17 +85,18 @@ def places_of(graph: Graph) -> list[str]:
     return list(dict.fromkeys(str(node.attrs["place"]) for node in user_layers(graph)))
 
 
-_ALLOWED: set[tuple[Path, str]] = set()
-"""Files and classes that this process may execute."""
+_ALLOWED: set[tuple[Path, str, bytes]] = set()
+"""Names in files that this process may execute, with the digests of the files."""
 
 
-def _resolved(place: str) -> tuple[Path, str]:
+def _resolved(place: str) -> tuple[Path, str, bytes]:
     file, _, name = place.rpartition(":")
-    return Path(file).expanduser().absolute(), name
+    path = Path(file).expanduser().absolute()
+    return path, name, sha256(path.read_bytes() if path.is_file() else b"").digest()
 
 
 def allow_code(*places: str) -> None:
-    """Allow this process to run code that a spec or a directory names.
+    """Allow this process to run code that a spec or a directory names, until its file changes.
 
     ``places`` are files with names in them, as in ``"my.py:Mixer"``. Raises UserError for other texts.
     """
@@ -105,16 +107,16 @@ def allow_code(*places: str) -> None:
 
 
 def is_allowed(place: str) -> bool:
-    """Return True if a layer in Python may run."""
+    """Return True if code that a spec or a directory names may run."""
     return _resolved(place) in _ALLOWED
 
 
 def require_allowed(place: str) -> None:
-    """Raise UserError unless a layer in Python may run."""
+    """Raise UserError unless code that a spec or a directory names may run."""
     if not is_allowed(place):
         raise UserError(
-            f"the network has a layer in Python, {place}, which runs only if you name it; if you trust "
-            f"it: --allow-code {shlex.quote(visible(place))}, in Python danetc.allow_code({place!r})"
+            f"{visible(place)} is code, which runs only if you name it, and again after each change; if you "
+            f"trust it: --allow-code {shlex.quote(visible(place))}, in Python danetc.allow_code({place!r})"
         )
 
 

@@ -22,7 +22,7 @@ from danetc.dsl.loading import load_module
 from danetc.dsl.modules import Module
 from danetc.dsl.reading import SUFFIX, open_regular
 from danetc.dsl.recipe.resolve import resolve_recipe
-from danetc.dsl.recipe.settings import Phase, Recipe, factors_of, named_in_losses, part_of
+from danetc.dsl.recipe.settings import Phase, Recipe, factors_of, named_in, part_of
 from danetc.errors import UserError
 from danetc.output.echo import Note, warn
 from danetc.pretrained import directory_of, weights_of
@@ -110,9 +110,9 @@ class TrainingPlan:
             "deterministic": request.deterministic,
             "teachers": {
                 name: _file(directory_of(name) / WEIGHTS)
-                for name in named_in_losses(self.recipe.phases, "teacher")
+                for name in named_in(self.recipe.phases, "teacher")
             },
-            "loss_functions": _code(named_in_losses(self.recipe.phases, "function")),
+            "functions": _code(named_in(self.recipe.phases, "function")),
             **({"layers": layers} if layers else {}),
         }
 
@@ -202,7 +202,7 @@ def make_plan(
         output = request.output or f"runs/{compiled.graph.name}-tuned"
         request = replace(request, init=request.init or request.spec, output=output)
     recipe = find_recipe(recipes, request.recipe, request.data, overrides, note)
-    functions = named_in_losses(recipe.phases, "function")
+    functions = named_in(recipe.phases, "function")
     admit(f"the recipe `{recipe.name}`", functions, note, record=record, **asked)
     check_parts(compiled.graph, recipe)
     compiled = changing(compiled, recipe)
@@ -392,5 +392,5 @@ def teachers_of(phase: Phase, backend: str) -> dict[str, Model]:
     """
     return {
         directory: load(directory, backend=backend, memory="none").requires_grad_(False)
-        for directory in named_in_losses([phase], "teacher")
+        for directory in named_in([phase], "teacher")
     }

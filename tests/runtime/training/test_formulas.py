@@ -69,7 +69,7 @@ def test_tet_takes_every_step() -> None:
         loss(Seen(output[0], labels))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [name for name, row in OPTIMIZERS.items() if row.torch])
 def test_an_optimizer_is_that_of_its_row(name: str) -> None:
     row = OPTIMIZERS[name]
     given = {argument.name: argument.default for argument in row.arguments} | {"lr": 0.1}

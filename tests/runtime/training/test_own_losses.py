@@ -13,7 +13,6 @@ import danetc
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import Objective, over_time
 from tests.runtime.training.common import STILL, phase, small
 
@@ -105,13 +104,13 @@ def test_what_is_wrong(loss: str, says: str) -> None:
     Path("broken.py").write_text("1 / 0")
     model = small()
     outputs = model(torch.rand(4, 1, 8, 8))
-    with pytest.raises(TrainingError, match=says):
+    with pytest.raises(UserError, match=says):
         objective(loss, model)(outputs, torch.arange(4))
 
 
 def test_what_check_refuses() -> None:
     for text in ('python("mine.py")', 'python("mine:a")', "python(mine)", "python",
-                 'python("mine.py:a", gamma = "x")', 'python("mine.py:a", b = 1, b = 2)'):  # fmt: skip
+                 'python("mine.py:a", gamma = "x")', 'python("mine.py:a", factor = 2)', 'python("mine.py:a", b = 1, b = 2)'):  # fmt: skip
         with pytest.raises(SpecError):
             phase(BODY + text)
 
@@ -125,5 +124,5 @@ def test_a_run_goes_on_with_the_file_that_it_began_with(tmp_path: Path, file: Pa
     assert "mine.py (SHA-256" in (done.directory / "run.json").read_text()
     assert danetc.evaluate(done.directory).results[0].top1 == done.test_accuracy  # without the file
     file.write_text(FILE + "\n# changed\n")
-    with pytest.raises(UserError, match=r"loss_functions.mine.py:entropy"):
+    with pytest.raises(UserError, match=r"functions.mine.py:entropy"):
         danetc.train(text=text, output=tmp_path / "run", backend="eager")
