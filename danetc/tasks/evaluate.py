@@ -90,7 +90,7 @@ def accuracy_figure(lines: Mapping[str, Sequence[Figures]], title: str) -> Any:
     drawn = {
         name: (
             [each.steps for each in items],
-            [100 * (each.top1 or 0) if accuracy else each.loss for each in items],
+            [each.loss if each.top1 is None else 100 * each.top1 for each in items],
         )
         for name, items in lines.items()
         if items
@@ -189,8 +189,7 @@ class DirectoryEvaluator:
                 f"the accuracy of {self.graph.name} at each T does not follow from one run: "
                 f"{reason}; --steps 1,2,4 runs it at each"
             )
-        own = any(why_fixed(self.graph, node) for node in self.graph.nodes.values())
-        model = self.at_steps(self.steps if own and steps <= self.steps else steps)
+        model = self.at_steps(steps)
         images, loss = self._data(model)
 
         def add(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:

@@ -25,10 +25,10 @@ from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.comparison import Comparison
 from danetc.tasks.grid.plot import FIGURES, across, data_name, draw
 from danetc.tasks.grid.results import (
-    OF_NUMBERS,
     TRAINED,
     CellRow,
     GridResults,
+    measure_of,
     read_results,
     table,
     wiring,
@@ -165,7 +165,7 @@ def comparison() -> GridResults:
 def test_differences_are_paired_by_seed() -> None:
     """Against the interval of a paired t-test in SciPy."""
     t_test = pytest.importorskip("scipy.stats").ttest_rel
-    for count in (2, 3, 5, 6, 7, 9, 40):
+    for count in (*range(2, 18), 40):
         dice = random.Random(count)
         scores = [[0.5 + dice.gauss(0, 0.02) for _ in range(count)] for _ in range(2)]
         rows = [
@@ -177,6 +177,8 @@ def test_differences_are_paired_by_seed() -> None:
         assert [found.low, found.high, found.mean] == pytest.approx(expected, rel=1e-3, abs=1e-5)
         assert (found.cell, found.minus, found.seeds) == (rows[1].name, rows[0].name, count)
     assert len(comparison().paired()) == 5  # those with as many classes as the first
+    rows = [row("sew", "chain", 20, 5, [0.5], [0.25]), row("sew", "chain", 56, 5, [0.5])]
+    assert GridResults("digits", ("network",), "last", tuple(rows)).paired() == []
 
 
 def test_the_flat_table_says_what_varies() -> None:
@@ -186,6 +188,12 @@ def test_the_flat_table_says_what_varies() -> None:
     texts = [cell.text for cell in found.rows[0]]
     mean, spread = np.mean([22, 40.5]), np.std([22, 40.5], ddof=1)
     assert texts[-4:] == ["20,000", "300", f"{mean:.2f} ± {spread:.2f}", "2"]
+    assert found.right == {1, 4, 5, 6, 7, 8}
+    one = comparison().rows[0]
+    alike = [replace(one, values={**one.values, "steps": n, "T": str(n)}) for n in (1, 4)]
+    rows = (alike[0], replace(alike[1], seeds=(0,), scores={0: 0.5}))
+    found = table(GridResults("digits", ("network", "steps"), "last", rows))
+    assert found.heads == ("network", "steps", "params", "epochs x T", "test top-1 %", "runs")
 
 
 def test_an_axis_can_be_spread_over_columns() -> None:
@@ -200,6 +208,8 @@ def test_an_axis_can_be_spread_over_columns() -> None:
     found = table(comparison(), ["depth"])
     assert found.heads == ("classes", "wiring", "epochs x T", "depth 20", "depth 56")
     assert [cell.best for cell in found.rows[0]] == [False, False, False, False, True]
+    missing = table(replace(comparison(), rows=comparison().rows[1:]), ["depth"])
+    assert [row[-2].text for row in missing.rows].count("-") == 1
 
 
 def test_classes_beside_wirings_are_columns_as_in_table_3() -> None:
@@ -258,8 +268,25 @@ def test_cells_that_differ_in_no_number_stand_side_by_side() -> None:
     assert drawn == pytest.approx([100 * (each.mean or 0) for each in rows])
     ticks = [each.get_text() for each in lower.get_xticklabels()]
     assert ticks == ["origin", "origin by densely_additive", "sew"]
-    assert OF_NUMBERS.of({"scores": {"rmse": 0.5}}) == 0.5
-    assert OF_NUMBERS.best([0.5, 0.25]) == 0.25
+
+
+@pytest.mark.parametrize(("split", "scores"), [("test", "scores"), ("val", "val_scores")])
+@pytest.mark.parametrize(
+    ("score", "name", "text", "best"),
+    [
+        ({"rmse": 0.5}, "rmse", "0.1235 ± 0.012", 0.25),
+        ({"miou": 0.5}, "pixel accuracy", "12.35 ± 1.23", 0.75),
+        ({}, "accuracy", "12.35 ± 1.23", 0.75),
+    ],
+)
+def test_measures(
+    split: Any, scores: str, score: dict[str, float], name: str, text: str, best: float
+) -> None:
+    epoch = {f"{split}_accuracy": 0.5, scores: score}
+    found = measure_of([epoch], split)
+    assert (found.name, found.split, found.of(epoch)) == (name, split, 0.5)
+    assert (found.text(0.12346, 0.0123), found.text(None)) == (text, "-")
+    assert found.best([0.25, 0.75]) == max((0.25, 0.75), key=found.objective) == best
 
 
 def recorded(folder: Path) -> Path:
@@ -301,6 +328,11 @@ def test_results_are_read_from_their_folder(tmp_path: Path) -> None:
         assert (first["deviation"], first["state"], first["errors"]) == (None, "done", {})
         assert first["curves"]["train_loss"] == [(0.25, 0.0), (0.5, 0.0), (0.375, 0.0)]
         assert (second["mean"], second["state"]) == (None, "0 of 1 runs")
+    found = table(read_results(tmp_path))
+    assert found.heads == (
+        "network", "stages", "params", "epochs x T", "test top-1 %", "state",
+    )  # fmt: skip
+    assert found.right == {2, 3, 4}
     record = read_record(tmp_path / GRID)
     for wrong, message in (
         ({"cells": 1}, "is not as it was written (TypeError"),

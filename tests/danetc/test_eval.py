@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +20,11 @@ from torch.nn import functional as F
 import danetc as package
 from danetc.errors import UserError
 from danetc.main import main
+from danetc.requests import EvaluationRequest
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.files import read_record
-from danetc.tasks.evaluate import NO_BAR, Figures, accuracy_figure
-from danetc.tasks.trained import Trained, data_of
+from danetc.tasks.evaluate import DirectoryEvaluator, Figures, accuracy_figure
+from danetc.tasks.trained import Trained, data_of, open_trained
 
 from .conftest import QUICK, SMALL, Run
 
@@ -137,17 +140,60 @@ def test_progress_is_shown_on_request_or_in_a_notebook(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bars: list[str] = []
+    counts: list[int] = []
 
     def bar(label: str, images: int) -> Any:
         bars.append(label)
-        return NO_BAR(label, images)
+        return nullcontext(counts.append)
 
     monkeypatch.setattr("danetc.tasks.evaluate.image_bar", bar)
     for progress, notebook in ((None, False), (None, True), (True, False), (False, True)):
         monkeypatch.setattr("danetc.tasks.evaluate.in_notebook", lambda shown=notebook: shown)
         package.evaluate(trained / "seed-0", progress=progress, backend="eager")
-        assert len(bars) == (notebook if progress is None else progress)
-        bars.clear()
+        assert bars == ["small, T = 2"] * (notebook if progress is None else progress)
+        assert sum(counts) == 72 * len(bars)
+        bars.clear(), counts.clear()
+    with pytest.raises(UserError, match="holds trials; choose one of"):
+        package.evaluate(trained)
+
+
+def test_conditions_are_those_of_the_training_unless_asked(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_trained(str(trained / "seed-0"))
+
+    def evaluator(change: dict[str, Any], **asked: Any) -> DirectoryEvaluator:
+        assert run.evaluation is not None
+        recorded = replace(run, evaluation=replace(run.evaluation, **change))
+        return DirectoryEvaluator(recorded, EvaluationRequest(trained / "seed-0", **asked))
+
+    found = evaluator({"processes": 2, "seed": 5, "epoch": 1, "precision": "bfloat16"}).conditions
+    assert (found.backend, found.processes, found.seed) == ("eager", 2, 5)
+    assert (found.epoch, found.precision, found.batch) == (1, "bfloat16", 300)
+    found = evaluator({"processes": 2, "epoch": 1}, batch=7, seed=3, precision="tf32").conditions
+    assert (found.batch, found.processes, found.precision) == (7, 1, "tf32")
+    assert (found.seed, found.phase_index, found.epoch) == (3, 0, 0)
+    for last in (False, True):
+        one = evaluator({"channels_last": last})
+        for model in (one.model, one.at_steps(3)):
+            weight = model.get_parameter("stages.0.blocks.0.branch.conv1.weight")
+            assert weight.is_contiguous(memory_format=torch.channels_last) == last
+    real = torch.get_num_threads
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.setattr("danetc.tasks.evaluate.usable_cores", lambda: 4)
+    for recorded, variable, threads in (
+        (3, True, 7), (3, False, 3), (4, False, 4), (5, False, 7), (None, False, 7),
+    ):  # fmt: skip
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        if not variable:
+            monkeypatch.delenv("OMP_NUM_THREADS")
+        assert evaluator({"threads": recorded}).conditions.threads == threads
+    monkeypatch.setattr(torch, "get_num_threads", real)
+    one, before = evaluator({"threads": 2 + (real() == 2)}), real()
+    used: list[int] = []
+    one.bar = lambda label, images: nullcontext(lambda count: used.append(real()))
+    one.at(2)
+    assert ({*used}, real()) == ({one.conditions.threads}, before)
 
 
 def test_data_that_is_not_there_is_told_with_the_training(tmp_path: Path) -> None:
@@ -161,6 +207,7 @@ def test_recordings_set_the_number_of_steps(danetc: Run) -> None:
     assert danetc("build", "e.danet", "-o", "e").status == 0
     (found,) = evaluate(danetc, "e", "--data", f"{FLASHES}4", "--over-time")
     assert [item["steps"] for item in found["over_time"]] == [1, 2, 3, 4]
+    assert found["results"] == []
     (again,) = evaluate(danetc, "e", "--data", f"{FLASHES}4")
     assert again["results"][0]["loss"] == pytest.approx(found["over_time"][-1]["loss"], abs=1e-6)
     (other,) = evaluate(danetc, "e", "--data", f"{FLASHES}6", "--steps", "6")
@@ -230,9 +277,15 @@ def test_classes_are_counted(danetc: Run) -> None:
     result = package.evaluate(run, per_class=True, backend="eager")
     for number, each in enumerate(result.per_class()):
         wrong = [n * (i != number) for i, n in enumerate(counts[number])]
-        assert each["accuracy"] == counts[number][number] / sum(counts[number])
+        total = sum(counts[number])
+        assert (each["class"], each["images"]) == (str(number), total)
+        assert each["accuracy"] == counts[number][number] / total
+        assert each["share"] == max(wrong) / total
         assert each["taken_for"] == (str(wrong.index(max(wrong))) if any(wrong) else None)
     assert "confusion" not in result.frame().columns
+    share = sum(counts[n][n] for n in range(10)) / len(test)
+    assert result.frame()["top1"].tolist() == [pytest.approx(share)]
+    assert repr(result).endswith(f"digits (test): T = {result.trained_steps}: {share:.2%}>")
     shown = danetc.passes("eval", run, "--per-class", "--backend", "eager").out
     assert any(line.split()[2:] == [*map(str, counts[3])] for line in shown.splitlines())
     assert sum(counts[n][n] for n in range(10)) < len(test)
@@ -243,8 +296,9 @@ def test_classes_are_counted(danetc: Run) -> None:
     assert danetc("eval", run, "--confusion", "a.svg").status == 2
     danetc.passes("eval", run, "--per-class", "--confusion", "a.svg", "--backend", "eager")
     assert Path("a.svg").read_text().startswith("<?xml")
-    with pytest.raises(UserError, match="per_class=True"):
-        package.evaluate(run, backend="eager").per_class()
+    for uncounted in (package.evaluate(run, backend="eager"), replace(result, results=())):
+        with pytest.raises(UserError, match="per_class=True"):
+            uncounted.per_class()
 
 
 def test_figures_for_papers(danetc: Run) -> None:
@@ -253,11 +307,16 @@ def test_figures_for_papers(danetc: Run) -> None:
     run = "pretrained:danet_c_small_digits"
     for place in ("a.svg", "a.pdf"):
         danetc.passes("eval", run, "--over-time", "-o", place)
-    assert "top-1 accuracy [%]</text>" in Path("a.svg").read_text()
+    for drawn in (">top-1 accuracy [%]</text>", ">mean of the first T steps</text>"):
+        assert drawn in Path("a.svg").read_text()
     pdf = Path("a.pdf").read_bytes()
     assert b"/CIDFontType2" in pdf
     assert b"/Type3" not in pdf
     lines = {"run": [Figures(steps, 10, 0.1, 0.9 + steps / 100, 1, 0, 1) for steps in (4, 8)]}
     low, high = accuracy_figure(lines, "net").axes[0].get_ylim()
     assert (93 < low < 94, 98 < high < 99) == (True, True)
+    numbers = Figures(4, 10, 0.125, None, None, 0, 1, {"rmse": 0.25})
+    assert numbers.text == "RMSE 0.25"
+    axes = accuracy_figure({"run": [numbers], "none": []}, "net").axes[0]
+    assert (axes.get_ylabel(), list(axes.lines[0].get_ydata())) == ("loss", [0.125])
     danetc.fails("ends in .svg, .png or .pdf", "eval", run, "--over-time", "-o", "a.jpg", status=2)

@@ -74,6 +74,9 @@ def test_images_are_prepared_and_classes_named(danetc: Run, images: Path) -> Non
     names = package.predict(FASHION, [photo], prepare=steps)
     assert names.classes == [found["classes"][0]["class"]]
     assert names.class_names[0] == "T-shirt/top"
+    assert len(names.as_dict()["predictions"][0]["classes"]) == 5
+    other = package.predict(FASHION, [photo], prepare=steps, steps=1)
+    assert not torch.equal(other.logits, names.logits)
     assert names.frame().columns.tolist() == ["image", *names.class_names]
     shown = danetc.passes(
         "predict", FASHION, photo, "--evaluate", steps, "--logits", "--top", 2
@@ -132,6 +135,13 @@ def test_what_is_wrong_is_said(danetc: Run, message: str, arguments: list[str]) 
     danetc.fails(message, *arguments)
 
 
+def test_a_built_network_gets_images_as_they_are(danetc: Run, written: Path, images: Path) -> None:
+    done = danetc.passes("predict", written, images / "grey.png", "--json")
+    assert "no recipe says how images are prepared: nothing is done to them" in done.err
+    (found,) = json.loads(done.out)["predictions"]
+    assert {each["class"] for each in found["classes"]} < {*map(str, range(10))}
+
+
 def test_no_images_in_python() -> None:
     with pytest.raises(UserError, match="no images"):
         package.predict(DIGITS, [])
@@ -144,6 +154,9 @@ def test_numbers_have_no_probabilities() -> None:
         {"class": "y", "logit": 2.0, "probability": None},
     ]
     assert found.frame()["y"].tolist() == [2.0]
+    assert repr(found) == "<Predictions: 1 images>"
+    many = Predictions(tuple("abcdef"), ("x",), torch.zeros(6, 1))
+    assert repr(many) == "<Predictions: x, x, x, x, x>"
 
 
 def test_a_recording_of_files_and_of_data(danetc: Run, images: Path) -> None:

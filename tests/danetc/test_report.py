@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from danetc.compiler import check_file, graph_of
+from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import LEVELS, engine
 from danetc.pretrained import directory_of
 from danetc.runtime.system.figures import can_plot
@@ -32,8 +33,16 @@ from danetc.tasks.reporting.layer_values import (
     step_of,
 )
 from danetc.tasks.reporting.page import _style, highlighted
-from danetc.tasks.reporting.tables import _best, _distributions, _weights, compared
-from danetc.tasks.reporting.topology import colours
+from danetc.tasks.reporting.tables import (
+    _best,
+    _distributions,
+    _weights,
+    compared,
+    layers,
+    results,
+    stages,
+)
+from danetc.tasks.reporting.topology import colours, pictures
 from tests.compiler.draw.test_legible import contrast, luminance
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
@@ -41,6 +50,7 @@ from tests.danetc.test_compare import comparison
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs").glob("*.danet"))
 MEASURED = '{{"format": 1, "measured": [{{{}"network": "other", "source": "run"}}]}}'
+BARE = "use std\nnetwork bare { input = image(1, 8, 8); steps = 1; out = in -> linear(2) }"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -386,6 +396,82 @@ def test_the_best_epoch_is_the_first_of_equal_ones() -> None:
     assert _best([{}, {"val_accuracy": None}]) is None
 
 
+def test_tables_of_a_run_have_its_results_and_measures() -> None:
+    graph = graph_of(check_file("sew_r18"))
+    names = [layer_name(node) for node in neurons_in_order(graph)]
+    rates = [{"layer": name, "rate": 0.25, "silent": 0.5} for name in names]
+    weights = [{"layer": "stem.conv", "kind": "analog", "active": 1.0, "additions": 0, "macs": 7}]
+    counted = {"additions": 1200, "macs": 3400, "energy": 2e-6, "layers": weights}
+    measures = {
+        "firing_rate": {"layers": rates, "mean_of_layers": 0.25},
+        "gradient_stability": {"layers": [], "overall": 2e-5}, "operations": counted,
+        "values": {"stages": [{"stage": "stages.1", "least": 0.0, "most": 2.0}]},
+    }  # fmt: skip
+    epochs = ({}, {"test_accuracy": 0.5, "test_loss": math.nan, "test_top5": True})
+    run = ShownRun("a", Path("a"), graph, "", epochs=epochs, measures=measures)
+    built = replace(run, epochs=(), measures=None)
+    table = results([run, built])
+    assert table.heads == (
+        "run", "network", "T", "parameters", "epochs", "test top-1", "test loss", "firing rate",
+        "gradient stability", "additions", "MACs", "energy, uJ",
+    )  # fmt: skip
+    assert [row.cells for row in table.rows] == [
+        ("sew_r18", "4", "11,689,512", "2", "50.00%", "nan", "0.2500", "2e-05", "1,200", "3,400", "2"),
+        ("sew_r18", "4", "11,689,512", *["-"] * 8),
+    ]  # fmt: skip
+    assert not any(row.marked for row in table.rows)
+    assert "measured" not in stages(built).heads
+    assert [row.cells[:8] for row in stages(run).rows[:2]] == [
+        ("sew", "chain", "2", "64×56×56", "0 .. 2", "0 .. 3", "-", "0 .. 3"),
+        ("sew", "chain", "2", "128×28×28", "0 .. 3", "0 .. 3", "0 to 2", "0 .. 3"),
+    ]
+    found = layers(run)
+    measured = "firing rate 0.250; silent neurons 0.500"
+    assert [each.caption for each in found[:3]] == [
+        f"stem: 1 layer of neurons; {measured}", f"stages.0: 4 layers of neurons; {measured}",
+        f"stages.1: 5 layers of neurons; {measured}",
+    ]  # fmt: skip
+    assert found[2].heads == ("layer", "firing rate", "silent neurons")
+    assert [row.name.removeprefix("stages.1.blocks.") for row in found[2].rows[1:4]] == [
+        "0.branch.spike2", "0.shortcut.spike (shortcut)", "1.branch.spike1",
+    ]  # fmt: skip
+    assert {row.cells for each in found[:5] for row in each.rows} == {("0.250", "0.500")}
+    assert len(found) == 6
+    assert [each.heads for each in layers(built)] == [("layer",)] * 5
+
+
+def test_boxes_of_pictures_have_their_measures() -> None:
+    graph = graph_of(check_file("danet_c_small"))
+    names = [layer_name(node) for node in neurons_in_order(graph)]
+    layers = [{"layer": name, "rate": n / 18} for n, name in enumerate(names)][1:]
+    run = ShownRun("a", Path("a"), graph, "", measures={"firing_rate": {"layers": layers}})
+    firing, stability = MEASURES[:2]
+    scales = [(stability, (1.0,) * 8), (firing, scale_of(firing, [run]))]
+    drawn = {each.level: each for each in pictures(run, scales)}
+    assert [*drawn] == [*LEVELS]
+    assert not any(each.failed or each.why_not for each in drawn.values())
+    assert " id=" not in drawn["op"].svg
+    assert "font-family" not in drawn["op"].svg.partition(">")[0]
+    assert 'aria-label="a on the level op"' in drawn["op"].svg
+    assert drawn["op"].svg.startswith(f'<svg xmlns="{SVG[1:-1]}"')
+    root = ET.fromstring(drawn["op"].svg)
+    assert root.find(f"{SVG}g").find(f"{SVG}title") is None  # type: ignore[union-attr]
+    assert not any((each.tail or "").strip() for each in root.iter())
+    shown = {}
+    for box in root.iter(f"{SVG}g"):
+        title = box.findtext(f"{SVG}title") or ""
+        if "firing rate" in title:
+            assert box.get("class") == "node part"
+            shown[title.partition(" ")[0]] = box.get("data-firing"), title.partition("\n")[2]
+    assert shown[names[1]] == ("0", "firing rate 0.167 (3 layers, 0.056 to 0.278)")
+    assert shown[names[7]] == ("2", "firing rate 0.389")
+    assert len(shown) == 10
+    plain = graph_of(check_text(BARE))
+    told = {each.level: each.why_not for each in pictures(replace(run, graph=plain), [])}
+    assert {level for level, why_not in told.items() if why_not} == {"block", "neuron"}
+    assert not any(";" in why_not for why_not in told.values())
+
+
 def test_weights_have_operations_and_norms_of_gradients() -> None:
     layer = {"layer": "a", "kind": "spike", "active": 0.25, "additions": 1200, "macs": 0}
     norm = {"parameter": "a.weight", "whole": 2.0, "spatial": 1.0, "temporal": 0.5}
@@ -451,7 +537,16 @@ def test_colours_can_be_read_and_told_apart_in_grey(dark: bool) -> None:
     assert contrast(of["edge"], of["page"]) >= 3
 
 
-def test_a_level_that_is_chosen_is_shown() -> None:
+def test_what_is_chosen_is_shown() -> None:
+    style = _style(2, ["firing"])
+    for run in (0, 1):
+        unchecked = f':root:has(input[name="run"][value="{run}"]:not(:checked))'
+        assert f'{unchecked} [data-run="{run}"]{{display:none}}' in style
+    assert '[data-run="2"]' not in style
+    chosen = ':root:has(input[name="measure"][value="firing"]:checked)'
+    assert f'{chosen} .scale[data-measure="firing"]{{display:block}}' in style
+    for step in range(7):
+        assert f'{chosen} .part[data-firing="{step}"]>:is(path' in style
     for level in LEVELS:
         checked = f':root:has(input[name="level"][value="{level}"]:checked)'
         assert f'{checked} .picture[data-level="{level}"]{{display:block}}' in _style(1, [])

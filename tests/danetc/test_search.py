@@ -201,22 +201,26 @@ def rows(*points: tuple[float, int]) -> list[TrialRow]:
     ]
 
 
-@pytest.mark.parametrize(("front", "best"), [(True, {0, 1, 4, 5}), (False, {4})])
+@pytest.mark.parametrize(("front", "best"), [(True, {1, 2, 5, 6}), (False, {5})])
 def test_the_best_are_beaten_by_no_other(tmp_path: Path, front: bool, best: set[int]) -> None:
     """Equal ones are all on the front, but a cell is there once."""
     study = open_study(tmp_path, ["maximize", "minimize"][: 1 + front])
-    study.set_user_attr("danetc", {"front": front, "space": {"a": [1]}, "data": "d"})
+    space = {"a": [1], "network": ["n"]}
+    study.set_user_attr("danetc", {"front": front, "space": space, "data": "d"})
+    study.ask()  # its process was killed before it drew values
     points = ((0.5, 10), (0.5, 10), (0.5, 11), (0.4, 10), (0.9, 90), (0.3, 5), (0.9, 90))
     for number, values in enumerate(points):
         trial = study.ask()
         cell = f"cell {number}" if number < 6 else "cell 4"
         trial.set_user_attr("danetc", {"cell": cell, "axes": {}, "score": values[0]})
         study.tell(trial, values[: 1 + front])
-    assert {row.number for row in read_search(tmp_path).trials if row.best} == best
+    found = read_search(tmp_path)
+    assert {row.number for row in found.trials if row.best} == best
+    assert (len(found.trials), found.axes) == (7, ("network", "a"))
 
 
 def test_a_table_has_the_best_trials_first_and_why_others_ended() -> None:
-    good, poor, *rest = rows((0.5, 10), (0.25, 2000), (0, 0), (0, 0), (0, 0))
+    good, poor, *rest = rows((0.5, 10), (0.0, 2000), (0, 0), (0, 0), (0, 0))
     ended = [
         replace(rest[0], state="pruned", score=None, operations=None, reason="after epoch 1"),
         replace(rest[1], state="pruned", score=None, reason="error[E0210]: no rule\n --> a"),
@@ -232,7 +236,7 @@ def test_a_table_has_the_best_trials_first_and_why_others_ended() -> None:
     )  # fmt: skip
     assert [[cell.text for cell in row] for row in table(wide).rows] == [
         ["0", "a", "0", "10", "1", "50.00", "complete"],
-        ["1", "a", "1", "2,000", "1", "25.00", "complete"],
+        ["1", "a", "1", "2,000", "1", "0.00", "complete"],
         ["2", "a", "2", "-", "1", "-", "pruned: after epoch 1"],
         ["3", "a", "3", "0", "1", "-", "pruned: error[E0210]: no rule"],
         ["4", "-", "4", "0", "-", "-", "failed"],
@@ -243,14 +247,15 @@ def test_a_table_has_the_best_trials_first_and_why_others_ended() -> None:
     assert table(only).heads[:5] == ("trial", "width", "operations", "params", "test top-1 %")
     assert table(only).rows[0][1].text == "-"
     front = replace(found, front=True, trials=(poor, replace(good, best=True)))
-    assert [row[0].text for row in table(front).rows] == ["0"]
+    assert [(row[0].text, row[-2].best) for row in table(front).rows] == [("0", False)]
 
 
 def test_a_search_in_a_line_a_table_and_a_figure() -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("pandas")
     trials = [
-        replace(each, best=each.number < 4) for each in rows(*[(0.5, 10 - n) for n in range(6)])
+        replace(each, best=each.number < 4)
+        for each in rows(*[(0.5, 10 - n) for n in range(5)], (0.0, 5))
     ]
     found = SearchResult(Path("out"), "digits", ("network",), False, tuple(trials))
     listed = ", ".join(f"cell {n} (50.00)" for n in (3, 2, 1, 0))
@@ -264,6 +269,15 @@ def test_a_search_in_a_line_a_table_and_a_figure() -> None:
     assert [each.figure().axes[0].get_xscale() for each in (found, free)] == ["log", "linear"]
     assert [line.get_label() for line in lines] == ["trials", "best"]
     assert [list(line.get_xdata()) for line in lines] == [[6, 5], [7, 8, 9, 10]]
+    assert [list(line.get_ydata()) for line in lines] == [[50, 0], [50] * 4]
+    assert lines[1].get_linestyle() == "None"
+    (axes,) = replace(free, front=True).figure().axes
+    assert (axes.get_ylabel(), axes.get_title()) == ("test top-1 %", "digits")
+    assert axes.get_xlabel().startswith("operations")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["trials", "front"]
+    front = axes.get_lines()[1]
+    assert (front.get_linestyle(), list(front.get_xdata())) == ("-", [0, 7, 8, 9])
+    assert replace(found, trials=()).figure() is None
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

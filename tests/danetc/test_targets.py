@@ -91,6 +91,7 @@ def test_pixels_have_their_accuracy_and_miou(danetc: Run) -> None:
         shares.append(((own & right).sum() / (own | right).sum()).item())
     assert last["scores"]["miou"] == pytest.approx(sum(shares) / 3)
     assert found.std() > 0.01
+    danetc.fails("run gives a class for each pixel", "predict", "run", "pixels.npz")
 
 
 def test_numbers_have_their_rmse_and_no_accuracy(danetc: Run) -> None:
@@ -108,6 +109,10 @@ def test_numbers_have_their_rmse_and_no_accuracy(danetc: Run) -> None:
     best = json.loads(danetc("eval", "run", "--checkpoint", "best", "--json").out)["evaluated"][0]
     losses = [epoch["test_loss"] for epoch in record["epochs"]]
     assert best["results"][0]["loss"] == min(losses)
+    np.save("one.npy", open_data("numbers.npz").test[0][0][0])
+    (image,) = danetc.json("predict", "run", "one.npy")["predictions"]
+    assert [each["logit"] for each in image["classes"]] == pytest.approx(found.mean(0)[0].tolist())
+    assert [each["probability"] for each in image["classes"]] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,7 @@ def test_results_of_a_grid_name_their_split(grid: Any, tmp_path: Path) -> None:
     assert [head for head in across if "best" in head] == [
         f"a, {n}, best val top-1 %" for n in (3, 4)
     ]
+    assert table(grid("last"), ["stages"]).heads[-1] == "a, 4, test top-1 %"
     with pytest.raises(UserError, match="is selected on validation images"):
         read_results(tmp_path, "best", "test")
     pytest.importorskip("matplotlib")

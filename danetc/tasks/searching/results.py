@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ class SearchResult(Returned):
     def best(self) -> list[TrialRow]:
         """Best trials in ascending order of operations."""
         found = [each for each in self.trials if each.best]
-        return sorted(found, key=lambda each: (each.operations or 0, each.number))
+        return sorted(found, key=attrgetter("operations", "number"))
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -187,5 +188,5 @@ def front_figure(found: SearchResult) -> Any:
     axes.set_xlabel("operations for one image (MACs and additions)")
     axes.set_ylabel(found.measure.head)
     axes.set_title(in_figure(data_name(found.data)), fontsize="medium")
-    axes.legend(fontsize="small", loc="best", framealpha=0.8)
+    axes.legend(fontsize="small")
     return figure
