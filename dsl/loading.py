@@ -20,8 +20,16 @@ from typing import TypeVar
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, line_removed
 from danetc.dsl.diagnostics.suggestions import nearest
-from danetc.dsl.modules import Module, Resolved
-from danetc.dsl.reading import LANGUAGE, SUFFIX, VERSION, Unreadable, read_source, read_text
+from danetc.dsl.modules import NETWORK, Module, Resolved
+from danetc.dsl.reading import (
+    LANGUAGE,
+    SUFFIX,
+    VERSION,
+    Unreadable,
+    read_source,
+    read_text,
+    zoo_files,
+)
 from danetc.dsl.record import record
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
@@ -141,7 +149,6 @@ class _Loader:
         complete = not found
         garbled = [item.span for item in found if item.span.source is source]
         own = self._own(program, garbled)
-        own_places = {name: item.name_span for name, item in own.items()}
         origins: dict[str, Mapping[str, Resolved]] = {}  # of each name
         taken: dict[str, tuple[Span, Span]] = {}
         lost: set[str] = set()
@@ -155,21 +162,24 @@ class _Loader:
                 current().spend(len(exports.places), use.span)
                 places = dict.fromkeys(exports.places, use.span)
             else:
-                places = {it.id: it.span for it in use.names if it.id in exports.places}
+                places = {}
                 for item in use.names:
-                    if item.id not in exports.places:
+                    known = {item.id, NETWORK + item.id} & exports.places.keys()
+                    places |= dict.fromkeys(sorted(known), item.span)
+                    if not known:
                         lost.add(item.id)
                         lost.update(self._report_unknown(item, exports))
-            imports.append((use, frozenset(places)))
+            imports.append((use, frozenset(name.removeprefix(NETWORK) for name in places)))
             for name, place in places.items():
-                if self._accept(name, place, exports.places[name], own, taken):
-                    origins[name] = exports.names
+                here = _key(name, exports.names, own, origins, taken)
+                if self._accept(here, place, exports.places[name], own, taken):
+                    origins[here] = exports.names if here == name else {here: exports.names[name]}
         module = Module(
             source,
             lambda: program,
             _Lazy(origins, lambda name: origins[name][name]),
             MappingProxyType(own),
-            own_places,
+            {name: item.name_span for name, item in own.items()},
             frozenset(lost),
             complete,
             tuple(imports),
@@ -196,7 +206,12 @@ class _Loader:
     def _own(self, program: Program, garbled: Sequence[Span]) -> dict[str, Declaration]:
         own: dict[str, Declaration] = {}
         for declaration in program.declarations:
-            first = own.setdefault(declaration.name, declaration)
+            name = declaration.name
+            first = own.setdefault(name, declaration)
+            if _may_share(first, declaration):
+                if first.kind == "network":
+                    own[name], declaration = declaration, first
+                first = own.setdefault(NETWORK + name, declaration)
             start = declaration.name_span.start
             if any(s.start <= start < s.end for s in garbled):
                 continue  # an error stands there already
@@ -207,7 +222,7 @@ class _Loader:
                     declaration.name_span,
                     label="declared again here",
                     labels=[Label(first.name_span, f"first as a {first.kind} here")],
-                    hint="all kinds of declarations share one namespace; rename one of the two",
+                    hint="rename one of the two; only a network may share its name, except with a recipe",
                 )
         return own
 
@@ -219,23 +234,24 @@ class _Loader:
         own: Mapping[str, Declaration],
         taken: dict[str, tuple[Span, Span]],
     ) -> bool:
-        """True if a name is new here. Another declaration of it is an error, but a file's own recipe
+        """True if a key is new here. Another declaration of it is an error, but a file's own recipe
         shadows that of std."""
-        if name in own:
-            if own[name].kind == "recipe" and declared.source.name == "std/recipes.danet":
+        key, name = name, name.removeprefix(NETWORK)
+        if key in own:
+            if own[key].kind == "recipe" and declared.source.name == "std/recipes.danet":
                 return False
             message = f"`{name}` is declared here and also imported from another file"
             labels = [Label(place, "imported here"), Label(declared, "from this declaration")]
             hint = "rename it, or import only the names that you need: `use ... (a, b)`"
-            span = own[name].name_span
+            span = own[key].name_span
             self.reporter.error(
                 "E0204", message, span, label="declared here", labels=labels, hint=hint
             )
             return False
-        if name not in taken:
-            taken[name] = place, declared
+        if key not in taken:
+            taken[key] = place, declared
             return True
-        first_place, first_declared = taken[name]
+        first_place, first_declared = taken[key]
         if first_declared.source is not declared.source:
             labels = [
                 Label(declared, "from this declaration"),
@@ -254,15 +270,18 @@ class _Loader:
 
     def _exports(self, use: Use, path: Path) -> _Exports:
         """Return what a `use` can bring; report errors on the way."""
-        if use.is_path:
-            module, origin = self._file(use, path), f'"{use.module}"'
+        shipped = None if use.is_path else zoo_files().get(use.module)
+        if use.is_path or shipped is not None:
+            module = self._file(use, path, shipped)
+            origin = f'"{use.module}"' if use.is_path else use.module
             if module is None:
                 return _Exports(origin)
             return _Exports(origin, module.names, module.places, module.complete)
         if use.module == "std":
             return _Exports("std", _std().names, _std().places, True)
-        hint = did_you_mean(use.module, ["std"])
+        hint = did_you_mean(use.module, ["std", *zoo_files()])
         hint = hint or f'a file is named by its path, in quotes: `use "{use.module}.danet"`'
+        hint = "name one of its files, as in `use zoo.tokens`" if use.module == "zoo" else hint
         message = f"there is no library `{use.module}`"
         self.reporter.error("E0207", message, use.span, label="unknown library", hint=hint)
         return _Exports(use.module)
@@ -271,16 +290,14 @@ class _Loader:
         """Report a name that is not declared, and return the names that are similar to it."""
         if not exports.complete:
             return ()
-        message, hint = (
-            f"{exports.origin} does not declare `{name.id}`",
-            did_you_mean(name.id, exports.places),
-        )
+        message = f"{exports.origin} does not declare `{name.id}`"
+        hint = did_you_mean(name.id, exports.places)
         self.reporter.error("E0205", message, name.span, label="unknown name", hint=hint)
         return nearest(name.id, exports.places)
 
-    def _file(self, use: Use, path: Path) -> Module | None:
-        """Return the module of a `use "file.danet"`, or None if there is none (reported)."""
-        target = path.parent / use.module
+    def _file(self, use: Use, path: Path, shipped: Path | None) -> Module | None:
+        """Return the module of a file that is used, or None if there is none (reported)."""
+        target = shipped or path.parent / use.module
         std = _std()
         if path.parent == std.folder and use.module in std.modules:
             return std.modules[use.module]
@@ -290,7 +307,8 @@ class _Loader:
             return None
         if key in self._modules:
             return self._modules[key]
-        name = os.path.normpath(os.path.join(os.path.dirname(use.span.source.name), use.module))
+        name = os.path.join(os.path.dirname(use.span.source.name), use.module)
+        name = str(shipped or os.path.normpath(name))
         try:
             source = SourceFile(name, self._bounded(target, name, use.module))
         except Unreadable as problem:
@@ -327,6 +345,34 @@ class _Loader:
             labels=[Label(asked.span, "which is used here") for asked in reversed(through)],
             hint=hint if through else Hint("remove this line", line_removed(use.span)),
         )
+
+
+def _may_share(first: Declaration, second: Declaration) -> bool:
+    """True for a network and a declaration that cannot stand in its place."""
+    kinds = {first.kind, second.kind}
+    return "network" in kinds and len(kinds) == 2 and "recipe" not in kinds
+
+
+def _key(
+    name: str,
+    names: Mapping[str, Resolved],
+    own: dict[str, Declaration],
+    origins: dict[str, Mapping[str, Resolved]],
+    taken: dict[str, tuple[Span, Span]],
+) -> str:
+    """Return the key of an import; a network makes room for another declaration of its name."""
+    plain = name.removeprefix(NETWORK)
+    key = NETWORK + plain
+    first = own.get(plain) or (origins[plain][plain].declaration if plain in origins else None)
+    if first is None or not _may_share(first, names[name].declaration):
+        return plain
+    if first.kind != "network":
+        return key
+    if plain in own:
+        own[key] = own.pop(plain)
+    else:
+        origins[key], taken[key] = {key: origins.pop(plain)[plain]}, taken.pop(plain)
+    return plain
 
 
 def load_module(

@@ -9,6 +9,9 @@ from danetc.dsl.record import record
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration, Program, Use, called
 
+NETWORK = "network "
+"""Prefix of the key of a network that shares its name with a declaration of another kind."""
+
 
 @record
 class Resolved:
@@ -21,7 +24,7 @@ class Resolved:
     def base(self) -> Resolved | None:
         """Network of which this one is a variant, or None."""
         name = called(self.declaration.value) if self.declaration.kind == "network" else None
-        return self.module.names.get(name.id) if name is not None else None
+        return self.module.network(name.id) if name is not None else None
 
     def lineage(self) -> Iterator[Resolved]:
         """Iterate over a network and its bases, up to the first repetition in a cycle."""
@@ -37,6 +40,7 @@ class Resolved:
 class Module:
     """A file and all names visible in it: its own and those it imports.
 
+    A network may have the name of a block, a neuron and the like; its key then begins with ``NETWORK``.
     ``places`` holds the spans of the declared names. ``lost`` contains the names that a reported
     error hides; ``complete`` is False if an error (a syntax error, a missing file) may hide any
     name. ``imports`` lists the names that each `use` imports.
@@ -58,6 +62,14 @@ class Module:
     def resolve(self, name: str) -> Resolved:
         """Return a declaration of this file."""
         return Resolved(self.own[name], self)
+
+    def declares(self, item: Declaration) -> bool:
+        """True if a name of this file stands for a declaration of it, which is not a duplicate."""
+        return any(self.own.get(key) is item for key in (item.name, NETWORK + item.name))
+
+    def network(self, name: str) -> Resolved | None:
+        """Return the network of a name, or what else has the name; None if nothing has it."""
+        return self.names.get(NETWORK + name) or self.names.get(name)
 
     def declaration_at(self, span: Span) -> Span:
         """Return the span of the declaration that contains a span, or the span itself."""

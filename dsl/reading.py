@@ -130,6 +130,16 @@ def _spec_error(problem: Unreadable, name: str) -> SpecError:
 
 
 @cache
+def zoo_files() -> Mapping[str, Path]:
+    """Return the paths of the files that `use` knows by the names ``zoo.vit``, ``zoo.tokens``."""
+    top = Path(__file__).parents[1] / "specs" / ZOO
+    return {
+        f"zoo.{path.stem}": path
+        for path in sorted((*top.glob(f"*{SUFFIX}"), *top.glob(f"lib/*{SUFFIX}")))
+    }
+
+
+@cache
 def shipped_specs() -> Mapping[str, Path]:
     """Return the paths of the shipped specs by name: ``sew_r18``, ``zoo/plif_net``."""
     top = Path(__file__).parents[1] / "specs"

@@ -115,7 +115,9 @@ def textmate(groups: Words, in_place: Words) -> dict[str, object]:
             "entity.name.type.danet",
         ),
         _captured(
-            r"\b(use)\s+(std)\b", "keyword.control.import.danet", "entity.name.namespace.danet"
+            r"\b(use)\s+(std|zoo\.\w+)\b",
+            "keyword.control.import.danet",
+            "entity.name.namespace.danet",
         ),
         _captured(rf"\b(state)\s+(?={_NAME}\s*=)", "keyword.declaration.danet"),
         _captured(

@@ -45,7 +45,7 @@ def check_declarations(module: Module, reporter: Reporter) -> None:
     """Report errors in all declarations of a module, even if no network uses them."""
     checker = _Checker(module, reporter)
     for declaration in module.program.declarations:
-        if module.own.get(declaration.name) is not declaration:
+        if not module.declares(declaration):
             continue
         try:
             checker.check(declaration)

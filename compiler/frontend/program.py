@@ -79,7 +79,9 @@ class Checked:
             hint = did_you_mean(name, self.graphs)
             hint = hint or f"its networks: {', '.join(self.graphs) or 'none'}"
             raise self._error(f"the file declares no network `{name}`", hint)
-        return self.module.own[name]
+        found = self.module.network(name)
+        assert found is not None
+        return found.declaration
 
     def _error(self, message: str, hint: str) -> SpecError:
         reporter = Reporter()
@@ -179,7 +181,7 @@ class Checking:
         check_declarations(module, self.reporter)
         for declaration in module.program.declarations:
             name = declaration.name
-            if declaration.kind != "network" or module.own.get(name) is not declaration:
+            if declaration.kind != "network" or not module.declares(declaration):
                 continue
             self.place = declaration.name_span
             traced = None if self.traces is None else partial(self.traces.__setitem__, name)

@@ -71,6 +71,9 @@ class _Collector:
             declaration = _without_values(declaration, module, key, self.owners)
         self.found[key] = Resolved(declaration, module)
         self.follow(declaration, module, _local_names(declaration))
+        base = Resolved(declaration, module).base
+        if base is not None:
+            self.add(base.declaration, base.module)
 
     def follow(self, node: s.Node, module: Module, local: set[str]) -> None:
         """Add the declarations that a part of a module's tree uses."""
@@ -95,9 +98,12 @@ class _Collector:
 
     def renamed(self, node: N, module: Module, local: set[str]) -> N:
         """Replace the names of declarations in a tree by their new names."""
+        base = Resolved(node, module).base if isinstance(node, s.Declaration) else None
+        head = s.called(node.value) if isinstance(node, s.Declaration) else None
 
         def change(name: s.Name) -> s.Name:
             resolved = None if name.id in local else module.names.get(name.id)
+            resolved = base if base is not None and name is head else resolved
             known = resolved is not None and self.names.get(id(resolved.declaration))
             return replace(name, id=known) if known else name
 

@@ -142,7 +142,7 @@ class Lowering(Stages):
     def _base(self, declaration: s.Declaration, value: s.Expr, module: Module) -> Resolved:
         """Return the network that another is a variant of."""
         name = s.called(value)
-        resolved = module.names.get(name.id) if name is not None else None
+        resolved = module.network(name.id) if name is not None else None
         if resolved is not None and resolved.declaration.kind == "network":
             return resolved
         what = "something else"

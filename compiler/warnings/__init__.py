@@ -36,7 +36,7 @@ def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:
     def find() -> Iterator[Diagnostic]:
         yield from _of_file(File(module), trees)
         for name, lowered in checked.lowered.items():
-            yield from _of_network(lowered, module.own[name], trees)
+            yield from _of_network(lowered, checked.declaration(name), trees)
         for item in module.own.values():
             if item.kind == "recipe":
                 # Imported late: only files with recipes need it.
@@ -52,7 +52,7 @@ def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:
 def warnings_of_network(checked: Checked, lowered: Lowered) -> tuple[Diagnostic, ...]:
     """Return the warnings of a file's declarations and of one of its networks."""
     module, trees = checked.module, Trees(checked.module.program)
-    declaration = module.own[lowered.graph.name]
+    declaration = checked.declaration(lowered.graph.name)
     named = any(name in module.names for name in lowered.outside)
     in_file = _of_file(File(module, named), trees)
     return _bounded(chain(in_file, _of_network(lowered, declaration, trees)), module)

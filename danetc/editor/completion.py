@@ -10,6 +10,7 @@ from danetc.compiler.lowering.environment import JOINS, LAYER_SETTINGS, SPECIAL,
 from danetc.compiler.lowering.evaluator import candidates
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.neuron.opcodes import CONSTANTS, functions, is_smooth
+from danetc.dsl.reading import zoo_files
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import (
     ChangeType,
@@ -63,7 +64,8 @@ def complete(analysis: Analysis, offset: int) -> tuple[Proposal, ...]:
 def _proposals(cursor: Cursor) -> Iterator[Proposal]:
     last, tokens, span = cursor.last, cursor.tokens, cursor.span
     if last is not None and last.type == "USE":
-        yield named(span, Meaning("library", "std"))
+        for name in ("std", *zoo_files()):
+            yield named(span, Meaning("library", name))
         return
     opening = cursor.opened[-1] if cursor.in_parentheses else 0
     if opening >= 2 and tokens[opening - 2].type == "USE":

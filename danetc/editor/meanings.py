@@ -312,7 +312,8 @@ class MeaningReader:
             return Meaning("word", id)
         if id == "steps":
             return Meaning("network setting", id)
-        resolved = self.module.names.get(id)
+        named = self.module.network if want == "network" else self.module.names.get
+        resolved = named(id)
         if resolved is not None and not is_op(id, resolved.declaration.kind, want):
             return declared(resolved)
         if id in OPS and OPS[id].public:

@@ -63,7 +63,7 @@ def preview(
         own = first.span.source is analysis.source
         problem = f"{f'Line {first.span.line}' if own else first.span}: {first.message}"
         return Preview(level=level, problem=problem + (f" and {len(more)} more" if more else ""))
-    networks = {name: checked.module.own[name].span for name in checked.networks}
+    networks = {name: checked.declaration(name).span for name in checked.networks}
     if not networks:
         return Preview(level=level, problem="This file declares no network.")
     around = (name for name, span in networks.items() if span.start <= offset <= span.end)

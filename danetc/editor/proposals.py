@@ -9,7 +9,7 @@ from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import load_module
-from danetc.dsl.reading import SUFFIX, Unreadable, read_text
+from danetc.dsl.reading import SUFFIX, Unreadable, read_text, zoo_files
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tokens import Token
 from danetc.editor.analysis import Analysis
@@ -70,7 +70,7 @@ def declarations(analysis: Analysis, span: Span, used: str) -> Iterator[Proposal
     entries: Iterator[Entry] = iter(sorted(section("std"), key=lambda entry: entry.name))
     if used != "std":
         name = os.path.join(os.path.dirname(analysis.source.name), used.strip('"'))
-        name = os.path.normpath(name)
+        name = str(zoo_files().get(used) or os.path.normpath(name))
         try:
             text = analysis.texts.get(os.path.realpath(name))
             source = SourceFile(name, read_text(Path(name), name) if text is None else text)

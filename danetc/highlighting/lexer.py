@@ -53,7 +53,10 @@ class DanetLexer(RegexLexer):
                 rf"\b({_any(_WORDS['groups']['declarations'])})(\s+)({_NAME})(?=\s*[({{=])",
                 bygroups(Keyword.Declaration, Whitespace, Name.Class),
             ),
-            (r"\b(use)(\s+)(std)\b", bygroups(Keyword.Namespace, Whitespace, Name.Namespace)),
+            (
+                r"\b(use)(\s+)(std|zoo\.\w+)\b",
+                bygroups(Keyword.Namespace, Whitespace, Name.Namespace),
+            ),
             (rf"\b(state)(\s+)(?={_NAME}\s*=)", bygroups(Keyword.Declaration, Whitespace)),
             (
                 rf"\b(for)(\s+)({_NAME})(\s+)(in)\b",

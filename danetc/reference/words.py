@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from danetc.reference.entry import Entry, sentence
 
 _ROWS: tuple[tuple[str, ...], ...] = (
-    ("use", "keyword", 'use std; use "blocks.danet"; use std (LIF, resnet50)',
-         "imports declarations of the standard library or of another file, all or some",
+    ("use", "keyword", 'use std; use zoo.tokens; use "blocks.danet"; use std (LIF, resnet50)',
+         "imports declarations of the standard library, of a file of the zoo or of another file, all or some",
          "A path is relative to the file that contains it. Imported names are not exported."),
     ("network", "keyword", "network NAME(parameters) { input = ...; steps = ...; out = ... }",
          "declares a network: input, time steps, neuron, surrogate and layers",

@@ -43,7 +43,7 @@ CHOICE = "a choice is written `a if condition else b`"
 UNEXPECTED = {
     "FOR": (
         "E0101",
-        "an argument takes one `for`, as in `sum(a -> f(i) for i in 0 .. 3)`; lists nest",
+        "`for` is written in an argument, as in `sum(a -> f(i) for i in 0 .. 3)`; an argument takes one",
     ),
     "RANGE": ("E0101", "a range is written in square brackets, as in `out[0 .. 3]`, or after `in`"),
     "USE": ("E0101", "`use` is written at the top of a file"),

@@ -324,7 +324,7 @@ class _Run:
         return (
             self.tokens[i].type == "USE"
             and self.brackets.inside[i] not in self.brackets.partner
-            and (follows == "STRING" or follows in NAME_LIKE)
+            and (follows in ("STRING", "LIBRARY") or follows in NAME_LIKE)
             and first_on_line(self.source, self.tokens, i)
         )
 

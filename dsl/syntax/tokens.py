@@ -83,7 +83,7 @@ def _scanner() -> re.Pattern[str]:
         ("REMARK", r"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?"),
         ("CHOICE", r"\?(?:[^:;\n{}]*:)?"),
         ("FOREIGN", f"(?!!=(?!=))(?:{signs})"),
-        ("DOTTED", r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"),
+        ("DOTTED", r"(?!zoo\.\w+(?![\w.]))[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"),
         *table().terminals,
         ("BAD_NUMBER", r"\.?[0-9](?:[eE][+-](?=[0-9])|\.(?!\.)|\w)*"),
         ("BAD_STRING", r"'[^'\n]*'|[“”][^“”\n]*[“”]"),

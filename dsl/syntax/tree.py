@@ -240,7 +240,7 @@ class UseName:
 
 @record
 class Use:
-    """``use std``, ``use "file.danet"``, either with ``(names)``.
+    """``use std``, ``use zoo.vit``, ``use "file.danet"``, each with or without ``(names)``.
 
     ``names`` is None if everything is imported.
     """

@@ -13,7 +13,7 @@ module.exports = grammar({
     source_file: ($) => repeat(choice($.use, $.declaration)),
 
     use: ($) =>
-      seq("use", field("module", choice($._name, $.string)), optional(seq("(", list(field("name", $._name)), ")"))),
+      seq("use", field("module", choice($._name, $.library, $.string)), optional(seq("(", list(field("name", $._name)), ")"))),
     declaration: ($) =>
       seq(
         field("kind", $.kind),
@@ -81,6 +81,7 @@ module.exports = grammar({
       choice($.identifier, alias($.kind, $.identifier), alias("in", $.identifier), alias("state", $.identifier)),
     identifier: () => /[A-Za-z_][A-Za-z0-9_]*/,
     number: () => /[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?/,
+    library: () => /zoo\.[A-Za-z_][A-Za-z0-9_]*/,
     string: () => /"[^"\n]*"/,
     comment: () => /#[^\n]*/,
   },

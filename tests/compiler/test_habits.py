@@ -9,9 +9,8 @@ import pytest
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.blocks import CONNECTION_PARTS
-from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL
+from danetc.compiler.lowering.environment import CONSTANTS, JOINS, SPECIAL
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
-from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.diagnostics.habits import Habit, fold, habits
 from danetc.dsl.loading import standard
 from danetc.dsl.neuron.opcodes import functions

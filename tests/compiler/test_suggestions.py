@@ -17,9 +17,8 @@ import pytest
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.blocks import CONNECTION_PARTS
-from danetc.compiler.lowering.environment import MATH
+from danetc.compiler.lowering.environment import JOINS, MATH
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
-from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import habits
 from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest

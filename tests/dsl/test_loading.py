@@ -11,8 +11,9 @@ from danetc.dsl import loading
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
 from danetc.dsl.loading import library_file, load_module, standard, std_files
 from danetc.dsl.modules import Module
-from danetc.dsl.reading import LANGUAGE
+from danetc.dsl.reading import LANGUAGE, zoo_files
 from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Program, walk
 
@@ -158,6 +159,7 @@ def test_one_file_by_two_ways_is_loaded_once_and_does_not_clash(tmp_path: Path) 
 A, N = NEURON.format(name="A"), NEURON.format(name="N")
 CHAIN = {f"f{number}": f'use "f{number + 1}.danet"\n' for number in range(300)}
 LIF = NEURON.format(name="LIF")
+NETWORK = "network N {\n}\n"
 TWO_OF_A_NAME = 'use "a.danet" (N)\nuse "b.danet" (N)\n'
 ERRORS: dict[str, tuple[dict[str, str], str, list[str], str]] = {
     # files: its code, each place that it shows, a part of its message or hint
@@ -173,6 +175,22 @@ ERRORS: dict[str, tuple[dict[str, str], str, list[str], str]] = {
         {"main": "use std (LFI, resnet18)\n"}, "E0205", ["main.danet:1"], "did you mean `LIF`?",
     ),
     "an unknown library": ({"main": "use stdd\n"}, "E0207", ["main.danet:1"], "did you mean `std`?"),
+    "an unknown file of the zoo": (
+        {"main": "use zoo.tokns\n"}, "E0207", ["main.danet:1"], "did you mean `zoo.tokens`?",
+    ),
+    "the zoo as a whole": ({"main": "use zoo\n"}, "E0207", ["main.danet:1"], "`use zoo.tokens`"),
+    "a path with the name of a library": ({"main": 'use "zoo.tokens"\n'}, "E0201", ["main.danet:1"], ""),
+    "a network twice, beside a neuron": (
+        {"main": f"{NETWORK}{N}{NETWORK}"}, "E0206", ["main.danet:6", "main.danet:1"], "N",
+    ),
+    "two imported networks, one of them beside a neuron": (
+        {"main": TWO_OF_A_NAME, "a": NETWORK + N, "b": f"\n{NETWORK}"},
+        "E0204", ["main.danet:2", "b.danet:2", "main.danet:1", "a.danet:1"], "N",
+    ),
+    "an own network, and another beside a neuron": (
+        {"main": f'use "a.danet"\n{NETWORK}', "a": NETWORK + N},
+        "E0204", ["main.danet:2", "main.danet:1", "a.danet:1"], "N",
+    ),
     "a path without quotes": (
         {"main": "use blocks\n", "blocks": ""}, "E0207", ["main.danet:1"], '`use "blocks.danet"`',
     ),
@@ -220,6 +238,39 @@ def test_a_recipe_of_the_file_shadows_that_of_std(tmp_path: Path) -> None:
     one(errors, "E0204")
     _, errors = load(tmp_path, main=f"use std\n{recipe.replace('digits', 'LIF')}")
     one(errors, "E0204")
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"main": NETWORK + N},
+        {"main": N + NETWORK},
+        {"main": f'use "a.danet"\n{NETWORK}', "a": N},
+        {"main": f'use "a.danet"\n{N}', "a": NETWORK},
+        {"main": TWO_OF_A_NAME, "a": NETWORK, "b": N},
+        {"main": TWO_OF_A_NAME, "a": N, "b": NETWORK},
+        {"main": 'use "a.danet" (N)\n', "a": NETWORK + N},
+        {"main": 'use "a.danet"\n', "a": NETWORK + N},
+    ],
+)
+def test_a_network_may_have_the_name_of_its_neuron(texts: dict[str, str], tmp_path: Path) -> None:
+    variant = "network other = N {\n  neuron = N\n}\n"
+    module, errors = load(tmp_path, **{**texts, "main": texts["main"] + variant})
+    assert errors == []
+    assert module.names["N"].declaration.kind == "neuron"
+    base = module.resolve("other").base
+    assert base is not None
+    assert base.declaration.kind == "network"
+
+
+def test_files_of_the_zoo_from_any_folder(tmp_path: Path) -> None:
+    text = "use zoo.tokens (mlp)\nuse zoo.vit\n"
+    module, errors = load(tmp_path, main=text)
+    assert errors == []
+    assert {"mlp", "vit", "encoder"} < module.names.keys()
+    assert format_source(module.program) == text
+    folder = Path(loading.__file__).resolve().parents[1] / "specs/zoo"
+    assert len(zoo_files()) == len([*folder.rglob("*.danet")]), "no two files have one name"
 
 
 def test_names_that_an_error_excuses(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.rule_forms import Delayed, sources
-from danetc.compiler.lowering.environment import MATH, SPECIAL
+from danetc.compiler.lowering.environment import JOINS, MATH, SPECIAL
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
-from danetc.compiler.lowering.rules import JOINS
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import ITEMS
