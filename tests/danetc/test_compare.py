@@ -208,7 +208,8 @@ def test_an_axis_can_be_spread_over_columns() -> None:
     found = table(comparison(), ["depth"])
     assert found.heads == ("classes", "wiring", "epochs x T", "depth 20", "depth 56")
     assert [cell.best for cell in found.rows[0]] == [False, False, False, False, True]
-    missing = table(replace(comparison(), rows=comparison().rows[1:]), ["depth"])
+    rows = [row for number, row in enumerate(comparison().rows) if number != 6]
+    missing = table(replace(comparison(), rows=tuple(rows)), ["depth"])
     assert [row[-2].text for row in missing.rows].count("-") == 1
 
 
