@@ -8,6 +8,9 @@ spec; a node that multiplies another one has its name with the suffix ``.times_F
 A norm is folded into the convolution before it, or becomes a 1x1 convolution. A grouped convolution
 is written as a full one with zero weights between groups, since neither nir 1.0.8 nor SpikingJelly
 reads groups. The graph returns the output at each step; the model returns the mean over steps.
+
+A loop over one time step is a circle of edges, which readers of NIR delay by a step. The first
+dimension of a Flatten is negative, which counts for readers with and without a dimension of samples.
 """
 
 from __future__ import annotations
@@ -90,9 +93,15 @@ class _Emitter:
             )
         (end,) = graph.outputs.values()
         self._check_mean()
-        source = graph.input
-        self.nodes["input"] = nir.Input(input_type={"input": np.array(source.value.shape)})
-        self.values[source.id] = (("input", 1.0),)
+        source, users = graph.input, graph.users()
+        shape: Shape = source.value.shape
+        repeated = [id for id in users[source.id] if graph[id].op == "repeat"]
+        self.values |= dict.fromkeys([source.id, *repeated], (("input", 1.0),))
+        readers = [id for each in self.values for id in users[each] if id not in self.values]
+        if shape[1:] == (1, 1) and all(graph[id].op == "flatten" for id in readers):
+            shape = shape[:1]  # a vector
+            self.values |= dict.fromkeys(readers, (("input", 1.0),))
+        self.nodes["input"] = nir.Input(input_type={"input": np.array(shape)})
         for node in graph.nodes.values():
             if node.id not in self.values:
                 self.values[node.id] = self._value(node)
@@ -119,7 +128,7 @@ class _Emitter:
 
     def _value(self, node: Node) -> Sum:
         if node.id in self.graph.carries:
-            raise NotInNir(f"{node.path}: loops over time cannot be written as NIR", _OTHERS)
+            return self._carried(node)
         inputs = [self.graph[id].value.shape for id in node.inputs]
         match OPS[node.op].nir:
             case "same" | "mean":
@@ -153,7 +162,8 @@ class _Emitter:
                     sizes = [(whole(node.attrs, name),) * 2 for name in names]
                 return self.add(node, nir.AvgPool2d(*map(np.array, sizes)))
             case "flatten":
-                return self.add(node, nir.Flatten({"input": np.array(inputs[0])}, 0, -1))
+                first = -len(inputs[0])
+                return self.add(node, nir.Flatten({"input": np.array(inputs[0])}, first, -1))
             case "neuron":
                 return self._neuron(node)
         hint = HINTS.get(node.op, _OTHERS)
@@ -172,6 +182,23 @@ class _Emitter:
             for source, factor in self.values[operand]:
                 found[source] = found.get(source, 0.0) + sign * factor
         return tuple(found.items())
+
+    def _carried(self, node: Node) -> Sum:
+        """Return the value of a loop. Readers of NIR start with 0 as the output of its last node, so a
+        layer in it must not have a bias."""
+        graph = self.graph
+        source = graph[graph.carries[node.id]]
+        if whole(node.attrs, "steps") != 1 or OPS[source.op].nir != "neuron":
+            message = f"{node.path}: NIR has loops over one time step from a neuron, and no others"
+            raise NotInNir(message, "write `delay(1)` after a neuron; ONNX supports other loops")
+        for user in (graph[id] for id in graph.users()[node.id]):
+            layer = OPS[user.op].nir in ("conv", "linear")
+            if not layer or self.layer(user)[1].any():
+                raise NotInNir(
+                    f"{node.path}: `{user.path}` reads a loop, and has a bias or is no layer",
+                    "write `h -> delay(1) -> linear(width, bias = false)`, without a norm behind it",
+                )
+        return ((source.path, 1.0),)
 
     def _norm(self, node: Node) -> Sum:
         if node.attrs.get("per_step") or node.attrs.get("pad"):

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from danetc.compiler.importing.expressions import Unwritten, call, flow
+from danetc.compiler.importing.expressions import Unwritten, call, constant, flow
 from danetc.compiler.importing.layers import JOINS, Dialect
 from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.dsl.record import record
@@ -41,8 +41,13 @@ def dataflow(
                 users[i].append(graph[id])
     values = dict(given)
     count = 0
+    carried = {id: f"h{n}" for n, id in enumerate(dict.fromkeys(graph.carries.values()), 1)}
     for id in wanted:
         node = graph[id]
+        if node.op == "carry":
+            source = carried[graph.carries[id]]
+            values[id] = flow(source, call("delay", constant(node.attrs["steps"])))
+            continue
         if node.inputs and is_implied(node, users[id]):
             values[id] = values[node.inputs[0]]
             continue
@@ -50,7 +55,10 @@ def dataflow(
         values[id] = (
             flow(operands[0], layers[id]) if id in layers else dialect.value(node, operands)
         )
-        if len(users[id]) + (id == result) > 1:
+        if id in carried:
+            lines.append((carried[id], values[id]))
+            values[id] = carried[id]
+        elif len(users[id]) + (id == result) > 1:
             count += 1
             lines.append((f"v{count}", values[id]))
             values[id] = f"v{count}"

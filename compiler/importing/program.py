@@ -59,12 +59,12 @@ class Imported:
 def import_graph(graph: Graph, name: str) -> Imported:
     """Return the spec of a graph as written (before the passes), which is proved to be equivalent.
 
-    The graph has one input, one output and no loops. Raises Unwritten if there is no text for a part
+    The graph has one input and one output. Raises Unwritten if there is no text for a part
     of it, or if no text is proved to be the same.
     """
     graph = remove_dead(replace(graph, name=name))
     reason = ""
-    for form in ("stages", "blocks", "values"):
+    for form in ("values",) if graph.carries else ("stages", "blocks", "values"):
         writer = _Writer(graph)
         try:
             if form == "values":

@@ -6,6 +6,7 @@ Euler steps of that length.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from danetc.arguments import MOST_STEPS
+from danetc.dsl.kinds import ANALOG, SPIKE
 from danetc.errors import UserError, check_installed
 from danetc.tasks.importing.known_neurons import SURROGATE, program
 from danetc.tasks.importing.operations import (
@@ -39,6 +41,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "Affine": ["weight", "bias"],
     "Linear": ["weight"],
     "AvgPool2d": ["kernel_size", "stride", "padding"],
+    "SumPool2d": ["kernel_size", "stride", "padding"],
     "Flatten": [],
     "IF": ["r", "v_threshold"],
     "LIF": ["tau", "r", "v_leak", "v_threshold"],
@@ -64,7 +67,8 @@ def read_nir(
         raise UserError(f"there is no file {file}") from error
     except Exception as error:  # HDF5 may raise anything for a damaged file
         raise UserError(f"{file} cannot be read as NIR: {error}") from error
-    order = _order(nodes, edges)
+    loops = _loops(nodes, edges)
+    order = _order(nodes, [edge for edge in edges if edge not in loops])
     shape = nodes[order[0]][1]["shape"]
     if len(shape) not in (1, 3):
         raise UserError(
@@ -73,14 +77,21 @@ def read_nir(
     build = SourceBuilder(steps or known or STEPS, shape, events)
     values = {order[0]: ReadValue(build.entry)}
     readers = Counter(source for source, _ in edges)
+    carried: dict[int, str] = {}
     for node in order[1:]:
         sources = [source for source, target in edges if target == node]
-        if not sources:
+        known = [values[item].node for item in sources if (item, node) not in loops]
+        if not known:
             raise UserError(f"{node} is not connected")
-        x, alone = values[sources[0]], len(sources) == 1 and readers[sources[0]] == 1
+        for item in (item for item in sources if (item, node) in loops):
+            kind = SPIKE if nodes[item][0] in ("IF", "LIF") else ANALOG
+            known.append(build.carry(known[0], kind))
+            carried[known[-1]] = item
+        x, alone = ReadValue(known[0]), len(sources) == 1 and readers[sources[0]] == 1
         if len(sources) > 1:
-            x = ReadValue(build.add("add", [values[item].node for item in sources], {}, node))
+            x = ReadValue(build.add("add", known, {}, node))
         values[node] = _Node(CallSite(build, node), *nodes[node], dt, alone).read(x)
+    build.carries |= {id: values[item].node for id, item in carried.items()}
     (end,) = (node for node in order if nodes[node][0] == "Output")
     return build.finished(name, values[end].node)
 
@@ -110,6 +121,17 @@ def _contents(file: Path | IO[bytes]) -> tuple[Nodes, list[tuple[str, str]], flo
     return nodes, edges, float(dt.item()), steps
 
 
+def _loops(nodes: Nodes, edges: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return the edges that close a circle in a sum before a neuron. They are read one step later, and
+    are 0 at the first step, as in nirtorch."""
+    import networkx
+
+    targets = Counter(target for _, target in edges)
+    joins = {name for name in nodes if targets[name] > 1 and nodes[name][0] in ("IF", "LIF", "LI")}
+    circles = networkx.strongly_connected_components(networkx.DiGraph(edges))
+    return {(a, b) for circle in circles for a, b in edges if a in circle and b in circle & joins}
+
+
 def _order(nodes: Nodes, edges: Sequence[tuple[str, str]]) -> list[str]:
     """Return the names of the nodes in an order in which they can run; the input is first."""
     sources: dict[str, list[str]] = {name: [] for name in nodes}
@@ -126,7 +148,8 @@ def _order(nodes: Nodes, edges: Sequence[tuple[str, str]]) -> list[str]:
         order = [*TopologicalSorter(sources).static_order()]
     except CycleError as error:
         raise UserError(
-            f"{' -> '.join(error.args[1])} is a loop over time, which is not imported"
+            f"{' -> '.join(error.args[1])} is a loop without a neuron that sums up its inputs, "
+            "which is not imported"
         ) from error
     order.remove(inputs[0])
     return [inputs[0], *order]
@@ -204,6 +227,10 @@ class _Node:
                 return conv2d(call, x, *self._weights(), *others)
             case "Affine" | "Linear":
                 return linear(call, x, *self._weights())
+            case "SumPool2d":
+                size = math.prod(fields["kernel_size"])
+                pooled = avg_pool2d(call, x, *fields.values())
+                return call.add("affine", pooled, {"factor": float(size), "offset": 0.0})
             case "AvgPool2d":
                 if fields["kernel_size"] == call.shape(x)[1:] and not any(fields["padding"]):
                     return call.add("global_avgpool", x)

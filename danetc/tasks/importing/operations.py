@@ -20,7 +20,7 @@ from torch import Tensor
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS, OpError
-from danetc.dsl.kinds import ANALOG
+from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.errors import UserError
 
@@ -61,6 +61,7 @@ class SourceBuilder:
     weights: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
     places: dict[int, Mapping[str, str]] = field(default_factory=dict)
     shares: dict[int, int] = field(default_factory=dict)
+    carries: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.inference = Inference(self.neurons, self.nodes)
@@ -106,6 +107,13 @@ class SourceBuilder:
         self.neurons[key] = program
         return self.add("neuron", (source,), {"neuron": key}, name, weights)
 
+    def carry(self, like: int, kind: Kind) -> int:
+        """Add the value of a loop from one step ago, with the shape of a node; its source is added to
+        ``carries``."""
+        id, value = len(self.nodes), Value(self.shape_of(like), kind, True)
+        self.nodes[id] = Node(id, "carry", (), {"steps": 1}, value, (), f"n{id}")
+        return id
+
     def share(self, first: Sequence[int], again: Sequence[int]) -> None:
         """Make the nodes of a layer's second call share the weights of its first call."""
         if first != again:
@@ -122,7 +130,8 @@ class SourceBuilder:
         if not each_step and self.nodes[output].value.varies:
             output = self.add("mean_over_time", [output], {}, "the output")
         graph = Graph(
-            name, self.steps, self.nodes, {"out": output}, (), self.neurons, shares=self.shares
+            name, self.steps, self.nodes, {"out": output}, (), self.neurons,
+            carries=self.carries, shares=self.shares,
         )  # fmt: skip
         return ReadNetwork(graph, self.weights, self.places, self.shape)
 

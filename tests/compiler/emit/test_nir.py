@@ -157,3 +157,79 @@ def test_a_mean_over_time_stands_in_the_head_alone() -> None:
     graph = text(small(head="avgpool -> mean_over_time -> linear(5) -> relu"))
     with pytest.raises(NotInNir, match="reads a mean over time, which NIR does not have"):
         written(warmed(replace(graph)))
+
+
+SMALL = """use std
+network n {{
+  input = image({size}, {side}, {side}); steps = 4; neuron = {neuron}; surrogate = atan
+  {flow}
+}}
+"""
+FLOWS = {
+    "conv": "out = in -> conv(4) -> norm -> spike -> conv(8, stride = 2) -> spike -> flatten -> linear(5)",
+    "pool": "out = in -> conv(4) -> spike -> avgpool(2) -> conv(8) -> spike -> flatten -> linear(5)",
+    "vector": "out = in -> linear(16) -> spike -> linear(5) -> spike",
+    "loop": """h = ((in -> linear(8)) + (h -> delay(1) -> linear(8, bias = false))) -> spike
+  out = h -> linear(5)""",
+}
+READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "nirtorch": ("nirtorch", "nir_to_torch", {"node_map": PLAIN}),
+    "SpikingJelly": ("spikingjelly.activation_based.nir_exchange", "import_from_nir", {}),
+    "snnTorch": ("snntorch.import_nir", "import_from_nir", {}),
+    "Norse": ("norse.torch", "from_nir", {"dt": DT}),
+}
+REFUSED_BY = {
+    "snnTorch": {("IF", flow) for flow in FLOWS} | {("LIF(tau = 3.0)", "loop")},
+    "Norse": {("IF", "pool"), ("LIF(tau = 3.0)", "pool")},
+}
+"""snnTorch reads IF with r = 1 alone, and loops of its own form; Norse reads no AvgPool2d."""
+
+
+@pytest.mark.parametrize("neuron", ["IF", "LIF(tau = 3.0)"])
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("reader", READERS)
+def test_who_reads_what(reader: str, flow: str, neuron: str) -> None:
+    """As the table in docs/guides/exchange.md says, with the same outputs."""
+    module, function, more = READERS[reader]
+    load = getattr(pytest.importorskip(module), function)
+    if (neuron, flow) in REFUSED_BY.get(reader, ()):
+        pytest.skip(f"{reader} does not read it")
+    sample = (2, 8) if flow in ("conv", "pool") else (20, 1)
+    size, side = sample
+    graph = text(SMALL.format(size=size, side=side, neuron=neuron, flow=FLOWS[flow]))
+    model = emit(graph).eval()
+    x = 2 * torch.randn(30, size, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for value in model.parameters():
+            value.mul_(3)
+        made = written(model)
+        assert len(made.nodes["input"].input_type["input"]) == (1 if side == 1 else 3)
+        read, state, found = load(made, **more), None, []
+        for _ in range(graph.steps):
+            y, state = read(x.flatten(1) if side == 1 else x, *(() if state is None else (state,)))
+            found.append(y)
+        assert model(x).std() > 0.1
+        torch.testing.assert_close(torch.stack(found), model(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loop", "message"),
+    [
+        ("h -> delay(1) -> linear(8)", "`h.linear2` reads a loop, and has a bias"),
+        ("h -> delay(1) -> relu", "`h.relu` reads a loop, and has a bias or is no layer"),
+        (
+            "h -> delay(2) -> linear(8, bias = false)",
+            "NIR has loops over one time step from a neuron",
+        ),
+    ],
+)
+def test_a_loop_that_readers_would_start_otherwise_is_refused(loop: str, message: str) -> None:
+    flow = FLOWS["loop"].replace("h -> delay(1) -> linear(8, bias = false)", loop)
+    graph = text(SMALL.format(size=20, side=1, neuron="IF", flow=flow))
+    model = emit(graph)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.fill_(0.5)
+    with pytest.raises(NotInNir) as refused:
+        written(model)
+    assert message in str(refused.value)

@@ -150,6 +150,28 @@ def test_files_that_are_not_nir_are_refused(tmp_path: Path) -> None:
         danetc.import_network(path)
 
 
+def test_a_loop_and_a_sum_pooling_are_read(tmp_path: Path) -> None:
+    """The output of the loop's last node is 0 at the first step, although that node has a bias."""
+    drawn = np.random.default_rng(0)
+    ones = np.ones(36)
+    nodes = {
+        "input": nir.Input(np.array([4, 6, 6])),
+        "pool": nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+        "flat": nir.Flatten({"input": np.array([4, 3, 3])}, -3, -1),
+        "fires": nir.LIF(tau=3e-4 * ones, r=ones, v_leak=0 * ones, v_threshold=ones),
+        "last": nir.Linear(drawn.normal(size=(5, 36))),
+        "output": nir.Output(np.array([5])),
+        "again": nir.Affine(drawn.normal(size=(36, 36)), drawn.normal(size=36)),
+    }
+    edges = [*pairwise([*nodes][:-1]), ("fires", "again"), ("again", "fires")]
+    nir.write(tmp_path / "loop.nir", nir.NIRGraph(nodes, edges, type_check=False))
+    found = danetc.import_network(tmp_path / "loop.nir", steps=5, samples=20)
+    assert found.agreement.difference < 1e-6
+    agrees_with_nirtorch(tmp_path / "loop.nir", found, (20, 4, 6, 6))
+    assert "h1 -> delay(1)" in found.text
+    assert "4 * (in -> avgpool(2))" in found.text
+
+
 def test_each_kind_of_node_is_read(tmp_path: Path) -> None:
     """Also paddings by name, an integrator, and a factor that is no part of weights."""
     drawn = np.random.default_rng(0)
