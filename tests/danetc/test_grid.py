@@ -27,7 +27,7 @@ from danetc.tasks.grid.cells import (
     make_cell,
     parse_axis,
 )
-from danetc.tasks.grid.plan import CellChecker, GridRun
+from danetc.tasks.grid.plan import CellChecker, GridRun, _run
 from danetc.tasks.grid.run import GridProgress, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import TRAINING
 
@@ -132,6 +132,7 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
         (["small.danet", "./small.danet"], "both have a network `small`"),
         (["small.danet", "-n", "smal"], "did you mean `small`?"),
         (["small.danet", "bad.danet"], "every cell of bad.danet:\nerror[E"),
+        (["recipes.danet"], "every cell of recipes.danet:\nerror[E"),
         (["small.danet", "--grid", "clases=5,10"], "did you mean `classes`?"),
         (["small.danet", "--grid", "rul=chain"], "did you mean `rule`?"),
         (["small.danet", "--grid", "epochs=1,2"], "did you mean `recipe.epochs`?"),
@@ -162,6 +163,7 @@ def test_everything_is_checked_before_anything_is_trained(
 ) -> None:
     (tmp_path / "small.danet").write_text(SMALL + QUICK)
     (tmp_path / "bad.danet").write_text(SMALL.replace("origin", "orign"))
+    (tmp_path / "recipes.danet").write_text(QUICK)
     large = SMALL.replace("small", "large").replace("8, 8", "9, 9")
     (tmp_path / "large.danet").write_text(large + QUICK)
     (tmp_path / "mine").mkdir()
@@ -203,6 +205,19 @@ def write_epochs(run: Path, *accuracies: float) -> None:
         for each in accuracies
     ]
     save_record({"epochs": epochs}, run / "training.json")
+
+
+def test_states_of_runs_that_exist(tmp_path: Path) -> None:
+    cell: Any = None
+    assert _run(cell, {}, 0, tmp_path / "none", {}).state == "new"
+    for number, (rate, epochs, state) in enumerate(
+        ((1, 2, "begun"), (1, 3, "done"), (2, 3, "changed"))
+    ):
+        place = tmp_path / str(number)
+        write_epochs(place, *[0.5] * epochs)
+        save_record({"format": 1, "settings": {"lr": 1}, "facts": {}}, place / "run.json")
+        run = _run(cell, {"epochs": [1, 2]}, 0, place, {"lr": rate})
+        assert (run.state, len(run.changes)) == (state, rate - 1)
 
 
 def made_of(state: Callable[[Path], tuple[Any, Sequence[str]]]) -> Any:

@@ -90,7 +90,8 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
 def test_several_in_a_table_as_in_tables_4_and_5(danetc: Run, small: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.danet"
     other.write_text(small.read_text().replace("origin by densely_additive", "sew"))
-    asked = ("measure", small, other, *QUICK, "--only", "gradient-stability,firing-rate")
+    kinds = "gradient-stability,firing-rate,operations"
+    asked = ("measure", small, other, *QUICK, "--only", kinds)
     measured = json.loads(danetc(*asked, "--json").out)["measured"]
     rows = list(csv.DictReader(io.StringIO(danetc(*asked, "--format", "csv").out)))
     names = ("network", "connection", "rule", "depth")
@@ -105,6 +106,8 @@ def test_several_in_a_table_as_in_tables_4_and_5(danetc: Run, small: Path, tmp_p
         assert float(row["a layer"]) == pytest.approx(product ** (1 / len(layers)), rel=1e-6)
         rates = [each["rate"] for each in found["firing_rate"]["layers"] if each["main"]]
         assert float(row["firing rate"]) == pytest.approx(sum(rates) / len(rates), rel=1e-6)
+        energy = 1e6 * found["operations"]["energy"]
+        assert float(row["energy, uJ"]) == pytest.approx(energy, rel=1e-6)
 
 
 @pytest.mark.parametrize(

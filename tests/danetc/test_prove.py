@@ -95,6 +95,7 @@ rule averaged { in[i] = mean(out[0 .. i-1]); result = out[n-1] }
 rule window { in[i] = sum(out[max(0, i-2) .. i-1]); result = out[n-1] }
 rule averaged_all { in[i] = mean(out[0 .. i-1]); result = mean(out[0 .. n-1]) }
 surrogate one { dy = 0 * x + 1 }
+surrogate pole { dy = 1 / x }
 surrogate undone { dy = 0.5 + 3 * abs(abs(x) - 0.5) }
 connection rising {
   each = conv -> norm -> spike; last = conv -> norm; projection = conv -> norm
@@ -111,6 +112,7 @@ SAYS = [
     ("origin by window", "IF", SIGMOID, "is at least that of the shortest paths, through 2 blocks: where block"),
     ("origin", "LIF", SIGMOID, "does not apply, because the interblock neuron of block 1 returns 0 for an input of 1; the proof"),
     ("origin", "IF", "one", "does not apply, because no surrogate derivative is below 1 in magnitude: over 2 blocks the gradient"),
+    ("origin", "IF", "pole", "does not apply, because a derivative is not finite"),
     ("rising", "IF", "undone",  # 0.5 in block 1 and 2 in block 2
      "fails: over 2 blocks the gradient is the product of 2 surrogate derivatives, nowhere below 1 in magnitude: where block 0 spikes 1, where block 0 is silent 1; autograd"),
     ("origin by densely_additive", "IF", "multi_gaussian",

@@ -20,7 +20,7 @@ import pytest
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import LEVELS, engine
 from danetc.pretrained import directory_of
-from danetc.runtime.system.figures import can_plot
+from danetc.runtime.system.figures import can_plot, new_figure
 from danetc.runtime.system.files import save_record
 from danetc.tasks.reporting import ShownRun, figures, make_page, open_runs
 from danetc.tasks.reporting.figures import training_curves
@@ -46,7 +46,7 @@ from danetc.tasks.reporting.topology import colours, pictures
 from tests.compiler.draw.test_legible import contrast, luminance
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
-from tests.danetc.test_compare import comparison
+from tests.danetc.test_compare import comparison, recorded
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs").glob("*.danet"))
 MEASURED = '{{"format": 1, "measured": [{{{}"network": "other", "source": "run"}}]}}'
@@ -162,9 +162,29 @@ def test_a_grid_has_the_figures_of_compare(
         == 1
     )
     assert "img-src data:" in page
-    monkeypatch.setattr("danetc.tasks.reporting.figures.can_plot", lambda: False)
-    result = danetc("report", "grid", "-o", "a.html")
-    assert "no figures of the grid: drawing needs matplotlib: pip install" in result.err
+
+
+def test_figures_of_grids_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    places = [tmp_path / "g", tmp_path / "h", tmp_path]
+    for place in places[:2]:
+        place.mkdir()
+        recorded(place)
+    titles = [
+        "Accuracy over the epochs, and test accuracy after the last one",
+        "Training loss and accuracy over the epochs",
+    ]
+    notes: list[str] = []
+    assert [each.title for each in figures.grid_figures(places[::2], notes.append)] == titles
+    monkeypatch.setattr("danetc.tasks.grid.plot.draw", lambda found, name: None)
+    assert figures.grid_figures(places, notes.append) == []
+    monkeypatch.setattr("danetc.tasks.grid.plot.draw", lambda found, name: new_figure(1, 1))
+    shown = [each.title for each in figures.grid_figures(places, notes.append)]
+    assert shown == [f"{title}, {name}" for name in "gh" for title in titles]
+    monkeypatch.setattr(figures, "can_plot", lambda: False)
+    assert (figures.grid_figures(places[2:], notes.append), notes) == ([], [])
+    assert figures.grid_figures(places, notes.append) == []
+    assert notes == [f"the page has no figures of the grid: {figures.WITHOUT}"]
 
 
 def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:

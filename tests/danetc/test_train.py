@@ -31,6 +31,7 @@ from danetc.tasks.converting import Converted
 from danetc.tasks.evaluate import Evaluated, Figures
 from danetc.tasks.training.directory import metrics_csv
 from danetc.tasks.training.dry_run import print_plan, settings
+from danetc.tasks.training.plan import _tell_of_workers
 from danetc.tasks.training.progress import TrainingProgress, print_trials
 from danetc.tasks.training.progress import result as training_result
 from danetc.tasks.training.train import Training
@@ -188,13 +189,34 @@ def test_the_progress_on_a_terminal_is_a_bar() -> None:
     assert quiet.getvalue() == ""
 
 
+@pytest.mark.parametrize(
+    ("workers", "processes", "told"),
+    [(4, None, ""), (5, None, "read data, and"), (2, "2", ""), (3, "2", "read data for each of 2")],
+)
+def test_more_workers_than_cores_are_told(
+    monkeypatch: pytest.MonkeyPatch, workers: int, processes: str | None, told: str
+) -> None:
+    monkeypatch.setattr("danetc.tasks.training.plan.usable_cores", lambda: 4)
+    if processes is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    notes: list[str] = []
+    _tell_of_workers(workers, notes.append)
+    assert len(notes) == bool(told)
+    assert all(told in note and f"workers={4 // int(processes or 1)} " in note for note in notes)
+
+
 # -- results in words, tables and figures ----------------------------------------------------------
 
 
 def test_values_with_commas_stay_in_their_column() -> None:
-    text = metrics_csv([{"phase": 'a,"b"', "epoch": 1, "shares": {"data": 0.5}}])
-    (row,) = csv.DictReader(io.StringIO(text))
+    epoch: dict[str, Any] = {"phase": 'a,"b"', "epoch": 1, "shares": {"data": 0.5}}
+    (row,) = csv.DictReader(io.StringIO(metrics_csv([epoch])))
     assert (row["phase"], row["share_data"], row["test_loss"]) == ('a,"b"', "0.5", "")
+    assert not any(name.startswith("val") for name in row)
+    epoch |= {"scores": {"rmse": 1}, "val_loss": 2, "val_scores": {"miou": 3}}
+    (row,) = csv.DictReader(io.StringIO(metrics_csv([epoch])))
+    names = ("row", "test_rmse", "val_loss", "val_miou", "val_rmse")
+    assert [row[name] for name in names] == ["1", "1", "2", "3", ""]
 
 
 def test_long_epochs_tell_how_far_they_are_where_there_is_no_terminal() -> None:

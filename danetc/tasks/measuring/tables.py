@@ -42,14 +42,14 @@ _COLUMNS = (
 
 FACTS = ("depth", "connection", "rule", "steps")  # of a network, in its layout
 WHOLE = (
-    ("firing-rate", "firing rate", "mean_of_layers", 1, ".4f"),
-    ("gradient-stability", "gradient stability", "overall", 1, ".3g"),
-    ("gradient-stability", "a layer", "geometric_mean", 1, ".4f"),
-    ("operations", "additions", "additions", 1, ",.0f"),
-    ("operations", "MACs", "macs", 1, ",.0f"),
-    ("operations", "energy, uJ", "energy", 1e6, ".4g"),
+    ("firing-rate", "firing rate", "mean_of_layers", ".4f"),
+    ("gradient-stability", "gradient stability", "overall", ".3g"),
+    ("gradient-stability", "a layer", "geometric_mean", ".4f"),
+    ("operations", "additions", "additions", ",.0f"),
+    ("operations", "MACs", "macs", ",.0f"),
+    ("operations", "energy, uJ", "energy", ".4g"),
 )
-"""Figures of whole networks: measure, head, field, factor, format."""
+"""Figures of whole networks: measure, head, field, format."""
 
 FORMAT = 1  # version of measures.json
 
@@ -107,8 +107,9 @@ def overall(entries: Sequence[Entry]) -> Table:
     rows = []
     for label, measures in entries:
         cells = [Cell(label), *(Cell(str(getattr(measures.layout, name))) for name in FACTS)]
-        for name, _, field, factor, form in columns:
-            value = factor * getattr(measures.taken()[name], field)
+        for name, head, field, form in columns:
+            value = getattr(measures.taken()[name], field)
+            value *= 1e6 if head.endswith("uJ") else 1
             cells.append(Cell(format(value, form), value=value))
         rows.append(tuple(cells))
     heads = ("network", "depth", "connection", "rule", "T", *(head for _, head, *_ in columns))

@@ -271,7 +271,7 @@ def phase_step(
     def loss(model: Model, teachers: Mapping[str, Model]) -> Objective:
         outputs = model.signature.outputs
         shape = outputs[main_output(phase.loss, model.signature, request.train_output)]
-        target: Target = "pixels" if len(shape) > 1 else "classes"
+        target: Target = "classes" if len(shape) == 1 else "pixels"
         return Objective(phase.loss, model.signature, request.train_output, model, teachers, target)
 
     return Step(

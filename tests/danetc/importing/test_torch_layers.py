@@ -66,6 +66,7 @@ def read(tail: Callable[..., Any], held: nn.Module | None = None) -> str:
         (lambda x: F.max_pool2d(x, 3, 3), "maxpool(3, padding = 0)"),
         (lambda x: F.max_pool2d(x, 3, 1, 1), "maxpool(3, stride = 1) "),
         (lambda x: torch.max_pool2d(x, 2, ceil_mode=True), "maxpool(2)"),
+        (lambda x: F.max_pool2d(x, 3, 5, 1, 1, True), "maxpool(3, stride = 5)"),
         (lambda x: F.avg_pool2d(x, 3, 1, 1), "avgpool(3, stride = 1, padding = 1)"),
         (lambda x: F.avg_pool2d(x, (2, 2), count_include_pad=False), "avgpool(2)"),
         (lambda x: F.adaptive_avg_pool2d(x, 1), "avgpool"),
@@ -104,6 +105,8 @@ class Reshaped(nn.Module):
     [
         (lambda x, n: x.mean(0), "conv(4, bias = true) -> mean_over_time"),
         (lambda x, n: x.view(3, n, 4 * 6 * 6).mean(0), "flatten -> mean_over_time"),
+        (lambda x, n: x.flatten(-3).mean(0), "flatten -> mean_over_time"),
+        (lambda x, n: x.flatten(0, 1).tanh().view(3, n, 4, 6, 6).mean(0), "tanh -> mean_over_time"),
     ],
 )
 def test_views_of_frames_are_read(tail: Callable[[Tensor, int], Tensor], text: str) -> None:
@@ -135,6 +138,8 @@ def test_a_view_that_mixes_steps_is_refused() -> None:
         (nn.Upsample(scale_factor=(3.0, 3.0)), "upsample(3)"),
         (nn.AdaptiveAvgPool2d(2), "avgpool(3)"),
         (nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False), "conv(6"),
+        (nn.Conv2d(4, 6, 3, padding="same", dilation=2), "conv(6, bias = true, dilation = 2)"),
+        (nn.Conv2d(4, 6, 5, padding="valid"), "conv(6, kernel = 5, padding = 0, bias = true)"),
     ],
 )
 def test_a_module_is_read(held: nn.Module, text: str) -> None:
@@ -191,7 +196,10 @@ CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
         (lambda x: torch.maximum(x, torch.ones(())), None, "neither a parameter nor a buffer"),
         (lambda x: F.max_pool2d(x, 2, dilation=2), None, "pooling with a dilation"),
         (lambda x: F.avg_pool2d(x, 2, divisor_override=3), None, "must divide by"),
-        (lambda x: F.adaptive_avg_pool2d(x, 4), None, "has windows of several sizes"),
+        *(
+            (lambda x, size=size: F.adaptive_avg_pool2d(x, size), None, "has windows of several")
+            for size in (4, (3, 2), (12, 6))
+        ),
         (lambda x, conv: F.conv2d(x, 2 * conv.weight), CONV, "danetc reads those of layers"),
         (
             lambda x, held: F.linear(x, held.weight),
@@ -230,6 +238,7 @@ def test_options_are_refused(tail: Callable[..., Any], held: nn.Module | None, w
         (nn.Linear(6, 5), "which is not a vector; flatten it"),
         (nn.LSTM(6, 6), "cannot read a torch.nn.modules.rnn.LSTM"),
         (nn.Conv2d(4, 4, (3, 1)), "held: its kernel is"),
+        (nn.Conv2d(4, 4, 2, padding="same"), "with an even kernel is asymmetric"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "held: its padding is reflect"),
     ],
 )
