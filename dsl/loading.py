@@ -270,6 +270,8 @@ class _Loader:
 
     def _exports(self, use: Use, path: Path) -> _Exports:
         """Return what a `use` can bring; report errors on the way."""
+        if not use.is_path and use.module == "std":
+            return _Exports("std", _std().names, _std().places, True)
         shipped = None if use.is_path else zoo_files().get(use.module)
         if use.is_path or shipped is not None:
             module = self._file(use, path, shipped)
@@ -277,8 +279,6 @@ class _Loader:
             if module is None:
                 return _Exports(origin)
             return _Exports(origin, module.names, module.places, module.complete)
-        if use.module == "std":
-            return _Exports("std", _std().names, _std().places, True)
         hint = did_you_mean(use.module, ["std", *zoo_files()])
         hint = hint or f'a file is named by its path, in quotes: `use "{use.module}.danet"`'
         hint = "name one of its files, as in `use zoo.tokens`" if use.module == "zoo" else hint

@@ -155,8 +155,8 @@ class _Checker:
         items: tuple[s.Param | s.Define, ...] = (*params, *defines)
         for item in items:
             places.setdefault(item.name, item.name_span)
-        local = dict.fromkeys((*places, *PORTS[kind], *s.variables(declaration)), 0)
-        env = Env(self.module, kind, local, places=places)
+        local = (*places, *PORTS[kind], *s.variables(declaration))
+        env = Env(self.module, kind, dict.fromkeys(local, 0), places=places)
         roots: list[tuple[s.Expr, Want]] = [
             (param.default, "any") for param in params if param.default is not None
         ]

@@ -84,16 +84,16 @@ class _Collector:
 
     def name_all(self, root: s.Declaration) -> None:
         """Keep the name of the root, and choose unique names for the other declarations."""
-        taken = {root.name}
+        taken = {(True, root.name)}  # a network may share its name
         self.names[id(root)] = root.name
         for key, resolved in self.found.items():
             if key in self.names:
                 continue
             name = base = resolved.declaration.name
-            number = 2
-            while name in taken:
+            number, is_network = 2, resolved.declaration.kind == "network"
+            while (is_network, name) in taken:
                 name, number = f"{base}_{number}", number + 1
-            taken.add(name)
+            taken.add((is_network, name))
             self.names[key] = name
 
     def renamed(self, node: N, module: Module, local: set[str]) -> N:

@@ -87,9 +87,8 @@ def _proposals(cursor: Cursor) -> Iterator[Proposal]:
     elif last.type in ENDS:
         wired = cursor.kind in ("network", "backbone", "block", "connection")
         words = ("via", "by", "with", "if", "else") if wired else ("if", "else", "and", "or", "for")
-        if wired and opening and tokens[opening - 1].text in (*JOINS, "outputs"):
-            words = (*words, "for")
-        yield from _all(cursor, "keyword", words, " ")
+        in_list = wired and opening and tokens[opening - 1].text in (*JOINS, "outputs")
+        yield from _all(cursor, "keyword", (*words, *["for"] * bool(in_list)), " ")
     elif opening and tokens[opening - 1].type == "WITH" and last.type in ("LPAR", "COMMA"):
         yield from _all(cursor, "network setting", LAYER_SETTINGS, " = ")
     elif cursor.kind == "recipe" and cursor.in_body:

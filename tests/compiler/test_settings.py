@@ -8,6 +8,7 @@ import pytest
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.frontend.resolved import resolved_spec
+from danetc.compiler.warnings import warnings_of
 from danetc.dsl.diagnostics.diagnostic import SpecError
 
 SPEC = """use std
@@ -140,6 +141,28 @@ def test_a_resolved_spec_is_the_same_network(network: str, settings: dict[str, o
     alone = check_text(resolved_spec(checked, network, settings))
     assert not alone.module.program.uses
     assert graph_of(alone, network) == graph_of(checked, network, settings)
+
+
+SHARED = """use std
+neuron plif { v = learn(0.5) * delay(v, 1) + x; s = heaviside(v - 1) }
+network plif(width = 8) {
+  input = image(3, 16, 16)
+  neuron = plif
+  surrogate = atan
+  steps = 2
+  out = in -> conv(width) -> norm -> spike -> avgpool -> linear(10)
+}
+network wide = plif(width = 16) { norm = groupnorm(4) }
+network LIF = plif { neuron = LIF }
+"""
+
+
+@pytest.mark.parametrize("network", ["plif", "wide", "LIF"])
+def test_a_network_with_the_name_of_its_neuron(network: str) -> None:
+    checked = check_text(SHARED)
+    assert not warnings_of(checked)
+    alone = check_text(resolved_spec(checked, network, {"width": 4}))
+    assert graph_of(alone, network) == graph_of(checked, network, {"width": 4})
 
 
 BASES = """use std
