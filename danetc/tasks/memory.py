@@ -214,9 +214,9 @@ def _run(
     saved: list[int] = []
     other = 0
 
-    def loss_of(images: Tensor, labels: Tensor, outputs: Any) -> Tensor:
+    def loss_of(images: Tensor, labels: Tensor, outputs: Any, share: float) -> Tensor:
         nonlocal other
-        value = loss(outputs, labels, images)
+        value = loss(outputs, labels, images) * share
         other = size_of([*outputs_of(outputs), value])
         return value
 

@@ -27,13 +27,13 @@ class Part:
     """A part of a batch: images ``x`` [N, ...] or [T, N, ...].
 
     ``shared`` is called in place of ``model``: the model, or DDP around it. ``loss`` returns the loss of
-    the model's outputs, and ``backward`` runs the backward pass of a loss.
+    the model's outputs, times their ``share`` of the steps, and ``backward`` runs its backward pass.
     """
 
     shared: nn.Module
     model: Model
     x: Tensor
-    loss: Callable[[Any], Tensor]
+    loss: Callable[[Any, float], Tensor]
     backward: Callable[[Tensor], object]
     autocast: Callable[[], AbstractContextManager[object]]
 
@@ -66,7 +66,7 @@ def check_backward(item: Item, model: Model, objective: Objective) -> None:
 def _bptt(part: Part) -> tuple[Any, Tensor]:
     with part.autocast():
         outputs = part.shared(part.x)
-        loss = part.loss(outputs)
+        loss = part.loss(outputs, 1.0)
     part.backward(loss)
     return outputs, loss.detach()
 
@@ -86,7 +86,7 @@ def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
                 x = part.x[t] if frames else part.x
                 found, states = part.model.stream(x, states)
                 now.append((found,) if isinstance(found, Tensor) else found)
-            loss = part.loss(_together(now)) * (len(now) / count)
+            loss = part.loss(_together(now), len(now) / count)
         part.backward(loss)
         states = fx.node.map_aggregate(states, lambda x: x.detach() if isinstance(x, Tensor) else x)
         given += [tuple(output.detach() for output in outputs) for outputs in now]

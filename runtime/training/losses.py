@@ -177,7 +177,7 @@ class Objective:
     That output is ``main``, or that of the first term which names one; ``shape`` is its shape for
     one sample at one step. With a ``model``, the loss is that of training: its terms observe the
     model's neurons from now on and run the ``teachers`` (by their directories). Without, it is the
-    loss of test images.
+    loss of test images. ``terms`` are the names of the terms of training, if there are several.
 
     Raises TrainingError for names that the network does not have, outputs whose shape does not fit
     the ``target``, terms of another target, and neurons that cannot be observed.
@@ -220,6 +220,14 @@ class Objective:
             for term in terms
             if model is not None or not ROWS[term.item.name].training
         ]
+        places = [dict(term.item.arguments).get("function", term.item.name) for term in terms]
+        names = [str(place).rpartition(":")[2] for place in places]
+        self.terms = tuple(
+            name if names.count(name) == 1 else f"{name}_{names[:number].count(name) + 1}"
+            for number, name in enumerate(names)
+            if model is not None and len(names) > 1
+        )
+        self._seen: list[Tensor] = []
 
     def _term(
         self, item: Item, signature: Signature, model: nn.Module | None
@@ -269,12 +277,25 @@ class Objective:
         """Select the output that accuracy refers to from the model's outputs."""
         return outputs_of(outputs)[self.main]
 
-    def __call__(self, outputs: Any, labels: Tensor, images: Tensor | None = None) -> Tensor:
-        """Return the loss of the model's last outputs; ``images`` are the input of the teachers."""
+    def take_terms(self) -> Tensor:
+        """Return the values of all ``terms``, times their factors, added up over the calls since the last one."""
+        seen, self._seen = self._seen, []
+        return torch.stack(seen).sum(0) if seen else torch.empty(0)
+
+    def __call__(
+        self, outputs: Any, labels: Tensor, images: Tensor | None = None, share: float = 1.0
+    ) -> Tensor:
+        """Return the loss of the model's last outputs, which are a ``share`` of the steps; ``images`` are the
+        input of the teachers.
+        """
         if images is not self._images:  # one batch may be used for several groups of steps
             self._images, self._taught = images, {}
         values = [factor * term(outputs, labels) for factor, term in self._terms]
         self._layers.clear()  # frees the activations of the pass
+        if share != 1:
+            values = [share * value for value in values]
+        if self.terms:
+            self._seen.append(torch.stack(values).detach())
         return sum(values[1:], values[0])
 
 

@@ -35,7 +35,7 @@ class StepReport:
 
     Loss and accuracies (None if numbers are learned) are means of the epoch so far over the images
     of this process. ``shares`` are the shares of time of PARTS in this epoch. ``grad_norm`` is that
-    before clipping; None without clipping.
+    before clipping; None without clipping. ``terms`` are those of the loss, as in ``Epoch``.
     """
 
     phase: str
@@ -50,6 +50,7 @@ class StepReport:
     learning_rate: float
     shares: Mapping[str, float]
     grad_norm: float | None = None
+    terms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Epoch:
     pixels and ``scores`` of the test has ``miou``; if numbers are learned, accuracies are None and
     ``scores`` has ``rmse``. ``images_per_second`` and ``shares`` are of training, ``firing`` has the
     rates of layers on a batch of validation images, or else of test images, and ``skipped`` counts
-    unreadable images. Only times and speeds differ in a run that was interrupted.
+    unreadable images. If the loss of training has several terms, ``terms`` has the value of each times its
+    factor; they add up to ``train_loss``. Only times and speeds differ in a run that was interrupted.
     """
 
     phase: str
@@ -85,6 +87,7 @@ class Epoch:
     val_accuracy: float | None = None
     val_top5: float | None = None
     val_scores: Mapping[str, float] = field(default_factory=dict)
+    terms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def quality(self) -> float:
@@ -112,7 +115,7 @@ class Epoch:
     def read(cls, record: Mapping[str, Any]) -> Epoch:
         """Read the result of ``as_dict``. Raises ValueError, TypeError."""
         absent: dict[str, Any] = dict.fromkeys(("val_loss", "val_accuracy", "val_top5"))
-        return cls(**check_record(cls, {"val_scores": {}, **absent, **record}))
+        return cls(**check_record(cls, {"val_scores": {}, "terms": {}, **absent, **record}))
 
 
 class StopTraining(Exception):

@@ -147,7 +147,7 @@ class PhaseRun:
         self.rate = 0.0
         self.history = list(self.earlier)
         self.tested = self.evaluation.as_dict()
-        self.totals = self.new_totals()
+        self.totals = self.new_totals(terms=self.loss.terms)
         self.clock = Clock(world.device)
         # An optimizer of the user's does not skip a step whose loss is not finite, so it waits.
         self.ahead = AHEAD if has_streams(world.device) and not self.own_optimizer else 0
@@ -335,12 +335,13 @@ class PhaseRun:
             self.shared,
             self.model,
             x,
-            lambda outputs: self.loss(outputs, targets, x),
+            lambda outputs, share: self.loss(outputs, targets, x, share),
             backward,
             self.autocast,
         )
         outputs, loss = self.backward(part)
-        self.totals.add(over_time(self.loss.output(outputs)), labels, loss)
+        terms = self.loss.take_terms()
+        self.totals.add(over_time(self.loss.output(outputs)), labels, loss, terms)
 
     def add_step(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> InFlightStep:
         """Queue a step whose gradients are computed, or queued on the device."""
@@ -413,6 +414,7 @@ class PhaseRun:
                     step.rate,
                     self.clock.shares(),
                     None if step.norm is None else step.norm()[0],
+                    sums.terms,
                 )
             )
 
@@ -448,5 +450,6 @@ class PhaseRun:
             skipped=sum(sums.skipped for sums in by_split.values()),
             scores=scores.get("test", {}),
             val_scores=scores.get("val", {}),
+            terms=by_split["train"].terms,
             **values,
         )

@@ -39,6 +39,15 @@ class Sums:
     values: tuple[float, ...]
     target: Target = "classes"
     outputs: int = 0
+    names: tuple[str, ...] = ()  # of the terms of the loss, whose sums are the last
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """Value of each term of the loss, by its name."""
+        values = self.values[len(self.values) - len(self.names) :]
+        return {
+            name: _ratio(value, self.images) for name, value in zip(self.names, values, strict=True)
+        }
 
     @property
     def images(self) -> int:
@@ -67,7 +76,7 @@ class Sums:
         ``rmse`` is the root mean squared error of numbers; ``miou`` the intersection over union of
         pixels, averaged over the classes that occur.
         """
-        own = self.values[_COMMON:]
+        own = self.values[_COMMON : len(self.values) - len(self.names)]
         if self.target == "numbers":
             return {"rmse": _ratio(*own) ** 0.5}
         if self.target == "classes":
@@ -105,17 +114,25 @@ def arriving(values: Tensor) -> Callable[[], tuple[float, ...]]:
 
 
 class Totals:
-    """Running sums on the device, for ``outputs`` classes or numbers. Only ``read`` waits for it."""
+    """Running sums on the device, for ``outputs`` classes or numbers and the ``terms`` of a loss. Only
+    ``read`` waits for it.
+    """
 
-    def __init__(self, device: torch.device, target: Target, outputs: int) -> None:
+    def __init__(
+        self, device: torch.device, target: Target, outputs: int, terms: tuple[str, ...] = ()
+    ) -> None:
         # MPS has no float64
         self._device = device if device.type != "mps" else torch.device("cpu")
-        self._target, self._outputs = target, outputs
+        self._target, self._outputs, self._terms = target, outputs, terms
         more = {"classes": 0, "pixels": 3 * outputs, "numbers": 2}[target]
-        self._sums = torch.zeros(_COMMON + more, dtype=torch.float64, device=self._device)
+        self._sums = torch.zeros(
+            _COMMON + more + len(terms), dtype=torch.float64, device=self._device
+        )
 
-    def add(self, output: Tensor, labels: Tensor, loss: Tensor) -> None:
-        """Add a part of a batch with its mean loss.
+    def add(
+        self, output: Tensor, labels: Tensor, loss: Tensor, terms: Sequence[Tensor] = ()
+    ) -> None:
+        """Add a part of a batch with its mean loss, and the values of the terms.
 
         ``output`` and ``labels`` are [N, classes] and [N], for pixels [N, classes, H, W] and
         [N, H, W], for numbers both [N, D].
@@ -139,6 +156,7 @@ class Totals:
                     marked = (labels, correct), (predicted, counted), (labels, counted)
                     for values, where in marked:
                         row += _per_class(values, where, output.shape[1])
+            row += [term.to(self._device) * count for term in terms]
             self._sums += torch.stack([value.to(torch.float64) for value in row])
 
     def skip(self, images: int) -> None:
@@ -153,7 +171,7 @@ class Totals:
     def arriving(self) -> Callable[[], Sums]:
         """Start to copy the sums to the host, as ``arriving``."""
         values = arriving(self._sums)
-        return lambda: Sums(values(), self._target, self._outputs)
+        return lambda: Sums(values(), self._target, self._outputs, self._terms)
 
     def read(self) -> Sums:
         return self.arriving()()

@@ -33,7 +33,9 @@ def step(board: TensorBoard, done: int, loss: float, steps: int = STEPS) -> None
 
 
 def end_epoch(board: TensorBoard, number: int, accuracy: float) -> None:
-    figures = Epoch("train", number, 0.1, 2.0, 0.5, 1.5, accuracy, 3.0, shares=SHARES)
+    figures = Epoch(
+        "train", number, 0.1, 2.0, 0.5, 1.5, accuracy, 3.0, shares=SHARES, terms={"mse": 0.25}
+    )
     board.on_epoch_end(figures)
 
 
@@ -63,6 +65,7 @@ def test_a_killed_training_leaves_no_point_twice_and_none_out(tmp_path: Path) ->
     assert expected == curve(tmp_path, "step/loss")
     assert curve(tmp_path, "epoch/test_top1") == [(4, 0.25), (8, 0.5)]
     assert curve(tmp_path, "shares/data") == [(4, 0.25), (8, 0.25)]
+    assert curve(tmp_path, "epoch/train_term_mse") == [(4, 0.25), (8, 0.25)]
     assert notes == []
 
 

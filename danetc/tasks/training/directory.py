@@ -145,11 +145,13 @@ def metrics_csv(epochs: Sequence[Mapping[str, Any]]) -> str:
     columns = ["row", *_FIGURES, *shares, *scores]
     if any("val_loss" in epoch for epoch in epochs):
         columns += [name.replace("test", "val") for name in columns if name.startswith("test")]
+    columns += dict.fromkeys(f"term_{name}" for epoch in epochs for name in epoch.get("terms", {}))
     writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for number, epoch in enumerate(epochs, 1):
         row = {f"share_{part}": share for part, share in epoch.get("shares", {}).items()}
         row |= {f"test_{name}": value for name, value in epoch.get("scores", {}).items()}
+        row |= {f"term_{name}": value for name, value in epoch.get("terms", {}).items()}
         row |= {f"val_{name}": value for name, value in epoch.get("val_scores", {}).items()}
         writer.writerow({"row": number, **epoch, **row})
     return stream.getvalue()

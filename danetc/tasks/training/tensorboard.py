@@ -69,6 +69,7 @@ class TensorBoard(Callback):
             "learning_rate": report.learning_rate,
             "images_per_second": report.images_per_second,
         }
+        values |= {f"term_{name}": value for name, value in report.terms.items()}
         if report.grad_norm is not None:
             values["grad_norm"] = report.grad_norm
         self._write(report.global_step, {f"step/{key}": value for key, value in values.items()})
@@ -83,6 +84,7 @@ class TensorBoard(Callback):
         for split, loss, top1, top5, scores in epoch.evaluations():
             found = {"loss": loss, "top1": top1, "top5": top5, **scores}
             values |= {f"epoch/{split}_{name}": value for name, value in found.items()}
+        values |= {f"epoch/train_term_{name}": value for name, value in epoch.terms.items()}
         values |= {f"shares/{part}": share for part, share in epoch.shares.items()}
         firing = "firing_rate" if epoch.val_loss is None else "val_firing_rate"
         values |= {f"{firing}/{layer}": rate for layer, rate in epoch.firing.items()}

@@ -48,7 +48,14 @@ def learned(
     objective = Objective(chosen.loss, model.signature, model=model)
     model.zero_grad()
     x = images(model)
-    part = Part(model, model, x, lambda y: objective(y, LABELS, x), backward, torch.enable_grad)
+    part = Part(
+        model,
+        model,
+        x,
+        lambda y, share: objective(y, LABELS, x, share),
+        backward,
+        torch.enable_grad,
+    )
     _, loss = make_backward(chosen.gradient)(part)
     return loss, [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 

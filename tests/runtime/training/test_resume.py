@@ -17,7 +17,7 @@ from tests.runtime.training.processes import KILLED, NOISY, Job, together
 FULL = (
     "epochs = 2; batch = 24; accumulate = 2; optimizer = sgd(lr = 0.1, momentum = 0.9); "
     "schedule = cosine; warmup = 0.5; augment = random_crop(8, padding = 1) -> mixup; ema = 0.8; "
-    "clip = 1.0"
+    "clip = 1.0; loss = cross_entropy + 0.1 * mse"
 )
 OTHER = (
     "epochs = 2; batch = 24; optimizer = adamw(lr = 0.01, weight_decay = 0.1, decay = weights); "
