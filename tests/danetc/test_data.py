@@ -92,11 +92,14 @@ def test_of_many_samples_some_are_looked_at(danetc: Run) -> None:
     assert "of 256 samples" in done.out
     assert "300 samples, T x C x H x W = 2 x 3 x 2 x 2, uint8" in done.out
     assert "... and 6 more" in done.out
+    many = package.data("synthetic:size=2,count=300,frames=2,classes=30")
+    assert len({each.label for each in many.samples}) == 12
 
 
 def test_the_picture_has_the_pixels_of_the_samples() -> None:
     """Each at a whole scale, of each class a row."""
     report = package.data("digits")
+    assert len(report.samples) == 10 * 8
     pixels = np.asarray(report.picture())
     train = open_data("digits").train
     first = [int((train.labels == number).nonzero()[0]) for number in range(10)]
@@ -145,6 +148,9 @@ def test_classes_of_pixels_numbers_and_features_have_pictures(tmp_path: Path) ->
         pixels = np.asarray(report.picture())
         assert pixels.std() > 20
         assert len(report.frame()) == {"pixels": 2, "numbers": 1, "features": 3}[name]
+        if name == "pixels":
+            counts = report.frame()["train"] + report.frame()["test"]
+            assert counts.tolist() == [(x <= 0).sum(), (x > 0).sum()]
         assert repr(report).startswith(f"<DataReport: {name}.npz: {report.record['classes']} ")
 
 

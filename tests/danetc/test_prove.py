@@ -14,6 +14,7 @@ import pytest
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.equivalence import paired_weights
 from danetc.runtime.checks import propositions
+from danetc.tasks.equivalence import equivalence
 from danetc.tasks.proofs import TITLES, _cut
 from tests.danetc.conftest import SMALL, Result, Run
 
@@ -293,6 +294,26 @@ def test_equal_in_numbers(danetc: Run, tmp_path: Path) -> None:
     assert "equal in numbers" in result.out
     c = spec(tmp_path, "c.danet", TWICE.replace("OUT", "max(2 * a, 3 * b)"))
     assert danetc("equiv", a, c).status == 1
+
+
+@pytest.mark.parametrize(
+    ("side", "strides", "compared"),
+    [(8, [1], 8), (40, [1], 16), (16, [1], 16), (200, [8], 32), (200, [4, 4], 64),
+     (200, [4, 8], 96), (200, [7, 7], 128), (200, [8, 8], 200)],
+)  # fmt: skip
+def test_numbers_are_compared_on_the_smallest_images_that_are_evidence(
+    monkeypatch: pytest.MonkeyPatch, side: int, strides: list[int], compared: int
+) -> None:
+    monkeypatch.setattr("danetc.runtime.checks.agreement.agreement", lambda *given: given[3])
+    layers = " -> ".join(f"conv(2, stride = {stride})" for stride in (*strides, 1))
+    left, right = (
+        graph_of(check_text(
+            f"use std\nnetwork n {{ input = image(1, {side}, {side}); steps = 1; neuron = {neuron}; "
+            f"surrogate = sigmoid; out = in -> {layers} -> spike -> avgpool -> linear(2) }}"
+        ), passes=())
+        for neuron in ("IF", "IF(v_threshold = 2.0)")
+    )  # fmt: skip
+    assert equivalence(left, right).numbers == (2, 1, compared, compared)
 
 
 def test_silent_networks_are_not_called_equal(danetc: Run, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from danetc.pretrained import directory_of
 from danetc.runtime.system.figures import can_plot, new_figure
 from danetc.runtime.system.files import save_record
 from danetc.tasks.reporting import ShownRun, figures, make_page, open_runs
-from danetc.tasks.reporting.figures import training_curves
+from danetc.tasks.reporting.figures import PageFigure, training_curves
 from danetc.tasks.reporting.layer_values import (
     MEASURES,
     layer_name,
@@ -46,7 +46,7 @@ from danetc.tasks.reporting.topology import colours, pictures
 from tests.compiler.draw.test_legible import contrast, luminance
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
-from tests.danetc.test_compare import comparison, recorded
+from tests.danetc.test_compare import recorded
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs").glob("*.danet"))
 MEASURED = '{{"format": 1, "measured": [{{{}"network": "other", "source": "run"}}]}}'
@@ -140,30 +140,6 @@ def test_a_grid_stands_for_its_runs(danetc: Command, built: Path, tmp_path: Path
         danetc.fails(message, "report", grid, "-o", "b.html")
 
 
-@pytest.mark.thorough
-def test_a_grid_has_the_figures_of_compare(
-    danetc: Command, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("matplotlib")
-    run = shutil.copytree(built, tmp_path / "grid" / "a" / "seed-0")
-    save_record({"format": 1, "settings": {}}, run / "run.json")
-    save_record({"cells": [{"runs": [{"directory": "a/seed-0"}]}]}, tmp_path / "grid" / "grid.json")
-    result = danetc.passes("report", "grid", "-o", "a.html")
-    assert "lacks figures of grid" in result.err  # whose record is not a whole one
-    title = "Training loss and accuracy over the epochs"
-    assert title not in (tmp_path / "a.html").read_text(encoding="utf-8")
-    monkeypatch.setattr("danetc.tasks.grid.results.read_results", lambda *_: comparison())
-    result = danetc("report", "grid", "-o", "a.html")
-    assert "figures" not in result.err
-    page = (tmp_path / "a.html").read_text(encoding="utf-8")
-    assert page.count(f"<figcaption>{title}") == 1
-    assert (
-        page.count("<figcaption>Accuracy over the epochs, and test accuracy after the last one")
-        == 1
-    )
-    assert "img-src data:" in page
-
-
 def test_figures_of_grids_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     places = [tmp_path / "g", tmp_path / "h", tmp_path]
@@ -185,6 +161,10 @@ def test_figures_of_grids_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (figures.grid_figures(places[2:], notes.append), notes) == ([], [])
     assert figures.grid_figures(places, notes.append) == []
     assert notes == [f"the page has no figures of the grid: {figures.WITHOUT}"]
+    monkeypatch.undo()
+    save_record({"cells": [{}]}, places[0] / "grid.json")
+    assert figures.grid_figures(places[:1], notes.append) == []
+    assert notes[1].startswith(f"the page lacks figures of {places[0]}: ")
 
 
 def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
@@ -380,8 +360,9 @@ def test_page_without_matplotlib_or_graphviz(built: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("danetc.tasks.reporting.page.can_plot", lambda: False)
     monkeypatch.setattr(engine, "program", lambda system=False: "/nowhere/dot")
     notes: list[str] = []
-    page = make_page(open_runs([built]), notes.append)
-    assert "<img" not in page
+    page = make_page(open_runs([built]), notes.append, [PageFigure("Fig", "data:,")])
+    assert (page.count("<img"), page.count("<figcaption>Fig")) == (1, 1)
+    assert "img-src data:" in page
     failed = "the picture could not be drawn: "
     assert failed in page
     drawn, curves = sorted(notes, key=lambda note: "curves" in note)

@@ -131,6 +131,8 @@ def test_invalid_ranges_are_refused(text: str, told: str) -> None:
 def test_numbers_of_a_range() -> None:
     assert SearchRange("w", 0.0, 0.1234567).rounded(0.1234567) == 0.1234567  # not above it
     assert SearchRange("w", 0.0, 1.0).rounded(math.pi / 10) == 0.314159
+    written = [str(SearchRange("w", 8, 64, *more)) for more in ((), (8,), (None, True))]
+    assert written == ["8..64", "8..64:8", "8..64:log"]
 
 
 @pytest.mark.thorough
