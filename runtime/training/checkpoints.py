@@ -40,7 +40,7 @@ from danetc.runtime.system.files import (
     write_flushed,
 )
 
-FORMAT = 2
+FORMAT = 3
 """Version of the format of checkpoints."""
 STATE = "state.json"
 LAST, PREVIOUS, BEST = "last", "previous", "best"
