@@ -43,6 +43,53 @@ ARGUMENTS: Mapping[str, str] = {
 }
 """Meanings of the arguments."""
 
+
+@record
+class RandomStart:
+    """Distribution of the initial values of learnable parameters, ``learn(uniform(0.1, 0.9))``.
+
+    ``first`` and ``second`` are the arguments of ``RANDOM_STARTS``. Within bounds the distribution
+    is truncated: samples outside are drawn again.
+    """
+
+    name: str
+    first: float
+    second: float
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.first:g}, {self.second:g})"
+
+    @property
+    def text(self) -> str:
+        """The name and the numbers, separated by spaces. ``random_start`` is the inverse."""
+        return f"{self.name} {self.first!r} {self.second!r}"
+
+    @property
+    def mean(self) -> float:
+        """Mean of the distribution before it is truncated."""
+        return self.first if self.name == "normal" else (self.first + self.second) / 2
+
+    @property
+    def fault(self) -> str | None:
+        """The reason why there is no such distribution, or None."""
+        if self.name == "uniform":
+            return None if self.first < self.second else "its `low` is not below its `high`"
+        return None if self.second > 0 else "its `std` is not above 0"
+
+
+RANDOM_STARTS: Mapping[str, tuple[str, str]] = {
+    "uniform": ("low", "high"),
+    "normal": ("mean", "std"),
+}
+"""Distributions of initial values of learnable parameters, with their arguments."""
+
+
+def random_start(text: str) -> RandomStart:
+    """Return the distribution of a ``RandomStart.text``."""
+    name, first, second = text.split()
+    return RandomStart(name, float(first), float(second))
+
+
 MODES = ("fan_in", "fan_out")
 """Dimension of a layer that determines the variance."""
 

@@ -101,8 +101,10 @@ def _number(graph: Graph, node: Node, reads: list[float]) -> float | None:
 def first_output(program: NeuronProgram, x: float) -> float:
     """Return the output of a neuron at its first time step if all its inputs are ``x``.
 
-    Raises ConstantError or OverflowError if it is not a finite number.
+    Raises ConstantError or OverflowError if it is not a finite number, or drawn at random.
     """
+    if any(item.random for item in program.learnables):
+        raise ConstantError("a random start")
     values: dict[str, float | bool] = dict.fromkeys(program.takes, x)
     values |= {state.name: state.init for state in program.states}
     values |= {item.parameter: item.raw for item in program.learnables}

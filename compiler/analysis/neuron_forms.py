@@ -8,6 +8,7 @@ forward and backward. Programs with different forms may still be equal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 
@@ -47,10 +48,7 @@ def _ordered(program: NeuronProgram) -> tuple[list[str], dict[str, str], dict[st
     """Return states and learnables in the order of use, their initial values, and their digests."""
     starts = {state.name: _digest("state", repr(state.init)) for state in program.states}
     for item in program.learnables:
-        starts[item.parameter] = _digest(
-            "learn",
-            repr((item.raw, item.above, item.below, item.per, item.per_step, item.scheduled)),
-        )
+        starts[item.parameter] = _digest("learn", repr(replace(item, name="")))
     after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
     colours = {INPUT: _digest("x"), **starts}
     colours |= {name: _digest("input", str(i)) for i, name in enumerate(program.inputs)}

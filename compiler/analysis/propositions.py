@@ -98,6 +98,8 @@ def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
     kind = graph[stage.blocks[0].output].value.kind
     spikes = sorted({0.0, 1.0, kind.low * kind.unit, kind.high * kind.unit})
     for i, program in enumerate(plan.programs, 1):
+        if program is not None and any(item.random for item in program.learnables):
+            raise NotApplicable(f"the interblock neuron of block {i} starts at random numbers")
         for x in spikes if program else ():
             try:
                 given = first_output(program, x)

@@ -398,7 +398,8 @@ def _number(item: Learnable) -> tuple[Formula, str]:
         about = ["learnt", *[" and ".join(bounds)] * bool(bounds)]
         about += [f"one a {item.per}"] * (not item.is_scalar)
         about += ["others at each step"] * item.per_step
-    return _valued(left, f"{item.start:.4g}"), f"at the start; {', '.join(about)}"
+    start = f"{item.start:.4g}" if item.random is None else str(item.random)
+    return _valued(left, start), f"at the start; {', '.join(about)}"
 
 
 def heading(program: NeuronProgram, name: str) -> tuple[str, str]:

@@ -85,9 +85,9 @@ class Emitter:
                 self.modules[id] = self.modules[graph.shares[id]]
             elif isinstance(call, TorchModule):
                 self.modules[id] = construct(call, resolve(call.target), self.seed + id)
-        self.initialise()
         for group in self.groups.values():
             self.modules[group.neuron] = self.neuron(group, self.calls[group.neuron])
+        self.initialise()
         for id in self.groups.keys() & graph.shares.keys():
             layer, first = self.modules[id], self.modules[graph.shares[id]]
             assert isinstance(layer, Neuron)

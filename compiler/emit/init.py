@@ -3,7 +3,9 @@
 Weights of convolutions are He-normal (He et al. 2015) with mode ``fan_out``. Norms have the initial
 weight of their node and bias 0; linear layers and biases of convolutions are initialized as in
 torch. With ``init`` in the spec, weights are initialized accordingly and biases are 0. Each layer
-has its own generator, so the global random state does not change and layers run in parallel.
+has its own generator, so the global random state does not change and layers run in parallel. Learnable
+parameters with a random start have one for each, whose seed follows from that of the model and the
+path of the parameter: they do not depend on other layers.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -21,7 +24,9 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchModule
 from danetc.compiler.ir.ops.user import require_allowed
 from danetc.dsl.first_weights import read
+from danetc.dsl.neuron.kernel_text import parameter_names
 from danetc.runtime.kernels.torch_internals import has_modes, is_fake
+from danetc.runtime.layers.time import Learnt, drawn_numbers
 from danetc.runtime.system.user_code import UserCodeError, found_at, where_it_failed
 
 
@@ -101,6 +106,27 @@ def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> Non
     seeds = range(len(ids)) if is_fake(drawn) else drawn.tolist()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # drawing releases the GIL
         list(pool.map(_first_values, (modules[id] for id in ids), (graph[id] for id in ids), seeds))
+    for id in ids:
+        _draw_learnables(graph, graph[id], modules[id], seed)
+
+
+@torch.no_grad()
+def _draw_learnables(graph: Graph, node: Node, module: nn.Module, seed: int) -> None:
+    """Draw the learnables with a random start, each from ``seed`` and its own path alone."""
+    found: dict[str, tuple[str, float | None, float | None]] = {}
+    if node.op == "neuron":
+        program = graph.program(node)
+        for name, item in zip(parameter_names(program), program.learnables, strict=True):
+            if item.random is not None:
+                found[name] = item.random.text, item.above, item.below
+    elif isinstance(module, Learnt) and isinstance(law := node.attrs["init"], str):
+        found[module.name] = law, module.above, module.below
+    for name, of in found.items():
+        parameter = module.get_parameter(name)
+        if not (parameter.is_meta or is_fake(parameter)):
+            digest = sha256(f"{seed} {node.path}.{name}".encode()).digest()
+            source = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
+            parameter.copy_(drawn_numbers(parameter.shape, *of, source))
 
 
 @torch.no_grad()
@@ -108,6 +134,8 @@ def _first_values(module: nn.Module, node: Node, seed: int) -> None:
     if any(parameter.is_meta or is_fake(parameter) for parameter in module.parameters()):
         return
     match module:
+        case Learnt():
+            pass
         case _ if isinstance(node.attrs.get("init"), str):
             row, numbers = read(str(node.attrs["init"]))
             weight = module.get_parameter("weight")

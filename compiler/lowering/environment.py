@@ -275,7 +275,10 @@ SPECIAL: Mapping[str, SpecFunction] = {
         "learnable parameters, optionally with bounds: one for the layer, or one for each `channel`, "
         "`neuron` or `step`; with `per_step = true`, separate ones for each time step",
         (
-            Parameter("init", float, "initial value"),
+            Parameter(
+                "init", float,
+                "initial value, or its distribution: `uniform(low, high)`, `normal(mean, std)`",
+            ),
             Parameter("above", float, "lower bound, excluded; by default none", None),
             Parameter("below", float, "upper bound, excluded; by default none", None),
             Parameter(

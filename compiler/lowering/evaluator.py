@@ -377,6 +377,8 @@ class Evaluator(Builder):
         if not isinstance(value, (bool, int, float, Learn)):
             what = f"`{name}` of {bound.kind} `{bound.name}`"
             message = f"{what} must be a number, not {v.describe(value)}"
+            if isinstance(value, v.Initial):
+                hint = "random initial values are learnt: `learn(uniform(0.1, 0.9))`"
             raise self.reject("E0304", message, expr, env, hint)
 
     def complete(self, bound: v.Bound) -> Env:

@@ -88,7 +88,7 @@ class LayerCalls(NamedValues):
         neuron = self.follow_alias(setting)
         value = self.complete(neuron).values.get("v_threshold")
         if isinstance(value, Learn):
-            return value.init
+            return value.start
         if isinstance(value, (bool, int, float)):
             return float(value)
         message = f"tdbn needs a constant `v_threshold`, which `{neuron.name}` does not have"

@@ -464,11 +464,12 @@ class NamedValues(Backbones):
     def _learn(self, call: s.Call, env: Env) -> Learn:
         given = self.arguments("learn", call, env)
         init, above, below, per = (given[name] for name in ("init", "above", "below", "per"))
-        if (above is not None and init <= above) or (below is not None and init >= below):
-            message = f"learn starts at {init:g}, outside of its bounds"
-            raise self.error("E0305", message, call.span)
         steps = given["per_step"] or per == "step"
-        return Learn(init, above, below, "layer" if per == "step" else per, steps)
+        learn = Learn(init, above, below, "layer" if per == "step" else per, steps)
+        if learn.fault is not None:
+            message, hint = learn.fault
+            raise self.error("E0305", message, call.span, hint=hint)
+        return learn
 
 
 def _has_each(call: s.Call) -> bool:

@@ -21,7 +21,7 @@ from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import PORTS, SPECIAL, Env, Want
 from danetc.compiler.lowering.evaluator import ROUND, Evaluator, flows_in, is_known
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
-from danetc.dsl.first_weights import FIRST_WEIGHTS
+from danetc.dsl.first_weights import FIRST_WEIGHTS, RANDOM_STARTS, RandomStart
 from danetc.dsl.neuron.program import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
@@ -368,7 +368,7 @@ class OperationValues(Evaluator):
 
     def _value(
         self, id: str, parameter: Parameter, arg: s.Arg, call: s.Call, env: Env
-    ) -> v.Value | Attribute:
+    ) -> v.Value | Attribute | RandomStart:
         """Return the value of an argument, checked against its parameter."""
         name = parameter.name
         if parameter.type is object:
@@ -379,6 +379,9 @@ class OperationValues(Evaluator):
                 return "x".join(map(str, self.value(value).shape))
             message = f"`{name}` of `{id}` must be a value, not {v.describe(value)}"
             raise self.reject("E0304", message, arg.value, env)
+        match arg.value:
+            case s.Call(s.Name(law)) if id == "learn" and name == "init" and law in RANDOM_STARTS:
+                return self._random_start(law, arg.value, env)
         is_map = parameter.type is tuple
         value = self.evaluate(
             arg.value, env, name if parameter.words else "any" if is_map else "number"
@@ -389,6 +392,17 @@ class OperationValues(Evaluator):
             layer = f"{id}({name} = {parameter.words[0]})"
             hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
         return self._checked(parameter, value, arg.value, env, id, hint)
+
+    def _random_start(self, law: str, call: s.Call, env: Env) -> RandomStart:
+        """Return a distribution of initial values, ``uniform(low, high)`` or ``normal(mean, std)``."""
+        names = RANDOM_STARTS[law]
+        given = self.assign(call, [*names], f"`{law}` in `learn`")
+        if len(given) < len(names):
+            message = f"`{law}` in `learn` takes two numbers, `{names[0]}` and `{names[1]}`"
+            hint = f"write `learn({law}({', '.join(names)}))`"
+            raise self.error("E0307", message, call.span, hint=hint)
+        parameters = [Parameter(each, float, "") for each in names]
+        return RandomStart(law, *self._values(law, parameters, given, call, env).values())
 
     def product_of(self, id: str, call: s.Call, env: Env) -> v.Wire:
         """Apply an operation that is a function of values: its operands, then its parameters."""
@@ -504,7 +518,7 @@ def as_learnt(value: Learn | v.LearntValue) -> v.LearntValue:
 def _attrs(learn: Learn, size: Shape) -> dict[str, Attribute]:
     channels, height, width = (*size, None, None)[:3]
     return {
-        "init": learn.init,
+        "init": learn.init.text if isinstance(learn.init, RandomStart) else learn.init,
         "channels": channels,
         "height": height,
         "width": width,
@@ -517,4 +531,4 @@ def _attrs(learn: Learn, size: Shape) -> dict[str, Attribute]:
 def _start_of(value: v.Value) -> float | None:
     """Return the number at which a scheduled one starts."""
     learn = value.learn if isinstance(value, v.LearntValue) and value.is_plain else value
-    return learn.init if isinstance(learn, Learn) and not learn.trained else None
+    return learn.start if isinstance(learn, Learn) and not learn.trained else None

@@ -125,7 +125,8 @@ def _dense(graph: Graph, stage: Stage, numbers: bool) -> Found:
 
 
 def _gradients(plan: GradientPlan) -> GradientCheck:
-    """Compare the gradients of a stage with their formula. Imports torch."""
+    """Compare the gradients of a stage with their formula, for the means of random starts. Imports
+    torch."""
     import torch
 
     from danetc.compiler.emit.fx import emit
@@ -133,6 +134,11 @@ def _gradients(plan: GradientPlan) -> GradientCheck:
     from danetc.runtime.model.signature import random_input
 
     graph = _smaller(plan.graph, GRADIENT_SIZE)
+    neurons = {
+        key: replace(of, learnables=tuple(replace(item, random=None) for item in of.learnables))
+        for key, of in graph.neurons.items()
+    }
+    graph = replace(graph, neurons=neurons)
     value, generator = taken(graph), torch.Generator().manual_seed(0)
     x = random_input(value.kind, (1, IMAGES, *value.shape), generator, torch.float64)
     model = emit(graph).double()

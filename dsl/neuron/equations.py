@@ -197,7 +197,7 @@ class _Equations(ExpressionLowering):
                 self.builder.inputs += (name,)
                 return name
             case Learn(trained=False) if self.what == "surrogate":
-                held = Learnable(f"surrogate_{name}", value.init, scheduled=SURROGATE + name)
+                held = Learnable(f"surrogate_{name}", value.start, scheduled=SURROGATE + name)
                 self.learnables.append(held)
                 self.builder.add_input(held.name, scalar=True)
                 return held.name

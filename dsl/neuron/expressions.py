@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, reduce
 from typing import Any, TypeAlias, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, inserting
 from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.first_weights import RANDOM_STARTS, RandomStart
 from danetc.dsl.neuron.opcodes import (
     ARITHMETIC,
     COMPARISONS,
@@ -25,6 +26,7 @@ from danetc.dsl.neuron.program import INPUT, Learn, Learnable, Wired, unique
 from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span, shorten
+from danetc.dsl.syntax.words import LEARNT_PER
 from danetc.dsl.work import current
 
 MAX_STEPS = 100
@@ -306,14 +308,22 @@ class ExpressionLowering:
 
     def _learn(self, call: s.Call) -> Value:
         (start,) = (arg for arg in call.args if arg.name is None)
-        init = self.constant(start.value, "E0711", "the initial value of `learn` is not constant")
+        init: float | RandomStart
+        match start.value:
+            case s.Call(s.Name(law), args) if law in RANDOM_STARTS:
+                init = self._random_start(law, start.value, args)
+            case _:
+                message = "the initial value of `learn` is not constant"
+                init = self.constant(start.value, "E0711", message)
         bounds: dict[str, float] = {}
         per = "layer"
         for arg in call.args:
             if arg.name == "per":
                 if not isinstance(arg.value, s.Word):
                     message = "`per` of `learn` must be a word"
-                    raise self.error("E0711", message, arg.span, hint="`per = channel` or `step`")
+                    raise self.error(
+                        "E0711", message, arg.span, hint="`per = channel`, `neuron` or `step`"
+                    )
                 per = arg.value.id
             elif arg.name is not None:
                 message = f"`{arg.name}` of `learn` is not constant"
@@ -325,6 +335,20 @@ class ExpressionLowering:
             call is self.whole and self.target not in self.builder.inputs
         )  # not the next value of a state
         return self.learn(self.target, value, call.span, owned=own)
+
+    def _random_start(self, law: str, call: s.Call, args: Sequence[s.Arg]) -> RandomStart:
+        """Return the distribution of initial values ``uniform(low, high)`` or ``normal(mean, std)``."""
+        names = RANDOM_STARTS[law]
+        given = dict(zip(names, (arg.value for arg in args if arg.name is None), strict=False))
+        given |= {arg.name: arg.value for arg in args if arg.name is not None}
+        if len(args) != len(names) or given.keys() != {*names}:
+            hint = f"write `learn({law}({', '.join(names)}))`"
+            message = f"`{law}` takes two numbers, `{names[0]}` and `{names[1]}`"
+            raise self.error("E0711", message, call.span, hint=hint)
+        message = "the distribution of `learn` is not constant"
+        first, second = (self.constant(given[name], "E0711", message) for name in names)
+        self.builder.fix(first, second)
+        return RandomStart(law, float(first), float(second))
 
     def learn(self, name: str, value: Learn, span: Span, *, owned: bool) -> Operand:
         """Add a learnable and return the value that equations read.
@@ -344,8 +368,9 @@ class ExpressionLowering:
         if isinstance(value.init, ParameterValue) and (above, below) == (None, None):
             raw = raw if scheduled else ParameterValue(raw, value.init.origin)
         else:
-            build.fix(value.init, above, below)
-        item = Learnable(name, raw, above, below, value.per, value.per_step, scheduled)
+            build.fix(value.start, above, below)
+        random = value.init if isinstance(value.init, RandomStart) else None
+        item = Learnable(name, raw, above, below, value.per, value.per_step, scheduled, random)
         build.add_input(parameter, scalar=item.is_scalar)
         result: Operand = parameter
         if above is not None and below is not None:
@@ -363,21 +388,12 @@ class ExpressionLowering:
 
     def _check(self, value: Learn, span: Span) -> None:
         """Report an initial value outside of the bounds, and an unsupported ``per``."""
-        low = -math.inf if value.above is None else value.above
-        high = math.inf if value.below is None else value.below
-        if value.per not in ("layer", "channel"):
-            hint = (
-                "`per` is `layer`, `channel` or `step`; or scale the input: "
-                f"`learn(1.0, per = {value.per}) * x` before the layer"
-            )
+        if value.per not in LEARNT_PER:
+            hint = f"`per` is {', '.join(f'`{word}`' for word in LEARNT_PER)}"
             message = f"a neuron cannot have parameters per {value.per}"
             raise self.error("E0711", message, span, hint=hint)
-        if not low < value.init < high:
-            ends = [f"above {low:g}"] * (value.above is not None)
-            ends += [f"below {high:g}"] * (value.below is not None)
-            wanted = " and ".join(ends) or "a number"
-            message = f"the initial value of `learn` is {value.init:g}, which is not {wanted}"
-            hint = "the initial value must lie strictly between the bounds"
+        if (fault := value.fault) is not None:
+            message, hint = fault
             raise self.error("E0711", message, span, hint=hint)
 
 

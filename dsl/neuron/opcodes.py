@@ -295,10 +295,10 @@ FORMS: Mapping[str, EquationForm] = {
         "learn(1.0, above = ..., below = ..., per = channel)",
         "learnable parameter, optionally with bounds",
         {
-            "init": "initial value",
+            "init": "initial value, or its distribution: `uniform(low, high)`, `normal(mean, std)`",
             "above": "lower bound, excluded; by default none",
             "below": "upper bound, excluded; by default none",
-            "per": "unit with a separate parameter: `layer`, `channel` or `step`",
+            "per": "unit with a separate parameter: `layer`, `channel`, `neuron` or `step`",
             "per_step": "if true, each time step has separate parameters; by default false",
         },
     ),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import TypeVar, final
 
+from danetc.dsl.first_weights import RandomStart
 from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand, sigmoid, softplus
 from danetc.dsl.neuron.parameters import Parameters, closure, constant_text, names_of, plain
 from danetc.dsl.neuron.ssa import Instruction
@@ -36,11 +37,12 @@ class NeuronState:
 class Learn:
     """The value of ``learn(init, above = ..., below = ..., per = ...)``, strictly within bounds.
 
-    There is one number for a layer, or one for each channel; ``per_step`` has a number for each
-    time step as well. ``scheduled(init)`` is one for a layer that a recipe changes: not ``trained``.
+    There is one number for a layer, or one for each channel or neuron; ``per_step`` has a number for
+    each time step as well. ``scheduled(init)`` is one for a layer that a recipe changes: not
+    ``trained``.
     """
 
-    init: float
+    init: float | RandomStart
     above: float | None = None
     below: float | None = None
     per: str = "layer"
@@ -48,20 +50,49 @@ class Learn:
     trained: bool = True
 
     @property
+    def start(self) -> float:
+        """Initial value, or the mean of its distribution."""
+        return self.init.mean if isinstance(self.init, RandomStart) else self.init
+
+    @property
+    def fault(self) -> tuple[str, str] | None:
+        """The reason why no such numbers exist, and advice; None if they do."""
+        low = -math.inf if self.above is None else self.above
+        high = math.inf if self.below is None else self.below
+        shown, inside = f"{self.start:g}", low < self.start < high
+        if isinstance(self.init, RandomStart):
+            shown = str(self.init)
+            if self.init.fault is not None:
+                hint = "write `uniform(low, high)` or `normal(mean, std)`"
+                return f"`{shown}` is not a distribution: {self.init.fault}", hint
+            if self.init.name == "uniform":
+                inside = low < self.init.first and self.init.second < high
+        if inside:
+            return None
+        ends = [f"above {low:g}"] * (self.above is not None)
+        ends += [f"below {high:g}"] * (self.below is not None)
+        message = f"the initial value of `learn` is {shown}, which is not "
+        which = "values" if isinstance(self.init, RandomStart) else "value"
+        hint = f"the initial {which} must lie strictly between the bounds"
+        if isinstance(self.init, RandomStart) and self.init.name == "normal":
+            hint = "the mean must lie strictly between the bounds, which truncate the distribution"
+        return message + (" and ".join(ends) or "a number"), hint
+
+    @property
     def raw(self) -> float:
-        """First value of the stored number, which is not bounded."""
-        above, below = self.above, self.below
+        """First value of the stored number, which is not bounded; for random ones that of the mean."""
+        above, below, start = self.above, self.below, self.start
         if above is not None and below is not None:
-            return math.log(self.init - above) - math.log(below - self.init) + 0.0
+            return math.log(start - above) - math.log(below - start) + 0.0
         if above is not None:
-            return _softplus_inverse(self.init - above)
-        return _softplus_inverse(below - self.init) if below is not None else self.init + 0.0
+            return _softplus_inverse(start - above)
+        return _softplus_inverse(below - start) if below is not None else start + 0.0
 
 
 @record
 class Learnable:
-    """A number that a layer stores: a scalar, or one ``per`` channel, and one for each time step
-    with ``per_step``. ``raw`` is its first stored value.
+    """A number that a layer stores: a scalar, or one ``per`` channel or neuron, and one for each time
+    step with ``per_step``. ``raw`` is its first stored value, or that of the mean of ``random``.
 
     Without bounds the value is ``raw``. With bounds the program computes it as
     ``above + softplus(raw)``, ``below - softplus(raw)`` or
@@ -78,6 +109,7 @@ class Learnable:
     per: str = "layer"
     per_step: bool = False
     scheduled: str = ""
+    random: RandomStart | None = None
 
     @property
     def is_scalar(self) -> bool:
@@ -86,7 +118,8 @@ class Learnable:
 
     def shape(self, sample: tuple[int, ...], steps: int) -> tuple[int, ...]:
         """Shape of the stored tensor in a layer for samples of a shape."""
-        size = () if self.is_scalar else (sample[0], *(1 for _ in sample[1:]))
+        ones = (1,) * (len(sample) - 1)
+        size = {"layer": (), "channel": (*sample[:1], *ones), "neuron": sample}[self.per]
         return (steps, *size) if self.per_step else size
 
     @property
@@ -214,6 +247,7 @@ class NeuronProgram:
                 parts.append(f"hold {item.name} = {item.raw!r} by {item.scheduled}")
                 continue
             text = f"learn {item.name} = {constant_text(item.raw)}"
+            text += "" if item.random is None else f" from {item.random.text}"
             text += "" if item.above is None else f" above {item.above!r}"
             text += "" if item.below is None else f" below {item.below!r}"
             text += "" if item.is_scalar else f" per {item.per}"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
+from danetc.dsl.first_weights import random_start
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
 from danetc.dsl.neuron.parameters import read_origin
 from danetc.dsl.neuron.program import (
@@ -118,9 +119,14 @@ def read_program(text: str) -> NeuronProgram:
             case ["learn", name, "=", raw, *more]:
                 pairs = pairwise(more)
                 bounds = {word: _number(end) for word, end in pairs if word in ("above", "below")}
-                per = "channel" if "channel" in more else "layer"
+                per = next((word for word in ("channel", "neuron") if word in more), "layer")
                 above, below = bounds.get("above"), bounds.get("below")
-                item = Learnable(name, scope.number(raw), above, below, per, "step" in more)
+                random = None
+                if more[:1] == ["from"]:
+                    random = random_start(" ".join(more[1:4]))
+                item = Learnable(
+                    name, scope.number(raw), above, below, per, "step" in more, random=random
+                )
                 scope.define(item.parameter)
                 learnables.append(item)
             case ["next", _, "=", value]:

@@ -71,6 +71,7 @@ class FusedNeuron(Neuron):
     ) -> None:
         super().__init__(program, steps, rank, *size)
         learnables = read_program(program).learnables
+        self._per_pixel = rank > 1 and any(item.per == "neuron" for item in learnables)
         self._shapes = [torch.Size(item.shape(tuple(size), steps)) for item in learnables]
         self._built: tuple[Any, ...] = (*[None] * added, *norms)
         self._places: tuple[Registration | None, ...] = ()
@@ -139,8 +140,11 @@ class FusedNeuron(Neuron):
     def _is_standard(self, norms: Sequence[nn.Module | None], values: Sequence[Value]) -> bool:
         """True if fused code computes what the ``norms`` and this neuron do to ``values``.
 
-        It is the only condition for compiled and native code.
+        It is the only condition for compiled and native code, which have learnables of layers and
+        channels, but none of pixels.
         """
+        if self._per_pixel:
+            return False
         for built, norm, value in zip(self._built, norms, values, strict=True):
             if isinstance(value, LazyConcatenation):
                 slices = [each.tensor for each in value.slices]

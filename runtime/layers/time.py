@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -205,8 +206,41 @@ class MaskedTimeLinear(TimeLinear):
         return f"{super().extra_repr()}, window={self.window}" + share * (not self.hides)
 
 
+def drawn_numbers(
+    shape: Sequence[int],
+    law: str,
+    above: float | None = None,
+    below: float | None = None,
+    source: torch.Generator | None = None,
+) -> Tensor:
+    """Return random initial values of a learnable parameter, as it is stored, in float64 on the CPU.
+
+    ``law`` is ``uniform LOW HIGH`` or ``normal MEAN STD``; bounds truncate the normal distribution.
+    """
+    name, *ends = law.split()
+    first, second = map(float, ends)
+    value = torch.empty(*shape, dtype=torch.float64, device="cpu")
+    if name == "uniform":
+        value.uniform_(first, second, generator=source)
+    elif above is None and below is None:
+        value.normal_(first, second, generator=source)
+    else:
+        low = -math.inf if above is None else math.nextafter(above, math.inf)
+        high = math.inf if below is None else math.nextafter(below, -math.inf)
+        nn.init.trunc_normal_(value, first, second, low, high, generator=source)
+    if above is not None and below is not None:
+        return torch.log(value - above) - torch.log(below - value)
+    if above is not None:
+        value = value - above
+    elif below is not None:
+        value = below - value
+    else:
+        return value
+    return value + torch.log(-torch.expm1(-value))
+
+
 class Learnt(nn.Module):
-    """Learnable numbers of the shape ``size``, initialised by ``raw``.
+    """Learnable numbers of the shape ``size``, initialised by ``raw`` or drawn (``drawn_numbers``).
 
     Returns ``size``, or [T, 1, *size] if each of ``steps`` has its own. The parameter is ``weight``;
     bounded numbers are computed from ``weight_raw``.
@@ -219,6 +253,7 @@ class Learnt(nn.Module):
         steps: int = 0,
         above: float | None = None,
         below: float | None = None,
+        law: str = "",
     ) -> None:
         super().__init__()
         self.steps = steps
@@ -227,7 +262,10 @@ class Learnt(nn.Module):
         bounded = above is not None or below is not None
         self.name = "weight_raw" if bounded else "weight"
         shape = (steps, *size) if steps else size
-        self.register_parameter(self.name, nn.Parameter(torch.full(shape, raw)))
+        start = torch.full(shape, raw)
+        if law:
+            start.copy_(drawn_numbers(shape, law, above, below))
+        self.register_parameter(self.name, nn.Parameter(start))
 
     def forward(self) -> Tensor:
         value: Tensor = getattr(self, self.name)

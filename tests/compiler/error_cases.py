@@ -202,7 +202,7 @@ NUMBERS = {
     "neuron's constant": net("= IF", "= LIF(tau = «0»)", "E0710", "division by zero"),
     "neuron's argument": net("= IF", '= IF(v_threshold = «"a"»)', "E0304", "`v_threshold`"),
     "learnable out of bounds": net(
-        "= IF", "= LIF(tau = «learn(0.5, above = 1)»)", "E0305", "outside of its bounds"
+        "= IF", "= LIF(tau = «learn(0.5, above = 1)»)", "E0305", "is 0.5, which is not above 1"
     ),
 }
 

@@ -182,6 +182,9 @@ def learn_of(call: s.Call, number: Callable[[s.Expr], float]) -> Learn:
     given = {arg.name or "start": arg.value for arg in call.args}
     per = given.pop("per", None)
     steps = bool(number(given.pop("per_step"))) if "per_step" in given else False
+    match given["start"]:
+        case s.Call(s.Name("uniform" | "normal")):
+            given["start"] = s.Number("nan")  # a random number
     numbers = {name: float(number(expr)) for name, expr in given.items()}
     return Learn(
         numbers["start"],

@@ -606,4 +606,5 @@ class Layers(Evaluator):
 def _size_of(learn: Learn, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of what a neuron learns, that takes [T, N, ...]: a number, or one for each channel."""
     channels, *pixels = shape[2:]
-    return (channels, *(1 for _ in pixels)) if learn.per == "channel" else ()
+    sizes = {"channel": (channels, *(1 for _ in pixels)), "neuron": (channels, *pixels)}
+    return sizes.get(learn.per, ())

@@ -80,7 +80,7 @@ class Layers:
             else:
                 args.append((label, constant(value)))
         result = New(text, tuple(args))
-        if isinstance(first := node.attrs.get("init"), str):
+        if isinstance(first := node.attrs.get("init"), str) and "law" not in module.kwargs:
             self.used.add("drawn")
             row, numbers = read(first)
             named = ((key, constant(value)) for key, value in row.kwargs(numbers).items())

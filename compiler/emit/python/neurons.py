@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from danetc.dsl.neuron.parameters import Origin, ParameterValue, names_of, opcod
 from danetc.dsl.neuron.program import (
     INPUT,
     NEXT,
+    Learnable,
     NeuronProgram,
     SurrogateProgram,
     constants_of,
@@ -27,13 +28,8 @@ from danetc.dsl.record import record
 
 _SHORT = 60  # longest expression that is written where its value is read
 _STEPS = {"heaviside": "Heaviside", "round": "Round"}
-_FORMS: Mapping[tuple[bool, bool], str] = {
-    (True, False): "torch.tensor({raw})",
-    (True, True): "torch.full((steps,), {raw})",
-    (False, False): "torch.full((channels, *[1] * (rank - 1)), {raw})",
-    (False, True): "torch.full((steps, channels, *[1] * (rank - 1)), {raw})",
-}
-"""Initial values of a learnable, by whether it is a scalar and whether it is per step."""
+_SIZES = {"layer": "", "channel": "channels, *[1] * (rank - 1)", "neuron": "*size"}
+"""Sizes of a learnable by its unit."""
 
 Arguments: TypeAlias = tuple[tuple[str, float], ...]
 Text: TypeAlias = tuple[str, int]
@@ -55,7 +51,8 @@ class _Class:
         """The text of the class, whose defaults are the values of the arguments."""
         methods = [self.method]
         if self.init or self.arguments:
-            takes = [f"{key}: int{' = 3' if key == 'rank' else ''}" for key in self.sizes]
+            kinds = {"rank": "int = 3", "size": "tuple[int, ...]"}
+            takes = [f"{key}: {kinds.get(key, 'int')}" for key in self.sizes]
             takes += [f"{key}: float = {constant(value)}" for key, value in self.arguments]
             head = signature("__init__", takes, "None")
             methods.insert(0, (*method(head, ["super().__init__()", *self.init]),))
@@ -92,6 +89,7 @@ class Neurons:
             given = sequence(f"{key}={constant(value)}" for key, value in slope.arguments)
             surrogate = f"{self._name(slope)[0]}({given})"
         self.used |= {_STEPS[op.opcode] for op in program.ops if op.opcode in _STEPS}
+        self.used |= {"drawn_numbers" for item in program.learnables if item.random is not None}
         neuron = _neuron_class(program, surrogate, stepping)
         label, defaults = self._name(neuron)
         size: list[tuple[str, Argument]] = []
@@ -100,6 +98,8 @@ class Neurons:
         if "channels" in neuron.sizes:
             size.append(("channels", Size("channels", sample[0])))
             size += [("rank", str(len(sample)))] if len(sample) != 3 else []
+        if "size" in neuron.sizes:
+            size.append(("size", str(tuple(sample))))
         for (key, value), (_, default) in zip(neuron.arguments, defaults, strict=True):
             size.append((key, Size(key, value, default)))
         return New(label, tuple(size))
@@ -125,7 +125,7 @@ class _Equations:
         scheduled: Sequence[str] = (),
     ) -> None:
         self.surrogate = free("surrogate", {*attributes}.__contains__)
-        taken = {self.surrogate, "channels", *MODULE_ATTRIBUTES, *attributes}
+        taken = {self.surrogate, "channels", "size", *MODULE_ATTRIBUTES, *attributes}
         self.parameters: dict[str, str] = {}
         for parameter, _ in program.parameters:
             self.parameters[parameter] = free(variable(parameter), taken.__contains__)
@@ -239,8 +239,7 @@ def _neuron_class(program: NeuronProgram, surrogate: str, stepping: bool) -> _Cl
     reads: list[str] = []
     reads_at: list[str] = []  # at each time step
     for attribute, item in zip(attributes, program.learnables, strict=True):
-        raw = equations.constant(item.raw, holder="")[0]
-        start = _FORMS[item.is_scalar, item.per_step].format(raw=raw)
+        start = _start(item, equations)
         if item.scheduled:
             init.append(f"self.register_buffer({constant(attribute)}, {start})")
         else:
@@ -251,8 +250,9 @@ def _neuron_class(program: NeuronProgram, surrogate: str, stepping: bool) -> _Cl
     if program.inputs:
         split = [f"{sequence(names[key] for key in program.takes)} = {x}.unbind(-1)"]
     sizes = ["steps"] * program.per_step
-    if not all(item.is_scalar for item in program.learnables):
-        sizes += ["channels", "rank"]
+    units = {item.per for item in program.learnables}
+    found = {"channels": "channel", "size": "neuron", "rank": "channel"}
+    sizes += [key for key, unit in found.items() if unit in units]
     doc = f"The neuron {variable(program.name)}"
     if stepping:
         doc += ", one step of [N, ...] after the other."
@@ -276,6 +276,18 @@ def _neuron_class(program: NeuronProgram, surrogate: str, stepping: bool) -> _Cl
         (*equations.saved, *init),
         tuple(method(head, body)),
     )
+
+
+def _start(item: Learnable, equations: _Equations) -> str:
+    """The first stored numbers of a learnable."""
+    sizes = sequence(["steps"] * item.per_step + [_SIZES[item.per]] * (not item.is_scalar))
+    if item.random is not None:
+        bounds = [item.above, item.below] if item.parameter != item.name else []
+        given = [f"[{sizes}]", *map(constant, [item.random.text, *bounds])]
+        return f"drawn_numbers({sequence(given)}).to(torch.get_default_dtype())"
+    raw = equations.constant(item.raw, holder="")[0]
+    shape = f"({sizes})" if ", " in sizes else f"({sizes},)"
+    return f"torch.full({shape}, {raw})" if sizes else f"torch.tensor({raw})"
 
 
 def _over_time(program: NeuronProgram, equations: _Equations, before: Sequence[str]) -> list[str]:

@@ -27,7 +27,11 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
         "StepwiseBatchNorm2d TemporalEffectiveBatchNorm2d BorderedBatchNorm2d RunningMean "
         "ChannelLayerNorm check_steps one_value",
     ),
-    (LAYERS, "time", "Learnt Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear"),
+    (
+        LAYERS,
+        "time",
+        "drawn_numbers Learnt Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear",
+    ),
     (LAYERS, "attention", "tokens"),
     (LAYERS, "axes", ""),
     (

@@ -23,6 +23,7 @@ from danetc.compiler.ir.ops.row import (
     word,
 )
 from danetc.dsl import ranges
+from danetc.dsl.first_weights import RandomStart, random_start
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import Learn
 
@@ -74,18 +75,26 @@ def _learnt_weights(attrs: Attrs, values: Values, context: Context) -> dict[str,
     return {name: (context.steps, *shape) if attrs["per_step"] else shape}
 
 
+def start_of(attrs: Attrs) -> float | RandomStart:
+    """Return the initial value of a parameter, or its distribution."""
+    init = attrs["init"]
+    return random_start(init) if isinstance(init, str) else number(attrs, "init")
+
+
 def _learnt(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     bounds = {name: number(attrs, name) for name in BOUNDS if attrs[name] is not None}
     kwargs: dict[str, Attribute] = {"steps": context.steps} if attrs["per_step"] else {}
-    raw = Learn(number(attrs, "init"), bounds.get("above"), bounds.get("below")).raw
+    learn = Learn(start_of(attrs), bounds.get("above"), bounds.get("below"))
+    law = {"law": learn.init.text} if isinstance(learn.init, RandomStart) else {}
     target = "danetc.runtime.layers.time.Learnt"
-    return TorchModule(target, (raw, *value.shape), {**kwargs, **bounds}, "seq")
+    return TorchModule(target, (learn.raw, *value.shape), {**kwargs, **bounds, **law}, "seq")
 
 
 def _learnt_label(attrs: Attrs) -> tuple[str, str]:
     size = [attrs[name] for name in ("channels", "height", "width") if attrs[name] is not None]
     each = "×".join(map(str, size)) if size.count(1) < len(size) else ""
-    return f"learn {shown(attrs['init'])}", " ".join(
+    start = start_of(attrs)
+    return f"learn {start if isinstance(start, RandomStart) else shown(start)}", " ".join(
         [each] * bool(each) + ["per step"] * bool(attrs["per_step"])
     )
 
@@ -126,7 +135,7 @@ ROWS = (
     Op(
         "parameter", "learnable parameters", _learnt_shape, kinds.analog, _learnt,
         (
-            Parameter("init", float, "initial value"),
+            Parameter("init", float, "initial value, or the text of its distribution"),
             integer("channels", "number of channels of the other operand, or 1"),
             integer("height", "height of the other operand, or 1; none for a vector", None),
             integer("width", "width of the other operand, or 1; none for a vector", None),
@@ -135,7 +144,8 @@ ROWS = (
             Parameter("below", float, "upper bound, excluded", None),
         ),
         public=False, operands=(0, 0), for_samples=False, weights=_learnt_weights,
-        constant=lambda attrs: number(attrs, "init"), label=_learnt_label,
+        constant=lambda attrs: None if isinstance(attrs["init"], str) else number(attrs, "init"),
+        label=_learnt_label,
         onnx=onnx.parameter,
     ),
 )  # fmt: skip
