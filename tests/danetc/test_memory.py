@@ -24,7 +24,7 @@ from danetc.runtime.training.distributed import World
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
-from danetc.tasks.memory import choose, fitting, plain_step, step_memory
+from danetc.tasks.memory import StepMemory, choose, fitting, plain_step, step_memory
 from danetc.tasks.networks import compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe, phase_step
 from tests.differential.helpers import text as graph_of
@@ -198,6 +198,27 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
 
 
 # -- building --------------------------------------------------------------------------------------
+
+
+def test_what_to_change_where_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a step of 1000 bytes, and 1000 for each of the 4 images of a part with the leaner policy."""
+    peaks = {"none": 9000, "recompute": 5000}
+    monkeypatch.setattr(
+        "danetc.tasks.memory.step_memory",
+        lambda step, policy: StepMemory(
+            policy, "eager", "float32", 8, 1, 0, 0, 1000, peaks[policy]
+        ),
+    )
+    graph = graph_of(TINY)
+    for room, precision, advice in (
+        (4999, "bf16", "a batch of about 6, or accumulate = 3"),
+        (3000, "tf32", "a batch of about 4, or accumulate = 4 or precision = bf16"),
+        (1999, "bf16", r"not even a batch of 1 fits \(.* alone are 1.00 kB\)"),
+    ):
+        step = replace(plain_step(graph, "eager", 8, precision), accumulate=2)
+        with pytest.raises(UserError, match=rf"B: .* policy recompute; take .*{advice}$"):
+            fitting(step, room, room)
+    assert fitting(step, 5000, None).policy == "recompute"
 
 
 def test_what_the_machine_has_not_is_refused(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,15 +33,7 @@ from danetc.tasks.reporting.layer_values import (
     step_of,
 )
 from danetc.tasks.reporting.page import _style, highlighted
-from danetc.tasks.reporting.tables import (
-    _best,
-    _distributions,
-    _weights,
-    compared,
-    layers,
-    results,
-    stages,
-)
+from danetc.tasks.reporting.tables import _best, compared, layers, results, stages
 from danetc.tasks.reporting.topology import colours, pictures
 from tests.compiler.draw.test_legible import contrast, luminance
 from tests.danetc import runs
@@ -401,12 +393,16 @@ def test_tables_of_a_run_have_its_results_and_measures() -> None:
     graph = graph_of(check_file("sew_r18"))
     names = [layer_name(node) for node in neurons_in_order(graph)]
     rates = [{"layer": name, "rate": 0.25, "silent": 0.5} for name in names]
-    weights = [{"layer": "stem.conv", "kind": "analog", "active": 1.0, "additions": 0, "macs": 7}]
+    weights = [{"layer": "a", "kind": "spike", "active": 0.25, "additions": 1200, "macs": 7}]
     counted = {"additions": 1200, "macs": 3400, "energy": 2e-6, "layers": weights}
+    spread = {"layer": names[0], "distribution": {"mean": 1.0, "std": 0.5}}
+    norm = {"parameter": "a.weight", "whole": 2.0, "spatial": 1.0, "temporal": 0.5}
     measures = {
         "firing_rate": {"layers": rates, "mean_of_layers": 0.25},
         "gradient_stability": {"layers": [], "overall": 2e-5}, "operations": counted,
         "values": {"stages": [{"stage": "stages.1", "least": 0.0, "most": 2.0}]},
+        "potential": {"layers": [spread]}, "gradients": {"parameters": [norm], "neurons": []},
+        "input": {"layers": [spread | {"distance": 0.25}, spread | {"layer": names[1]}]},
     }  # fmt: skip
     epochs = ({}, {"test_accuracy": 0.5, "test_loss": math.nan, "test_top5": True})
     run = ShownRun("a", Path("a"), graph, "", epochs=epochs, measures=measures)
@@ -436,8 +432,13 @@ def test_tables_of_a_run_have_its_results_and_measures() -> None:
     assert [row.name.removeprefix("stages.1.blocks.") for row in found[2].rows[1:4]] == [
         "0.branch.spike2", "0.shortcut.spike (shortcut)", "1.branch.spike1",
     ]  # fmt: skip
-    assert {row.cells for each in found[:5] for row in each.rows} == {("0.250", "0.500")}
-    assert len(found) == 6
+    assert {row.cells for each in found[2:5] for row in each.rows} == {("0.250", "0.500")}
+    assert found[0].heads[3:] == ("V, mean ± deviation", "X, mean ± deviation", "X to N(0, V_th²)")
+    assert found[0].rows[0].cells[2:] == ("1.000 ± 0.500", "1.000 ± 0.500", "0.250")
+    assert found[1].rows[0].cells == ("0.250", "0.500", "1.000 ± 0.500")
+    (row,) = found[5].rows
+    assert (row.name, row.cells[:4]) == ("a", ("spike", "25.0%", "1,200", "7"))
+    assert row.cells[4:] == ("2.00e+00", "1.00e+00", "5.00e-01")
     assert [each.heads for each in layers(built)] == [("layer",)] * 5
 
 
@@ -471,30 +472,6 @@ def test_boxes_of_pictures_have_their_measures() -> None:
     told = {each.level: each.why_not for each in pictures(replace(run, graph=plain), [])}
     assert {level for level, why_not in told.items() if why_not} == {"block", "neuron"}
     assert not any(";" in why_not for why_not in told.values())
-
-
-def test_weights_have_operations_and_norms_of_gradients() -> None:
-    layer = {"layer": "a", "kind": "spike", "active": 0.25, "additions": 1200, "macs": 0}
-    norm = {"parameter": "a.weight", "whole": 2.0, "spatial": 1.0, "temporal": 0.5}
-    (table,) = _weights({"operations": {"layers": [layer]}, "gradients": {"parameters": [norm]}})
-    (row,) = table.rows
-    assert (row.name, row.cells[:4]) == ("a", ("spike", "25.0%", "1,200", "0"))
-    assert row.cells[4:] == ("2.00e+00", "1.00e+00", "5.00e-01")
-    assert _weights({}) == []
-
-
-def test_distributions_are_columns_of_each_layer() -> None:
-    row = {"layer": "a", "distribution": {"mean": 1.0, "std": 0.5}}
-    measures = {
-        "potential": {"layers": [row]},
-        "input": {"layers": [row | {"distance": 0.25}, row | {"layer": "b", "distance": None}]},
-    }
-    assert _distributions(measures) == {
-        "V, mean ± deviation": {"a": "1.000 ± 0.500"},
-        "X, mean ± deviation": {"a": "1.000 ± 0.500", "b": "1.000 ± 0.500"},
-        "X to N(0, V_th²)": {"a": "0.250"},
-    }
-    assert _distributions({"potential": None}) == {}
 
 
 # -- highlighting ---------------------------------------------------------------------------------

@@ -176,13 +176,19 @@ def test_the_progress_on_a_terminal_is_a_bar() -> None:
         progress.on_phase_start(plan)
         progress.on_step_end(report)
         progress.on_epoch_end(Epoch("full", 1, 0.1, 0.5, 0.25, 0.6, 0.2, 1.5))
+        progress.on_notice("a note of " + "many " * 30 + "words")
     text = stream.getvalue()
     assert "full 1/2" in text
+    assert "note: a note of " + "many " * 30 + "words\n" in text
     assert "trial" not in text
     assert "━" in text
     assert "top-1 25.00%" in text.replace("  ", " ")
     assert "100 images/s" in text
-    quiet = Terminal()
+    testing, quiet = Terminal(), Terminal()
+    with TrainingProgress(testing) as progress:
+        progress.on_phase_start(plan)
+        progress.on_test_batch(1, 2)
+    assert "evaluating: 1/2" in testing.getvalue()
     with TrainingProgress(quiet, quiet=True) as progress:
         progress.on_phase_start(plan)
         progress.on_step_end(report)

@@ -184,7 +184,7 @@ def test_each_kind_of_node_is_read(tmp_path: Path) -> None:
         "fires": nir.IF(r=2e4 * ones, v_threshold=ones),
         "flat": nir.Flatten({"input": np.array([4, 3, 3])}, 0, -1),
         "last": nir.Linear(drawn.normal(size=(5, 36))),
-        "leaks": nir.LI(tau=3e-4 * np.ones(5), r=np.ones(5), v_leak=np.zeros(5)),
+        "leaks": nir.LI(tau=3e-4 * np.ones(5), r=2 * np.ones(5), v_leak=np.zeros(5)),
         "output": nir.Output(np.array([5])),
     }
     names = [*nodes]

@@ -121,9 +121,15 @@ def test_a_view_that_mixes_steps_is_refused() -> None:
         danetc.import_network(mixed, SIZE, steps=3, events=True)
 
 
+class Doubled(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(2 * x)
+
+
 @pytest.mark.parametrize(
     ("held", "text"),
     [
+        (Doubled(4, 6, 3), "2 * in"),
         (nn.GroupNorm(2, 4), "groupnorm(2)"),
         (nn.BatchNorm2d(4), "-> norm "),
         (nn.BatchNorm2d(4, eps=1e-3), "norm(eps = 0.001)"),
