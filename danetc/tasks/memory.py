@@ -297,7 +297,7 @@ def fitting(step: Step, memory: Memory, free: int | None) -> Chosen:
         tried.append(found)
     best = min(tried, key=lambda each: each.peak)
     part = -(-step.batch // step.accumulate)
-    fits = min(part - 1, int(part * (room - best.fixed) / max(1, best.peak - best.fixed)))
+    fits = part * (room - best.fixed) // max(1, best.peak - best.fixed)
     advice = (
         "a smaller network or image, or fewer steps: not even a batch of 1 fits (the weights, their "
         f"gradients and the optimizer alone are {show_size(best.fixed)})"

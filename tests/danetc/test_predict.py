@@ -71,6 +71,7 @@ def test_images_are_prepared_and_classes_named(danetc: Run, images: Path) -> Non
     (found,) = danetc.json("predict", FASHION, photo, "--evaluate", steps, "--top", 1)[
         "predictions"
     ]
+    danetc.passes("record", FASHION, photo, "--evaluate", steps, "--layers", "stem.spike")
     names = package.predict(FASHION, [photo], prepare=steps)
     assert names.classes == [found["classes"][0]["class"]]
     assert names.class_names[0] == "T-shirt/top"

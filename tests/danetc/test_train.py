@@ -31,7 +31,7 @@ from danetc.tasks.converting import Converted
 from danetc.tasks.evaluate import Evaluated, Figures
 from danetc.tasks.training.directory import metrics_csv
 from danetc.tasks.training.dry_run import print_plan, settings
-from danetc.tasks.training.plan import _tell_of_workers
+from danetc.tasks.training.plan import _tell_of_precision, _tell_of_workers
 from danetc.tasks.training.progress import TrainingProgress, print_trials
 from danetc.tasks.training.progress import result as training_result
 from danetc.tasks.training.train import Training
@@ -209,6 +209,26 @@ def test_more_workers_than_cores_are_told(
     _tell_of_workers(workers, notes.append)
     assert len(notes) == bool(told)
     assert all(told in note and f"workers={4 // int(processes or 1)} " in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [
+        ("cpu", {"fp16": "a CPU computes float16", "tf32": "cpu has no TF32"}),
+        ("cuda", {"float32": "precision = float32 multiplies without TF32"}),
+    ],
+)
+def test_surprising_precisions_are_told(
+    monkeypatch: pytest.MonkeyPatch, device: str, told: dict[str, str]
+) -> None:
+    has_tf32 = lambda device: device.type == "cuda"  # noqa: E731
+    monkeypatch.setattr("danetc.tasks.training.plan.has_tf32", has_tf32)
+    for precision in ("float32", "tf32", "fp16", "bf16"):
+        notes: list[str] = []
+        _tell_of_precision([precision], torch.device(device), notes.append)
+        assert [note.startswith(told.get(precision, "none")) for note in notes] == [True] * (
+            precision in told
+        )
 
 
 # -- results in words, tables and figures ----------------------------------------------------------

@@ -50,8 +50,6 @@ def changing(compiled: CompiledNetwork, recipe: Recipe) -> CompiledNetwork:
         between = (0.0,) if min(ends) < 0 < max(ends) else ()
         for value in (*ends, *between):
             _try(compiled, change.path, value)
-    if not starts:
-        return compiled
     settings = {path: f"scheduled({value!r})" for path, value in starts.items()}
     return compiled.with_settings({**compiled.settings, **settings})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from danetc.compiler.emit.program import standalone
 from danetc.compiler.emit.python import emit_python
 from danetc.errors import UserError
 from danetc.tasks.importing.network import ImportedNetwork
+from danetc.tasks.importing.python_neurons import _written
 from tests.differential.networks import VARIETY, small
 
 Step: TypeAlias = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -141,6 +143,12 @@ class Learnt(nn.Module):
 
 def imported(model: nn.Module, **more: Any) -> ImportedNetwork:
     return danetc.import_network(model, (1, 6, 6), samples=4, **more)
+
+
+@pytest.mark.parametrize("number", [0.7, 0.0, -math.log(3.0 - 1), -math.log(1.25 - 1), -800.0])
+def test_rounded_numbers_are_written_as_they_were_meant(number: float) -> None:
+    found = _written(float(torch.tensor(number)))
+    assert str(found) == str(number)
 
 
 @pytest.mark.parametrize("start", [None, 0.0])
