@@ -53,8 +53,9 @@ def plot_place(text: str) -> Path:
     return path
 
 
-CLASSES, TICKS = 24, 34
-"""Largest number of classes that a confusion matrix names, and of labels on the x axis of lines."""
+CLASSES, TICKS, MOST_INSIDE = 24, 34, 8
+"""Largest number of classes that a confusion matrix names, of labels on the x axis of lines, and of lines
+whose legend is inside the axes."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,11 @@ def line_figure(panels: Sequence[LinePanel], columns: int | None = None) -> Any:
                 ha="right" if turned else "center", rotation_mode="anchor",
             )  # fmt: skip
         else:
-            axes.locator_params(axis="x", integer=True)
-        axes.legend(fontsize="x-small", framealpha=0.8)
+            axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+        beside: dict[str, Any] = {"bbox_to_anchor": (1, 1), "loc": "upper left"}
+        axes.legend(
+            fontsize="x-small", framealpha=0.8, **(beside if len(panel.lines) > MOST_INSIDE else {})
+        )
     return figure
 
 

@@ -273,22 +273,28 @@ def test_other_losses_and_data_have_other_axes() -> None:
     graph = graph_of(check_file("danet_c_small"))
     epochs = ({"train_loss": 1.0, "test_accuracy": 0.5},)
 
-    def run(name: str, data: str, *terms: tuple[float, str]) -> ShownRun:
+    def run(name: str, data: str, *terms: tuple[float, str], subset: Any = None) -> ShownRun:
         loss = [{"factor": factor, "name": term} for factor, term in terms]
-        settings = {"data": {"text": data}, "recipe": {"phases": {"train": {"loss": loss}}}}
+        found = {"text": data, "fingerprint": f"{name}0123456789", "subset": subset}
+        settings = {"data": found, "recipe": {"phases": {"train": {"loss": loss}}}}
         return ShownRun(name, Path(name), graph, "", {"settings": settings}, epochs)
 
     tet, plain = ((1.0, "tet"), (0.5, "rates")), ((1.0, "cross_entropy"),)
     runs = [run("a", "digits", *plain), run("b", "digits", *tet), run("c", "folder:x", *plain)]
+    runs += [run("e", "digits", *plain, subset=[1, 5]), run("f", "memory", *plain)]
     built = ShownRun("d", Path("d"), graph, "")
     assert {title: [*lines] for title, lines in training_curves([*runs, built]).items()} == {
         "Loss, cross_entropy on digits": ["a, train"],
         "Loss, tet + 0.5 rates on digits": ["b, train"],
         "Loss, cross_entropy on folder:x": ["c, train"],
-        "Accuracy (top-1), digits": ["a, test", "b, test"],
-        "Accuracy (top-1), folder:x": ["c, test"],
+        "Loss, cross_entropy on classes 1, 5 of digits": ["e, train"],
+        "Loss, cross_entropy on memory (f0123456)": ["f, train"],
+        "Accuracy [%], classes 1, 5 of digits": ["e, test"],
+        "Accuracy [%], memory (f0123456)": ["f, test"],
+        "Accuracy [%], digits": ["a, test", "b, test"],
+        "Accuracy [%], folder:x": ["c, test"],
     }
-    assert [*training_curves([runs[0], built])] == ["Loss", "Accuracy (top-1)"]
+    assert [*training_curves([runs[0], built])] == ["Loss", "Accuracy [%]"]
 
 
 def test_curves_are_figures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +310,7 @@ def test_curves_are_figures(monkeypatch: pytest.MonkeyPatch) -> None:
             measures=measures)]  # fmt: skip
     assert training_curves(runs) == {
         "Loss": {"a, train": ((1, 3), (1.0, 0.25))},
-        "Accuracy (top-1)": {"a, test": ((1, 2, 3), (0.5, 0.5, 0.5))},
+        "Accuracy [%]": {"a, test": ((1, 2, 3), (50.0, 50.0, 50.0))},
     }
     drawn: list[Any] = []
     plain = figures._page_figure
@@ -313,7 +319,7 @@ def test_curves_are_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     shown = [*figures.training_figures(runs), *figures.layer_figures(runs)]
     assert [each.title for each in shown] == [
-        "Loss", "Accuracy (top-1)", "Gradient stability by layer",
+        "Loss", "Accuracy [%]", "Gradient stability by layer",
     ]  # fmt: skip
     assert all(each.data.startswith("data:image/svg+xml;base64,") for each in shown)
     (line,) = drawn[0].axes[0].lines

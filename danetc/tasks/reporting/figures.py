@@ -46,13 +46,13 @@ def training_curves(runs: Sequence[ShownRun]) -> dict[str, Lines]:
     Runs on other data, and losses of other recipes, have figures of their own.
     """
     found: dict[str, Lines] = {}
-    for key, head in (("loss", "Loss"), ("accuracy", "Accuracy (top-1)")):
+    for key, head, scale in (("loss", "Loss", 1), ("accuracy", "Accuracy [%]", 100)):
         several = len({_trained_on(run, key) for run in runs if run.epochs}) > 1
         for run in runs:
             title = f"{head}, {_trained_on(run, key)}" if several else head
             for split in ("train", "val", "test"):
                 points = [
-                    (number, float(value))
+                    (number, scale * float(value))
                     for number, epoch in enumerate(run.epochs, 1)
                     if isinstance(value := epoch.get(f"{split}_{key}"), (int, float))
                     and math.isfinite(value)
@@ -66,7 +66,11 @@ def training_curves(runs: Sequence[ShownRun]) -> dict[str, Lines]:
 def _trained_on(run: ShownRun, key: str) -> str:
     """Return the data of a run and, for curves of the loss, what its loss is."""
     settings = (run.record or {}).get("settings") or {}
-    data = str((settings.get("data") or {}).get("text", "unknown data"))
+    found = settings.get("data") or {}
+    data, subset = str(found.get("text", "unknown data")), found.get("subset")
+    if data.startswith("memory"):  # which says nothing of the samples
+        data += f" ({str(found.get('fingerprint'))[:8]})"
+    data = data if subset is None else f"classes {', '.join(map(str, subset))} of {data}"
     phases = (settings.get("recipe") or {}).get("phases") or {}
     if key == "accuracy" or not phases:
         return data
@@ -79,7 +83,7 @@ def training_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
     """Draw the ``training_curves``."""
     found = []
     for title, curves in training_curves(runs).items():
-        panel = LinePanel("epoch", title.partition(" ")[0].strip(",").lower(), curves)
+        panel = LinePanel("epoch", title.partition(",")[0].lower(), curves)
         found.append(_page_figure(title, line_figure([panel], columns=1)))
     return found
 
