@@ -358,7 +358,8 @@ def test_an_option_of_other_programs_says_which_setting_to_write(danetc: Run, an
     if name.startswith("recipe."):
         module = compile_spec(text=SMALL).checked.module
         recipe = find_recipe(module, None, "digits", {name.removeprefix("recipe."): value})
-        assert "--set" in [origin.kind for _, origin in recipe.phases[0].origins]
+        origins = (*recipe.origins, *recipe.phases[0].origins)
+        assert "--set" in [origin.kind for _, origin in origins]
     else:
         assert compile_spec(text=SMALL, settings={name: value}).graph
 
