@@ -240,7 +240,8 @@ def eval_command(
         own = request.per_class and not str(request.model).startswith(PREFIX)
         for each in found if own else ():
             if (each.directory / RUN).is_file():
-                save_record(each.as_dict(), each.directory / EVALUATION)
+                classes = {"classes": each.per_class()}
+                save_record(each.as_dict() | classes, each.directory / EVALUATION)
                 echo(f"wrote {each.directory / EVALUATION}", err=True)
         save_figures(figures)
 

@@ -111,25 +111,6 @@ def line_figure(panels: Sequence[LinePanel], columns: int | None = None) -> Any:
     return figure
 
 
-def class_rows(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the images and the accuracy of each class of a confusion matrix, and the class that it is
-    most often confused with."""
-    found = []
-    for number, row in enumerate(counts):
-        total, others = sum(row), [*row[:number], 0, *row[number + 1 :]]
-        wrong = max(others)
-        found.append(
-            {
-                "class": names[number],
-                "images": total,
-                "accuracy": row[number] / total if total else None,
-                "taken_for": names[others.index(wrong)] if wrong else None,
-                "share": wrong / total if total else None,
-            }
-        )
-    return found
-
-
 def confusion_figure(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Any:
     """Return a figure of matplotlib: for each class, the shares of its images by predicted class, in
     per cent. Raises UserError without it."""

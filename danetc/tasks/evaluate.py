@@ -25,7 +25,6 @@ from danetc.output.figures import percent, scores
 from danetc.output.returned import (
     LinePanel,
     Returned,
-    class_rows,
     confusion_figure,
     frame,
     line_figure,
@@ -347,7 +346,20 @@ class Evaluated(Returned):
     def per_class(self) -> list[dict[str, Any]]:
         """Return the images and the accuracy of each class at the first T, and the class that it is most
         often confused with. Raises UserError unless ``per_class`` was requested."""
-        return class_rows(self._confusion(), self.conditions.class_names)
+        found, names = [], self.conditions.class_names
+        for number, row in enumerate(self._confusion()):
+            total, others = sum(row), [*row[:number], 0, *row[number + 1 :]]
+            wrong = max(others)
+            found.append(
+                {
+                    "class": names[number],
+                    "images": total,
+                    "accuracy": row[number] / total if total else None,
+                    "taken_for": names[others.index(wrong)] if wrong else None,
+                    "share": wrong / total if total else None,
+                }
+            )
+        return found
 
     def confusion_figure(self) -> Any:
         """Return a figure of the confusion matrix: shares of the images of each class. Raises UserError

@@ -116,11 +116,9 @@ def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
 
 def confusion_figures(run: ShownRun) -> list[PageFigure]:
     """Draw the confusion matrix of an evaluation, if there is one."""
-    if run.evaluation is None:
-        return []
-    counts = run.evaluation["results"][0]["confusion"]
-    figure = confusion_figure(counts, run.evaluation["class_names"])
-    return [_page_figure(f"Confusion matrix of {run.label}", figure)]
+    found = [] if run.evaluation is None else [run.evaluation]
+    drawn = (confusion_figure(x["results"][0]["confusion"], x["class_names"]) for x in found)
+    return [_page_figure(f"Confusion matrix of {run.label}", each) for each in drawn]
 
 
 def grid_figures(paths: Sequence[Path], note: Note = lambda text: None) -> list[PageFigure]:

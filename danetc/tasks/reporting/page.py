@@ -92,6 +92,8 @@ def _check(run: ShownRun) -> None:
         tables.stages(run)
         tables.layers(run)
         tables.classes(run)
+        if run.evaluation is not None:
+            tuple(run.evaluation["results"][0]["confusion"]), run.evaluation["class_names"]
         if run.measures is not None:
             tuple(run.measures[key] for key in ("images", "statistics", "trained"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 from danetc.compiler.analysis.summary import on_main_path, summarise
 from danetc.compiler.ir.graph import Node
 from danetc.dsl.diagnostics.visible import visible
-from danetc.output.returned import class_rows
 from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order, of_nodes
 from danetc.tasks.reporting.runs import ShownRun
 
@@ -126,21 +125,14 @@ def classes(run: ShownRun) -> PageTable | None:
     """Return a row for each class of an evaluation, or None without one."""
     if run.evaluation is None:
         return None
+    rows = []
+    for each in run.evaluation["classes"]:
+        taken_for = each["taken_for"] and f"{each['taken_for']} ({each['share']:.2%})"
+        cells = {"images": f"{each['images']:,}", "accuracy": _cell("{:.2%}", each["accuracy"])}
+        rows.append((str(each["class"]), {**cells, "most often confused with": taken_for}))
     found = run.evaluation["results"][0]
-    rows: list[tuple[str, Cells]] = [
-        (
-            each["class"],
-            {
-                "images": f"{each['images']:,}",
-                "accuracy": _cell("{:.2%}", each["accuracy"]),
-                "most often confused with": each["taken_for"]
-                and f"{each['taken_for']} ({each['share']:.2%})",
-            },
-        )
-        for each in class_rows(found["confusion"], run.evaluation["class_names"])
-    ]
-    on = f"{run.evaluation['data']} ({run.evaluation['split']}), T = {found['steps']}"
-    return _table(f"Classes of {run.label} on {on}: {found['top1']:.2%}", "class", rows)
+    where = f"{run.evaluation['data']} ({run.evaluation['split']}), T = {found['steps']}"
+    return _table(f"Classes of {run.label} on {where}: {found['top1']:.2%}", "class", rows)
 
 
 def layers(run: ShownRun) -> list[PageTable]:
