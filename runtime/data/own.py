@@ -39,9 +39,6 @@ from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.system.user_code import UserCodeError, failure_of_user, where_it_failed
 
-_MANY = 1000
-"""Number of samples above which the user is told that all were read for their labels."""
-
 
 @dataclass(frozen=True, eq=False)
 class Own:
@@ -96,19 +93,14 @@ class Own:
         return images_of(array[None], where, isinstance(sample, Image.Image) or None)[0]
 
 
-def _numpy(value: Any) -> np.ndarray:
-    """Return an array, of a tensor on any device; bfloat16, which numpy lacks, becomes float32."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        value = value.float() if value.dtype == torch.bfloat16 else value
-    return np.asarray(value)
-
-
 def _array(value: Any) -> np.ndarray | None:
     """Return numbers or text as an array, or None for any other value."""
     match value:
-        case Tensor() | np.ndarray() | np.generic() | bool() | int() | float() | str():
-            return _numpy(value)
+        case Tensor():
+            value = value.detach().cpu()
+            return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        case np.ndarray() | np.generic() | bool() | int() | float() | str():
+            return np.asarray(value)
         case Image.Image():
             plain = value.mode in ("L", "RGB", "1", "I", "F")
             return np.asarray(value if plain else value.convert("RGB"))
@@ -117,8 +109,8 @@ def _array(value: Any) -> np.ndarray | None:
                 found = np.asarray(value)
             except ValueError:
                 return None
-            return found if found.dtype.kind in "buif" else None
-    return None
+            return found if found.dtype.kind in "buifU" else None
+    return np.asarray(value) if hasattr(value, "__array__") else None
 
 
 def _map_of(label: Any, where: str) -> Tensor:
@@ -141,11 +133,14 @@ class _Side:
     they are frames of events.
     """
 
+    def __str__(self) -> str:
+        shape = "of several sizes" if self.shape is None else [*self.shape]
+        return f"{shape} with {self.labels.target}"
+
     source: Source
     labels: Labels
     shape: tuple[int, ...] | None
     events: bool
-    notices: tuple[str, ...] = ()
 
 
 def own_set(
@@ -175,8 +170,8 @@ def own_set(
         alike = (target, first.events) == (side.labels.target, side.events)
         if not alike or (in_memory and first.shape != side.shape):
             raise DataError(
-                f"{name}: samples to train on are {_facts(first)} and those to {split.replace('val', 'validate')} on "
-                f"{_facts(side)}; both must be alike"
+                f"{name}: samples to train on are {first} and those to {split.replace('val', 'validate')} on "
+                f"{side}; both must be alike"
             )
     splits: dict[str, Source] = {split: side.source for split, side in others.items()}
     train_side, share = first.source, request.share
@@ -203,13 +198,7 @@ def own_set(
         events=first.events,
         target=target,
         details={} if shape is not None else {"channels": 3},
-        notices=tuple(notice for side in opened for notice in side.notices),
     )
-
-
-def _facts(side: _Side) -> str:
-    shape = "of several sizes" if side.shape is None else f"[{', '.join(map(str, side.shape))}]"
-    return f"{shape} with {side.labels.target}"
 
 
 def are_arrays(value: Any) -> bool:
@@ -224,10 +213,9 @@ def _side(given: Any, request: DataRequest, name: str, last: bool | None) -> _Si
         given = given.tensors
     if not are_arrays(given):
         return _dataset_side(given, request, name)
-    try:
-        x, y = map(_numpy, given)
-    except ValueError as error:
-        raise DataError(f"the labels of {name} are not an array: {error}") from error
+    x, y = map(_array, given)
+    if y is None:
+        raise DataError(f"the labels of {name} are not an array")
     images = images_of(x, f"the image array of {name}", last)
     labels = labels_of(y, f"the label array of {name}", request.classes)
     if len(images) != len(labels.values):
@@ -259,17 +247,11 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
             sample, seen[number] = own.pair(number)
             shapes.append(tuple(own.image(sample, own.where(number)).shape))
     values = _known_labels(dataset, count, seen)
-    notices: tuple[str, ...] = ()
-    if values is None and count > _MANY:
-        notices = (
-            f"all {count:,} samples of {name} were read once for their labels; an attribute "
-            "`targets` of the Dataset saves that",
-        )
     labels = _labels(own, _read_labels(own, count) if values is None else values, request)
     own = replace(own, pixels=labels.target == "pixels")
     source = Samples(own, labels.values, torch.arange(count), request.policy, draws=True)
     shape = shapes[0] if len({*shapes}) == 1 else None
-    return _Side(source, labels, shape, len(shapes[0]) == 4, notices)
+    return _Side(source, labels, shape, len(shapes[0]) == 4)
 
 
 def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] | None:

@@ -60,7 +60,7 @@ def in_memory(data: Any, test: float | None = None) -> str:
     splits = {key: _dataset(each) for key, each in given.items() if key not in shares}
     for each in splits.values():
         if not hasattr(each, "__getitem__") or isinstance(each, str | bytes | type):
-            raise DataError(f"`data` is {_TAKES}, not {each!r}")
+            raise DataError(f"`data` is {_TAKES}, not {type(each).__name__}")
     if "train" not in splits and (test is not None or "test" not in splits):
         raise DataError(f"`data` has no samples to train on; it is {_TAKES}")
     notices: tuple[str, ...] = ()
@@ -85,17 +85,15 @@ def _dataset(given: Any) -> Any:
     if not isinstance(given, data.DataLoader):
         return given
     plain = data.SequentialSampler, data.RandomSampler, data.DistributedSampler
-    if not isinstance(given.dataset, data.IterableDataset) and not (
-        isinstance(given.sampler, plain)
-        and type(given.batch_sampler) in (data.BatchSampler, type(None))
-        and given.collate_fn in (data.default_collate, data.default_convert)
-    ):
-        raise DataError(
-            "`data` is a DataLoader with its own sampler or collate_fn; batches are those of the recipe, so "
-            "give a Dataset (a torch.utils.data.Subset for some of the samples) that returns what is "
-            "learned from"
-        )
-    return given.dataset
+    own = not isinstance(given.sampler, plain)
+    own |= type(given.batch_sampler) not in (data.BatchSampler, type(None))
+    own |= given.collate_fn not in (data.default_collate, data.default_convert)
+    if isinstance(given.dataset, data.IterableDataset) or not own:
+        return given.dataset
+    raise DataError(
+        "`data` is a DataLoader with its own sampler or collate_fn, which the batches of a recipe do not use; "
+        "give a Dataset or a torch.utils.data.Subset"
+    )
 
 
 def _open(request: DataRequest, data: InMemory) -> Any:
@@ -109,7 +107,8 @@ def _open(request: DataRequest, data: InMemory) -> Any:
         test = None if request.share is not None else splits.get("test", train)
         names = data.class_names or class_names_of(train)
         found = own_set(request, train, test, "the data", val=splits.get("val"), classes=names)
-    hashed = "all samples" if isinstance(found.train, Memory) else f"{PROBES} samples of each split"
+    arrays = all(isinstance(each, Memory) for each in found.splits.values())
+    hashed = "all samples" if arrays else f"{PROBES} samples of each split"
     details = {**found.details, "digest_of": f"all labels and {hashed}"}
     return replace(found, details=details, notices=(*data.notices, *found.notices))
 
