@@ -262,7 +262,8 @@ def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], C
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             made: Any = request(*args, **kwargs)
             if not isinstance(getattr(made, "data", ""), str | None):
-                made = dataclasses.replace(made, data=in_memory(made.data))
+                data = in_memory(made.data, getattr(made, "held_out", None))
+                made = dataclasses.replace(made, data=data)
             check_fields(made)
             return function(made)
 

@@ -107,10 +107,7 @@ class TrainingRequest(TrainingOptions):
     allow_code: Annotated[Sequence[str], arg.Option("FILE.py:NAME")] = ()
     callbacks: Annotated[Sequence[Callback], arg.PYTHON] = ()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.data, str):
-            object.__setattr__(self, "data", arg.in_memory(self.data, HELD_OUT))
+    held_out: ClassVar[float] = HELD_OUT
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
@@ -427,12 +424,13 @@ class MeasuredOn:
     """Data that networks are measured on.
 
     Args:
+        data: Data set, as in digits. [default: the one that the first RUN was trained on]
         batches: Number of batches that are measured.
         only: Comma-separated measures: firing-rate, gradient-stability, potential, input, gradients,
             values, operations. [default: all]
     """
 
-    data: arg.Data
+    data: arg.Data | None = None
     batches: arg.Count = 4
     batch: arg.Count = 64
     device: arg.Device | None = None

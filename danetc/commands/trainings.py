@@ -227,9 +227,11 @@ def eval_command(
 
     bar = partial(image_bar, silent=json_wanted())
     found = [
-        evaluate_trained(trained, replace(request, data=text), bar=bar, say=note)
+        evaluate_trained(trained, replace(request, data=text), bar=bar)
         for trained, text in zip(opened, texts, strict=True)
     ]
+    for text in dict.fromkeys(text for each in found for text in each.notes):
+        note(text)
 
     def show() -> None:
         _print_evaluations(found)
@@ -480,12 +482,14 @@ def measure_command(
     from danetc.tasks.measuring.measure import measure_subject
     from danetc.tasks.measuring.tables import WHOLE, overall, print_measures, whole_record
     from danetc.tasks.model_directory import MEASURES
+    from danetc.tasks.trained import data_of
 
     if output is not None:  # before the measurement, which would be lost otherwise
         output.mkdir(parents=True, exist_ok=True)
     opened = [
         open_subject(each, network, set, seed, request.device, note=note) for each in subjects
     ]
+    request = replace(request, data=request.data or data_of(opened[0].trained))
     names = [topology_of(subject.model).name for subject in opened]
     entries: list[Entry] = []
     records: list[dict[str, Any]] = []

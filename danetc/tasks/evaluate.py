@@ -413,30 +413,26 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
     else:
         trained = open_trained(os.fspath(model))
     if in_notebook() if request.progress is None else request.progress:
-        return evaluate_trained(trained, request, bar=image_bar, say=note)
+        found = evaluate_trained(trained, request, bar=image_bar)
+        for text in found.notes:
+            note(text)
+        return found
     with unannounced():
         return evaluate_trained(trained, request)
 
 
-def evaluate_trained(
-    trained: Trained, asked: EvaluationRequest, *, bar: Bar = NO_BAR, say: Note = lambda text: None
-) -> Evaluated:
+def evaluate_trained(trained: Trained, asked: EvaluationRequest, *, bar: Bar = NO_BAR) -> Evaluated:
     """Return the figures at each of the requested T, else at the network's own, and over time.
 
-    ``bar`` shows the progress of each run, ``say`` gets notes. Raises as ``evaluate``.
+    ``bar`` shows the progress of each run. Raises as ``evaluate``.
     """
     asked = replace(asked, data=asked.data or data_of(trained))
     steps = tuple(dict.fromkeys(asked.steps))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`; see determinism
-    if trained.evaluation is None:
-        say(f"{trained.path} holds no training: its weights are used as they are")
     notes: list[str] = []
-
-    def tell(text: str) -> None:
-        notes.append(text)
-        say(text)
-
-    one = DirectoryEvaluator(trained, asked, tell, bar)
+    if trained.evaluation is None and not isinstance(asked.model, Model):
+        notes.append(f"{trained.path} holds no training: its weights are used as they are")
+    one = DirectoryEvaluator(trained, asked, notes.append, bar)
     line = one.up_to(max((*steps, one.steps))) if asked.over_time else []
     own = [] if line and not asked.per_class else [one.steps]
     results = [one.at(number) for number in steps or own]

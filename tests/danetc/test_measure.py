@@ -146,7 +146,10 @@ def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) 
         danetc.fails(told, "measure", *arguments, "--data", "digits")
         (tmp_path / "built" / "training.json").write_text("{")
     assert danetc("measure", "--data", "digits").status == 2
-    assert danetc("measure", small).status == 2
+    danetc.fails("records no training data; name a data set by --data", "measure", small)
+    run, few = "pretrained:danet_c_small_digits", ("--batches", 1, "--only", "firing-rate")
+    said = danetc.passes("measure", run, *few).out  # on what it was trained on
+    assert said == danetc.passes("measure", run, *few, "--data", "digits").out
 
 
 def as_trained(danetc: Run, spec: Path, change: dict[str, object] | None) -> Path:

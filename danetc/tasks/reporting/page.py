@@ -29,8 +29,6 @@ from danetc.tasks.reporting.layer_values import MEASURES, STEPS, scale_of
 from danetc.tasks.reporting.runs import ShownRun
 from danetc.tasks.reporting.topology import colour_rules, colours, pictures
 
-MOST_NAMED = 6
-
 
 def make_page(
     runs: Sequence[ShownRun],
@@ -57,17 +55,14 @@ def make_page(
     if not plots:
         note(f"the page has no curves: {WITHOUT}")
     style = _style(len(runs), [measure.key for measure, _ in scales])
-    names = [run.label for run in runs]
-    if len(runs) > MOST_NAMED:
-        networks = ", ".join(dict.fromkeys(run.graph.name for run in runs))
-        names = [f"{len(runs)} runs of {networks}"]
+    networks = ", ".join(dict.fromkeys(run.graph.name for run in runs))
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=_visible,
     )  # fmt: skip
     return environment.from_string(_file("page.html.j2")).render(
         version=version("danetc"),
-        title=", ".join(names),
+        title=runs[0].label if len(runs) == 1 else f"{len(runs)} runs of {networks}",
         runs=runs,
         drawn=drawn,
         levels=list(LEVELS),
