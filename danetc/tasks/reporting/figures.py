@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from danetc.errors import UserError
 from danetc.output.returned import LinePanel, confusion_figure, line_figure
-from danetc.runtime.system.figures import can_plot, figure_bytes
+from danetc.runtime.system.figures import WITHOUT, can_plot, figure_bytes
 from danetc.tasks.model_directory import GRID
 from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order
 from danetc.tasks.reporting.runs import ShownRun
