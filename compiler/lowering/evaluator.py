@@ -384,6 +384,8 @@ class Evaluator(Builder):
     def complete(self, bound: v.Bound) -> Env:
         """Return the environment of a declaration's body, with its arguments and defaults."""
         declaration = bound.declaration
+        if isinstance(bound.env, Env):
+            return bound.env
         self.work.spend(4 + 4 * len(declaration.params), bound.span)
         given = dict(bound.given)
         places = {param.name: param.name_span for param in declaration.params}
@@ -410,7 +412,11 @@ class Evaluator(Builder):
         """Follow ``kind name = other(...)`` to the declaration that has a body."""
         seen: list[s.Declaration] = []
         kind = bound.kind
-        while bound.declaration.body is None and bound.declaration.value is not None:
+        while (
+            bound.env is None
+            and bound.declaration.body is None
+            and bound.declaration.value is not None
+        ):
             value = bound.declaration.value
             if kind == "block":
                 name = s.called(value)

@@ -352,12 +352,11 @@ class NamedValues(Backbones):
         block = given["block"]
         named = (arg.value for arg in call.args if arg.name == "block")
         expr = next(named, call.args[0].value)
-        if v.is_layer(block) and not isinstance(block, v.Bound):
-            value, param = s.Name(v.FLOW, span=expr.span), s.Param(v.FLOW, None)
+        if isinstance(expr, s.Flow) or (v.is_layer(block) and not isinstance(block, v.Bound)):
             flow = s.Declaration(
-                "block", "flow", (param,), value, None, span=expr.span, name_span=expr.span
+                "block", "flow", (), expr, None, span=expr.span, name_span=expr.span
             )
-            block = v.Bound(flow, env.module, {v.FLOW: block}, expr.span)
+            block = v.Bound(flow, env.module, {}, expr.span, env=env)
         if not isinstance(block, v.Bound) or block.kind != "block":
             message = f"a stage consists of blocks, not of {v.describe(block)}"
             raise self.reject("E0403", message, expr, env, f"write `{SPECIAL['stage'].usage}`")
@@ -481,6 +480,8 @@ def of_values(id: str) -> str | None:
     """Hint for a function of numbers that is applied to values; None if it takes them."""
     if id not in MATH or not SPECIAL[id].of_number:
         return None
+    if id in OPS:
+        return f"for a value, write `{id}(a)`"
     if id in functions():
         return f"for a value, write an activation: `neuron NAME {{ s = {id}(x) }}`"
     return f"`{id}` takes numbers, not values, as in `{id}(width / 2)`"

@@ -182,10 +182,10 @@ class OperationValues(Evaluator):
         found: list[tuple[s.Arg, Env]] = []
         for arg in call.args:
             each = arg.value
-            if not isinstance(each, s.Each):
+            if isinstance(each, s.Each):
+                found += ((replace(arg, value=each.value), it) for it in self._each(each, env))
+            else:
                 found.append((arg, env))
-                continue
-            found += ((replace(arg, value=each.value), inner) for inner in self._each(each, env))
         if call.args and not found:
             each = call.args[0].value
             hint = "a range `a .. b` goes from the lower to the higher number, both included"
@@ -372,6 +372,8 @@ class OperationValues(Evaluator):
         """Return the value of an argument, checked against its parameter."""
         name = parameter.name
         if parameter.type is object:
+            if name == "block" and isinstance(arg.value, s.Flow):
+                return None  # evaluated for each block, with the settings of its stage
             return self.evaluate(arg.value, env, name)
         if parameter.shape_of:
             value = self.evaluate(arg.value, env)

@@ -74,7 +74,7 @@ class Stages(Connections):
             return
         with self.site(*stage.use_sites):
             block = self.follow_alias(stage.block)
-            if block.declaration.body is not None or v.FLOW in block.args:
+            if block.declaration.body is not None or block.env is not None:
                 return
             hint = "add `via CONNECTION` to the backbone"
             if any(other.connection is not None for other in backbone.stages):
@@ -128,7 +128,7 @@ class Stages(Connections):
         block, stride = stage.block, stage.stride if i == 0 else 1
         names = [param.name for param in block.declaration.params]
         if stride != 1 and "stride" not in names and "stride" not in block.args:
-            what = "a flow" if v.FLOW in block.args else f"block `{block.name}`"
+            what = f"block `{block.name}`" if block.env is None else "a flow"
             message = f"the stage has stride {stride}, but {what} has no parameter `stride`"
             hint = "give the block a parameter `stride = 1`, or the stage no stride"
             raise self.error("E0307", message, stage.span, hint=hint)
@@ -143,11 +143,10 @@ class Stages(Connections):
         if stage.connection is None:
             if shortcut is not None:
                 raise self.no_shortcut(stage, f"block `{block.name}`, which has a body,")
-            layers = block.args.get(v.FLOW)
-            if layers is not None and v.is_layer(layers):
-                output = self.apply(layers, wire, stage.span)
-                return v.Joined(output, output, ())
-            output = self.self_wired(block, wire, {"i": i, "n": stage.blocks})
+            if block.env is not None and (flow := block.declaration.value) is not None:
+                output = self.apply(self.layer_of(flow, block.env), wire, stage.span)
+            else:
+                output = self.self_wired(block, wire, {"i": i, "n": stage.blocks})
             return v.Joined(output, output, ())
         with self.site(stage.connection.span):
             connection = self.follow_alias(stage.connection)
@@ -242,7 +241,7 @@ class StageBuilder:
 
     def _varies(self, bound: v.Bound) -> bool:
         """True if a block or connection may differ from one block of the stage to the next."""
-        if v.FLOW in bound.args:
+        if bound.env is not None:
             return False
         lowering = self.lowering
         declarations = bound.declaration, lowering.follow_alias(bound).declaration
@@ -365,7 +364,7 @@ class StageBuilder:
 
 def _part(bound: v.Bound) -> tuple[object, ...]:
     """Key of a block or connection with its arguments (`1` is not `true`)."""
-    if v.FLOW in bound.args:
+    if bound.env is not None:
         return (bound,)  # by identity
     args = sorted((name, type(value).__name__, value) for name, value in bound.args.items())
     return id(bound.declaration), *args

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
-from typing import TypeGuard, Union
+from typing import Any, TypeGuard, Union
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.dsl.diagnostics.diagnostic import Label
@@ -108,7 +108,8 @@ class Bound:
     """Declaration with arguments: a block, connection, rule, neuron or surrogate.
 
     ``given`` maps arguments to their origins. ``span`` is where the declaration is named, ``at``
-    the span of a `spike` that refers to it.
+    the span of a `spike` that refers to it. ``env`` is the environment of the flow of a stage,
+    ``stage(a -> b, N)``, which is a block without a declaration in the text.
     """
 
     declaration: Declaration
@@ -117,6 +118,7 @@ class Bound:
     span: Span
     given: Mapping[str, ArgumentOrigin] = field(default_factory=dict)
     at: Span | None = None
+    env: Any = None
 
     @property
     def kind(self) -> str:
@@ -180,10 +182,6 @@ class SharedLayer:
 
     layer: Layer
     span: Span
-
-
-FLOW = "->"
-"""Argument with the layers of a stage in place of a declared block, ``stage(a -> b, N)``."""
 
 
 @record

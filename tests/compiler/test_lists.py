@@ -64,6 +64,14 @@ def check(written: str, by_hand: str, n: int = 3) -> None:
         ("a -> conv(sum(j for j in 1 .. n) + max(j for j in 1 .. n))", "a -> conv(9)"),
         ("a -> stage(f(8) -> conv(8) -> norm, n)", "a -> stage(g, n)"),
         ("a -> (stage(conv(4) -> conv(8), n) via sew)", "a -> (stage(k, n) via sew)"),
+        (
+            "a -> (stage(f(8) -> conv(8) -> norm, n) with (neuron = LIF, norm = groupnorm(2)))",
+            "a -> (stage(g, n) with (neuron = LIF, norm = groupnorm(2)))",
+        ),
+        (
+            "sum(a -> stage(f(8 * j) -> conv(8) -> norm, j) for j in 1 .. 2)",
+            "(a -> stage(g, 1)) + (a -> stage(f(16) -> conv(8) -> norm, 2))",
+        ),
     ],
 )
 def test_a_list_is_what_it_is_by_hand(written: str, by_hand: str) -> None:

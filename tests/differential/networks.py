@@ -86,11 +86,12 @@ LISTS = """
 block head(a, width, scale = 0.2) {
   out = (in -> conv(width) -> norm -> spike) * exp(-learn(scale, per = channel)) + a
 }
+backbone parted(k) = stage(conv(4, kernel = k) -> norm -> spike, 2) with (neuron = PLIF)
 network net(n = 2) {
   input = image(2, 6, 6); steps = 3; neuron = LIF; surrogate = sigmoid(alpha = 4)
   x = in -> conv(4) -> norm -> spike
   y = concat(x, sum(x[0 .. j] -> head(x, 4, scale = j) for j in 1 .. n + 1 if j != 2) for i in 1 .. n)
-  z = mean(y -> delay(j) -> stage(conv(4, kernel = 2 * j + 1) -> norm -> spike, 2) for j in 1 .. 2)
+  z = mean(y -> delay(j) -> parted(2 * j + 1) for j in 1 .. 2)
   h = max(x, h -> conv(4, kernel = 2 * j + 1) -> delay(1) -> spike for j in 0 .. 1)
   q = (z + h) -> stage(conv(6) -> conv(4), 2) via sew
   out = outputs(q -> conv(j + 1) for j in 1 .. n)

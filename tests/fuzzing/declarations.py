@@ -75,6 +75,9 @@ class Declarations(Layers):
             wide -> again -> conv(channels(wide))
             (wide * (wide -> avgpool -> conv(channels(wide), kernel = 1) -> sigmoid)) -> again
             max(wide, (wide -> again))
+            «sum|mean|max|min»(exp(-learn(0.5)) * ((j * wide) -> again) for j in 1 .. 3 if j != «2|4»)
+            concat(wide[j - 1] -> again for j in 1 .. width) -> stage(again -> conv(width, kernel = 1), 2) -> again
+            {self.attention()}
             {self.attention()}
             {self.attention()}
             {self.attention()}

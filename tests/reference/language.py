@@ -96,7 +96,7 @@ class Once:
 class StageOf:
     """``stage(block, count, stride = ...)``, and what ``via``, ``by`` and ``with`` say of it."""
 
-    block: Bound
+    block: Any
     count: int
     stride: int
     connection: Bound | None = None
@@ -533,7 +533,9 @@ class Evaluator:
                 given = assigned(args, ["block", "blocks", "stride"])
                 stride = self.evaluate(given["stride"], env) if "stride" in given else 1
                 count = int(self.evaluate(given["blocks"], env))
-                return Backbone((StageOf(self.evaluate(given["block"], env), count, int(stride)),))
+                block = partial(self.evaluate, given["block"], env)  # a flow, for each block anew
+                block = block if isinstance(given["block"], s.Flow) else block()
+                return Backbone((StageOf(block, count, int(stride)),))
             case "channels" | "rows" | "columns":
                 (wire,) = (self.evaluate(arg.value, env) for arg in args)
                 return wire.data.shape[2 + ("channels", "rows", "columns").index(id)]

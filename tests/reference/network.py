@@ -265,6 +265,7 @@ class Network(Layers):
         block = stage.block
         if not isinstance(block, Bound):  # a flow
             assert stride == 1
+            block = block() if callable(block) else block
             if stage.connection is None:
                 return self.apply(block, wire)
             wired = self.written_out(stage.connection)
