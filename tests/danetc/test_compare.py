@@ -267,6 +267,9 @@ def test_cells_that_differ_in_no_number_stand_side_by_side() -> None:
     _, lower = draw(found, "accuracy").axes
     drawn = [float(line.get_ydata()[0]) for line in lower.lines if line.get_marker() in [*"os^"]]
     assert drawn == pytest.approx([100 * (each.mean or 0) for each in rows])
+    bars = [bar.lines[2][0].get_segments()[0][:, 1] for bar in lower.containers]
+    spreads = [100 * (each.deviation or 0) for each in rows]
+    assert [(high - low) / 2 for low, high in bars] == pytest.approx(spreads)
     ticks = [each.get_text() for each in lower.get_xticklabels()]
     assert ticks == ["origin", "origin by densely_additive", "sew"]
 
@@ -362,6 +365,7 @@ def test_figures_over_any_axis(name: str, x: str | None) -> None:
         ({"rule": ("chain", "sum"), "classes": (5, 20)}, "classes"),
         ({"rule": ("chain", "sum")}, None),
         ({"steps": (True, False)}, None),
+        ({"steps": (1, "scheduled(1)")}, None),
     ],
 )
 def test_the_default_x_axis(varied: dict[str, tuple[Any, ...]], axis: str | None) -> None:

@@ -213,6 +213,7 @@ def test_what_to_change_where_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> N
     for room, precision, advice in (
         (4999, "bf16", "a batch of about 6, or accumulate = 3"),
         (3000, "tf32", "a batch of about 4, or accumulate = 4 or precision = bf16"),
+        (2000, "bf16", "a batch of about 2, or accumulate = 8"),
         (1999, "bf16", r"not even a batch of 1 fits \(.* alone are 1.00 kB\)"),
     ):
         step = replace(plain_step(graph, "eager", 8, precision), accumulate=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from danetc.output.returned import LinePanel, line_figure
@@ -69,7 +70,7 @@ def draw(results: GridResults, name: str, x: str | None = None) -> Any:
             for row in sorted(own, key=lambda row: values.index(places[row.name])):
                 xs, means, spreads = lines[labels[row.name]]
                 xs.append(values.index(places[row.name]) + 1)
-                means.append(measure.scale * (row.mean or 0.0))
+                means.append(measure.scale * fmean(row.scores.values()))
                 spreads.append(measure.scale * (row.deviation or 0.0))
             ticks = tuple(map(str, values))
             panels.append(LinePanel(x or "", f"{measure.head}\n{last}", lines, ticks=ticks))

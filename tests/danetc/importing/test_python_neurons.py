@@ -145,7 +145,9 @@ def imported(model: nn.Module, **more: Any) -> ImportedNetwork:
     return danetc.import_network(model, (1, 6, 6), samples=4, **more)
 
 
-@pytest.mark.parametrize("number", [0.7, 0.0, -math.log(3.0 - 1), -math.log(1.25 - 1), -800.0])
+@pytest.mark.parametrize(
+    "number", [0.7, 0.0, -math.log(3.0 - 1), -math.log(1.25 - 1), -800.0, 20.0]
+)
 def test_rounded_numbers_are_written_as_they_were_meant(number: float) -> None:
     found = _written(float(torch.tensor(number)))
     assert str(found) == str(number)
