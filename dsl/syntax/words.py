@@ -14,6 +14,9 @@ from danetc.dsl.first_weights import FIRST_WEIGHTS, MODES
 AXES = ("channels", "rows", "columns", "pixels", "time")
 """Axes of a value; ``pixels`` are rows and columns together."""
 
+BASES = ("haar", "dct")
+"""Matrices of ``transform``."""
+
 LEARNT_PER = ("layer", "channel", "step", "neuron")
 """Values of ``per``: the units that have separate learnable numbers."""
 
@@ -27,5 +30,5 @@ OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "statistics": ("step", "cumulative"),
 }
 """Words that are allowed for each parameter."""
-OF_CALL: Mapping[str, tuple[str, ...]] = {"swap": AXES}
+OF_CALL: Mapping[str, tuple[str, ...]] = {"swap": AXES, "transform": BASES}
 """Words that are allowed as positional arguments of each function."""

@@ -5,6 +5,9 @@ Values are [..., C, H, W] (rank 3) or [..., C] (rank 1), with T and N, or N alon
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 DIMS = {"rows": (-2,), "columns": (-1,), "pixels": (-2, -1)}
@@ -88,3 +91,54 @@ def reshape(x: Tensor, channels: int, rows: int, columns: int, rank: int = 3) ->
 def as_map(x: Tensor) -> Tensor:
     """Reshape [..., C] to [..., C, 1, 1]."""
     return x.unsqueeze(-1).unsqueeze(-1)
+
+
+EINSUMS = {
+    "channels": "kc,...chw->...khw",
+    "rows": "kh,...chw->...ckw",
+    "columns": "kw,...chw->...chk",
+}
+"""Products of a matrix and an axis of a map."""
+
+
+def basis(by: str, size: int, like: Tensor) -> Tensor:
+    """Return an orthogonal matrix, on the device of ``like``: rows are basis vectors.
+
+    ``dct`` is the DCT-II; ``haar`` of size 2n is [haar(n) x (1, 1); eye(n) x (1, -1)] / sqrt(2), with
+    Kronecker products.
+    """
+    dtype = torch.float32 if like.device.type == "mps" else torch.float64
+    places = torch.arange(size, dtype=dtype, device=like.device)
+    if by == "dct":
+        angles = math.pi / size * torch.outer(places, places + 0.5)
+        matrix = angles.cos() * (2 / size) ** 0.5
+        matrix[0] *= 0.5**0.5
+        return matrix
+    matrix = torch.ones(1, 1, dtype=dtype, device=like.device)
+    pair = 0.5**0.5 * torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=dtype, device=like.device)
+    while len(matrix) < size:
+        details = torch.kron(torch.eye(len(matrix), dtype=dtype, device=like.device), pair[1:])
+        matrix = torch.cat([torch.kron(matrix, pair[:1]), details])
+    return matrix
+
+
+def transform(x: Tensor, by: str, over: str, inverse: bool, rank: int = 3) -> Tensor:
+    """Return the orthogonal transform of an axis, or its inverse."""
+    dim = -rank if over == "channels" else DIMS[over][0]
+    matrix = basis(by, x.shape[dim], x).to(x.dtype)
+    form = "kc,...c->...k" if rank == 1 else EINSUMS[over]
+    return torch.einsum(form, matrix.T if inverse else matrix, x)
+
+
+def sinusoidal(x: Tensor, over: str, rank: int = 3) -> Tensor:
+    """Return sinusoidal positions of a map with the shape of ``x``."""
+    channels, rows, columns = x.shape[-3:]
+    dtype = torch.float32 if x.device.type == "mps" else torch.float64
+    places = torch.arange(rows * columns, dtype=dtype, device=x.device).reshape(rows, columns)
+    if over != "pixels":
+        places = places // columns if over == "rows" else places % columns
+    even = torch.arange(channels, dtype=dtype, device=x.device) // 2 * 2
+    angles = places * torch.exp(-math.log(10000.0) / channels * even)[:, None, None]
+    odd = torch.arange(channels, device=x.device)[:, None, None] % 2 == 1
+    found: Tensor = torch.zeros_like(x) + torch.where(odd, angles.cos(), angles.sin()).to(x.dtype)
+    return found

@@ -124,6 +124,8 @@ class Layers:
             «tanh|softplus|sigmoid|gelu|gelu|softmax|softmax(over = rows)»
             «softmax(over = time)|shuffle({channels})|swap(rows, columns)»
             «sum|mean|max»(over = {axis})
+            «transform(dct, over = «channels|rows«|, inverse = true»»)|sinusoidal«|(over = rows)»»
+            transform({"haar" if size & (size - 1) == 0 else "dct"}, over = columns)
             conv(«kernel = 2, over = time|{channels}, over = «rows|columns»»)
             conv({channels}, kernel = «2, over = time, padding = same, bias = true|«2|4», padding = same»)
             linear(«over = time«|{self.window()}»|{size}, over = rows, bias = false»)

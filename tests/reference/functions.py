@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.fft import dct
 
 from tests.reference.tape import Array, Var, binary, unary
 
@@ -331,6 +332,31 @@ def groupnorm(x: Var, weight: Var, bias: Var, groups: int) -> Var:
 
 
 # -- time -----------------------------------------------------------------------------------------
+
+
+def orthogonal(by: str, size: int) -> Array:
+    """The rows of the DCT-II by scipy, or of the Haar wavelets by their supports."""
+    if by == "dct":
+        return np.asarray(dct(np.eye(size), norm="ortho", axis=0))
+    rows, width = [np.full(size, size**-0.5)], size
+    while width > 1:
+        for start in range(0, size, width):
+            row = np.zeros(size)
+            row[start : start + width // 2] = width**-0.5
+            row[start + width // 2 : start + width] = -(width**-0.5)
+            rows.append(row)
+        width //= 2
+    return np.stack(rows)
+
+
+def positions(shape: tuple[int, ...], over: str) -> Array:
+    """The sinusoidal positions of a map, number by number."""
+    found = np.zeros(shape)
+    for channel, row, column in np.ndindex(*shape):
+        place = {"pixels": row * shape[2] + column, "rows": row, "columns": column}[over]
+        angle = place / 10000 ** (2 * (channel // 2) / shape[0])
+        found[channel, row, column] = np.cos(angle) if channel % 2 else np.sin(angle)
+    return found
 
 
 def latency(x: Array, tau: float) -> Array:

@@ -180,6 +180,8 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "max": {"over": None, "groups": 1},
     "swap": {"a": None, "b": None},
     "shuffle": {"groups": None},
+    "transform": {"by": None, "over": None, "inverse": False},
+    "sinusoidal": {"over": "pixels"},
     "reshape": {"channels": None, "rows": 1, "columns": 1},
     "relu": {},
     "detach": {},

@@ -321,6 +321,15 @@ class Layers(Evaluator):
             case "shuffle":
                 order = np.arange(x.shape[2]).reshape(attrs["groups"], -1).T.reshape(-1)
                 return Wire(f.taken(x, 2, order), varies)
+            case "transform":
+                axis = AXES[attrs["over"]]
+                matrix = f.orthogonal(attrs["by"], x.shape[axis])
+                matrix = matrix.T if attrs["inverse"] else matrix
+                x = f.moved(f.mixed_first(f.moved(x, axis, 0), Var(matrix)), 0, axis)
+                return Wire(x, varies)
+            case "sinusoidal":
+                positions = f.positions(x.shape[2:], attrs["over"])
+                return Wire(broadcast(Var(positions), x.shape), varies)
             case "reshape":
                 return Wire(
                     x.reshape(*x.shape[:2], *(int(size) for size in attrs.values())), varies

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from danetc.compiler.ir.ops import (
     attention,
     axes,
+    constants,
     functions,
     joins,
     norms,
@@ -30,7 +31,7 @@ from danetc.compiler.ir.ops.row import (
 )
 from danetc.compiler.ir.ops.shapes import text
 
-_FAMILIES = (weighted, norms, joins, attention, pooling, axes, functions, time, user)
+_FAMILIES = (weighted, norms, joins, attention, pooling, axes, constants, functions, time, user)
 
 OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family.ROWS}
 """All rows by name."""

@@ -81,6 +81,28 @@ def reshape(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return reshaped(to, x[0], *at.value.shape)
 
 
+def transform(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    import torch  # late: `check` does not need it
+
+    from danetc.runtime.layers.axes import EINSUMS, basis
+
+    over = str(at.attrs["over"])
+    size = at.shape[shapes.AXES.index(over)]
+    matrix = basis(str(at.attrs["by"]), size, torch.empty(0)).numpy()
+    form = "kc,...c->...k" if at.rank == 1 else EINSUMS[over]
+    given = to.array(matrix.T if at.attrs["inverse"] else matrix)
+    return to.node("Einsum", given, x[0], equation=form)
+
+
+def sinusoidal(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    import torch  # late: `check` does not need it
+
+    from danetc.runtime.layers import axes
+
+    like = torch.zeros(1, *at.shape, dtype=torch.float64)
+    return to.like(to.array(axes.sinusoidal(like, str(at.attrs["over"])).numpy()), x[0])
+
+
 def repeat_channels(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     channels, *rest = at.shape
     y = to.node("Unsqueeze", x[0], to.ints(2))

@@ -1,0 +1,60 @@
+"""Rows of the table: tensors that are given by a formula and not trained."""
+
+from __future__ import annotations
+
+from math import prod
+
+from danetc.compiler.ir.graph import Shape
+from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops.axes import axis_function
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.onnx import forms as onnx
+from danetc.compiler.ir.ops.row import Op, OpError, Parameter, word
+from danetc.dsl.syntax.words import BASES
+
+
+def _extent(attrs: Attrs, values: Values) -> int:
+    """Size of the axis that is transformed."""
+    return values[0].shape[shapes.axis(values, str(attrs["over"]), "transform")]
+
+
+def _transformed(attrs: Attrs, values: Values) -> Shape:
+    """Shape of the input."""
+    extent = _extent(attrs, values)
+    if attrs["by"] == "haar" and extent & (extent - 1):
+        raise OpError(
+            f"transform: a Haar transform needs a power of two, but there are {extent} {attrs['over']}",
+            "resize or pad the value, or use `transform(dct)`",
+        )
+    return values[0].shape
+
+
+def _positions(attrs: Attrs, values: Values) -> Shape:
+    """Shape of the input, a map."""
+    return shapes.map_of(values, "sinusoidal")
+
+
+ROWS = (
+    Op(
+        "transform", "orthogonal transform along an axis, by a matrix that is not trained", _transformed,
+        kinds.analog, axis_function("transform", "by", "over", "inverse"),
+        (
+            word("by", "matrix: the recursive Haar wavelets of a power of two, or the DCT-II", words=BASES),
+            word("over", "axis to transform", words=shapes.AXES),
+            Parameter("inverse", bool, "if true, the inverse transform", False),
+        ),
+        linear=True, macs=lambda attrs, values, shape: prod(shape) * _extent(attrs, values),
+        label=lambda attrs: (f"{'inverse ' * bool(attrs['inverse'])}{attrs['by']}", f"over {attrs['over']}"),
+        onnx=onnx.transform,
+        example="transform(haar, over = rows)",
+    ),
+    Op(
+        "sinusoidal", "sinusoidal positions: for pixel p, channels 2k and 2k + 1 are the sine and cosine of "
+        "p / 10000^(2k / channels). Only the size of the input is used",
+        _positions, kinds.analog, axis_function("sinusoidal", "over"),
+        (word("over", "axis that counts positions", "pixels", ("pixels", "rows", "columns")),),
+        gradient=False, label=lambda attrs: ("sinusoidal", f"over {attrs['over']}"),
+        onnx=onnx.sinusoidal,
+        example="a + (a -> sinusoidal)", source="Vaswani et al., NeurIPS 2017",
+    ),
+)  # fmt: skip
