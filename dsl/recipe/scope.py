@@ -137,7 +137,8 @@ class Scope:
         row = SETTINGS[key]
         if key in self.entries:
             expr = self.entries[key].value
-            if row.default is None and not row.required and _is_none(expr):
+            optional = row.default is None and not row.required
+            if optional and isinstance(expr, s.Name) and expr.id == "none":
                 return None
             return self._convert(expr, row.type, f"`{key}`")
         if row.required:
@@ -382,7 +383,3 @@ def _addends(expr: s.Expr) -> Iterator[s.Expr]:
         yield from _addends(expr.left)
         expr = expr.right
     yield expr
-
-
-def _is_none(expr: s.Expr) -> bool:
-    return isinstance(expr, s.Name) and expr.id == "none"

@@ -234,10 +234,6 @@ class Recipe:
     )
     origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
 
-    def phase(self, name: str) -> Phase:
-        """Return the phase of this name. Raises KeyError."""
-        return {phase.name: phase for phase in self.phases}[name]
-
     def as_dict(self) -> dict[str, object]:
         """Return all settings as JSON data, with the origin of each under ``origins``."""
         whole = {key: getattr(self, key) for key in keys_of("recipe")}

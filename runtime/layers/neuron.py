@@ -28,6 +28,15 @@ def _is_for_others() -> bool:
     return inference or torch.onnx.is_in_onnx_export()
 
 
+def within(raw: Tensor, above: float | None, below: float | None) -> Tensor:
+    """Return the value of a stored number, strictly within its bounds."""
+    if above is not None and below is not None:
+        return above + (below - above) * torch.sigmoid(raw)
+    if above is not None:
+        return above + nn.functional.softplus(raw)
+    return raw if below is None else below - nn.functional.softplus(raw)
+
+
 class Neuron(nn.Module):
     """A layer of neurons with the equations of ``program``, the text of a NeuronProgram.
 
@@ -75,6 +84,15 @@ class Neuron(nn.Module):
         # (Parametrizations and pruning replace a parameter by an attribute.)
         owners = [self._first[0] if self._first and n not in held else self for n in self._names]
         return [getattr(owner, name) for owner, name in zip(owners, self._names, strict=True)]
+
+    @torch.no_grad()
+    def values(self) -> dict[str, Tensor]:
+        """Return the learnt and scheduled values by their names in the spec, within their bounds: a number,
+        or one for each channel, with T in front if each time step has its own.
+        """
+        items = read_program(self.program).learnables
+        pairs = zip(items, self.params(), strict=True)
+        return {item.name: within(x, item.above, item.below).clone() for item, x in pairs}
 
     def forward(self, x: Tensor) -> Tensor:
         run: Callable[..., Tensor] = torch.ops.danetc.neuron

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import danetc.runtime.kernels.composed_operators  # noqa: F401 (registers torch.ops.danetc)
 from danetc.runtime.layers.leaf import Leaf
+from danetc.runtime.layers.neuron import within
 
 
 def affine(x: Tensor, factor: float, offset: float) -> Tensor:
@@ -268,13 +269,7 @@ class Learnt(nn.Module):
         self.register_parameter(self.name, nn.Parameter(start))
 
     def forward(self) -> Tensor:
-        value: Tensor = getattr(self, self.name)
-        if self.above is not None and self.below is not None:
-            value = self.above + (self.below - self.above) * torch.sigmoid(value)
-        elif self.above is not None:
-            value = self.above + nn.functional.softplus(value)
-        elif self.below is not None:
-            value = self.below - nn.functional.softplus(value)
+        value = within(getattr(self, self.name), self.above, self.below)
         return value.unsqueeze(1) if self.steps else value
 
     def at(self, step: int) -> Tensor:

@@ -31,6 +31,7 @@ class NeuronSums:
         self.fired: Tensor | None = None  # [C, ...]: True if a neuron ever did
         self.active = 0
         self.neurons = 0  # of all images
+        self.learnt = {name: float(value.mean()) for name, value in neuron.values().items()}
         self.slopes = self.thresholds = 0.0
         self.firing = self.potentials_seen = 0
         self.potentials: Gathered | None = None
@@ -92,7 +93,8 @@ class LayerRate:
 
     ``active`` is the share of outputs other than 0, ``silent`` the share of neurons that fired at no
     step of any image. A neuron whose outputs are other integers than 0 and 1 gives as many spikes
-    at once as its output has units, whatever the sign, so that a rate may exceed 1.
+    at once as its output has units, whatever the sign, so that a rate may exceed 1. ``learnt`` has the
+    learnt values within their bounds, as means over channels and time steps.
     """
 
     layer: str
@@ -104,6 +106,12 @@ class LayerRate:
     active: float
     steps: tuple[float, ...]
     silent: float
+    learnt: dict[str, float]
+
+    @property
+    def values(self) -> str | None:
+        """``learnt`` as text; None without any."""
+        return ", ".join(f"{name} {value:.3g}" for name, value in self.learnt.items()) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,7 @@ def firing_rates(layers: Sequence[NeuronSums]) -> FiringRates:
                 layer.name, layer.main, layer.interblock, str(layer.kind), each.fired.numel(),
                 float(each.spikes.sum()) / places, each.active / places,
                 tuple((each.spikes / each.count).tolist()), 1 - float(each.fired.double().mean()),
+                each.learnt,
             )
         )  # fmt: skip
     main = [layer.rate for layer in found if layer.main]

@@ -177,7 +177,8 @@ class Objective:
     That output is ``main``, or that of the first term which names one; ``shape`` is its shape for
     one sample at one step. With a ``model``, the loss is that of training: its terms observe the
     model's neurons from now on and run the ``teachers`` (by their directories). Without, it is the
-    loss of test images. ``terms`` are the names of the terms of training, if there are several.
+    loss of test images. ``terms`` are the names of the terms of training, if there are several, and each
+    call adds their values, times their factors, to ``seen``.
 
     Raises TrainingError for names that the network does not have, outputs whose shape does not fit
     the ``target``, terms of another target, and neurons that cannot be observed.
@@ -220,14 +221,14 @@ class Objective:
             for term in terms
             if model is not None or not ROWS[term.item.name].training
         ]
-        places = [dict(term.item.arguments).get("function", term.item.name) for term in terms]
-        names = [str(place).rpartition(":")[2] for place in places]
+        items = [dict(term.item.arguments).get("function", term.item.name) for term in terms]
+        names = [str(item).rpartition(":")[2] for item in items]
         self.terms = tuple(
-            name if names.count(name) == 1 else f"{name}_{names[:number].count(name) + 1}"
+            name if names.count(name) == 1 else f"{name}_{names[: number + 1].count(name)}"
             for number, name in enumerate(names)
             if model is not None and len(names) > 1
         )
-        self._seen: list[Tensor] = []
+        self.seen: list[Tensor] = []
 
     def _term(
         self, item: Item, signature: Signature, model: nn.Module | None
@@ -277,11 +278,6 @@ class Objective:
         """Select the output that accuracy refers to from the model's outputs."""
         return outputs_of(outputs)[self.main]
 
-    def take_terms(self) -> Tensor:
-        """Return the values of all ``terms``, times their factors, added up over the calls since the last one."""
-        seen, self._seen = self._seen, []
-        return torch.stack(seen).sum(0) if seen else torch.empty(0)
-
     def __call__(
         self, outputs: Any, labels: Tensor, images: Tensor | None = None, share: float = 1.0
     ) -> Tensor:
@@ -295,7 +291,7 @@ class Objective:
         if share != 1:
             values = [share * value for value in values]
         if self.terms:
-            self._seen.append(torch.stack(values).detach())
+            self.seen.append(torch.stack(values).detach())
         return sum(values[1:], values[0])
 
 

@@ -19,7 +19,7 @@ from danetc.runtime.training.signals import BY_CODE, StopRequest
 class PhasePlan:
     """A phase that starts, or resumes after ``epoch`` complete epochs and ``step`` steps.
 
-    ``steps`` is the number of steps per epoch.
+    ``steps`` is the number of steps per epoch. ``model`` and ``optimizer`` are those that it trains.
     """
 
     phase: Phase
@@ -27,6 +27,8 @@ class PhasePlan:
     epoch: int = 0
     step: int = 0
     settings: RunSettings = RunSettings()
+    model: Any = None
+    optimizer: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,9 @@ class Callback:
     """
 
     def on_phase_start(self, plan: PhasePlan) -> None:
-        """Called when a phase begins, or resumes after ``plan.epoch`` epochs and ``plan.step`` steps."""
+        """Called when a phase begins, or resumes after ``plan.epoch`` epochs and ``plan.step`` steps, with
+        ``plan.model`` and ``plan.optimizer``, which later methods may read and change.
+        """
 
     def on_step_end(self, report: StepReport) -> None:
         """Called after each step with its loss, accuracy and learning rate; it should be fast."""

@@ -149,8 +149,10 @@ class PhaseRun:
         self.tested = self.evaluation.as_dict()
         self.totals = self.new_totals(terms=self.loss.terms)
         self.clock = Clock(world.device)
-        # An optimizer of the user's does not skip a step whose loss is not finite, so it waits.
-        self.ahead = AHEAD if has_streams(world.device) and not self.own_optimizer else 0
+        # An optimizer of the user's does not skip a step whose loss is not finite, and a callback that
+        # gets the model sees it after the step that is reported.
+        at_once = self.own_optimizer or settings.watched
+        self.ahead = AHEAD if has_streams(world.device) and not at_once else 0
         self._in_flight: deque[InFlightStep] = deque()
         self._saved_at, self._saved_step = time.monotonic(), 0
         self._began = time.perf_counter()  # of the epoch, as if it had not been interrupted
@@ -178,7 +180,9 @@ class PhaseRun:
         self.schedules.put(self.done)
         self._saved_step = self.done
         self.observer.on_phase_start(
-            PhasePlan(self.phase, self.batches.steps, position.epoch, position.step, settings)
+            PhasePlan(
+                self.phase, self.batches.steps, *position[1:], settings, self.model, self.optimizer
+            )
         )
         return position
 
@@ -340,8 +344,8 @@ class PhaseRun:
             self.autocast,
         )
         outputs, loss = self.backward(part)
-        terms = self.loss.take_terms()
-        self.totals.add(over_time(self.loss.output(outputs)), labels, loss, terms)
+        self.totals.add(over_time(self.loss.output(outputs)), labels, loss, self.loss.seen)
+        self.loss.seen.clear()
 
     def add_step(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> InFlightStep:
         """Queue a step whose gradients are computed, or queued on the device."""
@@ -400,23 +404,12 @@ class PhaseRun:
             sums, steps = step.sums(), self.batches.steps
             self._epoch_images += step.batch.total
             self._speed = self._epoch_images / max(1e-9, time.perf_counter() - self._images_began)
-            self.observer.on_step_end(
-                StepReport(
-                    self.phase.name,
-                    step.epoch + 1,
-                    step.batch.step + 1,
-                    steps,
-                    step.epoch * steps + step.batch.step + 1,
-                    sums.loss,
-                    sums.top1,
-                    sums.top5,
-                    self._speed,
-                    step.rate,
-                    self.clock.shares(),
-                    None if step.norm is None else step.norm()[0],
-                    sums.terms,
-                )
-            )
+            self.observer.on_step_end(StepReport(
+                self.phase.name, step.epoch + 1, step.batch.step + 1, steps,
+                step.epoch * steps + step.batch.step + 1, sums.loss, sums.top1, sums.top5,
+                self._speed, step.rate, self.clock.shares(),
+                None if step.norm is None else step.norm()[0], sums.terms,
+            ))  # fmt: skip
 
     def splits(self, epoch: int) -> list[Split]:
         """Return the splits to evaluate after an epoch: the test images once, if others are held out."""

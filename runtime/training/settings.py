@@ -19,7 +19,8 @@ class RunSettings:
     and after every epoch; one is kept permanently every ``keep_every`` epochs (0: none).
     ``train_output`` names the trained output if there are several. ``backend`` and
     ``channels_last`` describe the built model, for the record of its evaluations. With ``cuda_graphs``,
-    steps are recorded as CUDA graphs.
+    steps are recorded as CUDA graphs. If the model is ``watched`` by a callback, a step is reported before
+    the next one begins.
     """
 
     seed: int = 0
@@ -37,6 +38,7 @@ class RunSettings:
     backend: str = "eager"
     channels_last: bool = False
     cuda_graphs: bool = False
+    watched: bool = False
 
 
 PRECISIONS = {"float32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -32,8 +32,8 @@ def optimizer_state(
         match value:
             case Tensor():
                 tensors[path] = value
-                return {"": value.device == like.device}
-            case dict() if all(isinstance(key, str) and key for key in value):
+                return value.device == like.device
+            case dict() if all(isinstance(key, str) for key in value):
                 return {key: plain(item, f"{path}/{key}", like) for key, item in value.items()}
             case list() | tuple():
                 return [plain(item, f"{path}/{number}", like) for number, item in enumerate(value)]
@@ -42,16 +42,14 @@ def optimizer_state(
             case float() if isfinite(value):
                 return value
         raise TrainingError(
-            f"`{path}` of the optimizer is {repr(value)[:60]}; a checkpoint stores finite numbers, texts, "
-            "tensors, and lists and dicts of these"
+            f"`{path}` of the optimizer is {repr(value)[:60]}; a checkpoint stores finite numbers, "
+            "texts, tensors, and lists and dicts of these"
         )
 
     names = {parameter: name for name, parameter in model.named_parameters()}
-    state: dict[str, Any] = {}
-    for key, value in optimizer.state.items():
-        if key not in names:
-            raise TrainingError(f"the optimizer has a state for {key!r}, which is no parameter")
-        state[names[key]] = plain(value, names[key], key)
+    if others := [key for key in optimizer.state if key not in names]:
+        raise TrainingError(f"the optimizer has a state for {others[0]!r}, which is no parameter")
+    state = {names[key]: plain(value, names[key], key) for key, value in optimizer.state.items()}
     if groups:
         options = [
             {k: group[k] for k in group if k != "params"} for group in optimizer.param_groups
@@ -66,34 +64,27 @@ def set_optimizer_state(
     tensors: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> None:
-    """Restore what ``optimizer_state`` returned. Raises TrainingError if it does not fit."""
+    """Restore what ``optimizer_state`` returned."""
 
     def whole(value: Any, path: str, like: Tensor) -> Any:
-        match value:
-            case {"": beside}:
-                found = tensors[path]
-                if (found.shape, found.dtype) == (like.shape, like.dtype):
-                    # in the memory layout of the parameter, as the optimizer allocated it
-                    return torch.empty_like(like).copy_(found)
-                return found.to(like.device if beside else "cpu", copy=True)
-            case dict():
-                return {key: whole(item, f"{path}/{key}", like) for key, item in value.items()}
-            case list():
-                return [whole(item, f"{path}/{number}", like) for number, item in enumerate(value)]
+        if path in tensors:
+            found = tensors[path]
+            if (found.shape, found.dtype) == (like.shape, like.dtype):
+                # in the memory layout of the parameter, as the optimizer allocated it
+                return torch.empty_like(like).copy_(found)
+            return found.to(like.device if value else "cpu", copy=True)
+        if isinstance(value, dict):
+            return {key: whole(item, f"{path}/{key}", like) for key, item in value.items()}
+        if isinstance(value, list):
+            return [whole(item, f"{path}/{number}", like) for number, item in enumerate(value)]
         return value
 
     parameters = dict(model.named_parameters())
-    for name, value in state.items():
-        if name == GROUPS:
-            options = whole(value, name, next(iter(parameters.values())))
-            for group, found in zip(optimizer.param_groups, options, strict=True):
-                group.update(found)
-        elif name in parameters:
-            optimizer.state[parameters[name]] = whole(value, name, parameters[name])
-        else:
-            raise TrainingError(
-                f"the checkpoint's optimizer knows {name}, which the network does not have"
-            )
+    options = whole(state.get(GROUPS, []), GROUPS, next(iter(parameters.values())))
+    for group, found in zip(optimizer.param_groups, options, strict=False):
+        group.update(found)
+    for name in state.keys() - {GROUPS}:
+        optimizer.state[parameters[name]] = whole(state[name], name, parameters[name])
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

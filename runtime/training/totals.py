@@ -132,12 +132,14 @@ class Totals:
     def add(
         self, output: Tensor, labels: Tensor, loss: Tensor, terms: Sequence[Tensor] = ()
     ) -> None:
-        """Add a part of a batch with its mean loss, and the values of the terms.
+        """Add a part of a batch with its mean loss, and the values of the terms in groups of steps.
 
         ``output`` and ``labels`` are [N, classes] and [N], for pixels [N, classes, H, W] and
         [N, H, W], for numbers both [N, D].
         """
-        output, labels, loss = (each.to(self._device) for each in (output, labels, loss))
+        output, labels, loss, *terms = (
+            each.to(self._device) for each in (output, labels, loss, *terms)
+        )
         with torch.no_grad():
             count = torch.full((), float(len(labels)), device=self._device)
             row = [count, loss.detach() * count]
@@ -156,7 +158,7 @@ class Totals:
                     marked = (labels, correct), (predicted, counted), (labels, counted)
                     for values, where in marked:
                         row += _per_class(values, where, output.shape[1])
-            row += [term.to(self._device) * count for term in terms]
+            row += [sum(values) * count for values in zip(*terms, strict=True)]
             self._sums += torch.stack([value.to(torch.float64) for value in row])
 
     def skip(self, images: int) -> None:

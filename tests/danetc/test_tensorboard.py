@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import danetc
 from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 from danetc.tasks.training.tensorboard import POINTS, TensorBoard
 
+from ..runtime.training.common import STILL
 from .conftest import Run
 from .test_train import phase
 
@@ -39,12 +42,16 @@ def end_epoch(board: TensorBoard, number: int, accuracy: float) -> None:
     board.on_epoch_end(figures)
 
 
-def curve(folder: Path, name: str) -> list[tuple[int, float]]:
+def events(folder: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found = EventAccumulator(str(folder / "train"), size_guidance={"scalars": 0})
-    found.Reload()
-    return [(event.step, pytest.approx(event.value)) for event in found.Scalars(name)]
+    return found.Reload()
+
+
+def curve(folder: Path, name: str) -> list[tuple[int, float]]:
+    found = events(folder).Scalars(name)
+    return [(event.step, pytest.approx(event.value)) for event in found]
 
 
 def test_a_killed_training_leaves_no_point_twice_and_none_out(tmp_path: Path) -> None:
@@ -67,6 +74,20 @@ def test_a_killed_training_leaves_no_point_twice_and_none_out(tmp_path: Path) ->
     assert curve(tmp_path, "shares/data") == [(4, 0.25), (8, 0.25)]
     assert curve(tmp_path, "epoch/train_term_mse") == [(4, 0.25), (8, 0.25)]
     assert notes == []
+
+
+def test_learnt_values_have_curves_or_histograms(tmp_path: Path) -> None:
+    neuron = "neuron mine { state u = 0; a = learn(0.5); c = learn(2, above = 1, per = channel); "
+    neuron += "v = a * u + c * x; s = heaviside(v - 1); u = v * (1 - s) }"
+    model = danetc.build(text=STILL.replace("= LIF", "= mine") + neuron, backend="eager")
+    board = TensorBoard(tmp_path, print)
+    board.on_phase_start(PhasePlan(FULL, STEPS, model=model))
+    end_epoch(board, 1, 0.5)
+    board.on_phase_end()
+    assert curve(tmp_path, "learnt/stem.spike.a") == [(STEPS, 0.5)]
+    (event,) = events(tmp_path).Histograms("learnt/stem.spike.c")
+    assert event.histogram_value.num == 8
+    assert event.histogram_value.sum == pytest.approx(16)
 
 
 def test_long_epochs_are_thinned_to_their_end(tmp_path: Path) -> None:

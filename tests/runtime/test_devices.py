@@ -141,7 +141,7 @@ def test_the_count_of_steps_is_where_the_optimizer_wants_it(fused: bool) -> None
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     tensors, state = optimizer_state(model, optimizer)
-    state["weight"]["step"][""] = fused  # as on an accelerator, where torch counts on the CPU
+    state["weight"]["step"] = fused  # as on an accelerator, where torch counts on the CPU
     set_optimizer_state(model.to(META), optimizer, tensors, state)
     restored = optimizer.state[model.weight]
     assert restored["exp_avg"].device == META

@@ -19,6 +19,7 @@ _COLUMNS = (
     ("neurons", "firing-rate", "layers", "rate", "rate", ".4f"),
     ("neurons", "firing-rate", "layers", "active", "active", ".1%"),
     ("neurons", "firing-rate", "layers", "silent", "silent", ".1%"),
+    ("neurons", "firing-rate", "layers", "learnt", "values", ""),
     ("neurons", "gradient-stability", "layers", "dO/dV", "stability", ".4f"),
     ("neurons", "potential", "layers", "V mean", "distribution.mean", "z.3f"),
     ("neurons", "potential", "layers", "V std", "distribution.std", ".3f"),
@@ -69,6 +70,7 @@ def print_measures(measures: Measures) -> None:
             | {
                 head: "-" if found.get(layer.name) is None else format(found[layer.name], form)
                 for found, (_, _, _, head, _, form) in zip(values, columns, strict=True)
+                if {*found.values()} != {None}
             }
             for layer in getattr(measures.layout, title)
             if columns

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.csv"
-MOVING = ("danetc", "torch", "device", "processes", "threads", "git")
+MOVING = ("danetc", "torch", "device", "processes", "threads", "git", "callbacks")
 """Facts in run.json that may differ when a run is resumed."""
 _FIGURES = (
     "phase", "epoch", "learning_rate", "train_loss", "train_accuracy", "train_top5",

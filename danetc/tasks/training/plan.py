@@ -130,6 +130,8 @@ class TrainingPlan:
                 "subset_seed": request.subset_seed,
             },
             "data": self.data.describe(),
+            "callbacks": ", ".join(type(each).__qualname__ for each in request.callbacks)
+            or "empty",
             "recipe": self.recipe.as_dict(),
             "float32_products": {
                 phase.name: float32_products(phase.precision, world.device)

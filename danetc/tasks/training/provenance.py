@@ -26,6 +26,7 @@ MACHINE = {
     "torch": "torch",
     "decoder": "the decoder of images",
     "threads": "the number of threads",
+    "callbacks": "the list of callbacks",
 }
 """Facts that may change the results of a resumed run, with their descriptions."""
 LIBRARIES = (

@@ -12,6 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor, nn
+
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.system.files import DamagedError, explain_os_error, within
 from danetc.runtime.training.observer import Callback
 
@@ -40,7 +43,7 @@ class TensorBoard(Callback):
         self._folder, self._note = folder, note
         self._writer: Any = None
         self._hook: Callable[[threading.ExceptHookArgs], object] | None = None
-        self._steps = 1
+        self._steps, self._model = 1, nn.Module()
 
     def on_phase_start(self, plan: PhasePlan) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -49,7 +52,7 @@ class TensorBoard(Callback):
         self._hook = threading.excepthook
         threading.excepthook = self._thread_failed
         done = plan.epoch * plan.steps + plan.step
-        self._steps = plan.steps
+        self._steps, self._model = plan.steps, plan.model or nn.Module()
         try:
             place = within(self._folder.parent, self._folder.name, plan.phase.name)
             self._writer = SummaryWriter(str(place), purge_step=done + 1)
@@ -75,7 +78,7 @@ class TensorBoard(Callback):
         self._write(report.global_step, {f"step/{key}": value for key, value in values.items()})
 
     def on_epoch_end(self, epoch: Epoch) -> None:
-        values: dict[str, float | None] = {
+        values: dict[str, float | Tensor | None] = {
             "epoch/train_loss": epoch.train_loss,
             "epoch/train_top1": epoch.train_accuracy,
             "epoch/train_top5": epoch.train_top5,
@@ -88,6 +91,9 @@ class TensorBoard(Callback):
         values |= {f"shares/{part}": share for part, share in epoch.shares.items()}
         firing = "firing_rate" if epoch.val_loss is None else "val_firing_rate"
         values |= {f"{firing}/{layer}": rate for layer, rate in epoch.firing.items()}
+        for layer, neuron in self._model.named_modules():
+            if isinstance(neuron, Neuron):
+                values |= {f"learnt/{layer}.{name}": x for name, x in neuron.values().items()}
         self._write(epoch.epoch * self._steps, values)
 
     def on_phase_end(self) -> None:
@@ -100,12 +106,14 @@ class TensorBoard(Callback):
         if self._hook is not None:
             threading.excepthook, self._hook = self._hook, None
 
-    def _write(self, step: int, values: Mapping[str, float | None]) -> None:
+    def _write(self, step: int, values: Mapping[str, float | Tensor | None]) -> None:
         if self._writer is None:
             return
         try:
             for name, value in values.items():
-                if value is not None:  # None for regression, or for another split
+                if isinstance(value, Tensor) and value.dim():
+                    self._writer.add_histogram(name, value, step)
+                elif value is not None:  # None for regression, or for another split
                     self._writer.add_scalar(name, value, step)
             self._writer.flush()
         except OSError as error:

@@ -269,6 +269,9 @@ class Trial:
             backend=self.plan.backend,
             channels_last=request.channels_last,
             cuda_graphs=request.cuda_graphs,
+            watched=any(
+                type(x).on_phase_start != Callback.on_phase_start for x in request.callbacks
+            ),
         )
 
     def _record(self, run: PhaseRun) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""Callbacks that get the model and the optimizer: what they may change, and what the record says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import danetc
+from danetc.main import main
+from danetc.runtime.model.weight_files import read_tensors
+from danetc.runtime.system.files import read_record
+from danetc.runtime.training import run as running
+from danetc.runtime.training.engine import fit
+from danetc.runtime.training.settings import RunSettings
+from tests.runtime.training.common import BARE, digits, phase
+
+FEW = "synthetic:size=8,channels=1,classes=10,count=100,test=20"
+RECIPE = "recipe r { epochs = 3; batch = 25; optimizer = adamw(lr = 0.01) %s }"
+
+
+class Thaw(danetc.Callback):
+    """Trains the stem from an epoch on; stops once at a step, or at none."""
+
+    def __init__(self, first: int, stop: int = 0) -> None:
+        self.first, self.stop = first, stop
+        self.seen: list[tuple[int, bool, bool]] = []
+
+    def _set(self, epochs: int) -> None:
+        self.plan.model.get_submodule("stem").requires_grad_(epochs >= self.first)
+
+    def on_phase_start(self, plan: Any) -> None:
+        self.plan, self.before = plan, None
+        self._set(plan.epoch)
+
+    def on_step_end(self, report: Any) -> None:
+        weight = self.plan.model.get_parameter("stem.conv.weight").detach().clone()
+        moved = self.before is not None and not torch.equal(weight, self.before)
+        known = self.plan.model.get_parameter("stem.conv.weight") in self.plan.optimizer.state
+        self.seen.append((report.global_step, moved, known))
+        self.before = weight
+        if report.global_step == self.stop:
+            raise danetc.StopTraining
+
+    def on_epoch_end(self, epoch: Any) -> None:
+        self._set(epoch.epoch)
+
+
+def trained(output: Path, *callbacks: danetc.Callback, recipe: str = RECIPE % "") -> Any:
+    return danetc.train(
+        text=BARE + recipe, data=FEW, output=output, backend="eager", callbacks=callbacks
+    )
+
+
+def test_a_callback_freezes_as_the_recipe_does(tmp_path: Path) -> None:
+    """In a network without norms, which a frozen part computes as in a test."""
+    trained(tmp_path / "one", Thaw(first=9))
+    trained(tmp_path / "two", recipe=RECIPE % "; freeze = stem")
+    one, two = (read_tensors(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_it_thaws_at_an_epoch_also_if_it_is_resumed(tmp_path: Path) -> None:
+    whole = Thaw(first=1)
+    trained(tmp_path / "whole", whole)
+    assert [step for step, moved, _ in whole.seen if moved] == list(range(5, 13))
+    assert [step for step, _, known in whole.seen if known] == list(range(5, 13))
+    for stop in (6, 8, 0):
+        done = trained(tmp_path / "parts", Thaw(1, stop))
+        assert done.stopped == (stop > 0)
+    one, two = (read_tensors(tmp_path / n / "weights.safetensors") for n in ("whole", "parts"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    facts = read_record(tmp_path / "whole" / "run.json")["facts"]
+    assert facts["callbacks"] == "Thaw"
+
+
+def test_the_record_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path / "run", Thaw(first=2, stop=1))
+    done = trained(tmp_path / "run")
+    assert "the list of callbacks is empty now and was Thaw" in " ".join(done.notes)
+    assert read_record(tmp_path / "run" / "run.json")["earlier"][0]["callbacks"] == "Thaw"
+    trained(tmp_path / "other", Thaw(first=2))
+    assert (
+        main(["train", "--from", str(tmp_path / "other"), "-o", str(tmp_path / "again"), "-q"]) == 0
+    )
+    assert "the list of callbacks is empty now and was Thaw" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_step_is_reported_before_the_next_to_one_that_has_the_model(
+    monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    """Where steps are queued, as on a GPU."""
+    monkeypatch.setattr(running, "has_streams", lambda device: True)
+    steps: list[tuple[int, int]] = []
+
+    class Counts(danetc.Callback):
+        def on_step_end(self, report: Any) -> None:
+            steps.append((report.global_step, run.done))
+
+    model = danetc.build(text=BARE, seed=1, backend="eager")
+    chosen = phase("epochs = 1; batch = 50; optimizer = sgd(lr = 0.1)")
+    run = running.PhaseRun(model, digits(), chosen, RunSettings(watched=watched), Counts())
+    fit(run)
+    assert [done - step for step, done in steps[:-1]] == [0 if watched else 1] * 3
