@@ -15,10 +15,10 @@ from tests.fuzzing.forms import FORMS
 
 CASES = (
     16, 52, 57, 61, 73, 90, 139, 147, 149, 167, 190, 198, 199, 203, 209, 257, 265, 272, 277, 279,
-    295, 302, 305, 320, 336, 342, 344, 354, 355, 362, 399,
+    295, 302, 305, 320, 336, 342, 344, 354, 355, 362, 399, 783,
 )  # fmt: skip
 
-POOL, USES, OF_A_FORM = 400, 1, 3
+POOL, USES, OF_A_FORM = 800, 1, 3
 """Of the first ``POOL`` cases: each row of the language in ``USES`` of them, or in all that use it,
 and so many networks in each form."""
 FIXED = 300
