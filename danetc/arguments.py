@@ -261,9 +261,9 @@ def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], C
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             made: Any = request(*args, **kwargs)
-            if not isinstance(getattr(made, "data", ""), str | None):
-                data = in_memory(made.data, getattr(made, "held_out", None))
-                made = dataclasses.replace(made, data=data)
+            data, share = getattr(made, "data", None), getattr(made, "held_out", None)
+            if not isinstance(data, str) and (data is not None or share is not None):
+                made = dataclasses.replace(made, data=in_memory(data, share))
             check_fields(made)
             return function(made)
 

@@ -208,8 +208,11 @@ DRAWING = WeightedRandomSampler([1.0] * 300, 300)
 @pytest.mark.parametrize(
     ("data", "told"),
     [
+        (None, "`data` is a name such as"),
         (5, "`data` is a name such as 'digits', arrays (x, y), a Dataset"),
         (Digits, "`data` is a name such as"),
+        ((*TRAIN, TEST), "not 3 values"),
+        (TRAIN[0], "sample 0 of the data is ndarray, not a pair"),
         ((TRAIN, None), "`data` is a name such as"),
         ({"train": TRAIN, "valid": TEST}, "no split 'valid'; there is train, val, test, class_names"),
         ({"test": TEST}, "no samples to train on"),

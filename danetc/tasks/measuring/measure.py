@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from danetc.arguments import Count, Split, check_choice
+from torch.utils.data import Dataset
+
+from danetc.arguments import Count, Split, check_choice, in_memory
 from danetc.compiler.emit.layout import eager_twin, layout_of, topology_of
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import check_installed
@@ -15,6 +17,7 @@ from danetc.output.console import image_bar
 from danetc.output.echo import note
 from danetc.output.returned import Returned, frame
 from danetc.requests import MeasuredOn
+from danetc.runtime.data.own import are_arrays
 from danetc.runtime.measure import Measures, Statistics
 from danetc.runtime.measure import measure as run
 from danetc.runtime.measure.plots import FIGURES
@@ -93,8 +96,8 @@ def measure(
             untrained. A model of another backend or memory policy than ``eager`` and ``none`` is
             measured on an eager twin that shares its weights, since a fusion group hides the input
             of its neuron.
-        data: a data set, as in ``"digits"``; or batches of images [N, ...] or [T, N, ...] and labels
-            [N]. The default is the data set that the network of a directory was trained on.
+        data: a data set, as in ``"digits"``, or arrays or a Dataset, as for ``evaluate``; or batches of
+            images [N, ...] or [T, N, ...] and labels [N]. The default is the data set that the network of a directory was trained on.
         split: ``test``, ``train`` or ``val``, of a data set.
         batches: number of batches of a data set.
         batch: images per batch.
@@ -119,6 +122,8 @@ def measure(
     else:
         subject = Subject("", model)
     graph = topology_of(subject.model)
+    if isinstance(data, Mapping | Dataset) or are_arrays(data):
+        data = in_memory(data)
     if data is None or isinstance(data, str):
         images = subject.prepared(data, split=split, output=output or subject.output)
         data = batches_of(images, split=split, batch=batch, count=batches)

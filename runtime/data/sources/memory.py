@@ -59,8 +59,10 @@ def in_memory(data: Any, test: float | None = None) -> str:
     }
     splits = {key: _dataset(each) for key, each in given.items() if key not in shares}
     for each in splits.values():
-        if not hasattr(each, "__getitem__") or isinstance(each, str | bytes | type):
-            raise DataError(f"`data` is {_TAKES}, not {type(each).__name__}")
+        several = isinstance(each, tuple) and not are_arrays(each)
+        if several or not hasattr(each, "__getitem__") or isinstance(each, str | bytes | type):
+            what = f"{len(each)} values" if several else type(each).__name__
+            raise DataError(f"`data` is {_TAKES}, not {what}")
     if "train" not in splits and (test is not None or "test" not in splits):
         raise DataError(f"`data` has no samples to train on; it is {_TAKES}")
     notices: tuple[str, ...] = ()
