@@ -481,7 +481,7 @@ def measure_command(
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.measure import measure_subject
     from danetc.tasks.measuring.tables import WHOLE, overall, print_measures, whole_record
-    from danetc.tasks.model_directory import MEASURES
+    from danetc.tasks.model_directory import MEASURES, TRAINING, record_if_any
     from danetc.tasks.trained import data_of
 
     if output is not None:  # before the measurement, which would be lost otherwise
@@ -503,6 +503,8 @@ def measure_command(
         entries.append((label, measures))
         records.append(found)
     record = whole_record(request, records)
+    trainings = [record_if_any(subject.trained.path / TRAINING) or {} for subject in opened]
+    table = overall(entries, [each.get("test_accuracy") for each in trainings])
     if form == "json":  # as in measures.json, which `report` reads
         echo(seal_record(record).decode(), nl=False)
     elif form == "table":
@@ -516,9 +518,9 @@ def measure_command(
             print_measures(taken)
         if any(name in entries[0][1].taken() for name, *_ in WHOLE):
             echo("whole networks")
-            show_table(overall(entries), form, sys.stdout)
+            show_table(table, form, sys.stdout)
     else:
-        show_table(overall(entries), form, sys.stdout)
+        show_table(table, form, sys.stdout)
     if output is not None:  # what is printed stays even if there is no room for files
         save_record(record, output / MEASURES)
         written = [output / MEASURES, *(draw_all(entries, output) if can_plot() else ())]

@@ -13,6 +13,7 @@ import pytest
 from torch.nn import Linear
 
 import danetc as package
+from danetc.pretrained import directory_of
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.files import digest, save_record
 from danetc.runtime.system.seeds import epoch_order
@@ -150,6 +151,11 @@ def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) 
     run, few = "pretrained:danet_c_small_digits", ("--batches", 1, "--only", "firing-rate")
     said = danetc.passes("measure", run, *few).out  # on what it was trained on
     assert said == danetc.passes("measure", run, *few, "--data", "digits").out
+    record = json.loads((directory_of(run) / "training.json").read_text())
+    table = danetc.passes("measure", run, small, *few, "--format", "csv").out
+    first, second = csv.DictReader(io.StringIO(table))
+    assert float(first["test top-1 %"]) == 100 * record["test_accuracy"]
+    assert second["test top-1 %"] == "-"
 
 
 def as_trained(danetc: Run, spec: Path, change: dict[str, object] | None) -> Path:

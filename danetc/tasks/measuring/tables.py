@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import zip_longest
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -102,19 +103,23 @@ def _layer_of(row: Any) -> str:
     return str(getattr(row, "layer", "") or row.parameter.removesuffix(".weight"))
 
 
-def overall(entries: Sequence[Entry]) -> Table:
-    """Return a table with figures of whole networks, as in Tables IV and V."""
+def overall(entries: Sequence[Entry], accuracies: Sequence[float | None] = ()) -> Table:
+    """Return a table with figures of whole networks, as in Tables IV and V, and the test accuracies of
+    their trainings, if there are any."""
     taken = entries[0][1].taken()
     columns = [column for column in WHOLE if column[0] in taken]
-    rows = []
-    for label, measures in entries:
+    tested, rows = any(each is not None for each in accuracies), []
+    for (label, measures), accuracy in zip_longest(entries, accuracies):
         cells = [Cell(label), *(Cell(str(getattr(measures.layout, name))) for name in FACTS)]
         for name, head, field, form in columns:
             value = getattr(measures.taken()[name], field)
             value *= 1e6 if head.endswith("uJ") else 1
             cells.append(Cell(format(value, form), value=value))
+        known = None if accuracy is None else 100 * accuracy
+        cells += [Cell("-" if known is None else f"{known:.2f}", value=known)] * tested
         rows.append(tuple(cells))
     heads = ("network", "depth", "connection", "rule", "T", *(head for _, head, *_ in columns))
+    heads += ("test top-1 %",) * tested
     return Table(heads, tuple(rows), frozenset({1, *range(4, len(heads))}))
 
 
