@@ -22,13 +22,7 @@ from danetc.errors import UserError
 from danetc.output.console import image_bar, in_notebook
 from danetc.output.echo import Note, note
 from danetc.output.figures import percent, scores
-from danetc.output.returned import (
-    LinePanel,
-    Returned,
-    confusion_figure,
-    frame,
-    line_figure,
-)
+from danetc.output.returned import LinePanel, Returned, confusion_figure, frame, line_figure
 from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
 from danetc.runtime.data.batches import Prepared
@@ -117,7 +111,7 @@ class DirectoryEvaluator:
         before, given = trained.evaluation, isinstance(asked.model, Model)
         if isinstance(asked.model, Model):
             self.model, backend = asked.model, asked.model.backend
-            self.device = next(iter(self.model.state_dict().values())).device
+            self.device = next(iter(self.model.state_dict().values()), torch.empty(0)).device
         else:
             self.device = find_device(asked.device)
             wanted = asked.backend or (before.backend if before else None)

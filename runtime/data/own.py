@@ -97,8 +97,8 @@ def _array(value: Any) -> np.ndarray | None:
     """Return numbers or text as an array, or None for any other value."""
     match value:
         case Tensor():
-            value = value.detach().cpu()
-            return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+            value = value.float() if value.dtype == torch.bfloat16 else value
+            return np.asarray(value.detach().cpu())
         case np.ndarray() | np.generic() | bool() | int() | float() | str():
             return np.asarray(value)
         case Image.Image():
@@ -214,7 +214,7 @@ def _side(given: Any, request: DataRequest, name: str, last: bool | None) -> _Si
     if not are_arrays(given):
         return _dataset_side(given, request, name)
     x, y = map(_array, given)
-    if y is None:
+    if x is None or y is None:
         raise DataError(f"the labels of {name} are not an array")
     images = images_of(x, f"the image array of {name}", last)
     labels = labels_of(y, f"the label array of {name}", request.classes)

@@ -114,7 +114,7 @@ def layer_figures(runs: Sequence[ShownRun]) -> list[PageFigure]:
     return found
 
 
-def confusion_figures(run: ShownRun) -> list[PageFigure]:
+def class_figures(run: ShownRun) -> list[PageFigure]:
     """Draw the confusion matrix of an evaluation, if there is one."""
     found = [] if run.evaluation is None else [run.evaluation]
     drawn = (confusion_figure(x["results"][0]["confusion"], x["class_names"]) for x in found)

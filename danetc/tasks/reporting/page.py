@@ -21,7 +21,7 @@ from danetc.runtime.system.figures import WITHOUT, can_plot
 from danetc.tasks.reporting import tables
 from danetc.tasks.reporting.figures import (
     PageFigure,
-    confusion_figures,
+    class_figures,
     layer_figures,
     training_figures,
 )
@@ -71,7 +71,7 @@ def make_page(
         steps=range(STEPS),
         curves=training_figures(runs) if plots else (),
         profiles=layer_figures(runs) if plots else (),
-        confusions=[confusion_figures(run) if plots else () for run in runs],
+        confusions=[class_figures(run) if plots else () for run in runs],
         figures=figures,
         tables=tables,
         highlighted=highlighted,
