@@ -47,6 +47,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     generated |= {f"reference/{name}.md": pages.page(name) for name in pages.PAGES}
     for uri, text in generated.items():
         files.append(File.generated(config, uri, content=text))
+    for entry in topic("pretrained"):
+        content = pages.card(entry)
+        files.append(File.generated(config, pages.card_of(entry), content=content))
     drawn = [
         entry
         for row in pages.PAGES.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import wrap
 
 from danetc.compiler import check_text, graph_of
@@ -12,6 +13,7 @@ from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.reference import Entry, EntryParameter, topic
+from danetc.tasks.reporting import make_page, open_runs
 from docs.site import diagrams, equations, pictures
 
 
@@ -166,6 +168,18 @@ def entry_parts(entry: Entry) -> Iterator[str]:
         yield f'??? note "Its text, in {entry.place}"\n    ```danet\n{text}\n    ```'
     if entry.paper:
         yield f"From: {entry.paper}."
+    if entry.kind == "pretrained network":
+        yield f"[Model card]({card_of(entry).removeprefix('reference/')}): its topology, training and settings."
+
+
+def card_of(entry: Entry) -> str:
+    """Return the place of the model card of a pretrained network, a page of ``danetc report``."""
+    return f"reference/cards/{entry.name.partition(':')[2]}.html"
+
+
+def card(entry: Entry) -> str:
+    """Return the model card of a pretrained network."""
+    return make_page(open_runs([Path(entry.name)]))
 
 
 def signature(entry: Entry) -> str:

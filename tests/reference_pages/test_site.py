@@ -82,6 +82,15 @@ def test_pages_have_their_entries(name: str) -> None:
             assert entry.name in text
 
 
+def test_pretrained_networks_have_model_cards() -> None:
+    """A report of each, which says its test accuracy, and a link to it."""
+    for entry in topic("pretrained"):
+        assert f"](cards/{Path(pages.card_of(entry)).name})" in pages.page("networks")
+    card = pages.card(entry)
+    assert card.startswith("<!DOCTYPE html>")
+    assert f"<td>{entry.summary.partition(' ')[0]}</td>" in card
+
+
 @pytest.mark.parametrize("name", ["conv", "LIF", "atan", "origin", "chain", "basic"])
 def test_pictures_are_drawn(name: str) -> None:
     entry = next(one for one in find(name) if pictures.has_picture(one))
