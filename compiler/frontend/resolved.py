@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from danetc.compiler.frontend.program import Checked, Settings, read_settings
 from danetc.compiler.lowering.networks import argument_set
+from danetc.compiler.lowering.tables import table_of
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.reading import FIRST_LINE
 from danetc.dsl.syntax import tree as s
@@ -107,7 +108,13 @@ class _Collector:
             known = resolved is not None and self.names.get(id(resolved.declaration))
             return replace(name, id=known) if known else name
 
-        return s.with_names(node, change)
+        def embed(call: s.Call) -> s.Call:
+            """Put the numbers of a table in place of its file."""
+            if s.called(call) == s.Name("table") and "table" not in {*module.names, *local}:
+                return replace(call, args=(s.Arg(None, s.String(table_of(call))),))
+            return replace(call, args=tuple(s.with_names(it, embed, s.Call) for it in call.args))
+
+        return s.with_names(s.with_names(node, embed, s.Call), change)
 
     def declarations(self) -> list[s.Declaration]:
         """Return all declarations with new names, and parameters set from outside as defaults."""

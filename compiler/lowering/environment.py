@@ -270,6 +270,15 @@ SPECIAL: Mapping[str, SpecFunction] = {
         "concat(left, right) -> conv(4) -> norm -> spike",
         input="inputs(left = image(1, 16, 16), right = image(1, 16, 16))",
     ),
+    "table": SpecFunction(
+        'table("FILE.npy")',
+        "constant numbers of a NumPy file inside the spec's folder, up to 32,768: one for each channel of a "
+        "vector, or a map [C, H, W]. A model directory contains them in its spec",
+        None,
+        {'"FILE.npy"': "path relative to the spec; for an .npz file with several arrays followed by the "
+         "name of one in quotes, or the numbers themselves as a model directory has them"},
+        'a * table("f8:1x1x1:AAAAAAAA8D8=")',
+    ),
     "learn": SpecFunction(
         "learn(1.0, above = ..., below = ..., per = channel)",
         "learnable parameters, optionally with bounds: one for the layer, or one for each `channel`, "

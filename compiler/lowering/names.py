@@ -24,6 +24,7 @@ from danetc.compiler.lowering.environment import (
 )
 from danetc.compiler.lowering.loops import is_flow
 from danetc.compiler.lowering.operations import as_learnt, named
+from danetc.compiler.lowering.tables import TableError, table_of
 from danetc.dsl.diagnostics.diagnostic import Label, closest, suggestion
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.first_weights import FIRST_WEIGHTS
@@ -241,6 +242,8 @@ class NamedValues(Backbones):
                 return self._inputs(call, env)
             case "outputs":
                 return self._outputs(call, env)
+            case "table":
+                return self._table(call)
             case "learn":
                 return self._learn(call, env)
             case "scheduled":
@@ -421,6 +424,15 @@ class NamedValues(Backbones):
                 raise self.reject("E0304", message, given[name].value, env)
         attrs["arguments"] = json.dumps(own, sort_keys=True)
         return v.OpLayer("user_module", attrs, call.span, "python")
+
+    def _table(self, call: s.Call) -> v.Wire:
+        """Return the numbers of a file beside the spec as a value."""
+        try:
+            numbers = table_of(call)
+        except TableError as problem:
+            message, hint = problem.args
+            raise self.error("E0509", message, call.span, hint=hint) from None
+        return self.add("table", (), {"numbers": numbers}, call.span)
 
     def _inputs(self, call: s.Call, env: Env) -> v.Inputs:
         wires: dict[str, v.Wire] = {}

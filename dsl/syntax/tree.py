@@ -322,15 +322,20 @@ def variables(node: Node) -> set[str]:
     return {item.variable for item in walk(node) if isinstance(item, Each)}
 
 
-def with_names(node: N, change: Callable[[Name], Expr], *, functions: bool = True) -> N:
-    """Return a tree with each name changed; without ``functions`` the names of calls stay."""
-    if isinstance(node, Name):
+def with_names(
+    node: N, change: Callable[[Any], Expr], kind: type = Name, *, functions: bool = True
+) -> N:
+    """Return a tree with each name changed; without ``functions`` the names of calls stay.
+
+    Another ``kind`` of nodes is changed in their place, and what they contain is left to ``change``.
+    """
+    if isinstance(node, kind):
         return change(node)  # type: ignore[return-value]
     changes: dict[str, Any] = {}
     for name in _FIELDS[type(node)]:
         value = getattr(node, name)
         if isinstance(value, tuple):
-            changes[name] = tuple(with_names(it, change, functions=functions) for it in value)
+            changes[name] = tuple(with_names(it, change, kind, functions=functions) for it in value)
         elif hasattr(value, "span") and (functions or name != "function"):
-            changes[name] = with_names(value, change, functions=functions)
+            changes[name] = with_names(value, change, kind, functions=functions)
     return replace(node, **changes)

@@ -127,7 +127,8 @@ def transform(x: Tensor, by: str, over: str, inverse: bool, rank: int = 3) -> Te
     dim = -rank if over == "channels" else DIMS[over][0]
     matrix = basis(by, x.shape[dim], x).to(x.dtype)
     form = "kc,...c->...k" if rank == 1 else EINSUMS[over]
-    return torch.einsum(form, matrix.T if inverse else matrix, x)
+    found: Tensor = torch.einsum(form, matrix.T if inverse else matrix, x)
+    return found
 
 
 def sinusoidal(x: Tensor, over: str, rank: int = 3) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows of the table: tensors that are given by a formula and not trained."""
+"""Rows of the table: tensors that are given by a formula or a file and not trained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.axes import axis_function
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
-from danetc.compiler.ir.ops.row import Op, OpError, Parameter, word
+from danetc.compiler.ir.ops.row import Op, OpError, Parameter, TorchModule, word
 from danetc.dsl.syntax.words import BASES
 
 
@@ -34,6 +34,10 @@ def _positions(attrs: Attrs, values: Values) -> Shape:
     return shapes.map_of(values, "sinusoidal")
 
 
+def _table_shape(attrs: Attrs, values: Values) -> Shape:
+    return tuple(map(int, str(attrs["numbers"]).split(":")[1].split("x")))
+
+
 ROWS = (
     Op(
         "transform", "orthogonal transform along an axis, by a matrix that is not trained", _transformed,
@@ -47,6 +51,16 @@ ROWS = (
         label=lambda attrs: (f"{'inverse ' * bool(attrs['inverse'])}{attrs['by']}", f"over {attrs['over']}"),
         onnx=onnx.transform,
         example="transform(haar, over = rows)",
+    ),
+    Op(
+        "table", "constant numbers of a file", _table_shape, kinds.analog,
+        lambda attrs, values, value, context: TorchModule(
+            "danetc.runtime.layers.time.Table", (attrs["numbers"],), {}, "seq"
+        ),
+        (Parameter("numbers", str, "sizes of the axes, and the numbers in base64"),),
+        public=False, operands=(0, 0), for_samples=False,
+        label=lambda attrs: ("table", str(attrs["numbers"]).split(":")[1].replace("x", "×")),
+        onnx=lambda to, at, x: to.array(to.stored("numbers")[None]),
     ),
     Op(
         "sinusoidal", "sinusoidal positions: for pixel p, channels 2k and 2k + 1 are the sine and cosine of "
