@@ -93,14 +93,6 @@ def as_map(x: Tensor) -> Tensor:
     return x.unsqueeze(-1).unsqueeze(-1)
 
 
-EINSUMS = {
-    "channels": "kc,...chw->...khw",
-    "rows": "kh,...chw->...ckw",
-    "columns": "kw,...chw->...chk",
-}
-"""Products of a matrix and an axis of a map."""
-
-
 def basis(by: str, size: int, like: Tensor) -> Tensor:
     """Return an orthogonal matrix, on the device of ``like``: rows are basis vectors.
 
@@ -111,9 +103,9 @@ def basis(by: str, size: int, like: Tensor) -> Tensor:
     places = torch.arange(size, dtype=dtype, device=like.device)
     if by == "dct":
         angles = math.pi / size * torch.outer(places, places + 0.5)
-        matrix = angles.cos() * (2 / size) ** 0.5
-        matrix[0] *= 0.5**0.5
-        return matrix
+        cosines: Tensor = angles.cos() * (2 / size) ** 0.5
+        cosines[0] *= 0.5**0.5
+        return cosines
     matrix = torch.ones(1, 1, dtype=dtype, device=like.device)
     pair = 0.5**0.5 * torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=dtype, device=like.device)
     while len(matrix) < size:
@@ -126,7 +118,9 @@ def transform(x: Tensor, by: str, over: str, inverse: bool, rank: int = 3) -> Te
     """Return the orthogonal transform of an axis, or its inverse."""
     dim = -rank if over == "channels" else DIMS[over][0]
     matrix = basis(by, x.shape[dim], x).to(x.dtype)
-    form = "kc,...c->...k" if rank == 1 else EINSUMS[over]
+    axes = "chw"[:rank]
+    axis = axes[dim]
+    form = f"k{axis},...{axes}->...{axes.replace(axis, 'k')}"
     found: Tensor = torch.einsum(form, matrix.T if inverse else matrix, x)
     return found
 

@@ -221,7 +221,7 @@ def drawn_numbers(
     """
     name, *ends = law.split()
     first, second = map(float, ends)
-    value = torch.empty(*shape, dtype=torch.float64, device="cpu")
+    value = torch.empty([*shape], dtype=torch.float64, device="cpu")
     if name == "uniform":
         value.uniform_(first, second, generator=source)
     elif above is None and below is None:
@@ -241,7 +241,7 @@ def drawn_numbers(
     return value + torch.log(-torch.expm1(-value))
 
 
-class Table(nn.Module):
+class ConstantTable(nn.Module):
     """Constant numbers, a buffer: their text has the sizes of the axes and float64 numbers in base64."""
 
     def __init__(self, text: str) -> None:

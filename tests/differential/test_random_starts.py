@@ -23,7 +23,8 @@ SPEC = """use std
 neuron own(low = 0.5, high = 0.9) {{
   a = learn({start}, per = neuron{bounds})
   t = learn(uniform(low, high), per = channel, per_step = true)
-  u = a * delay(u, 1) + (1 - a) * x * t
+  g = learn(normal(1, 0.2))
+  u = a * delay(u, 1) + (1 - a) * x * t * g
   s = u
 }}
 network net {{
@@ -52,14 +53,18 @@ def test_numbers_are_those_of_a_generator_of_torch_for_each_parameter(seed: int)
     assert {key: [*p.shape] for key, p in drawn.items()} == {
         "first.spike.a": [4, 6, 6],
         "first.spike.t": [3, 4, 1, 1],
+        "first.spike.g": [],
         "late.learn.weight": [4, 6, 6],
         "late.spike.a": [4, 6, 6],
         "late.spike.t": [3, 4, 1, 1],
+        "late.spike.g": [],
     }
     for name, parameter in drawn.items():
         expected = torch.empty(parameter.shape, dtype=torch.float64)
         if name.endswith(".t"):
             expected.uniform_(0.5, 0.9, generator=generator(seed, name))
+        elif name.endswith(".g"):
+            expected.normal_(1, 0.2, generator=generator(seed, name))
         else:
             expected.normal_(0.5, 0.1, generator=generator(seed, name))
         assert torch.equal(parameter, expected.float()), name
@@ -113,16 +118,16 @@ def test_other_layers_and_backends_do_not_change_them() -> None:
 def test_a_neuron_for_each_entry_is_that_of_torch() -> None:
     model = emit(graph("uniform(0.2, 0.8)", ", above = 0, below = 1"), 0).double()
     spike = model.get_submodule("late.spike")
-    raw, t = spike.get_parameter("a_raw"), spike.get_parameter("t")
+    raw, t, g = (spike.get_parameter(name) for name in ("a_raw", "t", "g"))
     x = randn(3, 5, 4, 6, 6).requires_grad_()
     a, u, outputs = torch.sigmoid(raw), torch.zeros(4, 6, 6, dtype=torch.float64), []
     for step in range(3):
-        u = a * u + (1 - a) * x[step] * t[step]
+        u = a * u + (1 - a) * x[step] * t[step] * g
         outputs.append(u)
     expected = torch.stack(outputs)
     found = spike(x)
     assert torch.allclose(found, expected, rtol=1e-13, atol=1e-14)
-    ends = [x, raw, t]
+    ends = [x, raw, t, g]
     weight = randn(*expected.shape)
     for mine, other in zip(
         torch.autograd.grad((found * weight).sum(), ends),

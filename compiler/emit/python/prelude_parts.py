@@ -30,7 +30,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
     (
         LAYERS,
         "time",
-        "drawn_numbers Table Learnt Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear",
+        "drawn_numbers ConstantTable Learnt Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear",
     ),
     (LAYERS, "attention", "tokens"),
     (LAYERS, "axes", ""),

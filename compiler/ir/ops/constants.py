@@ -55,7 +55,7 @@ ROWS = (
     Op(
         "table", "constant numbers of a file", _table_shape, kinds.analog,
         lambda attrs, values, value, context: TorchModule(
-            "danetc.runtime.layers.time.Table", (attrs["numbers"],), {}, "seq"
+            "danetc.runtime.layers.time.ConstantTable", (attrs["numbers"],), {}, "seq"
         ),
         (Parameter("numbers", str, "sizes of the axes, and the numbers in base64"),),
         public=False, operands=(0, 0), for_samples=False,

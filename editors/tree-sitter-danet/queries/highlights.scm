@@ -49,9 +49,9 @@
     "latency" "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean"
     "mean_over_time" "min" "mix" "none" "norm" "normal" "orthogonal" "outputs" "pad" "poisson"
     "python" "relu" "reshape" "round" "rows" "running_mean" "scheduled" "scores" "shared" "shuffle"
-    "sigmoid" "sin" "sinusoidal" "softmax" "softplus" "spike" "sqrt" "stage" "sum" "swap" "tanh"
-    "tdbn" "tebn" "torch_uniform" "transform" "truncated_normal" "uniform" "upsample" "xavier_normal"
-    "xavier_uniform" "zeros"))
+    "sigmoid" "sin" "sinusoidal" "softmax" "softplus" "spike" "sqrt" "stage" "sum" "swap" "table"
+    "tanh" "tdbn" "tebn" "torch_uniform" "transform" "truncated_normal" "uniform" "upsample"
+    "xavier_normal" "xavier_uniform" "zeros"))
 
 ((identifier) @function.builtin
   (#any-of? @function.builtin

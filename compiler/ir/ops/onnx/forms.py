@@ -82,25 +82,17 @@ def reshape(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def transform(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    import torch  # late: `check` does not need it
-
-    from danetc.runtime.layers.axes import EINSUMS, basis
-
-    over = str(at.attrs["over"])
-    size = at.shape[shapes.AXES.index(over)]
-    matrix = basis(str(at.attrs["by"]), size, torch.empty(0)).numpy()
-    form = "kc,...c->...k" if at.rank == 1 else EINSUMS[over]
-    given = to.array(matrix.T if at.attrs["inverse"] else matrix)
-    return to.node("Einsum", given, x[0], equation=form)
+    over, all_axes = str(at.attrs["over"]), "chw"[: at.rank]
+    axis = all_axes[shapes.AXES.index(over)]
+    unit = np.eye(at.shape[all_axes.index(axis)])
+    matrix = to.applied("transform", unit, at.attrs["by"], "channels", at.attrs["inverse"], 1).T
+    form = f"k{axis},...{all_axes}->...{all_axes.replace(axis, 'k')}"
+    return to.node("Einsum", to.array(matrix), x[0], equation=form)
 
 
 def sinusoidal(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    import torch  # late: `check` does not need it
-
-    from danetc.runtime.layers import axes
-
-    like = torch.zeros(1, *at.shape, dtype=torch.float64)
-    return to.like(to.array(axes.sinusoidal(like, str(at.attrs["over"])).numpy()), x[0])
+    zeros = np.zeros((1, *at.shape))
+    return to.like(to.array(to.applied("sinusoidal", zeros, at.attrs["over"])), x[0])
 
 
 def repeat_channels(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:

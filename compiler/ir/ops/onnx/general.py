@@ -42,6 +42,9 @@ class OnnxWriter(Protocol):
     def array(self, values: Any) -> str:
         """Return a constant of the network's type."""
 
+    def applied(self, name: str, x: np.ndarray[Any, Any], *args: Any) -> np.ndarray[Any, Any]:
+        """Return the result of a function of ``runtime.layers.axes`` for a constant."""
+
     def ints(self, *values: int) -> str:
         """Return an int64 constant."""
 
