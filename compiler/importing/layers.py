@@ -20,12 +20,13 @@ _STEPS: Mapping[str, Callable[[Node], str]] = {
         "mean", over=str(node.attrs["over"]), groups=constant(node.attrs["groups"])
     ),
     "sum_over_time": lambda node: "sum(over = time)",
+    "swap": lambda node: call("swap", str(node.attrs["a"]), str(node.attrs["b"])),
 }
 """Operations that have a different name in the language."""
 
 _SIGNS: Mapping[str, str] = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _FUNCTIONS: Mapping[str, str] = {"maximum": "max", "minimum": "min", "concat": "concat"}
-JOINS = frozenset({*_SIGNS, *_FUNCTIONS, "affine"})
+JOINS = frozenset({*_SIGNS, *_FUNCTIONS, "affine", "slice", "scores", "mix", "parameter"})
 """Operations that are expressions of values, not steps of a flow."""
 
 
@@ -60,9 +61,23 @@ class Dialect:
             return f"({f' {_SIGNS[node.op]} '.join(map(grouped, operands))})"
         if node.op in _FUNCTIONS:
             return call(_FUNCTIONS[node.op], *operands)
-        if node.op == "affine":
-            return _affine(node, grouped(operands[0]))
+        match node.op:
+            case "affine":
+                return _affine(node, grouped(operands[0]))
+            case "slice":
+                return f"{_named(operands[0])}[{node.attrs['first']} .. {node.attrs['last']}]"
+            case "scores" | "mix":
+                given = {name: constant(node.attrs[name]) for name in _changed(node)}
+                return call(node.op, *operands, **given)
+            case "parameter":
+                each = [node.attrs[name] for name in ("height", "width")]
+                per = "channel" if each in ([1, 1], [None, None]) else "neuron"
+                return call("learn", constant(node.attrs["init"]), per=per)
         return flow(operands[0], self.step(node))
+
+
+def _named(text: str) -> str:
+    return text if text.isidentifier() else f"({text})"
 
 
 def plain_step(node: Node) -> str:
@@ -74,7 +89,7 @@ def plain_step(node: Node) -> str:
         raise Unwritten(f"the language has no text for the operation {node.op}")
     given = {name: constant(node.attrs[name]) for name in _changed(node)}
     first = row.parameters[0].name if row.parameters else ""
-    bare = [given.pop(first)] if first in given else []
+    bare = [given.pop(first)] if first in given and first != "over" else []
     return call(node.op, *bare, **given)
 
 

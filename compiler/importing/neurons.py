@@ -69,7 +69,8 @@ def describe_neuron(program: NeuronProgram) -> Described:
         return made is not None and program_form(made) == form
 
     found = _named("neuron", program.name, dict(program.parameters), constants, program.ops, same)
-    return found or Described("imported_neuron", body=_neuron_body(program))
+    name = "imported_neuron" if program.states else program.name
+    return found or Described(name, body=_neuron_body(program))
 
 
 @lru_cache(maxsize=500)

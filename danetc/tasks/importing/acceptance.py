@@ -170,7 +170,7 @@ def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
     steps, frames = source.graph.steps, source.graph.input.value.varies
     state = model.state_dict()
     weights = {
-        id: {**held, **{key: state[path] for key, path in source.places[id].items()}}
+        id: {**held, **{key: of(state) for key, of in source.places[id].items()}}
         for id, held in source.weights.items()
     }
 
@@ -215,6 +215,8 @@ def _vary(model: nn.Module, run: Callable[[], object]) -> None:
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
+                if not module.weight.any():  # an untrained head
+                    module.weight.normal_(generator=drawn)
                 hooks.append(module.register_forward_hook(scaled))
             elif isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train().momentum = 1.0

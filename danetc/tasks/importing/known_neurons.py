@@ -34,6 +34,14 @@ neuron NAME_undecayed(tau = 2.0, v_threshold = 1.0, PARAMETER detach_reset = fal
 """
 """Neurons of SpikingJelly whose input does not decay, which std does not have."""
 
+ACTIVATIONS = {
+    "ReLU6": "min(max(x, 0), 6)",
+    "SiLU": "x * sigmoid(x)",
+    "Hardswish": "x * min(max(x + 3, 0), 6) / 6",
+    "Hardsigmoid": "min(max(x + 3, 0), 6) / 6",
+}
+"""Activation functions of PyTorch without an operation of danetc's."""
+
 SURROGATE = "atan"
 """Surrogate of neurons from NIR, which stores none; it affects gradients only."""
 PLACES = tuple(np.linspace(-1.73, 1.69, 25).tolist())
@@ -57,6 +65,16 @@ def _undecayed(name: str) -> Declaration:
         text = text.replace(word, value)
     (found,) = parse(SourceFile("import", text), Reporter()).declarations
     return found
+
+
+@cache
+def activation_program(name: str) -> NeuronProgram:
+    """Return an activation function as a neuron without a state."""
+    text = f"neuron {name} {{ s = {ACTIVATIONS[name]} }}"
+    (declaration,) = parse(SourceFile("import", text), Reporter()).declarations
+    made = compile_neuron(declaration, {}, None, {}, Reporter())
+    assert made is not None
+    return made
 
 
 def program(

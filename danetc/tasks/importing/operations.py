@@ -10,7 +10,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,11 @@ from danetc.compiler.ir.ops import OPS, OpError
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.errors import UserError
+from danetc.tasks.importing.known_neurons import activation_program
+
+StateReader = Callable[[Mapping[str, Tensor]], Tensor]
+Layout = tuple[tuple[tuple[int, int, int], ...], ...]
+"""Dimensions of a value; see ``layouts``."""
 
 STEPS = 4
 """Default number of time steps of a spiking network."""
@@ -35,13 +40,13 @@ class ReadNetwork:
     Attributes:
         graph: The graph that lowering would have made.
         weights: Tensors of each node by their names in the node's module.
-        places: Paths of these tensors in the source's state dict, if they have one.
+        places: Functions that return these tensors from the source's state dict, if they have one.
         shape: Shape of a sample of the source.
     """
 
     graph: Graph
     weights: Mapping[int, Mapping[str, Tensor]]
-    places: Mapping[int, Mapping[str, str]]
+    places: Mapping[int, Mapping[str, StateReader]]
     shape: tuple[int, ...]
 
 
@@ -59,7 +64,7 @@ class SourceBuilder:
     nodes: dict[int, Node] = field(default_factory=dict)
     neurons: dict[str, NeuronProgram] = field(default_factory=dict)
     weights: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
-    places: dict[int, Mapping[str, str]] = field(default_factory=dict)
+    places: dict[int, Mapping[str, StateReader]] = field(default_factory=dict)
     shares: dict[int, int] = field(default_factory=dict)
     carries: dict[int, int] = field(default_factory=dict)
 
@@ -141,20 +146,31 @@ class ReadValue:
     """A value that was read, and its node.
 
     ``leading`` is the number of dimensions before those of a sample: 2 for T and N, 1 for N only or
-    if one dimension combines both (``flat``).
+    if one dimension combines both (``flat``). ``dims`` are the dimensions of an image, unless they are
+    those of a map [N, C, H, W] or a vector [N, C] in this order.
     """
 
     node: int
     leading: int = 1
     flat: bool = False
+    dims: Layout | None = None
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A parameter or buffer; ``path`` is empty if it is from a file."""
+    """A parameter or buffer, or a tensor computed from one; ``path`` is empty if it is from a file."""
 
     tensor: Tensor
     path: str = ""
+    make: StateReader | None = None
+
+    @property
+    def of(self) -> StateReader:
+        return self.make or operator.itemgetter(self.path)
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> StoredTensor:
+        of = self.of
+        return StoredTensor(change(self.tensor), self.path, lambda state: change(of(state)))
 
 
 @dataclass(frozen=True)
@@ -185,10 +201,12 @@ class CallSite:
         held = {name: item for name, item in weights.items() if item is not None}
         if not all(isinstance(item, StoredTensor) for item in held.values()):
             raise self.refuse("its weights are computed, and not stored")
+        if x.dims is not None and op not in ANY_LAYOUT:
+            raise self.refuse(f"it reads {self.before}, whose dimensions are not [N, C, H, W]")
         tensors = {name: item.tensor for name, item in held.items()}
         node = self.build.add(op, [x.node], attrs or {}, self.path, tensors)
-        self.build.places[node] = {name: item.path for name, item in held.items() if item.path}
-        return ReadValue(node, x.leading, x.flat)
+        self.build.places[node] = {name: item.of for name, item in held.items() if item.path}
+        return replace(x, node=node)
 
     def square(self, **sizes: Any) -> dict[str, int]:
         """Return one number for each size, which must be the same for rows and columns."""
@@ -204,6 +222,8 @@ class CallSite:
 
 
 Reader = Callable[..., ReadValue]
+ANY_LAYOUT = {"affine", "dropout", "droppath", "gelu", "layernorm", "relu", "sigmoid", "tanh"}
+"""Operations of each element or pixel, for which the order of dimensions does not matter."""
 
 
 def read(
@@ -249,6 +269,14 @@ def linear(call: CallSite, x: ReadValue, weight: Any, bias: Any = None) -> ReadV
         )
     attrs = {"width": int(weight.tensor.shape[0]), "bias": bias is not None}
     return call.add("linear", x, attrs, weight=weight, bias=bias)
+
+
+def conv1x1(call: CallSite, x: ReadValue, weight: Any, bias: Any = None) -> ReadValue:
+    """Read a linear layer of the channels of each pixel, in any layout."""
+    attrs = {"width": int(weight.tensor.shape[0]), "kernel": 1, "bias": bias is not None}
+    found = call.add("conv", replace(x, dims=None), attrs, weight=weight, bias=bias)
+    dims = x.dims and (*x.dims[:-1], ((0, attrs["width"], 1),))
+    return replace(found, dims=dims)
 
 
 def batch_norm(
@@ -321,11 +349,26 @@ def adaptive_avg_pool2d(call: CallSite, x: ReadValue, output_size: Any) -> ReadV
 
 
 def dropout(call: CallSite, x: ReadValue, p: float = 0.5, training: bool = True, inplace: bool = False) -> ReadValue:  # fmt: skip
-    return call.add("dropout", x, {"p": float(p)})
+    return call.add("dropout", x, {"p": float(p)}) if p else x
 
 
 def function(op: str) -> Reader:
     return lambda call, x, inplace=False: call.add(op, x)
+
+
+def activation(name: str) -> Reader:
+    """Return the reader of an activation function, which becomes a neuron of this name."""
+
+    def reader(call: CallSite, x: ReadValue, inplace: bool = False) -> ReadValue:
+        return replace(x, node=call.build.neuron(activation_program(name), x.node, call.path))
+
+    return reader
+
+
+def gelu(call: CallSite, x: ReadValue, approximate: str = "none") -> ReadValue:
+    if approximate != "none":
+        raise call.refuse(f"a GELU approximated by {approximate}")
+    return call.add("gelu", x)
 
 
 relu = function("relu")
@@ -356,7 +399,7 @@ def flatten(call: CallSite, x: ReadValue, start_dim: int = 0, end_dim: int = -1)
     raise call.refuse(f"flattening dimensions {first} to {last} of {call.before} is not supported")
 
 
-def _view(call: CallSite, x: ReadValue, *size: Any, **named: Any) -> ReadValue:
+def view(call: CallSite, x: ReadValue, *size: Any, **named: Any) -> ReadValue:
     """Read a change of shape: T and N as one or two dimensions, a map as a vector, or none."""
     before, after, sample = call.before, call.after, call.shape(x)
     lead = before[: x.leading]
@@ -393,7 +436,7 @@ def _repeat(call: CallSite, x: ReadValue, *times: Any) -> ReadValue:
     raise call.refuse(f"a repetition by {(first, *rest)}")
 
 
-def _part(call: CallSite, *args: Any, **kwargs: Any) -> ReadValue:
+def part(call: CallSite, *args: Any, **kwargs: Any) -> ReadValue:
     raise call.refuse(
         "reading a part of a value or a single time step is not supported, except in a neuron "
         "with the same equations at each step"
@@ -403,9 +446,9 @@ def _part(call: CallSite, *args: Any, **kwargs: Any) -> ReadValue:
 # -- several values --------------------------------------------------------------------------------
 
 
-def _concat(call: CallSite, tensors: Sequence[Any], dim: int = 0) -> ReadValue:
+def concat(call: CallSite, tensors: Sequence[Any], dim: int = 0) -> ReadValue:
     first = tensors[0]
-    all_read = all(isinstance(item, ReadValue) for item in tensors)
+    all_read = all(isinstance(item, ReadValue) and item.dims is None for item in tensors)
     if not all_read or dim % len(call.after) != first.leading:
         raise call.refuse("only channels can be concatenated")
     if len({(item.leading, item.flat) for item in tensors}) > 1:
@@ -435,10 +478,11 @@ def _arithmetic(op: str) -> Reader:
         if isinstance(a, ReadValue) and isinstance(b, ReadValue):
             if a.flat != b.flat:
                 raise call.refuse("only one of the operands has T and N in one dimension")
+            if a.dims != b.dims:
+                raise call.refuse("its operands have their dimensions in different orders")
             node = call.build.add(op, [a.node, b.node], {}, call.path)
-            return ReadValue(
-                node, max(a.leading, b.leading), a.flat
-            )  # a static value may be repeated
+            leading = max(a.leading, b.leading)  # a static value may be repeated
+            return replace(a, node=node, leading=leading)
         second = not isinstance(a, ReadValue)
         x, number = (b, a) if second else (a, b)
         if not isinstance(number, (int, float)) or len(forms) <= second:
@@ -454,7 +498,7 @@ def _arithmetic(op: str) -> Reader:
 _sum, _difference, _product, _quotient = map(_arithmetic, ("add", "sub", "mul", "div"))
 
 
-def _mean(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
+def mean(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
     if dim is None:
         raise call.refuse("a mean over all dimensions, including samples, is not supported")
     rank = len(call.before)
@@ -486,13 +530,15 @@ FUNCTIONS: Mapping[Any, Reader] = {
     torch.rsub: lambda call, a, b, alpha=1: _difference(call, b, a, alpha),
     operator.mul: _product, operator.imul: _product, torch.mul: _product,
     operator.truediv: _quotient, torch.div: _quotient,
-    torch.cat: _concat, torch.concat: _concat, torch.concatenate: _concat,
-    operator.getitem: _part, torch.stack: _part,
-    torch.flatten: flatten, torch.reshape: _view, torch.unsqueeze: _unsqueeze,
+    torch.cat: concat, torch.concat: concat, torch.concatenate: concat,
+    operator.getitem: part, torch.stack: part,
+    torch.flatten: flatten, torch.reshape: view, torch.unsqueeze: _unsqueeze,
     torch.relu: relu, F.relu: relu,
     torch.sigmoid: function("sigmoid"), F.sigmoid: function("sigmoid"),
-    torch.tanh: function("tanh"), F.tanh: function("tanh"),
-    torch.mean: _mean, torch.sum: _sum_over,
+    torch.tanh: function("tanh"), F.tanh: function("tanh"), F.gelu: gelu,
+    F.relu6: activation("ReLU6"), F.silu: activation("SiLU"), F.hardswish: activation("Hardswish"),
+    F.hardsigmoid: activation("Hardsigmoid"),
+    torch.mean: mean, torch.sum: _sum_over,
     torch.maximum: _arithmetic("maximum"), torch.minimum: _arithmetic("minimum"),
     F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d,
     F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.dropout: dropout,
@@ -500,8 +546,8 @@ FUNCTIONS: Mapping[Any, Reader] = {
 
 METHODS: Mapping[str, Reader] = {
     "add": _sum, "add_": _sum, "sub": _difference, "mul": _product, "mul_": _product,
-    "div": _quotient, "flatten": flatten, "view": _view, "reshape": _view, "unflatten": _view,
+    "div": _quotient, "flatten": flatten, "view": view, "reshape": view, "unflatten": view,
     "relu": relu, "relu_": relu, "sigmoid": function("sigmoid"), "tanh": function("tanh"),
-    "mean": _mean, "sum": _sum_over, "unsqueeze": _unsqueeze, "repeat": _repeat, "expand": _repeat,
+    "mean": mean, "sum": _sum_over, "unsqueeze": _unsqueeze, "repeat": _repeat, "expand": _repeat,
     "contiguous": same, "clone": same, "float": same,
 }  # fmt: skip

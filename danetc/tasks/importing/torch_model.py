@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, Literal
 
 import torch
@@ -14,26 +15,25 @@ from torch.fx.node import map_arg
 
 from danetc.dsl.neuron.spikingjelly import CLASSES
 from danetc.errors import UserError
-from danetc.tasks.importing.known_neurons import program, spikingjelly_neuron
+from danetc.tasks.importing import layouts
+from danetc.tasks.importing.known_neurons import ACTIVATIONS, program, spikingjelly_neuron
+from danetc.tasks.importing.layouts import FUNCTIONS, METHODS, TAKES_PARAMETERS
 from danetc.tasks.importing.operations import (
-    FUNCTIONS,
-    METHODS,
     STEPS,
-    WEIGHTED,
     CallSite,
     Reader,
     ReadNetwork,
     ReadValue,
     SourceBuilder,
     StoredTensor,
+    activation,
     adaptive_avg_pool2d,
     avg_pool2d,
     batch_norm,
     conv2d,
     dropout,
-    flatten,
     function,
-    linear,
+    gelu,
     max_pool2d,
     read,
     relu,
@@ -67,12 +67,6 @@ def _norm(call: CallSite, x: ReadValue, mean: Any, variance: Any, weight: Any, b
     )  # fmt: skip
 
 
-def _gelu(call: CallSite, x: ReadValue, approximate: str) -> ReadValue:
-    if approximate != "none":
-        raise call.refuse(f"a GELU approximated by {approximate}")
-    return call.add("gelu", x)
-
-
 def _upsample(call: CallSite, x: ReadValue, scale: Any, mode: str) -> ReadValue:
     factors = {*scale} if isinstance(scale, tuple) else {scale}
     if mode != "nearest" or len(factors) != 1 or None in factors:
@@ -81,6 +75,12 @@ def _upsample(call: CallSite, x: ReadValue, scale: Any, mode: str) -> ReadValue:
     if not factor.is_integer():
         raise call.refuse(f"an upsampling by {factor}, which is not an integer")
     return call.add("upsample", x, {"scale": int(factor)})
+
+
+def _droppath(call: CallSite, x: ReadValue, p: float, mode: str = "row") -> ReadValue:
+    if mode != "row":
+        raise call.refuse(f"stochastic depth of mode {mode}, which drops all samples alike")
+    return call.add("droppath", x, {"p": float(p)}) if p else x
 
 
 def _voting(call: CallSite, x: ReadValue, size: int) -> ReadValue:
@@ -94,13 +94,13 @@ def _flatten(
     call: CallSite, x: ReadValue, start: int, end: int, step_mode: str | None
 ) -> ReadValue:
     """Read a flatten, whose dimensions do not include T in SpikingJelly's multi-step mode."""
-    return flatten(call, x, start + (step_mode == "m"), end)
+    return layouts.flatten(call, x, start + (step_mode == "m"), end)
 
 
 def _spiking(call: CallSite, x: ReadValue, module: Any, w: StoredTensor | None) -> ReadValue:
     program = spikingjelly_neuron(module, call.path)
     node = call.build.neuron(program, x.node, call.path, {} if w is None else {"w": w.tensor})
-    call.build.places[node] = {} if w is None else {"w": w.path}
+    call.build.places[node] = {} if w is None else {"w": w.of}
     return ReadValue(node, x.leading, x.flat)
 
 
@@ -110,7 +110,15 @@ MODULES: Mapping[str, tuple[Reader, str]] = {
         conv2d,
         "weight bias stride padding dilation groups padding_mode",
     ),
-    "torch.nn.modules.linear.Linear": (linear, "weight bias"),
+    "torch.nn.modules.linear.Linear": (layouts.linear, "weight bias"),
+    "torch.nn.modules.normalization.LayerNorm": (
+        layouts.layer_norm,
+        "normalized_shape weight bias eps",
+    ),
+    "torch.nn.modules.activation.MultiheadAttention": (
+        layouts.multihead_attention,
+        "in_proj_weight in_proj_bias out_proj num_heads batch_first",
+    ),
     "torch.nn.modules.batchnorm.BatchNorm2d": _NORM,
     "torch.nn.modules.batchnorm.BatchNorm1d": _NORM,
     "torch.nn.modules.normalization.GroupNorm": (_group_norm, "num_groups weight bias eps"),
@@ -127,10 +135,13 @@ MODULES: Mapping[str, tuple[Reader, str]] = {
     "torch.nn.modules.dropout.Dropout": (dropout, "p"),
     "torch.nn.modules.linear.Identity": (same, ""),
     "torch.nn.modules.activation.ReLU": (relu, ""),
-    "torch.nn.modules.activation.GELU": (_gelu, "approximate"),
+    "torch.nn.modules.activation.GELU": (gelu, "approximate"),
     "torch.nn.modules.activation.Sigmoid": (function("sigmoid"), ""),
     "torch.nn.modules.activation.Tanh": (function("tanh"), ""),
+    **{f"torch.nn.modules.activation.{name}": (activation(name), "") for name in ACTIVATIONS},
     "torch.nn.modules.upsampling.Upsample": (_upsample, "scale_factor mode"),
+    "torchvision.ops.stochastic_depth.StochasticDepth": (_droppath, "p mode"),
+    "timm.layers.drop.DropPath": (_droppath, "drop_prob"),
     "spikingjelly.activation_based.layer.dropout.Dropout": (
         lambda call, x, p: call.add("dropout", x, {"p": float(p), "per": "sample"}),
         "p",
@@ -338,7 +349,7 @@ class _Reader:
             self._once(place, path)
         weights = {label: self._tensor(place) for label, place in neuron.places.items()}
         id = self.build.neuron(neuron.program, value.node, path, weights)
-        self.build.places[id] = neuron.places
+        self.build.places[id] = {label: itemgetter(place) for label, place in neuron.places.items()}
         return ReadValue(id, 2)
 
     def _once(self, place: str, path: str) -> None:
@@ -359,6 +370,10 @@ class _Reader:
                 f"the model returns a {kind}, not one tensor that depends on its input; wrap it in a "
                 "module that returns the logits"
             )
+        if found.dims is not None:
+            raise UserError(
+                "the model returns a value with its dimensions in another order than [N, C, H, W]"
+            )
         if found.flat:
             raise UserError("the model returns T and N as one dimension; give them apart")
         return found
@@ -377,7 +392,7 @@ class _Reader:
                 "give each call its own neuron"
             )
         value = self.values[node.args[0]] if node.args else None  # type: ignore[index]
-        if not isinstance(value, ReadValue):
+        if not isinstance(value, ReadValue) or len({*node.all_input_nodes}) > 1:
             raise UserError(f"{path}: its argument is not a single tensor")
         before = len(self.build.nodes)
         result = read_module(self._call(node, path), module, value)
@@ -386,16 +401,18 @@ class _Reader:
         return result
 
     def _function(self, node: fx.Node) -> ReadValue:
-        table: Mapping[Any, Any] = FUNCTIONS if node.op == "call_function" else METHODS
+        called: Mapping[Any, Any] = FUNCTIONS if node.op == "call_function" else METHODS
+        args: Any = map_arg(node.args, lambda item: self.values[item])
+        kwargs: Any = map_arg(node.kwargs, lambda item: self.values[item])
+        if (computed := self._computed(node)) is not None:
+            return computed
         path = _place(node)
-        reader = table.get(node.target)
+        reader = called.get(node.target)
         if reader is None:
             name = getattr(node.target, "__name__", str(node.target))
             raise UserError(f"{path}: danetc cannot read `{name}`")
-        args: Any = map_arg(node.args, lambda item: self.values[item])
-        kwargs: Any = map_arg(node.kwargs, lambda item: self.values[item])
         stored = [item for item in (*args, *kwargs.values()) if isinstance(item, StoredTensor)]
-        if stored and node.target not in WEIGHTED:
+        if stored and node.target not in TAKES_PARAMETERS:
             raise UserError(
                 f"{stored[0].path}: a parameter or buffer that the model's own code reads; danetc "
                 "reads those of layers"
@@ -403,6 +420,22 @@ class _Reader:
         for item in stored:
             self._once(item.path, path)
         return read(reader, self._call(node, path), args, kwargs)
+
+    def _computed(self, node: fx.Node) -> StoredTensor | None:
+        """Return a tensor that is computed from one parameter or buffer alone, or None."""
+        (source, *others) = [self.values[item] for item in node.all_input_nodes] or [None]
+        if others or not isinstance(source, StoredTensor):
+            return None
+
+        def change(tensor: Tensor) -> Tensor:
+            args: Any = map_arg(node.args, lambda item: tensor)
+            kwargs: Any = map_arg(node.kwargs, lambda item: tensor)
+            target: Any = node.target
+            if node.op == "call_method":
+                return getattr(args[0], target)(*args[1:], **kwargs)  # type: ignore[no-any-return]
+            return target(*args, **kwargs)  # type: ignore[no-any-return]
+
+        return source.changed(change)
 
 
 def _place(node: fx.Node) -> str:

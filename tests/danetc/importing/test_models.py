@@ -298,3 +298,53 @@ def test_a_parameter_of_a_surrogate_is_found_by_its_reciprocal() -> None:
     """A rectangle of width 0.8 divides by it; the source's code may multiply by 1.25."""
     slopes = tuple(1.25 * (abs(x) < 0.4) for x in PLACES)
     assert surrogate_like(slopes, (1.25,)).parameters == (("width", 0.8),)
+
+
+def tiny_convnext() -> nn.Module:
+    settings = [VISION.convnext.CNBlockConfig(8, 16, 2), VISION.convnext.CNBlockConfig(16, None, 1)]
+    made: nn.Module = VISION.ConvNeXt(settings, layer_scale=0.7, num_classes=5)
+    return made
+
+
+def timm_model(name: str, **options: Any) -> nn.Module:
+    timm = pytest.importorskip("timm")
+    made: nn.Module = timm.create_model(name, num_classes=5, **options)
+    return made
+
+
+VISION_MODELS: dict[str, tuple[Make, int]] = {
+    "mobilenet_v2": (partial(VISION.mobilenet_v2, width_mult=0.25, num_classes=5), 32),
+    "mobilenet_v3": (partial(VISION.mobilenet_v3_small, num_classes=5), 32),
+    "efficientnet": (partial(VISION.efficientnet_b0, num_classes=5), 32),
+    "convnext": (tiny_convnext, 32),
+    "vit": (partial(VISION.VisionTransformer, 32, 8, 2, 2, 16, 32, num_classes=5), 32),
+    "timm vit": (partial(timm_model, "vit_tiny_patch16_224", img_size=32, depth=2), 32),
+    "timm vit, mean": (
+        partial(timm_model, "vit_tiny_patch16_224", img_size=32, depth=1, global_pool="avg", class_token=False),
+        32,
+    ),
+    "timm convnext": (partial(timm_model, "convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 16, 16)), 32),
+    "timm efficientnet": (partial(timm_model, "test_efficientnet"), 32),
+    "timm mobilenetv3": (partial(timm_model, "mobilenetv3_small_050"), 32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VISION_MODELS)
+def test_networks_for_images_are_imported(name: str) -> None:
+    """With warmed norms and no parameter at its initial value, the outputs are the same."""
+    make, size = VISION_MODELS[name]
+    torch.manual_seed(0)
+    model = make().eval()
+    x = torch.randn(6, 3, size, size)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(
+                0.1 * torch.randn_like(value) * (value.abs().mean() + 0.5 * (value == 0).all())
+            )
+    _vary(model, lambda: model(x))
+    found = danetc.import_network(model, (3, size, size), samples=4)
+    ours = found.model.eval().double()
+    with torch.no_grad():
+        wanted = model.double()(x.double())
+        assert wanted.std(0).max() > 0.05
+        torch.testing.assert_close(ours(x.double()), wanted, rtol=1e-4, atol=1e-4)

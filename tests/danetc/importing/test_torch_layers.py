@@ -87,6 +87,9 @@ def test_a_function_is_read(tail: Callable[..., Any], text: str) -> None:
     assert text in read(tail)
 
 
+CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+
 class Reshaped(nn.Module):
     """A convolution of frames [T, N, C, H, W], whose steps are images for it, and then ``tail``."""
 
@@ -181,7 +184,53 @@ def test_weights_read_by_the_models_code(
     assert text in read(tail, held)
 
 
-CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+def over_channels(x: Tensor, held: nn.Module) -> Any:
+    return held(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def attended(x: Tensor, each: Any) -> Tensor:
+    tokens = x.flatten(2).transpose(1, 2)
+    mixed, _ = each(tokens, tokens, tokens, need_weights=False)
+    out: Tensor = mixed.mean(1)
+    return out
+
+
+def by_hand(x: Tensor, qkv: Any) -> Tensor:
+    """Attention as in timm, and the second of the tokens."""
+    tokens = x.flatten(2).transpose(1, 2)
+    q, k, v = qkv(tokens).reshape(len(x), 36, 3, 2, 3).permute(2, 0, 3, 1, 4).unbind(0)
+    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(len(x), 36, 6)
+    return mixed[:, 1]
+
+
+def with_token(x: Tensor, norm: Any) -> Tensor:
+    token = norm.weight.reshape(1, 1, 4).expand(len(x), -1, -1)
+    return torch.cat([token, x.flatten(2).transpose(1, 2)], 1)[:, 2]
+
+
+@pytest.mark.parametrize(
+    ("tail", "held", "text"),
+    [
+        (lambda x, held: F.relu6(x), CONV, "neuron ReLU6"),
+        (lambda x, held: F.silu(x), CONV, "neuron = SiLU"),
+        (lambda x, held: F.hardsigmoid(x), CONV, "/ 6"),
+        (lambda x, held: held(x), nn.Hardswish(), "/ 6"),
+        (lambda x, held: F.conv2d(x, 2 * held.weight), CONV, "conv(4, kernel = 1)"),
+        (lambda x, held: x * held.weight.reshape(-1, 1, 1), NORM, "in * learn(0.0, per = channel)"),
+        (over_channels, nn.LayerNorm(4, eps=1e-4), "norm"),
+        (over_channels, nn.Linear(4, 7), "conv(7, kernel = 1, bias = true)"),
+        (attended, nn.MultiheadAttention(4, 2, batch_first=True), "scores("),
+        (by_hand, nn.Linear(4, 18), "[12 .. 17]"),
+        (with_token, nn.LayerNorm(4), "learn(0.0, per = neuron)"),
+        (lambda x, held: x.flatten(2).permute(0, 2, 1).mean(1), CONV, "avgpool"),
+    ],
+)
+def test_rearranged_dimensions_and_parameters(
+    tail: Callable[..., Any], held: nn.Module, text: str
+) -> None:
+    for value in held.parameters():
+        nn.init.uniform_(value, 0.5, 1.5)
+    assert text in read(tail, held)
 
 
 @pytest.mark.parametrize(
@@ -195,8 +244,18 @@ CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
         (lambda x: x.mean(), None, "a mean over all dimensions"),
         (lambda x: x.mean(1), None, "a mean over dimensions"),
         (lambda x: x.sum(1), None, "a sum over dimension 1"),
-        (lambda x: x.flatten(1, 2), None, "flattening dimensions 1 to 2"),
-        (lambda x: x.view(4, -1), None, "a change of shape from"),
+        (lambda x: x.flatten(1, 2), None, "returns a value with its dimensions in another order"),
+        (lambda x: x.view(4, -1), None, "returns a value with its dimensions in another order"),
+        (lambda x: x.view(2, 9, 16), None, "a change of shape from"),
+        (lambda x: F.max_pool2d(x.permute(0, 2, 3, 1), 2), None, "not .N, C, H, W."),
+        (lambda x: x + x.transpose(2, 3), None, "dimensions in different orders"),
+        (lambda x, norm: norm(x), nn.LayerNorm([6, 6]), "a layer norm over several dimensions"),
+        (lambda x, norm: norm(x), nn.LayerNorm(6), "whose last dimension is not the channels"),
+        (
+            lambda x, each: each(*[x.flatten(2).transpose(1, 2)] * 3)[0],
+            nn.MultiheadAttention(4, 2),
+            "attention is read with batch_first=True",
+        ),
         (lambda x: x.unsqueeze(1), None, "a new dimension"),
         (lambda x: x.repeat(3, 1, 1, 1), None, "a repetition by"),
         (lambda x: torch.maximum(x, torch.ones(())), None, "neither a parameter nor a buffer"),
@@ -206,7 +265,11 @@ CONV, NORM = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
             (lambda x, size=size: F.adaptive_avg_pool2d(x, size), None, "has windows of several")
             for size in (4, (3, 2), (12, 6))
         ),
-        (lambda x, conv: F.conv2d(x, 2 * conv.weight), CONV, "danetc reads those of layers"),
+        (
+            lambda x, norm: torch.maximum(x, norm.weight.reshape(1, 4, 1, 1)),
+            NORM,
+            "danetc reads those of layers",
+        ),
         (
             lambda x, held: F.linear(x, held.weight),
             nn.Linear(6, 5),
