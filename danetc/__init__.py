@@ -6,7 +6,7 @@
     danetc.draw("danet_c_r50", output="topology.svg")      # writes and returns a picture
     model = danetc.build("danet_c_r50", set={"steps": 2})  # a trainable torch.fx.GraphModule
     danetc.data("digits").picture()                        # samples of a data set
-    run = danetc.train("danet_c_small", data="digits")     # trains by the spec's recipe
+    run = danetc.train("danet_c_small", data="digits")     # trains by the recipe; data may be (x, y)
     danetc.evaluate(run.directory, steps=[1, 2, 4])        # evaluates at several numbers of time steps
     danetc.predict(run.directory, ["a.png"]).classes       # classes of images
     danetc.compare("net.danet", grid={"steps": [1, 4]})    # trains a grid of networks

@@ -389,7 +389,8 @@ def statement(case: Situation) -> Found | None:
         hint = Hint(f"`{first.text}` is written twice", removing(twice))
     if token.type in ("LPAR", *OPERATORS) and token.type != "EQUAL" and count == 1:
         message = f"this value has no name: {STATEMENT}"
-        return Found("E0111", message, case.span(begin, i), hint=f"write `name = {names} ...`")
+        hint = answer("word", first.text) or f"write `name = {names} ...`"
+        return Found("E0111", message, case.span(begin, i), hint=hint)
     if count == 1 or not same_line or first.type == "STATE":
         last = begin if not same_line else i - 1
         message = f"`{case.text(begin, last)}` has no value"

@@ -162,7 +162,7 @@ def test_values(
     found = good(recipe(body), **overrides)
     for path, value in expected.items():
         phase, key, *argument = path.split(".")
-        seen = getattr(found.phase(phase), key)
+        seen = getattr(next(each for each in found.phases if each.name == phase), key)
         if argument:
             seen = seen.name if argument == ["name"] else seen[argument[0]]
         assert seen == value, path
