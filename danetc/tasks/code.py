@@ -9,7 +9,7 @@ record, the user also has to name them.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from danetc.dsl.diagnostics.visible import visible
@@ -32,18 +32,19 @@ def refuse_recorded_data(text: str, record: Path) -> None:
 
 def admit(
     what: str,
-    places: Iterable[str],
+    places: Collection[str],
     note: Note,
     *,
     record: Path | None = None,
     no_code: bool = False,
     allowed: Collection[str] = (),
 ) -> None:
-    """Print the functions and classes ``FILE.py:NAME`` that ``what`` runs, before it runs any, and allow them.
+    """Print the functions and classes ``FILE.py:NAME`` that ``what`` runs, allow them and then load them.
 
     Raises UserError if ``no_code`` refuses code, and if only a ``record`` names them and the user has not.
     """
     from danetc.compiler.ir.ops.user import allow_code, is_allowed  # late: the compiler takes 0.1 s
+    from danetc.runtime.system.user_code import found_at
 
     for place in places:
         if no_code:
@@ -53,6 +54,8 @@ def admit(
         file, _, name = place.rpartition(":")
         note(f"{what} runs code: {name} of {Path(file).expanduser().absolute()}")
         allow_code(place)
+    for place in places:
+        found_at(place)  # now: a pass that computes the memory of a step has tensors without values
 
 
 def _refusal(record: Path, code: str, flag: str) -> UserError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any
 
 from danetc.dsl.recipe.schema import (
     Argument,
@@ -20,10 +20,8 @@ from danetc.dsl.recipe.schema import (
     WordType,
 )
 
-Spec = TypeVar("Spec", bound=ItemSpec)
 
-
-def family(*items: Spec) -> Mapping[str, Spec]:
+def family(*items: Any) -> Mapping[str, Any]:
     """Return items by name."""
     return MappingProxyType({item.name: item for item in items})
 

@@ -193,11 +193,9 @@ def part_of(name: str, paths: Iterable[str]) -> str | None:
 
 def named_in(phases: Iterable[Phase], argument: str) -> list[str]:
     """Return the values of an argument of losses, optimizers and augmentations, each once."""
-    items = (
-        item
-        for phase in phases
-        for item in (*(term.item for term in phase.loss), phase.optimizer, *phase.augment)
-    )
+    items: list[Item] = []
+    for phase in phases:
+        items += [*(term.item for term in phase.loss), phase.optimizer, *phase.augment]
     return list(dict.fromkeys(str(item[argument]) for item in items if argument in item))
 
 

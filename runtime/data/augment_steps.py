@@ -103,8 +103,8 @@ class _Own(nn.Module):
 
     def __init__(self, item: Item) -> None:
         super().__init__()
-        self.item, numbers = item, dict(item.arguments)
-        place = str(numbers.pop("function"))
+        self.item, numbers = item, dict[str, Any](item.arguments)
+        place = numbers.pop("function")
         self.function = function_at("the augmentation", place, ["image"], numbers)
 
     def __reduce__(self) -> Any:  # for loader processes that are not forked

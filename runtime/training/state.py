@@ -46,7 +46,7 @@ def optimizer_state(
             "texts, tensors, and lists and dicts of these"
         )
 
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {value: name for name, value in model.named_parameters()}
     if others := [key for key in optimizer.state if key not in names]:
         raise TrainingError(f"the optimizer has a state for {others[0]!r}, which is no parameter")
     state = {names[key]: plain(value, names[key], key) for key, value in optimizer.state.items()}

@@ -68,6 +68,8 @@ _FIGURES = (
     "test_loss", "test_accuracy", "test_top5", "seconds", "images_per_second", "skipped",
 )  # fmt: skip
 
+_GROUPS = {"share": "shares", "term": "terms", "test": "scores", "val": "val_scores"}
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -122,11 +124,6 @@ class RunDirectory:
             if not same:
                 replace_file(self.path / name, data)
 
-    @property
-    def has_results(self) -> bool:
-        """True if the weights and results of an epoch are written."""
-        return (self.path / TRAINING).is_file()
-
     def write_results(self, weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         """Write weights, and the results with the digest of the weights."""
         data = tensor_file(weights)
@@ -149,10 +146,11 @@ def metrics_csv(epochs: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for number, epoch in enumerate(epochs, 1):
-        row = {f"share_{part}": share for part, share in epoch.get("shares", {}).items()}
-        row |= {f"test_{name}": value for name, value in epoch.get("scores", {}).items()}
-        row |= {f"term_{name}": value for name, value in epoch.get("terms", {}).items()}
-        row |= {f"val_{name}": value for name, value in epoch.get("val_scores", {}).items()}
+        row = {
+            f"{column}_{name}": value
+            for column, key in _GROUPS.items()
+            for name, value in epoch.get(key, {}).items()
+        }
         writer.writerow({"row": number, **epoch, **row})
     return stream.getvalue()
 

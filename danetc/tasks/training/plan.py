@@ -89,7 +89,6 @@ class TrainingPlan:
         for key in INDIFFERENT:
             recipe.pop(key, None)
         phases: Any = recipe.pop("phases")
-        layers = _code(places_of(self.compiled.graph))
         request = self.request
         return {
             "network": self.compiled.graph.name,
@@ -103,17 +102,14 @@ class TrainingPlan:
             },
             "seed": seed,
             "init": None if request.init is None else _file(weights_of(request.init)),
-            "init_skip": request.init_skip,
             "backend": self.backend,
-            "channels_last": request.channels_last,
-            "train_output": request.train_output,
-            "deterministic": request.deterministic,
+            **fields_of(request, "init_skip", "channels_last", "train_output", "deterministic"),
             "teachers": {
                 name: _file(directory_of(name) / WEIGHTS)
                 for name in named_in(self.recipe.phases, "teacher")
             },
             "functions": _code(named_in(self.recipe.phases, "function")),
-            **({"layers": layers} if layers else {}),
+            "layers": _code(places_of(self.compiled.graph)),
         }
 
     def facts(self, world: World) -> dict[str, Any]:
@@ -123,15 +119,10 @@ class TrainingPlan:
             **machine_facts(world),
             "request": {
                 "spec": request.spec or "<text>",
-                "init": request.init,
-                "memory": request.memory,
-                "cuda_graphs": request.cuda_graphs,
-                "classes": request.classes,
-                "subset_seed": request.subset_seed,
+                **fields_of(request, "init", "memory", "cuda_graphs", "classes", "subset_seed"),
             },
             "data": self.data.describe(),
-            "callbacks": ", ".join(type(each).__qualname__ for each in request.callbacks)
-            or "empty",
+            "callbacks": ", ".join(type(x).__qualname__ for x in request.callbacks) or "empty",
             "recipe": self.recipe.as_dict(),
             "float32_products": {
                 phase.name: float32_products(phase.precision, world.device)
@@ -142,6 +133,11 @@ class TrainingPlan:
 
 INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minutes", "keep_every")
 """Settings of a recipe that change no number of a run. (The seed of the run is recorded.)"""
+
+
+def fields_of(owner: object, *names: str) -> dict[str, Any]:
+    """Return attributes of an object by name."""
+    return {name: getattr(owner, name) for name in names}
 
 
 def _file(path: Path) -> str:
@@ -230,13 +226,15 @@ def make_plan(
     )
     for message in data.notices:
         note(message)
+    first = recipe.seed if request.seed is None else request.seed
+    trials = request.seeds or (recipe.trials if request.seed is None else 1)  # one by default
     plan = TrainingPlan(
         request,
         compiled,
         recipe,
         data,
         Path(request.output or f"runs/{compiled.graph.name}"),
-        _seeds(request, recipe),
+        tuple(range(first, first + trials)),
         backend,
         policies,
     )
@@ -302,13 +300,6 @@ def _policy(step: Step, request: TrainingRequest, phase: Phase, world: World) ->
     except UserError as error:
         place = f", in each of {world.size} processes" if world.size > 1 else ""
         raise UserError(f"phase `{phase.name}`{place}: {error}") from error
-
-
-def _seeds(request: TrainingRequest, recipe: Recipe) -> tuple[int, ...]:
-    """Return the seed of each trial. With a given seed, the default is a single trial."""
-    first = recipe.seed if request.seed is None else request.seed
-    trials = request.seeds or (recipe.trials if request.seed is None else 1)
-    return tuple(range(first, first + trials))
 
 
 def backend_on(device: torch.device, wanted: str | None, note: Note) -> str:

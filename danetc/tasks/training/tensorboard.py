@@ -71,10 +71,9 @@ class TensorBoard(Callback):
             "top5": report.top5,
             "learning_rate": report.learning_rate,
             "images_per_second": report.images_per_second,
+            "grad_norm": report.grad_norm,
         }
         values |= {f"term_{name}": value for name, value in report.terms.items()}
-        if report.grad_norm is not None:
-            values["grad_norm"] = report.grad_norm
         self._write(report.global_step, {f"step/{key}": value for key, value in values.items()})
 
     def on_epoch_end(self, epoch: Epoch) -> None:

@@ -28,10 +28,10 @@ from danetc.runtime.training.observer import Callback, Callbacks
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
-from danetc.tasks.model_directory import TRIALS
+from danetc.tasks.model_directory import TRAINING, TRIALS
 from danetc.tasks.networks import initialise
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run, weights_of
-from danetc.tasks.training.plan import TrainingPlan, make_plan, teachers_of, with_steps
+from danetc.tasks.training.plan import TrainingPlan, fields_of, make_plan, teachers_of, with_steps
 from danetc.tasks.training.provenance import differences
 from danetc.tasks.training.tensorboard import FOLDER, WITHOUT, TensorBoard, available
 
@@ -75,16 +75,12 @@ def with_plan(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with joined(SpecError, UserError, Stopped, device=request.device) as world:
         try:
-            say = note if world.first else _silent
+            say = note if world.first else lambda text: None
             return work(make_plan(request, world, say), world, say)
         except (SpecError, UserError) as error:
             if not world.first and not is_own(error):
                 raise FailedElsewhere from error
             raise
-
-
-def _silent(text: str) -> None:
-    pass
 
 
 def _trials(
@@ -117,7 +113,7 @@ class Trial:
     world: World
     stop: StopRequest
     observer: Callback = field(default_factory=Callback)
-    note: Note = _silent
+    note: Note = lambda text: None
     number: int = 0
 
     def __post_init__(self) -> None:
@@ -209,7 +205,7 @@ class Trial:
                     "the earlier ones are kept"
                 )
 
-        if first and not directory.has_results:
+        if first and not (directory.path / TRAINING).is_file():
             write(None)
         run = PhaseRun(
             model,
@@ -253,37 +249,28 @@ class Trial:
     def settings(self, index: int) -> RunSettings:
         """Return the settings of the phase of this number that are not part of the recipe."""
         recipe, request = self.plan.recipe, self.plan.request
+        given = [type(each).on_phase_start for each in request.callbacks]
         return RunSettings(
             seed=self.seed,
             phase=index,
             phases=len(recipe.phases),
             trial=self.number,
             trials=len(self.plan.seeds),
-            workers=recipe.workers,
-            sync_norm=recipe.sync_norm,
-            train_output=request.train_output,
             checkpoint_steps=recipe.checkpoint_every,
-            checkpoint_minutes=recipe.checkpoint_minutes,
-            keep_every=recipe.keep_every,
-            deterministic=request.deterministic,
             backend=self.plan.backend,
-            channels_last=request.channels_last,
-            cuda_graphs=request.cuda_graphs,
-            watched=any(
-                type(x).on_phase_start != Callback.on_phase_start for x in request.callbacks
-            ),
+            watched=any(method is not Callback.on_phase_start for method in given),
+            **fields_of(recipe, "workers", "sync_norm", "checkpoint_minutes", "keep_every"),
+            **fields_of(request, "train_output", "deterministic", "channels_last", "cuda_graphs"),
         )
 
     def _record(self, run: PhaseRun) -> dict[str, Any]:
         """Return the contents of training.json."""
         plan, epochs = self.plan, run.history
         return {
-            "data": plan.request.data,
+            **fields_of(plan.request, "data", "init", "channels_last"),
             "recipe": plan.recipe.as_dict(),
             "seed": self.seed,
-            "init": plan.request.init,
             "backend": plan.backend,
-            "channels_last": plan.request.channels_last,
             "memory": {name: asdict(chosen) for name, chosen in plan.policies.items()},
             "epochs": list(epochs),
             "test_accuracy": epochs[-1]["test_accuracy"],

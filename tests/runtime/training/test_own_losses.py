@@ -26,6 +26,11 @@ def over(output):
 def entropy(output, labels):
     return F.cross_entropy(over(output), labels)
 
+ONES = torch.ones(10)
+
+def weighted(output, labels):
+    return F.cross_entropy(over(output), labels, weight=ONES)
+
 def focal(output, labels, gamma, alpha=1.0):
     log = F.log_softmax(over(output), -1).gather(1, labels[:, None]).squeeze(1)
     return -alpha * ((1 - log.exp()) ** gamma * log).mean()
@@ -126,3 +131,14 @@ def test_a_run_goes_on_with_the_file_that_it_began_with(tmp_path: Path, file: Pa
     file.write_text(FILE + "\n# changed\n")
     with pytest.raises(UserError, match=r"functions.mine.py:entropy"):
         danetc.train(text=text, output=tmp_path / "run", backend="eager")
+
+
+def test_its_file_is_loaded_where_tensors_have_values(tmp_path: Path) -> None:
+    """Not in the pass that computes the memory of a step."""
+    text = (
+        STILL + "recipe r { epochs = 1; batch = 500; optimizer = sgd(lr = 0.1); loss = python(%s) }"
+    )
+    text %= '"mine.py:weighted"'
+    done = danetc.train(text=text, output=tmp_path / "run", backend="eager", memory="8GB")
+    assert "no checkpoint" not in " ".join(done.notes)
+    assert (tmp_path / "run" / "checkpoints" / "last").is_dir()
