@@ -93,24 +93,28 @@ def as_map(x: Tensor) -> Tensor:
     return x.unsqueeze(-1).unsqueeze(-1)
 
 
+def _count(size: int, like: Tensor) -> Tensor:
+    """Return 0, 1, ..., in float64 unless the device of ``like`` has none."""
+    dtype = torch.float32 if like.device.type == "mps" else torch.float64
+    return torch.arange(size, dtype=dtype, device=like.device)
+
+
 def basis(by: str, size: int, like: Tensor) -> Tensor:
     """Return an orthogonal matrix, on the device of ``like``: rows are basis vectors.
 
     ``dct`` is the DCT-II; ``haar`` of size 2n is [haar(n) x (1, 1); eye(n) x (1, -1)] / sqrt(2), with
     Kronecker products.
     """
-    dtype = torch.float32 if like.device.type == "mps" else torch.float64
-    places = torch.arange(size, dtype=dtype, device=like.device)
+    places = _count(size, like)
     if by == "dct":
-        angles = math.pi / size * torch.outer(places, places + 0.5)
-        cosines: Tensor = angles.cos() * (2 / size) ** 0.5
+        cosines: Tensor = (math.pi / size * torch.outer(places, places + 0.5)).cos()
         cosines[0] *= 0.5**0.5
-        return cosines
-    matrix = torch.ones(1, 1, dtype=dtype, device=like.device)
-    pair = 0.5**0.5 * torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=dtype, device=like.device)
+        return cosines * (2 / size) ** 0.5
+    matrix = torch.ones_like(places[:1, None])
+    pair = 0.5**0.5 * places.new_tensor([[1.0, 1.0], [1.0, -1.0]])
     while len(matrix) < size:
-        details = torch.kron(torch.eye(len(matrix), dtype=dtype, device=like.device), pair[1:])
-        matrix = torch.cat([torch.kron(matrix, pair[:1]), details])
+        halves = torch.kron(torch.eye(len(matrix)).to(places), pair[1:])
+        matrix = torch.cat([torch.kron(matrix, pair[:1]), halves])
     return matrix
 
 
@@ -128,12 +132,10 @@ def transform(x: Tensor, by: str, over: str, inverse: bool, rank: int = 3) -> Te
 def sinusoidal(x: Tensor, over: str, rank: int = 3) -> Tensor:
     """Return sinusoidal positions of a map with the shape of ``x``."""
     channels, rows, columns = x.shape[-3:]
-    dtype = torch.float32 if x.device.type == "mps" else torch.float64
-    places = torch.arange(rows * columns, dtype=dtype, device=x.device).reshape(rows, columns)
+    places = _count(rows * columns, x).reshape(rows, columns)
     if over != "pixels":
         places = places // columns if over == "rows" else places % columns
-    even = torch.arange(channels, dtype=dtype, device=x.device) // 2 * 2
-    angles = places * torch.exp(-math.log(10000.0) / channels * even)[:, None, None]
-    odd = torch.arange(channels, device=x.device)[:, None, None] % 2 == 1
-    found: Tensor = torch.zeros_like(x) + torch.where(odd, angles.cos(), angles.sin()).to(x.dtype)
-    return found
+    channel = _count(channels, x)[:, None, None]
+    angles = places * torch.exp(-math.log(10000.0) / channels * (channel - channel % 2))
+    found: Tensor = torch.where(channel % 2 == 1, angles.cos(), angles.sin()).to(x.dtype)
+    return torch.zeros_like(x) + found

@@ -252,8 +252,7 @@ class ConstantTable(nn.Module):
         self.register_buffer("numbers", torch.empty(numbers.shape).copy_(numbers))
 
     def forward(self) -> Tensor:
-        numbers: Tensor = self.numbers
-        return numbers
+        return self.get_buffer("numbers")
 
     def at(self, step: int) -> Tensor:
         return self.forward()

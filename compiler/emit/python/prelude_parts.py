@@ -27,6 +27,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
         "StepwiseBatchNorm2d TemporalEffectiveBatchNorm2d BorderedBatchNorm2d RunningMean "
         "ChannelLayerNorm check_steps one_value",
     ),
+    (LAYERS, "neuron", "within"),
     (
         LAYERS,
         "time",

@@ -76,6 +76,8 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "pad": {"before": 1, "after": 2, "over": "pixels"},
     "slice": {"first": 1, "last": 2},
     "shuffle": {"groups": 2},
+    "transform": {"by": "dct", "over": "rows"},
+    "table": {"numbers": "f8:1x1x1:AAAAAAAA8D8="},
     "reshape": {"channels": 2, "rows": 72, "columns": 1},
     "scores": {"heads": 2},
     "keys_first": {"heads": 2},
