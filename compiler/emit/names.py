@@ -14,8 +14,8 @@ from collections.abc import Callable
 from danetc.dsl.neuron.kernel_text import TORCH_ATTRIBUTES
 
 RESERVED = TORCH_ATTRIBUTES | frozenset(
-    """add_submodule code delete_all_unused_submodules delete_submodule describe draw graph meta
-    norms print_readable recompile self shape_env show signature spec stream summary to_folder
+    """add_submodule backend code delete_all_unused_submodules delete_submodule describe directory draw
+    graph meta norms print_readable recompile self shape_env show signature spec stream summary to_folder
     topology""".split()  # noqa: SIM905
 )
 """Attributes of torch.nn.Module, torch.fx.GraphModule and our models."""

@@ -161,7 +161,7 @@ TORCH_ATTRIBUTES = frozenset(
 """Attributes of torch.nn.Module."""
 MODULE_ATTRIBUTES = TORCH_ATTRIBUTES | frozenset(
     """advance current flat_params input_rank params program rank replace_norms scheduled share
-    step steps""".split()  # noqa: SIM905
+    step steps values""".split()  # noqa: SIM905
 )
 """Names that an attribute of a neuron module cannot have."""
 
