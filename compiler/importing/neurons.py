@@ -69,7 +69,7 @@ def describe_neuron(program: NeuronProgram) -> Described:
         return made is not None and program_form(made) == form
 
     found = _named("neuron", program.name, dict(program.parameters), constants, program.ops, same)
-    name = "imported_neuron" if program.states else program.name
+    name = "imported_neuron" if program.name in standard() else program.name
     return found or Described(name, body=_neuron_body(program))
 
 
@@ -89,7 +89,10 @@ def describe_surrogate(surrogate: SurrogateProgram) -> Described:
         "surrogate", surrogate.name, dict(surrogate.parameters), constants, surrogate.ops, same
     )
     lines = [*_equations(surrogate.ops), *_result("dy", surrogate.derivative)]
-    return found or Described("imported_surrogate", body="\n".join(lines))
+    return found or Described(
+        surrogate.name if surrogate.name not in standard() else "imported_surrogate",
+        body="\n".join(lines),
+    )
 
 
 def _surrogate_form(surrogate: SurrogateProgram) -> str:

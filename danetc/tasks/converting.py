@@ -15,7 +15,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from danetc.arguments import takes
+from danetc.arguments import Setting, takes
 from danetc.compiler import check_text
 from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
@@ -262,7 +262,8 @@ def height_of(layer: nn.Module, shape: Sequence[int]) -> Tensor | None:
     layer, large = copy.deepcopy(layer).double().requires_grad_(False), 1e6
 
     def values(x: Tensor) -> Tensor:
-        return layer(x.reshape(*x.shape, *(1 for _ in shape[1:]))).reshape(x.shape)
+        y: Tensor = layer(x.reshape(*x.shape, *(1 for _ in shape[1:])))
+        return y.reshape(x.shape)
 
     top = values(torch.full((1, shape[0]), large, dtype=torch.float64))
     scale = torch.where(top < large, top, 1.0)
@@ -308,7 +309,11 @@ def _with_neurons(before: CompiledNetwork, how: ConversionRequest) -> CompiledNe
     per, start = ", per = channel" if how.channels else "", "0.5" if how.half else "0"
     for name, value in {"PER": per, "START": start, "FIRST": str(how.srp)}.items():
         declared = declared.replace(name, value)
-    settings = {"neuron": NEURON, "surrogate": "rate_window", "steps": how.steps}
+    settings: dict[str, Setting] = {
+        "neuron": NEURON,
+        "surrogate": "rate_window",
+        "steps": how.steps,
+    }
     checked = check_text(before.resolved + declared, "spec.danet")
     found = network_of(checked, before.graph.name, settings)
     for node in found.graph.nodes.values():

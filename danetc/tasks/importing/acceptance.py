@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from danetc.compiler.analysis.neuron_forms import learnt_in_order
 from danetc.compiler.emit.fx import emit
@@ -174,18 +175,33 @@ def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
         for id, held in source.weights.items()
     }
 
+    def cast(module: nn.Module, inputs: tuple[Tensor, ...], y: Any) -> Any:
+        return tree_map_only(Tensor, lambda item: item.to(inputs[0].dtype), y)
+
+    leaky = [module for module in model.modules() if hasattr(module, "reset_mem")]  # of snnTorch
+    for module in leaky:
+        module.register_forward_hook(cast)  # it returns spikes in float32
+
     def reset() -> None:
         if is_spiking(model):
             from spikingjelly.activation_based import functional
 
             functional.reset_net(model)
+        for module in leaky:
+            module.reset_mem()  # type: ignore[operator]
 
     def run(inputs: Tensor) -> Tensor:
         reset()
         try:
             if takes == "step":
-                each = inputs if frames else [inputs] * steps
-                return torch.stack([_tensor(model(x)) for x in each])
+                found: list[Tensor] = []
+                state: tuple[Any, ...] = ()
+                for x in inputs if frames else [inputs] * steps:
+                    y = model(x, *state)
+                    found.append(_tensor(y))
+                    explicit = isinstance(y, tuple) and isinstance(y[1], list)  # Norse's
+                    state = (y[1],) if explicit else ()
+                return torch.stack(found)
             if takes == "sequence" and not frames:
                 inputs = inputs.expand(steps, *inputs.shape).contiguous()
             return _tensor(model(inputs))
@@ -231,7 +247,7 @@ def _vary(model: nn.Module, run: Callable[[], object]) -> None:
 
 
 def _tensor(value: Any) -> Tensor:
-    if isinstance(value, (tuple, list)) and len(value) == 1:
-        (value,) = value
+    if isinstance(value, (tuple, list)):  # states may follow
+        value = value[0]
     assert isinstance(value, Tensor)
     return value

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from itertools import islice, product
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from danetc.compiler.importing.expressions import defaults_of, of_kind, standard
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
+from danetc.dsl.neuron.opcodes import ConstantError
 from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
 from danetc.dsl.neuron.spikingjelly import CLASSES, SURROGATES
 from danetc.dsl.neuron.ssa import evaluate
@@ -41,6 +45,35 @@ ACTIVATIONS = {
     "Hardsigmoid": "min(max(x + 3, 0), 6) / 6",
 }
 """Activation functions of PyTorch without an operation of danetc's."""
+
+EQUATIONS = {
+    "subtract": """r = 1 - heaviside(theta - u)
+  v = beta * u + x - r * theta
+  s = 1 - heaviside(theta - v)
+  u = v - DELAYED * theta""",
+    "zero": """r = 1 - heaviside(theta - u)
+  v = beta * (1 - r) * u + x
+  s = 1 - heaviside(theta - v)
+  u = v - DELAYED * v""",
+    "none": """v = beta * u + x
+  s = 1 - heaviside(theta - v)
+  u = v""",
+    "LIFBoxCell": """v = u + rate * (x + leak - u)
+  s = 1 - heaviside(theta - v)
+  u = (1 - s) * v + s * reset""",
+    "IAFCell": """v = u + x
+  s = 1 - heaviside(theta - v)
+  u = (1 - s) * v + s * reset""",
+}
+"""Steps of snnTorch's Leaky, by its reset, and of Norse's cells. They fire above their thresholds."""
+
+FAST_SIGMOID = """
+surrogate fast_sigmoid(slope = 25.0) {
+  z  = 1 + slope * abs(x)
+  dy = 1 / (z * z)
+}
+"""
+"""Surrogate of snnTorch and Norse that std does not have."""
 
 SURROGATE = "atan"
 """Surrogate of neurons from NIR, which stores none; it affects gradients only."""
@@ -107,7 +140,8 @@ def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> Sur
     ``numbers`` may be values of its parameters. Raises UserError if there is none.
     """
     tried = {*numbers, *(part / x for x in numbers if x for part in (1.0, 2.0))}
-    for declaration in of_kind("surrogate"):
+    own = parse(SourceFile("import", FAST_SIGMOID), Reporter()).declarations
+    for declaration in (*of_kind("surrogate"), *own):
         usual = _complete(declaration, {})
         choices = [(value, *(tried if type(value) is float else ())) for value in usual.values()]
         for values in islice(product(*choices), 200):
@@ -115,8 +149,11 @@ def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> Sur
             made = compile_surrogate(declaration, given, Reporter())
             if made is None:
                 continue
-            at = ({"x": x, **evaluate(made.ops, {"x": x})} for x in PLACES)
             slope = made.derivative
+            try:
+                at = [{"x": x, **evaluate(made.ops, {"x": x})} for x in PLACES]
+            except ConstantError:  # not for these arguments
+                continue
             found = [slope if isinstance(slope, float) else float(values[slope]) for values in at]
             if np.allclose(found, slopes, rtol=1e-6, atol=1e-9):
                 return made
@@ -124,6 +161,77 @@ def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> Sur
         "its spikes have a derivative that no surrogate of std has "
         f"({', '.join(item.name for item in of_kind('surrogate'))})"
     )
+
+
+def _snntorch_neuron(module: Any, path: str) -> tuple[str, str, dict[str, float], Any]:
+    if module.state_quant or module.inhibition or float(module.graded_spikes_factor) != 1:
+        raise UserError(
+            f"{path}: it quantises its state, inhibits its neighbours or grades its spikes"
+        )
+    if not module.init_hidden:
+        raise UserError(f"{path}: it takes its state as an argument; give it init_hidden=True")
+    numbers = {
+        "beta": min(max(_one(module.beta, path), 0.0), 1.0),
+        "theta": _one(module.threshold, path),
+    }
+    steps = EQUATIONS[module.reset_mechanism]
+    return (
+        "Leaky",
+        steps.replace("DELAYED", "0" if module.reset_delay else "(s - r)"),
+        numbers,
+        module.spike_grad,
+    )
+
+
+def _norse_neuron(module: Any, path: str) -> tuple[str, str, dict[str, float], Any]:
+    from norse.torch.functional.threshold import threshold
+
+    p, kind = module.p, type(module).__name__
+    numbers = {"theta": _one(p.v_th, path), "reset": _one(p.v_reset, path)}
+    if kind == "LIFBoxCell":
+        if getattr(p.reset_method, "__name__", "") != "reset_value":
+            raise UserError(f"{path}: only reset_method=reset_value is read")
+        rate = _one(module.dt * p.tau_mem_inv, path)
+        numbers |= {"rate": rate, "leak": _one(p.v_leak, path)}
+    return kind, EQUATIONS[kind], numbers, partial(threshold, method=p.method, alpha=p.alpha)
+
+
+def _one(value: Any, path: str) -> float:
+    """Return the one number of all neurons of a layer."""
+    found = torch.as_tensor(value).detach().double().flatten()
+    if not bool((found == found[0]).all()):
+        raise UserError(f"{path}: its neurons have different constants, and one for all is read")
+    return float(f"{float(found[0]):.7g}")
+
+
+LIBRARIES = {
+    "snntorch._neurons.leaky.Leaky": _snntorch_neuron,
+    "norse.torch.module.lif_box.LIFBoxCell": _norse_neuron,
+    "norse.torch.module.iaf.IAFCell": _norse_neuron,
+}
+"""Neurons of snnTorch and Norse that are read, by their full names."""
+
+
+def library_neuron(module: Any, name: str, path: str) -> NeuronProgram:
+    """Return the program of a neuron of snnTorch or Norse. Raises UserError."""
+    kind, steps, numbers, spike = LIBRARIES[name](module, path)
+    given = ", ".join(f"{key} = {value!r}" for key, value in numbers.items())
+    start = numbers.get("leak", numbers.get("reset", 0.0))
+    text = f"neuron {kind}({given}) {{\n  state u = {start!r}\n  {steps}\n}}"
+    (declaration,) = parse(SourceFile("import", text), Reporter()).declarations
+    reporter = Reporter()
+    made = compile_neuron(declaration, numbers, standard()[SURROGATE], {"alpha": 2.0}, reporter)
+    reporter.raise_if_errors()
+    assert made is not None
+    places = torch.tensor(PLACES, dtype=torch.float64, requires_grad=True)
+    (slopes,) = torch.autograd.grad(spike(places).sum(), places)
+    cells = [*(cell.cell_contents for cell in getattr(spike, "__closure__", None) or ())]
+    cells += [*getattr(spike, "keywords", {}).values()]
+    shape = tuple(float(x) for x in cells if isinstance(x, (int, float, Tensor)))
+    try:
+        return replace(made, surrogate=surrogate_like(tuple(slopes.tolist()), shape))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def spikingjelly_neuron(module: Any, path: str) -> NeuronProgram:

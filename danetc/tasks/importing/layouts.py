@@ -54,13 +54,17 @@ def _arranged(call: CallSite, x: ReadValue, dims: Layout) -> ReadValue:
     return replace(x, dims=tuple(joined))
 
 
-def _rearranging(usual: Reader) -> Callable[[Callable[..., ReadValue]], Reader]:
+ImageReader = Callable[..., ReadValue]
+
+
+def _rearranging(usual: Reader) -> Callable[[ImageReader], ImageReader]:
     """Make a reader that takes images, and leaves values with time steps to the usual one."""
 
-    def decorate(reader: Callable[..., ReadValue]) -> Reader:
+    def decorate(reader: ImageReader) -> ImageReader:
         def read(call: CallSite, x: Any, *args: Any, **kwargs: Any) -> ReadValue:
             images = isinstance(x, ReadValue) and x.leading == 1 and not x.flat
-            return (reader if images else usual)(call, x, *args, **kwargs)
+            found: ReadValue = (reader if images else usual)(call, x, *args, **kwargs)
+            return found
 
         return read
 
@@ -225,7 +229,8 @@ def multihead_attention(
         return operations.conv1x1(call, x, weight.changed(third), biases).node
 
     each = call.shape(x)[0] // heads
-    mixed = _attention(call, *map(projected, range(3)), heads, each**-0.5)
+    q, k, v = map(projected, range(3))
+    mixed = _attention(call, q, k, v, heads, each**-0.5)
     named = (
         None if item is None else StoredTensor(item, f"{call.path}.out_proj.{name}")
         for name, item in (("weight", out.weight), ("bias", out.bias))
@@ -268,7 +273,7 @@ def _parameter(call: CallSite, x: ReadValue, stored: StoredTensor) -> int:
 def arithmetic(op: str, usual: Reader) -> Reader:
     """Read an operation on a value and a parameter; other operands are left to the usual reader."""
 
-    def read(call: CallSite, a: Any, b: Any, **options: Any) -> ReadValue:
+    def read(call: CallSite, a: Any, b: Any, **options: Any) -> Any:
         pair = [item for item in (a, b) if isinstance(item, ReadValue)]
         if not any(isinstance(item, StoredTensor) for item in (a, b)) or len(pair) != 1:
             return usual(call, a, b, **options)

@@ -80,16 +80,16 @@ def read_nir(
     carried: dict[int, str] = {}
     for node in order[1:]:
         sources = [source for source, target in edges if target == node]
-        known = [values[item].node for item in sources if (item, node) not in loops]
-        if not known:
+        inputs = [values[item].node for item in sources if (item, node) not in loops]
+        if not inputs:
             raise UserError(f"{node} is not connected")
         for item in (item for item in sources if (item, node) in loops):
             kind = SPIKE if nodes[item][0] in ("IF", "LIF") else ANALOG
-            known.append(build.carry(known[0], kind))
-            carried[known[-1]] = item
-        x, alone = ReadValue(known[0]), len(sources) == 1 and readers[sources[0]] == 1
+            inputs.append(build.carry(inputs[0], kind))
+            carried[inputs[-1]] = item
+        x, alone = ReadValue(inputs[0]), len(sources) == 1 and readers[sources[0]] == 1
         if len(sources) > 1:
-            x = ReadValue(build.add("add", known, {}, node))
+            x = ReadValue(build.add("add", inputs, {}, node))
         values[node] = _Node(CallSite(build, node), *nodes[node], dt, alone).read(x)
     build.carries |= {id: values[item].node for id, item in carried.items()}
     (end,) = (node for node in order if nodes[node][0] == "Output")

@@ -221,14 +221,13 @@ class CallSite:
         return found
 
 
-Reader = Callable[..., ReadValue]
+Reader = Callable[..., Any]
+"""Function of a call and its arguments, which returns a ReadValue, or several."""
 ANY_LAYOUT = {"affine", "dropout", "droppath", "gelu", "layernorm", "relu", "sigmoid", "tanh"}
 """Operations of each element or pixel, for which the order of dimensions does not matter."""
 
 
-def read(
-    reader: Reader, call: CallSite, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> ReadValue:
+def read(reader: Reader, call: CallSite, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Read a call. Raises UserError if the reader does not accept the arguments."""
     try:
         inspect.signature(reader).bind(call, *args, **kwargs)

@@ -6,17 +6,25 @@ from collections import Counter
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves
 
 from danetc.dsl.neuron.spikingjelly import CLASSES
 from danetc.errors import UserError
 from danetc.tasks.importing import layouts
-from danetc.tasks.importing.known_neurons import ACTIVATIONS, program, spikingjelly_neuron
+from danetc.tasks.importing.known_neurons import (
+    ACTIVATIONS,
+    LIBRARIES,
+    library_neuron,
+    program,
+    spikingjelly_neuron,
+)
 from danetc.tasks.importing.layouts import FUNCTIONS, METHODS, TAKES_PARAMETERS
 from danetc.tasks.importing.operations import (
     STEPS,
@@ -104,6 +112,18 @@ def _spiking(call: CallSite, x: ReadValue, module: Any, w: StoredTensor | None) 
     return ReadValue(node, x.leading, x.flat)
 
 
+def _stateful(call: CallSite, x: ReadValue, module: Any) -> Any:
+    """Read a neuron of snnTorch or Norse, whose state is left out."""
+    program = library_neuron(module, full_name(type(module)), call.path)
+    spikes = replace(x, node=call.build.neuron(program, x.node, call.path))
+    return _with_state(module, spikes)
+
+
+def _with_state(module: Any, spikes: Any, state: object = None) -> Any:
+    """Return what a neuron of snnTorch or Norse returns, without its state."""
+    return spikes if getattr(module, "init_hidden", False) and not module.output else (spikes, None)
+
+
 _NORM = (_norm, "running_mean running_var weight bias num_batches_tracked eps")
 MODULES: Mapping[str, tuple[Reader, str]] = {
     "torch.nn.modules.conv.Conv2d": (
@@ -148,6 +168,7 @@ MODULES: Mapping[str, tuple[Reader, str]] = {
     ),
     "spikingjelly.activation_based.layer.misc.VotingLayer": (_voting, "voting_size"),
     **{f"spikingjelly.activation_based.neuron.{name}": (_spiking, "w") for name in NEURONS},
+    **dict.fromkeys(LIBRARIES, (_stateful, "")),
 }
 """Readers and the attributes that are their arguments, by the full names of classes and of their base
 classes."""
@@ -179,7 +200,7 @@ def row_of(module: nn.Module) -> tuple[Reader, str] | None:
     return None if row[0] is _spiking and derived else row  # another neuron, made of a known one
 
 
-def read_module(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
+def read_module(call: CallSite, module: Any, x: ReadValue) -> Any:
     """Read a module of the table; ``call.path`` is its path."""
     row = row_of(module)
     assert row is not None
@@ -188,7 +209,7 @@ def read_module(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
     paths = {id(tensor): f"{call.path}.{name}" for name, tensor in held}
     given: list[Any] = [getattr(module, name, None) for name in attributes.split()]
     args = [StoredTensor(item, paths[id(item)]) if id(item) in paths else item for item in given]
-    return reader(call, x, *([module] if reader is _spiking else []), *args)
+    return reader(call, x, *([module] if reader in (_spiking, _stateful) else []), *args)
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -219,8 +240,11 @@ Takes = Literal["sequence", "step", "image"]
 
 
 def is_spiking(model: nn.Module) -> bool:
-    """Return True if a model has neurons of SpikingJelly."""
-    return any(type(module).__name__ in NEURONS for module in model.modules())
+    """Return True if a model has neurons of SpikingJelly, snnTorch or Norse."""
+    return any(
+        type(module).__name__ in NEURONS or full_name(type(module)) in LIBRARIES
+        for module in model.modules()
+    )
 
 
 def read_model(
@@ -270,7 +294,11 @@ def _read(
     steps = requested or STEPS
     leading = (steps, SAMPLES) if sequence else (SAMPLES,)
     copied = deepcopy(model).eval().to("meta")
-    graph = traced(copied, is_leaf, check_readable, torch.empty((*leading, *shape), device="meta"))
+    stateful = [each for each in copied.modules() if full_name(type(each)) in LIBRARIES]
+    for module in stateful:
+        module.forward = partial(_with_state, module)
+    example = torch.empty((*leading, *shape), device="meta")
+    graph = traced(copied, is_leaf, check_readable, example, stateful=bool(stateful))
     neurons = python_neurons(graph, model)
     counts = {neuron.steps for neuron in neurons.values()}
     if requested is None and not spiking and not events:
@@ -362,8 +390,10 @@ class _Reader:
 
     def _output(self, node: fx.Node) -> ReadValue:
         found = map_arg(node.args[0], lambda item: self.values[item])
-        if isinstance(found, (tuple, list)) and len(found) == 1:
-            (found,) = found
+        if isinstance(found, (tuple, list)) and not any(
+            isinstance(item, ReadValue) for item in tree_leaves(found[1:])
+        ):  # states of neurons
+            found = found[0]
         if not isinstance(found, ReadValue):
             kind = type(found).__name__.removeprefix("immutable_")  # of fx
             raise UserError(
@@ -383,16 +413,17 @@ class _Reader:
         before, after = (tuple(getattr(item.meta[VALUE], "shape", ())) for item in (first, node))
         return CallSite(self.build, path, before, after, self.sequence)
 
-    def _module(self, node: fx.Node) -> ReadValue:
+    def _module(self, node: fx.Node) -> Any:
         path = str(node.target)
         module = self.model.get_submodule(path)
-        if module in self.calls and type(module).__name__ in NEURONS:
+        if module in self.calls and is_spiking(module):
             raise UserError(
                 f"{path}: called more than once with the same states, which danetc does not import; "
                 "give each call its own neuron"
             )
         value = self.values[node.args[0]] if node.args else None  # type: ignore[index]
-        if not isinstance(value, ReadValue) or len({*node.all_input_nodes}) > 1:
+        others = {item for item in node.all_input_nodes if self.values.get(item) is not None}
+        if not isinstance(value, ReadValue) or len(others) > 1:
             raise UserError(f"{path}: its argument is not a single tensor")
         before = len(self.build.nodes)
         result = read_module(self._call(node, path), module, value)
@@ -400,7 +431,7 @@ class _Reader:
         self.build.share(self.calls.setdefault(module, made), made)
         return result
 
-    def _function(self, node: fx.Node) -> ReadValue:
+    def _function(self, node: fx.Node) -> Any:
         called: Mapping[Any, Any] = FUNCTIONS if node.op == "call_function" else METHODS
         args: Any = map_arg(node.args, lambda item: self.values[item])
         kwargs: Any = map_arg(node.kwargs, lambda item: self.values[item])

@@ -6,6 +6,7 @@ use the shapes of tensors, but not their values.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,12 +164,17 @@ class ShapedTracer(fx.Tracer):
             return called(*args, **kwargs)
 
 
-def traced(model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor) -> fx.Graph:
-    """Return the graph of a model on the meta device. Raises UserError if it cannot be traced."""
+def traced(
+    model: nn.Module, is_leaf: IsLeaf, check: Check, example: Tensor, *, stateful: bool = False
+) -> fx.Graph:
+    """Return the graph of a model on the meta device, a ``stateful`` one without a given state. Raises
+    UserError if it cannot be traced."""
     tracer = ShapedTracer(is_leaf, check, example)
     try:
         with _spikes_traced(tracer, model):
-            return tracer.trace(model)
+            parameters = [*inspect.signature(model.forward).parameters.values()]
+            states = {item.name: None for item in parameters[1:] if item.default is None}
+            return tracer.trace(model, concrete_args=states if stateful and states else None)
     except UserError:
         raise
     except fx.proxy.TraceError as error:

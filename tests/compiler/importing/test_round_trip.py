@@ -169,7 +169,7 @@ def test_each_neuron_keeps_its_surrogate() -> None:
     body = """a = in -> conv(2) -> spike
     out = a -> (stage(stem(2), 1) with (surrogate = steep)) -> avgpool -> linear(3)"""
     found = imported(drawn(body, more))
-    assert "stage(fired(spike), 1) with (surrogate = imported_surrogate)" in found.text
+    assert "stage(fired(spike), 1) with (surrogate = f)" in found.text
 
 
 def test_shared_weights_come_back() -> None:

@@ -348,3 +348,46 @@ def test_networks_for_images_are_imported(name: str) -> None:
         wanted = model.double()(x.double())
         assert wanted.std(0).max() > 0.05
         torch.testing.assert_close(ours(x.double()), wanted, rtol=1e-4, atol=1e-4)
+
+
+def leaky(**options: Any) -> nn.Module:
+    snn = pytest.importorskip("snntorch")
+    if "slope" in options:
+        options["spike_grad"] = snn.surrogate.fast_sigmoid(slope=options.pop("slope"))
+    made: nn.Module = snn.Leaky(init_hidden=True, **options)
+    return made
+
+
+def cell(kind: str, **options: Any) -> nn.Module:
+    norse = pytest.importorskip("norse.torch")
+    made: nn.Module = getattr(norse, kind)(**options)
+    return made
+
+
+LIBRARY_NEURONS: dict[str, Make] = {
+    "Leaky": partial(leaky, beta=0.9),
+    "Leaky to zero": partial(leaky, beta=0.7, reset_mechanism="zero", threshold=0.5),
+    "Leaky without a reset": partial(leaky, beta=0.7, reset_mechanism="none"),
+    "Leaky at once": partial(leaky, beta=0.7, reset_delay=False, slope=25),
+    "Leaky to zero at once": partial(leaky, beta=0.7, reset_delay=False, reset_mechanism="zero"),
+    "LIFBoxCell": partial(cell, "LIFBoxCell", dt=0.005),
+    "IAFCell": partial(cell, "IAFCell"),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARY_NEURONS)
+def test_neurons_of_snntorch_and_norse(name: str) -> None:
+    """In the containers of their libraries; the import compares their outputs at each step."""
+    torch.manual_seed(0)
+    made = LIBRARY_NEURONS[name]()
+    layers = [nn.Conv2d(2, 4, 3, padding=1), made, nn.Flatten(), nn.Linear(4 * 36, 5)]
+    model: nn.Module = nn.Sequential(*layers)
+    if type(made).__module__.startswith("norse"):
+        model = pytest.importorskip("norse.torch").SequentialState(*layers)
+    with torch.no_grad():
+        for layer_ in (layers[0], layers[3]):
+            layer_.weight.mul_(4)  # type: ignore[union-attr, operator]
+    found = danetc.import_network(model, (2, 6, 6), steps=5, samples=20)
+    assert found.agreement.own_weights
+    assert found.agreement.difference < 1e-9
+    assert f"neuron {type(made).__name__} {{" in found.text
