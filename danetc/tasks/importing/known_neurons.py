@@ -43,6 +43,7 @@ ACTIVATIONS = {
     "SiLU": "x * sigmoid(x)",
     "Hardswish": "x * min(max(x + 3, 0), 6) / 6",
     "Hardsigmoid": "min(max(x + 3, 0), 6) / 6",
+    "GELU_tanh": "0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))",
 }
 """Activation functions of PyTorch without an operation of danetc's."""
 

@@ -146,8 +146,8 @@ def _channels(call: CallSite, x: ReadValue, dim: int) -> list[ReadValue]:
     """Return the parts of a value along a dimension, which splits its channels."""
     dims = dims_of(call, x)
     channels = call.shape(x)[0]
-    ((axis, count, stride),) = dims[dim] or ((0, 1, channels),)
-    if axis != 0 or count * stride != channels:
+    (axis, count, stride), *more = dims[dim] or ((0, 1, channels),)
+    if more or axis != 0 or count * stride != channels:
         raise call.refuse("parts of a value are read along its channels, or are one of its pixels")
     rest = tuple(item for place, item in enumerate(dims) if place != dim % len(dims))
     parts = []
@@ -246,7 +246,8 @@ def _parameter(call: CallSite, x: ReadValue, stored: StoredTensor) -> int:
     dims, shape = dims_of(call, x), call.shape(x)
     sizes = [math.prod(size for _, size, _ in dim) for dim in dims]
     given = [1] * (len(dims) - stored.tensor.ndim) + [*stored.tensor.shape]
-    if any(size not in (1, whole) for size, whole in zip(given, sizes, strict=True)):
+    fits = len(given) == len(sizes)
+    if not fits or any(size not in (1, n) for size, n in zip(given, sizes, strict=True)):
         raise call.refuse(
             f"a parameter of {tuple(stored.tensor.shape)} for a value of {tuple(sizes)}"
         )
