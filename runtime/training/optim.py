@@ -45,18 +45,13 @@ def make_optimizer(
             part, spared = part_of(name, scales), some and parameter not in weights
             scale = 1.0 if part is None else scales[part]
             members.setdefault((spared, scale), []).append(parameter)
-    decay = given.get("weight_decay", 0.0)
+    lr, decay = given["lr"], given.get("weight_decay", 0.0)
     groups: list[dict[str, Any]] = [
-        {
-            "params": found,
-            "lr": given["lr"] * scale,
-            "scale": scale,
-            "weight_decay": 0.0 if spared else decay,
-        }
+        {"params": found, "scale": scale, "lr": lr * scale, "weight_decay": decay * (not spared)}
         for (spared, scale), found in sorted(members.items(), key=lambda item: item[0])
     ]
     if "function" in given:
-        return _made(groups, **given)
+        return _made(groups, given)
     if "beta1" in given:
         given["betas"] = given.pop("beta1"), given.pop("beta2")
     make: type[torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[item.name].torch)
@@ -65,20 +60,15 @@ def make_optimizer(
     return make(groups, **given)
 
 
-def _made(
-    groups: Sequence[Mapping[str, Any]],
-    function: str,
-    lr: float,
-    weight_decay: float,
-    **numbers: float,
-) -> torch.optim.Optimizer:
+def _made(groups: Sequence[Mapping[str, Any]], given: dict[str, Any]) -> torch.optim.Optimizer:
     """Return the optimizer that the user's ``function`` makes of groups with ``lr`` and ``weight_decay``.
 
     The ``scale`` of a group is the ratio of its learning rate to ``lr``. Raises TrainingError for a result
     that cannot be scheduled, stepped or resumed.
     """
+    function, lr, _ = (given.pop(key) for key in ("function", "lr", "weight_decay"))
     wanted = {parameter for group in groups for parameter in group["params"]}
-    make, base = function_at("the optimizer", function, ["groups"], numbers), torch.optim.Optimizer
+    make, base = function_at("the optimizer", function, ["groups"], given), torch.optim.Optimizer
     made = make([{key: group[key] for key in ("params", "lr", "weight_decay")} for group in groups])
     if not isinstance(made, base):
         raise TrainingError(
@@ -86,11 +76,12 @@ def _made(
         )
     found, kind = made.param_groups, type(made)
     step = inspect.signature(made.step).parameters.values()
+    needed = [x for x in step if x.default is x.empty and x.kind is x.POSITIONAL_OR_KEYWORD]
     own = (kind.state_dict, kind.load_state_dict) != (base.state_dict, base.load_state_dict)
     wrong = {
         "has other parameters than its groups": {x for g in found for x in g["params"]} != wanted,
         "has groups without `lr`": not all("lr" in group for group in found),
-        "needs a closure in `step`": any(each.default is each.empty for each in step),
+        "needs a closure in `step`": bool(needed),
         "replaces `state_dict`, but checkpoints store `state` and `param_groups`": own,
     }
     if reasons := [reason for reason, holds in wrong.items() if holds]:

@@ -98,21 +98,17 @@ class PhaseRun:
         self.evaluation = Evaluation(
             phase=phase.name,
             phase_index=settings.phase,
-            seed=settings.seed,
             steps=model.signature.steps,
-            evaluate=phase.evaluate,
-            loss=phase.loss,
             output=output,
-            precision=phase.precision,
             ema=phase.ema is not None,
             batch=self.batches.part,
             processes=world.size,
-            backend=settings.backend,
-            channels_last=settings.channels_last,
-            deterministic=settings.deterministic,
             device=device_name(world.device),
             threads=torch.get_num_threads(),
             data=data.describe(),
+            **{key: getattr(phase, key) for key in ("evaluate", "loss", "precision")},
+            **{key: getattr(settings, key) for key in ("seed", "backend", "deterministic")},
+            channels_last=settings.channels_last,
         )
         model.to(world.device)
         self.frozen = factors_of(phase.freeze)
@@ -130,12 +126,9 @@ class PhaseRun:
         self.kept: nn.Module = model if self.average is None else self.average.module
         seed_everything(settings.seed, settings.phase)  # an optimizer of the user's may draw
         self.optimizer = make_optimizer(model, phase.optimizer, factors_of(phase.lr_scale))
-        self.optimizer_name, self.own_optimizer = (
-            phase.optimizer.name,
-            "function" in phase.optimizer,
-        )
-        if self.own_optimizer:  # its state is for these arguments alone
-            self.optimizer_name = write_setting("optimizer", phase.optimizer)
+        self.own_optimizer = "function" in phase.optimizer  # its state is for its arguments alone
+        text = write_setting("optimizer", phase.optimizer)
+        self.optimizer_name = text if self.own_optimizer else phase.optimizer.name
         self.schedules = Schedules(phase, self.batches.steps, self.optimizer, model, self.kept)
         self.graphed: GraphedPass | None = None
         if settings.cuda_graphs:
