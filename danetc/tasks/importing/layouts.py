@@ -152,10 +152,8 @@ def _channels(call: CallSite, x: ReadValue, dim: int) -> list[ReadValue]:
     rest = tuple(item for place, item in enumerate(dims) if place != dim % len(dims))
     parts = []
     for first in range(0, channels, stride):
-        part = call.add(
-            "slice", replace(x, dims=None), {"first": first, "last": first + stride - 1}
-        )
-        parts.append(_arranged(call, part, rest))
+        ends = {"first": first, "last": first + stride - 1}
+        parts.append(_arranged(call, call.add("slice", replace(x, dims=None), ends), rest))
     return parts
 
 
@@ -193,9 +191,8 @@ def _attention(call: CallSite, q: int, k: int, v: int, heads: int, scale: float)
     build, path = call.build, call.path
     scores = build.add("scores", [q, k], {"heads": heads}, path)
     scores = build.add("affine", [scores], {"factor": scale, "offset": 0.0}, path)
-    return build.add(
-        "mix", [build.add("softmax", [scores], {"over": "columns"}, path), v], {}, path
-    )
+    weights = build.add("softmax", [scores], {"over": "columns"}, path)
+    return build.add("mix", [weights, v], {}, path)
 
 
 def dot_product_attention(
@@ -211,9 +208,8 @@ def dot_product_attention(
         raise call.refuse(
             "attention with a mask, or of another layout than (heads, pixels, channels)"
         )
-    nodes = (query.node, key.node, value.node)
-    found = _attention(call, *nodes, heads, each**-0.5 if scale is None else scale)
-    return replace(query, node=found)
+    scale = each**-0.5 if scale is None else scale
+    return replace(query, node=_attention(call, query.node, key.node, value.node, heads, scale))
 
 
 def multihead_attention(
@@ -292,21 +288,14 @@ def arithmetic(op: str, usual: Reader) -> Reader:
 def _merged(call: CallSite, nodes: Sequence[int]) -> bool:
     """Add a parameter to one that was added just before, if they have the same shape."""
     build = call.build
-    (x, new) = sorted(nodes)
-    earlier = build.nodes[x].inputs[-1:]
-    if build.nodes[x].op != "add" or x != new - 1 or earlier[0] not in build.weights:
+    x, new = sorted(nodes)
+    old = build.nodes[build.nodes[x].inputs[-1]] if build.nodes[x].op == "add" else build.nodes[x]
+    if old.op != "parameter" or x != new - 1 or old.value.shape != build.nodes[new].value.shape:
         return False
-    shapes = {build.weights[id].get("weight", torch.empty(0)).shape for id in (*earlier, new)}
-    if build.nodes[earlier[0]].op != "parameter" or len(shapes) > 1:
-        return False
-    of, more = (
-        build.places.pop(id)["weight"] if id == new else build.places[id]["weight"]
-        for id in (*earlier, new)
-    )
-    build.weights[earlier[0]] = {
-        "weight": build.weights[earlier[0]]["weight"] + build.weights.pop(new)["weight"]
-    }
-    build.places[earlier[0]] = {"weight": lambda state: of(state) + more(state)}
+    of, more = build.places[old.id]["weight"], build.places.pop(new)["weight"]
+    both = build.weights[old.id]["weight"], build.weights.pop(new)["weight"]
+    build.weights[old.id] = {"weight": both[0] + both[1]}
+    build.places[old.id] = {"weight": lambda state: of(state) + more(state)}
     del build.nodes[new]
     return True
 
@@ -326,9 +315,8 @@ def concat(call: CallSite, tensors: Sequence[Any], dim: int = 0) -> ReadValue:
     x = call.add("pad", x, {"before": first, "after": 0, "over": "rows"})
     x = replace(x, dims=(((SAMPLES, 2, 1),), ((1, count + first, 1),), ((0, channels, 1),)))
     zeros = token.changed(lambda tensor: F.pad(tensor[:1], (0, 0, 0, count)))
-    return replace(
-        x, node=call.build.add("add", [x.node, _parameter(call, x, zeros)], {}, call.path)
-    )
+    nodes = [x.node, _parameter(call, x, zeros)]
+    return replace(x, node=call.build.add("add", nodes, {}, call.path))
 
 
 def mean(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
@@ -338,9 +326,7 @@ def mean(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -
     axes = {axis % len(x.dims) for axis in (dim if isinstance(dim, (tuple, list)) else (dim,))}
     over = {atom[0] for place in axes for atom in x.dims[place]}
     if axes != {*range(1, len(x.dims) - 1)} or 0 in over or SAMPLES in over:
-        raise call.refuse(
-            f"a mean over dimensions {sorted(axes)} of {call.before} is not supported"
-        )
+        raise call.refuse(f"a mean over dimensions {sorted(axes)} of {call.before}")
     pixelwise(call, x)
     return operations.vector(call, call.add("global_avgpool", replace(x, dims=None)))
 
