@@ -162,32 +162,28 @@ def class_names(listed: tuple[str, ...], splits: Sequence[Labels], name: str) ->
 
 
 def held_out(source: Source, share: float, target: Target = "classes") -> tuple[Source, Source]:
-    """Split off a share of the samples to test on: of each class, or of all for other targets.
-
-    The split depends on the labels and the share alone. Raises DataError if one side is empty.
-    """
-    labels = source.labels
-    tested = drawn(labels, share, "hold out", stratified=target == "classes")
-    train, test = (part.nonzero().flatten() for part in (~tested, tested))
+    """Split off a share of the samples to test on. Raises DataError if one side is empty."""
+    train, test = split_off(source, share, "hold out", target)
     if not len(test) or not len(train):
         raise DataError(
-            f"a share of {share:g} of {len(labels)} samples leaves none to "
+            f"a share of {share:g} of {len(source)} samples leaves none to "
             f"{'train' if len(test) else 'test'} on"
         )
-    return source.select(train, labels[train]), source.select(test, labels[test])
+    return train, test
 
 
-def drawn(labels: Tensor, share: float, purpose: str, *, stratified: bool) -> Tensor:
-    """Return a mask [N] of a share of samples, ``stratified``: of each class in ``labels`` [N].
+def split_off(source: Source, share: float, purpose: str, target: Target) -> tuple[Source, Source]:
+    """Split off a share of the samples: of each class, or of all for other targets.
 
-    It depends on the arguments alone.
+    Returns the rest and the share, which depend on the labels and the other arguments alone.
     """
-    generator = torch.Generator().manual_seed(derive(purpose))
+    labels, generator = source.labels, torch.Generator().manual_seed(derive(purpose))
     groups = [torch.arange(len(labels))]
-    if stratified:
+    if target == "classes":
         groups = [(labels == each).nonzero().flatten() for each in labels.unique()]
     mask = torch.zeros(len(labels), dtype=torch.bool)
     for group in groups:
         order = torch.randperm(len(group), generator=generator)
         mask[group[order[: round(share * len(group))]]] = True
-    return mask
+    rest, part = (side.nonzero().flatten() for side in (~mask, mask))
+    return source.select(rest, labels[rest]), source.select(part, labels[part])

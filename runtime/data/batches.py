@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_convert
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
@@ -33,12 +33,7 @@ from danetc.runtime.data.request import Split
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.devices import has_streams
 from danetc.runtime.system.errors import DataError, UnreadableError
-from danetc.runtime.system.seeds import (
-    derive,
-    drawn_anew,
-    epoch_order,
-    kept_random_state,
-)
+from danetc.runtime.system.seeds import derive, drawn_anew, epoch_order, kept_random_state
 from danetc.runtime.system.torchrun import processes_here
 from danetc.runtime.system.user_code import failure_of_user
 
@@ -169,7 +164,7 @@ class Batches:
                 self._fetcher,
                 batch_sampler=self._jobs,
                 num_workers=workers,
-                collate_fn=_identity,
+                collate_fn=default_convert,  # leaves a `Batch` as it is
                 worker_init_fn=_ignore_signals,
                 persistent_workers=True,
                 prefetch_factor=PREFETCH,
@@ -450,8 +445,3 @@ def _ignore_signals(number: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _identity(batch: Any) -> Any:
-    """Collate function of a DataLoader whose batches are complete already."""
-    return batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import index
@@ -338,26 +338,19 @@ def called(code: Callable[..., Any], request: DataRequest) -> Any:
     """Return what a function or class returns, for each split if it has a parameter ``train`` or
     ``split``.
     """
-    try:
-        parameters: Mapping[str, inspect.Parameter] = inspect.signature(code).parameters
-    except ValueError:  # a function without a signature
-        parameters = {}
     calls: list[dict[str, Any]] = [{}]
-    if "train" in parameters:
-        calls = [{"train": True}, {"train": False}]
-    elif "split" in parameters:
-        calls = [{"split": request.options.get(each) or each} for each in ("train", "test")]
-    plain = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-    needed = [
-        name
-        for name, each in parameters.items()
-        if each.default is each.empty and each.kind not in plain and name not in calls[0]
-    ]
-    if needed:
+    try:
+        signature = inspect.signature(code)
+        if "train" in signature.parameters:
+            calls = [{"train": True}, {"train": False}]
+        elif "split" in signature.parameters:
+            calls = [{"split": request.options.get(each) or each} for each in ("train", "test")]
+        signature.bind(**calls[0])
+    except (TypeError, ValueError) as error:
         raise DataError(
-            f"`{request.place}` needs {', '.join(needed)}, and is called without arguments (or with "
-            "`train` or `split`); give it defaults, or write a function around it"
-        )
+            f"`{request.place}` is called without arguments (or with `train` or `split`), but {error}; "
+            "give it defaults, or write a function around it"
+        ) from error
     if request.share is not None or len(calls) == 1:
         return code(**calls[0])
     return tuple(code(**each) for each in calls)

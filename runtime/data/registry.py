@@ -6,19 +6,17 @@ from dataclasses import replace
 
 import torch
 
-from danetc.runtime.data.arrays import drawn
+from danetc.runtime.data.arrays import split_off
 from danetc.runtime.data.dataset import (
     COLOUR,
     GREY,
     DataSet,
     Memory,
-    Samples,
     Source,
     converted,
     facts_fingerprint,
 )
 from danetc.runtime.data.request import Policy
-from danetc.runtime.data.shards import Shards
 from danetc.runtime.data.sources import find
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive
@@ -55,37 +53,32 @@ def open_data(
 def with_validation(data: DataSet, share: float) -> DataSet:
     """Move a share of the training samples to ``val``: of each class, or of all for other targets.
 
-    Shards are moved as a whole. The selection depends only on the share, and on the labels or the
-    number of shards. Raises DataError if a part gets no samples, or none of a class.
+    The selection depends only on the share and the labels. Raises DataError if a part gets no
+    samples, or none of a class.
     """
-    train, labels = data.train, data.train.labels
+    train, val = split_off(data.train, share, "validation", data.target)
     classes = data.target == "classes"
-    of, more = "each class" if classes else "all samples", "samples"
-    if isinstance(train, Samples) and isinstance(train.reader, Shards):
-        shards, place = train.reader.places[train.numbers, 0].unique(return_inverse=True)
-        mask = drawn(shards, share, "validation", stratified=False)[place]
-        of, more = f"{len(shards)} shards", "shards that hold all classes"
-    else:
-        mask = drawn(labels, share, "validation", stratified=classes)
-    groups = labels if classes else torch.zeros(len(labels), dtype=torch.int64)
-    whole, held = (each.bincount(minlength=data.classes) for each in (groups, groups[mask]))
-    for name, count, taken in zip(data.class_names, whole.tolist(), held.tolist(), strict=True):
-        if count and taken in (0, count):
+    of = "each class" if classes else "all samples"
+    counts = (
+        each.labels.bincount(minlength=data.classes).tolist() if classes else [len(each)]
+        for each in (train, val)
+    )
+    for name, kept, held in zip(data.class_names, *counts, strict=classes):
+        if (kept == 0) != (held == 0):
             raise DataError(
-                f"{data.name}: val={share:g} of {of} leaves none of the {count} training samples"
-                f"{f' of class `{name}`' * classes} to {'train' if taken else 'validate'} on; choose "
-                f"another share, or add {more}"
+                f"{data.name}: val={share:g} of {of} leaves none of the {kept + held} training samples"
+                f"{f' of class `{name}`' * classes} to {'validate' if kept else 'train'} on; choose "
+                "another share, or add samples"
             )
-    parts = (each.nonzero().flatten() for each in (~mask, mask))
-    kept, val = (train.select(part, labels[part]) for part in parts)
     if isinstance(val, Memory):
         val = replace(val, name=f"{data.text} (val)")
+    validation = {"share": share, "of": of}
     return replace(
         data,
-        train=kept,
+        train=train,
         val=val,
-        details={**data.details, "validation": {"share": share, "of": of}},
-        fingerprint=facts_fingerprint((data.fingerprint, mask.numpy().tobytes())),
+        details={**data.details, "validation": validation},
+        fingerprint=facts_fingerprint((data.fingerprint, validation)),
     )
 
 

@@ -45,7 +45,6 @@ SOURCES: Mapping[str, DataSource] = {
     )
 }
 KNOWN = "Data sets are " + ", ".join(source.usage for source in SOURCES.values())
-_LONGEST = 200
 _NOT_READ = {
     "csv": "tables are not read: save their columns as arrays with numpy.savez for npz:FILE",
     "masks": "folders of masks are not read: write a Dataset, python:FILE.py:NAME, whose samples are an "
@@ -74,11 +73,10 @@ def find(text: str) -> tuple[DataSource, str]:
             return source, text
     if python.names_code(text):
         return python.SOURCE, text
-    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     stem = name.partition(".")[0]
     hint = _NOT_READ.get(name) or _NOT_READ.get(place.suffix.lower().removeprefix("."))
     hint = hint or (f"did you mean `{stem}`?" if stem in SOURCES else did_you_mean(stem, SOURCES))
-    raise DataError(f"there is no data set `{shown}`{f'; {hint}' if hint else f'. {KNOWN}'}")
+    raise DataError(f"there is no data set `{text:.200}`{f'; {hint}' if hint else f'. {KNOWN}'}")
 
 
 def look_at(text: str) -> None:
@@ -90,5 +88,4 @@ def look_at(text: str) -> None:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         # a name that is too long or has a zero byte; no access; `~somebody` who does not exist
-        shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-        raise DataError(f"`{shown}`: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(f"`{text:.200}`: {getattr(error, 'strerror', None) or error}") from error

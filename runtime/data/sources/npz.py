@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import instead
-from danetc.runtime.data.request import (
-    TEST_NAMES,
-    TRAIN_NAMES,
-    DataRequest,
-    DataSource,
-    existing,
-)
+from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource, existing
 from danetc.runtime.system.errors import DataError
 
 _SPLITS = "training|train|validation|valid|val|testing|test"

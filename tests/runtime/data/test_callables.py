@@ -268,7 +268,7 @@ def _samples(batch):  # type: ignore[no-untyped-def]
         ("empty", "own.py:empty (train) has no samples"),
         ("longer_numbers", "has 2 numbers to train on and 1 to test on"),
         ("void_maps", "has no pixel with a class"),
-        ("needs", "needs root, and is called without arguments"),
+        ("needs", "is called without arguments (or with `train` or `split`), but missing a required argument: 'root'"),
         ("stream", "is a Stream without `__len__` or `__getitem__`"),
         ("unlike", "to train on are [1, 2, 2] with classes and those to test on [1, 3, 3] with numbers"),
         ("bot", "own.py has no `bot`; did you mean `both`?"),

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from danetc.runtime.data.dataset import DataSet, Memory, Source
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import has_validation
 from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.system.errors import DataError
-from tests.danetc.datasets import SMALL_DATA, write_shard
+from tests.danetc.datasets import SMALL_DATA
 
 
 def samples(source: Source) -> Counter[tuple[int, object]]:
@@ -37,9 +34,7 @@ def parts(text: str) -> tuple[DataSet, Source]:
     return data, data.val
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in SOURCES if name not in ("webdataset", "cifar100")]
-)
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "cifar100"])
 def test_every_source_holds_out_a_share_of_each_class(tmp_path: Path, name: str) -> None:
     """Together with the rest it is the training set, and the test set stays."""
     text = SMALL_DATA[name].make(tmp_path / "data")
@@ -81,53 +76,6 @@ def test_numbers_and_maps_are_not_stratified(
     assert (data.target, len(data.train), len(val)) == (target, 36, 4)
     assert samples(data.train) + samples(val) == samples(whole.train)
     assert data.details["validation"] == {"share": 0.1, "of": "all samples"}
-
-
-MakeShards = Callable[..., str]
-
-
-@pytest.fixture
-def make_shards(tmp_path: Path) -> MakeShards:
-    def make(*classes: str) -> str:
-        """A shard with two samples of each of its classes for each text."""
-        image = io.BytesIO()
-        Image.new("RGB", (4, 4)).save(image, "PNG")
-        for split, each in (("train", classes), ("val", ("01",))):
-            for number, listed in enumerate(each):
-                files = {f"{key}.cls": label.encode() for key, label in enumerate(2 * listed)}
-                files |= {f"{key}.png": image.getvalue() for key in range(len(2 * listed))}
-                write_shard(tmp_path / f"{split}-{number}.tar", files)
-        return f"webdataset:{tmp_path}"
-
-    return make
-
-
-def test_whole_shards_are_held_out(make_shards: MakeShards) -> None:
-    text = make_shards(*["01"] * 5)
-    whole, (data, val) = open_data(text), parts(f"{text},val=0.4")
-    assert samples(data.train) + samples(val) == samples(whole.train)
-    held, kept = (
-        {source.where(n).split(" in ")[1] for n in range(len(source))}
-        for source in (val, data.train)
-    )
-    assert (len(held), len(kept), held & kept) == (2, 3, set())
-    assert data.details["validation"] == {"share": 0.4, "of": "5 shards"}
-
-
-@pytest.mark.parametrize(
-    ("shards", "share", "said"),
-    [
-        (["01"] * 3, "0.1", "webdataset: val=0.1 of 3 shards leaves none of the 6 training samples of "
-         "class `0` to validate on; choose another share, or add shards that hold all classes"),
-        (["01"] * 3, "0.9", "leaves none of the 6 training samples of class `0` to train on"),
-        (["01", "0", "0"], "0.34", "of the 2 training samples of class `1`"),
-    ],
-)  # fmt: skip
-def test_shards_that_are_too_few(
-    make_shards: MakeShards, shards: list[str], share: str, said: str
-) -> None:
-    with pytest.raises(DataError, match=re.escape(said)):
-        open_data(f"{make_shards(*shards)},val={share}")
 
 
 @pytest.mark.parametrize(
