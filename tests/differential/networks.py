@@ -247,6 +247,16 @@ VARIETY = {
           out = (wide * 0.3 + (heads -> conv(w, kernel = 1)) + rows + 0.1 * most * part + 0.2 * still + a * gate + turned + 0.2 * tokens) -> spike
         }""",
     ),
+    "constants": small(
+        "stage(fixed(4), 2)",
+        more="""block fixed(w) {
+          a = in -> conv(w) -> norm
+          b = a -> transform(dct, over = rows) -> transform(haar, over = channels, inverse = true)
+          gains = table("f8:4x1x1:AAAAAAAA8D8AAAAAAADgvwAAAAAAAABAAAAAAAAA0D8=")
+          scale = a -> avgpool -> flatten -> transform(dct, over = channels) -> linear(w)
+          out = (b * gains + (a -> sinusoidal(over = rows)) + a * scale) -> spike
+        }""",
+    ),
     "swapped": small(
         "stage(gac(3), 2)",
         more="""block gac(w) {

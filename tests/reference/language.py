@@ -548,6 +548,8 @@ class Evaluator:
                 given = assigned(args, ["channels", "height", "width", "bound"])
                 sizes = (given[name] for name in ("channels", "height", "width"))
                 return self.input(id, tuple(int(self.evaluate(size, env)) for size in sizes))
+            case "table":
+                return self.table(str(self.evaluate(args[0].value, env)))
             case "shared":
                 return Once(self.evaluate(args[0].value, env, "layer"))
             case "inputs":

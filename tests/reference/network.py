@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
 from typing import Any
+
+import numpy as np
 
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
@@ -87,6 +90,16 @@ class Network(Layers):
             bound = Bound(resolved.declaration, resolved.module)
             if isinstance(value, s.Call):
                 bound = self.bind(bound, value.args, env)
+
+    def table(self, text: str) -> Wire:
+        """The numbers of a table as they are stored, for all steps and samples."""
+        shape = [int(size) for size in text.split(":")[1].split("x")]
+        path = self.weights.path(self.scope, "table")
+        numbers = np.frombuffer(b64decode(text.split(":")[2]), "<f8").reshape(shape)
+        stored = self.weights.take(path, "numbers", *shape)
+        assert np.allclose(stored.data, numbers, rtol=1e-6)
+        steps = self.x.shape[0] if len(self.x.shape) == 5 else self.steps
+        return Wire(broadcast(stored, (steps, self.x.shape[-4], *shape)), False)
 
     def input(self, name: str, shape: tuple[int, ...]) -> Wire:
         """The next channels of what is given: several inputs lie side by side in it."""
