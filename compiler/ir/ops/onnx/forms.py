@@ -92,7 +92,8 @@ def transform(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 def sinusoidal(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     zeros = np.zeros((1, *at.shape))
-    return to.like(to.array(to.applied("sinusoidal", zeros, at.attrs["over"])), x[0])
+    positions = to.array(to.applied("sinusoidal", zeros, at.attrs["over"]))
+    return to.node("Expand", positions, to.node("Shape", x[0]))
 
 
 def repeat_channels(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
