@@ -366,7 +366,7 @@ def activation(name: str) -> Reader:
 
 def gelu(call: CallSite, x: ReadValue, approximate: str = "none") -> ReadValue:
     tanh = approximate == "tanh"
-    return activation("GELU_tanh")(call, x) if tanh else call.add("gelu", x)  # type: ignore[no-any-return]
+    return activation("GELU_tanh")(call, x) if tanh else call.add("gelu", x)
 
 
 relu = function("relu")
