@@ -108,8 +108,9 @@ def basis(by: str, size: int, like: Tensor) -> Tensor:
     places = _count(size, like)
     if by == "dct":
         cosines: Tensor = (math.pi / size * torch.outer(places, places + 0.5)).cos()
+        cosines *= (2 / size) ** 0.5
         cosines[0] *= 0.5**0.5
-        return cosines * (2 / size) ** 0.5
+        return cosines
     matrix = torch.ones_like(places[:1, None])
     pair = 0.5**0.5 * places.new_tensor([[1.0, 1.0], [1.0, -1.0]])
     while len(matrix) < size:
