@@ -63,7 +63,7 @@ def current() -> Work:
 
 def of_a_check() -> Work:
     """Return the work of a new check."""
-    return Work(BASE, 0, MAX_COMPARED)
+    return Work(BASE, letters=MAX_COMPARED)
 
 
 @contextmanager

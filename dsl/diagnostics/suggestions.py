@@ -103,8 +103,8 @@ def _by_words(name: str, candidates: Sequence[str]) -> tuple[str, ...]:
     words, found = _words(name), list[str]()
     for candidate in candidates:
         others = _words(candidate)
-        is_part = words <= others or others <= words
-        if is_part and sum(map(len, words & others)) > 3:
+        shared = words & others
+        if shared in (words, others) and sum(map(len, shared)) > 3:
             found.append(candidate)
     return tuple(found) if len(found) <= MAX_TIES else ()
 

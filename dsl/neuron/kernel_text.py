@@ -117,10 +117,6 @@ def _surrogate_function(
     ]
 
 
-def _constant(value: float) -> str:
-    return repr(value) if repr(value)[0] != "-" else f"({value!r})"
-
-
 def _body(
     ops: Sequence[Instruction], names: Mapping[str, str], forms: Mapping[str, str] = _KERNEL
 ) -> tuple[list[str], dict[str, str]]:
@@ -137,7 +133,7 @@ def _body(
         lines.append(f"    v{len(lines)} = {form.format(*args, like='x')}")
         return f"v{len(lines) - 1}"
 
-    return lines, fold(ops, names, apply, _constant)
+    return lines, fold(ops, names, apply, repr)
 
 
 def _tensor(value: Operand, scope: Mapping[str, str], like: str = "x") -> str:

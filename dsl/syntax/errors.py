@@ -196,7 +196,7 @@ def outside(case: Situation) -> Found | None:
 def reserved(case: Situation) -> Found | None:
     """A reserved word where a name is required."""
     token = case.token
-    begun = case.in_body or case.i > case.begin + 1
+    begun = case.in_body or case.before.type != "KIND"
     goes_on = begun and case.before.type in ENDS_VALUE and not case.first_on_line(case.i)
     is_set = case.after.type in ("EQUAL", "LSQB") and (
         case.begins or case.before.type in ("LPAR", "COMMA")
@@ -244,7 +244,7 @@ def missing_value(case: Situation) -> Found | None:
     if before.type not in OPERATORS and (before.type, token.type) != ("LPAR", "RPAR"):
         return None
     known = UNEXPECTED.get(token.type, ("", None))[1] if token.type != "EQUAL" else None
-    if token.type == before.type and token.text == before.text:
+    if token.text == before.text:
         twice = removing(Span(case.source, before.end, token.end))
         known = Hint(f"`{token.text}` is written twice", twice)
     return Found("E0119", message, span, hint=known)

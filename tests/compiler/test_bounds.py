@@ -96,6 +96,18 @@ def test_a_reporter_takes_so_many_errors() -> None:
         reporter.error("E0103", "three", span)
 
 
+def test_the_last_step_of_a_limit_may_be_spent() -> None:
+    inner = work.Work(2)
+    with work.bounded(work.Work(3)) as outer:
+        for _ in range(2):
+            with work.bounded(inner):
+                inner.spend(1)
+        with pytest.raises(work.Exhausted):
+            inner.spend(1)
+        outer.spend(1)
+    assert (outer.steps, work.of_a_check().steps) == (3, 0)
+
+
 def test_names_are_compared_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "MAX_COMPARED", 6000)
     known = [f"name_{number}" for number in range(100)]

@@ -255,6 +255,11 @@ def test_other_text_is_refused(text: str) -> None:
         read_program(text)
 
 
+def test_zeros_of_both_signs_are_two_constants() -> None:
+    text = program("neuron n { s = x * 0.0 + x * -0.0 }").text()
+    assert text == "neuron n; _1 = mul x 0.0; _2 = mul x -0.0; s = add _1 _2; out s"
+
+
 def test_kernels_hold_no_text_of_the_user() -> None:
     names = ("torch", "step", "spread", "v0", "evil")
     body = "; ".join(f"{b} = {a} + 1" for a, b in zip(("x", *names), names, strict=False))

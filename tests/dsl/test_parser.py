@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lark import Lark
 
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
 from danetc.dsl.syntax import errors as messages
 from danetc.dsl.syntax import tree as t
 from danetc.dsl.syntax.errors import Found, Situation
 from danetc.dsl.syntax.grammar import dump, grammar_text, make_table, table
 from danetc.dsl.syntax.parser import parse
-from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tokens import scan
 from tests.dsl.examples import EXAMPLES
 from tests.generating import examples
@@ -318,6 +318,22 @@ def test_labels_show_the_other_place() -> None:
     (error,) = errors(text)
     assert (error.code, error.span.line) == ("E0102", 7)
     assert [(label.span.line, label.span.text) for label in error.labels] == [(1, "{"), (5, "\n")]
+
+
+def test_marks_stand_below_their_place() -> None:
+    """Also at the ends of a line, and on a line that is cut."""
+    long = "x" * 200
+    for text, start, end, line, mark in (
+        ("ab\ncd\n", 3, 4, "2 | cd", "^"),
+        ("ab\ncd\n", 2, 2, "1 | ab", "  ^"),
+        ("ab\ncd\n", 1, 5, "1 | ab", " ^"),
+        (long, 0, 200, f"1 | {long[:160]}", "^" * 160),
+        (long, 199, 200, f"1 | {long[:81]}", " " * 80 + "^"),
+        (long[:160], 160, 160, f"1 | {long[:160]}", " " * 160 + "^"),
+        (long[:161], 81, 161, f"1 | {long[:160]}", " " * 80 + "^" * 80),
+    ):
+        found = Diagnostic("E0101", "wrong", Span(SourceFile("a", text), start, end))
+        assert render(found).splitlines()[2:] == [line, f"  | {mark}"]
 
 
 def test_a_file_too_large() -> None:

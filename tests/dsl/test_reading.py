@@ -28,7 +28,7 @@ def failing(path: Path) -> Diagnostic:
         (b"\x89PNG\r\n\x1a\n\0\0\0", "E0202", ""),
         (b"network a\0b", "E0202", ""),
         ("# größer".encode("utf-16"), "E0202", ""),
-        (b"# one\n# gr\xf6\xdfer\n", "E0202", "0xf6 in line 2"),
+        (b"\n# gr\xf6\xdfer\n", "E0202", "0xf6 in line 2"),
         (b"# " + b"x" * MAX_FILE_BYTES, "E0901", ""),
     ],
 )

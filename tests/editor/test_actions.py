@@ -95,6 +95,18 @@ def test_a_line_is_added_in_the_style_of_its_body() -> None:
         assert edited(text, fix.edits) == f"connection c {wanted}\n" + net
 
 
+def test_what_is_without_use_is_removed_with_its_line_if_it_has_one() -> None:
+    used = {"/nowhere/b.danet": "block b = conv(3)\n"}
+    for text, left in (
+        ('use std\nuse "b.danet"  \nblock a = conv(3)\n', "use std\nblock a = conv(3)\n"),
+        ('use "b.danet"', ""),
+        ("use std\nnetwork n { input = image(3, 8, 8); norm = tdbn; out = in -> conv(8) }",
+         "use std\nnetwork n { input = image(3, 8, 8); out = in -> conv(8) }"),
+    ):  # fmt: skip
+        fixes = code_fixes(analyse(text, "/nowhere/a.danet", used), 0, len(text))
+        assert [edited(text, fix.edits) for fix in fixes if "remove" in fix.title] == [left]
+
+
 def test_the_library_is_used_behind_the_comment_of_the_file() -> None:
     text = "# mine\n\nnetwork n { input = image(3, 8, 8); neuron = LIF; out = in -> spike }\n"
     fixed = {edited(text, fix.edits) for fix in all_fixes(text)}

@@ -30,6 +30,7 @@ neuron N(a = ) { s = x }
 recipe r {
   epochs = 3
   phase first { steps = 1 }
+  quick
 }
 
 network z {
