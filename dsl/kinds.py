@@ -52,9 +52,8 @@ class Kind:
 
     @property
     def range(self) -> NumberRange:
-        if not self.is_integer:
-            return REAL
-        return NumberRange(self.low * self.unit, self.high * self.unit, self.unit)
+        low, high = self.low * self.unit, self.high * self.unit
+        return NumberRange(low, high, self.unit) if self.is_integer else REAL
 
     @property
     def is_integer(self) -> bool:

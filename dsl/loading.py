@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import UserDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, suggestion
 from danetc.dsl.diagnostics.fixes import Hint, line_removed
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.modules import NETWORK, Module, Resolved
@@ -33,7 +34,7 @@ from danetc.dsl.reading import (
 from danetc.dsl.record import record
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program, Use, UseName
+from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program, Use
 from danetc.dsl.work import current
 
 MAX_FILES = 50
@@ -43,26 +44,16 @@ MAX_TOTAL_SIZE = 4_000_000
 V = TypeVar("V")
 
 
-class _Lazy(Mapping[str, V]):
+class _Lazy(UserDict[str, V]):
     """Mapping whose values are computed when they are first read."""
 
-    def __init__(self, names: Mapping[str, object], compute: Callable[[str], V]) -> None:
-        self._names = names
-        self._compute = cache(compute)
+    def __init__(self, names: dict[str, Any], compute: Callable[[str], V]) -> None:
+        self.data, self._compute = names, cache(compute)  # names may be added later
 
     def __getitem__(self, name: str) -> V:
-        if name not in self._names:
+        if name not in self.data:
             raise KeyError(name)
         return self._compute(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 _OPENING = re.compile(rf"^(?:{'|'.join(DECLARATION_KINDS)})[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
@@ -73,8 +64,7 @@ class _Std:
 
     def __init__(self) -> None:
         self.folder = Path(__file__).with_name("std")
-        self.module_of: dict[str, Module] = {}
-        self.places: dict[str, Span] = {}
+        self.module_of: dict[str, Module] = {}  # by declaration
         self.names = _Lazy(self.module_of, lambda name: self.module_of[name].resolve(name))
         paths = sorted(self.folder.glob(f"*{SUFFIX}"))
         self.modules = {path.name: self._module(path) for path in paths}  # by file
@@ -92,7 +82,6 @@ class _Std:
         own = _Lazy(parts, lambda name: _parsed(parts[name]).declarations[0])
         whole = Span(source, 0, len(source.text))
         module = Module(source, lambda: _parsed(whole), self.names, own, places)
-        self.places |= places
         self.module_of |= dict.fromkeys(places, module)
         return module
 
@@ -120,14 +109,21 @@ def std_files() -> tuple[SourceFile, ...]:
     return tuple(module.source for module in _std().modules.values())
 
 
-@record(eq=False)
-class _Exports:
-    """Names that one `use` can bring, and the places of their declarations."""
+@record
+class _Import:
+    """A declaration of another module, and the span in a `use` that names it."""
 
-    origin: str
-    names: Mapping[str, Resolved] = field(default_factory=dict)
-    places: Mapping[str, Span] = field(default_factory=dict)
-    complete: bool = False
+    module: Module
+    name: str
+    place: Span
+
+    @property
+    def declared(self) -> Span:
+        return self.module.places[self.name]
+
+    @property
+    def resolved(self) -> Resolved:
+        return self.module.resolve(self.name)
 
 
 @record(frozen=False)
@@ -138,9 +134,9 @@ class _Loader:
     _open: dict[str, Use | None] = field(default_factory=dict)  # being loaded, and what asked
     _size: int = 0
 
-    def module(self, source: SourceFile, path: Path, key: str) -> Module:
+    def module(self, source: SourceFile, path: Path, file: str) -> Module:
         """Parse a file and all that it uses."""
-        self._open.setdefault(key, None)
+        self._open.setdefault(file, None)
         self._size += len(source.text)
         current().allow(len(source.text))
         before = len(self.reporter.diagnostics)
@@ -149,45 +145,50 @@ class _Loader:
         complete = not found
         garbled = [item.span for item in found if item.span.source is source]
         own = self._own(program, garbled)
-        origins: dict[str, Mapping[str, Resolved]] = {}  # of each name
-        taken: dict[str, tuple[Span, Span]] = {}
+        taken: dict[str, _Import] = {}
         lost: set[str] = set()
         imports: list[tuple[Use, frozenset[str]]] = []
         for use in program.uses:
             if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
                 continue  # its names may be wrong because of the syntax error
-            exports = self._exports(use, path)
+            module_of, all_known = self._exports(use, path)
+            places: dict[str, Span] = {}
             if use.names is None:
-                complete = complete and exports.complete
-                current().spend(len(exports.places), use.span)
-                places = dict.fromkeys(exports.places, use.span)
-            else:
-                places = {}
-                for item in use.names:
-                    known = {item.id, NETWORK + item.id} & exports.places.keys()
-                    places |= dict.fromkeys(sorted(known), item.span)
-                    if not known:
-                        lost.add(item.id)
-                        lost.update(self._report_unknown(item, exports))
+                complete = complete and all_known
+                current().spend(len(module_of), use.span)
+                places = dict.fromkeys(module_of, use.span)
+            for item in use.names or ():
+                known = {item.id, NETWORK + item.id} & module_of.keys()
+                places |= dict.fromkeys(sorted(known), item.span)
+                if not known:
+                    lost.add(item.id)
+                if not known and all_known:
+                    origin = f'"{use.module}"' if use.is_path else use.module
+                    message = f"{origin} does not declare `{item.id}`"
+                    near = nearest(item.id, module_of)
+                    hint = suggestion(item.id, near)
+                    self.reporter.error(
+                        "E0205", message, item.span, label="unknown name", hint=hint
+                    )
+                    lost.update(near)
             imports.append((use, frozenset(name.removeprefix(NETWORK) for name in places)))
             for name, place in places.items():
-                here = _key(name, exports.names, own, origins, taken)
-                if self._accept(here, place, exports.places[name], own, taken):
-                    origins[here] = exports.names if here == name else {here: exports.names[name]}
+                self._take(_Import(module_of[name], name, place), own, taken)
         module = Module(
             source,
             lambda: program,
-            _Lazy(origins, lambda name: origins[name][name]),
+            _Lazy(
+                taken | dict.fromkeys(own),
+                lambda name: module.resolve(name) if name in own else taken[name].resolved,
+            ),
             MappingProxyType(own),
             {name: item.name_span for name, item in own.items()},
             frozenset(lost),
             complete,
             tuple(imports),
         )
-        resolved = {name: module.resolve(name) for name in own}
-        origins.update((name, resolved) for name in own)
-        self._modules[key] = module
-        del self._open[key]
+        self._modules[file] = module
+        del self._open[file]
         return module
 
     def _parsed(self, source: SourceFile) -> Program:
@@ -226,74 +227,63 @@ class _Loader:
                 )
         return own
 
-    def _accept(
-        self,
-        name: str,
-        place: Span,
-        declared: Span,
-        own: Mapping[str, Declaration],
-        taken: dict[str, tuple[Span, Span]],
-    ) -> bool:
-        """True if a key is new here. Another declaration of it is an error, but a file's own recipe
-        shadows that of std."""
-        key, name = name, name.removeprefix(NETWORK)
+    def _take(self, new: _Import, own: dict[str, Declaration], taken: dict[str, _Import]) -> None:
+        """Add an import; a network makes room for another declaration of its name.
+
+        Two declarations of one key are an error, but a file's own recipe shadows that of std.
+        """
+        name = key = new.name.removeprefix(NETWORK)
+        known = own.get(name) or (taken[name].resolved.declaration if name in taken else None)
+        if known is not None and _may_share(known, new.resolved.declaration):
+            if known.kind != "network":
+                key = NETWORK + name
+            elif name in own:
+                own[NETWORK + name] = own.pop(name)
+            else:
+                taken[NETWORK + name] = taken.pop(name)
+        from_here = Label(new.declared, "from this declaration")
         if key in own:
-            if own[key].kind == "recipe" and declared.source.name == "std/recipes.danet":
-                return False
+            if own[key].kind == "recipe" and new.declared.source.name == "std/recipes.danet":
+                return
             message = f"`{name}` is declared here and also imported from another file"
-            labels = [Label(place, "imported here"), Label(declared, "from this declaration")]
+            labels = [Label(new.place, "imported here"), from_here]
             hint = "rename it, or import only the names that you need: `use ... (a, b)`"
             span = own[key].name_span
             self.reporter.error(
                 "E0204", message, span, label="declared here", labels=labels, hint=hint
             )
-            return False
-        if key not in taken:
-            taken[key] = place, declared
-            return True
-        first_place, first_declared = taken[key]
-        if first_declared.source is not declared.source:
-            labels = [
-                Label(declared, "from this declaration"),
-                Label(first_place, "it is already imported here"),
-                Label(first_declared, "from this declaration"),
-            ]
+        elif (first := taken.setdefault(key, new)).module is not new.module:
             self.reporter.error(
                 "E0204",
                 f"two declarations of `{name}` are imported",
-                place,
+                new.place,
                 label=f"`{name}` is imported here",
-                labels=labels,
+                labels=[
+                    from_here,
+                    Label(first.place, "it is already imported here"),
+                    Label(first.declared, "from this declaration"),
+                ],
                 hint="import only the names that you need from one of them: `use ... (a, b)`",
             )
-        return False
 
-    def _exports(self, use: Use, path: Path) -> _Exports:
-        """Return what a `use` can bring; report errors on the way."""
+    def _exports(self, use: Use, path: Path) -> tuple[Mapping[str, Module], bool]:
+        """Return the modules of the names that a `use` can bring, and False if an error hides some."""
         if not use.is_path and use.module == "std":
-            return _Exports("std", _std().names, _std().places, True)
+            return _std().module_of, True
         shipped = None if use.is_path else zoo_files().get(use.module)
         if use.is_path or shipped is not None:
             module = self._file(use, path, shipped)
-            origin = f'"{use.module}"' if use.is_path else use.module
-            if module is None:
-                return _Exports(origin)
-            return _Exports(origin, module.names, module.places, module.complete)
+            return (
+                ({}, False)
+                if module is None
+                else (dict.fromkeys(module.places, module), module.complete)
+            )
         hint = did_you_mean(use.module, ["std", *zoo_files()])
         hint = hint or f'a file is named by its path, in quotes: `use "{use.module}.danet"`'
         hint = "name one of its files, as in `use zoo.tokens`" if use.module == "zoo" else hint
         message = f"there is no library `{use.module}`"
         self.reporter.error("E0207", message, use.span, label="unknown library", hint=hint)
-        return _Exports(use.module)
-
-    def _report_unknown(self, name: UseName, exports: _Exports) -> tuple[str, ...]:
-        """Report a name that is not declared, and return the names that are similar to it."""
-        if not exports.complete:
-            return ()
-        message = f"{exports.origin} does not declare `{name.id}`"
-        hint = did_you_mean(name.id, exports.places)
-        self.reporter.error("E0205", message, name.span, label="unknown name", hint=hint)
-        return nearest(name.id, exports.places)
+        return {}, False
 
     def _file(self, use: Use, path: Path, shipped: Path | None) -> Module | None:
         """Return the module of a file that is used, or None if there is none (reported)."""
@@ -310,7 +300,13 @@ class _Loader:
         name = os.path.join(os.path.dirname(use.span.source.name), use.module)
         name = str(shipped or os.path.normpath(name))
         try:
-            source = SourceFile(name, self._bounded(target, name, use.module))
+            if len(self._modules) + len(self._open) >= MAX_FILES:
+                raise Unreadable("E0901", f"more than {MAX_FILES} files are used")
+            text = self.texts.get(key)
+            text = read_text(target, name, use.module) if text is None else text
+            if self._size + len(text) > MAX_TOTAL_SIZE:
+                message = f"all files together are larger than {MAX_TOTAL_SIZE // 1_000_000} MB"
+                raise Unreadable("E0901", message)
         except Unreadable as problem:
             self._modules[key] = None
             self.reporter.error(
@@ -318,20 +314,7 @@ class _Loader:
             )
             return None
         self._open[key] = use
-        return self.module(source, target, key)
-
-    def _bounded(self, target: Path, name: str, written: str) -> str:
-        """Read an imported file, within the limits on all of them together."""
-        if len(self._modules) + len(self._open) >= MAX_FILES:
-            raise Unreadable("E0901", f"more than {MAX_FILES} files are used")
-        text = self.texts.get(os.path.realpath(target))
-        if text is None:
-            text = read_text(target, name, written)
-        if self._size + len(text) > MAX_TOTAL_SIZE:
-            raise Unreadable(
-                "E0901", f"all files together are larger than {MAX_TOTAL_SIZE // 1_000_000} MB"
-            )
-        return text
+        return self.module(SourceFile(name, text), target, key)
 
     def _report_cycle(self, use: Use, key: str) -> None:
         chain = list(self._open)
@@ -351,28 +334,6 @@ def _may_share(first: Declaration, second: Declaration) -> bool:
     """True for a network and a declaration that cannot stand in its place."""
     kinds = {first.kind, second.kind}
     return "network" in kinds and len(kinds) == 2 and "recipe" not in kinds
-
-
-def _key(
-    name: str,
-    names: Mapping[str, Resolved],
-    own: dict[str, Declaration],
-    origins: dict[str, Mapping[str, Resolved]],
-    taken: dict[str, tuple[Span, Span]],
-) -> str:
-    """Return the key of an import; a network makes room for another declaration of its name."""
-    plain = name.removeprefix(NETWORK)
-    key = NETWORK + plain
-    first = own.get(plain) or (origins[plain][plain].declaration if plain in origins else None)
-    if first is None or not _may_share(first, names[name].declaration):
-        return plain
-    if first.kind != "network":
-        return key
-    if plain in own:
-        own[key] = own.pop(plain)
-    else:
-        origins[key], taken[key] = {key: origins.pop(plain)[plain]}, taken.pop(plain)
-    return plain
 
 
 def load_module(
@@ -395,9 +356,7 @@ def load_module(
 
 def library_file(source: SourceFile) -> Path | None:
     """Return the file of the package with a source of the standard library."""
-    name = source.name.removeprefix("std/")
-    known = is_library(source) and name in _std().modules
-    return _std().folder / name if known else None
+    return _std().folder / source.name.removeprefix("std/") if is_library(source) else None
 
 
 def is_library(source: SourceFile) -> bool:

@@ -57,10 +57,6 @@ class NumberRange:
         """Return the smallest range that contains both."""
         return _grid(min(self.low, other.low), max(self.high, other.high), _common(self, other))
 
-    def holds(self, other: NumberRange) -> bool:
-        """True if the range contains another."""
-        return self | other == self
-
 
 REAL = NumberRange(-math.inf, math.inf)
 """Any number."""
@@ -71,9 +67,7 @@ BIT = NumberRange(0.0, 1.0, 1.0)
 def constant(value: float) -> NumberRange:
     """Return the range of one number after conversion to float32."""
     unit = _unit(value)
-    if unit:
-        return NumberRange(value, value, unit)
-    return _rounded(value, value)
+    return NumberRange(value, value, unit) if unit else _rounded(value, value)
 
 
 @lru_cache(maxsize=4096)
@@ -164,12 +158,9 @@ def subtract(a: NumberRange, b: NumberRange) -> NumberRange:
 
 def multiply(a: NumberRange, b: NumberRange) -> NumberRange:
     """Return the range of products; its bounds are products of the bounds."""
-    corners = [_times(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
+    # an infinite bound stands for a finite number
+    corners = [x * y if x and y else 0.0 for x in (a.low, a.high) for y in (b.low, b.high)]
     return _arithmetic(min(corners), max(corners), a.unit * b.unit)
-
-
-def _times(x: float, y: float) -> float:
-    return 0.0 if x == 0 or y == 0 else x * y  # an infinite bound stands for a finite number
 
 
 def divide(a: NumberRange, b: NumberRange) -> NumberRange:
@@ -346,14 +337,12 @@ def fixpoint(
     states = dict(start)
     changes = dict.fromkeys(start, 0)
     for _ in range(_MAX_ITERATIONS):
-        changed = False
-        for name, after in step(states).items():
+        grown = {name: states[name] | after for name, after in step(states).items()}
+        if all(grown[name] == states[name] for name in grown):
+            return states
+        for name, merged in grown.items():
             before = states[name]
-            merged = before | after
-            if merged == before:
-                continue
-            changed = True
-            changes[name] += 1
+            changes[name] += merged != before
             if changes[name] > _MAX_CHANGES:
                 merged = NumberRange(
                     before.low if merged.low >= before.low else -math.inf,
@@ -361,8 +350,4 @@ def fixpoint(
                     before.unit if merged.unit == before.unit else 0.0,
                 )
             states[name] = merged
-        if not changed:
-            break
-    else:
-        return dict.fromkeys(start, REAL)
-    return states
+    return dict.fromkeys(start, REAL)

@@ -133,10 +133,8 @@ def _spec_error(problem: Unreadable, name: str) -> SpecError:
 def zoo_files() -> Mapping[str, Path]:
     """Return the paths of the files that `use` knows by the names ``zoo.vit``, ``zoo.tokens``."""
     top = Path(__file__).parents[1] / "specs" / ZOO
-    return {
-        f"zoo.{path.stem}": path
-        for path in sorted((*top.glob(f"*{SUFFIX}"), *top.glob(f"lib/*{SUFFIX}")))
-    }
+    paths = sorted((*top.glob(f"*{SUFFIX}"), *top.glob(f"lib/*{SUFFIX}")))
+    return {f"zoo.{path.stem}": path for path in paths}
 
 
 @cache
