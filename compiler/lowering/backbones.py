@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from danetc.compiler.ir.ops import OPS, norm_names
 from danetc.compiler.lowering import values as v
@@ -25,8 +26,7 @@ class Backbones(LoopsOverTime):
     def unfold(self, bound: v.Bound, span: Span) -> v.Backbone:
         """Return the stages of a declared backbone with its arguments."""
         declaration = bound.declaration
-        self.unfolding.append(declaration)
-        try:
+        with self.changed(unfolding=[*self.unfolding, declaration]):
             if len(self.unfolding) > MAX_DEPTH:
                 raise self.too_deep(bound, self.unfolding[:-1])
             if declaration.value is None or declaration.body is not None:
@@ -42,8 +42,6 @@ class Backbones(LoopsOverTime):
             self.work.spend(UNFOLDING + ITEM * len(value.items), span)
             stages = [replace(item, use_sites=(span, *item.use_sites)) for item in value.stages]
             return replace(value.with_stages(stages), span=span)
-        finally:
-            self.unfolding.pop()
 
     def flow_value(self, flow: s.Flow, env: Env) -> v.Value:
         """Evaluate ``a -> b``: a value that layers are applied to, a flow, or a backbone."""
@@ -128,10 +126,8 @@ class Backbones(LoopsOverTime):
         self.work.spend(ITEM * len(backbone.items), by.span)
         if any(getattr(stage, kind) is not None for stage in backbone.stages):
             raise self.error("E0302", f"this backbone has two {kind}s", by.span)
-        stages = backbone.stages
-        if kind == "connection":
-            return backbone.with_stages([replace(stage, connection=value) for stage in stages])
-        return backbone.with_stages([replace(stage, rule=value) for stage in stages])
+        wired: dict[str, Any] = {kind: value}
+        return backbone.with_stages([replace(stage, **wired) for stage in backbone.stages])
 
     def change_settings(self, expr: s.With, env: Env) -> v.Backbone:
         """Evaluate `BACKBONE with (neuron = ..., norm = ...)`."""

@@ -39,8 +39,7 @@ class Connections(LayerCalls):
     def self_wired(self, block: v.Bound, wire: v.Wire, extra: Mapping[str, v.Value]) -> v.Wire:
         """Apply a block with a body, and return its ``out``."""
         declaration = block.declaration
-        self.inside.append(declaration)
-        try:
+        with self.changed(inside=[*self.inside, declaration]):
             again = sum(item is declaration for item in self.inside)
             if again > MAX_REPEATS or len(self.inside) > MAX_DEPTH:
                 raise self.too_deep(block, self.inside[:-1])
@@ -55,8 +54,6 @@ class Connections(LayerCalls):
             result = self.defined("out", env, out.span)
             self.report_unused(env, declaration)
             return self.wire_of(result, out.value.span)
-        finally:
-            self.inside.pop()
 
     def no_out(self, block: s.Declaration) -> v.Failed:
         """Report a block whose body does not define ``out``."""
@@ -255,8 +252,8 @@ class Connections(LayerCalls):
                 name = "last" if layer is layers[-1] and "last" in parts else "each"
                 around = self._around(name, parts, env)
                 first = len(self.nodes)
-                with self.site(*within, layer.span):
-                    result = self._apply_around(layer, around, result, parts[name].span)
+                with self.site(*within, layer.span), self.changed(block_layer=layer):
+                    result = self.apply(around, result, parts[name].span)
         if self.settings.get("zero_init"):
             norms = [id for id in range(first, len(self.nodes)) if OPS[self.nodes[id].op].norm]
             if not norms:
@@ -270,14 +267,6 @@ class Connections(LayerCalls):
             node = self.nodes[norms[-1]]
             self.nodes[node.id] = replace(node, attrs={**node.attrs, "init": 0.0})
         return result
-
-    def _apply_around(self, layer: v.OpLayer, around: v.Layer, wire: v.Wire, span: Span) -> v.Wire:
-        """Apply a part of a connection, in which `conv` means a layer of the block."""
-        self.block_layers.append(layer)
-        try:
-            return self.apply(around, wire, span)
-        finally:
-            self.block_layers.pop()
 
     def _around(self, name: str, parts: Parts, env: Env) -> v.Layer:
         """Return ``each`` or ``last``, which must contain the block's layer exactly once."""
@@ -323,8 +312,9 @@ class Connections(LayerCalls):
         if len(shape) == 3:
             op = "conv"
             attrs |= {"kernel": 1, "stride": stride}
-        with self.within("shortcut"):
-            result = self._apply_around(v.OpLayer(op, attrs, span, op), layer, wire, span)
+        conv = v.OpLayer(op, attrs, span, op)
+        with self.within("shortcut"), self.changed(block_layer=conv):
+            result = self.apply(layer, wire, span)
         if self.value(result).shape != wanted:
             gives = f"returns {text(self.value(result).shape)}, but the branch {text(wanted)}"
             raise self.error(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import field, replace
 from math import prod
 
@@ -69,7 +69,7 @@ class Builder:
         self.neurons: dict[str, NeuronProgram] = {}
         self.inference = Inference(self.neurons, self.nodes)
         self.scope: tuple[str, ...] = ()
-        self.use_sites: list[Span] = []
+        self.use_sites: tuple[Span, ...] = ()
         self.used: dict[int, Span] = {}  # user's spans of nodes of library code
         self.carries: dict[int, int] = {}  # see ``Graph``
         self.shares: dict[int, int] = {}
@@ -77,7 +77,7 @@ class Builder:
         self.totals = (0, 0, 0)  # operands, weights, activations
         self._keys: dict[NeuronProgram, str] = {}
         self._numbers: Counter[str] = Counter()  # number of programs by the names of their neurons
-        self._taken: Counter[tuple[tuple[str, ...], str]] = Counter()
+        self.taken: Counter[tuple[tuple[str, ...], str]] = Counter()
 
     # -- errors -----------------------------------------------------------------------------------
 
@@ -126,41 +126,33 @@ class Builder:
                 fixes=item.fixes,
             )
 
-    @contextmanager
-    def site(self, *spans: Span) -> Iterator[None]:
-        """Add uses, outermost first, that lead to the nodes made inside the context."""
-        before = len(self.use_sites)
-        self.use_sites.extend(spans)
-        try:
-            yield
-        finally:
-            del self.use_sites[before:]
-
     # -- scopes -----------------------------------------------------------------------------------
 
     @contextmanager
-    def within(self, *names: str) -> Iterator[None]:
-        """Make nodes in a scope below the current one."""
-        outer = self.scope
-        self.scope = (*outer, *names)
+    def changed(self, **attributes: object) -> Iterator[None]:
+        """Set attributes of this object inside the context."""
+        outer = {name: getattr(self, name) for name in attributes}
+        vars(self).update(attributes)
         try:
             yield
         finally:
-            self.scope = outer
+            vars(self).update(outer)
+
+    def site(self, *spans: Span) -> AbstractContextManager[None]:
+        """Add uses, outermost first, that lead to the nodes made inside the context."""
+        return self.changed(use_sites=(*self.use_sites, *spans))
+
+    def within(self, *names: str) -> AbstractContextManager[None]:
+        """Make nodes in a scope below the current one."""
+        return self.changed(scope=(*self.scope, *names))
 
     def fresh(self, base: str) -> str:
         """Return an unused name of a scope below this one: ``base``, ``base2``, ``base3``, ..."""
         key = (self.scope, f"/{base}")
-        self._taken[key] += 1
+        self.taken[key] += 1
         self.fresh_names.append(key)
-        number = self._taken[key]
+        number = self.taken[key]
         return base if number == 1 else f"{base}{number}"
-
-    def forget_names(self, first: int) -> None:
-        """Free all but the ``first`` names that ``fresh`` returned."""
-        for key in self.fresh_names[first:]:
-            self._taken[key] -= 1
-        del self.fresh_names[first:]
 
     # -- nodes ------------------------------------------------------------------------------------
 

@@ -105,9 +105,6 @@ class Env:
     counters: tuple[int, ...] = ()
     loops: Loops = field(default_factory=Loops)
 
-    def names(self) -> list[str]:
-        return [*self.values, *self.definitions]
-
 
 LAYER_SETTINGS = ("surrogate", "neuron", "norm", "init", "zero_init")
 """Settings of a network that `with` changes for some of its stages."""

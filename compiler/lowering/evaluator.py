@@ -89,7 +89,7 @@ class Evaluator(Builder):
         self.stages: list[Stage] = []
         self.stage_numbers: dict[tuple[str, ...], int] = {}  # number of stages by scope
         self.programs: dict[object, str] = {}  # keys of the neurons needed so far
-        self.block_layers: list[v.OpLayer] = []  # meaning of `conv` in a connection, innermost last
+        self.block_layer: v.OpLayer | None = None  # meaning of `conv` in a connection
         self.inside: list[s.Declaration] = []  # blocks with bodies being lowered
         self.known_blocks: dict[object, v.LoweredBlock] = {}  # see ``StageBuilder``
         self.shared_nodes: dict[v.SharedLayer, tuple[int, ...]] = {}  # nodes of its first use
@@ -118,7 +118,8 @@ class Evaluator(Builder):
                 for table in tables:
                     table.pop(id, None)
                 self.inference.forget(id)
-            self.forget_names(names)
+            self.taken.subtract(self.fresh_names[names:])
+            del self.fresh_names[names:]
             self.totals, self.stage_numbers = totals, numbers
             if trace is not None:
                 del trace.notes[notes:]
@@ -463,7 +464,7 @@ def is_known(id: str, env: Env) -> bool:
 
 def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
     """Return the names that fit ``want``, local ones first, and all other names."""
-    local = [*env.names(), *env.module.own]
+    local = [*env.values, *env.definitions, *env.module.own]
     public = [name for name, op in OPS.items() if op.public]
     rest = [*CONSTANTS, *DEFAULT_LAYERS, *env.module.names, *SPECIAL, *public]
     if want == "any":

@@ -106,7 +106,7 @@ class LayerCalls(NamedValues):
         setting = self.settings.get("surrogate")
         if setting is None and "heaviside" in self.names_in(bound.declaration):
             self.setting_of("surrogate", span)
-        if isinstance(setting, v.Invalid):
+        if isinstance(setting, v.Failed):
             raise v.Failed
         surrogate, stand_in = None, Env(own.module, "surrogate")
         if setting is not None:
@@ -216,17 +216,14 @@ class LayerCalls(NamedValues):
         )
 
     def _weights(self, node: Node) -> dict[str, tuple[int, ...]]:
-        return OPS[node.op].weights(node.attrs, *self._operands_of(node))
+        values = tuple(self.nodes[i].value for i in node.inputs)
+        return OPS[node.op].weights(node.attrs, values, Context(self.steps, self.neurons))
 
     def _is_stateful(self, node: Node) -> bool:
         """True for layers in Python, a neuron with learnables, and a value that training passes update."""
         if node.op == "neuron":
             return bool(self.neurons[str(node.attrs["neuron"])].learnables)
         return OPS[node.op].opaque or OPS[node.op].time == "constant"
-
-    def _operands_of(self, node: Node) -> tuple[tuple[NodeValue, ...], Context]:
-        values = tuple(self.nodes[i].value for i in node.inputs)
-        return values, Context(self.steps, self.neurons)
 
 
 def _operations_of(layer: v.OpLayer, value: NodeValue, steps: int) -> list[v.OpLayer]:

@@ -106,7 +106,7 @@ class LoopsOverTime(OperationValues):
             shape = state.shape or ANY_SHAPE
             value = loops.known.get(state.key) or NodeValue(shape, ZERO, varies=True)
             made = self.add("carry", (), {"steps": state.steps}, state.span, state.role, value)
-            state.id, state.scope, state.use_sites = made.id, self.scope, tuple(self.use_sites)
+            state.id, state.scope, state.use_sites = made.id, self.scope, self.use_sites
             carries[state.key] = state
         return v.Wire(carries[state.key].id)
 
@@ -159,13 +159,8 @@ class LoopsOverTime(OperationValues):
         found: dict[object, v.Wire] = {}
         while len(found) < len(carries):
             state = list(carries.values())[len(found)]
-            outer, outer_sites = self.scope, self.use_sites
-            self.scope, self.use_sites = state.scope, [*state.use_sites]
-            try:
-                value = state.read()
-            finally:
-                self.scope, self.use_sites = outer, outer_sites
-            found[state.key] = value
+            with self.changed(scope=state.scope, use_sites=state.use_sites):
+                found[state.key] = state.read()
         return found
 
     def _next(self, state: RecurrentState, source: v.Wire, readings: int) -> NodeValue:

@@ -42,7 +42,7 @@ class NamedValues(Backbones):
         """Return the value of a name; ``want`` selects between two meanings."""
         if id in env.values:
             value = env.values[id]
-            if isinstance(value, v.Invalid):
+            if isinstance(value, v.Failed):
                 raise v.Failed
             return named(value, id, env)
         if id == "norm" and env.what == "network":
@@ -148,17 +148,15 @@ class NamedValues(Backbones):
     def _read(self, id: str, env: Env) -> v.Value:
         definition = env.definitions[id]
         env.pending.append(id)
-        outer = self.scope
-        self.scope = env.scope if id == "out" else (*env.scope, id)
+        want = WANTED.get(env.what, {}).get(id, "any")
         try:
-            want = WANTED.get(env.what, {}).get(id, "any")
-            value = named(self.evaluate(definition.value, definition.env, want), id, env)
+            with self.changed(scope=env.scope if id == "out" else (*env.scope, id)):
+                value = named(self.evaluate(definition.value, definition.env, want), id, env)
         except v.Failed as failed:
             env.cache[id] = failed
             raise
         finally:
             env.pending.pop()
-            self.scope = outer
         env.cache[id] = value
         return value
 
@@ -166,7 +164,7 @@ class NamedValues(Backbones):
         """Return the neuron, surrogate or norm of the network or stage."""
         self.settings_read.add(id)
         value = self.settings.get(id)
-        if isinstance(value, v.Invalid) or id in self.misspelt:
+        if isinstance(value, v.Failed) or id in self.misspelt:
             raise v.Failed
         if value is None:
             lines = {"neuron": "neuron = IF", "surrogate": "surrogate = sigmoid(alpha = 4)"}
@@ -179,13 +177,8 @@ class NamedValues(Backbones):
 
     def default_layer(self, id: str, span: Span) -> v.Value:
         """Return the neuron or norm that `spike` or `norm` stands for."""
-        match self.setting_of(id, span):
-            case v.Bound(declaration, module, args, named, given):
-                return v.Bound(declaration, module, args, named, given, span)
-            case v.OpLayer(op, attrs, named, role):
-                return v.OpLayer(op, attrs, named, role, span)
-            case value:
-                return value
+        value = self.setting_of(id, span)
+        return replace(value, at=span) if isinstance(value, (v.Bound, v.OpLayer)) else value
 
     def refer(self, bound: v.Bound, span: Span) -> v.Value:
         """Return the value of a declaration's name: a backbone is unfolded."""
@@ -445,11 +438,8 @@ class NamedValues(Backbones):
                 )
             if arg.name in wires:
                 raise self.error("E0302", f"two inputs are called `{arg.name}`", arg.span)
-            self.input_name = arg.name
-            try:
+            with self.changed(input_name=arg.name):
                 value = self.evaluate(arg.value, env)
-            finally:
-                self.input_name = ""
             if not isinstance(value, v.Wire):
                 message = f"`{arg.name}` is {v.describe(value)}, not an image or events"
                 hint = "write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`"

@@ -33,19 +33,7 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.overrides import with_argument
 from danetc.dsl.syntax.source import Span
 
-SETTINGS = (
-    "input",
-    "steps",
-    "neuron",
-    "surrogate",
-    "norm",
-    "init",
-    "stem",
-    "stages",
-    "head",
-    "out",
-    "zero_init",
-)
+SETTINGS = ("input", "steps", *LAYER_SETTINGS, "stem", "stages", "head", "out")
 
 
 Level = tuple[s.Declaration, Env]
@@ -239,7 +227,8 @@ class Lowering(Stages):
             case v.OpLayer():
                 made = self.apply_operation(layer, wire)
             case v.BlockConv(changes):
-                made = self.apply_operation(self.block_layers[-1].having(**changes), wire)
+                assert self.block_layer is not None
+                made = self.apply_operation(self.block_layer.having(**changes), wire)
             case v.Backbone():
                 made = self.apply_backbone(layer, wire)
             case v.Bound(kind="neuron"):
@@ -250,8 +239,8 @@ class Lowering(Stages):
                 raise self.error("E0401", f"{v.describe(layer)} is not a layer", span)
         if self.trace is not None:
             self.trace.note(v.placed(layer), made.id, wire.id)
-            if isinstance(layer, v.BlockConv):  # and in the block, where the layer is written
-                self.trace.note(self.block_layers[-1].span, made.id, wire.id)
+            if isinstance(layer, v.BlockConv) and self.block_layer is not None:
+                self.trace.note(self.block_layer.span, made.id, wire.id)  # where it is written
         return made
 
     def build(self, chain: list[Level], declaration: s.Declaration) -> Graph:
@@ -268,8 +257,8 @@ class Lowering(Stages):
                 try:
                     value = self.defined(setting, env, definition.span)
                     value = self.check_setting(setting, value, env, definition.value.span)
-                except v.Failed:
-                    value = v.INVALID
+                except v.Failed as failed:
+                    value = failed
                 self.settings[setting] = value
             elif setting == "norm":
                 self.settings[setting] = v.OpLayer("batchnorm", {}, span, "norm")
@@ -281,11 +270,12 @@ class Lowering(Stages):
             message = f"network `{name}` does not define its input"
             hint = add(declaration, "input = image(3, 224, 224)")
             raise self.error("E0404", message, span, hint=hint)
-        source: v.Wire | v.Inputs | v.Invalid
+        source: v.Wire | v.Inputs | v.Failed
         try:
-            source = env.cache["input"] = self._input_of(env)
+            source = self._input_of(env)
         except v.Failed as failed:
-            source, env.cache["input"] = v.INVALID, failed
+            source = failed
+        env.cache["input"] = source
         if isinstance(source, v.Inputs):
             self._name_inputs(chain, source)
         else:
@@ -330,7 +320,7 @@ class Lowering(Stages):
                 level.values[name] = wire
 
     def _outputs_of(
-        self, env: Env, name: str, span: Span, source: v.Wire | v.Inputs | v.Invalid
+        self, env: Env, name: str, span: Span, source: v.Wire | v.Inputs | v.Failed
     ) -> Mapping[str, v.Wire]:
         """Return the outputs by name: ``out``, or what stem, stages and head make of the input."""
         parts = ("stem", "stages", "head")

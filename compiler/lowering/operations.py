@@ -280,13 +280,19 @@ class OperationValues(Evaluator):
         key = (found.scope, found.name)
         known: Node | None = self.learnt.get(key) if found.name else None
         if known is None or self.nodes.get(known.id) is not known:
-            outer = self.scope
-            self.scope = found.scope if found.name else outer
-            try:
-                attrs = _attrs(found.learn, size)
+            learn = found.learn
+            channels, height, width = (*size, None, None)[:3]
+            attrs: dict[str, Attribute] = {
+                "init": learn.init.text if isinstance(learn.init, RandomStart) else learn.init,
+                "channels": channels,
+                "height": height,
+                "width": width,
+                "per_step": learn.per_step,
+                "above": learn.above,
+                "below": learn.below,
+            }
+            with self.changed(scope=found.scope if found.name else self.scope):
                 made = self.add("parameter", (), attrs, span, found.name or "learn")
-            finally:
-                self.scope = outer
             if found.name:
                 self.learnt[key] = self.nodes[made.id]
             return made
@@ -515,19 +521,6 @@ def named(value: v.Value, id: str, env: Env) -> v.Value:
 
 def as_learnt(value: Learn | v.LearntValue) -> v.LearntValue:
     return value if isinstance(value, v.LearntValue) else v.LearntValue(value)
-
-
-def _attrs(learn: Learn, size: Shape) -> dict[str, Attribute]:
-    channels, height, width = (*size, None, None)[:3]
-    return {
-        "init": learn.init.text if isinstance(learn.init, RandomStart) else learn.init,
-        "channels": channels,
-        "height": height,
-        "width": width,
-        "per_step": learn.per_step,
-        "above": learn.above,
-        "below": learn.below,
-    }
 
 
 def _start_of(value: v.Value) -> float | None:

@@ -6,8 +6,7 @@ node by node, not lowered again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from operator import add, sub
 from typing import assert_never
@@ -15,16 +14,13 @@ from typing import assert_never
 from danetc.compiler.ir.graph import Block, Node, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import (
-    SOURCES,
     Delayed,
     Form,
     InputOf,
     Join,
-    Made,
     OutputOf,
     Scaled,
     ScaledByLearnt,
-    Source,
     StageInput,
 )
 from danetc.compiler.lowering import values as v
@@ -61,8 +57,8 @@ class Stages(Connections):
                 continue
             number = self.stage_numbers.get(scope, 0)
             self.stage_numbers[scope] = number + 1
-            use_sites, settings = item.use_sites, self._with_settings(item.settings)
-            with self.within(str(number)), settings, self.site(*use_sites):
+            use_sites, settings = item.use_sites, {**self.settings, **item.settings}
+            with self.within(str(number)), self.changed(settings=settings), self.site(*use_sites):
                 before, wire = wire, self._build_stage(item, wire)
                 if self.trace is not None:
                     self.trace.note(item.span, wire.id, before.id)
@@ -89,15 +85,6 @@ class Stages(Connections):
                 label="these blocks have no body",
                 hint=hint,
             )
-
-    @contextmanager
-    def _with_settings(self, settings: Mapping[str, v.Value]) -> Iterator[None]:
-        outer = self.settings
-        self.settings = {**outer, **settings}
-        try:
-            yield
-        finally:
-            self.settings = outer
 
     def _build_stage(self, stage: v.StageOf, wire: v.Wire) -> v.Wire:
         """Apply a stage; if its rule reads values of earlier steps, it is a loop over time."""
@@ -271,7 +258,7 @@ class StageBuilder:
                 tuple(map(sub, lowering.totals, totals)),
                 feed,
                 joined,
-                tuple(lowering.use_sites),
+                lowering.use_sites,
                 settings,
             )
         return joined
@@ -322,36 +309,30 @@ class StageBuilder:
 
     def _emit(self, form: Form) -> v.Wire:
         """Add the nodes of a form in the current scope."""
-        if isinstance(form, SOURCES):
-            return self._source(form)
-        return self._made_of(form, [self._emit(part) for part in form.parts])
-
-    def _source(self, source: Source) -> v.Wire:
-        match source:
-            case OutputOf(block):
-                return _of(self.outputs, block)
-            case InputOf(block):
-                return _of(self.inputs, block)
+        lowering = self.lowering
+        match form:
+            case OutputOf(block) if block < len(self.outputs):
+                return self.outputs[block]
+            case InputOf(block) if block < len(self.inputs):
+                return self.inputs[block]
+            case OutputOf() | InputOf():  # an error, which was reported, came before it
+                raise v.Failed
             case StageInput():
                 return self.entry
             case Delayed(steps, value):
                 assert self.loops is not None
                 earlier = RecurrentState(
-                    source, steps, lambda: self._emit(value), self.place, _SHAPE_HINT
+                    form, steps, lambda: self._emit(value), self.place, _SHAPE_HINT
                 )
-                return self.lowering.carry(self.loops, earlier)
-        assert_never(source)
-
-    def _made_of(self, form: Made, parts: list[v.Wire]) -> v.Wire:
-        lowering = self.lowering
-        match form:
-            case Join(name):
-                return lowering.add(_JOINS[name], tuple(parts), {}, self.place)
-            case Scaled(factor):
+                return lowering.carry(self.loops, earlier)
+            case Join(name, parts):
+                wires = tuple([self._emit(part) for part in parts])
+                return lowering.add(_JOINS[name], wires, {}, self.place)
+            case Scaled(factor, value):
                 attrs = {"factor": factor, "offset": 0.0}
-                return lowering.add("affine", tuple(parts), attrs, self.place)
-            case ScaledByLearnt(name):
-                (wire,) = parts
+                return lowering.add("affine", (self._emit(value),), attrs, self.place)
+            case ScaledByLearnt(name, value):
+                wire = self._emit(value)
                 assert self.reader is not None
                 *place, leaf = name.split(".")  # path of the numbers, relative to the stage
                 scope = (*lowering.scope[:-1], *place)
@@ -368,10 +349,3 @@ def _part(bound: v.Bound) -> tuple[object, ...]:
         return (bound,)  # by identity
     args = sorted((name, type(value).__name__, value) for name, value in bound.args.items())
     return id(bound.declaration), *args
-
-
-def _of(wires: list[v.Wire], block: int) -> v.Wire:
-    """Return the value of a block. Raises Failed if an error, which was reported, came before it."""
-    if block >= len(wires):
-        raise v.Failed
-    return wires[block]

@@ -16,15 +16,10 @@ from danetc.dsl.syntax.tree import Declaration
 
 
 class Failed(Exception):
-    """Raised after an error was reported, to end the evaluation of an expression."""
+    """Raised after an error was reported, to end the evaluation of an expression.
 
-
-@record
-class Invalid:
-    """Value of an input or a setting with a reported error. Reading it raises Failed."""
-
-
-INVALID = Invalid()
+    It is also the value of an input or a setting with a reported error; reading it raises Failed.
+    """
 
 
 @record
@@ -280,7 +275,7 @@ Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbo
 """Values that are allowed after ``->``; of ``Bound``, only blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Choice, Initial, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Invalid]
+Value = Union[Constant, Choice, Initial, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Failed]
 """Value of an expression."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone)
 
