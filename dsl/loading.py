@@ -78,11 +78,10 @@ class _Std:
         parts = {
             name: Span(source, *part) for name, part in zip(names, pairwise(starts), strict=True)
         }
-        places = {match[1]: Span(source, *match.span(1)) for match in opened}
         own = _Lazy(parts, lambda name: _parsed(parts[name]).declarations[0])
         whole = Span(source, 0, len(source.text))
-        module = Module(source, lambda: _parsed(whole), self.names, own, places)
-        self.module_of |= dict.fromkeys(places, module)
+        module = Module(source, lambda: _parsed(whole), self.names, own)
+        self.module_of |= dict.fromkeys(names, module)
         return module
 
 
@@ -118,12 +117,12 @@ class _Import:
     place: Span
 
     @property
-    def declared(self) -> Span:
-        return self.module.places[self.name]
-
-    @property
     def resolved(self) -> Resolved:
         return self.module.resolve(self.name)
+
+    @property
+    def label(self) -> Label:
+        return Label(self.resolved.declaration.name_span, "from this declaration")
 
 
 @record(frozen=False)
@@ -182,7 +181,6 @@ class _Loader:
                 lambda name: module.resolve(name) if name in own else taken[name].resolved,
             ),
             MappingProxyType(own),
-            {name: item.name_span for name, item in own.items()},
             frozenset(lost),
             complete,
             tuple(imports),
@@ -241,12 +239,11 @@ class _Loader:
                 own[NETWORK + name] = own.pop(name)
             else:
                 taken[NETWORK + name] = taken.pop(name)
-        from_here = Label(new.declared, "from this declaration")
         if key in own:
-            if own[key].kind == "recipe" and new.declared.source.name == "std/recipes.danet":
+            if own[key].kind == "recipe" and new.module.source.name == "std/recipes.danet":
                 return
             message = f"`{name}` is declared here and also imported from another file"
-            labels = [Label(new.place, "imported here"), from_here]
+            labels = [Label(new.place, "imported here"), new.label]
             hint = "rename it, or import only the names that you need: `use ... (a, b)`"
             span = own[key].name_span
             self.reporter.error(
@@ -259,9 +256,9 @@ class _Loader:
                 new.place,
                 label=f"`{name}` is imported here",
                 labels=[
-                    from_here,
+                    new.label,
                     Label(first.place, "it is already imported here"),
-                    Label(first.declared, "from this declaration"),
+                    first.label,
                 ],
                 hint="import only the names that you need from one of them: `use ... (a, b)`",
             )
@@ -276,7 +273,7 @@ class _Loader:
             return (
                 ({}, False)
                 if module is None
-                else (dict.fromkeys(module.places, module), module.complete)
+                else (dict.fromkeys(module.own, module), module.complete)
             )
         hint = did_you_mean(use.module, ["std", *zoo_files()])
         hint = hint or f'a file is named by its path, in quotes: `use "{use.module}.danet"`'

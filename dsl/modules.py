@@ -41,16 +41,14 @@ class Module:
     """A file and all names visible in it: its own and those it imports.
 
     A network may have the name of a block, a neuron and the like; its key then begins with ``NETWORK``.
-    ``places`` holds the spans of the declared names. ``lost`` contains the names that a reported
-    error hides; ``complete`` is False if an error (a syntax error, a missing file) may hide any
-    name. ``imports`` lists the names that each `use` imports.
+    ``lost`` contains the names that a reported error hides; ``complete`` is False if an error (a
+    syntax error, a missing file) may hide any name. ``imports`` lists the names of each `use`.
     """
 
     source: SourceFile
     read: Callable[[], Program]
     names: Mapping[str, Resolved]
     own: Mapping[str, Declaration]
-    places: Mapping[str, Span]
     lost: frozenset[str] = frozenset()
     complete: bool = True
     imports: tuple[tuple[Use, frozenset[str]], ...] = ()
