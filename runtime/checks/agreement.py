@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -73,13 +72,10 @@ def agreement(
         if bool(y.min() == y.max()):
             silent.append(name)
 
-    with ExitStack() as stack:
-        for name, module in left.named_modules():
-            if isinstance(module, Neuron):
-                hook = module.register_forward_hook(partial(watch, name))
-                stack.callback(hook.remove)
-        mine = _step(left, x, seed)
-    other = _step(right, x, seed)
+    for name, module in left.named_modules():
+        if isinstance(module, Neuron):
+            module.register_forward_hook(partial(watch, name))
+    mine, other = _step(left, x, seed), _step(right, x, seed)
     for name, parameter in left.named_parameters():
         if parameter.dim() > 1 and (parameter.grad is None or not parameter.grad.any()):
             silent.append(name)

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,9 @@ class Batch:
         )
 
 
-Finish = Callable[[Batch], Batch]
-"""What is left to do for a batch on its device."""
-
-
-def on_device(batches: Iterator[Batch], device: torch.device, finish: Finish) -> Iterator[Batch]:
+def on_device(
+    batches: Iterator[Batch], device: torch.device, finish: Callable[[Batch], Batch]
+) -> Iterator[Batch]:
     """Yield each batch on ``device``, after ``finish``."""
     if not has_streams(device):
         yield from (finish(batch.to(device)) for batch in batches)
@@ -263,7 +262,10 @@ class Prepared:
 
     data: DataSet
     steps: tuple[Item, ...]
-    transform: ImageTransform
+
+    @cached_property
+    def transform(self) -> ImageTransform:
+        return image_transform(self.steps, events=self.data.events)
 
     def batches(
         self, *, split: Split = "test", order: Tensor | None = None, **options: Any
@@ -276,11 +278,6 @@ class Prepared:
         if order is not None:
             source = source.select(order, source.labels[order])
         return Batches(source, self.transform, seed=0, train=False, **options)
-
-
-def prepared(data: DataSet, steps: Sequence[Item]) -> Prepared:
-    """Prepare ``data`` by the steps of a recipe's ``evaluate``."""
-    return Prepared(data, tuple(steps), image_transform(steps, events=data.events))
 
 
 def _stretches(length: int, batch: int, world: int, train: bool) -> Iterator[range]:
@@ -409,7 +406,7 @@ class Fetcher(Dataset[Batch | str]):
                     continue
                 if self.transform.random:
                     generator.manual_seed(derive("sample", self.seed, epoch, index))
-                image, target = self.transform.change(sample, torch.as_tensor(label))
+                image, target = self.transform.change(sample, label)
                 shape = tuple(image.shape)
                 if self._shape is None:
                     self._shape, self._first = shape, self.source.where(index)

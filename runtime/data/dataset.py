@@ -61,11 +61,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return a sample and its label. Raises UnreadableError."""
         sample, classes = self.reader.read(self.number(index))
         sample = sample if self.channels is None else converted(sample, self.channels)
-        return sample, label_of(self.labels, index) if classes is None else classes
+        return sample, self.labels[index] if classes is None else classes
 
     def number(self, index: int) -> int:
         """Return the number of a sample in the whole set, of which this may be a selection."""
@@ -95,8 +95,8 @@ class Memory:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
-        return self.images[index], label_of(self.labels, index)
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
 
     def number(self, index: int) -> int:
         return index
@@ -110,10 +110,6 @@ class Memory:
 
 Source = Memory | Samples
 """The samples of one split."""
-
-
-def label_of(labels: Tensor, index: int) -> int | Tensor:
-    return int(labels[index]) if labels.dim() == 1 else labels[index]
 
 
 PROBES = 8

@@ -61,11 +61,7 @@ def packed(texts: Iterable[str]) -> np.ndarray:
     A list of a million paths is a million objects, and every worker that touches their reference
     counts gets a copy of its own; the array stays shared.
     """
-    return np.array([text.encode("utf-8", "surrogateescape") for text in texts])
-
-
-def unpacked(text: bytes) -> str:
-    return text.decode("utf-8", "surrogateescape")
+    return np.array([os.fsencode(text) for text in texts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +76,7 @@ class Files:
         return self.load(self.where(number)), None
 
     def where(self, number: int) -> str:
-        return str(self.root / unpacked(self.names[number]))
+        return str(self.root / os.fsdecode(self.names[number]))
 
 
 def class_files(split: Path, found: ClassFolders) -> tuple[np.ndarray, Tensor]:
@@ -122,7 +118,7 @@ def class_folder_set(
         fingerprint += [digest.hexdigest(), labels.bincount().tolist()]
         some = names[:: max(1, len(names) // _SIZED)]
         try:
-            fingerprint += [(root / unpacked(name)).stat().st_size for name in some]
+            fingerprint += [(root / os.fsdecode(name)).stat().st_size for name in some]
         except OSError as error:
             raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
     return DataSet(

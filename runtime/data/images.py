@@ -99,7 +99,7 @@ _ARRAYS = ("List", "LargeList", "Sequence", "list", "Array2D", "Array3D", "Array
 
 
 class Rows:
-    """A table as a Dataset, with ``targets`` unless the labels are arrays or images.
+    """A table as a Dataset, with ``classes``, and ``targets`` unless the labels are arrays or images.
 
     Images are decoded here, since the library would decode formats that start programs.
     """
@@ -113,6 +113,8 @@ class Rows:
         self._modes = {
             name: table.features[name].mode for name, kind in kinds.items() if kind == "Image"
         }
+        names = getattr(table.features[label], "names", None)
+        self.classes = names if isinstance(names, list) and len(names) > 1 else ()
         if kinds[label] not in _ARRAYS and label not in self._modes:
             self.targets = list(table[label])
 

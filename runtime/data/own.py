@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from numbers import Real
 from operator import index
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils import data
 from torch.utils.data import Subset, TensorDataset
 
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.runtime.data.arrays import (
     Labels,
     class_names,
@@ -144,24 +147,20 @@ class _Side:
 
 
 def own_set(
-    request: DataRequest,
-    train: Any,
-    test: Any | None,
-    name: str,
-    *,
-    val: Any | None = None,
-    classes: tuple[str, ...] = (),
-    last: bool | None = None,
+    request: DataRequest, splits: Mapping[str, Any], name: str, last: bool | None = None
 ) -> DataSet:
-    """Return a data set whose splits are pairs of arrays (images, labels) or Datasets.
+    """Return a data set of ``splits``, pairs of arrays (images, labels) or Datasets.
 
-    Without ``test``, the share of ``train`` that ``request`` names is held out; both may be the same
-    samples. ``classes`` are the names of the classes unless the user lists others. ``last`` says whether
-    the channels of arrays come last (by default it is guessed). Raises DataError if the splits do not fit.
+    Samples to test on are ``test``, else the share of ``train`` that ``request`` names, else all of
+    ``train``. Names of classes are those that the user lists, else ``class_names`` of ``splits``, else
+    those of the Dataset. ``last`` says whether the channels of arrays come last (by default it is
+    guessed). Raises DataError if the splits do not fit.
     """
-    request = replace(request, classes=request.classes or classes)
-    rest = {"test": test, "val": val}
-    rest = {k: each for k, each in rest.items() if each is not None and each is not train}
+    train, share = splits["train"], request.share
+    named = map(str, splits.get("class_names", ()))
+    request = replace(request, classes=request.classes or tuple(named) or class_names_of(train))
+    used = ("test", "val") if share is None else ("val",)
+    rest = {k: splits[k] for k in used if k in splits and splits[k] is not train}
     first = _side(train, request, f"{name} (train)" if rest else name, last)
     others = {k: _side(each, request, f"{name} ({k})", last) for k, each in rest.items()}
     target, opened = first.labels.target, (first, *others.values())
@@ -173,14 +172,14 @@ def own_set(
                 f"{name}: samples to train on are {first} and those to {split.replace('val', 'validate')} on "
                 f"{side}; both must be alike"
             )
-    splits: dict[str, Source] = {split: side.source for split, side in others.items()}
-    train_side, share = first.source, request.share
-    if test is None:
-        assert share is not None
+    found: dict[str, Source] = {split: side.source for split, side in others.items()}
+    train_side = first.source
+    if share is not None:
         train_side, tested = held_out(train_side, share, target)
-        named = replace(tested, name=f"{name} (test)") if isinstance(tested, Memory) else tested
-        splits["test"] = named
-    sources = (train_side, *splits.values())
+        if isinstance(tested, Memory):
+            tested = replace(tested, name=f"{name} (test)")
+        found["test"] = tested
+    sources = (train_side, *found.values())
     if len(arrays := [each for each in sources if isinstance(each, Memory)]) == len(sources):
         fingerprint = memory_fingerprint(*arrays)
     else:
@@ -191,8 +190,8 @@ def own_set(
         text=request.text,
         class_names=class_names(request.classes, [side.labels for side in opened], name),
         train=train_side,
-        test=splits.get("test", train_side),
-        val=splits.get("val"),
+        test=found.get("test", train_side),
+        val=found.get("val"),
         shape=shape,
         fingerprint=fingerprint,
         events=first.events,
@@ -309,7 +308,7 @@ def _digest(side: _Side) -> str:
             seed(number)
             image, label = source[number]
             facts += [tuple(image.shape), image.numpy().tobytes()]
-            facts.append(label if isinstance(label, int) else label.numpy().tobytes())
+            facts.append(label.numpy().tobytes() if label.dim() else int(label))
     return facts_fingerprint(facts)
 
 
@@ -329,48 +328,86 @@ def blamed(what: str) -> Iterator[None]:
         raise DataError(f"{what} ends with an error: {where}") from error
 
 
-# -- what code returns ----------------------------------------------------------------------------
+# -- what users give -------------------------------------------------------------------------------
 
-GIVES = "return (train, test), two Datasets or two pairs of arrays (images, labels)"
+_KEYS = ("train", "val", "test", "class_names")
+FORMS = (
+    "arrays (x, y), a Dataset, a DataLoader, a pair (train, test) of these, or a mapping such as "
+    '{"train": (x, y), "test": (u, v)}'
+)
 
 
-def called(code: Callable[..., Any], request: DataRequest) -> Any:
-    """Return what a function or class returns, for each split if it has a parameter ``train`` or
-    ``split``.
+def returned(code: Any, request: DataRequest) -> dict[str, Any]:
+    """Return the data by split that a function or class returns, or an object that is not callable.
+
+    The code is called for each split if it has a parameter ``train`` or ``split``.
     """
-    calls: list[dict[str, Any]] = [{}]
-    try:
-        signature = inspect.signature(code)
-        if "train" in signature.parameters:
-            calls = [{"train": True}, {"train": False}]
-        elif "split" in signature.parameters:
-            calls = [{"split": request.options.get(each) or each} for each in ("train", "test")]
-        signature.bind(**calls[0])
-    except (TypeError, ValueError) as error:
+    given = code
+    if callable(code) and (isinstance(code, type) or not hasattr(code, "__getitem__")):
+        calls: list[dict[str, Any]] = [{}]
+        try:
+            signature = inspect.signature(code)
+            if "train" in signature.parameters:
+                calls = [{"train": True}, {"train": False}]
+            elif "split" in signature.parameters:
+                calls = [{"split": request.options.get(each) or each} for each in ("train", "test")]
+            signature.bind(**calls[0])
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"`{request.place}` is called without arguments (or with `train` or `split`), but "
+                f"{error}; give it defaults, or write a function around it"
+            ) from error
+        one = request.share is not None or len(calls) == 1
+        given = code(**calls[0]) if one else tuple(code(**each) for each in calls)
+    splits = splits_of(given, f"`{request.place}` must return")
+    if "train" not in splits or (request.share is None and "test" not in splits):
         raise DataError(
-            f"`{request.place}` is called without arguments (or with `train` or `split`), but {error}; "
-            "give it defaults, or write a function around it"
-        ) from error
-    if request.share is not None or len(calls) == 1:
-        return code(**calls[0])
-    return tuple(code(**each) for each in calls)
-
-
-def splits_of(given: Any, request: DataRequest) -> tuple[Any, Any | None]:
-    """Return the data to train and to test on; None in place of the latter if a share is held out."""
-    where = f"`{request.place}`"
-    if request.share is not None:
-        return given, None
-    if are_arrays(given) or (hasattr(given, "__getitem__") and not isinstance(given, tuple | list)):
-        raise DataError(
-            f"{where} gives data to train on and none to test on; {GIVES}, or hold out a share: "
-            ",test=0.2"
+            f"`{request.place}` gives no data to train or to test on; return (train, test), or hold out "
+            "a share: ,test=0.2"
         )
-    several = isinstance(given, tuple | list)
-    if not several or len(given) != 2:
-        what = f"{len(given)} values" if several else f"a {type(given).__name__}"
-        raise DataError(f"{where} gives {what}; it must {GIVES}")
-    return given[0], given[1]
+    return splits
+
+
+def splits_of(given: Any, takes: str) -> dict[str, Any]:
+    """Return data by their splits, in one of ``FORMS``, and their ``class_names`` if there are any.
+
+    A split may be a number. Raises DataError, which begins with ``takes``, for anything else.
+    """
+    found = {"train": given}
+    if isinstance(given, Mapping):
+        found = dict(given)
+    elif isinstance(given, tuple | list) and len(given) == 2 and not are_arrays(given):
+        found = dict(zip(("train", "test"), given, strict=True))
+    if unknown := [key for key in found if key not in _KEYS]:
+        raise DataError(f"data have no split {unknown[0]!r}; {instead(str(unknown[0]), _KEYS)}")
+    for key, each in found.items():
+        if key == "class_names" or (key != "train" and isinstance(each, Real)):
+            continue
+        found[key] = each = _dataset(each)
+        several = isinstance(each, tuple | list) and not are_arrays(each)
+        if several or not hasattr(each, "__getitem__") or isinstance(each, str | bytes | type):
+            what = f"{len(each)} values" if several else type(each).__name__
+            raise DataError(f"{takes} {FORMS}, not {what}")
+    return found
+
+
+def _dataset(given: Any) -> Any:
+    """Return the Dataset of a DataLoader, and anything else as it is.
+
+    Raises DataError for a loader that selects samples or changes them.
+    """
+    if not isinstance(given, data.DataLoader):
+        return given
+    plain = data.SequentialSampler, data.RandomSampler, data.DistributedSampler
+    own = not isinstance(given.sampler, plain)
+    own |= type(given.batch_sampler) not in (data.BatchSampler, type(None))
+    own |= given.collate_fn not in (data.default_collate, data.default_convert)
+    if isinstance(given.dataset, data.IterableDataset) or not own:
+        return given.dataset
+    raise DataError(
+        "a DataLoader with its own sampler or collate_fn is given, which the batches of a recipe do not "
+        "use; give a Dataset or a torch.utils.data.Subset"
+    )
 
 
 def class_names_of(side: Any) -> tuple[str, ...]:

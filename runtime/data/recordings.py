@@ -5,6 +5,7 @@ An event has a time, a column, a row and a polarity: t, x, y, p, as in SpikingJe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.data.arrays import finite
-from danetc.runtime.data.files import read_numpy, unpacked
+from danetc.runtime.data.files import read_numpy
 from danetc.runtime.data.request import DataRequest
 from danetc.runtime.system.errors import DataError, UnreadableError
 
@@ -136,7 +137,7 @@ def event_reader(
     cut = cutting(request)
     for name in names:
         try:
-            shape = tuple(_read(cut, None, str(root / unpacked(name))).shape)
+            shape = tuple(_read(cut, None, str(root / os.fsdecode(name))).shape)
             return shape, partial(_read, cut, shape)
         except UnreadableError:
             if request.policy == "stop":

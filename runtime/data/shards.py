@@ -22,7 +22,7 @@ from torch import Tensor
 
 from danetc.runtime.data.class_folders import EXTENSIONS
 from danetc.runtime.data.dataset import DataSet, Samples, facts_fingerprint
-from danetc.runtime.data.files import packed, read_numpy, unpacked
+from danetc.runtime.data.files import packed, read_numpy
 from danetc.runtime.data.images import read_image
 from danetc.runtime.data.request import DataRequest
 from danetc.runtime.kernels.cache import kernel_folder
@@ -46,12 +46,12 @@ class Shards:
 
     def read(self, number: int) -> tuple[Tensor, None]:
         shard, offset, length = self.places[number].tolist()
-        path = unpacked(self.shards[shard])
+        path = os.fsdecode(self.shards[shard])
         return read_image(path, self.where(number), offset, length), None
 
     def where(self, number: int) -> str:
         shard = self.shards[int(self.places[number, 0])]
-        return f"{unpacked(self.names[number])} in {unpacked(shard)}"
+        return f"{os.fsdecode(self.names[number])} in {os.fsdecode(shard)}"
 
 
 def shard_set(

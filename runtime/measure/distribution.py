@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BINS = 96
-
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
@@ -58,7 +56,7 @@ class Gathered:
     Powers are summed around the mean of the first tensor, so that they do not cancel.
     """
 
-    def __init__(self, reach: float | None = None, bins: int = BINS) -> None:
+    def __init__(self, reach: float | None = None, bins: int = 96) -> None:
         self.reach = reach
         self.count = self._zeros = 0
         self._counts = torch.zeros(bins + 2, dtype=torch.int64)  # below, in each bin, above

@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import hypot
 from statistics import fmean
 
@@ -122,7 +123,6 @@ def split_gradients(
         found = torch.autograd.grad(
             *([each[0] for each in known], [*parameters.values()], [each[1] for each in known]),
             retain_graph=keep,
-            allow_unused=True,
             materialize_grads=True,
         )
         return dict(zip(parameters, found, strict=True))
@@ -160,19 +160,16 @@ def _hooks(model: nn.Module, layout: Layout, cut: bool) -> Iterator[dict[str, _P
     the gradients of these."""
     passes: dict[str, _Passed] = {}
 
-    def hook_of(name: str) -> Callable[..., Tensor | None]:
-        def hook(module: Neuron, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
-            passes[name] = passed = _Passed(module, args[0] if cut else args[0].detach())
-            if cut:
-                return out.detach()
-            if out.requires_grad:
-                out.register_hook(lambda grad: setattr(passed, "grad", grad))
-            return None
-
-        return hook
+    def hook(name: str, module: Neuron, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
+        passes[name] = passed = _Passed(module, args[0] if cut else args[0].detach())
+        if cut:
+            return out.detach()
+        if out.requires_grad:
+            out.register_hook(lambda grad: setattr(passed, "grad", grad))
+        return None
 
     handles = [
-        model.get_submodule(each.name).register_forward_hook(hook_of(each.name))
+        model.get_submodule(each.name).register_forward_hook(partial(hook, each.name))
         for each in layout.neurons
     ]
     try:
@@ -203,8 +200,7 @@ def _split_neuron(passed: _Passed) -> tuple[list[Tensor], ...]:
     for t, x_t in enumerate(inputs[:-1]):
         _, *states = run.step(to_accumulate_dtype(x_t), *states, *run.at(params, t))
         history.append(list(states))
-    incoming = [torch.zeros_like(state) for state in history[0]]
-    none = [torch.zeros_like(state) for state in history[0]]
+    incoming = none = [torch.zeros_like(state) for state in history[0]]
     for t in range(len(inputs) - 1, -1, -1):
         above = to_accumulate_dtype(grad[t])
         before = (to_accumulate_dtype(inputs[t]), *history[t], *run.at(params, t))

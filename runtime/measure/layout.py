@@ -6,7 +6,6 @@ the runtime does not import; ``danetc.compiler.emit.layout.layout_of`` returns t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from danetc.dsl.kinds import Kind
@@ -71,13 +70,9 @@ class Layout:
     @property
     def connection(self) -> str:
         """Connections of its stages, separated by slashes."""
-        return _joined(stage.connection for stage in self.stages)
+        return " / ".join(dict.fromkeys(filter(None, (each.connection for each in self.stages))))
 
     @property
     def rule(self) -> str:
         """Rules of its stages, separated by slashes."""
-        return _joined(stage.rule for stage in self.stages)
-
-
-def _joined(names: Iterable[str]) -> str:
-    return " / ".join(dict.fromkeys(name for name in names if name))
+        return " / ".join(dict.fromkeys(filter(None, (each.rule for each in self.stages))))

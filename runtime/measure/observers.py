@@ -42,7 +42,14 @@ class NeuronSums:
         timeless = out.dim() == neuron.rank + 1  # one output stands for all steps
         frames = out.detach().unsqueeze(0) if timeless else out.detach()
         if self.counts_spikes:
-            self._count_spikes(frames)
+            active = frames.ne(0)
+            spikes = frames if self.layer.kind == SPIKE else frames.abs() / self.layer.kind.unit
+            sums = spikes.flatten(1).sum(1, dtype=torch.float64).cpu()
+            self.spikes = self.spikes + sums
+            self.count = self.count + torch.full_like(sums, frames[0].numel())
+            self.active += int(active.sum())
+            fired = active.flatten(0, 1).any(0)
+            self.fired = fired if self.fired is None else self.fired | fired
         x = kernel(neuron.program).first(args[0])
         known = self.membrane.threshold if isinstance(self.membrane, Membrane) else None
         threshold = known if isinstance(known, float) else None
@@ -56,25 +63,15 @@ class NeuronSums:
         self.neurons += frames[0].numel()
         repeats = neuron.steps if timeless else 1
         for instant in instrument(neuron.program).instants(neuron, args[0]):
-            fired = instant.argument.ge(0).sum().double()
-            sums = instant.slope.double().sum(), instant.threshold.double().sum(), fired
-            slope, threshold, fired = torch.stack(sums).tolist()  # copied to the host at once
+            firing = instant.argument.ge(0).sum().double()
+            sums = instant.slope.double().sum(), instant.threshold.double().sum(), firing
+            slope, threshold, firing = torch.stack(sums).tolist()  # copied to the host at once
             self.slopes += slope * repeats
             self.thresholds += threshold
-            self.firing += int(fired)
+            self.firing += int(firing)
             self.potentials_seen += instant.threshold.numel()
             if self.potentials is not None:
                 self.potentials.add(instant.potential)
-
-    def _count_spikes(self, frames: Tensor) -> None:
-        active = frames.ne(0)
-        spikes = frames if self.layer.kind == SPIKE else frames.abs() / self.layer.kind.unit
-        sums = spikes.flatten(1).sum(1, dtype=torch.float64).cpu()
-        self.spikes = self.spikes + sums
-        self.count = self.count + torch.full_like(sums, frames[0].numel())
-        self.active += int(active.sum())
-        fired = active.flatten(0, 1).any(0)
-        self.fired = fired if self.fired is None else self.fired | fired
 
 
 def _without_membrane(layers: Sequence[NeuronSums]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout
 from danetc.runtime.measure.membrane import Membrane, instrument
-from danetc.runtime.measure.observe import Hook, MeasureError, observed
+from danetc.runtime.measure.observe import MeasureError, observed
 from danetc.runtime.measure.run import undisturbed
 from danetc.runtime.model.built import Model
 
@@ -50,7 +51,9 @@ def record(
     rank = len(model.signature.input)
     calls: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in layers}
     # Layers that share a module take turns, so hooks are set on all of them.
-    hooks = [(each.name, _recorder(calls.get(each.name, []))) for each in layout.neurons]
+    hooks = [
+        (each.name, partial(_record_call, calls.get(each.name, []))) for each in layout.neurons
+    ]
     with undisturbed(model, statistics) as device, torch.no_grad(), observed(model, hooks):
         torch.manual_seed(seed)
         x = images.to(device)
@@ -66,18 +69,16 @@ def record(
         return {name: _recording(model, name, found) for name, found in calls.items()}
 
 
-def _recorder(calls: list[tuple[Tensor, Tensor]]) -> Hook:
-    """Return a hook that appends the input and the output of each call, repeated over time if static."""
-
-    def see(neuron: Neuron, args: tuple[Tensor, ...], out: Tensor) -> None:
-        current = neuron._total(args)
-        if out.dim() == neuron.rank + 1:
-            out = out.expand(neuron.steps, *out.shape)
-        if current.dim() == neuron.input_rank + 1:
-            current = current.expand(len(out), *current.shape)
-        calls.append((current.clone(), out.detach().clone()))
-
-    return see
+def _record_call(
+    calls: list[tuple[Tensor, Tensor]], neuron: Neuron, args: tuple[Tensor, ...], out: Tensor
+) -> None:
+    """Hook that appends the input and the output of a call, repeated over time if static."""
+    current = neuron._total(args)
+    if out.dim() == neuron.rank + 1:
+        out = out.expand(neuron.steps, *out.shape)
+    if current.dim() == neuron.input_rank + 1:
+        current = current.expand(len(out), *current.shape)
+    calls.append((current.clone(), out.detach().clone()))
 
 
 def _recording(model: Model, name: str, calls: list[tuple[Tensor, Tensor]]) -> LayerRecording:

@@ -125,8 +125,7 @@ def measure(
     another backend, an unknown measure, no data, data that the model does not take, and values that
     are not finite.
     """
-    unknown = [name for name in only if name not in MEASURES]
-    if unknown:
+    if unknown := [name for name in only if name not in MEASURES]:
         hint = instead(unknown[0], MEASURES, "there are")
         raise MeasureError(f"there is no measure {unknown[0]}; {hint}")
     wanted = [name for name in MEASURES if not only or name in only]

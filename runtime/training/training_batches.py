@@ -15,7 +15,7 @@ from danetc.runtime.data.augment import (
     image_transform,
     split_steps,
 )
-from danetc.runtime.data.batches import Batch, Batches, prepared
+from danetc.runtime.data.batches import Batch, Batches, Prepared
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.request import Split
@@ -53,7 +53,7 @@ class TrainingBatches:
         self._dtype, self._events = next(model.parameters()).dtype, data.events
         augment = image_transform(phase.augment, events=data.events)
         later = None
-        tests = prepared(data, phase.evaluate)
+        tests = Prepared(data, phase.evaluate)
         check_fit(
             data, model.signature, augment=augment, evaluate=tests.transform, output=output,
             steps=phase.steps,

@@ -189,7 +189,7 @@ def test_every_command_looks_at_the_data_first(tmp_path: Path) -> None:
 
 
 def test_no_data_at_all_is_wrong_usage_and_lists_them(danetc: Run) -> None:
-    for name in set(with_data()) - {"convert", "eval", "record", "report"}:
+    for name in set(with_data()) - {"convert", "eval", "measure", "record", "report"}:
         told = "Missing option '--data'. Data sets are digits, fashion-mnist:DIR"
         danetc.fails(told, name, "no-such-spec", status=2)
 

@@ -16,7 +16,7 @@ from danetc.errors import UserError
 from danetc.output.echo import Note
 from danetc.requests import TrainingRequest
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.data.batches import prepared
+from danetc.runtime.data.batches import Prepared
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.devices import find_device
@@ -139,7 +139,7 @@ def _check_model(plan: TrainingPlan) -> None:
             plan.data,
             model.signature,
             augment=image_transform(phase.augment, events=plan.data.events),
-            evaluate=prepared(plan.data, phase.evaluate).transform,
+            evaluate=Prepared(plan.data, phase.evaluate).transform,
             output=objective.shape,
             steps=phase.steps,
         )

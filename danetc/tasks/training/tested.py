@@ -9,7 +9,7 @@ from typing import Any
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.runtime.data.batches import Prepared, prepared
+from danetc.runtime.data.batches import Prepared
 from danetc.runtime.data.fit import check_fit, check_together
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import Split
@@ -72,7 +72,7 @@ def open_set(
             done = write_setting("evaluate", steps) if steps else "nothing is done to them"
             notice = f"no recipe says how images are prepared: {done}"
             data = replace(data, notices=(*data.notices, notice))
-        found = prepared(data, steps)
+        found = Prepared(data, tuple(steps))
         check_fit(
             data,
             signature,

@@ -37,14 +37,15 @@ def _open(request: DataRequest, home: Path) -> Any:
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.name]
     try:
-        splits = [kind(str(home), train=train, download=False) for train in (True, False)]
+        found = [kind(str(home), train=train, download=False) for train in (True, False)]
     except RuntimeError as error:  # if a file is missing or its checksum is wrong
         raise DataError(
             f"a file of {home / _FILES[request.name].parent} is missing or is not the published one (by "
             "its MD5), so nothing was unpickled; unpack the archive again"
         ) from error
-    train, test = ((each.data, np.array(each.targets)) for each in splits)
-    return own_set(request, train, test, request.name, classes=tuple(splits[0].classes))
+    arrays = ((each.data, np.array(each.targets)) for each in found)
+    splits = dict(zip(("train", "test"), arrays, strict=True))
+    return own_set(request, {**splits, "class_names": found[0].classes}, request.name)
 
 
 CIFAR10, CIFAR100 = (

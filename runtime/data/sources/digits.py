@@ -34,7 +34,8 @@ def splits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 def _open(request: DataRequest, found: None) -> Any:
     from danetc.runtime.data.own import own_set
 
-    return own_set(request, *splits(), request.name)
+    train, test = splits()
+    return own_set(request, {"train": train, "test": test}, request.name)
 
 
 SOURCE = DataSource("digits", "1,797 handwritten digits of 8x8 pixels, built in", _look, _open)

@@ -43,8 +43,8 @@ def _look(request: DataRequest) -> list[Path]:
 def _open(request: DataRequest, found: list[Path]) -> Any:
     from danetc.runtime.data.own import own_set
 
-    train, test = _split(*found[:2]), _split(*found[2:])
-    return own_set(request, train, test, request.name, classes=CLASSES)
+    splits = {"train": _split(*found[:2]), "test": _split(*found[2:])}
+    return own_set(request, {**splits, "class_names": CLASSES}, request.name)
 
 
 def _split(images_file: Path, labels_file: Path) -> tuple[Any, Any]:

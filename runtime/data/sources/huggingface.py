@@ -40,17 +40,16 @@ def _open(request: DataRequest, path: Path) -> Any:
 
     tables = _tables(request.place, path, request.options.get("config"))
     where = f"`{request.place}`"
-    sides: list[Any] = [tables[request.chosen("train", TRAIN_NAMES, tables, "split", where)], None]
+    chosen = {"train": tables[request.chosen("train", TRAIN_NAMES, tables, "split", where)]}
+    train = chosen["train"]
     columns = [
-        request.chosen(option, usual, sides[0].column_names, "column", where)
+        request.chosen(option, usual, train.column_names, "column", where)
         for option, usual in (("image", _IMAGES), ("label", _LABELS))
     ]
     if request.share is None:
-        sides[1] = tables[request.chosen("test", TEST_NAMES, tables, "split", where)]
-    names = getattr(sides[0].features[columns[1]], "names", None)
-    classes = tuple(names) if isinstance(names, list) and len(names) > 1 else ()
-    train, test = (each and Rows(each, *columns) for each in sides)
-    data = own_set(request, train, test, Path(request.place).name, classes=classes)
+        chosen["test"] = tables[request.chosen("test", TEST_NAMES, tables, "split", where)]
+    splits = {split: Rows(table, *columns) for split, table in chosen.items()}
+    data = own_set(request, splits, Path(request.place).name)
     return replace(data, details={**data.details, "columns": columns})
 
 

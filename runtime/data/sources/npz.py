@@ -86,8 +86,9 @@ def _open(request: DataRequest, found: tuple[Path, Roles]) -> Any:
     classes: tuple[str, ...] = ()
     if names is not None and arrays[names].ndim == 1 and arrays[names].dtype.kind in "US":
         classes = tuple(texts_of(arrays[names], f"`{names}` of {path}"))
-    one, other = (pair and [arrays[each] for each in pair] for pair in (train, test))
-    return own_set(request, one, other, path.name, classes=classes)
+    pairs = {"train": train, **({} if test is None else {"test": test})}
+    splits = {split: [arrays[each] for each in pair] for split, pair in pairs.items()}
+    return own_set(request, {**splits, "class_names": classes}, path.name)
 
 
 SOURCE = DataSource(

@@ -61,21 +61,19 @@ def _open(request: DataRequest, place: str) -> Any:
     properties of its Datasets, are DataErrors that name its line.
     """
     from danetc.runtime.data.dataset import facts_fingerprint
-    from danetc.runtime.data.own import blamed, called, class_names_of, own_set, splits_of
+    from danetc.runtime.data.own import blamed, own_set, returned
     from danetc.runtime.system.files import DamagedError, file_digest
     from danetc.runtime.system.locks import in_turn
     from danetc.runtime.system.seeds import drawn_anew
     from danetc.runtime.system.user_code import file_of, found_at
 
     with blamed(f"`{place}`"):
-        code = given = found_at(place)
+        code = found_at(place)
         with in_turn(request.text):  # later processes can use the cache that the first one wrote
-            if callable(code) and (isinstance(code, type) or not hasattr(code, "__getitem__")):
-                with drawn_anew() as seed:
-                    seed(0)
-                    given = called(code, request)
-            train, test = splits_of(given, request)
-            data = own_set(request, train, test, place, classes=class_names_of(train))
+            with drawn_anew() as seed:
+                seed(0)
+                splits = returned(code, request)
+            data = own_set(request, splits, place)
     with suppress(DamagedError):
         if (file := file_of(code)) is not None:
             digest = file_digest(file)

@@ -94,8 +94,9 @@ def _open(request: DataRequest, options: dict[str, int]) -> Any:
 
     width = len(str(classes - 1))
     names = tuple(f"class{number:0{width}}" for number in range(classes))
-    train, test = split("train", options["count"]), split("test", options["test"])
-    return own_set(request, train, test, request.name, classes=names, last=False)
+    splits = {"train": split("train", options["count"]), "test": split("test", options["test"])}
+    splits["class_names"] = names
+    return own_set(request, splits, request.name, last=False)
 
 
 SOURCE = DataSource(

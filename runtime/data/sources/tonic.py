@@ -27,15 +27,14 @@ def _look(request: DataRequest) -> tuple[str, Path]:
 
 
 def _open(request: DataRequest, found: tuple[str, Path]) -> Any:
-    from danetc.runtime.data.own import called, class_names_of, own_set, splits_of
+    from danetc.runtime.data.own import own_set, returned
     from danetc.runtime.system.locks import alone
 
     name, directory = found
     kind = partial(_kind(name), save_to=str(directory))
     try:
         with alone(directory / ".tonic.lock"):  # other processes wait for the unpacked files
-            train, test = splits_of(called(kind, request), request)
-            return own_set(request, train, test, name, classes=class_names_of(train))
+            return own_set(request, returned(kind, request), name)
     except DataError:
         raise
     except Exception as error:
