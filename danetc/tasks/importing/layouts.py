@@ -1,9 +1,9 @@
-"""Rearranged dimensions of images in a traced model: views, permutations, attention, parameters.
+"""Dimensions of values in a traced model: views, permutations, attention, parameters, arithmetic.
 
-A value of a network is a map of channels, rows and columns. Each dimension of the tensor that it is in
-the model is a tuple of atoms ``(axis, size, stride)``, which are parts of an axis of the map (0 to 2) or
-of the samples (-1). Views split and group atoms, and permutations move them, without an operation in the
-network. ``[N, C, H, W]`` is the standard layout; others are ``[N, H * W, C]`` and ``[N, heads, H * W, C / heads]``.
+A value of a network is a map of channels, rows and columns, or a vector. Each dimension of the tensor that
+it is in the model is a tuple of atoms ``(axis, size, stride)``, which are parts of an axis of the map (0 to
+2), of the samples or of time. Views split and group atoms, and permutations move them, without an operation
+in the network: ``[N, H * W, C]`` and ``[N, heads, H * W, C / heads]`` are layouts of a map.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from danetc.tasks.importing import operations
-from danetc.tasks.importing.operations import CallSite, Layout, Reader, ReadValue, StoredTensor
-
-SAMPLES = -1
-
-
-def dims_of(call: CallSite, x: ReadValue) -> Layout:
-    """Return the dimensions of a value of images."""
-    if x.leading != 1 or x.flat:
-        raise call.refuse("the dimensions of a value with time steps cannot be rearranged")
-    sizes = enumerate(call.shape(x))
-    return x.dims or (((SAMPLES, 2, 1),), *(((axis, n, 1),) * (n > 1) for axis, n in sizes))
+from danetc.tasks.importing.operations import (
+    TIME,
+    CallSite,
+    Layout,
+    Reader,
+    ReadValue,
+    StoredTensor,
+    activation,
+    function,
+    linear,
+    pixelwise,
+    same,
+    vector,
+)
 
 
 def _arranged(call: CallSite, x: ReadValue, dims: Layout) -> ReadValue:
@@ -45,35 +48,16 @@ def _arranged(call: CallSite, x: ReadValue, dims: Layout) -> ReadValue:
                 [(axis, last_size * size, stride)] if follows else [atoms[-1], (axis, size, stride)]
             )
         joined.append(tuple(atoms))
-    standard = replace(x, dims=None)
-    usual = dims_of(call, standard)
-    if tuple(joined) == usual:
-        return standard
-    if len(joined) == 2 and [*itertools.chain(*joined)] == [*itertools.chain(*usual)]:
-        return call.add("flatten", standard)
-    return replace(x, dims=tuple(joined))
+    found = replace(x, dims=tuple(joined))
+    usual, lead = call.usual(found), len(found.lead)
+    each = tuple(itertools.chain(*usual.dims[lead:]))
+    if len(call.shape(x)) > 1 and found.dims[lead:] == (each,):
+        return call.add("flatten", usual)
+    return found
 
 
-ImageReader = Callable[..., ReadValue]
-
-
-def _rearranging(usual: Reader) -> Callable[[ImageReader], ImageReader]:
-    """Make a reader that takes images, and leaves values with time steps to the usual one."""
-
-    def decorate(reader: ImageReader) -> ImageReader:
-        def read(call: CallSite, x: Any, *args: Any, **kwargs: Any) -> ReadValue:
-            images = isinstance(x, ReadValue) and x.leading == 1 and not x.flat
-            found: ReadValue = (reader if images else usual)(call, x, *args, **kwargs)
-            return found
-
-        return read
-
-    return decorate
-
-
-@_rearranging(operations.view)
 def view(call: CallSite, x: ReadValue, *size: Any, **named: Any) -> ReadValue:
-    atoms, dims = [*itertools.chain(*dims_of(call, x))], []
+    atoms, dims = [*itertools.chain(*x.dims)], []
     for size_ in call.after:
         dim, left = [], size_
         while left > 1:
@@ -88,16 +72,9 @@ def view(call: CallSite, x: ReadValue, *size: Any, **named: Any) -> ReadValue:
     return _arranged(call, x, tuple(dims))
 
 
-@_rearranging(operations.flatten)
-def flatten(call: CallSite, x: ReadValue, *dims: Any, **named: Any) -> ReadValue:
-    return view(call, x)
-
-
-@_rearranging(lambda call, x, *order: view(call, x))
 def permute(call: CallSite, x: ReadValue, *order: Any, dims: Any = ()) -> ReadValue:
     order = tuple(dims) or (tuple(order[0]) if isinstance(order[0], (tuple, list)) else order)
-    before = dims_of(call, x)
-    return _arranged(call, x, tuple(before[place] for place in order))
+    return _arranged(call, x, tuple(x.dims[place] for place in order))
 
 
 def transpose(call: CallSite, x: ReadValue, dim0: int, dim1: int) -> ReadValue:
@@ -106,21 +83,14 @@ def transpose(call: CallSite, x: ReadValue, dim0: int, dim1: int) -> ReadValue:
     return permute(call, x, order)
 
 
-def pixelwise(call: CallSite, x: ReadValue) -> None:
-    """Raise UserError unless the last dimension of a value is that of its channels."""
-    channels = call.shape(x)[0]
-    if dims_of(call, x)[-1] != (((0, channels, 1),) if channels > 1 else ()):
-        raise call.refuse(
-            f"it reads {call.before}, whose last dimension is not the channels of a map"
-        )
-
-
-@_rearranging(operations.linear)
-def linear(call: CallSite, x: ReadValue, weight: Any, bias: Any = None) -> ReadValue:
-    if x.dims is None:
-        return operations.linear(call, x, weight, bias)
-    pixelwise(call, x)
-    return operations.conv1x1(call, x, weight, bias)
+def _repeat(call: CallSite, x: ReadValue, *times: Any) -> ReadValue:
+    """Read an image that is repeated at each time step."""
+    others = x.dims[x.dims[0] == () :]
+    sizes = call.before[x.dims[0] == () :]
+    steps = call.build.steps
+    if call.after != (steps, *sizes) or TIME in (axis for dim in others for axis, *_ in dim):
+        raise call.refuse(f"a repetition by {times}; T is {steps} (--steps)")
+    return replace(x, dims=(call.build.time, *others))
 
 
 def layer_norm(
@@ -136,33 +106,35 @@ def _are_tokens(call: CallSite, x: ReadValue) -> bool:
     """Return True for [N, pixels, channels]."""
     channels, *pixels = call.shape(x)
     each = tuple((axis, n, 1) for axis, n in enumerate(pixels, 1) if n > 1)
-    return dims_of(call, x)[1:] == (each, ((0, channels, 1),))
+    return x.dims[1:] == (each, ((0, channels, 1),))
 
 
 # -- parts of a value ------------------------------------------------------------------------------
 
+PARTS = (
+    "a part of a value is read along its channels, or is one of its pixels; a single time step is read "
+    "in a neuron with the same equations at each step"
+)
+
 
 def _channels(call: CallSite, x: ReadValue, dim: int) -> list[ReadValue]:
     """Return the parts of a value along a dimension, which splits its channels."""
-    dims = dims_of(call, x)
-    channels = call.shape(x)[0]
+    dims, channels = x.dims, call.shape(x)[0]
     (axis, count, stride), *more = dims[dim] or ((0, 1, channels),)
     if more or axis != 0 or count * stride != channels:
-        raise call.refuse("parts of a value are read along its channels, or are one of its pixels")
+        raise call.refuse(PARTS)
     rest = tuple(item for place, item in enumerate(dims) if place != dim % len(dims))
     parts = []
     for first in range(0, channels, stride):
         ends = {"first": first, "last": first + stride - 1}
-        parts.append(_arranged(call, call.add("slice", replace(x, dims=None), ends), rest))
+        parts.append(_arranged(call, call.add("slice", call.usual(x), ends), rest))
     return parts
 
 
 def part(call: CallSite, x: Any, place: Any) -> Any:
     """Read an item of a tuple, a part of the channels, or one pixel: a class token."""
-    if isinstance(x, (tuple, list)):
+    if not isinstance(x, ReadValue):
         return x[place]
-    if not isinstance(x, ReadValue) or x.leading != 1 or x.flat:
-        return operations.part(call, x, place)
     if isinstance(place, int):
         return _channels(call, x, 0)[place]
     channels, *pixels = call.shape(x)
@@ -171,13 +143,13 @@ def part(call: CallSite, x: Any, place: Any) -> Any:
             return x
         case [slice(start=None, stop=None), int(at)] if _are_tokens(call, x):
             count = math.prod(pixels)
-            x = replace(x, dims=None)
+            x = call.usual(x)
             if pixels != [count, 1]:
                 x = call.add("reshape", x, {"channels": channels, "rows": count})
             x = call.add("swap", x, {"a": "channels", "b": "rows"})
             ends = {"first": at % count, "last": at % count}
-            return operations.vector(call, call.add("slice", x, ends))
-    return operations.part(call, x, place)
+            return vector(call, call.add("slice", x, ends))
+    raise call.refuse(PARTS)
 
 
 def unbind(call: CallSite, x: ReadValue, dim: int = 0) -> list[ReadValue]:
@@ -199,10 +171,10 @@ def dot_product_attention(
     call: CallSite, query: ReadValue, key: ReadValue, value: ReadValue, attn_mask: Any = None,
     dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
 ) -> ReadValue:  # fmt: skip
-    layouts = {dims_of(call, item) for item in (query, key, value)}
+    layouts = {item.dims for item in (query, key, value)}
     each = int(call.before[-1])
     heads = call.shape(query)[0] // each
-    _, *dims = dims_of(call, query)
+    dims = query.dims[len(query.lead) :]
     split = [((0, heads, each),) if heads > 1 else (), ((0, each, 1),)]
     if attn_mask is not None or is_causal or len(layouts) > 1 or [dims[0], dims[-1]] != split:
         raise call.refuse(
@@ -222,7 +194,7 @@ def multihead_attention(
     def projected(place: int) -> int:
         third = lambda tensor: tensor.chunk(3)[place]  # noqa: E731
         biases = None if bias is None else bias.changed(third)
-        return operations.conv1x1(call, x, weight.changed(third), biases).node
+        return linear(call, x, weight.changed(third), biases).node
 
     each = call.shape(x)[0] // heads
     q, k, v = map(projected, range(3))
@@ -231,7 +203,7 @@ def multihead_attention(
         None if item is None else StoredTensor(item, f"{call.path}.out_proj.{name}")
         for name, item in (("weight", out.weight), ("bias", out.bias))
     )
-    return operations.conv1x1(call, replace(x, node=mixed), *named), None
+    return linear(call, replace(x, node=mixed), *named), None
 
 
 # -- parameters ------------------------------------------------------------------------------------
@@ -239,10 +211,10 @@ def multihead_attention(
 
 def _parameter(call: CallSite, x: ReadValue, stored: StoredTensor) -> int:
     """Add a parameter that is broadcast to a value, for each channel or for each element."""
-    dims, shape = dims_of(call, x), call.shape(x)
+    dims, shape = x.dims, call.shape(x)
     sizes = [math.prod(size for _, size, _ in dim) for dim in dims]
     given = [1] * (len(dims) - stored.tensor.ndim) + [*stored.tensor.shape]
-    fits = len(given) == len(sizes)
+    fits = len(given) == len(sizes) and len(x.lead) == 1
     if not fits or any(size not in (1, n) for size, n in zip(given, sizes, strict=True)):
         raise call.refuse(
             f"a parameter of {tuple(stored.tensor.shape)} for a value of {tuple(sizes)}"
@@ -267,22 +239,49 @@ def _parameter(call: CallSite, x: ReadValue, stored: StoredTensor) -> int:
     return node
 
 
-def arithmetic(op: str, usual: Reader) -> Reader:
-    """Read an operation on a value and a parameter; other operands are left to the usual reader."""
+_FACTOR_AND_OFFSET: Mapping[str, Sequence[Callable[[float], tuple[float, float]]]] = {
+    "add": (lambda c: (1.0, c), lambda c: (1.0, c)),
+    "sub": (lambda c: (1.0, -c), lambda c: (-1.0, c)),
+    "mul": (lambda c: (c, 0.0), lambda c: (c, 0.0)),
+    "div": (lambda c: (1.0 / c, 0.0),),
+}
+"""Factor and offset of x in ``x + c``, ``c + x``, and so on, as functions of c."""
 
-    def read(call: CallSite, a: Any, b: Any, **options: Any) -> Any:
-        pair = [item for item in (a, b) if isinstance(item, ReadValue)]
-        if not any(isinstance(item, StoredTensor) for item in (a, b)) or len(pair) != 1:
-            return usual(call, a, b, **options)
-        nodes = [
-            item.node if isinstance(item, ReadValue) else _parameter(call, pair[0], item)
-            for item in (a, b)
-        ]
-        if op == "add" and _merged(call, nodes):
-            return pair[0]
-        return replace(pair[0], node=call.build.add(op, nodes, {}, call.path))
 
-    return read
+def _arithmetic(op: str) -> Reader:
+    """Read an operation on two values, or on a value and a number or parameter."""
+    forms = _FACTOR_AND_OFFSET.get(op, ())
+
+    def arithmetic(call: CallSite, a: Any, b: Any, alpha: float = 1, rounding_mode: Any = None) -> ReadValue:  # fmt: skip
+        if alpha != 1 or rounding_mode:
+            raise call.refuse(f"`{op}` with a factor or rounding is not supported")
+        second = not isinstance(a, ReadValue)
+        x, other = (b, a) if second else (a, b)
+        if isinstance(other, (int, float)) and len(forms) > second:
+            factor, offset = forms[second](float(other))
+            return call.add("affine", x, {"factor": factor, "offset": offset})
+        if isinstance(other, StoredTensor):
+            new = _parameter(call, x, other)
+            if op == "add" and _merged(call, (x.node, new)):
+                return x
+            nodes, dims = ((new, x.node) if second else (x.node, new)), x.dims
+        elif isinstance(other, ReadValue):
+            nodes, dims = (a.node, b.node), _broadcast(call, a.dims, b.dims)
+        else:
+            kinds = type(a).__name__, type(b).__name__
+            of = " and ".join("a value" if kind == "ReadValue" else kind for kind in kinds)
+            raise call.refuse(f"`{op}` of {of} is not supported")
+        return ReadValue(call.build.add(op, nodes, {}, call.path), dims)
+
+    return arithmetic
+
+
+def _broadcast(call: CallSite, a: Layout, b: Layout) -> Layout:
+    """Return the dimensions of an operation on two values, one of which may have no time."""
+    pairs = [*itertools.zip_longest(reversed(a), reversed(b), fillvalue=())]
+    if any(p != q and () not in (p, q) for p, q in pairs):
+        raise call.refuse("its operands have their dimensions in different orders")
+    return tuple(p or q for p, q in reversed(pairs))
 
 
 def _merged(call: CallSite, nodes: Sequence[int]) -> bool:
@@ -305,48 +304,75 @@ def concat(call: CallSite, tensors: Sequence[Any], dim: int = 0) -> ReadValue:
     before the others, to which a parameter for each element is added."""
     token, *others = tensors
     if not isinstance(token, StoredTensor) or len(others) != 1:
-        return operations.concat(call, tensors, dim)
+        lead = token.lead if isinstance(token, ReadValue) else ()
+        if dim % len(call.after) != len(lead) or any(item != call.usual(item) for item in tensors):
+            raise call.refuse("only channels can be concatenated")
+        if any(item.lead != lead for item in others):
+            raise call.refuse("values with and without time steps cannot be concatenated")
+        if not others:
+            return token  # type: ignore[no-any-return]
+        node = call.build.add("concat", [item.node for item in tensors], {}, call.path)
+        return call.build.value(node, lead)
     (x,) = others
     channels, *pixels = call.shape(x)
     if dim != 1 or not _are_tokens(call, x):
         raise call.refuse("a parameter is concatenated with pixels [N, pixels, channels] alone")
     count, first = math.prod(pixels), int(token.tensor.shape[1])
-    x = call.add("reshape", replace(x, dims=None), {"channels": channels, "rows": count})
+    x = call.add("reshape", call.usual(x), {"channels": channels, "rows": count})
     x = call.add("pad", x, {"before": first, "after": 0, "over": "rows"})
-    x = replace(x, dims=(((SAMPLES, 2, 1),), ((1, count + first, 1),), ((0, channels, 1),)))
+    x = replace(x, dims=(*x.lead, ((1, count + first, 1),), ((0, channels, 1),)))
     zeros = token.changed(lambda tensor: F.pad(tensor[:1], (0, 0, 0, count)))
     nodes = [x.node, _parameter(call, x, zeros)]
     return replace(x, node=call.build.add("add", nodes, {}, call.path))
 
 
-def mean(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
-    """Read a mean over all pixels of tokens, or over what the usual reader reads."""
-    if not isinstance(x, ReadValue) or x.dims is None or keepdim:
-        return operations.mean(call, x, dim, keepdim)
-    axes = {axis % len(x.dims) for axis in (dim if isinstance(dim, (tuple, list)) else (dim,))}
-    over = {atom[0] for place in axes for atom in x.dims[place]}
-    if axes != {*range(1, len(x.dims) - 1)} or 0 in over or SAMPLES in over:
-        raise call.refuse(f"a mean over dimensions {sorted(axes)} of {call.before}")
-    pixelwise(call, x)
-    return operations.vector(call, call.add("global_avgpool", replace(x, dims=None)))
+def _reduced(name: str) -> Reader:
+    """Read a mean or a sum over time, or a mean over all pixels."""
+
+    def reduced(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
+        rank, shape = len(x.dims), call.shape(x)
+        places = range(rank) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
+        axes = {place % rank for place in places}
+        if axes == {0} and len(x.lead) == 2 and x.dims[0] == call.build.time and not keepdim:
+            return replace(call.add(f"{name}_over_time", x), dims=x.dims[1:])
+        over = {axis for place in axes for axis, *_ in x.dims[place]}
+        left = [() if place in axes else dim for place, dim in enumerate(x.dims)]
+        outside = {axis for dim in left for axis, *_ in dim}
+        if name != "mean" or len(shape) != 3 or min(over, default=1) < 1 or max(outside) > 0:
+            raise call.refuse(f"a {name} over dimensions {sorted(axes)} of {call.before}")
+        left = [dim for place, dim in enumerate(left) if keepdim or place not in axes]
+        return _arranged(call, call.add("global_avgpool", call.usual(x)), tuple(left))
+
+    return reduced
 
 
-_ARITHMETIC = {
-    key: arithmetic(op, operations.FUNCTIONS[function])
-    for op, function, keys in (
-        ("add", torch.add, (operator.add, operator.iadd, torch.add, "add", "add_")),
-        ("mul", torch.mul, (operator.mul, operator.imul, torch.mul, "mul", "mul_")),
-    )
-    for key in keys
-}
-_OWN: Mapping[Any, Reader] = {
-    F.linear: linear, F.layer_norm: layer_norm, torch.cat: concat,
-    torch.reshape: view, "reshape": view, "view": view, torch.flatten: flatten, "flatten": flatten,
-    torch.permute: permute, "permute": permute, torch.transpose: transpose, "transpose": transpose,
-    operator.getitem: part, torch.unbind: unbind, "unbind": unbind, torch.mean: mean, "mean": mean,
-    F.scaled_dot_product_attention: dot_product_attention, **_ARITHMETIC,
+_ROWS: Mapping[str, Reader] = {
+    **{f"{op} {op}_ i{op} {more}": _arithmetic(op) for op, more in
+       (("add", ""), ("sub", ""), ("mul", ""), ("div", "truediv"), ("maximum", ""), ("minimum", ""))},
+    "rsub": lambda call, a, b, alpha=1: _arithmetic("sub")(call, b, a, alpha),
+    "cat concat concatenate": concat, "getitem": part, "unbind": unbind,
+    "view reshape flatten unflatten squeeze unsqueeze": view, "repeat expand": _repeat,
+    "permute": permute, "transpose": transpose, "mean": _reduced("mean"), "sum": _reduced("sum"),
+    "contiguous clone float": same, "relu relu_": function("relu"), "sigmoid": function("sigmoid"),
+    "tanh": function("tanh"), "gelu": operations.gelu, "dropout": operations.dropout,
+    **{name.lower(): activation(name) for name in ("ReLU6", "SiLU", "Hardswish", "Hardsigmoid")},
+    "conv2d": operations.conv2d, "linear": linear, "layer_norm": layer_norm,
+    "max_pool2d": operations.max_pool2d, "avg_pool2d": operations.avg_pool2d,
+    "adaptive_avg_pool2d": operations.adaptive_avg_pool2d,
+    "scaled_dot_product_attention": dot_product_attention,
 }  # fmt: skip
-FUNCTIONS: Mapping[Any, Reader] = {**operations.FUNCTIONS, **_OWN}
-METHODS: Mapping[Any, Reader] = {**operations.METHODS, **_OWN}
-TAKES_PARAMETERS = {*operations.WEIGHTED, *_ARITHMETIC, F.layer_norm}
-"""Functions that read parameters and buffers of the model."""
+READERS: Mapping[Any, Reader] = {
+    F.batch_norm: operations.batch_norm,
+    torch.batch_norm: operations.torch_batch_norm,
+    **{
+        key: reader
+        for names, reader in _ROWS.items()
+        for name in names.split()
+        for key in (name, *(getattr(place, name, name) for place in (torch, F, operator)))
+    },
+}
+"""Readers of functions, and of methods by their names."""
+TAKES_PARAMETERS = {
+    operations.batch_norm, operations.torch_batch_norm, operations.conv2d, linear, layer_norm, READERS["add"], READERS["mul"],
+}  # fmt: skip
+"""Readers of functions that read parameters and buffers of the model."""

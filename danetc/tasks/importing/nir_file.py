@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import IO, Any
@@ -75,7 +75,7 @@ def read_nir(
             f"{order[0]}: its shape is {[*shape]}; (channels, height, width) and (features,) are read"
         )
     build = SourceBuilder(steps or known or STEPS, shape, events)
-    values = {order[0]: ReadValue(build.entry)}
+    values = {order[0]: build.value(build.entry)}
     readers = Counter(source for source, _ in edges)
     carried: dict[int, str] = {}
     for node in order[1:]:
@@ -87,9 +87,8 @@ def read_nir(
             kind = SPIKE if nodes[item][0] in ("IF", "LIF") else ANALOG
             inputs.append(build.carry(inputs[0], kind))
             carried[inputs[-1]] = item
-        x, alone = ReadValue(inputs[0]), len(sources) == 1 and readers[sources[0]] == 1
-        if len(sources) > 1:
-            x = ReadValue(build.add("add", inputs, {}, node))
+        alone = len(sources) == 1 and readers[sources[0]] == 1
+        x = build.value(inputs[0] if len(sources) == 1 else build.add("add", inputs, {}, node))
         values[node] = _Node(CallSite(build, node), *nodes[node], dt, alone).read(x)
     build.carries |= {id: values[item].node for id, item in carried.items()}
     (end,) = (node for node in order if nodes[node][0] == "Output")
@@ -284,7 +283,7 @@ class _Node:
         name = "readout" if self.kind == "LI" else self.kind
         made = program(name, given, None if name == "readout" else SURROGATE, {})
         x = self._scaled(x, float(f"{factor:.7g}"))
-        return ReadValue(self.call.build.neuron(made, x.node, self.call.path))
+        return replace(x, node=self.call.build.neuron(made, x.node, self.call.path))
 
     def _number(self, field: str) -> float:
         """Return the one number that a field has for all neurons of a layer."""

@@ -7,14 +7,11 @@ Readers have the parameters of torch's functions. Readers of layers are also use
 from __future__ import annotations
 
 import inspect
-import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
@@ -26,8 +23,11 @@ from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import activation_program
 
 StateReader = Callable[[Mapping[str, Tensor]], Tensor]
-Layout = tuple[tuple[tuple[int, int, int], ...], ...]
+Dimension = tuple[tuple[int, int, int], ...]
+Layout = tuple[Dimension, ...]
 """Dimensions of a value; see ``layouts``."""
+TIME, SAMPLES = -2, -1
+"""Axes of a layout beside those of a map, which are 0 to 2."""
 
 STEPS = 4
 """Default number of time steps of a spiking network."""
@@ -130,6 +130,15 @@ class SourceBuilder:
     def shape_of(self, id: int) -> tuple[int, ...]:
         return self.nodes[id].value.shape
 
+    @property
+    def time(self) -> Dimension:
+        return ((TIME, self.steps, 1),) * (self.steps > 1)
+
+    def value(self, node: int, lead: Layout = (((SAMPLES, 2, 1),),)) -> ReadValue:
+        """Return a node as a map or vector in the usual order, behind the dimensions ``lead``."""
+        sizes = enumerate(self.shape_of(node))
+        return ReadValue(node, (*lead, *(((axis, n, 1),) * (n > 1) for axis, n in sizes)))
+
     def finished(self, name: str, output: int, *, each_step: bool = True) -> ReadNetwork:
         """Return the network with a node as output, averaged over time unless ``each_step``."""
         if not each_step and self.nodes[output].value.varies:
@@ -143,17 +152,16 @@ class SourceBuilder:
 
 @dataclass(frozen=True)
 class ReadValue:
-    """A value that was read, and its node.
-
-    ``leading`` is the number of dimensions before those of a sample: 2 for T and N, 1 for N only or
-    if one dimension combines both (``flat``). ``dims`` are the dimensions of an image, unless they are
-    those of a map [N, C, H, W] or a vector [N, C] in this order.
-    """
+    """A value that was read, its node, and the dimensions of its tensor in the source."""
 
     node: int
-    leading: int = 1
-    flat: bool = False
-    dims: Layout | None = None
+    dims: Layout
+
+    @property
+    def lead(self) -> Layout:
+        """Dimensions before those of a sample: [T, N], [N], or both as one dimension."""
+        held = [place for place, dim in enumerate(self.dims) if any(axis < 0 for axis, *_ in dim)]
+        return self.dims[: max(held) + 1]
 
 
 @dataclass(frozen=True)
@@ -181,14 +189,12 @@ class CallSite:
         path: Location of the call, for messages.
         before: Shape of the first operand.
         after: Shape of the result.
-        sequence: True if the network is called with all time steps, [T, N, ...].
     """
 
     build: SourceBuilder
     path: str
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
-    sequence: bool = False
 
     def refuse(self, why: str) -> UserError:
         return UserError(f"{self.path}: {why}")
@@ -201,12 +207,16 @@ class CallSite:
         held = {name: item for name, item in weights.items() if item is not None}
         if not all(isinstance(item, StoredTensor) for item in held.values()):
             raise self.refuse("its weights are computed, and not stored")
-        if x.dims is not None and op not in ANY_LAYOUT:
+        if op not in ANY_LAYOUT and x != self.usual(x):
             raise self.refuse(f"it reads {self.before}, whose dimensions are not [N, C, H, W]")
         tensors = {name: item.tensor for name, item in held.items()}
         node = self.build.add(op, [x.node], attrs or {}, self.path, tensors)
         self.build.places[node] = {name: item.of for name, item in held.items() if item.path}
-        return replace(x, node=node)
+        return replace(x, node=node) if op in ANY_LAYOUT else self.build.value(node, x.lead)
+
+    def usual(self, x: ReadValue) -> ReadValue:
+        """Return a value with the dimensions of its map or vector in the usual order."""
+        return self.build.value(x.node, x.lead)
 
     def square(self, **sizes: Any) -> dict[str, int]:
         """Return one number for each size, which must be the same for rows and columns."""
@@ -223,7 +233,9 @@ class CallSite:
 
 Reader = Callable[..., Any]
 """Function of a call and its arguments, which returns a ReadValue, or several."""
-ANY_LAYOUT = {"affine", "dropout", "droppath", "gelu", "layernorm", "relu", "sigmoid", "tanh"}
+ANY_LAYOUT = {
+    "affine", "dropout", "droppath", "gelu", "layernorm", "mean_over_time", "relu", "sigmoid", "sum_over_time", "tanh",
+}  # fmt: skip
 """Operations of each element or pixel, for which the order of dimensions does not matter."""
 
 
@@ -259,23 +271,26 @@ def conv2d(
     return call.add("conv", x, attrs, weight=weight, bias=bias)
 
 
+def pixelwise(call: CallSite, x: ReadValue) -> None:
+    """Raise UserError unless the last dimension of a value is that of its channels."""
+    channels = call.shape(x)[0]
+    if x.dims[-1] != ((0, channels, 1),) * (channels > 1):
+        raise call.refuse(
+            f"it reads {call.before}, whose last dimension is not its channels; permute or flatten it"
+        )
+
+
 def linear(call: CallSite, x: ReadValue, weight: Any, bias: Any = None) -> ReadValue:
+    """Read a linear layer of a vector, or of the channels of each pixel in any layout."""
     if not isinstance(weight, StoredTensor):
         raise call.refuse("its weight is computed, and not stored")
-    if len(call.shape(x)) != 1:
-        raise call.refuse(
-            f"a linear layer reads {call.shape(x)}, which is not a vector; flatten it"
-        )
+    pixelwise(call, x)
     attrs = {"width": int(weight.tensor.shape[0]), "bias": bias is not None}
-    return call.add("linear", x, attrs, weight=weight, bias=bias)
-
-
-def conv1x1(call: CallSite, x: ReadValue, weight: Any, bias: Any = None) -> ReadValue:
-    """Read a linear layer of the channels of each pixel, in any layout."""
-    attrs = {"width": int(weight.tensor.shape[0]), "kernel": 1, "bias": bias is not None}
-    found = call.add("conv", replace(x, dims=None), attrs, weight=weight, bias=bias)
-    dims = x.dims and (*x.dims[:-1], ((0, attrs["width"], 1),))
-    return replace(found, dims=dims)
+    if len(call.shape(x)) == 1:
+        return call.add("linear", x, attrs, weight=weight, bias=bias)
+    attrs["kernel"] = 1
+    found = call.add("conv", call.usual(x), attrs, weight=weight, bias=bias)
+    return replace(found, dims=(*x.dims[:-1], ((0, attrs["width"], 1),)))
 
 
 def batch_norm(
@@ -290,7 +305,7 @@ def batch_norm(
     )  # fmt: skip
 
 
-def _torch_batch_norm(
+def torch_batch_norm(
     call: CallSite, x: ReadValue, weight: Any, bias: Any, running_mean: Any, running_var: Any,
     training: bool, momentum: float, eps: float, cudnn_enabled: bool,
 ) -> ReadValue:  # fmt: skip
@@ -369,183 +384,10 @@ def gelu(call: CallSite, x: ReadValue, approximate: str = "none") -> ReadValue:
     return activation("GELU_tanh")(call, x) if tanh else call.add("gelu", x)
 
 
-relu = function("relu")
-"""Reader of ReLU, which is the neuron of a network without other neurons (``torch_model``)."""
+def same(call: CallSite, x: ReadValue) -> ReadValue:
+    return x
 
 
 def vector(call: CallSite, x: ReadValue) -> ReadValue:
     """Flatten a map to a vector."""
     return x if len(call.shape(x)) == 1 else call.add("flatten", x)
-
-
-# -- shapes ----------------------------------------------------------------------------------------
-
-
-def same(call: CallSite, x: ReadValue) -> ReadValue:
-    return x
-
-
-def flatten(call: CallSite, x: ReadValue, start_dim: int = 0, end_dim: int = -1) -> ReadValue:
-    rank = len(call.before)
-    first, last = start_dim % rank, end_dim % rank
-    if first == last:
-        return x
-    if (first, last) == (0, 1) and x.leading == 2:
-        return ReadValue(x.node, 1, flat=True)
-    if first == x.leading and last == rank - 1:
-        return vector(call, x)
-    raise call.refuse(f"flattening dimensions {first} to {last} of {call.before} is not supported")
-
-
-def view(call: CallSite, x: ReadValue, *size: Any, **named: Any) -> ReadValue:
-    """Read a change of shape: T and N as one or two dimensions, a map as a vector, or none."""
-    before, after, sample = call.before, call.after, call.shape(x)
-    lead = before[: x.leading]
-    if before == after:
-        return x
-    if x.flat and after[2:] == sample and after[0] * after[1] == before[0]:
-        return ReadValue(x.node, 2)
-    if x.leading == 2 and after == (lead[0] * lead[1], *sample):
-        return ReadValue(x.node, 1, flat=True)
-    if after == (*lead, math.prod(sample)):
-        return vector(call, x)
-    raise call.refuse(f"a change of shape from {before} to {after} is not supported")
-
-
-def _unsqueeze(call: CallSite, x: ReadValue, dim: int) -> ReadValue:
-    """Read a new time dimension of an image, over which the image is then repeated."""
-    if dim == 0 and x.leading == 1 and not x.flat and not call.sequence:
-        return ReadValue(x.node, 2)
-    raise call.refuse("a new dimension is not supported")
-
-
-def _repeat(call: CallSite, x: ReadValue, *times: Any) -> ReadValue:
-    """Read an image that is repeated at each time step."""
-    first, *rest = times[0] if isinstance(times[0], (tuple, list)) else times
-    before = [*call.before]
-    others_stay = all(item in (1, -1) for item in rest) or rest in (before, before[1:])
-    steps = call.build.steps
-    if not others_stay or first != steps:
-        raise call.refuse(f"a repetition by {(first, *rest)}; T is {steps} (--steps)")
-    if x.leading == 2 and before[0] == 1:
-        return x
-    if x.leading == 1 and len(rest) == len(before):
-        return ReadValue(x.node, 2)
-    raise call.refuse(f"a repetition by {(first, *rest)}")
-
-
-def part(call: CallSite, *args: Any, **kwargs: Any) -> ReadValue:
-    raise call.refuse(
-        "reading a part of a value or a single time step is not supported, except in a neuron "
-        "with the same equations at each step"
-    )
-
-
-# -- several values --------------------------------------------------------------------------------
-
-
-def concat(call: CallSite, tensors: Sequence[Any], dim: int = 0) -> ReadValue:
-    first = tensors[0]
-    all_read = all(isinstance(item, ReadValue) and item.dims is None for item in tensors)
-    if not all_read or dim % len(call.after) != first.leading:
-        raise call.refuse("only channels can be concatenated")
-    if len({(item.leading, item.flat) for item in tensors}) > 1:
-        raise call.refuse("values with and without time steps cannot be concatenated")
-    if len(tensors) == 1:
-        return first  # type: ignore[no-any-return]
-    node = call.build.add("concat", [item.node for item in tensors], {}, call.path)
-    return ReadValue(node, first.leading, first.flat)
-
-
-_FACTOR_AND_OFFSET: Mapping[str, Sequence[Callable[[float], tuple[float, float]]]] = {
-    "add": (lambda c: (1.0, c), lambda c: (1.0, c)),
-    "sub": (lambda c: (1.0, -c), lambda c: (-1.0, c)),
-    "mul": (lambda c: (c, 0.0), lambda c: (c, 0.0)),
-    "div": (lambda c: (1.0 / c, 0.0),),
-}
-"""Factor and offset of x in ``x + c``, ``c + x``, and so on, as functions of c."""
-
-
-def _arithmetic(op: str) -> Reader:
-    """Read an operation on two values, or on a value and a number."""
-    forms = _FACTOR_AND_OFFSET.get(op, ())
-
-    def arithmetic(call: CallSite, a: Any, b: Any, alpha: float = 1, rounding_mode: Any = None) -> ReadValue:  # fmt: skip
-        if alpha != 1 or rounding_mode:
-            raise call.refuse(f"`{op}` with a factor or rounding is not supported")
-        if isinstance(a, ReadValue) and isinstance(b, ReadValue):
-            if a.flat != b.flat:
-                raise call.refuse("only one of the operands has T and N in one dimension")
-            if a.dims != b.dims:
-                raise call.refuse("its operands have their dimensions in different orders")
-            node = call.build.add(op, [a.node, b.node], {}, call.path)
-            leading = max(a.leading, b.leading)  # a static value may be repeated
-            return replace(a, node=node, leading=leading)
-        second = not isinstance(a, ReadValue)
-        x, number = (b, a) if second else (a, b)
-        if not isinstance(number, (int, float)) or len(forms) <= second:
-            kinds = type(a).__name__, type(b).__name__
-            of = " and ".join("a value" if kind == "ReadValue" else kind for kind in kinds)
-            raise call.refuse(f"`{op}` of {of} is not supported")
-        factor, offset = forms[second](float(number))
-        return call.add("affine", x, {"factor": factor, "offset": offset})
-
-    return arithmetic
-
-
-_sum, _difference, _product, _quotient = map(_arithmetic, ("add", "sub", "mul", "div"))
-
-
-def mean(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
-    if dim is None:
-        raise call.refuse("a mean over all dimensions, including samples, is not supported")
-    rank = len(call.before)
-    axes = {axis % rank for axis in (dim if isinstance(dim, (tuple, list)) else (dim,))}
-    if axes == {0} and x.leading == 2 and not keepdim:
-        return ReadValue(call.add("mean_over_time", x).node, 1)
-    if axes == {rank - 1, rank - 2} and rank - x.leading == 3:
-        pooled = call.add("global_avgpool", x)
-        return pooled if keepdim else vector(call, pooled)
-    raise call.refuse(f"a mean over dimensions {sorted(axes)} of {call.before} is not supported")
-
-
-def _sum_over(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
-    if dim == 0 and x.leading == 2 and not keepdim:
-        return ReadValue(call.add("sum_over_time", x).node, 1)
-    raise call.refuse(f"a sum over dimension {dim} of {call.before} is not supported")
-
-
-WEIGHTED: Mapping[Any, Reader] = {
-    F.conv2d: conv2d, torch.conv2d: conv2d, F.linear: linear,
-    F.batch_norm: batch_norm, torch.batch_norm: _torch_batch_norm,
-}  # fmt: skip
-"""Functions that read parameters and buffers of the model."""
-
-FUNCTIONS: Mapping[Any, Reader] = {
-    **WEIGHTED,
-    operator.add: _sum, operator.iadd: _sum, torch.add: _sum,
-    operator.sub: _difference, operator.isub: _difference, torch.sub: _difference,
-    torch.rsub: lambda call, a, b, alpha=1: _difference(call, b, a, alpha),
-    operator.mul: _product, operator.imul: _product, torch.mul: _product,
-    operator.truediv: _quotient, torch.div: _quotient,
-    torch.cat: concat, torch.concat: concat, torch.concatenate: concat,
-    operator.getitem: part, torch.stack: part,
-    torch.flatten: flatten, torch.reshape: view, torch.unsqueeze: _unsqueeze,
-    torch.relu: relu, F.relu: relu,
-    torch.sigmoid: function("sigmoid"), F.sigmoid: function("sigmoid"),
-    torch.tanh: function("tanh"), F.tanh: function("tanh"), F.gelu: gelu,
-    F.relu6: activation("ReLU6"), F.silu: activation("SiLU"), F.hardswish: activation("Hardswish"),
-    F.hardsigmoid: activation("Hardsigmoid"),
-    torch.mean: mean, torch.sum: _sum_over,
-    torch.maximum: _arithmetic("maximum"), torch.minimum: _arithmetic("minimum"),
-    F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d,
-    F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.dropout: dropout,
-}  # fmt: skip
-
-METHODS: Mapping[str, Reader] = {
-    "add": _sum, "add_": _sum, "sub": _difference, "mul": _product, "mul_": _product,
-    "div": _quotient, "flatten": flatten, "view": view, "reshape": view, "unflatten": view,
-    "relu": relu, "relu_": relu, "sigmoid": function("sigmoid"), "tanh": function("tanh"),
-    "mean": mean, "sum": _sum_over, "unsqueeze": _unsqueeze, "repeat": _repeat, "expand": _repeat,
-    "contiguous": same, "clone": same, "float": same,
-}  # fmt: skip

@@ -25,8 +25,9 @@ from danetc.tasks.importing.known_neurons import (
     program,
     spikingjelly_neuron,
 )
-from danetc.tasks.importing.layouts import FUNCTIONS, METHODS, TAKES_PARAMETERS
+from danetc.tasks.importing.layouts import READERS, TAKES_PARAMETERS
 from danetc.tasks.importing.operations import (
+    SAMPLES,
     STEPS,
     CallSite,
     Reader,
@@ -42,9 +43,9 @@ from danetc.tasks.importing.operations import (
     dropout,
     function,
     gelu,
+    linear,
     max_pool2d,
     read,
-    relu,
     same,
 )
 from danetc.tasks.importing.python_neurons import StepwiseNeuron, python_neurons
@@ -98,18 +99,11 @@ def _voting(call: CallSite, x: ReadValue, size: int) -> ReadValue:
     return call.add("mean_over", x, {"over": "channels", "groups": channels // size})
 
 
-def _flatten(
-    call: CallSite, x: ReadValue, start: int, end: int, step_mode: str | None
-) -> ReadValue:
-    """Read a flatten, whose dimensions do not include T in SpikingJelly's multi-step mode."""
-    return layouts.flatten(call, x, start + (step_mode == "m"), end)
-
-
 def _spiking(call: CallSite, x: ReadValue, module: Any, w: StoredTensor | None) -> ReadValue:
     program = spikingjelly_neuron(module, call.path)
     node = call.build.neuron(program, x.node, call.path, {} if w is None else {"w": w.tensor})
     call.build.places[node] = {} if w is None else {"w": w.of}
-    return ReadValue(node, x.leading, x.flat)
+    return replace(x, node=node)
 
 
 def _stateful(call: CallSite, x: ReadValue, module: Any) -> Any:
@@ -130,7 +124,7 @@ MODULES: Mapping[str, tuple[Reader, str]] = {
         conv2d,
         "weight bias stride padding dilation groups padding_mode",
     ),
-    "torch.nn.modules.linear.Linear": (layouts.linear, "weight bias"),
+    "torch.nn.modules.linear.Linear": (linear, "weight bias"),
     "torch.nn.modules.normalization.LayerNorm": (
         layouts.layer_norm,
         "normalized_shape weight bias eps",
@@ -151,10 +145,10 @@ MODULES: Mapping[str, tuple[Reader, str]] = {
         "kernel_size stride padding ceil_mode count_include_pad divisor_override",
     ),
     "torch.nn.modules.pooling.AdaptiveAvgPool2d": (adaptive_avg_pool2d, "output_size"),
-    "torch.nn.modules.flatten.Flatten": (_flatten, "start_dim end_dim step_mode"),
+    "torch.nn.modules.flatten.Flatten": (layouts.view, ""),
     "torch.nn.modules.dropout.Dropout": (dropout, "p"),
     "torch.nn.modules.linear.Identity": (same, ""),
-    "torch.nn.modules.activation.ReLU": (relu, ""),
+    "torch.nn.modules.activation.ReLU": (function("relu"), ""),
     "torch.nn.modules.activation.GELU": (gelu, "approximate"),
     "torch.nn.modules.activation.Sigmoid": (function("sigmoid"), ""),
     "torch.nn.modules.activation.Tanh": (function("tanh"), ""),
@@ -233,8 +227,6 @@ def check_readable(module: nn.Module, path: str) -> None:
 
 # -- models ---------------------------------------------------------------------------------------
 
-SAMPLES = 2
-
 Takes = Literal["sequence", "step", "image"]
 """Input of a model: [T, N, ...]; the N samples of one step, T times; or images, once."""
 
@@ -292,7 +284,7 @@ def _read(
 ) -> ReadNetwork:
     spiking, sequence = is_spiking(model), takes == "sequence"
     steps = requested or STEPS
-    leading = (steps, SAMPLES) if sequence else (SAMPLES,)
+    leading = (steps, 2) if sequence else (2,)
     copied = deepcopy(model).eval().to("meta")
     stateful = [each for each in copied.modules() if full_name(type(each)) in LIBRARIES]
     for module in stateful:
@@ -307,7 +299,7 @@ def _read(
         raise UserError(f"its neurons run for {min(counts)} time steps: --steps {min(counts)}")
     build = SourceBuilder(steps, shape, events)
     value = _Reader(build, model, sequence, neurons).read(graph)
-    return build.finished(name, value.node, each_step=spiking or value.leading == 2)
+    return build.finished(name, value.node, each_step=spiking or len(value.lead) == 2)
 
 
 class _Reader:
@@ -320,7 +312,9 @@ class _Reader:
     ) -> None:
         self.build = build
         self.model = model
-        self.sequence = sequence
+        samples = ((SAMPLES, 2, 1),)
+        self.leads = (samples,), (build.time, samples)
+        self.lead = self.leads[sequence]
         self.neurons = neurons
         self.stored = model.state_dict(keep_vars=True)
         self.values: dict[fx.Node, Any] = {}
@@ -331,11 +325,8 @@ class _Reader:
         needed = self._needed(graph)
         for node in graph.nodes:
             if node.op == "placeholder":
-                leading = 2 if self.sequence else 1
-                first = not self.values
-                self.values[node] = (
-                    ReadValue(self.build.entry, leading) if first else node.meta[VALUE]
-                )
+                entry = None if self.values else self.build.value(self.build.entry, self.lead)
+                self.values[node] = entry or node.meta[VALUE]
             elif node in needed and node in self.neurons:
                 self.values[node] = self._neuron(node)
             elif node in needed:
@@ -371,14 +362,14 @@ class _Reader:
     def _neuron(self, node: fx.Node) -> ReadValue:
         neuron = self.neurons[node]
         value, path = self.values[neuron.source], _place(node)
-        if not isinstance(value, ReadValue) or value.leading != 2:
+        if not isinstance(value, ReadValue) or value.lead != self.leads[1]:
             raise UserError(f"{path}: it runs step by step over a value other than [T, N, ...]")
         for place in neuron.places.values():
             self._once(place, path)
         weights = {label: self._tensor(place) for label, place in neuron.places.items()}
         id = self.build.neuron(neuron.program, value.node, path, weights)
         self.build.places[id] = {label: itemgetter(place) for label, place in neuron.places.items()}
-        return ReadValue(id, 2)
+        return replace(value, node=id)
 
     def _once(self, place: str, path: str) -> None:
         self.uses[place] += 1
@@ -400,18 +391,18 @@ class _Reader:
                 f"the model returns a {kind}, not one tensor that depends on its input; wrap it in a "
                 "module that returns the logits"
             )
-        if found.dims is not None:
+        if found != self.build.value(found.node, found.lead):
             raise UserError(
                 "the model returns a value with its dimensions in another order than [N, C, H, W]"
             )
-        if found.flat:
+        if found.lead not in self.leads:
             raise UserError("the model returns T and N as one dimension; give them apart")
         return found
 
     def _call(self, node: fx.Node, path: str) -> CallSite:
         first = next(iter(node.all_input_nodes), node)
         before, after = (tuple(getattr(item.meta[VALUE], "shape", ())) for item in (first, node))
-        return CallSite(self.build, path, before, after, self.sequence)
+        return CallSite(self.build, path, before, after)
 
     def _module(self, node: fx.Node) -> Any:
         path = str(node.target)
@@ -432,18 +423,17 @@ class _Reader:
         return result
 
     def _function(self, node: fx.Node) -> Any:
-        called: Mapping[Any, Any] = FUNCTIONS if node.op == "call_function" else METHODS
         args: Any = map_arg(node.args, lambda item: self.values[item])
         kwargs: Any = map_arg(node.kwargs, lambda item: self.values[item])
         if (computed := self._computed(node)) is not None:
             return computed
         path = _place(node)
-        reader = called.get(node.target)
+        reader = READERS.get(node.target)
         if reader is None:
             name = getattr(node.target, "__name__", str(node.target))
             raise UserError(f"{path}: danetc cannot read `{name}`")
         stored = [item for item in (*args, *kwargs.values()) if isinstance(item, StoredTensor)]
-        if stored and node.target not in TAKES_PARAMETERS:
+        if stored and reader not in TAKES_PARAMETERS:
             raise UserError(
                 f"{stored[0].path}: a parameter or buffer that the model's own code reads; danetc "
                 "reads those of layers"
