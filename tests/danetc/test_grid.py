@@ -337,6 +337,24 @@ def test_runs_that_fail_or_are_stopped_are_named(
         package.compare(tmp_path / "a.danet", **ASKED, output=tmp_path / "other")
 
 
+def test_progress_is_shown_on_request_or_in_a_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[bool] = []
+
+    def stopped(runs: object, request: object, *, quiet: bool) -> int:
+        shown.append(not quiet)
+        return 143
+
+    module = "danetc.tasks.grid.comparison"
+    monkeypatch.setattr(f"{module}.train_grid", stopped)
+    for progress, notebook in ((None, False), (None, True), (True, False), (False, True)):
+        monkeypatch.setattr(f"{module}.in_notebook", lambda shown=notebook: shown)
+        with pytest.raises(UserError, match="the same call resumes"):
+            package.compare(tmp_path / "a.danet", **ASKED, progress=progress)
+    assert shown == [False, True, True, False]
+
+
 def test_what_is_done_is_said_and_not_trained_again(
     danetc: Run, outcomes: dict[int, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,7 @@ def test_losses_and_gradients_need_no_values(settings: str, backend: str) -> Non
     recipe = find_recipe(compiled.checked.module, None, "digits", {})
     request = TrainingRequest("")
     step = phase_step(request, compiled, recipe.phases[0], backend, World())
+    assert (step.averaged, step.accumulate == 4) == ("ema" in settings, "accumulate" in settings)
     found = step_memory(step)
     assert found.peak > found.weights + found.optimizer + found.saved
 

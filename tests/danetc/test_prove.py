@@ -13,9 +13,10 @@ import pytest
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.equivalence import paired_weights
+from danetc.compiler.ir.at_node import taken
 from danetc.runtime.checks import propositions
 from danetc.tasks.equivalence import equivalence
-from danetc.tasks.proofs import TITLES, _cut
+from danetc.tasks.proofs import TITLES, _cut, _smaller
 from tests.danetc.conftest import SMALL, Result, Run
 
 WIDER = SMALL.replace("LIF", "IF").replace(
@@ -315,7 +316,10 @@ def test_numbers_are_compared_on_the_smallest_images_that_are_evidence(
         for neuron in ("IF", "IF(v_threshold = 2.0)")
     )  # fmt: skip
     size = (compared, compared if compared < side else wide)
-    assert equivalence(left, right).numbers == (2, 1, *size)
+    said: list[str] = []
+    assert equivalence(left, right, on_progress=said.append).numbers == (2, 1, *size)
+    assert said == [f"a training step of both on 1 x {size[0]} x {size[1]}"]
+    assert taken(_smaller(left, 20)).shape == (1, min(20, side), 20)
 
 
 def test_silent_networks_are_not_called_equal(danetc: Run, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.requests import TrainingRequest
 from danetc.runtime.data.images import DECODERS
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World
@@ -33,6 +34,7 @@ from danetc.tasks.training.directory import (
     refuse_run,
     state_of,
 )
+from danetc.tasks.training.plan import make_plan
 from danetc.tasks.training.repeat import request_of
 from danetc.tasks.training.trials import Trial, with_plan
 
@@ -293,6 +295,17 @@ def test_notices_of_a_training_are_notes(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr("danetc.tasks.training.train.run", run)
     assert package.train("small.danet").notes == ("a note", "a notice")
     assert package.train("small.danet", progress=True).notes == ("a note",)
+
+
+def test_notices_of_the_data_are_notes() -> None:
+    def opening(*asked: Any, **how: Any) -> Any:
+        return replace(open_data(*asked, **how), notices=("of the data",))
+
+    notes: list[str] = []
+    text = SMALL + "recipe r { epochs = 1; optimizer = sgd(lr = 0.1) }"
+    request = TrainingRequest("", text=text, data=FEW)
+    make_plan(request, World(), notes.append, opening)
+    assert "of the data" in notes
 
 
 # -- a run once more from its run.json: the same bits, or a refusal that says why not --------------
