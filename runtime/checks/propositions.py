@@ -125,10 +125,9 @@ def check_gradients(
 def _chain(x: Tensor, programs: Sequence[NeuronProgram | None]) -> Tensor:
     """The gradient over blocks in sequence that start as the identity."""
     gradient = torch.ones_like(x)
-    for program in programs:
-        if program is not None:
-            gradient = gradient * slope(program, x)
-            x = first_step(program, x)
+    for program in filter(None, programs):
+        gradient = gradient * slope(program, x)
+        x = first_step(program, x)
     return gradient
 
 

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.data.dataset import Source
-from danetc.runtime.data.request import IGNORED, Target
+from danetc.runtime.data.request import IGNORED, MOST_CLASSES, Target
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive
 
 CHANNELS = (1, 2, 3)
 """Numbers of channels by which the layout of an array is guessed."""
-_MOST_CLASSES = 100_000
 _VOID = 255
 """Class of the pixels without a class, in files."""
 
@@ -110,7 +109,7 @@ def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Label
         labels = classes_of_pixels(labels, where)
         return Labels("pixels", labels, 1 + int(labels.max()))
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= _MOST_CLASSES:
+    if low < 0 or high >= MOST_CLASSES:
         raise DataError(
             f"{where} has labels from {low} to {high}; classes count from 0 (floats are for a "
             "regression)"

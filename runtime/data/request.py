@@ -27,7 +27,7 @@ TEST_NAMES = ("val", "test", "validation", "valid", "testing")
 """Usual names of splits, in the order in which they are tried."""
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 _VAL = re.compile(r"(?:^|,)\s*val\s*=([^,]*)")
-_MOST_CLASSES = 100_000
+MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def class_list(text: str) -> tuple[str, ...]:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise DataError(f"{path} cannot be read: {reason}") from error
     names = [line.strip() for line in lines if line.strip()]
-    if len({*names}) < len(names) or not 2 <= len(names) <= _MOST_CLASSES:
+    if len({*names}) < len(names) or not 2 <= len(names) <= MOST_CLASSES:
         raise DataError(f"{path} must name 2 or more different classes, one in each line")
     return tuple(names)
 

@@ -88,11 +88,7 @@ def shard_set(
         test=test,
         shape=None,
         fingerprint=str(index["fingerprint"]),
-        details={
-            "channels": 3,
-            "train_shards": len(train_shards),
-            "test_shards": len(test_shards),
-        },
+        details={"channels": 3, "train_shards": len(train_shards), "test_shards": len(test_shards)},
     )
 
 

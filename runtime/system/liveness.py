@@ -72,8 +72,7 @@ class Liveness:
         """Give a sign of life and look for that of the next rank. Return the verdict if there is one."""
         self.sign()
         if self._store.check([VERDICT]):
-            found: str = self._store.get(VERDICT).decode()
-            return found
+            return str(self._store.get(VERDICT), "utf-8")
         last, self._last = self._last, self._store.get(str(self._next))
         self._silent = self._silent + 1 if self._last == last else 0
         if self._silent >= SILENCE:

@@ -18,8 +18,6 @@ from danetc.dsl.errors import UserError
 
 _OWN = f"{Path(__file__).absolute().parents[2]}{os.sep}"
 """Folder of danetc's own files."""
-_COMMAND_LINE = f"{_OWN}main.py"
-"""The file that calls commands, but no user code."""
 
 
 class UserCodeError(UserError):
@@ -29,9 +27,7 @@ class UserCodeError(UserError):
 @lru_cache(maxsize=64)
 def loaded(path: Path, changed: int) -> Any:
     """Return the module of a file that was ``changed`` at that time; executes it once."""
-    spec = importlib.util.spec_from_file_location(f"danetc_user_{path.stem}_{changed}", path)
-    assert spec is not None
-    assert spec.loader is not None
+    spec: Any = importlib.util.spec_from_file_location(f"danetc_user_{path.stem}_{changed}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle read ``sys.modules``
     spec.loader.exec_module(module)
@@ -48,7 +44,13 @@ def found_at(place: str) -> Any:
     if is_file and not file.is_file():
         raise UserCodeError(f"there is no file {file}")
     try:
-        module = loaded(file, file.stat().st_mtime_ns) if is_file else _imported(home)
+        if is_file:
+            module = loaded(file, file.stat().st_mtime_ns)
+        else:
+            if os.getcwd() not in sys.path:  # the working directory comes first
+                sys.path.insert(0, os.getcwd())
+            importlib.invalidate_caches()
+            module = importlib.import_module(home)
     except (Exception, SystemExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{home}.".startswith(f"{missing}."):
@@ -83,15 +85,6 @@ def function_at(
     return partial(function, **numbers)
 
 
-def _imported(name: str) -> Any:
-    """Import a module, preferably from the working directory."""
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()
-    return importlib.import_module(name)
-
-
 def where_it_failed(error: BaseException) -> str:
     """Return ``FILE, line 3, in make: ValueError: ...`` for the innermost line of user code, or else of a library."""
     if isinstance(error, SyntaxError) and error.filename:
@@ -111,7 +104,7 @@ def failure_of_user(error: BaseException) -> str | None:
     called, found = False, None
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(_OWN):
-            called = called or frame.filename != _COMMAND_LINE
+            called = True
         elif called and not frame.filename.startswith("<") and not _of_library(frame.filename):
             found = frame
     return None if found is None else _place(found, error)
@@ -136,10 +129,3 @@ def _of_library(filename: str) -> bool:
 
 
 _STANDARD = str(Path(os.__file__).parent) + os.sep
-
-
-def file_of(found: Any) -> Path | None:
-    """Return the file that defines a function or class, or None."""
-    module = sys.modules.get(getattr(found, "__module__", None) or type(found).__module__)
-    name = getattr(module, "__file__", None)
-    return None if name is None else Path(name)

@@ -6,8 +6,6 @@ import importlib.util
 import os
 import re
 import sys
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +55,13 @@ def _exists(home: str) -> bool:
 def _open(request: DataRequest, place: str) -> Any:
     """Call the code, and return a data set of what it gives, or of an object that is not callable.
 
-    The SHA-256 of its file is part of the fingerprint. Errors of the code, also in the lengths and
-    properties of its Datasets, are DataErrors that name its line.
+    Errors of the code, also in the lengths and properties of its Datasets, are DataErrors that name
+    its line.
     """
-    from danetc.runtime.data.dataset import facts_fingerprint
     from danetc.runtime.data.own import blamed, own_set, returned
-    from danetc.runtime.system.files import DamagedError, file_digest
     from danetc.runtime.system.locks import in_turn
     from danetc.runtime.system.seeds import drawn_anew
-    from danetc.runtime.system.user_code import file_of, found_at
+    from danetc.runtime.system.user_code import found_at
 
     with blamed(f"`{place}`"):
         code = found_at(place)
@@ -73,14 +69,7 @@ def _open(request: DataRequest, place: str) -> Any:
             with drawn_anew() as seed:
                 seed(0)
                 splits = returned(code, request)
-            data = own_set(request, splits, place)
-    with suppress(DamagedError):
-        if (file := file_of(code)) is not None:
-            digest = file_digest(file)
-            details = {**data.details, "code": f"{file.name} (SHA-256 {digest})"}
-            fingerprint = facts_fingerprint((data.fingerprint, digest))
-            return replace(data, details=details, fingerprint=fingerprint)
-    return data
+            return own_set(request, splits, place)
 
 
 SOURCE = DataSource(

@@ -171,7 +171,6 @@ def test_what_code_may_give(name: str, train: int, test: int) -> None:
     data = opened(name)
     assert (len(data.train), len(data.test), data.target) == (train, test, "classes")
     assert data.classes == {"arrays": 2, "rows": 2}.get(name, 3)
-    assert data.details["code"]
     assert opened(name).fingerprint == data.fingerprint
 
 
@@ -290,9 +289,3 @@ def test_code_that_does_not_run(tmp_path: Path) -> None:
         open_data("lacks.py:make")
     with pytest.raises(DataError, match="there is no module `no_such_module`"):
         open_data("python:no_such_module:make")
-
-
-def test_other_code_is_another_fingerprint(tmp_path: Path) -> None:
-    first = opened("both").fingerprint
-    (tmp_path / "own.py").write_text(CODE + "\n# changed\n")
-    assert opened("both").fingerprint != first
