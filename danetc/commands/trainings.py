@@ -22,7 +22,6 @@ from danetc.output.figures import NAMES, percent, score
 from danetc.output.table import print_columns, print_rows, print_table, unique_labels
 from danetc.output.table import show as show_table
 from danetc.runtime.system.torchrun import is_first, under_torchrun
-from danetc.tasks.formats import FORMATS
 
 if TYPE_CHECKING:
     from danetc.runtime.measure.plots import Entry
@@ -543,10 +542,9 @@ def convert_command(
     Args:
         figure: Draw accuracy against T, as SVG, PNG or PDF (needs danetc[plot]).
     """
-    from danetc.output.console import image_bar
-    from danetc.tasks.converting import convert_trained
+    from danetc.tasks.converting import convert
 
-    found = convert_trained(request, bar=partial(image_bar, silent=json_wanted()), note=note)
+    found = convert(**vars(replace(request, progress=True)))
 
     def show() -> None:
         echo(f"{found.network}: {found.ann.images:,} images of {found.data} (test)")
@@ -569,14 +567,16 @@ def export_command(request: requests.ExportRequest) -> Answer:
     danetc. Before the file is kept, it is read back and compared with the model on random samples;
     the result is printed.
     """
-    from danetc.tasks.exporting import export
+    from danetc.tasks.exporting import FORMATS, export
 
     exported = export(**vars(request))
 
     def show() -> None:
         place = Path(request.source) / "model.py"
         model = place if place.is_file() else "the model.py that `danetc build` writes"
-        use = FORMATS[Path(exported.path).suffix].use.format(file=exported.path, model=model)
+        use = FORMATS[Path(exported.path).suffix.lower()].use.format(
+            file=exported.path, model=model
+        )
         sizes = f"{exported.tensors} tensors, {exported.bytes:,} bytes"
         echo(f"{exported.network}: {sizes}, in {exported.path}\n{use}")
         found = exported.compared

@@ -52,10 +52,12 @@ def terminal_bar(
 
 
 @contextmanager
-def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Callable[[int], None]]:
+def image_bar(
+    label: str, images: int, *, silent: bool = False, hidden: bool = False
+) -> Iterator[Callable[[int], None]]:
     """Show a bar over images on a terminal's standard error; yield its function of the size of a batch.
 
-    Kernels that are compiled meanwhile are announced unless ``silent``.
+    Kernels that are compiled meanwhile are announced unless ``silent`` or ``hidden``.
     """
     with (
         terminal_bar(
@@ -65,8 +67,9 @@ def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Call
             TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
             stream=sys.stderr,
+            hidden=hidden,
         ) as progress,
-        unannounced(silent),
+        unannounced(silent or hidden),
     ):
         task = progress.add_task(label, total=images, unit="images")
         yield lambda count: progress.advance(task, count)

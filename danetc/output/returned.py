@@ -34,7 +34,7 @@ class Returned:
             return None
 
     def frame(self) -> pandas.DataFrame:
-        """Return the result as a table."""
+        """Return the result as a table. Raises UserError without pandas."""
         raise NotImplementedError
 
 

@@ -22,19 +22,19 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
 from danetc.output.console import image_bar, in_notebook
-from danetc.output.echo import Note, note
+from danetc.output.echo import note
 from danetc.output.returned import Returned, frame
 from danetc.requests import ConversionRequest, EvaluationRequest
-from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.measure.observe import observed
 from danetc.runtime.system.devices import arithmetic, find_device
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.tasks.evaluate import NO_BAR, Bar, DirectoryEvaluator, Figures, accuracy_figure
+from danetc.tasks.evaluate import NO_BAR, DirectoryEvaluator, Figures, accuracy_figure
 from danetc.tasks.measuring.data import batches_of
 from danetc.tasks.model_directory import (
     CONVERSION,
     WEIGHTS,
+    load,
     open_directory,
     refuse_unless_replaceable,
     write_model_directory,
@@ -121,7 +121,7 @@ class Converted(Returned):
         return {**record, "directory": str(self.directory), **{name: how[name] for name in HOW}}
 
     def frame(self) -> Any:
-        """Return a DataFrame with a row for each T. Raises UserError without pandas."""
+        """Return a DataFrame with a row for each T."""
         return frame(map(asdict, self.over_time))
 
     def figure(self) -> Any:
@@ -137,7 +137,7 @@ class Converted(Returned):
 
 
 @takes(ConversionRequest)
-def convert(request: ConversionRequest) -> Converted:
+def convert(how: ConversionRequest) -> Converted:
     """Convert a trained ANN to a spiking network, as ``danetc convert`` does (Rueckauer et al., 2017).
 
     Each activation becomes an integrate-and-fire neuron with a soft reset, which starts at half its
@@ -149,22 +149,14 @@ def convert(request: ConversionRequest) -> Converted:
     Raises UserError if part of the network cannot be converted, with its path in the network, and if
     the directory or an argument is wrong.
     """
-    if in_notebook() if request.progress is None else request.progress:
-        return convert_trained(request, bar=image_bar, note=note)
-    with unannounced():
-        return convert_trained(request)
-
-
-def convert_trained(
-    how: ConversionRequest, *, bar: Bar = NO_BAR, note: Note = lambda text: None
-) -> Converted:
-    """Convert a network; ``bar`` shows the progress of its tests. Raises as ``convert``."""
-    source, steps = how.source, how.steps
+    shown = in_notebook() if how.progress is None else how.progress
+    told, bar = (note, image_bar) if shown else (lambda text: None, NO_BAR)
+    source, steps = os.fspath(how.source), how.steps
     opened = open_directory(source)
     output = how.output or f"build/{opened.network}-converted"
     place = Path(output)
     refuse_unless_replaceable(place)
-    trained = open_trained(os.fspath(source))
+    trained = open_trained(source)
     if place.resolve() == opened.path.resolve():
         raise UserError(
             f"{output} is the network to convert, which would be replaced; name another"
@@ -173,7 +165,7 @@ def convert_trained(
         raise UserError(f"steps={steps} leaves none after the first srp={how.srp}")
     before = opened.compiled()
     graph = before.graph
-    ann = opened.model("eager", "none").eval()
+    ann = load(source, backend="eager", memory="none").eval()
     heights = _heights(graph, ann)
     last = _last_neurons(graph) if how.srp else set()
     compiled = _with_neurons(before, how)
@@ -192,16 +184,17 @@ def convert_trained(
         | {f"{path}.theta": theta for path, theta in thresholds.items()}
         | {f"{path}.last": torch.tensor(float(path in last)) for path in thresholds if how.srp}
     )
-    named = os.fspath(source)
-    write_model_directory(place, compiled, model, seed=0, init=f"converted from {named}", note=note)
+    write_model_directory(
+        place, compiled, model, seed=0, init=f"converted from {source}", note=told
+    )
     request = EvaluationRequest(place, data=text, backend="eager", device=how.device)
-    of_ann = DirectoryEvaluator(trained, request, note, bar)
+    of_ann = DirectoryEvaluator(trained, request, told, bar)
     figures = of_ann.at(of_ann.steps, "ANN")
     tested = replace(trained.evaluation or Evaluation(steps=steps), steps=steps)
     of_snn = DirectoryEvaluator(replace(trained, path=place, evaluation=tested), request, bar=bar)
     line = of_snn.up_to(steps)[how.srp :]
     flat = {path: tuple(values.flatten().tolist()) for path, values in thresholds.items()}
-    found = Converted(place, named, how, compiled.graph.name, text, figures, tuple(line), flat)
+    found = Converted(place, source, how, compiled.graph.name, text, figures, tuple(line), flat)
     record = {"format": FORMAT, "danetc": version("danetc"), **found.as_dict()}
     del record["directory"]
     record["weights"] = file_digest(place / WEIGHTS)

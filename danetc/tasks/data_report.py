@@ -10,7 +10,6 @@ from math import ceil
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
 
 from danetc.arguments import MOST_STEPS, Classes, Option, Seed, SubsetSeed, in_memory
 from danetc.compiler import check_file
@@ -103,14 +102,6 @@ def data(
     augment = image_transform(() if phase is None else phase.augment, events=found.events)
     reader = _readable(found.train, augment, seed)
     shown = tuple(_samples(found, reader))
-
-    def label(labels: Tensor, number: int) -> Any:
-        """Return the count of a class, or the range of a number."""
-        if found.target != "numbers":
-            return int(labels[number])
-        x = labels[:, number].double()
-        return {"smallest": float(x.min()), "mean": float(x.mean()), "largest": float(x.max())}
-
     record: dict[str, Any] = {
         **found.describe(),
         "target": found.target,
@@ -119,7 +110,7 @@ def data(
             {
                 "number": number,
                 "name": name,
-                **{split: label(labels, number) for split, (_, labels) in splits.items()},
+                **{split: labels[number] for split, (_, labels) in splits.items()},
             }
             for number, name in enumerate(found.class_names)
         ],
@@ -184,9 +175,9 @@ def _readable(source: Source, transform: ImageTransform, seed: int) -> Fetcher:
     return Fetcher(source, transform, seed)
 
 
-def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], Tensor]:
-    """Return facts about the values of a split, and the number of samples (or pixels) of each class
-    [C], or the numbers [N, D] that are learned.
+def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], list[Any]]:
+    """Return facts about the values of a split, and the number of samples (or pixels) of each class,
+    or the range of each number that is learned.
     """
     shapes: Counter[tuple[int, ...]] = Counter()
     found, dtype = [], ""
@@ -213,8 +204,13 @@ def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], Tensor]:
         "deviation": max(0.0, float(squares.sum() / count.sum()) - mean**2) ** 0.5,
     }
     if data.target == "classes":
-        return record, source.labels.bincount(minlength=data.classes)
-    return record, pixels if data.target == "pixels" else source.labels
+        pixels = source.labels.bincount(minlength=data.classes)
+    if data.target != "numbers":
+        return record, pixels.tolist()
+    return record, [
+        {"smallest": float(x.min()), "mean": float(x.mean()), "largest": float(x.max())}
+        for x in source.labels.double().T
+    ]
 
 
 def _samples(data: DataSet, reader: Fetcher) -> Iterator[ShownSample]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from danetc.arguments import Setting
+from danetc.arguments import Setting, check_choice
 from danetc.compiler import draw as pictures
 from danetc.dsl.reading import SUFFIX, shipped_specs
 from danetc.errors import UserError
@@ -17,7 +17,6 @@ from danetc.tasks.networks import compile_spec
 
 if TYPE_CHECKING:
     from danetc.compiler.draw.theme import Theme
-    from danetc.compiler.ir.graph import Graph
 
 
 def draw(
@@ -47,10 +46,9 @@ def draw(
     level shows nothing of the network, for an unknown format, level or theme, if the file cannot be
     written to, if Graphviz is missing or fails, and if a PDF has no matplotlib.
     """
-    if bool(specs) == (text is not None):
-        raise TypeError("give either specs or text=...")
     if len(specs) > 1 and level not in (None, "block"):
         raise UserError(f"several specs are shown side by side on the level block, not {level}")
+    check_choice("theme", theme, pictures.THEMES)
     place = None if output is None else Path(output)
     kind = format or ("svg" if place is None else place.suffix.lower().removeprefix("."))
     if place is not None and not place.parent.is_dir():
@@ -60,7 +58,10 @@ def draw(
         compile_spec(each, text=text, network=network, settings=set).graph
         for each in specs or (None,)
     ]
-    data = picture(*graphs, level=level or "stage", kind=kind, theme=theme)
+    if len(graphs) > 1:
+        data = pictures.compare(graphs, kind, theme)
+    else:
+        data = pictures.draw(graphs[0], level or pictures.DEFAULT_LEVEL, kind, theme)
     if place is not None:
         replace_file(place, data, follow=True)
     return data
@@ -70,18 +71,3 @@ def beside_spec(spec: str) -> Path:
     """Return the default place of a picture: next to a file, in this folder for a shipped spec."""
     name = spec if spec not in shipped_specs() else spec.rpartition("/")[2]
     return Path(str(Path(name.removeprefix(PREFIX))).removesuffix(SUFFIX) + ".svg")
-
-
-def picture(
-    *graphs: Graph, level: str = "stage", kind: str = "svg", theme: Theme = "auto"
-) -> bytes:
-    """Return the picture of a graph, or of how several graphs wire their blocks, side by side.
-
-    ``level``, ``kind`` and ``theme`` are those of ``danetc.compiler.draw``. Raises UserError if the
-    level shows nothing of the network, and if Graphviz is missing or fails.
-    """
-    if theme not in pictures.THEMES:
-        raise UserError(f"there is no theme {theme}; there are {', '.join(pictures.THEMES)}")
-    if len(graphs) > 1:
-        return pictures.compare(graphs, kind, theme)
-    return pictures.draw(graphs[0], level, kind, theme)

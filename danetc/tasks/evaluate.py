@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,10 +24,8 @@ from danetc.output.console import image_bar, in_notebook
 from danetc.output.echo import Note, note
 from danetc.output.figures import percent, scores
 from danetc.output.returned import LinePanel, Returned, confusion_figure, frame, line_figure
-from danetc.pretrained import directory_of
 from danetc.requests import EvaluationRequest
 from danetc.runtime.data.batches import Prepared
-from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system.devices import arithmetic, device_name, find_device, has_streams
@@ -38,14 +37,14 @@ from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
 from danetc.tasks.exporting import at_checkpoint, with_steps
-from danetc.tasks.model_directory import TRIALS, load
+from danetc.tasks.model_directory import load
 from danetc.tasks.trained import Trained, data_of, open_trained
 from danetc.tasks.training.plan import backend_on
 from danetc.tasks.training.tested import open_set
 
 Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Context that shows a label and the progress over a number of images; its function takes the size of each batch."""
-NO_BAR: Bar = lambda label, images: nullcontext(lambda count: None)  # noqa: E731
+NO_BAR: Bar = partial(image_bar, hidden=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,8 +326,7 @@ class Evaluated(Returned):
         return {**asdict(self), **more, "directory": str(self.directory), "unlike_training": unlike}
 
     def frame(self) -> Any:
-        """Return a DataFrame with a row for each requested T, else for each T over time. Raises UserError
-        without pandas."""
+        """Return a DataFrame with a row for each requested T, else for each T over time."""
         rows = map(asdict, self.results or self.over_time)
         return frame({k: v for k, v in row.items() if k != "confusion"} for row in rows)
 
@@ -402,17 +400,13 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
             trained = open_trained(model.directory)
     elif not isinstance(model, str | os.PathLike):
         raise UserError(f"`model` is a model of danetc, or its directory, not {model!r}")
-    elif (directory_of(model) / TRIALS).is_file():
-        raise UserError(f"{model} holds trials; choose one of {model}/seed-...")
     else:
         trained = open_trained(os.fspath(model))
-    if in_notebook() if request.progress is None else request.progress:
-        found = evaluate_trained(trained, request, bar=image_bar)
-        for text in found.notes:
-            note(text)
-        return found
-    with unannounced():
-        return evaluate_trained(trained, request)
+    shown = in_notebook() if request.progress is None else request.progress
+    found = evaluate_trained(trained, request, bar=image_bar if shown else NO_BAR)
+    for text in found.notes if shown else ():
+        note(text)
+    return found
 
 
 def evaluate_trained(trained: Trained, asked: EvaluationRequest, *, bar: Bar = NO_BAR) -> Evaluated:

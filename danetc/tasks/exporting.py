@@ -8,6 +8,7 @@ perturbing the weights of the model by about the rounding error.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from danetc.arguments import takes
+from danetc.arguments import file_place, takes
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.at_node import macs_of
 from danetc.compiler.ir.graph import Graph
@@ -30,7 +31,7 @@ from danetc.runtime.system.devices import arithmetic, find_device
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.formats import FORMATS, Content, Format
-from danetc.tasks.model_directory import SPEC, TRIALS, load
+from danetc.tasks.model_directory import SPEC, load
 from danetc.tasks.networks import compile_spec, emit_model, initialise
 from danetc.tasks.trained import evaluation_in, open_trained
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
@@ -51,7 +52,7 @@ class FileComparison:
         agreeing: number of samples whose outputs are within the tolerance. In the other samples, a
             membrane potential is within rounding of its threshold.
         largest: largest difference among the samples that agree.
-        deviation: standard deviation of the model's outputs over samples.
+        deviation: standard deviation over samples, of the model's output where it is largest.
     """
 
     samples: int
@@ -89,19 +90,16 @@ def export(request: ExportRequest) -> Exported:
     UserError if the source or the file is wrong, if the network has no such form, and if the file does
     not compute what the model does; SpecError for a spec.
     """
-    source, output = request.source, Path(request.output)
-    row = FORMATS.get(output.suffix)
-    if row is None:
-        endings = ", ".join(FORMATS)
-        raise UserError(f"the ending of the file selects the format; it is one of {endings}")
-    if output.suffix != ".onnx" and request.streaming:
+    source = request.source
+    try:
+        output = file_place(*FORMATS)(os.fspath(request.output))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    row = FORMATS[output.suffix.lower()]
+    if row is not FORMATS[".onnx"] and request.streaming:
         what = f"a {output.suffix} file ({row.meaning})"
         raise UserError(f"{what} has only one form; leave out --streaming")
     check_installed(f"a {output.suffix} file", row.needs, next(iter(row.needs), ""))
-    if output.is_dir():
-        raise UserError(f"{output} is a directory")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"{output}: there is no such folder")
     if output.exists() and not request.force:
         raise UserError(f"{output} exists already; --force replaces it")
     find_device(request.device)
@@ -109,13 +107,9 @@ def export(request: ExportRequest) -> Exported:
     if place.is_dir():
         if strange := [name for name in ("network", "set", "init") if getattr(request, name)]:
             raise UserError(f"{source} is a directory with weights: leave out {strange[0]}")
-        if (place / TRIALS).is_file():
-            raise UserError(f"{place} holds trials; choose one of {place}/seed-...")
-        model = load(place, memory="none")
+        tested, model = open_trained(place).evaluation, load(place, memory="none")
         if request.checkpoint is not None:
             model, tested = at_checkpoint(model, place, request.checkpoint, "eager")
-        else:
-            tested = open_trained(place).evaluation
     elif request.checkpoint is not None:
         raise UserError(f"{source} is not the directory of a run: leave out the checkpoint")
     else:
@@ -161,7 +155,8 @@ def compare_file(
             return [y.cpu() for y in whole(*(x.to(place) for x in inputs))]
 
     expected = _outputs(graph, run, batches)
-    if (deviation := _deviation(expected)) < VARIED:
+    deviation = max(float(y.float().std(0).mean()) for y in expected)
+    if deviation < VARIED:
         return "its outputs are the same for all samples, as those of an untrained network"
     assert row.run is not None
     gap = _gaps(expected, _outputs(graph, row.run(data, content), batches))
@@ -188,11 +183,6 @@ def _gaps(mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> Tensor:
     """Return the largest difference of each sample, [N]."""
     each = [(x - y).flatten(1).abs().amax(1) for x, y in zip(mine, theirs, strict=True)]
     return torch.stack(each).amax(0)
-
-
-def _deviation(outputs: Iterable[Tensor]) -> float:
-    """Return the standard deviation over samples, of the output where it is largest."""
-    return max(float(y.float().std(0).mean()) for y in outputs)
 
 
 def _inputs(graph: Graph, samples: int, seed: int) -> tuple[Tensor, ...]:

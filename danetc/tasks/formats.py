@@ -10,18 +10,23 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from importlib.metadata import version
+from typing import Any, TypeAlias
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from danetc.compiler.emit.program import emit_program, standalone
+from danetc.compiler.emit.python.spikingjelly import emit_spikingjelly
+from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
+from danetc.runtime.model.built import Model
+from danetc.runtime.model.signature import outputs_of
+from danetc.runtime.model.weight_files import tensor_file
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from danetc.compiler.ir.graph import Graph
-    from danetc.runtime.model.built import Model
-
-    Run: TypeAlias = Callable[..., Sequence[Tensor]]
-    """Runs a file: inputs to outputs, as the model takes and returns them."""
+Run: TypeAlias = Callable[..., Sequence[Tensor]]
+"""Runs a file: inputs to outputs, as the model takes and returns them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,6 @@ class Content:
     @property
     def about(self) -> dict[str, str]:
         """Metadata of a file: version, name of the network, and names of classes as a JSON list."""
-        from importlib.metadata import version
-
         found = {"danetc": version("danetc"), "network": self.graph.name}
         named = {"class_names": json.dumps(self.class_names)} if self.class_names else {}
         return found | named
@@ -75,52 +78,22 @@ class Format:
     needs: tuple[str, ...] = ()
 
 
-# -- weights ---------------------------------------------------------------------------------------
-
-
-def _safetensors(content: Content) -> bytes:
-    from danetc.runtime.model.weight_files import tensor_file
-
-    return b"".join(tensor_file(content.weights, content.about))
+# -- weights, programs of torch.export and SpikingJelly's Python -----------------------------------
 
 
 def _state_dict(content: Content) -> bytes:
-    import torch
-
     stream = io.BytesIO()
     torch.save(content.weights, stream)
     return stream.getvalue()
 
 
-# -- programs of torch.export and SpikingJelly's Python ---------------------------------------------
-
-
-def _program(content: Content) -> bytes:
-    from danetc.compiler.emit.program import emit_program
-
-    return emit_program(content.graph, content.model, content.about)
-
-
 def _run_program(data: bytes, content: Content) -> Run:
-    import torch
-
-    from danetc.runtime.model.signature import outputs_of
-
     loaded: Any = torch.export.load(io.BytesIO(data)).module()
     return lambda *inputs: outputs_of(loaded(*inputs))
 
 
-def _source(content: Content) -> bytes:
-    from danetc.compiler.emit.python.spikingjelly import emit_spikingjelly
-
-    return emit_spikingjelly(content.graph).encode()
-
-
 def _run_source(data: bytes, content: Content) -> Run:
     from spikingjelly.activation_based import functional
-
-    from danetc.compiler.emit.program import standalone
-    from danetc.runtime.model.signature import outputs_of
 
     made = standalone(data.decode(), content.graph.name)
     made.load_state_dict(content.model.state_dict())
@@ -153,9 +126,7 @@ def _onnx(content: Content) -> bytes:
 
 def _run_onnx(data: bytes, content: Content) -> Run:
     """Run a file by onnxruntime; one of a single step is run T times."""
-    import numpy as np
     import onnxruntime
-    import torch
 
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 3
@@ -220,13 +191,15 @@ _STATE_DICT = Format(
 )
 FORMATS: Mapping[str, Format] = {
     ".safetensors": Format(
-        "weights", _safetensors, "in Python, beside {model}: model.load({file!r})"
+        "weights",
+        lambda content: b"".join(tensor_file(content.weights, content.about)),
+        "in Python, beside {model}: model.load({file!r})",
     ),
     ".pth": _STATE_DICT,
     ".pt": _STATE_DICT,
     ".pt2": Format(
         "the whole network as a program of torch.export",
-        _program,
+        lambda content: emit_program(content.graph, content.model, content.about),
         "torch.export.load({file!r}).module()(images)",
         _run_program,
     ),
@@ -242,7 +215,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     ".py": Format(
         "the network in Python, of SpikingJelly's layers and neurons, without weights",
-        _source,
+        lambda content: emit_spikingjelly(content.graph).encode(),
         "in Python, {file} beside its weights (-o weights.safetensors): load('weights.safetensors')",
         _run_source,
         ("spikingjelly",),

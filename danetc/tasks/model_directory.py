@@ -26,6 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danetc.compiler import check_file, check_text
 from danetc.dsl.reading import LANGUAGE
 from danetc.errors import UserError
 from danetc.output.echo import Note
@@ -42,10 +43,10 @@ from danetc.runtime.system.files import (
     write_flushed,
 )
 from danetc.runtime.system.locks import LOCK as LOCK
+from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 
 if TYPE_CHECKING:
     from danetc.compiler.emit.fx import Model
-    from danetc.tasks.networks import CompiledNetwork
 
 FORMAT = 1  # of summary.json; raised when an older danetc could not read a directory
 
@@ -95,11 +96,9 @@ def model_files(
     ``memory`` is the default policy of ``Directory.model``, and how it was chosen. ``note`` gets the
     reason if there is no picture.
     """
-    from danetc.compiler import check_text
+    from danetc.compiler.draw import draw
     from danetc.compiler.emit.python import emit_python
     from danetc.compiler.ir.text import write
-    from danetc.tasks.drawing import picture
-    from danetc.tasks.networks import network_of
 
     graph = compiled.graph
     spec = compiled.resolved
@@ -109,7 +108,7 @@ def model_files(
     texts = {MODEL: emit_python(graph), SPEC: spec, f"{graph.name}.graph": write(again)}
     files = {name: text.encode() for name, text in texts.items()}
     try:
-        files[PICTURE] = picture(graph)
+        files[PICTURE] = draw(graph)
     except UserError as error:
         note(f"there is no {PICTURE}: {error}")
     record: dict[str, object] = {
@@ -150,6 +149,7 @@ def write_model_directory(
     files = model_files(compiled, seed=seed, init=init, memory=memory, note=note)
     contents: dict[str, Content] = {**files, WEIGHTS: tensor_file(model.state_dict())}
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    old = temporary.with_name(f"{temporary.name}.old")
     try:
         with naming(directory):
             temporary.mkdir()
@@ -157,27 +157,18 @@ def write_model_directory(
             with naming(directory / name):
                 write_flushed(temporary / name, data)
         with naming(directory):
-            _move_in_place(temporary, target)
+            if target.exists():
+                target.rename(old)
+            temporary.rename(target)
+            if old.exists():
+                shutil.rmtree(old)
     except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     record: dict[str, object] = json.loads(files[SUMMARY])
     return record
-
-
-def _move_in_place(new: Path, target: Path) -> None:
-    """Rename ``new`` to ``target``; restore the old directory if that fails."""
-    if not target.exists():
-        new.rename(target)
-        return
-    old = new.with_name(f"{new.name}.old")
-    target.rename(old)
-    try:
-        new.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)
 
 
 # -- records ------------------------------------------------------------------------------------
@@ -215,27 +206,10 @@ class Directory:
     network: str
     memory: str
     """The policy that it was built for."""
-    files: Mapping[str, str]
-    """The SHA-256 of each, as hexadecimal digits."""
 
     def compiled(self) -> CompiledNetwork:
         """Return the network of spec.danet. Never imports torch."""
-        from danetc.compiler import check_file
-        from danetc.tasks.networks import network_of
-
         return network_of(check_file(str(self.path / SPEC)), self.network)
-
-    def model(self, backend: str, memory: str | None) -> Model:
-        """Return the network with the weights. Raises SpecError, UserError."""
-        from danetc.runtime.model.weight_files import read_tensors, set_tensors
-        from danetc.tasks.networks import emit_model
-
-        graph = self.compiled().graph
-        model = emit_model(graph, 0, backend, self.memory if memory is None else memory)
-        weights = within(self.path, WEIGHTS)
-        set_tensors(model, read_tensors(weights), str(weights))
-        model.directory = self.path
-        return model
 
 
 def open_directory(directory: str | os.PathLike[str]) -> Directory:
@@ -255,11 +229,11 @@ def open_directory(directory: str | os.PathLike[str]) -> Directory:
             raise UserError(f"{path} was written by a newer danetc ({record.get('danetc')})")
         files = {str(name): str(known) for name, known in record["files"].items()}
         memory = record.get("memory", {"policy": "none"})
-        found = Directory(path, str(record["network"]), str(memory["policy"]), files)
-        found.files[SPEC]  # raises KeyError
+        found = Directory(path, str(record["network"]), str(memory["policy"]))
+        files[SPEC]  # raises KeyError
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path / SUMMARY} is not the summary of a model directory") from error
-    for name, known in found.files.items():
+    for name, known in files.items():
         place = within(path, name)
         if (name == SPEC or place.exists()) and file_digest(place) != known:
             raise DamagedError(
@@ -281,4 +255,11 @@ def load(
 
     Raises UserError if something is missing, damaged or does not fit together.
     """
-    return open_directory(directory).model(backend, memory)
+    from danetc.runtime.model.weight_files import read_tensors, set_tensors
+
+    found = open_directory(directory)
+    graph, weights = found.compiled().graph, within(found.path, WEIGHTS)
+    model = emit_model(graph, 0, backend, found.memory if memory is None else memory)
+    set_tensors(model, read_tensors(weights), str(weights))
+    model.directory = found.path
+    return model

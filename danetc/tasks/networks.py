@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danetc import compiler
-from danetc.arguments import BackendName, Count, Seed, Setting, parse_memory
+from danetc.arguments import BackendName, Count, Seed, Setting, check_choice, parse_memory
 from danetc.compiler.ir.ops.user import places_of
 from danetc.compiler.passes import run
 from danetc.compiler.warnings import warnings_of, warnings_of_network
@@ -172,10 +172,8 @@ def emit_model(graph: Graph, seed: int, backend: str, memory: str = "none") -> M
     from danetc.compiler.emit.fx import BACKENDS, emit
     from danetc.compiler.passes.recompute import POLICIES
 
-    if backend not in BACKENDS:
-        raise UserError(f"there is no backend {backend}; there are {', '.join(BACKENDS)}")
-    if memory not in POLICIES:
-        raise UserError(f"there is no memory policy {memory}; there are {', '.join(POLICIES)}")
+    check_choice("backend", backend, tuple(BACKENDS))
+    check_choice("memory", memory, tuple(POLICIES))
     try:
         return emit(graph, seed, backend, memory)
     except ImportError as error:

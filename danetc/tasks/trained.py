@@ -50,6 +50,8 @@ def open_trained(directory: str | Path) -> Trained:
     Raises UserError.
     """
     path = directory_of(directory)
+    if (path / TRIALS).is_file():
+        raise UserError(f"{path} holds trials; choose one of {path}/seed-...")
     if not (path / SUMMARY).is_file():
         what = "is not the directory of a trained network" if path.exists() else "does not exist"
         raise UserError(f"{directory} {what}; `danetc train` writes one, as in runs/NETWORK")

@@ -354,9 +354,9 @@ def test_what_cannot_be_exported_is_a_clear_error(danetc: Run, small: Path, tmp_
     (tmp_path / "trials" / "trials.json").write_text("{}")
     for arguments, message in (
         (("net", "-o", "there.pth"), "--force replaces it"),
-        (("net", "-o", "folder.pth"), "is a directory"),
-        (("net", "-o", "no/x.pth"), "no such folder"),
-        (("net", "-o", "x.tflite"), "is one of .safetensors"),
+        (("net", "-o", "folder.pth"), "is a folder"),
+        (("net", "-o", "no/x.pth"), "there is no folder no"),
+        (("net", "-o", "x.tflite"), "ends in .safetensors"),
         (("net", "-o", "x.nir", "--streaming"), "leave out --streaming"),
         (("net", "-o", "x.onnx", "--set", "steps=3"), "is a directory with weights"),
         (("missing.danet", "-o", "x.onnx"), "missing.danet"),

@@ -28,7 +28,6 @@ QUICK = ("--data", "digits", "--batches", "2", "--batch", "16")
 def test_a_file_is_measured_untrained(danetc: Run, small: Path) -> None:
     done = danetc.passes("measure", small, *QUICK)
     assert "note: small is untrained: its weights are the initial ones of seed 0" in done.err
-    assert "note: small: norms use the statistics of each batch" in done.err
     assert "images as they are" in done.out
     assert "small: 32 images of digits (test), norms by batch statistics" in done.out
     assert re.search(r"firing rate +gradient stability +a layer +additions +MACs +energy", done.out)

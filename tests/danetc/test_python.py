@@ -84,7 +84,7 @@ def test_draw(danetc: Run, small: Path, tmp_path: Path) -> None:
         ("draw", "format", "bmp", "no format bmp"),
         ("draw", "output", "nowhere/a.svg", "no folder nowhere"),
         ("draw", "output", "a", "no format"),
-        ("draw", "theme", "pink", "no theme pink"),
+        ("draw", "theme", "pink", "theme is one of auto, light, dark"),
     ],
 )
 def test_wrong_arguments_say_what_is_taken(

@@ -345,7 +345,7 @@ def test_a_conversion_prints_the_ann_and_each_t(
         Path("out"), "ann", ConversionRequest(Path("ann")), "net", "digits",
         Figures(1, 1234, 0.125, 0.75, 1.0, 0, 1.0), tuple(at), {},
     )  # fmt: skip
-    monkeypatch.setattr("danetc.tasks.converting.convert_trained", lambda *_, **__: found)
+    monkeypatch.setattr("danetc.tasks.converting.convert", lambda *_, **__: found)
     first, *rows, last = danetc.passes("convert", "ann").out.splitlines()
     assert first == "net: 1,234 images of digits (test)"
     assert [row.split() for row in rows if "%" in row] == [

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from danetc.arguments import Setting
 from danetc.dsl.recipe.item import Item
@@ -27,9 +29,6 @@ from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.trained import Trained, data_of, open_trained
 from danetc.tasks.training.plan import find_recipe
 from danetc.tasks.training.tested import open_set
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,8 @@ class Subject:
     @property
     def statistics(self) -> Statistics:
         """``running`` if its norms have running statistics, else ``batch``."""
-        counts = [
-            int(x) for n, x in self.model.named_buffers() if n.endswith("num_batches_tracked")
-        ]
+        named = self.model.named_buffers()
+        counts = [int(x) for name, x in named if name.endswith("num_batches_tracked")]
         return "batch" if counts and not any(counts) else "running"
 
     def prepared(self, data: str | None, prepare: str | None = None, **options: Any) -> Prepared:

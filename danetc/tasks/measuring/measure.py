@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from danetc.arguments import Count, Split, check_choice, in_memory
@@ -20,24 +21,19 @@ from danetc.requests import MeasuredOn
 from danetc.runtime.data.own import are_arrays
 from danetc.runtime.measure import Measures, Statistics
 from danetc.runtime.measure import measure as run
+from danetc.runtime.measure.gradients import Loss
 from danetc.runtime.measure.plots import FIGURES
 from danetc.runtime.measure.run import mean_loss
 from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.data import Subject, batches_of, open_subject
 from danetc.tasks.measuring.tables import FACTS, overall
 
-if TYPE_CHECKING:
-    import pandas
-    from torch import Tensor
-
-    from danetc.runtime.measure.gradients import Loss
-
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Measurement(Returned, Measures):
     """Measures of a network, each as a table of pandas and as a figure."""
 
-    def frame(self, measure: str | None = None) -> pandas.DataFrame:
+    def frame(self, measure: str | None = None) -> Any:
         """Return the rows of a measure: layers, for ``gradients`` parameters, for ``values`` blocks.
 
         Args:
@@ -163,8 +159,6 @@ def measure_subject(
     )
     for notice in images.data.notices:
         note(f"{label}: {notice}")
-    if statistics == "batch":
-        note(f"{label}: norms use the statistics of each batch")
     most = min(asked.batch * asked.batches, len(images.data.split(asked.split)))
     with image_bar(label, most, silent=silent) as on_progress:
         measures = measure(

@@ -107,14 +107,11 @@ class Recording(Returned, dict[str, run.LayerRecording]):
         if neurons is None:
             varied = spikes.var(0, correction=0)
             neurons = varied.argsort(descending=True, stable=True)[:3].tolist()
+        shown = []
         for n in neurons:
             _check_number("the number of a neuron", n, spikes.shape[1])
-        return draw_traces(
-            [
-                (f"{name}, neuron {n}", {value: x[:, n] for value, x in values.items()})
-                for n in neurons
-            ]
-        )
+            shown.append((f"{name}, neuron {n}", {what: x[:, n] for what, x in values.items()}))
+        return draw_traces(shown)
 
     def _values(self, layer: str, image: int) -> dict[str, Tensor]:
         """Return the values of one image [T, neurons] for a figure."""

@@ -125,6 +125,6 @@ def overall(entries: Sequence[Entry], accuracies: Sequence[float | None] = ()) -
 
 def whole_record(asked: MeasuredOn, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the content of measures.json."""
-    data: dict[str, Any] = {"text": asked.data, "split": asked.split}
-    data |= {"classes": asked.classes, "subset_seed": asked.subset_seed}
+    data = {name: getattr(asked, name) for name in ("split", "classes", "subset_seed")}
+    data["text"] = asked.data
     return {"format": FORMAT, "danetc": version("danetc"), "data": data, "measured": list(measured)}

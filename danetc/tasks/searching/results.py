@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.arguments import Setting
 from danetc.dsl.syntax.overrides import override_text
@@ -17,9 +17,6 @@ from danetc.runtime.system.figures import STYLES, in_figure, new_figure
 from danetc.tasks.grid.plot import data_name
 from danetc.tasks.grid.results import ACCURACY, MEASURES, Measure
 from danetc.tasks.searching.study import RECORD, STORAGE, open_study
-
-if TYPE_CHECKING:
-    import pandas
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,8 @@ class SearchResult(Returned):
             "trials": [asdict(each) for each in self.trials],
         }
 
-    def frame(self) -> pandas.DataFrame:
-        """Return a row for each trial. Raises UserError without pandas."""
+    def frame(self) -> Any:
+        """Return a DataFrame with a row for each trial."""
         rows = map(asdict, self.trials)
         return frame({**row.pop("values"), **row, "split": self.measure.split} for row in rows)
 
