@@ -195,7 +195,9 @@ def report_command(
         device: Device for these measurements. [default: the accelerator if there is one, else cpu]
     """
     from danetc.runtime.system.files import replace_file
-    from danetc.tasks.reporting import grid_figures, make_page, open_runs
+    from danetc.tasks.reporting.figures import grid_figures
+    from danetc.tasks.reporting.page import make_page
+    from danetc.tasks.reporting.runs import open_runs
 
     runs = open_runs(paths)
     if data is not None:

@@ -26,7 +26,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danetc.compiler import check_file, check_text
 from danetc.dsl.reading import LANGUAGE
 from danetc.errors import UserError
 from danetc.output.echo import Note
@@ -43,10 +42,10 @@ from danetc.runtime.system.files import (
     write_flushed,
 )
 from danetc.runtime.system.locks import LOCK as LOCK
-from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 
 if TYPE_CHECKING:
     from danetc.compiler.emit.fx import Model
+    from danetc.tasks.networks import CompiledNetwork
 
 FORMAT = 1  # of summary.json; raised when an older danetc could not read a directory
 
@@ -96,9 +95,11 @@ def model_files(
     ``memory`` is the default policy of ``Directory.model``, and how it was chosen. ``note`` gets the
     reason if there is no picture.
     """
+    from danetc.compiler import check_text
     from danetc.compiler.draw import draw
     from danetc.compiler.emit.python import emit_python
     from danetc.compiler.ir.text import write
+    from danetc.tasks.networks import network_of
 
     graph = compiled.graph
     spec = compiled.resolved
@@ -209,6 +210,9 @@ class Directory:
 
     def compiled(self) -> CompiledNetwork:
         """Return the network of spec.danet. Never imports torch."""
+        from danetc.compiler import check_file
+        from danetc.tasks.networks import network_of
+
         return network_of(check_file(str(self.path / SPEC)), self.network)
 
 
@@ -256,6 +260,7 @@ def load(
     Raises UserError if something is missing, damaged or does not fit together.
     """
     from danetc.runtime.model.weight_files import read_tensors, set_tensors
+    from danetc.tasks.networks import emit_model
 
     found = open_directory(directory)
     graph, weights = found.compiled().graph, within(found.path, WEIGHTS)

@@ -13,7 +13,8 @@ from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.reference import Entry, EntryParameter, topic
-from danetc.tasks.reporting import make_page, open_runs
+from danetc.tasks.reporting.page import make_page
+from danetc.tasks.reporting.runs import open_runs
 from docs.site import diagrams, equations, pictures
 
 

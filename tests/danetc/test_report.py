@@ -22,7 +22,7 @@ from danetc.compiler.draw import LEVELS, engine
 from danetc.pretrained import directory_of
 from danetc.runtime.system.figures import can_plot, new_figure
 from danetc.runtime.system.files import save_record
-from danetc.tasks.reporting import ShownRun, figures, make_page, open_runs
+from danetc.tasks.reporting import figures
 from danetc.tasks.reporting.figures import PageFigure, training_curves
 from danetc.tasks.reporting.layer_values import (
     MEASURES,
@@ -32,7 +32,8 @@ from danetc.tasks.reporting.layer_values import (
     scale_of,
     step_of,
 )
-from danetc.tasks.reporting.page import _style, highlighted
+from danetc.tasks.reporting.page import _style, highlighted, make_page
+from danetc.tasks.reporting.runs import ShownRun, open_runs
 from danetc.tasks.reporting.tables import _best, compared, layers, results, stages
 from danetc.tasks.reporting.topology import colours, pictures
 from tests.compiler.draw.test_legible import contrast, luminance

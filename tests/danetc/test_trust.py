@@ -42,7 +42,8 @@ from danetc.runtime.system.files import (
 )
 from danetc.runtime.training.checkpoints import read_checkpoint
 from danetc.tasks.grid.results import read_results
-from danetc.tasks.reporting import make_page, open_runs
+from danetc.tasks.reporting.page import make_page
+from danetc.tasks.reporting.runs import open_runs
 from danetc.tasks.trained import trials_in
 from danetc.tasks.training.provenance import git_state
 

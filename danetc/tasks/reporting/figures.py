@@ -5,18 +5,18 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from danetc.errors import UserError
+from danetc.output.echo import Note
 from danetc.output.returned import LinePanel, confusion_figure, line_figure
 from danetc.runtime.system.figures import WITHOUT, can_plot, figure_bytes
 from danetc.tasks.model_directory import GRID
 from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order
 from danetc.tasks.reporting.runs import ShownRun
 
-Note = Callable[[str], object]
 _TITLES = {
     "accuracy": "Accuracy over the epochs, and test accuracy after the last one",
     "training": "Training loss and accuracy over the epochs",

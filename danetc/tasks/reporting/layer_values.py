@@ -10,6 +10,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, geometric_mean
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -36,19 +37,15 @@ class LayerMeasure:
 
     def of(self, measures: Mapping[str, Any] | None) -> dict[str, float]:
         """Return the value of each measured layer by its name."""
-        part = (measures or {}).get(self.part)
-        if not isinstance(part, Mapping):
-            return {}
+        part = (measures or {}).get(self.part) or {self.rows: ()}
         found = {str(row["layer"]): float(row[self.value]) for row in part[self.rows]}
         return {layer: value for layer, value in found.items() if math.isfinite(value)}
 
     def joined(self, values: Sequence[float]) -> float:
         """Return the mean of several layers."""
         if self.mean == "arithmetic":
-            return sum(values) / len(values)
-        if min(values) <= 0:
-            return 0.0
-        return math.exp(sum(map(math.log, values)) / len(values))
+            return fmean(values)
+        return geometric_mean(values) if min(values) > 0 else 0.0
 
     def words(self, value: float) -> str:
         return f"{value:.3f}" if self.mean == "arithmetic" else f"{value:.3g}"

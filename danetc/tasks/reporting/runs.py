@@ -12,7 +12,7 @@ from danetc.errors import UserError
 from danetc.output.echo import note
 from danetc.output.table import unique_labels
 from danetc.runtime.system.files import save_record, within
-from danetc.tasks.measuring.tables import FORMAT
+from danetc.tasks.measuring.tables import FORMAT, whole_record
 from danetc.tasks.model_directory import (
     CONVERSION,
     EVALUATION,
@@ -52,10 +52,6 @@ class ShownRun:
     measured_on: str = ""
     evaluation: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
-
-
-Entry = tuple[Mapping[str, Any], str]
-"""The measures of a network, and the data that it was measured on."""
 
 
 def open_runs(paths: Sequence[Path]) -> list[ShownRun]:
@@ -100,7 +96,7 @@ def _open(path: Path) -> ShownRun:
     if (evaluation := record_if_any(path / EVALUATION)) is not None:
         notes = (*run.notes, *_if_old(path / EVALUATION, "eval --per-class"))
         run = replace(run, evaluation=evaluation, notes=notes)
-    return _with_measures(run, _entry(path / MEASURES) if (path / MEASURES).is_file() else None)
+    return _with_measures(run, *_entry(path / MEASURES)) if (path / MEASURES).is_file() else run
 
 
 def measured(run: ShownRun, data: str, device: str | None) -> ShownRun:
@@ -112,7 +108,6 @@ def measured(run: ShownRun, data: str, device: str | None) -> ShownRun:
     from danetc.requests import MeasuredOn
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.measure import measure_subject
-    from danetc.tasks.measuring.tables import whole_record
 
     asked = MeasuredOn(data=data)
     subject = open_subject(str(run.path), None, {}, 0, device)
@@ -121,13 +116,10 @@ def measured(run: ShownRun, data: str, device: str | None) -> ShownRun:
         save_record(whole_record(asked, [entry]), run.path / MEASURES)
     else:
         note(f"measures are not kept in {run.path}, which holds no run")
-    return _with_measures(run, (entry, f"{data} ({asked.split})"))
+    return _with_measures(run, entry, f"{data} ({asked.split})")
 
 
-def _with_measures(run: ShownRun, entry: Entry | None) -> ShownRun:
-    if entry is None:
-        return run
-    measures, data = entry
+def _with_measures(run: ShownRun, measures: Mapping[str, Any], data: str) -> ShownRun:
     if measures.get("network") != run.graph.name:
         raise UserError(
             f"{run.path / MEASURES} holds measures of {measures.get('network')}, not of "
@@ -144,14 +136,13 @@ def _if_old(file: Path, command: str) -> tuple[str, ...]:
     return (f"{file.name} is older than the weights: `danetc {command}` again.",) if old else ()
 
 
-def _entry(path: Path) -> Entry | None:
-    """Return the last entry in a file of measures. Raises UserError."""
+def _entry(path: Path) -> tuple[Mapping[str, Any], str]:
+    """Return the last entry in a file of measures and the data of it. Raises UserError."""
     record = record_in(path)
-    entries = record.get("measured")
-    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
-        raise UserError(f"{path} is damaged, or not written by `danetc measure`")
-    if record.get("format", 0) != FORMAT:
+    if record.get("format", FORMAT) != FORMAT:
         raise UserError(f"{path} was written by another version of danetc; measure again")
-    data = record.get("data")
-    data = data if isinstance(data, dict) else {}
-    return (entries[-1], f"{data.get('text')} ({data.get('split')})") if entries else None
+    try:
+        data = record.get("data", {})
+        return dict(record["measured"][-1]), f"{data.get('text')} ({data.get('split')})"
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged, or not written by `danetc measure`") from error

@@ -66,7 +66,6 @@ def results(runs: Sequence[ShownRun]) -> PageTable:
         firing, stability, counted = (
             measures.get(part) or {} for part in ("firing_rate", "gradient_stability", "operations")
         )
-        energy = counted.get("energy")
         cells = {
             "network": run.graph.name,
             "T": str(run.graph.steps),
@@ -80,22 +79,20 @@ def results(runs: Sequence[ShownRun]) -> PageTable:
             "gradient stability": _cell("{:.3g}", stability.get("overall")),
             "additions": _cell("{:,.0f}", counted.get("additions")),
             "MACs": _cell("{:,.0f}", counted.get("macs")),
-            "energy, uJ": _cell("{:.4g}", None if energy is None else 1e6 * energy),
+            "energy, uJ": _cell("{:.4g}", (energy := counted.get("energy")) and 1e6 * energy),
         }
         rows.append((run.label, cells))
     return _table("Results", "run", rows, "rows")
 
 
 def _best(epochs: Sequence[Mapping[str, Any]]) -> str | None:
-    known = [
-        (float(value), -number)
+    known = {
+        number: float(value)
         for number, epoch in enumerate(epochs, 1)
         if isinstance(value := epoch.get("val_accuracy"), (int, float))
-    ]
-    if not known:
-        return None
-    value, number = max(known)
-    return f"{value:.2%} in {-number}"
+    }
+    best = max(known, key=known.__getitem__, default=None)
+    return None if best is None else f"{known[best]:.2%} in {best}"
 
 
 def stages(run: ShownRun) -> PageTable:

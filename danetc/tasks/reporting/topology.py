@@ -11,8 +11,7 @@ from markupsafe import Markup
 from danetc.compiler.draw import LEVELS, DrawError, GraphvizError, draw_with_members
 from danetc.compiler.draw.theme import CSS_CLASS, DARK, LIGHT
 from danetc.dsl.diagnostics.visible import visible
-from danetc.errors import UserError
-from danetc.tasks.reporting.layer_values import LayerMeasure, Scale, Shown, of_nodes, step_of
+from danetc.tasks.reporting.layer_values import LayerMeasure, Scale, of_nodes, step_of
 from danetc.tasks.reporting.runs import ShownRun
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -36,10 +35,7 @@ def pictures(run: ShownRun, scales: Sequence[tuple[LayerMeasure, Scale]]) -> lis
         except GraphvizError as error:
             why_not = f"the picture could not be drawn: {error}"
             found.append(Picture(level, Markup(), why_not, failed=True))
-        except DrawError as error:
-            nothing = {"block": not run.graph.stages, "neuron": not run.graph.neurons}
-            if not nothing.get(level):
-                raise UserError(f"the picture could not be drawn: {error}") from error
+        except DrawError as error:  # there is nothing to show
             found.append(Picture(level, Markup(), str(error).partition(";")[0]))
         else:
             found.append(Picture(level, _with_measures(drawn, boxes, run, level, scales)))
@@ -80,14 +76,11 @@ def _with_measures(
                 continue
             group.set(f"data-{measure.key}", str(step_of(shown.value, scale)))
             if title is not None:
-                title.text = f"{title.text}\n{measure.title} {_range(measure, shown)}"
+                value, least, most = map(measure.words, shown[:3])
+                several = f" ({shown.size} layers, {least} to {most})" * (shown.size > 1)
+                title.text = f"{title.text}\n{measure.title} {value}{several}"
     ET.register_namespace("", _SVG)
     return Markup(ET.tostring(root, encoding="unicode"))
-
-
-def _range(measure: LayerMeasure, shown: Shown) -> str:
-    value, least, most = (measure.words(each) for each in (shown.value, shown.least, shown.most))
-    return value if shown.size == 1 else f"{value} ({shown.size} layers, {least} to {most})"
 
 
 def colours() -> str:
