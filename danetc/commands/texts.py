@@ -199,13 +199,9 @@ def show_command(place: Annotated[str, Option("FILE|NAME[:LINE]")]) -> Answer:
     source, line, text = find_text(place)
     shown = text.rstrip("\n")
     if line is not None:
-        lines = source.text.splitlines()
-        first, last = max(1, line - AROUND), min(len(lines), line + AROUND)
-        shown = "\n".join(
-            f"{'>' if number == line else ' '} {number:>{len(str(last))}} | "
-            f"{lines[number - 1]}".rstrip()
-            for number in range(first, last + 1)
-        )
+        lines = enumerate(source.text.splitlines(), 1)
+        numbered = [f"{'>' if n == line else ' '} {n:>4} | {each}".rstrip() for n, each in lines]
+        shown = "\n".join(numbered[max(0, line - AROUND - 1) : line + AROUND])
     return Answer({"path": source.name, "line": line, "text": text}, lambda: echo(shown))
 
 

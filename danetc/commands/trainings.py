@@ -21,7 +21,7 @@ from danetc.output.echo import echo, note
 from danetc.output.figures import NAMES, percent, score
 from danetc.output.table import print_columns, print_rows, print_table, unique_labels
 from danetc.output.table import show as show_table
-from danetc.runtime.system.torchrun import is_first, under_torchrun
+from danetc.runtime.system.torchrun import is_first
 
 if TYPE_CHECKING:
     from danetc.runtime.measure.plots import Entry
@@ -210,8 +210,6 @@ def eval_command(
     """
     if confusion is not None and not request.per_class:
         raise click.UsageError("a figure of the confusion matrix needs --per-class")
-    if under_torchrun():
-        raise UserError("danetc eval is one process; run it without torchrun")
     if output is not None and not request.over_time and len(request.steps) < 2:
         raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
     from danetc.tasks.trained import data_of, open_trained, trials_in
@@ -304,10 +302,8 @@ def _print_evaluations(found: Sequence[Evaluated]) -> None:
             lines.append("as in the tests of the training")
     for line in dict.fromkeys(lines):
         echo(line)
-    for name, title in (
-        ("results", ""),
-        ("over_time", "\nthe mean output of the first T steps of one run:"),
-    ):
+    means = "\nthe mean output of the first T steps of one run:"
+    for name, title in (("results", ""), ("over_time", means)):
         results = [getattr(each, name) for each in found]
         rows = [_cells(str(each.directory), at) for each in found for at in getattr(each, name)]
         if rows:
@@ -322,7 +318,7 @@ def _print_evaluations(found: Sequence[Evaluated]) -> None:
 
 def _cells(label: str, at: Figures) -> dict[str, str]:
     return {
-        "directory": label,
+        "network": label,
         "T": str(at.steps),
         "top-1": percent(at.top1),
         "top-5": percent(at.top5),
@@ -479,7 +475,7 @@ def measure_command(
     from danetc.runtime.system.files import save_record, seal_record
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.measure import measure_subject
-    from danetc.tasks.measuring.tables import WHOLE, overall, print_measures, whole_record
+    from danetc.tasks.measuring.tables import overall, print_measures, whole_record
     from danetc.tasks.model_directory import MEASURES, TRAINING, record_if_any
     from danetc.tasks.trained import data_of
 
@@ -515,10 +511,8 @@ def measure_command(
             )
             echo("images as they are" if steps == "none" else f"images through {steps}")
             print_measures(taken)
-        if any(name in entries[0][1].taken() for name, *_ in WHOLE):
-            echo("whole networks")
-            show_table(table, form, sys.stdout)
-    else:
+        echo("whole networks")
+    if form != "json":
         show_table(table, form, sys.stdout)
     if output is not None:  # what is printed stays even if there is no room for files
         save_record(record, output / MEASURES)
@@ -548,11 +542,7 @@ def convert_command(
 
     def show() -> None:
         echo(f"{found.network}: {found.ann.images:,} images of {found.data} (test)")
-        rows = [("ANN", found.ann), *((str(at.steps), at) for at in found.over_time)]
-        print_rows(
-            [{"T": t, "top-1": percent(at.top1), "loss": f"{at.loss:.4f}"} for t, at in rows],
-            left=0,
-        )
+        print_rows([_cells("ANN", found.ann), *(_cells("SNN", at) for at in found.over_time)])
         echo(f"written to {found.directory}")
 
     return Answer(found.as_dict(), show, then=partial(save_figures, [(figure, found.figure)]))

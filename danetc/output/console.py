@@ -52,12 +52,10 @@ def terminal_bar(
 
 
 @contextmanager
-def image_bar(
-    label: str, images: int, *, silent: bool = False, hidden: bool = False
-) -> Iterator[Callable[[int], None]]:
+def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Callable[[int], None]]:
     """Show a bar over images on a terminal's standard error; yield its function of the size of a batch.
 
-    Kernels that are compiled meanwhile are announced unless ``silent`` or ``hidden``.
+    Kernels that are compiled meanwhile are announced. If ``silent``, nothing is shown.
     """
     with (
         terminal_bar(
@@ -67,9 +65,9 @@ def image_bar(
             TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
             stream=sys.stderr,
-            hidden=hidden,
+            hidden=silent,
         ) as progress,
-        unannounced(silent or hidden),
+        unannounced(silent),
     ):
         task = progress.add_task(label, total=images, unit="images")
         yield lambda count: progress.advance(task, count)

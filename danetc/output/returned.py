@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from danetc.arguments import file_place
 from danetc.errors import UserError, check_installed
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
-
-if TYPE_CHECKING:
-    import pandas
 
 
 class Returned:
@@ -33,12 +30,12 @@ class Returned:
         except UserError:
             return None
 
-    def frame(self) -> pandas.DataFrame:
-        """Return the result as a table. Raises UserError without pandas."""
+    def frame(self) -> Any:
+        """Return the result as a DataFrame. Raises UserError without pandas."""
         raise NotImplementedError
 
 
-def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
+def frame(rows: Iterable[Mapping[str, Any]]) -> Any:
     """Return a DataFrame; nested entries have columns like ``a.b``. Raises UserError without pandas."""
     check_installed("a table of results", ["pandas"], "notebook")
     import pandas

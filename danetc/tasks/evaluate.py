@@ -44,7 +44,7 @@ from danetc.tasks.training.tested import open_set
 
 Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Context that shows a label and the progress over a number of images; its function takes the size of each batch."""
-NO_BAR: Bar = partial(image_bar, hidden=True)
+NO_BAR: Bar = partial(image_bar, silent=True)
 
 
 @dataclass(frozen=True, slots=True)

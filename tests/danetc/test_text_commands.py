@@ -175,7 +175,7 @@ def test_show_prints_specs_files_of_std_names_and_lines(danetc: Run, small: Path
     assert "network zoo" not in danetc("show", "zoo/spikformer").out
     around = danetc("show", "std/neurons.danet:12:3").out.splitlines()
     assert [line for line in around if line.startswith(">")] == [
-        f"> 12 | {text.splitlines()[11]}".rstrip()
+        f">   12 | {text.splitlines()[11]}".rstrip()
     ]
     assert json.loads(danetc("show", "std/rules.danet:3", "--json").out)["line"] == 3
     assert "did you mean `std/rules.danet`?" in danetc("show", "std/rule.danet").err

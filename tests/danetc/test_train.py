@@ -349,7 +349,9 @@ def test_a_conversion_prints_the_ann_and_each_t(
     first, *rows, last = danetc.passes("convert", "ann").out.splitlines()
     assert first == "net: 1,234 images of digits (test)"
     assert [row.split() for row in rows if "%" in row] == [
-        ["ANN", "75.00%", "0.1250"], ["1", "25.00%", "0.5000"], ["2", "50.00%", "0.2500"],
+        ["ANN", "1", "75.00%", "100.00%", "0.1250"],
+        ["SNN", "1", "25.00%", "100.00%", "0.5000"],
+        ["SNN", "2", "50.00%", "100.00%", "0.2500"],
     ]  # fmt: skip
     assert last == "written to out"
 
