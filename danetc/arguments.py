@@ -126,24 +126,20 @@ def parse_setting(text: str) -> tuple[str, Setting]:
     return name, value
 
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_UNITS |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-
-
 def parse_memory(text: str) -> str | int:
     """Return ``none``, ``recompute``, or the bytes of ``8GB`` or ``512 MiB``. Raises ValueError."""
     from danetc.compiler.passes.recompute import POLICIES  # late: `--help` does without passes
 
     if text in POLICIES:
         return text
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text, re.IGNORECASE)
-    factor = _UNITS.get(match[2].upper()) if match else None
-    if match is None or factor is None or not float(match[1]):
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(I?))?B?\s*", text, re.IGNORECASE)
+    if match is None or not float(match[1]):
         raise ValueError(
             f"{text!r} is not a size: write it like 8GB, 512MiB or 1.5G, or name a policy: "
             f"{', '.join(POLICIES)}"
         )
-    return int(float(match[1]) * factor)
+    power = " KMGT".index((match[2] or " ").upper())
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def look_at_data(text: str, hint: str = "") -> str:
@@ -275,9 +271,7 @@ def takes(request: Callable[P, Request]) -> Callable[[Callable[[Request], R]], C
         lines = [f"    {each.name}: {help_of(request, each.name)}" for each in fields]
         call.__doc__ = "\n".join([described(function)[0], "", "Args:", *lines, ""])
         result = function.__annotations__["return"]
-        vars(call).update(
-            __signature__=inspect.Signature(fields, return_annotation=result), request=request
-        )
+        vars(call)["__signature__"] = inspect.Signature(fields, return_annotation=result)
         return call
 
     return decorate

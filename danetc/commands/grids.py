@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -113,7 +112,7 @@ def _print_grid(results: GridResults, columns: tuple[str, ...], form: str) -> No
     if form == "json":
         echo(json_text(results.as_dict()))
     else:
-        show(made, form, sys.stdout)
+        show(made, form)
     if form == "table" and (differences := results.paired()):
         text = results.measure.text
         echo(f"\ndifferences of {results.measure.head}, paired by seed, with 95 % intervals:")
@@ -161,7 +160,7 @@ def search_command(
     if form == "json":
         echo(json_text(found.as_dict()))
     else:
-        show(table(found), form, sys.stdout)
+        show(table(found), form)
     counts = Counter(row.state for row in found.trials)
     listed = ", ".join(f"{count} {state}" for state, count in counts.items())
     echo(f"trials: {listed or 'none'}", err=True)

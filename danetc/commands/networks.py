@@ -15,7 +15,7 @@ from danetc.commands.parser import Answer
 from danetc.dsl.diagnostics.visible import visible
 from danetc.output.echo import echo, note
 from danetc.output.figures import show_size
-from danetc.output.table import print_columns, print_rows, print_table, print_text
+from danetc.output.table import print_columns, print_rows, print_table
 from danetc.tasks.networks import admit_layers, compile_spec, initialise
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ def print_summary(summary: Summary) -> None:
     table = stage_table(summary)
     if table.rows:
         print_table(*table)
-        for text in NOTES:
-            print_text(text)
+        print_columns([("", text) for text in NOTES])
         echo()
     print_columns([(what, visible(value)) for what, value in lines(summary)])
 

@@ -513,7 +513,7 @@ def measure_command(
             print_measures(taken)
         echo("whole networks")
     if form != "json":
-        show_table(table, form, sys.stdout)
+        show_table(table, form)
     if output is not None:  # what is printed stays even if there is no room for files
         save_record(record, output / MEASURES)
         written = [output / MEASURES, *(draw_all(entries, output) if can_plot() else ())]

@@ -20,8 +20,6 @@ from pygments.token import (
     Whitespace,
 )
 
-__all__ = ["DanetLexer"]
-
 _WORDS = json.loads(files(__package__).joinpath("words.json").read_text("utf-8"))
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*\b"
 
@@ -38,7 +36,6 @@ class DanetLexer(RegexLexer):
     """For ``.danet`` files."""
 
     name = "danet"
-    url = "https://pypi.org/project/danetc/"
     aliases = ["danet"]  # noqa: RUF012 - Pygments reads them from the class
     filenames = ["*.danet"]  # noqa: RUF012
     mimetypes = ["text/x-danet"]  # noqa: RUF012

@@ -11,8 +11,7 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO, TypeAlias
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, render_all
@@ -46,18 +45,9 @@ def note(text: str) -> None:
 
 def json_text(value: Any) -> str:
     """Return JSON of printable ASCII, with null for NaN and infinity."""
-    text = json.dumps(_finite(value), indent=2, allow_nan=False)
+    finite = json.loads(json.dumps(value, default=dict), parse_constant=lambda name: None)
+    text = json.dumps(finite, indent=2)
     return text.replace("\x7f", "\\u007f")  # json.dumps does not escape DEL
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return value
 
 
 def read_standard_input() -> SourceFile:

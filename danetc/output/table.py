@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from danetc.dsl.diagnostics.visible import visible
 from danetc.output.echo import echo
@@ -39,17 +38,15 @@ class Table:
     mark: str = "the best of those it is compared with"
 
 
-def show(table: Table, form: str, stream: TextIO) -> None:
+def show(table: Table, form: str) -> None:
     """Print a table as ``table``, ``markdown``, ``latex`` or ``csv``."""
     match form:
         case "table":
-            print_table(table.heads, table.rows, table.right, stream, table.mark)
-        case "markdown":
-            stream.write(markdown(table))
-        case "latex":
-            stream.write(latex(table))
+            print_table(table.heads, table.rows, table.right, table.mark)
+        case "markdown" | "latex":
+            sys.stdout.write(markdown(table) if form == "markdown" else latex(table))
         case "csv":
-            writer = csv.writer(stream, lineterminator="\n")
+            writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(map(visible, table.heads))
             for row in table.rows:
                 writer.writerow([visible(c.text) if c.value is None else c.value for c in row])
@@ -59,7 +56,6 @@ def print_table(
     heads: Sequence[str],
     rows: Sequence[Sequence[str | Cell]],
     right: Collection[int],
-    stream: TextIO | None = None,
     mark: str = "",
 ) -> None:
     """Print aligned columns, those in ``right`` on the right. The best cells have a star."""
@@ -73,9 +69,9 @@ def print_table(
             word.rjust(width) if n in right else word.ljust(width)
             for n, (word, width) in enumerate(zip(row, widths, strict=True))
         ]
-        echo("  ".join(words).rstrip(), file=stream, styled=True)
+        echo("  ".join(words).rstrip(), styled=True)
     if any(cell.best for row in cells for cell in row):
-        echo(f"* is {mark}", file=stream)
+        echo(f"* is {mark}")
 
 
 def print_rows(rows: Sequence[Mapping[str, str]], left: int = 1) -> None:
@@ -96,11 +92,6 @@ def print_columns(rows: Sequence[tuple[str, str]]) -> None:
         lines = textwrap.wrap(text, max(NARROWEST, _terminal_width() - widest - 2)) or [""]
         for place, line in enumerate(lines):
             echo(f"{name if place == 0 else '':<{widest}}  {line}".rstrip())
-
-
-def print_text(text: str) -> None:
-    """Print a text, wrapped to the width of a terminal."""
-    echo(textwrap.fill(text, max(NARROWEST, _terminal_width())))
 
 
 def markdown(table: Table) -> str:
@@ -128,7 +119,7 @@ def latex(table: Table) -> str:
     return "\n".join([*begin, *body, "  \\bottomrule", "\\end{tabular}", ""])
 
 
-_SPECIAL = {
+_SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", ">": r"$>$", "<": r"$<$",
 }  # fmt: skip
@@ -137,15 +128,8 @@ _SPECIAL = {
 def _latex(text: str) -> str:
     if power := re.fullmatch(r"(-?\d(?:\.\d+)?)e([+-]\d+)", text):
         return rf"${power[1]} \times 10^{{{int(power[2])}}}$"
-    return (
-        re.sub(
-            r"[\\~^±<>&%$#_{}]",
-            lambda found: _SPECIAL.get(found[0], f"\\{found[0]}"),
-            visible(text),
-        )
-        .replace(" x ", r" $\times$ ")
-        .replace("uJ", r"$\mu$J")
-    )
+    text = visible(text).translate(str.maketrans(_SPECIAL))
+    return text.replace(" x ", r" $\times$ ").replace("uJ", r"$\mu$J")
 
 
 def unique_labels(names: Sequence[str], places: Sequence[str | Path]) -> list[str]:

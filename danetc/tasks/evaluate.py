@@ -17,7 +17,6 @@ from torch import Tensor
 from danetc.arguments import takes
 from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.at_node import why_fixed
-from danetc.compiler.ir.graph import Graph
 from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
 from danetc.output.console import image_bar, in_notebook
@@ -118,9 +117,8 @@ class DirectoryEvaluator:
             self.model = load(trained.path, backend=backend, memory="none")
         if asked.checkpoint is not None:
             self.model, before = at_checkpoint(self.model, trained.path, asked.checkpoint, backend)
-            if (asked.checkpoint, asked.split) == (BEST, "test") and "val" not in (
-                before.data or {}
-            ):
+            selected_on = before.data or {}
+            if (asked.checkpoint, asked.split) == (BEST, "test") and "val" not in selected_on:
                 note("the best epoch was selected on test images, so its accuracy is optimistic")
         self.recorded, self.trained = before, replace(trained, evaluation=before)
         now = before or Evaluation(steps=self.model.signature.steps)
@@ -144,9 +142,7 @@ class DirectoryEvaluator:
         if now.channels_last and not given:
             to_channels_last(self.model)
         self._images: Prepared | None = None
-        graph = self.model.topology
-        assert isinstance(graph, Graph)
-        self.graph, self.steps = graph, now.steps
+        self.graph, self.steps = self.model.topology, now.steps
 
     def at(self, steps: int, label: str = "") -> Figures:
         """Return the figures of the network at T = ``steps``, whatever T it was trained with."""

@@ -113,19 +113,17 @@ def export(request: ExportRequest) -> Exported:
     elif request.checkpoint is not None:
         raise UserError(f"{source} is not the directory of a run: leave out the checkpoint")
     else:
-        found = compile_spec(source, network=request.network, settings=request.set)
-        model, _ = initialise(found.graph, request.seed, request.init)
+        compiled = compile_spec(source, network=request.network, settings=request.set)
+        model, _ = initialise(compiled.graph, request.seed, request.init)
     graph = model.topology
-    assert isinstance(graph, Graph)
     names = () if tested is None else tested.class_names
     content = Content(graph, model.eval(), request.streaming, names)
     data = row.write(content)
     compared = None if row.run is None else compare_file(content, row, data, request.device)
     replace_file(output, data, follow=True)
     done = str(output), graph.name, len(content.weights), len(data), request.streaming
-    if isinstance(compared, str):
-        return Exported(*done, uncompared=compared)
-    return Exported(*done, compared)
+    found, why = (None, compared) if isinstance(compared, str) else (compared, None)
+    return Exported(*done, found, why)
 
 
 # -- comparison -----------------------------------------------------------------------------------
@@ -250,9 +248,5 @@ def at_checkpoint(
 
 def with_steps(model: Model, directory: Path, steps: int, backend: str) -> Model:
     """Rebuild the network of a directory with another T and new weights. Raises UserError."""
-    graph = model.topology
-    assert isinstance(graph, Graph)
-    if not (directory / SPEC).is_file():
-        raise UserError(f"{directory} is incomplete: it has no {SPEC}")
     checked = check_file(str(directory / SPEC))  # the run's own copy; its warnings have been shown
-    return emit_model(graph_of(checked, graph.name, {"steps": steps}), 0, backend)
+    return emit_model(graph_of(checked, model.topology.name, {"steps": steps}), 0, backend)

@@ -138,7 +138,7 @@ class Model(ScopeModule):
         root: nn.Module,
         graph: torch.fx.Graph,
         signature: Signature,
-        topology: object = None,
+        topology: Any = None,
         show: Callable[[Any], str] | None = None,
         describe: Callable[[Any], Any] | None = None,
         class_name: str | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
@@ -226,13 +225,12 @@ def test_classes_beside_wirings_are_columns_as_in_table_3() -> None:
     ]
 
 
-def test_numbers_of_tables() -> None:
+def test_numbers_of_tables(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table(("a_b", "n"), ((Cell("x|y"), Cell("5.2e-14", True, 5.21e-14)),), frozenset({1}))
     assert r"\textbf{$5.2 \times 10^{-14}$} \\" in latex(table)
     assert markdown(table).splitlines()[2] == "| x\\|y | **5.2e-14** |"
-    stream = io.StringIO()
-    show(table, "csv", stream)
-    assert stream.getvalue() == "a_b,n\nx|y,5.21e-14\n"
+    show(table, "csv")
+    assert capsys.readouterr().out == "a_b,n\nx|y,5.21e-14\n"
 
 
 def test_unknown_axes_are_refused() -> None:

@@ -88,13 +88,11 @@ def test_a_console_sends_nothing_of_a_name() -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "latex", "csv"])
-def test_a_table_shows_names_as_they_are(form: str) -> None:
-    stream = io.StringIO()
-    show(
-        Table((INSIDE, "a"), ((Cell(INSIDE, best=True), Cell(INSIDE)),), frozenset()), form, stream
-    )
-    assert_harmless(stream.getvalue())
-    assert "evil" in stream.getvalue()
+def test_a_table_shows_names_as_they_are(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show(Table((INSIDE, "a"), ((Cell(INSIDE, best=True), Cell(INSIDE)),), frozenset()), form)
+    shown = capsys.readouterr().out
+    assert_harmless(shown)
+    assert "evil" in shown
 
 
 def test_a_figure_shows_names_as_they_are() -> None:
