@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -161,11 +160,8 @@ def search_command(
         echo(json_text(found.as_dict()))
     else:
         show(table(found), form)
-    counts = Counter(row.state for row in found.trials)
-    listed = ", ".join(f"{count} {state}" for state, count in counts.items())
-    echo(f"trials: {listed or 'none'}", err=True)
-    figures = [(plot or request.folder / "front.svg", partial(front_figure, found))]
-    save_figures(figures, follow=False)
+    place = plot or request.folder / "front.svg"
+    save_figures([(place, partial(front_figure, found))], follow=False)
     if not only_report:
         refuse_empty(found)
 
@@ -208,8 +204,7 @@ def report_command(
 
     def show() -> None:
         if bare := sum(run.measures is None for run in runs):
-            without = f"{bare} of {len(runs)} runs have no measures.json"
-            note(f"{without}, so their pictures have no colours; --data measures them")
+            note(f"{bare} of {len(runs)} runs have no measures.json; --data measures these runs")
         for run in runs:
             for message in run.notes:
                 note(f"{run.path}: {message}")

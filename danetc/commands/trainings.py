@@ -19,8 +19,7 @@ from danetc.commands.parser import Answer, json_wanted, require
 from danetc.errors import UserError
 from danetc.output.echo import echo, note
 from danetc.output.figures import NAMES, percent, score
-from danetc.output.table import print_columns, print_rows, print_table, unique_labels
-from danetc.output.table import show as show_table
+from danetc.output.table import print_columns, print_rows, print_table, show, unique_labels
 from danetc.runtime.system.torchrun import is_first
 
 if TYPE_CHECKING:
@@ -492,9 +491,8 @@ def measure_command(
         chosen = statistics or subject.statistics
         if chosen == "batch" and request.batch < 2:
             raise UserError("norms need more than one image for statistics of the batch")
-        measures, found = measure_subject(
-            label, subject, request, chosen, seed, silent=form == "json"
-        )
+        silent = form == "json"
+        measures, found = measure_subject(label, subject, request, chosen, seed, silent=silent)
         entries.append((label, measures))
         records.append(found)
     record = whole_record(request, records)
@@ -513,7 +511,7 @@ def measure_command(
             print_measures(taken)
         echo("whole networks")
     if form != "json":
-        show_table(table, form)
+        show(table, form)
     if output is not None:  # what is printed stays even if there is no room for files
         save_record(record, output / MEASURES)
         written = [output / MEASURES, *(draw_all(entries, output) if can_plot() else ())]

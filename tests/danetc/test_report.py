@@ -79,7 +79,7 @@ def test_a_network_without_measures_is_measured_for_the_page(
 
 def test_no_measures_says_how_to_measure(danetc: Command, built: Path, tmp_path: Path) -> None:
     result = danetc.passes("report", built, "-o", "a.html")
-    assert "1 of 1 runs have no measures.json, so their pictures have no colours" in result.err
+    assert "1 of 1 runs have no measures.json; --data" in result.err
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert f"danetc measure {built} --data DATA" in page
     assert "firing rate" not in _texts(page)  # a column of nothing

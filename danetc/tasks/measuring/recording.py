@@ -118,9 +118,7 @@ class Recording(Returned, dict[str, run.LayerRecording]):
         check_installed("drawing", ["matplotlib"], "plot")
         found = {value: getattr(self[layer], value) for value in VALUES}
         _check_number("image", image, found["spikes"].shape[1])
-        return {
-            value: x[:, image].flatten(1).float() for value, x in found.items() if x is not None
-        }
+        return {what: x[:, image].flatten(1).float() for what, x in found.items() if x is not None}
 
     def _line(self) -> str:
         steps, images = next(iter(self.values())).spikes.shape[:2]

@@ -93,7 +93,6 @@ def print_measures(measures: Measures) -> None:
         if rows:
             echo(f"\n{title}")
             print_rows(rows)
-            echo()
     for name, found in taken.items():
         for reason in getattr(found, "skipped", ()):
             echo(f"{name} was not measured of {reason}")
