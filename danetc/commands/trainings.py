@@ -215,15 +215,13 @@ def eval_command(
 
     opened = [open_trained(place) for place in trials_in(str(request.model))]
     texts = [request.data or data_of(trained) for trained in opened]  # before torch is imported
-    from danetc.output.console import image_bar
     from danetc.pretrained import PREFIX
     from danetc.runtime.system.files import save_record
     from danetc.tasks.evaluate import evaluate_trained, evaluations_figure
     from danetc.tasks.model_directory import EVALUATION, RUN
 
-    bar = partial(image_bar, silent=json_wanted())
     found = [
-        evaluate_trained(trained, replace(request, data=text), bar=bar)
+        evaluate_trained(trained, replace(request, data=text), silent=json_wanted())
         for trained, text in zip(opened, texts, strict=True)
     ]
     for text in dict.fromkeys(text for each in found for text in each.notes):

@@ -21,7 +21,7 @@ from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
-from danetc.output.console import image_bar, in_notebook
+from danetc.output.console import in_notebook
 from danetc.output.echo import note
 from danetc.output.returned import Returned, frame
 from danetc.requests import ConversionRequest, EvaluationRequest
@@ -29,7 +29,7 @@ from danetc.runtime.measure.observe import observed
 from danetc.runtime.system.devices import arithmetic, find_device
 from danetc.runtime.system.files import file_digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.tasks.evaluate import NO_BAR, DirectoryEvaluator, Figures, accuracy_figure
+from danetc.tasks.evaluate import DirectoryEvaluator, Figures, accuracy_figure
 from danetc.tasks.measuring.data import batches_of
 from danetc.tasks.model_directory import (
     CONVERSION,
@@ -150,7 +150,7 @@ def convert(how: ConversionRequest) -> Converted:
     the directory or an argument is wrong.
     """
     shown = in_notebook() if how.progress is None else how.progress
-    told, bar = (note, image_bar) if shown else (lambda text: None, NO_BAR)
+    told = note if shown else lambda text: None
     source, steps = os.fspath(how.source), how.steps
     opened = open_directory(source)
     output = how.output or f"build/{opened.network}-converted"
@@ -188,10 +188,12 @@ def convert(how: ConversionRequest) -> Converted:
         place, compiled, model, seed=0, init=f"converted from {source}", note=told
     )
     request = EvaluationRequest(place, data=text, backend="eager", device=how.device)
-    of_ann = DirectoryEvaluator(trained, request, told, bar)
+    of_ann = DirectoryEvaluator(trained, request, told, not shown)
     figures = of_ann.at(of_ann.steps, "ANN")
     tested = replace(trained.evaluation or Evaluation(steps=steps), steps=steps)
-    of_snn = DirectoryEvaluator(replace(trained, path=place, evaluation=tested), request, bar=bar)
+    of_snn = DirectoryEvaluator(
+        replace(trained, path=place, evaluation=tested), request, silent=not shown
+    )
     line = of_snn.up_to(steps)[how.srp :]
     flat = {path: tuple(values.flatten().tolist()) for path, values in thresholds.items()}
     found = Converted(place, source, how, compiled.graph.name, text, figures, tuple(line), flat)

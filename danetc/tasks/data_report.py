@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, Any
 
@@ -20,9 +20,9 @@ from danetc.errors import UserError
 from danetc.output.returned import Returned, frame
 from danetc.output.samples import ShownSample, picture
 from danetc.requests import HELD_OUT
-from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
+from danetc.runtime.data.augment import image_transform, one_thread
 from danetc.runtime.data.batches import Batch, Fetcher
-from danetc.runtime.data.dataset import DataSet, Samples, Source, evenly
+from danetc.runtime.data.dataset import DataSet, Source, evenly
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import IGNORED
@@ -97,10 +97,12 @@ def data(
         for place in (step["function"] for step in phase.augment if "function" in step):
             require_allowed(place)
         steps = steps or phase.steps or (compiled.graph.steps if compiled is not None else None)
-    found = open_data(data, classes=classes, subset_seed=subset_seed, frames=steps)
+    found = open_data(
+        data, classes=classes, subset_seed=subset_seed, frames=steps, on_unreadable="skip"
+    )
     splits = {split: _values(source, found) for split, source in found.splits.items()}
     augment = image_transform(() if phase is None else phase.augment, events=found.events)
-    reader = _readable(found.train, augment, seed)
+    reader = Fetcher(found.train, augment, seed)
     shown = tuple(_samples(found, reader))
     record: dict[str, Any] = {
         **found.describe(),
@@ -168,13 +170,6 @@ def _misfit(data: DataSet, compiled: CompiledNetwork, phase: Phase) -> str | Non
     return None
 
 
-def _readable(source: Source, transform: ImageTransform, seed: int) -> Fetcher:
-    """Return a reader of samples that skips those that cannot be read."""
-    if isinstance(source, Samples):
-        source = replace(source, on_unreadable="skip")
-    return Fetcher(source, transform, seed)
-
-
 def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], list[Any]]:
     """Return facts about the values of a split, and the number of samples (or pixels) of each class,
     or the range of each number that is learned.
@@ -183,7 +178,7 @@ def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], list[Any]]:
     found, dtype = [], ""
     pixels = torch.zeros(data.classes, dtype=torch.int64)
     looked = evenly(len(source), LOOKED)
-    for _, sample, label in _readable(source, image_transform(()), 0).samples(looked):
+    for _, sample, label in Fetcher(source, image_transform(()), 0).samples(looked):
         shapes[tuple(sample.shape)] += 1
         dtype = str(sample.dtype).removeprefix("torch.")
         x = sample.double()

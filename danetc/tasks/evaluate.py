@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,10 +39,6 @@ from danetc.tasks.model_directory import load
 from danetc.tasks.trained import Trained, data_of, open_trained
 from danetc.tasks.training.plan import backend_on
 from danetc.tasks.training.tested import open_set
-
-Bar: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""Context that shows a label and the progress over a number of images; its function takes the size of each batch."""
-NO_BAR: Bar = partial(image_bar, silent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +98,9 @@ class DirectoryEvaluator:
         trained: Trained,
         asked: EvaluationRequest,
         note: Note = lambda text: None,
-        bar: Bar = NO_BAR,
+        silent: bool = True,
     ) -> None:
-        self.asked, self.note, self.bar = asked, note, bar
+        self.asked, self.note, self.silent = asked, note, silent
         before, given = trained.evaluation, isinstance(asked.model, Model)
         if isinstance(asked.model, Model):
             self.model, backend = asked.model, asked.model.backend
@@ -245,13 +240,14 @@ class DirectoryEvaluator:
         Each process of the training had its part of the images; they follow one another.
         """
         asked, now, data = self.asked, self.conditions, images.data
+        name = f"{self.graph.name}, {label}"
         began, parts = time.perf_counter(), []
         threads, modes = torch.get_num_threads(), [(m, m.training) for m in model.modules()]
         torch.set_num_threads(now.threads or threads)
         model.eval()
         try:
             with (
-                self.bar(f"{self.graph.name}, {label}", len(data.split(asked.split))) as advance,
+                image_bar(name, len(data.split(asked.split)), silent=self.silent) as advance,
                 determinism(self.device, now.deterministic),
                 arithmetic(now.precision, self.device),
                 own_random_state(self.device),
@@ -399,16 +395,16 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
     else:
         trained = open_trained(os.fspath(model))
     shown = in_notebook() if request.progress is None else request.progress
-    found = evaluate_trained(trained, request, bar=image_bar if shown else NO_BAR)
+    found = evaluate_trained(trained, request, silent=not shown)
     for text in found.notes if shown else ():
         note(text)
     return found
 
 
-def evaluate_trained(trained: Trained, asked: EvaluationRequest, *, bar: Bar = NO_BAR) -> Evaluated:
+def evaluate_trained(trained: Trained, asked: EvaluationRequest, *, silent: bool) -> Evaluated:
     """Return the figures at each of the requested T, else at the network's own, and over time.
 
-    ``bar`` shows the progress of each run. Raises as ``evaluate``.
+    Unless ``silent``, the progress of each run is shown. Raises as ``evaluate``.
     """
     asked = replace(asked, data=asked.data or data_of(trained))
     steps = tuple(dict.fromkeys(asked.steps))
@@ -416,7 +412,7 @@ def evaluate_trained(trained: Trained, asked: EvaluationRequest, *, bar: Bar = N
     notes: list[str] = []
     if trained.evaluation is None and not isinstance(asked.model, Model):
         notes.append(f"{trained.path} holds no training: its weights are used as they are")
-    one = DirectoryEvaluator(trained, asked, notes.append, bar)
+    one = DirectoryEvaluator(trained, asked, notes.append, silent)
     line = one.up_to(max((*steps, one.steps))) if asked.over_time else []
     own = [] if line and not asked.per_class else [one.steps]
     results = [one.at(number) for number in steps or own]
