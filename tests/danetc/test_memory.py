@@ -236,7 +236,7 @@ def test_a_built_directory_keeps_its_policy(danetc: Run, small: Path) -> None:
     )
     for memory, wanted in ((None, True), ("none", False), ("recompute", True)):
         assert recomputes(package.load("out", memory=memory)) == wanted
-    with pytest.raises(UserError, match="no memory policy lean; there are none, recompute"):
+    with pytest.raises(UserError, match="memory is one of none, recompute, not 'lean'"):
         package.load("out", memory="lean")
 
 
