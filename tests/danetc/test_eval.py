@@ -142,9 +142,9 @@ def test_progress_is_shown_on_request_or_in_a_notebook(
     bars: list[str] = []
     counts: list[int] = []
 
-    def bar(label: str, images: int) -> Any:
-        bars.append(label)
-        return nullcontext(counts.append)
+    def bar(label: str, images: int, *, silent: bool) -> Any:
+        bars.extend([label] * (not silent))
+        return nullcontext((lambda count: None) if silent else counts.append)
 
     monkeypatch.setattr("danetc.tasks.evaluate.image_bar", bar)
     for progress, notebook in ((None, False), (None, True), (True, False), (False, True)):
@@ -191,7 +191,8 @@ def test_conditions_are_those_of_the_training_unless_asked(
     monkeypatch.setattr(torch, "get_num_threads", real)
     one, before = evaluator({"threads": 2 + (real() == 2)}), real()
     used: list[int] = []
-    one.bar = lambda label, images: nullcontext(lambda count: used.append(real()))
+    bar = lambda *_, silent: nullcontext(lambda count: used.append(real()))  # noqa: E731
+    monkeypatch.setattr("danetc.tasks.evaluate.image_bar", bar)
     one.at(2)
     assert ({*used}, real()) == ({one.conditions.threads}, before)
 
