@@ -27,7 +27,7 @@ from danetc.compiler.lowering.environment import (
 )
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import FEEDS
-from danetc.dsl.first_weights import FIRST_WEIGHTS
+from danetc.dsl.first_weights import FIRST_WEIGHTS, RANDOM_STARTS
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.neuron.opcodes import CONSTANTS as EQUATION_CONSTANTS
 from danetc.dsl.neuron.opcodes import functions
@@ -303,7 +303,8 @@ class MeaningReader:
                 return names.lines[id]
             if id in EQUATION_CONSTANTS:
                 return Meaning("word", id)
-            return Meaning("neuron function", id) if id in functions() else None
+            known = id in functions() or id in RANDOM_STARTS
+            return Meaning("neuron function", id) if known else None
         if names.what == "network" and id == "norm":
             return Meaning("word", id)
         if id in names.lines:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch.fx.node import map_aggregate
 
 from danetc.compiler.analysis.neuron_forms import learnt_in_order
 from danetc.compiler.emit.fx import emit
@@ -176,7 +176,8 @@ def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
     }
 
     def cast(module: nn.Module, inputs: tuple[Tensor, ...], y: Any) -> Any:
-        return tree_map_only(Tensor, lambda item: item.to(inputs[0].dtype), y)
+        dtype = inputs[0].dtype
+        return map_aggregate(y, lambda item: item.to(dtype) if isinstance(item, Tensor) else item)
 
     leaky = [module for module in model.modules() if hasattr(module, "reset_mem")]  # of snnTorch
     for module in leaky:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
+from importlib import import_module
 from itertools import islice, product
 from typing import Any
 
@@ -185,8 +186,8 @@ def _snntorch_neuron(module: Any, path: str) -> tuple[str, str, dict[str, float]
 
 
 def _norse_neuron(module: Any, path: str) -> tuple[str, str, dict[str, float], Any]:
-    from norse.torch.functional.threshold import threshold
-
+    # The module is Norse's, so that Norse is there.
+    threshold = import_module("norse.torch.functional.threshold").threshold
     p, kind = module.p, type(module).__name__
     numbers = {"theta": _one(p.v_th, path), "reset": _one(p.v_reset, path)}
     if kind == "LIFBoxCell":

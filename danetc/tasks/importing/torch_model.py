@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import map_arg
-from torch.utils._pytree import tree_leaves
+from torch.fx.node import map_aggregate, map_arg
 
 from danetc.dsl.neuron.spikingjelly import CLASSES
 from danetc.errors import UserError
@@ -381,10 +380,11 @@ class _Reader:
 
     def _output(self, node: fx.Node) -> ReadValue:
         found = map_arg(node.args[0], lambda item: self.values[item])
-        if isinstance(found, (tuple, list)) and not any(
-            isinstance(item, ReadValue) for item in tree_leaves(found[1:])
-        ):  # states of neurons
-            found = found[0]
+        if isinstance(found, (tuple, list)):
+            others: list[Any] = []
+            map_aggregate(found[1:], others.append)
+            if not any(isinstance(item, ReadValue) for item in others):  # states of neurons
+                found = found[0]
         if not isinstance(found, ReadValue):
             kind = type(found).__name__.removeprefix("immutable_")  # of fx
             raise UserError(
