@@ -24,6 +24,7 @@ import numpy as np
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node, Shape
 from danetc.compiler.ir.ops import OPS, whole
+from danetc.compiler.ir.ops.forms import pair
 from danetc.compiler.ir.ops.kinds import number
 from danetc.compiler.ir.ops.user import refuse_code
 from danetc.dsl.errors import UserError
@@ -145,10 +146,8 @@ class _Emitter:
             case "conv":
                 weight, bias = self.layer(node)
                 weight = _ungrouped(weight, whole(node.attrs, "groups"))
-                stride, padding, dilation = (
-                    _pair(node, name, other)
-                    for name, other in (("stride", 1), ("padding", 0), ("dilation", 1))
-                )
+                ends = {"stride": 1, "padding": 0, "dilation": 1}
+                stride, padding, dilation = (pair(node.attrs, *each) for each in ends.items())
                 made = nir.Conv2d(inputs[0][1:], weight, stride, padding, dilation, 1, bias)
                 return self.add(node, made)
             case "linear":
@@ -285,13 +284,6 @@ def diagonal(factor: Array, offset: Array, shape: Shape) -> nir.NIRNode:
     if len(shape) == 1:
         return nir.Affine(weight, bias)
     return nir.Conv2d(shape[1:], weight[:, :, None, None], (1, 1), (0, 0), (1, 1), 1, bias)
-
-
-def _pair(node: Node, name: str, other: int) -> tuple[int, int]:
-    """Return an attribute for rows and columns; ``other`` along an axis that the layer lacks."""
-    one = whole(node.attrs, name)
-    ways = {"rows": (one, other), "columns": (other, one)}
-    return ways.get(str(node.attrs.get("axis")), (one, one))
 
 
 def _ungrouped(weight: Array, groups: int) -> Array:

@@ -117,10 +117,7 @@ def _operations(graph: Graph) -> Iterator[Node]:
 def loop_units(graph: Graph) -> Mapping[int, LoopUnit]:
     """The loop of each node that is in one, under names that are free in their scopes."""
     found: dict[int, LoopUnit] = {}
-    taken: set[Path] = set()
-    if graph.carries:
-        taken = {(*node.scope, node.name) for node in graph.nodes.values()}
-        taken |= {n.scope[: i + 1] for n in graph.nodes.values() for i in range(len(n.scope))}
+    taken = graph.paths() if graph.carries else set()
     for loop in loops(graph):
         name = unique("loop", lambda text, at=loop.scope: (*at, text) in taken)  # type: ignore[misc]
         taken.add((*loop.scope, name))

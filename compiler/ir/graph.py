@@ -239,6 +239,11 @@ class Graph:
         """Nodes with weights that stand at several places."""
         return frozenset(chain.from_iterable(self.shares.items()))
 
+    def paths(self) -> set[tuple[str, ...]]:
+        """Return the paths of all nodes and scopes."""
+        nodes = [(*node.scope, node.name) for node in self.nodes.values()]
+        return {path[:depth] for path in nodes for depth in range(1, len(path) + 1)}
+
     def to_networkx(self) -> networkx.MultiDiGraph[int]:
         """Return the graph for networkx, with node data ``node`` and edges keyed by operand index.
 

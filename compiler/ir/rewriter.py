@@ -23,14 +23,7 @@ class Rewriter:
         self.inference = Inference(graph.neurons, self.nodes)
         self._changed: set[int] = set()  # nodes whose values may have changed
         self._next = max(graph.nodes, default=-1) + 1
-        self._names = {
-            (path[:-1], path[-1])
-            for node in graph.nodes.values()
-            for path in (
-                *(node.scope[:depth] for depth in range(1, len(node.scope) + 1)),
-                (*node.scope, node.name),
-            )
-        }
+        self._paths = graph.paths()
 
     def keep(self, node: Node, inputs: Iterable[int] | None = None) -> int:
         """Copy a node under its own id, with new inputs if given."""
@@ -52,8 +45,8 @@ class Rewriter:
         """Add a new node in the scope and with the origin of ``like``."""
         id = self._next
         self._next += 1
-        name = unique(op, lambda candidate: (like.scope, candidate) in self._names)
-        self._names.add((like.scope, name))
+        name = unique(op, lambda candidate: (*like.scope, candidate) in self._paths)
+        self._paths.add((*like.scope, name))
         value = self.inference.value(op, attrs, inputs)
         self._changed.add(id)
         self.nodes[id] = Node(id, op, inputs, attrs, value, like.scope, name, like.origin)

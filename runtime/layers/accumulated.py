@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from danetc.runtime.kernels.composed_operators import per_step
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.layers.sync import is_synchronised, summed
-
-Reduce = Callable[[Tensor], Tensor]
-"""The differentiable sum over processes, or the identity."""
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
-
-
-def step_moments(x: Tensor, reduce: Reduce = _same) -> tuple[Tensor, Tensor, float]:
-    """Return mean and biased variance of each channel at each step of [T, N, C, ...] over all processes, both [T, C],
-    and the number of values of each."""
-    axes = [1, *range(3, x.dim())]
-    variance, mean = torch.var_mean(x, axes, correction=0)
-    own = x[0].numel() // x.shape[2]
-    if reduce is _same:
-        return mean, variance, own
-    count = float(reduce(x.new_full((1,), own)))
-    whole = reduce(mean * own) / count
-    variance = reduce((variance + (mean - whole).square()) * own) / count
-    return whole, variance, count
-
-
-def accumulated(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of steps 0 to t from those of each step, all [T, C]."""
-    steps = len(mean)
-    counts = torch.arange(1, steps + 1, dtype=mean.dtype, device=mean.device).unsqueeze(1)
-    means = mean.cumsum(0) / counts
-    past = torch.ones(steps, steps, dtype=mean.dtype, device=mean.device).tril()
-    around = (mean.unsqueeze(0) - means.unsqueeze(1)).square() + variance.unsqueeze(0)
-    return means, (around * past.unsqueeze(2)).sum(1) / counts
-
-
-def over(value: Tensor, x: Tensor) -> Tensor:
-    """Reshape [T, C] to broadcast with x [T, N, C, ...]."""
-    steps, channels = value.shape
-    return value.view(steps, 1, channels, *[1] * (x.dim() - 3))
-
-
-def normalised(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
-    scale = inverse * weight
-    return (x * over(scale, x) + over(bias - mean * scale, x)).to(x.dtype)
 
 
 class CumulativeBatchNorm2d(StepBatchNorm2d):
@@ -61,55 +19,64 @@ class CumulativeBatchNorm2d(StepBatchNorm2d):
     Weights and running statistics are [T, C]; evaluation uses the latter.
     """
 
-    bias: torch.nn.Parameter
-
-    def _reduce(self) -> Reduce:
-        return summed if is_synchronised(self) else _same
+    bias: nn.Parameter
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        steps = self.weight.shape[0]
-        x = per_step(x, steps, self.rank)
-        if x.shape[0] != steps or x.numel() == x.shape[2]:
+        x = per_step(x, self.steps, self.rank)
+        if len(x) != self.steps or x.numel() == x.shape[2]:
             return super().forward(x)  # raises an error
         wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
-        *moments, count = step_moments(wide, self._reduce())
-        mean, variance = accumulated(*moments)
-        with torch.no_grad():
-            self._move(slice(None), mean, variance, count)
-        return normalised(x, self.weight, self.bias, mean, torch.rsqrt(variance + self.eps))
-
-    def _move(self, steps: slice, mean: Tensor, variance: Tensor, count: float) -> None:
-        """Update the running statistics of some steps with ``count`` values each."""
-        self.num_batches_tracked.add_(1)
-        last = self.steps if steps.stop is None else steps.stop
-        first = 0 if steps.start is None else steps.start
-        each = torch.arange(first + 1, last + 1, dtype=mean.dtype, device=mean.device)
-        values = count * each.unsqueeze(1)
-        unbias = values / (values - 1).clamp(min=1)
-        self.running_mean[steps].lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        unbiased = (variance * unbias).to(self.running_var.dtype)
-        self.running_var[steps].lerp_(unbiased, self.momentum)
+        return self.normalised(x, *self.moments(wide), slice(0, self.steps))
 
     def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
-        """Return the output of one time step [N, ...], and mean and variance of the steps so far (in evaluation their
-        number)."""
+        """Return the output of one time step [N, ...], and mean and variance of the steps so far (in
+        evaluation their number)."""
         if not self.training:
             return super().advance(inputs, before)
         x = inputs[0].unsqueeze(0)
-        mean, variance, count = step_moments(x.to(self.weight.dtype), self._reduce())
+        mean, variance, count = self.moments(x.to(self.weight.dtype))
         if before is not None:
-            mean, variance = (
-                torch.cat(pair) for pair in zip(before, (mean, variance), strict=True)
-            )
+            mean, variance = torch.cat([before[0], mean]), torch.cat([before[1], variance])
         now = len(mean)
         if now > self.steps:
             raise ValueError(f"the network has norms for {self.steps} steps, not for more")
-        part = slice(now - 1, now)
-        means, variances = (each[part] for each in accumulated(mean, variance))
-        with torch.no_grad():
-            self._move(part, means, variances, count)
-        inverse = torch.rsqrt(variances + self.eps)
-        y = normalised(x, self.weight[part], self.bias[part], means, inverse)
+        y = self.normalised(x, mean, variance, count, slice(now - 1, now))
         return y.squeeze(0), [mean, variance]
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Return mean and biased variance of each channel at each step of [T, N, C, ...], both [T, C],
+        and the number of values of each."""
+        variance, mean = torch.var_mean(x, [1, *range(3, x.dim())], correction=0)
+        count = x[0].numel() // x.shape[2]
+        if is_synchronised(self):
+            return _of_all_processes(mean, variance, count)
+        return mean, variance, count
+
+    def normalised(
+        self, x: Tensor, mean: Tensor, variance: Tensor, count: float, part: slice
+    ) -> Tensor:
+        """Normalise the steps ``part``, given the ``moments`` of each step up to the last of them."""
+        steps = torch.arange(1, len(mean) + 1, dtype=mean.dtype, device=mean.device).unsqueeze(1)
+        means = mean.cumsum(0) / steps
+        past = torch.ones_like(mean[:, :1]).expand(-1, len(mean)).tril()
+        around = (mean.unsqueeze(0) - means.unsqueeze(1)).square() + variance.unsqueeze(0)
+        variances = ((around * past.unsqueeze(2)).sum(1) / steps)[part]
+        means, values = means[part], count * steps[part]
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean[part].lerp_(means.to(self.running_mean.dtype), self.momentum)
+            unbiased = variances * (values / (values - 1).clamp(min=1))
+            self.running_var[part].lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        scale = torch.rsqrt(variances + self.eps) * self.weight[part]
+        shift = self.bias[part] - means * scale
+        shape = (len(means), 1, -1, *[1] * (x.dim() - 3))
+        return (x * scale.view(shape) + shift.view(shape)).to(x.dtype)
+
+
+def _of_all_processes(mean: Tensor, variance: Tensor, count: float) -> tuple[Tensor, Tensor, float]:
+    """Return the moments over all processes, through which gradients flow."""
+    total = float(summed(mean.new_full((1,), count)))
+    whole = summed(mean * count) / total
+    return whole, summed((variance + (mean - whole).square()) * count) / total, total

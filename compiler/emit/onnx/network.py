@@ -17,7 +17,7 @@ from danetc.compiler.emit.scopes import LoopUnit, Scopes, ScopeTree, schedule
 from danetc.compiler.ir.at_node import operands, same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
-from danetc.compiler.ir.ops import OPS, Context
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.onnx.general import Site
 from danetc.compiler.ir.ops.user import refuse_code
 from danetc.dsl.errors import UserError
@@ -61,7 +61,6 @@ class _Emitter:
         self.streaming = streaming
         self.shared = _same_for_all(graph)
         self.to = NodeWriter(graph, weights, bool(self.shared))
-        self.context = Context.of(graph)
         self.values: dict[int, str] = {}
         self.inputs: list[ValueInfoProto] = []
         self.outputs: list[ValueInfoProto] = []

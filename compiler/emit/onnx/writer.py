@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from danetc.compiler.emit.bodies import resolve
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node, Shape, unique
 from danetc.dsl.record import record
-from danetc.runtime.layers import axes
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -98,7 +98,9 @@ class NodeWriter:
         return self._shared(np.asarray(values).astype(np.float32))
 
     def applied(self, name: str, x: np.ndarray[Any, Any], *args: Any) -> np.ndarray[Any, Any]:
-        found: np.ndarray[Any, Any] = getattr(axes, name)(torch.from_numpy(x), *args).numpy()
+        found: np.ndarray[Any, Any] = resolve(f"danetc.runtime.layers.{name}")(
+            torch.from_numpy(x), *args
+        ).numpy()
         return found
 
     def ints(self, *values: int) -> str:

@@ -18,15 +18,14 @@ KERNELS = "danetc.runtime.kernels"
 LAYERS = "danetc.runtime.layers"
 SOURCES: tuple[tuple[str, str, str], ...] = (
     (PRELUDE, "frames", ""),
-    (LAYERS, "norm", "StepBatchNorm2d"),
-    (PRELUDE, "norms", ""),
-    (PRELUDE, "attention", ""),
     (
         LAYERS,
         "norm",
-        "StepwiseBatchNorm2d TemporalEffectiveBatchNorm2d BorderedBatchNorm2d RunningMean "
-        "ChannelLayerNorm check_steps one_value",
+        "StepBatchNorm2d StepwiseBatchNorm2d TemporalEffectiveBatchNorm2d BorderedBatchNorm2d "
+        "RunningMean ChannelLayerNorm check_steps one_value",
     ),
+    (LAYERS, "accumulated", "CumulativeBatchNorm2d"),
+    (PRELUDE, "attention", ""),
     (LAYERS, "neuron", "within"),
     (
         LAYERS,

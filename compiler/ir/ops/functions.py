@@ -28,12 +28,19 @@ from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import Learn
 
 
-def _pointwise(name: str, meaning: str, target: str, operator: str, **more: Any) -> Op:
+def _pointwise(
+    name: str,
+    meaning: str,
+    target: str,
+    operator: str,
+    kind: kinds.Rule = kinds.analog,
+    **more: Any,
+) -> Op:
     """Return the row of a function of real numbers with one operator of ONNX."""
     options = {"example": f"conv(16) -> {name}", **more}
     emit = function(target, layout="any")
     form = general.operator(operator)
-    return Op(name, meaning, shapes.same, kinds.analog, emit, onnx=form, **options)
+    return Op(name, meaning, shapes.same, kind, emit, onnx=form, **options)
 
 
 def _softmax_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
@@ -64,9 +71,8 @@ BOUNDS = ("above", "below")
 
 
 def _learnt_shape(attrs: Attrs, values: Values) -> Shape:
-    if attrs["height"] is None:
-        return (whole(attrs, "channels"),)
-    return (whole(attrs, "channels"), whole(attrs, "height"), whole(attrs, "width"))
+    names = ("channels", "height", "width")
+    return tuple(whole(attrs, name) for name in names if attrs[name] is not None)
 
 
 def _learnt_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
@@ -91,7 +97,7 @@ def _learnt(attrs: Attrs, values: Values, value: Value, context: Context) -> Tor
 
 
 def _learnt_label(attrs: Attrs) -> tuple[str, str]:
-    size = [attrs[name] for name in ("channels", "height", "width") if attrs[name] is not None]
+    size = _learnt_shape(attrs, ())
     each = "×".join(map(str, size)) if size.count(1) < len(size) else ""
     start = start_of(attrs)
     return f"learn {start if isinstance(start, RandomStart) else shown(start)}", " ".join(
@@ -100,11 +106,7 @@ def _learnt_label(attrs: Attrs) -> tuple[str, str]:
 
 
 ROWS = (
-    Op(
-        "relu", "max(x, 0)", shapes.same, _above_zero, function("torch.relu", layout="any"),
-        onnx=general.operator("Relu"),
-        example="conv(16) -> relu",
-    ),
+    _pointwise("relu", "max(x, 0)", "torch.relu", "Relu", _above_zero),
     Op(
         "detach", "identity without a gradient", shapes.same, kinds.kept,
         function("torch.detach", layout="any"), gradient=False, linear=True, nir="same", onnx=general.same,

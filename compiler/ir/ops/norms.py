@@ -132,7 +132,7 @@ def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) ->
 
 def _of_groups(attrs: Attrs, values: Values) -> Shape:
     """One number for each group of channels."""
-    shape = shapes.in_groups(attrs, values, "running_mean")
+    shape = shapes.grouped("running_mean")(attrs, values)
     return (whole(attrs, "groups"), *[1] * (len(shape) - 1))
 
 

@@ -78,23 +78,18 @@ def reach(attrs: Attrs, values: Values) -> int:
     return prod(shape[1:]) if over == "pixels" else shape[AXES.index(over)]
 
 
-def in_groups(attrs: Attrs, values: Values, what: str) -> Shape:
-    """Shape of the input."""
-    shape, groups = values[0].shape, whole(attrs, "groups")
-    if shape[0] % groups:
-        raise OpError(
-            f"{what}: {groups} groups do not divide the {shape[0]} channels of {text(shape)}",
-            "choose groups that divide the channels",
-        )
-    return shape
-
-
 def grouped(what: str) -> Callable[[Attrs, Values], Shape]:
     """Return the rule of an operation on groups of channels."""
 
     def rule(attrs: Attrs, values: Values) -> Shape:
         """Shape of the input."""
-        return in_groups(attrs, values, what)
+        shape, groups = values[0].shape, whole(attrs, "groups")
+        if shape[0] % groups:
+            raise OpError(
+                f"{what}: {groups} groups do not divide the {shape[0]} channels of {text(shape)}",
+                "choose groups that divide the channels",
+            )
+        return shape
 
     return rule
 
@@ -103,7 +98,7 @@ def reduced(attrs: Attrs, values: Values) -> Shape:
     """One element along an axis; for channels, one per group."""
     over, groups = str(attrs["over"]), whole(attrs, "groups")
     if over == "channels":
-        return (groups, *in_groups(attrs, values, "over channels")[1:])
+        return (groups, *grouped("over channels")(attrs, values)[1:])
     if groups != 1:
         raise OpError(f"groups divide channels, not {over}", "leave out `groups`")
     channels, height, width = map_of(values, f"over {over}")
@@ -117,10 +112,8 @@ def joined(attrs: Attrs, values: Values) -> Shape:
     for value in values[1:]:
         if known and value.shape == result:
             continue  # the fast path: a sum may have many operands
-        if isinstance(result, AnyShape) or isinstance(value.shape, AnyShape):
-            result = met(result, value.shape)
-            continue
-        if value.shape == result:
+        is_any = isinstance(result, AnyShape) or isinstance(value.shape, AnyShape)
+        if is_any or value.shape == result:
             result = met(result, value.shape)
             continue
         if len(value.shape) != len(result) or any(

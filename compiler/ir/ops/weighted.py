@@ -70,8 +70,6 @@ def _conv_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
             f"`padding = same` keeps the size, but a stride of {stride} does not",
             "give the padding as a number",
         )
-    if given["padding"] is None:
-        given["padding"] = given["dilation"] * (given["kernel"] // 2)
     first: Steps = ()
     if same:
         ends = {"before": total // 2, "after": total - total // 2}
@@ -389,7 +387,7 @@ ROWS = (
             integer("padding", "zeros added at both ends", 0, 0, 4096),
             word("axis", "axis of the convolution", words=("rows", "columns")),
         ),
-        public=False, weights=_conv_weights, weighted=True, macs=_conv_macs, linear=True,
+        public=False, complete=_half_padded, weights=_conv_weights, weighted=True, macs=_conv_macs, linear=True,
         label=lambda attrs: (f"conv {attrs['kernel']} over {attrs['axis']},", str(attrs["width"])),
         nir="conv", onnx=onnx.conv,
     ),

@@ -21,7 +21,6 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.program import standalone
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.emit.python.prelude import attention, frames, loading
-from danetc.compiler.emit.python.prelude import norms as norm_layers
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.reading import read_program
@@ -92,7 +91,7 @@ def test_golden() -> None:
 
 PRELUDE = {
     name: value
-    for module in (attention, frames, loading, norm_layers)
+    for module in (attention, frames, loading)
     for name, value in vars(module).items()
     if getattr(value, "__module__", "") == module.__name__
 }

@@ -1,4 +1,4 @@
-"""Layers of frames, containers, and autograd functions of neurons."""
+"""Layers of frames, containers, autograd functions of neurons, and the norm of a static value."""
 
 from collections import OrderedDict
 from runpy import run_path
@@ -70,3 +70,31 @@ class Round(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad
+
+
+class StaticBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm of a value that is the same at all ``steps``: computed once, counted T times."""
+
+    def __init__(self, channels: int, steps: int, rank: int = 3, **given: float) -> None:
+        super().__init__(channels, **given)
+        self.steps = steps
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self.steps if x.dim() == self.rank + 1 else 1
+        frames = x.flatten(0, -self.rank - 1)
+        count = frames.numel() // frames.shape[1]
+        if self.training and count * steps == 1:
+            raise ValueError("training needs more than one value per channel")
+        counted = self.training and steps > 1 and count > 0
+        variance = torch.zeros_like(self.running_var) if counted else self.running_var
+        stats = (self.running_mean, variance, self.training, self.momentum, self.eps)
+        y = torch.batch_norm(frames, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        if counted:
+            self.running_var.mul_(1 - self.momentum)
+        if counted and count > 1:
+            share = (count - 1) / count * (count * steps) / (count * steps - 1)
+            self.running_var.add_(variance, alpha=share)
+        return y.view(x.shape)

@@ -1,4 +1,4 @@
-"""Shared layers, checks of inputs, and loading."""
+"""First weights, shared layers, checks of inputs, and loading."""
 
 import hashlib
 import json
@@ -7,6 +7,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def starting_at(weight: float, norm: nn.Module) -> nn.Module:
+    """Set the first weights of a norm."""
+    nn.init.constant_(norm.weight, weight)
+    return norm
+
+
+def drawn(layer: nn.Module, how: str, **given: Any) -> nn.Module:
+    """Draw the first weights of a layer by a function of nn.init; its bias starts at 0."""
+    getattr(nn.init, how)(layer.weight, **given)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    vars(layer)["drawn"] = True
+    return layer
 
 
 def share_layers(model: nn.Module, layers: dict[str, str]) -> None:

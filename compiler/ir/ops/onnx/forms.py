@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops import shapes
 from danetc.compiler.ir.ops.forms import pair
 from danetc.compiler.ir.ops.kinds import number
-from danetc.compiler.ir.ops.onnx.general import Form, OnnxWriter, Site, repeat, reshaped, window
+from danetc.compiler.ir.ops.onnx.general import (
+    Array,
+    Form,
+    OnnxWriter,
+    Site,
+    repeat,
+    reshaped,
+    window,
+)
 from danetc.compiler.ir.ops.row import at_start, is_scheduled, whole
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    from danetc.compiler.ir.ops.onnx.general import np
 
 # -- axes ---------------------------------------------------------------------------------------------
 
@@ -82,17 +85,23 @@ def reshape(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def transform(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    import numpy as np  # late: `check` does not need it
+
     over, all_axes = str(at.attrs["over"]), "chw"[: at.rank]
     axis = all_axes[shapes.AXES.index(over)]
     unit = np.eye(at.shape[all_axes.index(axis)])
-    matrix = to.applied("transform", unit, at.attrs["by"], "channels", at.attrs["inverse"], 1).T
+    matrix = to.applied(
+        "axes.transform", unit, at.attrs["by"], "channels", at.attrs["inverse"], 1
+    ).T
     form = f"k{axis},...{all_axes}->...{all_axes.replace(axis, 'k')}"
     return to.node("Einsum", to.array(matrix), x[0], equation=form)
 
 
 def sinusoidal(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    import numpy as np
+
     zeros = np.zeros((1, *at.shape))
-    positions = to.array(to.applied("sinusoidal", zeros, at.attrs["over"]))
+    positions = to.array(to.applied("axes.sinusoidal", zeros, at.attrs["over"]))
     return to.node("Expand", positions, to.node("Shape", x[0]))
 
 
@@ -141,7 +150,7 @@ def affine(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 def beside(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Stack values along a new last dimension."""
-    size = np.broadcast_shapes(*(value.shape for value in at.values))
+    size = shapes.joined(at.attrs, at.values)
     parts = []
     for each, value in zip(_alike(to, x), at.values, strict=True):
         whole_map = each if value.shape == size else to.node("Expand", each, to.ints(1, *size))
@@ -165,27 +174,19 @@ def _alike(to: OnnxWriter, x: Sequence[str]) -> list[str]:
 def parameter(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Return learnt numbers as [1, ...], or as [T, ...] if each step has its own."""
     above, below = at.attrs["above"], at.attrs["below"]
-    value = to.stored("weight" if above is None and below is None else "weight_raw")
-    value = value if at.attrs["per_step"] else value[None]
+    raw = to.stored("weight" if above is None and below is None else "weight_raw")
+    value = to.applied("neuron.within", raw, above, below)
+    if not at.attrs["per_step"]:
+        return to.array(value[None])
     y = to.array(value)
-    if at.attrs["per_step"] and to.step:
-        y = to.node("Gather", y, to.step, axis=0)
-    if above is not None and below is not None:
-        span = number(at.attrs, "below") - number(at.attrs, "above")
-        y = to.node("Mul", to.array(span), to.node("Sigmoid", y))
-        return to.node("Add", to.array(number(at.attrs, "above")), y)
-    if above is not None:
-        return to.node("Add", to.array(number(at.attrs, "above")), to.node("Softplus", y))
-    if below is not None:
-        return to.node("Sub", to.array(number(at.attrs, "below")), to.node("Softplus", y))
-    return y
+    return to.node("Gather", y, to.step, axis=0) if to.step else y
 
 
 # -- norms --------------------------------------------------------------------------------------------
 
 
 def _batch_norm(to: OnnxWriter, at: Site, x: str) -> str:
-    bias = to.weight("bias") if at.attrs.get("bias", True) else to.array(np.zeros(at.shape[0]))
+    bias = to.weight("bias") if at.attrs.get("bias", True) else to.array([0.0] * at.shape[0])
     statistics = (to.weight(name) for name in ("running_mean", "running_var"))
     weight = to.weight("weight")
     return to.node("BatchNormalization", x, weight, bias, *statistics, epsilon=_epsilon(at))
@@ -197,33 +198,21 @@ def _epsilon(at: Site) -> float:
 
 def batchnorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     if not at.attrs["per_step"]:
-        return _with_border(to, at, _batch_norm(to, at, x[0]))
+        border = to.ints(*[whole(at.attrs, "pad")] * 4)
+        y = to.node("Pad", x[0], border, "", to.ints(2, 3)) if at.attrs["pad"] else x[0]
+        return _batch_norm(to, at, y)
     weight, mean, variance = (
-        to.stored(name).astype(np.float64) for name in ("weight", "running_mean", "running_var")
+        to.stored(name).astype(float) for name in ("weight", "running_mean", "running_var")
     )
-    bias = to.stored("bias").astype(np.float64) if at.attrs["bias"] else 0.0
-    scale = weight / np.sqrt(variance + _epsilon(at))
+    bias = to.stored("bias").astype(float) if at.attrs["bias"] else 0.0
+    scale = weight / (variance + _epsilon(at)) ** 0.5
     factors, offsets = (_of_steps(to, at, each) for each in (scale, bias - mean * scale))
     y = x[0] if to.step else to.as_steps(repeat(to, at, x), at.shape)
     y = to.node("Add", to.node("Mul", y, factors), offsets)
     return y if to.step else to.as_batch(y, at.value.shape)
 
 
-def _with_border(to: OnnxWriter, at: Site, y: str) -> str:
-    """Add a border: the result of the norm for 0."""
-    border = whole(at.attrs, "pad")
-    if not border:
-        return y
-    scale = to.stored("weight") / np.sqrt(to.stored("running_var") + number(at.attrs, "eps"))
-    bias = to.stored("bias") if at.attrs["bias"] else 0.0
-    value = (bias - to.stored("running_mean") * scale).reshape(1, -1, 1, 1)
-    edge = np.ones((1, 1, *at.value.shape[1:]))
-    edge[..., border:-border, border:-border] = 0
-    padded = to.node("Pad", y, to.ints(*[border] * 4), "", to.ints(2, 3))
-    return to.node("Add", padded, to.node("Mul", to.array(value), to.array(edge)))
-
-
-def _of_steps(to: OnnxWriter, at: Site, values: np.ndarray[Any, Any]) -> str:
+def _of_steps(to: OnnxWriter, at: Site, values: Array) -> str:
     """Return [T, ...] for broadcasting with [T, N, C, ...]; for one step, its own."""
     lead = values.reshape(len(values), 1, *values.shape[1:], *[1] * (at.rank + 1 - values.ndim))
     if not to.step:
@@ -286,15 +275,14 @@ def resize(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 def delay(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     count = whole(at.attrs, "steps")
+    if to.step and count == 1:
+        known = to.before("past", at.shape, 1)
+        to.remember("past", x[0])
+        return known
     if to.step:
-        known = to.before("past", at.shape, count)
-        if count == 1:
-            to.remember("past", x[0])
-            return known
-        now = to.node("Unsqueeze", x[0], to.ints(0))
-        later = to.node("Slice", known, to.ints(1), to.ints(count), to.ints(0))
-        to.remember("past", to.node("Concat", later, now, axis=0))
-        return to.node("Squeeze", to.node("Slice", known, to.ints(0), to.ints(1), to.ints(0)), to.ints(0))  # fmt: skip
+        seen = _seen(to, at, x[0], count)
+        first = to.node("Slice", seen, to.ints(0), to.ints(1), to.ints(0))
+        return to.node("Squeeze", first, to.ints(0))
     y = to.node("Pad", to.as_steps(x[0], at.shape), to.ints(count, 0), "", to.ints(0))
     y = to.node("Slice", y, to.ints(0), to.ints(-count), to.ints(0))
     return to.as_batch(y, at.shape)
@@ -350,7 +338,7 @@ def linear(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 def conv_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Convolve [N, C, T, pixels], or one step and those before."""
     before, after = (whole(at.attrs, name) for name in ("before", "after"))
-    weight = np.expand_dims(to.stored("weight"), -1)
+    weight = to.stored("weight")[..., None]
     bias = [to.weight("bias")] if at.attrs["bias"] else []
     steps = _seen(to, at, x[0], before) if to.step else to.as_steps(x[0], at.shape)
     turned = to.node("Transpose", steps, perm=[1, 2, 0, *range(3, at.rank + 2)])
@@ -381,6 +369,8 @@ def _seen(to: OnnxWriter, at: Site, x: str, past: int) -> str:
 
 def linear_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Multiply a matrix whose rows are the steps."""
+    import numpy as np
+
     steps, window = whole(at.attrs, "steps"), at.attrs["window"]
     weight = to.stored("weight")
     if window is not None:

@@ -13,17 +13,8 @@ from danetc.dsl.record import record
 
 if TYPE_CHECKING:
     import numpy as np
-else:
 
-    class _Numpy:
-        """numpy, imported on first use: `check` does not need it."""
-
-        def __getattr__(self, name: str) -> Any:
-            import numpy
-
-            return getattr(numpy, name)
-
-    np = _Numpy()
+Array: TypeAlias = "np.ndarray[Any, Any]"
 
 
 class OnnxWriter(Protocol):
@@ -36,14 +27,14 @@ class OnnxWriter(Protocol):
     def weight(self, name: str) -> str:
         """Return a stored tensor of the node."""
 
-    def stored(self, name: str) -> np.ndarray[Any, Any]:
+    def stored(self, name: str) -> Array:
         """Return a stored tensor of the node as an array."""
 
     def array(self, values: Any) -> str:
         """Return a constant of the network's type."""
 
-    def applied(self, name: str, x: np.ndarray[Any, Any], *args: Any) -> np.ndarray[Any, Any]:
-        """Return the result of a function of ``runtime.layers.axes`` for a constant."""
+    def applied(self, name: str, x: Array, *args: Any) -> Array:
+        """Return the result of a function of ``runtime.layers`` for a constant."""
 
     def ints(self, *values: int) -> str:
         """Return an int64 constant."""
