@@ -114,7 +114,7 @@ class Stages(Connections):
         """Apply block i; the rule may say what its shortcut begins at."""
         block, stride = stage.block, stage.stride if i == 0 else 1
         names = [param.name for param in block.declaration.params]
-        if stride != 1 and "stride" not in names and "stride" not in block.args:
+        if stride != 1 and "stride" not in names:
             what = f"block `{block.name}`" if block.env is None else "a flow"
             message = f"the stage has stride {stride}, but {what} has no parameter `stride`"
             hint = "give the block a parameter `stride = 1`, or the stage no stride"

@@ -126,6 +126,21 @@ def test_all_errors_of_a_flow_in_one_run() -> None:
     assert values == [("E0305", "0"), ("E0305", "0"), ("E0304", '"x"')]
 
 
+def test_an_unknown_parameter_hides_no_error_of_another_call() -> None:
+    more = "block b(w, k = 3) = conv(w, kernel = k)\n"
+    wrong = network(stages="stage(b(4, kk = 1), 1) -> stage(b(4, w = 8), 1)")
+    assert found(more + wrong) == [("E0301", "kk = 1"), ("E0302", "w = 8")]
+
+
+def test_how_many_arguments_need_no_name_is_told() -> None:
+    for call, most in (
+        ("linear(1, 2, 3, 4)", "`linear` takes at most 3 arguments without a name"),
+        ("dropout(0.1, 1, 2)", "`dropout` takes at most 2 arguments"),
+    ):
+        (error,) = errors(network(stem=call))
+        assert (error.code, error.message) == ("E0303", most)
+
+
 def test_an_error_in_a_base_is_reported_once() -> None:
     variants = "network m = n { neuron = LIF }\nnetwork k = m { steps = 3 }\n"
     assert found(NET.replace("linear(", "liner(") + variants) == [("E0210", "liner")]

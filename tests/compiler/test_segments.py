@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from danetc.compiler.frontend.program import check_file, graph_of
+from danetc.compiler.frontend.program import check_file, check_text, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import block_of, plan_segments
@@ -54,3 +54,17 @@ def test_what_is_in_no_segment() -> None:
         "input", "add", "global_avgpool", "mean_over_time", "flatten", "linear"
     }  # fmt: skip
     assert plan.random == frozenset()
+
+
+def test_a_step_between_stages_is_in_no_segment() -> None:
+    text = """use std
+network n {
+  input = events(2, 8, 8); steps = 2; neuron = IF; surrogate = atan
+  stem = conv(4) -> norm -> spike
+  stages = (stage(basic(4), 1) -> avgpool(2) -> stage(basic(4), 1)) via sew
+  head = avgpool -> mean_over_time -> linear(5)
+}
+"""
+    graph = plan_fusion(graph_of(check_text(text))).graph
+    of = plan_segments(graph).of
+    assert {node.op for node in graph.nodes.values() if node.id not in of} >= {"avgpool"}

@@ -260,6 +260,7 @@ def warned(text: str) -> tuple[Diagnostic, ...]:
 PLAIN = {
     "the network that the cases change": NET,
     "the recipe that the cases change": TRAIN,
+    "the largest learning rate": TRAIN.replace("lr = 0.1", "lr = 30"),
     "a file without a network is for others": "use std\nneuron mine = LIF(tau = 4.0)\n",
     "a recipe is named on the command line": NET + TRAIN,
     "taken recipes": "use std (digits)\n",

@@ -69,7 +69,7 @@ def test_invalid_sizes_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(8 * 10**9, "8.00 GB"), (33_200_000, "33.2 MB"), (640_000, "640 kB"), (12, "12 B")],
+    [(8 * 10**9, "8.00 GB"), (10**7, "10.0 MB"), (10**5, "100 kB"), (12, "12 B")],
 )
 def test_sizes_are_shown(size: int, text: str) -> None:
     assert show_size(size) == text

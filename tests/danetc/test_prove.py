@@ -87,9 +87,11 @@ def test_numbers_of_origin_and_its_dense_form(danetc: Run, tmp_path: Path) -> No
         [None, 2, 4, None],
     ]
     for part in paths[1]:
-        for what in ("fewest", "most"):
+        for what, path in (("fewest", "shortest"), ("most", "longest")):
             neurons = [layer[what] for layer in part["layers"]]
-            assert part[what] == [min(neurons), max(neurons)]
+            low, high = part[what]
+            assert (low, high) == (min(neurons), max(neurons))
+            assert f"{low} to {high} on the {path}" in part["says"] or low == high
 
 
 MORE = """

@@ -143,6 +143,7 @@ def test_steps_are_those_of_one_norm_each(
     for name in ("running_mean", "running_var"):
         stacked = torch.stack([getattr(norm, name) for norm in norms])
         torch.testing.assert_close(getattr(ours, name), stacked, **tight)
+    assert int(ours.num_batches_tracked) == 1
     ours.eval(), norms.eval()
     torch.testing.assert_close(ours(x), theirs(x), **tight)
 

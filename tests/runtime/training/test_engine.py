@@ -12,7 +12,7 @@ from torch import nn
 import danetc
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.system.errors import DataError, TrainingError
-from danetc.runtime.training.checkpoints import Checkpoints, Position
+from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
 from danetc.runtime.training.observer import PARTS
 from danetc.runtime.training.totals import Totals
 from tests.runtime.training.common import ADAM, BARE, STILL, phase, run, small
@@ -70,6 +70,21 @@ def test_resumes_at_the_same_share_of_an_epoch_of_more_steps(few: DataSet, tmp_p
     for one, other in zip(resumed.steps, whole, strict=True):
         assert (one.step, one.global_step) == (other.step, other.global_step)
         assert one.learning_rate == pytest.approx(other.learning_rate)
+
+
+def test_checkpoints_within_an_epoch_are_saved_when_they_are_due(
+    few: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[tuple[int, int]] = []
+
+    def write(self: Checkpoints, snapshot: Snapshot, *names: str) -> None:
+        saved.append((snapshot.position.epoch, snapshot.position.step))
+
+    monkeypatch.setattr(Checkpoints, "write_later", write)
+    checkpoints = Checkpoints(tmp_path, print, print)
+    chosen = phase("epochs = 2; batch = 50; optimizer = sgd(lr = 0.1)")
+    run(small(), few, chosen, checkpoints=checkpoints, checkpoint_steps=3)
+    assert saved == [(0, 3), (1, 0), (1, 3), (2, 0)]
 
 
 def test_the_same_seed_gives_the_same_training(few: DataSet) -> None:

@@ -70,6 +70,7 @@ def test_an_operation_is_named_by_its_line(backend: str, line: str, place: str) 
         assert found == (
             f"layer {place}" if place else "only the loss: every layer's output is finite"
         )
+        assert not any("forward" in vars(module) for module in model.modules())
         assert model(torch.ones(4, 2, 6, 6)).shape == (2, 4, 3)
 
 
