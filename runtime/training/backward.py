@@ -7,7 +7,7 @@ use the statistics of one step, and no gradient passes through the states from g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,13 +27,13 @@ class Part:
     """A part of a batch: images ``x`` [N, ...] or [T, N, ...].
 
     ``shared`` is called in place of ``model``: the model, or DDP around it. ``loss`` returns the loss of
-    the model's outputs, times their ``share`` of the steps, and ``backward`` runs its backward pass.
+    the model's outputs, times their ``share`` of the steps (a keyword), and ``backward`` runs its backward pass.
     """
 
     shared: nn.Module
     model: Model
     x: Tensor
-    loss: Callable[[Any, float], Tensor]
+    loss: Callable[..., Tensor]
     backward: Callable[[Tensor], object]
     autocast: Callable[[], AbstractContextManager[object]]
 
@@ -66,7 +66,7 @@ def check_backward(item: Item, model: Model, objective: Objective) -> None:
 def _bptt(part: Part) -> tuple[Any, Tensor]:
     with part.autocast():
         outputs = part.shared(part.x)
-        loss = part.loss(outputs, 1.0)
+        loss = part.loss(outputs, share=1.0)
     part.backward(loss)
     return outputs, loss.detach()
 
@@ -78,7 +78,7 @@ def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
     count = len(part.x) if frames else signature.steps
     states: Any = None
     given: list[tuple[Tensor, ...]] = []
-    total: Tensor | None = None
+    losses: list[Tensor] = []
     for first in range(0, count, steps):
         now: list[tuple[Tensor, ...]] = []
         with part.autocast():
@@ -86,13 +86,12 @@ def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
                 x = part.x[t] if frames else part.x
                 found, states = part.model.stream(x, states)
                 now.append((found,) if isinstance(found, Tensor) else found)
-            loss = part.loss(_together(now), len(now) / count)
+            loss = part.loss(_together(now), share=len(now) / count)
         part.backward(loss)
         states = fx.node.map_aggregate(states, lambda x: x.detach() if isinstance(x, Tensor) else x)
         given += [tuple(output.detach() for output in outputs) for outputs in now]
-        total = loss.detach() if total is None else total + loss.detach()
-    assert total is not None
-    return _together(given), total
+        losses.append(loss.detach())
+    return _together(given), sum(losses[1:], losses[0])
 
 
 def _online(part: Part, trace: float) -> tuple[Any, Tensor]:
@@ -121,9 +120,6 @@ def _traced(model: nn.Module, trace: float) -> Iterator[None]:
     This is OTTT (Xiao et al., NeurIPS 2022, Eq. 9 to 11). Outputs and the gradients of inputs do
     not change.
     """
-    if trace == 0:
-        yield
-        return
     sums: dict[nn.Module, Tensor] = {}
     running: set[nn.Module] = set()
 
@@ -140,10 +136,8 @@ def _traced(model: nn.Module, trace: float) -> Iterator[None]:
         learning: Tensor = module.forward(sums[module])
         return value + (learning - learning.detach())
 
-    layers = [item for item in model.modules() if isinstance(item, nn.Conv2d | nn.Linear)]
-    handles = [layer.register_forward_hook(follow) for layer in layers]
-    try:
+    with ExitStack() as stack:
+        for layer in model.modules():
+            if trace and isinstance(layer, nn.Conv2d | nn.Linear):
+                stack.enter_context(layer.register_forward_hook(follow))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

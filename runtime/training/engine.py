@@ -30,7 +30,7 @@ from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import determinism
 from danetc.runtime.training.signals import BY_CODE
 from danetc.runtime.training.state import own_random_state, seed_everything
-from danetc.runtime.training.totals import Sums, arriving
+from danetc.runtime.training.totals import InFlightStep, Sums, arriving
 
 
 def fit(
@@ -105,7 +105,9 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
                 dist.all_reduce(grad)
                 grad.div_(world.size)
         run.totals.skip(len(batch.unreadable))
-        step = run.add_step(epoch, batch, [x for x, _, _ in parts])
+        run.rate, sums = run.schedules.rate, run.totals.arriving()
+        step = InFlightStep(epoch, batch, [x for x, _, _ in parts], run.rate, sums)
+        run.in_flight.append(step)
         done = run.arrived(run.ahead)
         stopping, due, broken = world.any(
             run.stop.wanted, run.checkpoint_is_due(), any(each.broken for each in done)

@@ -102,8 +102,8 @@ def watching_firing(model: nn.Module, found: dict[str, list[float]]) -> Iterator
                 program = read_program(module.program)
                 kind = output_kind(program)
                 if program.is_neuron and kind.is_integer:
-                    hook = module.register_forward_hook(partial(record, name, kind.unit))
-                    stack.callback(hook.remove)
+                    hook = partial(record, name, kind.unit)
+                    stack.enter_context(module.register_forward_hook(hook))
         yield
     if seen:  # copied to the host at once
         found |= dict(zip(seen, torch.stack([*seen.values()]).tolist(), strict=True))

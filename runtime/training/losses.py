@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -34,24 +33,14 @@ def over_time(output: Tensor) -> Tensor:
     return output.mean(0) if output.dim() in (3, 5) else output
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Arguments of a term.
-
-    ``output``: [N, classes] or [T, N, classes]; for pixels maps [..., H, W].
-    ``labels``: [N], shares of classes [N, classes], pixels [N, H, W] or numbers [N, D].
-    ``teacher``: the same output of the teacher.
-    ``layers``: layers of neurons with their inputs and outputs.
-    """
-
-    output: Tensor
-    labels: Tensor
-    teacher: Tensor | None = None
-    layers: Sequence[tuple[Neuron, Tensor, Tensor]] = ()
+Layers = Sequence[tuple[Neuron, Tensor, Tensor]]
+"""Layers of neurons with their inputs and outputs."""
 
 
 # Terms. Each is a mean over N, so the mean over parts of a batch, weighted by their images, is that
-# of the batch (for terms of neurons only if their power is 1).
+# of the batch (for terms of neurons only if their power is 1). Shapes of ``output``, and of that of the
+# ``teacher``: [N, classes] or [T, N, classes], for pixels maps [..., H, W]; of ``labels``: [N], shares of
+# classes [N, classes], pixels [N, H, W] or numbers [N, D].
 
 
 def _entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
@@ -63,46 +52,44 @@ def _entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
     return (each.flatten(1).sum(1) / counted).mean()
 
 
-def _mse(seen: Seen) -> Tensor:
-    output, wanted = over_time(seen.output), seen.labels
-    if not wanted.is_floating_point():
-        wanted = F.one_hot(wanted, output.shape[-1])
-    return F.mse_loss(output, wanted.to(output.dtype))
+def _mse(output: Tensor, labels: Tensor) -> Tensor:
+    output = over_time(output)
+    if not labels.is_floating_point():
+        labels = F.one_hot(labels, output.shape[-1])
+    return F.mse_loss(output, labels.to(output.dtype))
 
 
-def _tet(seen: Seen, weight: float, target: float, label_smoothing: float) -> Tensor:
+def _tet(
+    output: Tensor, labels: Tensor, weight: float, target: float, label_smoothing: float
+) -> Tensor:
     """Temporal efficient training (Deng et al., ICLR 2022, Eq. 9 and 12)."""
-    output = seen.output
     if output.dim() not in (3, 5):
         raise TrainingError(
             "the loss `tet` needs the output of every time step, but the network's head averages "
             "over time; leave `mean_over_time` out of the head, or use `cross_entropy`"
         )
-    entropy = partial(_entropy, labels=seen.labels, label_smoothing=label_smoothing)
+    entropy = partial(_entropy, labels=labels, label_smoothing=label_smoothing)
     distance = F.mse_loss(output, torch.full_like(output, target))
     return (1 - weight) * torch.stack([entropy(step) for step in output]).mean() + weight * distance
 
 
-def _distill(seen: Seen, temperature: float) -> Tensor:
-    assert seen.teacher is not None
-    own, known = (
-        F.log_softmax(over_time(output) / temperature, -1) for output in (seen.output, seen.teacher)
-    )
+def _distill(output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    own, known = (F.log_softmax(over_time(y) / temperature, -1) for y in (output, teacher))
     return temperature**2 * F.kl_div(own, known, reduction="batchmean", log_target=True)
 
 
-def _firing_rate(seen: Seen, target: float, power: float) -> Tensor:
+def _firing_rate(layers: Layers, target: float, power: float) -> Tensor:
     """Rates are means of the output over T, N and neurons, in units of a spike."""
     rates = []
-    for neuron, _, out in seen.layers:
+    for neuron, _, out in layers:
         kind = output_kind(read_program(neuron.program))
         # abs only where needed: it has no slope at 0, where most neurons are
         rates.append((out.abs() if kind.low < 0 else out).mean() / kind.unit)
     return (torch.stack(rates) - target).abs().pow(power).mean()
 
 
-def _membrane(seen: Seen, target: float) -> Tensor:
-    means = [_potentials(neuron, x).mean() for neuron, x, _ in seen.layers]
+def _membrane(layers: Layers, target: float) -> Tensor:
+    means = [_potentials(neuron, x).mean() for neuron, x, _ in layers]
     return (torch.stack(means) - target).square().mean()
 
 
@@ -143,27 +130,27 @@ def own_function(place: str, takes: int, numbers: Mapping[str, float]) -> Callab
 
 
 LOSSES: Mapping[str, Callable[..., Tensor]] = {
-    "cross_entropy": lambda seen, label_smoothing: _entropy(
-        over_time(seen.output), seen.labels, label_smoothing
+    "cross_entropy": lambda output, labels, label_smoothing: _entropy(
+        over_time(output), labels, label_smoothing
     ),
     "mse": _mse,
     "tet": _tet,
     "distill": _distill,
     "firing_rate": _firing_rate,
     "membrane": _membrane,
-    "python": lambda seen, function: function(seen.output, seen.labels),
-    "python_membrane": lambda seen, function: torch.stack(
-        [function(_potentials(neuron, x)) for neuron, x, _ in seen.layers]
+    "python": lambda output, labels, function: function(output, labels),
+    "python_membrane": lambda layers, function: torch.stack(
+        [function(_potentials(neuron, x)) for neuron, x, _ in layers]
     ).mean(),
 }
-"""Functions of ``Seen`` and of the numeric arguments in ``dsl.recipe.items``, by name."""
+"""Functions of what a row of ``dsl.recipe.items`` reads and of its numeric arguments, by name."""
 
 _PLACES = ("output", "neuron", "teacher")
 """Arguments that select the input of a term."""
 
 
-def of_term(item: Item) -> Callable[[Seen], Tensor]:
-    """Return a term as a function of ``Seen``."""
+def of_term(item: Item) -> Callable[..., Tensor]:
+    """Return a term as a function of what it reads."""
     arguments: dict[str, Any] = {k: value for k, value in item.arguments if k not in _PLACES}
     if "function" in arguments:
         takes = 1 if ROWS[item.name].reads == "potentials" else 2
@@ -213,14 +200,10 @@ class Objective:
         self._teachers = teachers or {}
         self._images: Tensor | None = None  # the last input of the teachers
         self._taught: dict[str, tuple[Tensor, ...]] = {}
-        if model is None and all(row.training for row in rows):
-            # the loss of the test images if all terms are functions of the user
-            terms = NUMBERS_LOSS if target == "numbers" else DEFAULT_LOSS
-        self._terms = [
-            (term.factor, self._term(term.item, signature, model))
-            for term in terms
-            if model is not None or not ROWS[term.item.name].training
-        ]
+        if model is None:
+            default = NUMBERS_LOSS if target == "numbers" else DEFAULT_LOSS
+            terms = [term for term in terms if not ROWS[term.item.name].training] or default
+        self._terms = [(term.factor, self._term(term.item, signature, model)) for term in terms]
         items = [dict(term.item.arguments).get("function", term.item.name) for term in terms]
         names = [str(item).rpartition(":")[2] for item in items]
         self.terms = tuple(
@@ -241,14 +224,12 @@ class Objective:
             for name in names:
                 model.get_submodule(name).register_forward_hook(partial(self._note, name))
             self.reads_neurons = True
-            return lambda y, labels: term(
-                Seen(self.output(y), labels, layers=[self._layers[name] for name in names])
-            )
+            return lambda y, labels: term([self._layers[name] for name in names])
         place = self.main
         if item["output"]:
             place, _ = _chosen(signature, item["output"], self.target)
         if reads != "teacher":
-            return lambda y, labels: term(Seen(outputs_of(y)[place], labels))
+            return lambda y, labels: term(outputs_of(y)[place], labels)
         teacher, (name, shape) = item["teacher"], list(signature.outputs.items())[place]
         theirs = self._teachers[teacher].signature.outputs
         chosen = name if len(theirs) > 1 else next(iter(theirs))
@@ -258,9 +239,7 @@ class Objective:
                 f"the teacher {teacher} gives {shown}, and the output `{name}` has {shape[0]} classes"
             )
         taught = list(theirs).index(chosen)
-        return lambda y, labels: term(
-            Seen(outputs_of(y)[place], labels, self._teach(teacher)[taught])
-        )
+        return lambda y, labels: term(outputs_of(y)[place], self._teach(teacher)[taught])
 
     def _note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
         if torch.is_grad_enabled():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase, factors_of
 from danetc.dsl.recipe.text import write_setting
-from danetc.runtime.data.batches import AHEAD, Batch
+from danetc.runtime.data.batches import AHEAD
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.request import Split
 from danetc.runtime.kernels.torch_internals import waited
@@ -146,7 +146,7 @@ class PhaseRun:
         # gets the model sees it after the step that is reported.
         at_once = self.own_optimizer or settings.watched
         self.ahead = AHEAD if has_streams(world.device) and not at_once else 0
-        self._in_flight: deque[InFlightStep] = deque()
+        self.in_flight: deque[InFlightStep] = deque()
         self._saved_at, self._saved_step = time.monotonic(), 0
         self._began = time.perf_counter()  # of the epoch, as if it had not been interrupted
         self._images_began, self._epoch_images = self._began, 0
@@ -211,17 +211,14 @@ class PhaseRun:
         state = {
             "world": world.size,
             "steps": self.batches.steps,
-            "done": self.done,
-            "best": self.best,
-            "rate": self.rate,
             "seconds": time.perf_counter() - self._began,
             "history": list(self.history),
-            "tested": dict(self.tested),
             "totals": [totals for _, totals in everyone],
-            "optimizer_name": self.optimizer_name,
             "optimizer": rest,
             "scaler": self.scaler.state_dict(),
             "averaged": None if self.average is None else self.average.count,
+            **{key: getattr(self, key) for key in ("done", "best", "rate", "tested")},
+            "optimizer_name": self.optimizer_name,
         }
         return Snapshot(position, tensors, state)
 
@@ -300,8 +297,6 @@ class PhaseRun:
             names.append(f"epoch-{len(self.history):04}")
         if epoch + 1 == phase.epochs and settings.phases > 1:
             names.append(f"phase-{phase.name}")
-        self.totals.reset()
-        self._began = time.perf_counter()
         self.save_later(Position(settings.phase, epoch + 1, 0), *names)
 
     def leave(self, position: Position) -> None:
@@ -328,27 +323,15 @@ class PhaseRun:
             self.scaler.scale(loss * share).backward()
             lap("backward")
 
-        part = Part(
-            self.shared,
-            self.model,
-            x,
-            lambda outputs, share: self.loss(outputs, targets, x, share),
-            backward,
-            self.autocast,
-        )
+        loss_of = partial(self.loss, labels=targets, images=x)
+        part = Part(self.shared, self.model, x, loss_of, backward, self.autocast)
         outputs, loss = self.backward(part)
         self.totals.add(over_time(self.loss.output(outputs)), labels, loss, self.loss.seen)
         self.loss.seen.clear()
 
-    def add_step(self, epoch: int, batch: Batch, parts: Sequence[Tensor]) -> InFlightStep:
-        """Queue a step whose gradients are computed, or queued on the device."""
-        self.rate = self.schedules.rate
-        self._in_flight.append(InFlightStep(epoch, batch, parts, self.rate, self.totals.arriving()))
-        return self._in_flight[-1]
-
     def arrived(self, ahead: int) -> list[InFlightStep]:
         """Remove and return the oldest steps in flight, all but ``ahead``."""
-        return [self._in_flight.popleft() for _ in range(len(self._in_flight) - ahead)]
+        return [self.in_flight.popleft() for _ in range(len(self.in_flight) - ahead)]
 
     def not_finite(self, step: InFlightStep) -> TrainingError:
         """Return the error of a step whose loss is not finite, with the layer where that begins.
@@ -394,15 +377,22 @@ class PhaseRun:
 
     def report(self, done: Sequence[InFlightStep]) -> None:
         for step in done:
-            sums, steps = step.sums(), self.batches.steps
+            sums, number, steps = step.sums(), step.batch.step + 1, self.batches.steps
             self._epoch_images += step.batch.total
             self._speed = self._epoch_images / max(1e-9, time.perf_counter() - self._images_began)
-            self.observer.on_step_end(StepReport(
-                self.phase.name, step.epoch + 1, step.batch.step + 1, steps,
-                step.epoch * steps + step.batch.step + 1, sums.loss, sums.top1, sums.top5,
-                self._speed, step.rate, self.clock.shares(),
-                None if step.norm is None else step.norm()[0], sums.terms,
-            ))  # fmt: skip
+            report = StepReport(
+                phase=self.phase.name,
+                epoch=step.epoch + 1,
+                step=number,
+                steps=steps,
+                global_step=step.epoch * steps + number,
+                images_per_second=self._speed,
+                learning_rate=step.rate,
+                shares=self.clock.shares(),
+                grad_norm=None if step.norm is None else step.norm()[0],
+                **{key: getattr(sums, key) for key in ("loss", "top1", "top5", "terms")},
+            )
+            self.observer.on_step_end(report)
 
     def splits(self, epoch: int) -> list[Split]:
         """Return the splits to evaluate after an epoch: the test images once, if others are held out."""

@@ -18,7 +18,7 @@ from danetc.dsl.recipe.text import read_setting
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import IGNORED
-from danetc.runtime.training.losses import LOSSES, Seen
+from danetc.runtime.training.losses import LOSSES
 
 from .conftest import Run
 
@@ -197,7 +197,7 @@ def test_losses_of_pixels_count_each_image_by_its_pixels_with_a_class(name: str)
     labels[0, :3] = IGNORED
     labels[3] = IGNORED
     arguments = {each.name: each.default for each in ROWS[name].arguments if each.name != "output"}
-    value = LOSSES[name](Seen(output, labels), **arguments)
+    value = LOSSES[name](output, labels, **arguments)
     of = [output.mean(0)] if name == "cross_entropy" else list(output)
     each = [
         [F.cross_entropy(step[n, None], labels[n, None], ignore_index=IGNORED) for n in range(3)]

@@ -16,7 +16,7 @@ from danetc.dsl.recipe.items import ITEMS, OPTIMIZERS
 from danetc.dsl.recipe.schema import WordType
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.training.losses import LOSSES, Seen, of_term
+from danetc.runtime.training.losses import LOSSES, of_term
 from danetc.runtime.training.optim import SCHEDULES, Schedules, make_optimizer
 from tests.runtime.training.common import phase
 
@@ -51,8 +51,8 @@ def test_cross_entropy_takes_the_mean_over_time() -> None:
     mean = output.mean(0)
     smooth = torch.full((5, 3), 0.1 / 3) + F.one_hot(labels, 3) * 0.9
     expected = -(smooth * mean.log_softmax(-1)).sum(-1).mean()
-    assert torch.allclose(loss(Seen(output, labels)), expected)
-    assert torch.allclose(loss(Seen(mean, labels)), expected)
+    assert torch.allclose(loss(output, labels), expected)
+    assert torch.allclose(loss(mean, labels), expected)
 
 
 def test_tet_takes_every_step() -> None:
@@ -64,9 +64,9 @@ def test_tet_takes_every_step() -> None:
     loss = of_term(term.item)
     entropy = -output.log_softmax(-1)[:, torch.arange(5), labels].mean()
     expected = 0.8 * entropy + 0.2 * ((output - 2) ** 2).mean()
-    assert torch.allclose(loss(Seen(output, labels)), expected)
+    assert torch.allclose(loss(output, labels), expected)
     with pytest.raises(TrainingError, match="mean_over_time"):
-        loss(Seen(output[0], labels))
+        loss(output[0], labels)
 
 
 @pytest.mark.parametrize("name", [name for name, row in OPTIMIZERS.items() if row.torch])
@@ -82,18 +82,25 @@ def test_an_optimizer_is_that_of_its_row(name: str) -> None:
     assert not torch.equal(model.weight, before)
 
 
-@pytest.mark.parametrize(
-    ("family", "functions", "given"), [("loss", LOSSES, 1), ("schedule", SCHEDULES, 2)]
-)
+READS = {
+    "output": ["output", "labels"],
+    "teacher": ["output", "teacher"],
+    "neurons": ["layers"],
+    "potentials": ["layers"],
+}
+
+
+@pytest.mark.parametrize(("family", "functions"), [("loss", LOSSES), ("schedule", SCHEDULES)])
 def test_a_row_of_the_schema_has_a_function_that_takes_its_arguments(
-    family: str, functions: Mapping[str, Callable[..., object]], given: int
+    family: str, functions: Mapping[str, Callable[..., object]]
 ) -> None:
     assert functions.keys() == ITEMS[family].keys()
     for name, row in ITEMS[family].items():
         places = (WordType.NAME, WordType.PATH)
         names = [item.name for item in row.arguments if item.type not in places]
         names += [row.many.name] if row.many is not None else []
-        assert [*inspect.signature(functions[name]).parameters][given:] == names
+        given = READS[row.reads] if family == "loss" else ["epoch", "done"]
+        assert [*inspect.signature(functions[name]).parameters] == [*given, *names]
 
 
 def test_only_weights_decay_where_the_recipe_says_so() -> None:
