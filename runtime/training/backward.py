@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.model.built import Model
+from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import Objective
 
@@ -80,16 +81,15 @@ def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
     given: list[tuple[Tensor, ...]] = []
     losses: list[Tensor] = []
     for first in range(0, count, steps):
-        now: list[tuple[Tensor, ...]] = []
         with part.autocast():
             for t in range(first, min(first + steps, count)):
                 x = part.x[t] if frames else part.x
                 found, states = part.model.stream(x, states)
-                now.append((found,) if isinstance(found, Tensor) else found)
-            loss = part.loss(_together(now), share=len(now) / count)
+                given.append(outputs_of(found))
+            loss = part.loss(_together(given[first:]), share=(len(given) - first) / count)
         part.backward(loss)
         states = fx.node.map_aggregate(states, lambda x: x.detach() if isinstance(x, Tensor) else x)
-        given += [tuple(output.detach() for output in outputs) for outputs in now]
+        given[first:] = [tuple(y.detach() for y in outputs) for outputs in given[first:]]
         losses.append(loss.detach())
     return _together(given), sum(losses[1:], losses[0])
 

@@ -24,6 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from danetc.runtime.layers.leaf import ReadsWhatItMoves
+from danetc.runtime.model.built import Model
 from danetc.runtime.system.devices import accelerators, find_device
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.liveness import Liveness
@@ -109,12 +110,6 @@ class World:
         found = type(error)(f"rank {self.rank}: {error}")
         setattr(found, OF_ONE, True)
         return found
-
-    def buffers_from_first(self, model: nn.Module) -> None:
-        """Copy the buffers of rank 0, whose running statistics are saved, to every process."""
-        if self.size > 1:
-            for buffer in model.buffers():
-                dist.broadcast(buffer, src=0)
 
 
 def meet(timeout: timedelta) -> tuple[Any, int, int]:
@@ -211,12 +206,11 @@ def is_own(error: BaseException) -> bool:
 # -- the model on several processes ----------------------------------------------------------------
 
 
-def share(model: nn.Module, world: World, *, synchronised: bool, unused: bool) -> nn.Module:
-    """Return DDP around a model.
+def share(model: Model, world: World, *, synchronised: bool) -> nn.Module:
+    """Return DDP around a model, in which the loss may not depend on all of several outputs.
 
-    ``synchronised``: norms have the same statistics in all processes. ``unused``: the loss may not
-    depend on all parameters. The buffers are broadcast before each pass if a layer reads them in
-    training; otherwise those of rank 0 are saved (``World.buffers_from_first``).
+    ``synchronised``: norms have the same statistics in all processes. The buffers are broadcast before
+    each pass if a layer reads them in training; otherwise those of rank 0 before each evaluation.
     """
     read = any(isinstance(module, ReadsWhatItMoves) for module in model.modules())
     with warnings.catch_warnings():
@@ -226,7 +220,7 @@ def share(model: nn.Module, world: World, *, synchronised: bool, unused: bool) -
             device_ids=None if world.device.type == "cpu" else [world.device],
             broadcast_buffers=read and not synchronised,
             gradient_as_bucket_view=True,
-            find_unused_parameters=unused,
+            find_unused_parameters=len(model.signature.outputs) > 1,
         )
 
 

@@ -74,8 +74,7 @@ def fit(
             if is_out_of_memory(error):
                 advice = out_of_memory(phase, world.size, world.device)
                 raise world.own(TrainingError(advice)) from error
-            died = worker_death(error)
-            if died is not None:
+            if died := worker_death(error):
                 raise world.own(DataError(died)) from error
             raise
 
@@ -124,7 +123,7 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         scaler.step(optimizer)
         scaler.update()
         if run.average is not None:
-            run.average.update(run.model)
+            run.average.update(run.model, first=run.done == 0)
         run.done += 1
         run.schedules.put(run.done)
         clock.lap("optimizer")
@@ -149,7 +148,9 @@ def _evaluate(run: PhaseRun, epoch: int, split: Split) -> tuple[Sums, dict[str, 
     world, kept = run.world, run.kept
     evaluation = replace(run.evaluation, epoch=epoch + 1)
     totals, firing = run.new_totals(), dict[str, list[float]]()
-    world.buffers_from_first(kept)
+    if world.size > 1:  # the running statistics of rank 0 are saved
+        for buffer in kept.buffers():
+            dist.broadcast(buffer, src=0)
     kept.eval()
     batches, rounds = run.batches.testing(split, epoch), run.batches.rounds[split]
     stopping = False
@@ -174,7 +175,7 @@ def _evaluate(run: PhaseRun, epoch: int, split: Split) -> tuple[Sums, dict[str, 
             run.observer.on_test_batch(number + 1, rounds)
     if stopping:  # saved with the random states of training, which are restored now
         run.leave(Position(run.settings.phase, epoch, run.batches.steps))
-    totals.skip(run.batches.skipped(split))
+    totals.skip(run.batches.tests[split].skipped)
     whole = totals.over(world)
     if not math.isfinite(whole.loss):
         raise TrainingError(

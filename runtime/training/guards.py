@@ -68,8 +68,6 @@ def not_finite_tensor(model: nn.Module) -> str | None:
     """Return the name of the first parameter or buffer that is not finite, or None."""
     named = (*model.named_parameters(), *model.named_buffers())
     floats = [(name, value.detach()) for name, value in named if value.is_floating_point()]
-    if not floats:
-        return None
     finite = torch.stack([torch.isfinite(value).all() for _, value in floats]).tolist()
     return next((name for (name, _), each in zip(floats, finite, strict=True) if not each), None)
 

@@ -195,7 +195,7 @@ class Objective:
             )
         self.target: Target = target
         self.main, self.shape = _chosen(signature, main_output(terms, signature, main), target)
-        self.reads_neurons = False
+        self.reads_neurons = any(row.reads in ("neurons", "potentials") for row in rows)
         self._layers: dict[str, tuple[Neuron, Tensor, Tensor]] = {}
         self._teachers = teachers or {}
         self._images: Tensor | None = None  # the last input of the teachers
@@ -223,7 +223,6 @@ class Objective:
             names = _read_layers(model, item)
             for name in names:
                 model.get_submodule(name).register_forward_hook(partial(self._note, name))
-            self.reads_neurons = True
             return lambda y, labels: term([self._layers[name] for name in names])
         place = self.main
         if item["output"]:
@@ -241,9 +240,8 @@ class Objective:
         taught = list(theirs).index(chosen)
         return lambda y, labels: term(outputs_of(y)[place], self._teach(teacher)[taught])
 
-    def _note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
+    def _note(self, name: str, module: Any, inputs: tuple[Any, ...], out: Any) -> None:
         if torch.is_grad_enabled():
-            assert isinstance(module, Neuron)
             self._layers[name] = (module, inputs[0], out)
 
     def _teach(self, directory: str) -> tuple[Tensor, ...]:

@@ -92,28 +92,24 @@ def _made(groups: Sequence[Mapping[str, Any]], given: dict[str, Any]) -> torch.o
 
 
 class Average:
-    """Exponential moving average of a model's weights and buffers, which starts at those of step 1.
-
-    ``module`` has the averages, ``count`` is the number of steps so far.
-    """
+    """Exponential moving average of a model's weights and buffers, in ``module``."""
 
     def __init__(self, model: nn.Module, ema: float) -> None:
-        self.module = copy.deepcopy(model)
-        self.count, self._ema = 0, ema
+        self.module, self._move = copy.deepcopy(model), get_ema_multi_avg_fn(ema)
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self, model: nn.Module, first: bool) -> None:
+        """Add the weights after a step. The average starts at those of the ``first`` one."""
         averages, values = (
             [*module.parameters(), *module.buffers()] for module in (self.module, model)
         )
         pairs = [*zip(averages, values, strict=True)]
-        means = [pair for pair in pairs if self.count and pair[0].is_floating_point()]
+        means = [pair for pair in pairs if not first and pair[0].is_floating_point()]
         if means:  # one kernel for all
-            get_ema_multi_avg_fn(self._ema)(*map(list, zip(*means, strict=True)), None)
+            self._move(*map(list, zip(*means, strict=True)), None)
         for average, value in pairs:
-            if not (self.count and average.is_floating_point()):
+            if first or not average.is_floating_point():
                 average.copy_(value)
-        self.count += 1
 
 
 def schedule(phase: Phase, epoch: float, batch: float) -> float:

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from operator import index
 from typing import Any
 
 import torch
@@ -120,8 +119,7 @@ class PhaseRun:
             if settings.sync_norm:
                 convert_sync(model)
             if phase.gradient.name == "bptt":  # otherwise the training loop averages the gradients
-                several = len(model.signature.outputs) > 1
-                self.shared = share(model, world, synchronised=settings.sync_norm, unused=several)
+                self.shared = share(model, world, synchronised=settings.sync_norm)
         self.average = None if phase.ema is None else Average(model, phase.ema)
         self.kept: nn.Module = model if self.average is None else self.average.module
         seed_everything(settings.seed, settings.phase)  # an optimizer of the user's may draw
@@ -136,20 +134,15 @@ class PhaseRun:
             self.graphed = GraphedPass(self.learn, [*model.parameters()])
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=phase.precision == "fp16")
         self.done = 0
-        self.best: float | None = None
         self.rate = 0.0
         self.history = list(self.earlier)
         self.tested = self.evaluation.as_dict()
         self.totals = self.new_totals(terms=self.loss.terms)
-        self.clock = Clock(world.device)
         # An optimizer of the user's does not skip a step whose loss is not finite, and a callback that
         # gets the model sees it after the step that is reported.
         at_once = self.own_optimizer or settings.watched
         self.ahead = AHEAD if has_streams(world.device) and not at_once else 0
         self.in_flight: deque[InFlightStep] = deque()
-        self._saved_at, self._saved_step = time.monotonic(), 0
-        self._began = time.perf_counter()  # of the epoch, as if it had not been interrupted
-        self._images_began, self._epoch_images = self._began, 0
         self._speed = 0.0
 
     # -- beginning, saving, restoring --------------------------------------------------------------
@@ -171,12 +164,10 @@ class PhaseRun:
                     f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
                 ) from error
         self.schedules.put(self.done)
-        self._saved_step = self.done
-        self.observer.on_phase_start(
-            PhasePlan(
-                self.phase, self.batches.steps, *position[1:], settings, self.model, self.optimizer
-            )
-        )
+        self._saved_at, self._saved_step = time.monotonic(), self.done
+        progress = self.batches.steps, *position[1:]
+        plan = PhasePlan(self.phase, *progress, settings, self.model, self.optimizer)
+        self.observer.on_phase_start(plan)
         return position
 
     def _dummy_loss(self) -> Tensor:
@@ -216,8 +207,7 @@ class PhaseRun:
             "totals": [totals for _, totals in everyone],
             "optimizer": rest,
             "scaler": self.scaler.state_dict(),
-            "averaged": None if self.average is None else self.average.count,
-            **{key: getattr(self, key) for key in ("done", "best", "rate", "tested")},
+            **{key: getattr(self, key) for key in ("rate", "tested")},
             "optimizer_name": self.optimizer_name,
         }
         return Snapshot(position, tensors, state)
@@ -239,17 +229,21 @@ class PhaseRun:
                 f"the state of {state['optimizer_name']} does not fit {self.optimizer_name}, "
                 "which starts without one"
             )
-        self.done = index(state["done"])
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None and "ema" in tensors:
-            set_tensors(self.average.module, tensors["ema"], source)
-            self.average.count = index(state["averaged"])
-        self.best = None if state["best"] is None else float(state["best"])
+        if self.average is not None:
+            set_tensors(self.average.module, tensors.get("ema", tensors["model"]), source)
         self.rate = float(state["rate"])
         self._began = time.perf_counter() - float(state["seconds"])
         self.history = [Epoch.read(each).as_dict() for each in state["history"]]
         self.tested = read_evaluation(state["tested"]).as_dict()
+        position, steps = found.position, self.batches.steps
+        if state["steps"] != steps:
+            position = position._replace(step=position.step * steps // state["steps"])
+            self.observer.on_notice(
+                f"an epoch has {steps} steps now, not {state['steps']}; it resumes at step {position.step}"
+            )
+        self.done = position.epoch * steps + position.step
         # for generators that the snapshot lacks, such as those of another device
         seed_everything(self.settings.seed, self.settings.phase, world.rank, self.done)
         if state["world"] == world.size:
@@ -262,14 +256,6 @@ class PhaseRun:
             )
             if world.first:
                 self.totals.set([sum(column) for column in zip(*state["totals"], strict=True)])
-        position, steps = found.position, self.batches.steps
-        if state["steps"] != steps:
-            step = position.step * steps // state["steps"]
-            self.done = position.epoch * steps + step
-            self.observer.on_notice(
-                f"an epoch has {steps} steps now, not {state['steps']}; it resumes at step {step}"
-            )
-            position = Position(position.phase, position.epoch, step)
         return position
 
     def checkpoint_is_due(self) -> bool:
@@ -290,8 +276,8 @@ class PhaseRun:
         """Save the state after an epoch, under all names that apply to it."""
         phase, settings = self.phase, self.settings
         names = [LAST]
-        if self.best is None or figures.quality > self.best:
-            self.best = figures.quality
+        epochs = [Epoch(**each) for each in self.history if each["phase"] == phase.name]
+        if all(figures.quality > each.quality for each in epochs[:-1]):
             names.append(BEST)
         if settings.keep_every and (epoch + 1) % settings.keep_every == 0:
             names.append(f"epoch-{len(self.history):04}")
@@ -363,7 +349,7 @@ class PhaseRun:
         """Start the clock, and reset the totals unless the epoch resumes at step ``start``."""
         if start == 0:
             self.totals.reset()
-            self._began = time.perf_counter()
+            self._began = time.perf_counter()  # of the epoch, as if it had not been interrupted
         self.clock = Clock(self.world.device)
         self._images_began, self._epoch_images = time.perf_counter(), 0
         return self.clock

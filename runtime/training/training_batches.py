@@ -34,8 +34,8 @@ class TrainingBatches:
     """Batches of a data set for this process, for training and evaluation.
 
     ``output`` is the shape of the trained output. This process takes ``part`` images of each batch. An
-    epoch has ``steps`` steps and is evaluated on the split ``judged_on``; an evaluation has at most
-    ``rounds`` batches of a split in any process.
+    epoch has ``steps`` steps and is evaluated on the split ``judged_on``; an evaluation of the ``tests`` of
+    a split has at most ``rounds`` batches in any process.
 
     Raises DataError if the data do not fit the network, TrainingError if a batch cannot be divided.
     """
@@ -87,9 +87,9 @@ class TrainingBatches:
         )
         self.judged_on = data.judged_on
         splits: set[Split] = {data.judged_on, "test"}
-        self._tests = {split: tests.batches(split=split, **common) for split in sorted(splits)}
+        self.tests = {split: tests.batches(split=split, **common) for split in sorted(splits)}
         self.steps = len(self._batches)
-        self.rounds = {split: max(world.gather(len(x))) for split, x in self._tests.items()}
+        self.rounds = {split: max(world.gather(len(x))) for split, x in self.tests.items()}
 
     def training(self, epoch: int, start: int) -> Iterator[tuple[Batch, list[Piece]]]:
         """Iterate over the batches of an epoch (from 0) from step ``start`` on, with their parts.
@@ -112,7 +112,7 @@ class TrainingBatches:
 
     def testing(self, split: Split, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over inputs and labels of an evaluation after an epoch."""
-        for batch in self._read(self._tests[split].epoch(epoch, device=self._world.device)):
+        for batch in self._read(self.tests[split].epoch(epoch, device=self._world.device)):
             yield self._input(batch.images.to(self._dtype)), batch.labels
 
     def zeros(self) -> Tensor:
@@ -122,15 +122,10 @@ class TrainingBatches:
         shape = (count, *time_steps, *self._signature.input)
         return self._input(torch.zeros(shape, device=self._world.device, dtype=self._dtype))
 
-    def skipped(self, split: Split) -> int:
-        """Return the number of unreadable images of this process in the last evaluation of a split."""
-        return self._tests[split].skipped
-
     def close(self) -> None:
         """Stop the loaders."""
-        self._batches.close()
-        for tests in self._tests.values():
-            tests.close()
+        for batches in (self._batches, *self.tests.values()):
+            batches.close()
 
     def _input(self, images: Tensor) -> Tensor:
         """Return images [N, ...] or events [N, T, ...] in the layout of inputs of networks."""

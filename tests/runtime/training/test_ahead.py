@@ -117,11 +117,11 @@ def test_a_running_mean_is_torchs() -> None:
     theirs = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True
     )
-    for _ in range(3):
+    for step in range(3):
         model(torch.randn(4, 3, 2, 2))
         with torch.no_grad():
             model.weight.add_(torch.randn(3))
-        ours.update(model)
+        ours.update(model, first=step == 0)
         theirs.update_parameters(model)
     for one, other in zip(ours.module.parameters(), theirs.module.parameters(), strict=True):
         assert torch.equal(one, other)
