@@ -26,26 +26,23 @@ class Thaw(danetc.Callback):
 
     def __init__(self, first: int, stop: int = 0) -> None:
         self.first, self.stop = first, stop
-        self.seen: list[tuple[int, bool, bool]] = []
-
-    def _set(self, epochs: int) -> None:
-        self.plan.model.get_submodule("stem").requires_grad_(epochs >= self.first)
+        self.moved: list[int] = []
+        self.known: list[int] = []
 
     def on_phase_start(self, plan: Any) -> None:
-        self.plan, self.before = plan, None
-        self._set(plan.epoch)
+        self.state, self.stem = plan.optimizer.state, plan.model.get_submodule("stem")
+        self.weight, self.before = self.stem.conv.weight, self.stem.conv.weight.detach().clone()
+        self.on_epoch_end(plan)
 
     def on_step_end(self, report: Any) -> None:
-        weight = self.plan.model.get_parameter("stem.conv.weight").detach().clone()
-        moved = self.before is not None and not torch.equal(weight, self.before)
-        known = self.plan.model.get_parameter("stem.conv.weight") in self.plan.optimizer.state
-        self.seen.append((report.global_step, moved, known))
-        self.before = weight
+        self.moved += [report.global_step] * (not torch.equal(self.weight, self.before))
+        self.known += [report.global_step] * (self.weight in self.state)
+        self.before = self.weight.detach().clone()
         if report.global_step == self.stop:
             raise danetc.StopTraining
 
     def on_epoch_end(self, epoch: Any) -> None:
-        self._set(epoch.epoch)
+        self.stem.requires_grad_(epoch.epoch >= self.first)
 
 
 def trained(output: Path, *callbacks: danetc.Callback, recipe: str = RECIPE % "") -> Any:
@@ -54,26 +51,27 @@ def trained(output: Path, *callbacks: danetc.Callback, recipe: str = RECIPE % ""
     )
 
 
+def same(folder: Path, *names: str) -> bool:
+    one, two = (read_tensors(folder / name / "weights.safetensors") for name in names)
+    return all(torch.equal(one[key], two[key]) for key in one)
+
+
 def test_a_callback_freezes_as_the_recipe_does(tmp_path: Path) -> None:
     """In a network without norms, which a frozen part computes as in a test."""
     trained(tmp_path / "one", Thaw(first=9))
     trained(tmp_path / "two", recipe=RECIPE % "; freeze = stem")
-    one, two = (read_tensors(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert same(tmp_path, "one", "two")
 
 
 def test_it_thaws_at_an_epoch_also_if_it_is_resumed(tmp_path: Path) -> None:
     whole = Thaw(first=1)
     trained(tmp_path / "whole", whole)
-    assert [step for step, moved, _ in whole.seen if moved] == list(range(5, 13))
-    assert [step for step, _, known in whole.seen if known] == list(range(5, 13))
+    assert whole.moved == whole.known == list(range(5, 13))
     for stop in (6, 8, 0):
         done = trained(tmp_path / "parts", Thaw(1, stop))
         assert done.stopped == (stop > 0)
-    one, two = (read_tensors(tmp_path / n / "weights.safetensors") for n in ("whole", "parts"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    facts = read_record(tmp_path / "whole" / "run.json")["facts"]
-    assert facts["callbacks"] == "Thaw"
+    assert same(tmp_path, "whole", "parts")
+    assert read_record(tmp_path / "whole" / "run.json")["facts"]["callbacks"] == "Thaw"
 
 
 def test_the_record_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,9 +80,8 @@ def test_the_record_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "the list of callbacks is empty now and was Thaw" in " ".join(done.notes)
     assert read_record(tmp_path / "run" / "run.json")["earlier"][0]["callbacks"] == "Thaw"
     trained(tmp_path / "other", Thaw(first=2))
-    assert (
-        main(["train", "--from", str(tmp_path / "other"), "-o", str(tmp_path / "again"), "-q"]) == 0
-    )
+    paths = ("--from", str(tmp_path / "other"), "-o", str(tmp_path / "again"))
+    assert main(["train", *paths, "-q"]) == 0
     assert "the list of callbacks is empty now and was Thaw" in capsys.readouterr().err
 
 

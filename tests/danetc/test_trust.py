@@ -25,6 +25,8 @@ import torch
 import danetc as package
 from danetc.compiler.draw import engine
 from danetc.compiler.ir.ops import user
+from danetc.dsl.recipe.item import plain
+from danetc.dsl.recipe.text import read_setting
 from danetc.editor import bridge
 from danetc.editor.analysis import analyse
 from danetc.editor.completion import complete
@@ -77,6 +79,19 @@ def augment(image):
     return image
 """
 
+TINY = ("--data", DATA, "--backend", "eager", "-q")
+READING = (
+    ("check", "own.danet"),
+    ("fmt", "--check", "own.danet"),
+    ("draw", "own.danet", "-o", "own.gv"),
+    ("summary", "own.danet"),
+    ("summary", "own.danet", "--batch", "2"),
+    ("prove", "own.danet"),
+    ("equiv", "own.danet", "own.danet"),
+    ("equiv", "own.danet", "danet_c_small"),
+)
+"""Commands that run no code of a spec."""
+
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
 
 
@@ -91,8 +106,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     spec = folder / "a.danet"
     spec.write_text(spec_text())
-    arguments = ("--data", DATA, "--backend", "eager", "-q", "-o", str(folder / "r"))
-    assert main(["train", str(spec), *arguments]) == 0
+    assert main(["train", str(spec), *TINY, "-o", str(folder / "r")]) == 0
     return folder / "r"
 
 
@@ -117,6 +131,11 @@ def forge(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     record = read_record(path)
     change(record)
     save_record(record, path)
+
+
+def leads_out(read: Callable[[Any], object], place: Path) -> None:
+    with pytest.raises(package.UserError, match="leads out of"):
+        read(place)
 
 
 def set_data(run: Path, text: str) -> None:
@@ -176,14 +195,10 @@ def test_a_function_that_only_a_record_names_is_refused(
 ) -> None:
     """In its setting, and in text that is smuggled in as the name of a phase."""
     sneaked = f"train {{\n    {setting} = {NAMED[setting]}\n  }}\n  phase other"
-    items = {
-        "loss": [{"factor": 1.0, "name": "python", "function": "evil.py:loss"}],
-        "optimizer": {"name": "python", "function": "evil.py:optimizer", "lr": 0.01},
-        "augment": [{"name": "python", "function": "evil.py:augment"}],
-    }
+    named = plain(read_setting(setting, NAMED[setting], "evil"))
 
     def in_setting(record: dict[str, Any]) -> None:
-        record["settings"]["recipe"]["phases"]["train"][setting] = items[setting]
+        record["settings"]["recipe"]["phases"]["train"][setting] = named
 
     def in_name(record: dict[str, Any]) -> None:
         phases = record["settings"]["recipe"]["phases"]
@@ -212,10 +227,8 @@ def test_a_function_that_only_a_record_names_is_refused(
 
 @pytest.mark.thorough
 def test_evaluating_runs_no_loss_of_a_record(danetc: Run, r: Path, marker: Path) -> None:
-    def change(record: dict[str, Any]) -> None:
-        record["evaluation"]["loss"] = 'python(function = "evil.py:loss")'
-
-    forge(r / "training.json", change)
+    loss = 'python(function = "evil.py:loss")'
+    forge(r / "training.json", lambda record: record["evaluation"].update(loss=loss))
     assert danetc("eval", "r").status == 0
     assert danetc("measure", "r", "--data", DATA, "--batches", "1").status == 0
     assert not marker.exists()
@@ -266,15 +279,7 @@ def test_no_code_refuses_a_recipe_that_runs_some(
 @pytest.mark.thorough
 def test_all_but_training_runs_none_of_a_spec(danetc: Run, tmp_path: Path, marker: Path) -> None:
     (tmp_path / "own.danet").write_text(spec_text(**NAMED))
-    for command in (
-        ("check", "own.danet"),
-        ("fmt", "--check", "own.danet"),
-        ("draw", "own.danet", "-o", "own.gv"),
-        ("summary", "own.danet"),
-        ("build", "own.danet", "-o", "built"),
-        ("prove", "own.danet"),
-        ("equiv", "own.danet", "own.danet"),
-    ):
+    for command in (*READING, ("build", "own.danet", "-o", "built")):
         danetc(*command)
     reading = ("data", DATA, "--recipe", "own.danet")
     danetc.fails("--allow-code evil.py:augment", *reading)
@@ -353,16 +358,7 @@ def test_no_code_refuses_a_layer_in_python(danetc: Run, own: Path) -> None:
 def test_all_but_building_and_training_runs_no_layer_in_python(
     danetc: Run, own: Path, tmp_path: Path
 ) -> None:
-    for command in (
-        ("check", "own.danet"),
-        ("fmt", "--check", "own.danet"),
-        ("draw", "own.danet", "-o", "own.gv"),
-        ("summary", "own.danet"),
-        ("summary", "own.danet", "--batch", "2"),
-        ("prove", "own.danet"),
-        ("equiv", "own.danet", "own.danet"),
-        ("equiv", "own.danet", "danet_c_small"),
-    ):
+    for command in READING:
         danetc(*command)
     for command in (
         ("measure", "own.danet", "--data", DATA),
@@ -376,8 +372,7 @@ def test_all_but_building_and_training_runs_no_layer_in_python(
 
 
 def test_a_layer_in_python_that_only_a_directory_names_is_refused(danetc: Run, own: Path) -> None:
-    common = ("--data", DATA, "--backend", "eager", "-q")
-    danetc.passes("train", "own.danet", *common, "-o", "run")
+    danetc.passes("train", "own.danet", *TINY, "-o", "run")
     own.unlink()
     user._ALLOWED.clear()
     os.utime("own.py", ns=(7, 7))
@@ -409,7 +404,7 @@ def test_a_layer_in_python_that_only_a_directory_names_is_refused(danetc: Run, o
 
 def test_what_is_allowed_is_a_file_as_it_is(danetc: Run, own: Path) -> None:
     """Also if a training or a build admitted it."""
-    danetc.passes("train", "own.danet", "--data", DATA, "--backend", "eager", "-q", "-o", "run")
+    danetc.passes("train", "own.danet", *TINY, "-o", "run")
     assert package.load("run", backend="eager")
     changed = Path("own.py").read_text() + "# changed\n"
     for _ in range(2):
@@ -424,7 +419,7 @@ def test_what_is_allowed_is_a_file_as_it_is(danetc: Run, own: Path) -> None:
 
 
 def test_a_training_goes_on_with_the_layer_that_it_began_with(danetc: Run, own: Path) -> None:
-    common = ("train", "own.danet", "--data", DATA, "--backend", "eager", "-q", "-o", "run")
+    common = ("train", "own.danet", *TINY, "-o", "run")
     danetc.passes(*common)
     assert "layers" in read_record(Path("run/run.json"))["settings"]
     with Path("own.py").open("a") as file:
@@ -555,10 +550,8 @@ def test_training_replaces_links_and_follows_none(danetc: Run, r: Path, precious
         (r / name).unlink(missing_ok=True)
         (r / name).symlink_to(precious / "file")
     os.chmod(precious / "file", 0o600)
-    longer = spec_text(epochs=2)
-    Path("a.danet").write_text(longer)
-    danetc.passes("train", "a.danet", "--data", DATA, "--backend", "eager", "-q", "-o", "r",
-                    "--override")  # fmt: skip
+    Path("a.danet").write_text(spec_text(epochs=2))
+    danetc.passes("train", "a.danet", *TINY, "-o", "r", "--override")
     assert untouched(precious)
     for name in linked:
         assert not (r / name).is_symlink()
@@ -575,8 +568,8 @@ def test_training_writes_to_no_linked_folder(
         shutil.rmtree(r / place)
     (r / place).unlink(missing_ok=True)
     (r / place).symlink_to(precious / ("file" if place == ".lock" else "inner"))
-    result = danetc("train", "a.danet", "--data", DATA, "--backend", "eager", "-q", "-o", "r",
-                    "--set", "recipe.epochs=2", "--override")  # fmt: skip
+    longer = ("--set", "recipe.epochs=2", "--override")
+    result = danetc("train", "a.danet", *TINY, "-o", "r", *longer)
     assert untouched(precious)
     if place != "tensorboard":  # without curves the training goes on
         assert result.status == 1
@@ -681,15 +674,13 @@ def test_links_that_leave_a_checkpoint_are_refused(danetc: Run, r: Path, tmp_pat
     last = r / "checkpoints" / "last"
     (last / "model.safetensors").rename(tmp_path / "m")
     (last / "model.safetensors").symlink_to(tmp_path / "m")
-    with pytest.raises(package.UserError, match="leads out of"):
-        read_checkpoint(last)
+    leads_out(read_checkpoint, last)
     (last / "model.safetensors").unlink()
     (tmp_path / "m").rename(last / "model.safetensors")
     read_checkpoint(last)
     last.rename(tmp_path / "last")
     last.symlink_to(tmp_path / "last")
-    with pytest.raises(package.UserError, match="leads out of"):
-        read_checkpoint(last)
+    leads_out(read_checkpoint, last)
     assert "leads out of" in danetc("eval", "r", "--checkpoint", "last").err
     (r / "checkpoints").rename(tmp_path / "c")
     (r / "checkpoints").symlink_to(tmp_path / "c")
@@ -703,27 +694,18 @@ OUTSIDE = ("../x", "/etc/passwd", "inner/../../x")
 def test_records_name_nothing_outside(r: Path, tmp_path: Path, name: str) -> None:
     """Each record that names files or folders of its directory."""
     (tmp_path / "x").write_text("x")
-    state = r / "checkpoints" / "last" / "state.json"
-
-    def checkpoint(record: dict[str, Any]) -> None:
-        record["files"].append(name)
-
-    forge(state, checkpoint)
-    with pytest.raises(package.UserError, match="leads out of"):
-        read_checkpoint(state.parent)
+    last = r / "checkpoints" / "last"
+    forge(last / "state.json", lambda record: record["files"].append(name))
+    leads_out(read_checkpoint, last)
     save_record({"trials": [{"directory": name}]}, _made(tmp_path / "t") / "trials.json")
-    with pytest.raises(package.UserError, match="leads out of"):
-        trials_in(tmp_path / "t")
+    leads_out(trials_in, tmp_path / "t")
     cells = [{"name": "a", "runs": [{"directory": name, "seed": 0, "state": "done"}]}]
     save_record({"format": 1, "data": "digits", "axes": [], "cells": cells},
                 _made(tmp_path / "g") / "grid.json")  # fmt: skip
-    with pytest.raises(package.UserError, match="leads out of"):
-        open_runs([tmp_path / "g"])
-    with pytest.raises(package.UserError, match="leads out of"):
-        read_results(tmp_path / "g")
+    leads_out(lambda place: open_runs([place]), tmp_path / "g")
+    leads_out(read_results, tmp_path / "g")
     forge(r / "summary.json", lambda record: record["files"].update({name: digest(b"x")}))
-    with pytest.raises(package.UserError, match="leads out of"):
-        package.load(r)
+    leads_out(package.load, r)
 
 
 # -- git -------------------------------------------------------------------------------------------

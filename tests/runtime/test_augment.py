@@ -61,7 +61,7 @@ def applied(transform: ImageTransform, image: Tensor) -> Tensor:
 
 
 def test_every_step_of_the_schema_is_compared_here() -> None:
-    own = {"python"}  # tested in training/test_own_augmentation.py
+    own = {"python"}  # tested in training/test_own_code.py
     assert {*ITEMS["augment"], *ITEMS["evaluate"]} == {*REFERENCE} | own
     for name, (arguments, _) in REFERENCE.items():
         row = ITEMS["augment"][name]

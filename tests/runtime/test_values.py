@@ -30,27 +30,23 @@ neuron mine {
 )
 
 
-def softplus(x: float) -> float:
-    return log1p(exp(x))
+def numbers(neuron: Any) -> dict[str, list[float]]:
+    return {name: value.flatten().tolist() for name, value in neuron.values().items()}
 
 
 @pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_values_are_within_their_bounds(backend: str) -> None:
     model = danetc.build(text=TEXT, seed=1, backend=backend)
     neuron: Any = model.get_submodule("stem.spike")
-    found = {name: value.flatten().tolist() for name, value in neuron.values().items()}
     start = {"a": [0.25], "b": [2.0], "c": [-1.0] * 8, "d": [0.5]}
-    assert found == {name: pytest.approx(values) for name, values in start.items()}
+    assert numbers(neuron) == {name: pytest.approx(values) for name, values in start.items()}
     with torch.no_grad():
         for parameter in neuron.parameters():
             parameter.copy_(torch.arange(parameter.numel()).view_as(parameter) + 0.7)
-    found = {name: value.flatten().tolist() for name, value in neuron.values().items()}
-    expected = {
-        "a": [1 / (1 + exp(-0.7))],
-        "b": [1 + softplus(0.7)],
-        "c": [-softplus(number + 0.7) for number in range(8)],
-        "d": [0.7],
-    }
+    softplus = [log1p(exp(number + 0.7)) for number in range(8)]
+    expected = {"a": [1 / (1 + exp(-0.7))], "b": [1 + softplus[0]], "d": [0.7]}
+    expected["c"] = [-value for value in softplus]
+    found = numbers(neuron)
     assert found == {name: pytest.approx(values, rel=1e-6) for name, values in expected.items()}
     assert neuron.values()["c"].shape == (8, 1, 1)
     assert not neuron.values()["a"].requires_grad

@@ -37,6 +37,17 @@ def same(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert one["figures"] == two["figures"]
 
 
+def resumes(folder: Path, body: str, step: int, text: str = NOISY, **settings: Any) -> None:
+    """Check that a training which is killed after a step ends as one that is left alone."""
+    alone = Job(folder / "whole", body, text=text)
+    assert together(alone) == [0]
+    job = Job(folder / "killed", body, text=text, settings={"checkpoint_steps": 2, **settings})
+    assert together(job.with_signal(0, step)) == [KILLED]
+    assert together(job) == [0]
+    assert job.result()["steps"] < alone.result()["steps"]
+    same(alone.result(), job.result())
+
+
 def whole(folder: Path, **rest: Any) -> dict[str, Any]:
     """A run of FULL that was left alone."""
     job = Job(folder, FULL, **rest)
@@ -60,14 +71,8 @@ def test_killed_twice_with_loaders(tmp_path: Path, compiled: bool) -> None:
 def test_other_settings_resume_too(tmp_path: Path) -> None:
     """Optimizer, precision, mixing, augmentation on the device; a schedule, and parts apart."""
     text = NOISY.replace("alpha = 4", "alpha = scheduled(4)")
-    alone = Job(tmp_path / "whole", OTHER, text=text)
-    assert together(alone) == [0]
-    job = Job(tmp_path / "killed", OTHER, text=text, settings={"checkpoint_steps": 2})
     # Each checkpoint waits for the one before it: after 5 steps the one of step 2 is whole.
-    assert together(job.with_signal(0, random.randint(5, STEPS - 1))) == [KILLED]
-    assert together(job) == [0]
-    assert job.result()["steps"] < STEPS
-    same(alone.result(), job.result())
+    resumes(tmp_path, OTHER, random.randint(5, STEPS - 1), text)
 
 
 def test_a_signal_saves_and_stops(tmp_path: Path) -> None:

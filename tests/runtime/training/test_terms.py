@@ -24,10 +24,11 @@ def trained(few: DataSet, loss: str, more: str = "gradient = bptt") -> Trained:
 @pytest.mark.parametrize("more", ["accumulate = 2", "gradient = truncated(1)", "ema = 0.5"])
 def test_a_term_is_what_it_is_alone(few: DataSet, more: str) -> None:
     whole = trained(few, "cross_entropy + 3 * mse", more)
-    expected = {
-        "cross_entropy": trained(few, "cross_entropy", more).history[0]["train_loss"],
-        "mse": 3 * trained(few, "mse", more).history[0]["train_loss"],
-    }
+    alone = {name: trained(few, name, more).history for name in ("cross_entropy", "mse")}
+    assert [rows[0]["terms"] for rows in alone.values()] == [{}, {}]
+    assert "term" not in metrics_csv(alone["mse"])
+    entropy, error = (rows[0]["train_loss"] for rows in alone.values())
+    expected = {"cross_entropy": entropy, "mse": 3 * error}
     (epoch,) = whole.watcher.epochs
     assert epoch.terms == pytest.approx(expected, rel=1e-5)
     assert whole.watcher.steps[-1].terms == epoch.terms
@@ -44,9 +45,3 @@ def test_terms_of_neurons_and_names_that_repeat(few: DataSet) -> None:
     for number, alone in enumerate(found, 1):
         rate = alone.train_loss - alone.terms["cross_entropy"]
         assert epoch.terms[f"firing_rate_{number}"] == pytest.approx(rate, rel=1e-4)
-
-
-def test_a_single_term_is_the_loss(few: DataSet) -> None:
-    done = trained(few, "cross_entropy")
-    assert done.history[0]["terms"] == {}
-    assert "term" not in metrics_csv(done.history)
