@@ -124,7 +124,7 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert values["logits"].shape == (2, 10)
     found = {each.steps: each.top1 for each in values["found"].results}
     assert list(found) == [1, 2, 4]
-    assert found[values["found"].trained_steps] == values["run"].test_accuracy
+    assert found[values["found"].conditions.steps] == values["run"].test_accuracy
     assert {"topology.svg", "weights.safetensors"} <= {each.name for each in tmp_path.iterdir()}
     names = [name for name, _ in values["model"].stages[2].blocks[5].branch.named_children()]
     assert names == ["conv1", "norm1", "spike1", "conv2", "norm2", "spike2", "conv3", "norm3"]

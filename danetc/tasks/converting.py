@@ -206,9 +206,6 @@ def convert(how: ConversionRequest) -> Converted:
     return found
 
 
-# -- what can be converted -------------------------------------------------------------------------
-
-
 def _heights(graph: Graph, ann: nn.Module) -> dict[str, Tensor]:
     """Return the heights of activations by their paths (see ``height_of``).
 
@@ -323,9 +320,6 @@ def _with_neurons(before: CompiledNetwork, how: ConversionRequest) -> CompiledNe
             "the last linear layer, or at the end"
         )
     return found
-
-
-# -- thresholds ------------------------------------------------------------------------------------
 
 
 def thresholds_of(

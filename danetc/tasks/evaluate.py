@@ -282,17 +282,14 @@ class DirectoryEvaluator:
         ]
 
 
-# -- the command ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, repr=False)
 class Evaluated(Returned):
     """Evaluation of a network on a split of a data set.
 
     Attributes:
         directory: directory of the network; ``the model`` for one that has none.
-        trained_steps: T of the training.
-        conditions: everything that decides the figures: batch, precision, backend, seeds, device.
+        conditions: everything that decides the figures: T of the training, batch, precision, backend,
+            seeds, device.
         unlike_training: differences from the training's own tests in words; None without a training.
         results: figures at each requested T.
         over_time: figures at each T = 1 .. the largest, of the mean output of the first T steps.
@@ -303,7 +300,6 @@ class Evaluated(Returned):
     data: str
     split: str
     network: str
-    trained_steps: int
     checkpoint: str | None
     conditions: Evaluation
     unlike_training: tuple[str, ...] | None
@@ -429,7 +425,6 @@ def evaluate_trained(trained: Trained, asked: EvaluationRequest, *, silent: bool
         str(asked.data),
         asked.split,
         one.graph.name,
-        one.steps,
         asked.checkpoint,
         one.conditions,
         None if one.recorded is None else tuple(differences),

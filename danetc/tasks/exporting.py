@@ -126,9 +126,6 @@ def export(request: ExportRequest) -> Exported:
     return Exported(*done, found, why)
 
 
-# -- comparison -----------------------------------------------------------------------------------
-
-
 @torch.no_grad()
 def compare_file(
     content: Content, row: Format, data: bytes, device: str = "cpu"
@@ -224,9 +221,6 @@ def _stepwise(model: Model, graph: Graph) -> Callable[..., Sequence[Tensor]]:
         return [torch.stack(values) for values in zip(*steps, strict=True)]
 
     return run
-
-
-# -- checkpoints -----------------------------------------------------------------------------------
 
 
 def at_checkpoint(

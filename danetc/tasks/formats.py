@@ -78,9 +78,6 @@ class Format:
     needs: tuple[str, ...] = ()
 
 
-# -- weights, programs of torch.export and SpikingJelly's Python -----------------------------------
-
-
 def _state_dict(content: Content) -> bytes:
     stream = io.BytesIO()
     torch.save(content.weights, stream)
@@ -103,9 +100,6 @@ def _run_source(data: bytes, content: Content) -> Run:
         return outputs_of(made(*inputs))
 
     return run
-
-
-# -- ONNX ------------------------------------------------------------------------------------------
 
 
 def _onnx(content: Content) -> bytes:
@@ -133,19 +127,15 @@ def _run_onnx(data: bytes, content: Content) -> Run:
     quiet.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(data, quiet)
     graph, takes = content.graph, session.get_inputs()
-    names = [item.name for item in session.get_outputs()]
+    names = [*graph.outputs]
     starts = session.get_modelmeta().custom_metadata_map
     kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
-
-    def called(values: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(zip(names, session.run(None, values), strict=True))
 
     def run(*inputs: Tensor) -> Sequence[Tensor]:
         given = {item.name: x.numpy() for item, x in zip(takes, inputs, strict=False)}
         if not content.streaming:
-            found = called(given)
-            return [torch.from_numpy(found[name]) for name in graph.outputs]
-        varies = dict(zip(given, (node.value.varies for node in graph.inputs), strict=True))
+            return [torch.from_numpy(x) for x in session.run(names, given)]
+        varying = [key for key, node in zip(given, graph.inputs, strict=True) if node.value.varies]
         samples = inputs[0].shape[int(graph.inputs[0].value.varies)]
         memory, steps = {}, []
         for item in takes[len(inputs) :]:
@@ -153,15 +143,13 @@ def _run_onnx(data: bytes, content: Content) -> Run:
             start = float(starts.get(f"start of {item.name}", "0"))
             memory[item.name] = np.full(size, start, kinds[item.type])
         for t in range(graph.steps):
-            found = called({key: x[t] if varies[key] else x for key, x in given.items()} | memory)
-            memory = {name: found[f"{name}_next"] for name in memory}
-            steps.append([torch.from_numpy(found[name]) for name in graph.outputs])
+            frames = given | {key: given[key][t] for key in varying}
+            found = session.run([*names, *(f"{name}_next" for name in memory)], frames | memory)
+            memory = dict(zip(memory, found[len(names) :], strict=True))
+            steps.append([torch.from_numpy(x) for x in found[: len(names)]])
         return [torch.stack(values) for values in zip(*steps, strict=True)]
 
     return run
-
-
-# -- NIR -------------------------------------------------------------------------------------------
 
 
 def _nir(content: Content) -> bytes:

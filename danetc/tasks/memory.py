@@ -258,9 +258,6 @@ def size_of(tensors: Iterable[Tensor]) -> int:
     return sum(storages.values())
 
 
-# -- choosing a policy -----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """A memory policy, and the step and budget that it was chosen for (None if it was named)."""

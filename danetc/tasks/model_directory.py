@@ -172,9 +172,6 @@ def write_model_directory(
     return record
 
 
-# -- records ------------------------------------------------------------------------------------
-
-
 def record_in(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file. Raises UserError if it was changed after danetc wrote it."""
     return read_record(within(path.parent, path.name))
@@ -194,9 +191,6 @@ def epochs_in(path: Path) -> list[dict[str, Any]]:
     if not isinstance(epochs, list) or not all(isinstance(each, dict) for each in epochs):
         raise UserError(f"{path} is damaged: it has no list of epochs")
     return epochs
-
-
-# -- reading ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -92,13 +92,8 @@ def predict_trained(
     """Return the outputs of a network. ``note`` gets notes. Raises as ``predict``."""
     if not request.images:
         raise UserError("there are no images to predict")
-    asked = EvaluationRequest(
-        trained.path,
-        prepare=request.prepare,
-        checkpoint=request.checkpoint,
-        backend=request.backend,
-        device=request.device,
-    )
+    same = ("prepare", "checkpoint", "backend", "device")
+    asked = EvaluationRequest(trained.path, **{name: getattr(request, name) for name in same})
     one = DirectoryEvaluator(trained, asked, note)
     now, data = one.conditions, one.conditions.data or {}
     if data.get("target") == "pixels":

@@ -87,9 +87,6 @@ def prove(
     return {"network": graph.name, "steps": graph.steps, **facts}
 
 
-# -- Propositions 1 and 4 --------------------------------------------------------------------------
-
-
 def _chain(graph: Graph, stage: Stage, numbers: bool) -> Found:
     plan = plan_chain(graph, stage)
     says = f"over {_many(len(stage.blocks) - 1, 'block')} the gradient is "
@@ -185,9 +182,6 @@ def _smaller(graph: Graph, size: int) -> Graph:
     if len(shape) != 3:
         return graph
     return resized(graph, min(size, shape[1]), min(size, shape[2])) or graph
-
-
-# -- Proposition 3 ---------------------------------------------------------------------------------
 
 
 def _rates(graph: Graph, stage: Stage, numbers: bool) -> Found:

@@ -162,7 +162,7 @@ def test_eval_goes_by_what_the_training_was(danetc: Run, name: str) -> None:
     run = train(danetc, text, TEXT, *options)
     found = evaluated(danetc, run)
     check_same(found, last(run))
-    assert found["trained_steps"] == (3 if name == "phases" else 2)
+    assert found["conditions"]["steps"] == (3 if name == "phases" else 2)
 
 
 @pytest.mark.thorough
@@ -216,7 +216,7 @@ def test_each_checkpoint_gives_its_own_figures(danetc: Run) -> None:
     for number, epoch in enumerate(epochs, 1):
         found = evaluated(danetc, run, "--checkpoint", f"epoch-{number:04}")
         check_same(found, epoch)
-        assert found["trained_steps"] == (1 if number < 3 else 3)
+        assert found["conditions"]["steps"] == (1 if number < 3 else 3)
     check_same(evaluated(danetc, run, "--checkpoint", "phase-one"), epochs[1])
 
 
@@ -240,7 +240,7 @@ def test_stopped_between_two_phases(danetc: Run, monkeypatch: pytest.MonkeyPatch
     assert done.status == 128 + signal.SIGTERM
     found = evaluated(danetc, Path("run"))
     check_same(found, last(Path("run")))
-    assert found["trained_steps"] == 1
+    assert found["conditions"]["steps"] == 1
 
 
 # -- two processes ---------------------------------------------------------------------------------

@@ -286,7 +286,7 @@ def test_classes_are_counted(danetc: Run) -> None:
     assert "confusion" not in result.frame().columns
     share = sum(counts[n][n] for n in range(10)) / len(test)
     assert result.frame()["top1"].tolist() == [pytest.approx(share)]
-    assert repr(result).endswith(f"digits (test): T = {result.trained_steps}: {share:.2%}>")
+    assert repr(result).endswith(f"digits (test): T = {result.conditions.steps}: {share:.2%}>")
     shown = danetc.passes("eval", run, "--per-class", "--backend", "eager").out
     assert any(line.split()[2:] == [*map(str, counts[3])] for line in shown.splitlines())
     assert sum(counts[n][n] for n in range(10)) < len(test)
