@@ -119,7 +119,7 @@ def latex(table: Table) -> str:
     return "\n".join([*begin, *body, "  \\bottomrule", "\\end{tabular}", ""])
 
 
-_SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
+_SPECIAL = {each: f"\\{each}" for each in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", ">": r"$>$", "<": r"$<$",
 }  # fmt: skip
@@ -128,7 +128,7 @@ _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
 def _latex(text: str) -> str:
     if power := re.fullmatch(r"(-?\d(?:\.\d+)?)e([+-]\d+)", text):
         return rf"${power[1]} \times 10^{{{int(power[2])}}}$"
-    text = visible(text).translate(str.maketrans(_SPECIAL))
+    text = visible(text).translate({ord(each): escape for each, escape in _SPECIAL.items()})
     return text.replace(" x ", r" $\times$ ").replace("uJ", r"$\mu$J")
 
 

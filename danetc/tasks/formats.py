@@ -114,8 +114,7 @@ def _onnx(content: Content) -> bytes:
         streaming=content.streaming,
         about={**content.about, "steps": str(graph.steps)},
     )
-    data: bytes = made.SerializeToString()
-    return data
+    return bytes(made.SerializeToString())
 
 
 def _run_onnx(data: bytes, content: Content) -> Run:
@@ -157,9 +156,8 @@ def _nir(content: Content) -> bytes:
 
     from danetc.compiler.emit.nir import emit_nir
 
-    made = emit_nir(content.graph, content.arrays(), content.about)
     stream = io.BytesIO()
-    nir.write(stream, made)
+    nir.write(stream, emit_nir(content.graph, content.arrays(), content.about))
     return stream.getvalue()
 
 

@@ -104,12 +104,8 @@ def predict_trained(
     signature = model.signature
     place = list(signature.outputs).index(main_output(now.loss, signature, now.output))
     x, names = read_samples([*map(str, request.images)], signature, now.evaluate or (), data)
-    outputs = []
-    with (
-        torch.inference_mode(),
-        arithmetic(now.precision, one.device),
-        autocast(now.precision, one.device),
-    ):
+    outputs, how = [], (now.precision, one.device)
+    with torch.inference_mode(), arithmetic(*how), autocast(*how):
         for batch in x.split(now.batch, int(signature.sequence)):
             found = outputs_of(model(batch.to(one.device)))[place]
             outputs.append(over_time(found).cpu())
