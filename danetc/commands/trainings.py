@@ -553,7 +553,8 @@ def export_command(request: requests.ExportRequest) -> Answer:
     danetc. Before the file is kept, it is read back and compared with the model on random samples;
     the result is printed.
     """
-    from danetc.tasks.exporting import FORMATS, export
+    from danetc.tasks.exporting import export
+    from danetc.tasks.formats import FORMATS
 
     exported = export(**vars(request))
 
