@@ -14,6 +14,7 @@ from danetc.compiler.frontend.program import MAX_ERRORS, Checked, check_file, ch
 from danetc.compiler.lowering.stages import StageBuilder
 from danetc.compiler.lowering.values import Joined, Wire
 from danetc.compiler.warnings import warnings_of
+from danetc.compiler.warnings.linear_forms import Form, _sum, bounds
 from danetc.dsl import work
 from danetc.dsl.diagnostics.diagnostic import Reporter, TooManyErrors
 from danetc.dsl.diagnostics.suggestions import nearest
@@ -106,6 +107,14 @@ def test_the_last_step_of_a_limit_may_be_spent() -> None:
             inner.spend(1)
         outer.spend(1)
     assert (outer.steps, work.of_a_check().steps) == (3, 0)
+
+
+def test_sums_and_bounds_of_forms_cost_a_step_for_each_factor() -> None:
+    one, other = Form(0.0, {"a": 1.0, "b": 1.0}), Form(0.0, {"b": 1.0, "c": 1.0})
+    with work.bounded() as spent:
+        assert _sum(one, other, -1.0) == Form(0.0, {"a": 1.0, "c": -1.0})
+        assert bounds(one, {"a": (0.0, 1.0), "b": (-2.0, 3.0)}) == (-2.0, 4.0)
+    assert spent.steps == (1 + 3) + (1 + 2)
 
 
 def test_names_are_compared_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,14 @@ def test_what_nir_has_not_is_named(settings: str, message: str) -> None:
     assert refused.value.hint
 
 
+def test_a_kernel_along_an_axis_leaves_the_other_as_it_is() -> None:
+    for axis, first in (("rows", 0), ("columns", 1)):
+        stem = f"conv(4, stride = 2, over = {axis}) -> norm -> spike"
+        layer = written(emit(text(small(stem=stem)))).nodes["stem.conv"]
+        for found, along, other in ((layer.stride, 2, 1), (layer.padding, 1, 0)):
+            assert (found[first], found[1 - first]) == (along, other)
+
+
 def test_a_mean_over_time_stands_in_the_head_alone() -> None:
     graph = text(small(head="avgpool -> mean_over_time -> linear(5) -> relu"))
     with pytest.raises(NotInNir, match="reads a mean over time, which NIR does not have"):
