@@ -131,6 +131,13 @@ def test_a_changed_block_is_not_called_by_a_name_of_std(block: str) -> None:
     assert {stage.block.name for stage in found.stages} == {own}
 
 
+def test_a_step_after_the_stages_is_one_of_theirs_if_it_stands_between_them() -> None:
+    between = "(stage(basic(4), 2) -> maxpool(2) -> stage(basic(8), 2)"
+    for step, more in (("maxpool(2)", " -> maxpool(2)"), ("avgpool(2)", "")):
+        body = f"stages = {between}) via sew\n head = {step} -> conv(3) -> avgpool"
+        assert f" = {between}{more}) via sew\n" in imported(drawn(body)).text
+
+
 def test_what_is_no_connection_is_a_block_that_is_declared_once() -> None:
     more = """
     block mine(width) {
