@@ -11,7 +11,7 @@ from torch import Tensor
 
 from danetc.runtime.data.dataset import Source
 from danetc.runtime.data.request import IGNORED, MOST_CLASSES, Target
-from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import derive
 
 CHANNELS = (1, 2, 3)
@@ -65,14 +65,14 @@ def images_of(x: np.ndarray, where: str, last: bool | None = None) -> Tensor:
 
 
 def finite(x: np.ndarray, where: str) -> Tensor:
-    """Return bytes as they are and other numbers as float32. Raises DataError for infinite ones.
+    """Return bytes as they are and other numbers as float32. Raises UnreadableError for infinite ones.
 
     The tensor shares the memory of ``x`` if that is possible; read-only arrays are copied.
     """
     with np.errstate(over="ignore"):
         x = x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
     if x.dtype == np.float32 and not np.isfinite(x).all():
-        raise DataError(f"{where} has values that are not finite, or too large for float32")
+        raise UnreadableError(f"{where} has values that are not finite, or too large for float32")
     return torch.from_numpy(np.require(x, requirements=("C", "W")))
 
 

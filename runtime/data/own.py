@@ -365,6 +365,8 @@ def returned(code: Any, request: DataRequest) -> dict[str, Any]:
             f"`{request.place}` gives no data to train or to test on; return (train, test), or hold out "
             "a share: ,test=0.2"
         )
+    if "val" in splits:
+        raise DataError(f"`{request.place}` gives `val`; hold out a share for validation: ,val=0.1")
     return splits
 
 

@@ -169,10 +169,7 @@ def _read(cut: Cutting, shape: tuple[int, ...] | None, path: str) -> Tensor:
             "[T, C, H, W] are needed"
         )
     else:
-        try:
-            frames = finite(loaded, path)
-        except DataError as error:
-            raise UnreadableError(str(error)) from error
+        frames = finite(loaded, path)
     if shape is not None and tuple(frames.shape) != shape:
         raise DataError(
             f"{path} has frames [T, C, H, W] of {list(frames.shape)}, but those of the first "

@@ -44,9 +44,9 @@ class NeuronSums:
         if self.counts_spikes:
             active = frames.ne(0)
             spikes = frames if self.layer.kind == SPIKE else frames.abs() / self.layer.kind.unit
-            sums = spikes.flatten(1).sum(1, dtype=torch.float64).cpu()
-            self.spikes = self.spikes + sums
-            self.count = self.count + torch.full_like(sums, frames[0].numel())
+            total = spikes.flatten(1).sum(1, dtype=torch.float64).cpu()
+            self.spikes = self.spikes + total
+            self.count = self.count + torch.full_like(total, frames[0].numel())
             self.active += int(active.sum())
             fired = active.flatten(0, 1).any(0)
             self.fired = fired if self.fired is None else self.fired | fired

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,12 @@ def _exists(home: str) -> bool:
 def _open(request: DataRequest, place: str) -> Any:
     """Call the code, and return a data set of what it gives, or of an object that is not callable.
 
-    Errors of the code, also in the lengths and properties of its Datasets, are DataErrors that name
-    its line.
+    The SHA-256 of its file is part of the fingerprint. Errors of the code, also in the lengths and
+    properties of its Datasets, are DataErrors that name its line.
     """
+    from danetc.runtime.data.dataset import facts_fingerprint
     from danetc.runtime.data.own import blamed, own_set, returned
+    from danetc.runtime.system.files import file_digest
     from danetc.runtime.system.locks import in_turn
     from danetc.runtime.system.seeds import drawn_anew
     from danetc.runtime.system.user_code import found_at
@@ -69,7 +72,12 @@ def _open(request: DataRequest, place: str) -> Any:
             with drawn_anew() as seed:
                 seed(0)
                 splits = returned(code, request)
-            return own_set(request, splits, place)
+            data = own_set(request, splits, place)
+    module = sys.modules.get(getattr(code, "__module__", None) or type(code).__module__)
+    if (file := getattr(module, "__file__", None)) is None:
+        return data
+    facts = (data.fingerprint, file_digest(Path(file)))
+    return replace(data, fingerprint=facts_fingerprint(facts))
 
 
 SOURCE = DataSource(

@@ -94,9 +94,9 @@ def _open(request: DataRequest, options: dict[str, int]) -> Any:
 
     width = len(str(classes - 1))
     names = tuple(f"class{number:0{width}}" for number in range(classes))
-    splits = {"train": split("train", options["count"]), "test": split("test", options["test"])}
-    splits["class_names"] = names
-    return own_set(request, splits, request.name, last=False)
+    counts = {"train": options["count"], "test": options["test"]}
+    splits = {name: split(name, count) for name, count in counts.items()}
+    return own_set(request, {**splits, "class_names": names}, request.name, last=False)
 
 
 SOURCE = DataSource(

@@ -84,6 +84,12 @@ class Fails(Noise):
 both = lambda: (Noise(9), Noise(6))
 tagged = lambda: (Tagged(9), Subset(Tagged(9), [1, 5]))
 
+def mapping():
+    loader = torch.utils.data.DataLoader(Noise(9), batch_size=2, shuffle=True)
+    return {"train": loader, "test": Noise(4), "class_names": ["x", "y", "z"]}
+
+validation = lambda: {"train": Noise(9), "val": Noise(5), "test": Noise(4)}
+
 def by_train(train=True):
     return Noise(9 if train else 4)
 
@@ -164,13 +170,14 @@ def opened(name: str) -> DataSet:
     ("name", "train", "test"),
     [
         ("both", 9, 6), ("by_train", 9, 4), ("by_split", 9, 4), ("by_split,test=extra", 9, 5),
-        ("rows", 9, 9), ("one,test=0.3", 7, 3), ("arrays", 4, 2), ("tagged", 9, 2),
+        ("rows", 9, 9), ("one,test=0.3", 7, 3), ("arrays", 4, 2), ("tagged", 9, 2), ("mapping", 9, 4),
     ],
 )  # fmt: skip
 def test_what_code_may_give(name: str, train: int, test: int) -> None:
     data = opened(name)
     assert (len(data.train), len(data.test), data.target) == (train, test, "classes")
     assert data.classes == {"arrays": 2, "rows": 2}.get(name, 3)
+    assert (data.class_names == ("x", "y", "z")) == (name == "mapping")
     assert opened(name).fingerprint == data.fingerprint
 
 
@@ -257,6 +264,7 @@ def _samples(batch):  # type: ignore[no-untyped-def]
         ("fails", "in __getitem__: KeyError: 'nothing'"),
         ("one", "gives no data to train or to test on; return (train, test)"),
         ("nothing", "`own.py:nothing` must return arrays (x, y), a Dataset"),
+        ("validation", "gives `val`; hold out a share for validation: ,val=0.1"),
         ("three", "of these, or a mapping such as {\"train\": (x, y), \"test\": (u, v)}, not 3 values"),
         ("triples", "sample 0 of own.py:triples (train) is 3 values, not a pair of an image and its label"),
         ("objects", "is an object of type object; a sample is a pair"),
@@ -289,3 +297,9 @@ def test_code_that_does_not_run(tmp_path: Path) -> None:
         open_data("lacks.py:make")
     with pytest.raises(DataError, match="there is no module `no_such_module`"):
         open_data("python:no_such_module:make")
+
+
+def test_other_code_is_another_fingerprint(tmp_path: Path) -> None:
+    first = opened("both").fingerprint
+    (tmp_path / "own.py").write_text(CODE + "\n# changed\n")
+    assert opened("both").fingerprint != first
