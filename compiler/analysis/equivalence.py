@@ -18,13 +18,14 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
-from math import frexp
+from math import frexp, prod
 from typing import Literal
 
 from danetc.compiler.analysis.neuron_forms import program_form
 from danetc.compiler.ir.at_node import has_own_state, operands, weights
 from danetc.compiler.ir.graph import Graph, Node, Value
-from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.inference import Inference
+from danetc.compiler.ir.ops import OPS, Context, OpError
 from danetc.compiler.passes.simplify import merge_duplicates, remove_dead
 from danetc.dsl.record import record
 
@@ -364,3 +365,43 @@ def _weights_of(graph: Graph, node: Node) -> object:
     if node.op == "neuron":
         return [replace(item, name="") for item in graph.program(node).learnables]
     return node.op, weights(graph, node), node.attrs.get("init"), node.attrs.get("per_step")
+
+
+# -- small images ---------------------------------------------------------------------------------
+
+
+def resized(graph: Graph, height: int, width: int) -> Graph | None:
+    """Return the network with the same weights for images of another size, or None.
+
+    None is for weights that depend on the size, loops over time, and inputs of several sizes.
+    """
+    if graph.carries or graph.packed is None:
+        return None
+    nodes: dict[int, Node] = {}
+    inference = Inference(graph.neurons, nodes)
+    for node in graph.nodes.values():
+        if node.op == "input":
+            if len(node.value.shape) != 3:
+                return None
+            shape = (node.value.shape[0], height, width)
+            nodes[node.id] = replace(node, value=replace(node.value, shape=shape))
+            continue
+        row, values = OPS[node.op], tuple(nodes[i].value for i in node.inputs)
+        try:
+            value = inference.value(node.op, node.attrs, node.inputs)
+        except OpError:
+            return None
+        if row.weights(node.attrs, values, Context.of(graph)) != weights(graph, node):
+            return None
+        nodes[node.id] = replace(node, value=value)
+    return replace(graph, nodes=nodes)
+
+
+def smallest_map(graph: Graph) -> int:
+    """Return the smallest number of pixels of a map that a convolution reads."""
+    sizes = [
+        prod(graph[node.inputs[0]].value.shape[1:])
+        for node in graph.nodes.values()
+        if OPS[node.op].weighted and node.attrs.get("kernel", 1) != 1
+    ]
+    return min(sizes, default=1)

@@ -144,26 +144,18 @@ def _first_values(module: nn.Module, node: Node, seed: int) -> None:
             for name, parameter in module.named_parameters():
                 if name == "bias":
                     parameter.zero_()
-        case nn.Conv1d() | nn.Conv2d():
-            generator = _generator(module.weight, seed)
-            nn.init.kaiming_normal_(
-                module.weight, mode="fan_out", nonlinearity="relu", generator=generator
-            )
-            _bias(module, generator)
-        case nn.Linear():
-            generator = _generator(module.weight, seed)
-            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
-            _bias(module, generator)
+        case nn.Conv1d(weight=weight) | nn.Conv2d(weight=weight) | nn.Linear(weight=weight):
+            source = _generator(weight, seed)
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=source)
+            else:
+                nn.init.kaiming_normal_(weight, 0, "fan_out", "relu", generator=source)
+            if module.bias is not None:
+                bound = 1 / math.sqrt(weight[0].numel())  # 1 / sqrt(fan_in), as in torch
+                nn.init.uniform_(module.bias, -bound, bound, generator=source)
         case _ if OPS[node.op].norm is not None:
             module.get_parameter("weight").fill_(float(node.attrs["init"] or 0.0))
 
 
 def _generator(weight: torch.Tensor, seed: int) -> torch.Generator:
     return torch.Generator(weight.device).manual_seed(seed)
-
-
-def _bias(module: nn.Conv1d | nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
-    """Initialize the bias uniformly within 1 / sqrt(fan_in), torch's default."""
-    if module.bias is not None:
-        bound = 1 / math.sqrt(module.weight[0].numel())
-        nn.init.uniform_(module.bias, -bound, bound, generator=generator)

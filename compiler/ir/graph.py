@@ -212,10 +212,9 @@ class Graph:
         found = set(starts)
         waiting = [*found]
         while waiting:
-            for id in self.reads(self.nodes[waiting.pop()]):
-                if id not in found:
-                    found.add(id)
-                    waiting.append(id)
+            new = {*self.reads(self.nodes[waiting.pop()])} - found
+            found |= new
+            waiting += new
         return found
 
     def users(self) -> dict[int, list[int]]:
@@ -233,11 +232,6 @@ class Graph:
         for id in self.outputs.values():
             result[id] += 1
         return result
-
-    @property
-    def sharing(self) -> frozenset[int]:
-        """Nodes with weights that stand at several places."""
-        return frozenset(chain.from_iterable(self.shares.items()))
 
     def paths(self) -> set[tuple[str, ...]]:
         """Return the paths of all nodes and scopes."""

@@ -86,7 +86,7 @@ class _Folder:
         self.inference = Inference(graph.neurons, self.nodes)
         self.readers = graph.readers()  # number of readers of nodes of the new graph
         self.scalings: dict[int, list[Scaling]] = defaultdict(list)
-        self.shared = graph.sharing
+        self.shared = {*graph.shares, *graph.shares.values()}
 
     def run(self) -> Folding:
         graph, factors = self.graph, plan_factors(self.graph)
@@ -230,7 +230,7 @@ def _why_not(
             return f"`{reader.path}` adds values without this factor to the product"
         elif not OPS[reader.op].weighted:
             return f"`{reader.path}` ({reader.op}) reads the product but has no weights"
-        elif reader.id in graph.sharing:
+        elif reader.id in {*graph.shares, *graph.shares.values()}:
             return f"`{reader.path}` is a shared layer"
         else:
             layers.append(reader.id)

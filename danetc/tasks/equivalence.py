@@ -13,11 +13,12 @@ from danetc.compiler.analysis.equivalence import (
     Same,
     compare_graphs,
     paired_weights,
+    resized,
+    smallest_map,
 )
 from danetc.compiler.ir.at_node import taken, why_apart
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.segment import resized, smallest_map
 from danetc.dsl.kinds import ANALOG
 from danetc.errors import UserError
 

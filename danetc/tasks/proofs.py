@@ -8,6 +8,7 @@ from itertools import chain
 from math import isclose, isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
+from danetc.compiler.analysis.equivalence import resized
 from danetc.compiler.analysis.propositions import (
     GradientPlan,
     NotApplicable,
@@ -19,7 +20,6 @@ from danetc.compiler.analysis.propositions import (
 from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph, Stage
 from danetc.compiler.ir.ops.user import refuse_code
-from danetc.compiler.ir.segment import resized
 from danetc.dsl.kinds import ANALOG
 from danetc.errors import UserError
 

@@ -302,7 +302,8 @@ class FusedNeuron(Neuron):
             present = [norm for norm in norms if norm is not None]
             native = self._native_plan(inputs, present, params, is_step=True)
         if native is None:
-            out, after = super().advance(inputs, before)
+            total = self._total([x.unsqueeze(0) for x in inputs]).squeeze(0)
+            out, after = super().advance([total], before)
             return inputs[0] + out if self._added else out, after
         plan, inputs = native
         shape, last = plan.shape, plan.key.channels_last
@@ -316,9 +317,6 @@ class FusedNeuron(Neuron):
         return out, (number + 1, after) if self._per_step else after
 
     # -- operation by operation --------------------------------------------------------------------
-
-    def current(self, *inputs: Tensor) -> Tensor:
-        return self._total([x.unsqueeze(0) for x in inputs]).squeeze(0)
 
     def _total(self, inputs: Sequence[Value]) -> Tensor:
         terms = []

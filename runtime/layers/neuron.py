@@ -103,11 +103,6 @@ class Neuron(nn.Module):
         out: Tensor = run(x, self.params(), self.steps, self.input_rank, self.program)
         return out
 
-    def current(self, *inputs: Tensor) -> Tensor:
-        """Return the neuron's input at one time step, [N, ...]; for a fused layer the sum of its terms."""
-        (x,) = inputs
-        return x
-
     def _total(self, inputs: Sequence[Any]) -> Tensor:
         """Return the neuron's input over time from those of a call; for a fused layer the sum of its terms, operation
         by operation."""
@@ -135,7 +130,7 @@ class Neuron(nn.Module):
     def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
         """Return the output of one time step of inputs [N, ...], and the state for the next: the neuron's states, with
         the number of steps so far if learnables depend on it."""
-        x = self.current(*inputs)
+        (x,) = inputs
         if not self._per_step:
             return self.step(x, before)
         now, states = before or (0, None)

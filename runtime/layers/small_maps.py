@@ -61,31 +61,24 @@ INPUT_WEIGHTS, INPUT_OUTPUTS = 2**17, 128
 def is_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
     """True if a product is faster for the weights' gradient, given that of an output [N, O, H, W]. (Not for fake
     tensors, which must not be cached.)"""
-    images, _, height, width = grad.shape
-    are_few = height * width <= FEW
+    are_few = grad.shape[2:].numel() <= FEW
     least, most = (FEW_WEIGHTS, FEW_OUTPUTS) if are_few else (GRADIENT_WEIGHTS, GRADIENT_OUTPUTS)
-    return (
-        groups == 1
-        and has_values(grad)
-        and grad.device.type == "cpu"
-        and grad.dtype in (torch.float32, torch.bfloat16)
-        and weight.numel() >= least
-        and 0 < images * height * width <= most
-    )
+    is_wide = groups == 1 and weight.numel() >= least
+    return is_wide and grad.dtype in (torch.float32, torch.bfloat16) and _is_small(grad, most)
 
 
 def is_input_gradient_faster(grad: Tensor, weight: Tensor, groups: int) -> bool:
     """True if a product is faster for the input's gradient, given that of an output [N, O, H, W]."""
+    is_wide = groups == 1 and weight.numel() >= INPUT_WEIGHTS
+    are_few = is_wide and grad.shape[2:].numel() <= FEW
+    is_single = grad.dtype == weight.dtype == torch.float32
+    return are_few and is_single and _is_small(grad, INPUT_OUTPUTS)
+
+
+def _is_small(grad: Tensor, most: int) -> bool:
+    """True for a real tensor on a CPU with at most so many pixels, and not none."""
     images, _, height, width = grad.shape
-    return (
-        groups == 1
-        and has_values(grad)
-        and grad.device.type == "cpu"
-        and grad.dtype == weight.dtype == torch.float32
-        and weight.numel() >= INPUT_WEIGHTS
-        and 0 < height * width <= FEW
-        and 0 < images * height * width <= INPUT_OUTPUTS
-    )
+    return grad.is_cpu and has_values(grad) and 0 < images * height * width <= most
 
 
 # -- products --------------------------------------------------------------------------------------

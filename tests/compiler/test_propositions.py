@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.analysis.equivalence import resized, smallest_map
 from danetc.compiler.analysis.initial_values import first_output, initial_values
 from danetc.compiler.analysis.propositions import (
     NotApplicable,
@@ -19,7 +20,7 @@ from danetc.compiler.analysis.summary import fires, weights_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.rule_forms import OutputOf
-from danetc.compiler.ir.segment import SegmentError, resized, segment, smallest_map
+from danetc.compiler.ir.segment import SegmentError, segment
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl.neuron.opcodes import ConstantError
 from danetc.runtime.layers.neuron import Neuron

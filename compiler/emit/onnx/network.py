@@ -17,7 +17,7 @@ from danetc.compiler.emit.scopes import LoopUnit, Scopes, ScopeTree, schedule
 from danetc.compiler.ir.at_node import operands, same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
-from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops import OPS, whole
 from danetc.compiler.ir.ops.onnx.general import Site
 from danetc.compiler.ir.ops.user import refuse_code
 from danetc.dsl.errors import UserError
@@ -144,8 +144,8 @@ class _Emitter:
         if node.op == "neuron":
             value = self._neuron(node)
         elif node.id in self.graph.carries:
-            value = to.before("past", node.value.shape, _steps(node))
-            if _steps(node) > 1:
+            value = to.before("past", node.value.shape, whole(node.attrs, "steps"))
+            if whole(node.attrs, "steps") > 1:
                 part = to.node("Slice", value, to.ints(0), to.ints(1), to.ints(0))
                 value = to.node("Squeeze", part, to.ints(0))
         else:
@@ -209,8 +209,8 @@ class _Emitter:
         return [LoopUnit((), "", members) for members in groups]
 
     def _unroll(self, members: list[int], taken: list[int], made: list[int]) -> None:
-        to, outer, steps = self.to, dict(self.values), self.graph.steps
-        to.path = self.graph[members[-1]].path
+        to, graph, outer, steps = self.to, self.graph, dict(self.values), self.graph.steps
+        to.path = graph[members[-1]].path
         frames = {id: [self.values[id]] * steps for id in taken}
         for id in taken:
             if self.graph[id].value.varies and steps > 1:
@@ -220,7 +220,9 @@ class _Emitter:
         for t in range(steps):
             to.step, to.suffix = to.ints(t), f"/t{t}"
             self.values |= {id: frames[id][t] for id in taken}
-            self._one_step(members)
+            for id in members:
+                self._write(graph[id])
+            self._carry_on([id for id in members if id in graph.carries])
             for id, values in given.items():
                 values.append(self.values[id])
         to.memory, to.step, to.suffix = None, "", ""
@@ -230,13 +232,8 @@ class _Emitter:
             first = len(to.nodes)
             self.values[id] = values[0]
             if steps > 1:
-                whole = to.node("Concat", *values, axis=0)
-                self.values[id] = to.rename(whole, to.path, first)
-
-    def _one_step(self, members: Sequence[int]) -> None:
-        for id in members:
-            self._write(self.graph[id])
-        self._carry_on([id for id in members if id in self.graph.carries])
+                joined = to.node("Concat", *values, axis=0)
+                self.values[id] = to.rename(joined, to.path, first)
 
     def _carry_on(self, carries: Sequence[int]) -> None:
         """Save the values that later steps read."""
@@ -244,7 +241,7 @@ class _Emitter:
         for id in carries:
             node, value = self.graph[id], self.values[self.graph.carries[id]]
             to.path, to.at = node.path, node
-            count = _steps(node)
+            count = whole(node.attrs, "steps")
             if count > 1:
                 known = to.before("past", node.value.shape, count)
                 later = to.node("Slice", known, to.ints(1), to.ints(count), to.ints(0))
@@ -260,12 +257,6 @@ def _same_for_all(graph: Graph) -> frozenset[int]:
         if OPS[node.op].time == "constant" or (node.inputs and found.issuperset(node.inputs)):
             found.add(node.id)
     return frozenset(found)
-
-
-def _steps(node: Node) -> int:
-    steps = node.attrs["steps"]
-    assert isinstance(steps, int)
-    return steps
 
 
 def _neuron_step(
@@ -287,11 +278,11 @@ def _neuron_step(
             weight = to.node("Gather", weight, to.step, axis=0)
         values[item.parameter] = weight
     results = [program.output, *program.next_states]
-    whole = {*program.takes}  # values with the shape of the input
+    of_input = {*program.takes}  # values with the shape of the input
 
     def apply(op: Instruction, operands: list[str]) -> str:
-        if not whole.isdisjoint(arg for arg in op.args if isinstance(arg, str)):
-            whole.add(op.name)
+        if not of_input.isdisjoint(arg for arg in op.args if isinstance(arg, str)):
+            of_input.add(op.name)
         row = OPCODES[op.opcode]
         if row.onnx is None:
             raise NotImplementedError(f"the function {op.opcode} has no form in ONNX")
@@ -306,7 +297,7 @@ def _neuron_step(
     found: list[str] = []
     for result in results:
         value = to.array(result) if isinstance(result, float) else values[result]
-        if result not in whole:
+        if result not in of_input:
             value = to.node("Expand", value, to.node("Shape", x))
         found.append(value)
     s, *after = found

@@ -94,16 +94,16 @@ def product_of(a: Kind, b: Kind, count: int) -> Kind:
     return Kind.of(ranges.total(ranges.multiply(a.range, b.range), count))
 
 
-def _scores_kind(attrs: Attrs, values: Values) -> Kind:
-    """Range of a sum of products over the channels of a head if both are integers, else analog."""
-    q, k = values
-    return product_of(q.kind, k.kind, q.shape[0] // whole(attrs, "heads"))
+def _terms(attrs: Attrs, values: Values) -> int:
+    """Return the number of products in a sum: channels of a head for scores, else keys."""
+    a = values[0].shape
+    return a[0] // whole(attrs, "heads") if "heads" in attrs else a[2]
 
 
-def _mixed_kind(attrs: Attrs, values: Values) -> Kind:
-    """Range of a sum of products over the keys if both are integers, else analog."""
-    a, v = values[:2]
-    return product_of(a.kind, v.kind, a.shape[2])
+def _kind_of_sums(attrs: Attrs, values: Values) -> Kind:
+    """Range of a sum of products if both factors are integers, else analog."""
+    a, b = values[:2]
+    return product_of(a.kind, b.kind, _terms(attrs, values))
 
 
 def _kinds_at_once(attrs: Attrs, values: Values) -> tuple[Kind, Kind, Kind]:
@@ -139,15 +139,9 @@ def _most(attrs: Attrs, values: Values) -> int:
 # -- cost and emission ------------------------------------------------------------------------------
 
 
-def _products_of_scores(attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
-    q, k = values
-    size = q.shape[0] // whole(attrs, "heads")
-    return (Product(prod(shape) * size, (q.kind, k.kind)),)
-
-
-def _products_of_mix(attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
-    a, v = values[:2]
-    return (Product(prod(shape) * a.shape[2], (a.kind, v.kind)),)
+def _products(attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
+    a, b = values[:2]
+    return (Product(prod(shape) * _terms(attrs, values), (a.kind, b.kind)),)
 
 
 def _products_at_once(attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
@@ -184,17 +178,17 @@ _HEADS = integer("heads", "number of attention heads, which split the channels",
 ROWS = (
     Op(
         "scores", "attention scores q k^T: dot product of each query and key, per head",
-        _scores, _scores_kind, _module("Scores"), (_HEADS,),
+        _scores, _kind_of_sums, _module("Scores"), (_HEADS,),
         fused=_module("Scores", saved=2), arguments=("q", "k"), operands=(2, 2),
-        absorbing=0.0, products=_products_of_scores, label=_label("q kᵀ,"),
+        absorbing=0.0, products=_products, label=_label("q kᵀ,"),
         onnx=onnx.scores,
         example="scores(a, b, heads = 2)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
         "mix", "attention output a v: sum of the values `v` weighted by their scores in `a`",
-        _mixed, _mixed_kind, _module("Mix"),
+        _mixed, _kind_of_sums, _module("Mix"),
         fused=_module("Mix", saved=2), arguments=("a", "v", "like"), operands=(2, 3), size_of=2,
-        absorbing=0.0, products=_products_of_mix, label=lambda attrs: ("a v", ""),
+        absorbing=0.0, products=_products, label=lambda attrs: ("a v", ""),
         onnx=onnx.mix,
         example="mix(scores(a, b, heads = 2), b)", source="Vaswani et al., NeurIPS 2017",
     ),

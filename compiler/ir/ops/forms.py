@@ -81,7 +81,5 @@ def with_bias(attrs: Attrs, weight: Shape, count: int) -> dict[str, Shape]:
 def pair(attrs: Attrs, name: str, other: int) -> tuple[int, int]:
     """Return an attribute for rows and columns; a layer over one axis has ``other`` for the other."""
     one = whole(attrs, name) if name in attrs else other
-    axis = attrs.get("axis")
-    if axis is None:
-        return one, one
-    return (one, other) if axis == "rows" else (other, one)
+    ways = {"rows": (one, other), "columns": (other, one)}
+    return ways.get(str(attrs.get("axis")), (one, one))

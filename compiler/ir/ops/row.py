@@ -309,8 +309,7 @@ class Op:
     def completed(self, attrs: Attrs) -> dict[str, Attribute]:
         """Return the given attributes and the defaults of the others."""
         missing = (item for item in self.parameters if item.name not in attrs and not item.sugar)
-        result = {item.name: item.default for item in missing}
-        result = {**attrs, **result}
+        result = {**attrs, **{item.name: item.default for item in missing}}
         if self.complete is not None:
             self.complete(result)
         return result
@@ -357,6 +356,4 @@ def is_scheduled(value: Attribute) -> bool:
 
 def at_start(value: Attribute) -> float:
     """Return a number, or the one that a scheduled number starts at."""
-    number = value.partition(" ")[2] if isinstance(value, str) else value
-    assert number is not None
-    return float(number)
+    return float(str(value).removeprefix("scheduled "))
