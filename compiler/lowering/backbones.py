@@ -26,7 +26,7 @@ class Backbones(LoopsOverTime):
     def unfold(self, bound: v.Bound, span: Span) -> v.Backbone:
         """Return the stages of a declared backbone with its arguments."""
         declaration = bound.declaration
-        with self.changed(unfolding=[*self.unfolding, declaration]):
+        with self.changed("unfolding", [*self.unfolding, declaration]):
             if len(self.unfolding) > MAX_DEPTH:
                 raise self.too_deep(bound, self.unfolding[:-1])
             if declaration.value is None or declaration.body is not None:
@@ -187,7 +187,8 @@ class Backbones(LoopsOverTime):
         """Evaluate `BACKBONE[i]` or `BACKBONE[i .. j]`, or the channels of a value."""
         value = self.evaluate(expr.base, env, "backbone")
         if isinstance(value, v.Wire):
-            return self.channels_of(value, expr, env)
+            first, last = self.indices(expr, env, "value", "channel", self.value(value).shape[0])
+            return self.add("slice", (value,), {"first": first, "last": last}, expr.span)
         backbone = self._as_backbone(value, expr.base, "[...]")
         low, high = self.indices(expr, env, "backbone", "stage", len(backbone.stages))
         self.work.spend(ITEM * len(backbone.items), expr.span)

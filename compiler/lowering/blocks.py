@@ -39,7 +39,7 @@ class Connections(LayerCalls):
     def self_wired(self, block: v.Bound, wire: v.Wire, extra: Mapping[str, v.Value]) -> v.Wire:
         """Apply a block with a body, and return its ``out``."""
         declaration = block.declaration
-        with self.changed(inside=[*self.inside, declaration]):
+        with self.changed("inside", [*self.inside, declaration]):
             again = sum(item is declaration for item in self.inside)
             if again > MAX_REPEATS or len(self.inside) > MAX_DEPTH:
                 raise self.too_deep(block, self.inside[:-1])
@@ -143,9 +143,8 @@ class Connections(LayerCalls):
                 ),
                 hint="use a connection without `each`, or write the block as a flow of weighted layers",
             )
-        values: dict[str, v.Value] = {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
         env = self.complete(connection)
-        env.values.update(values)
+        env.values |= {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
         env.scope = self.scope
         env.block_conv = True
         plain = replace(env, block_conv=False)
@@ -252,7 +251,7 @@ class Connections(LayerCalls):
                 name = "last" if layer is layers[-1] and "last" in parts else "each"
                 around = self._around(name, parts, env)
                 first = len(self.nodes)
-                with self.site(*within, layer.span), self.changed(block_layer=layer):
+                with self.site(*within, layer.span), self.changed("block_layer", layer):
                     result = self.apply(around, result, parts[name].span)
         if self.settings.get("zero_init"):
             norms = [id for id in range(first, len(self.nodes)) if OPS[self.nodes[id].op].norm]
@@ -313,7 +312,7 @@ class Connections(LayerCalls):
             op = "conv"
             attrs |= {"kernel": 1, "stride": stride}
         conv = v.OpLayer(op, attrs, span, op)
-        with self.within("shortcut"), self.changed(block_layer=conv):
+        with self.within("shortcut"), self.changed("block_layer", conv):
             result = self.apply(layer, wire, span)
         if self.value(result).shape != wanted:
             gives = f"returns {text(self.value(result).shape)}, but the branch {text(wanted)}"

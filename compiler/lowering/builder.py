@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import field, replace
 from math import prod
@@ -13,7 +13,7 @@ from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.loops import without_detours
 from danetc.compiler.ir.ops import OPS, Context, OpError
 from danetc.compiler.lowering.values import Failed, Wire
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter
 from danetc.dsl.diagnostics.fixes import Fix
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.program import NeuronProgram
@@ -113,38 +113,25 @@ class Builder:
         self.reporter.error(code, message, span, label=label, labels=labels, hint=hint, fixes=fixes)
         return Failed()
 
-    def report(self, found: Iterable[Diagnostic]) -> None:
-        """Report the errors of another reporter."""
-        for item in found:
-            self.error(
-                item.code,
-                item.message,
-                item.span,
-                label=item.label,
-                labels=item.labels,
-                hint=item.hint,
-                fixes=item.fixes,
-            )
-
     # -- scopes -----------------------------------------------------------------------------------
 
     @contextmanager
-    def changed(self, **attributes: object) -> Iterator[None]:
-        """Set attributes of this object inside the context."""
-        outer = {name: getattr(self, name) for name in attributes}
-        vars(self).update(attributes)
+    def changed(self, name: str, value: object) -> Iterator[None]:
+        """Set an attribute of this object inside the context."""
+        outer = getattr(self, name)
+        setattr(self, name, value)
         try:
             yield
         finally:
-            vars(self).update(outer)
+            setattr(self, name, outer)
 
     def site(self, *spans: Span) -> AbstractContextManager[None]:
         """Add uses, outermost first, that lead to the nodes made inside the context."""
-        return self.changed(use_sites=(*self.use_sites, *spans))
+        return self.changed("use_sites", (*self.use_sites, *spans))
 
     def within(self, *names: str) -> AbstractContextManager[None]:
         """Make nodes in a scope below the current one."""
-        return self.changed(scope=(*self.scope, *names))
+        return self.changed("scope", (*self.scope, *names))
 
     def fresh(self, base: str) -> str:
         """Return an unused name of a scope below this one: ``base``, ``base2``, ``base3``, ..."""

@@ -167,7 +167,6 @@ class SpecFunction:
     parameters: tuple[Parameter, ...] | None = None
     says: Mapping[str, str] = field(default_factory=dict)
     example: str = ""
-    of_number: bool = False
     input: str = "image(3, 16, 16)"
     starts: bool = True
 
@@ -304,8 +303,7 @@ SPECIAL: Mapping[str, SpecFunction] = {
     ),
     **{
         name: SpecFunction(
-            f"{name}(x)", meaning, None, {"x": "a number"}, f"{name}(2.5) * a",
-            of_number=True,
+            f"{name}(x)", meaning, None, {"x": "a number"}, f"{name}(2.5) * a"
         )
         for name, meaning in _OF_NUMBER.items()
     },

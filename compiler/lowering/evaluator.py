@@ -32,7 +32,7 @@ from danetc.dsl.neuron.program import Learn, NeuronProgram
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.overrides import named
-from danetc.dsl.syntax.source import Span, shorten
+from danetc.dsl.syntax.source import SourceFile, Span, shorten
 from danetc.dsl.syntax.words import OF_PARAMETER
 
 MAX_CONSTANT = 1e15
@@ -146,12 +146,12 @@ class Evaluator(Builder):
             raise self.error("E0306", f"a constant larger than {MAX_CONSTANT:g}", span)
         return value
 
-    def number(self, expr: s.Expr, env: Env, what: str = "") -> int | float:
+    def number(self, expr: s.Expr, env: Env, what: str) -> int | float:
         """Evaluate an expression that must be a number (E0304)."""
         value = self.evaluate(expr, env, "number")
         if not v.is_number(value):
-            needed = f"{what} must be a number" if what else "expected a number"
-            raise self.reject("E0304", f"{needed}, not {v.describe(value)}", expr, env)
+            message = f"{what} must be a number, not {v.describe(value)}"
+            raise self.reject("E0304", message, expr, env)
         return value
 
     def whole(self, expr: s.Expr, env: Env, what: str, low: int, high: int) -> int:
@@ -187,8 +187,16 @@ class Evaluator(Builder):
         return self.error(code, message, expr.span, blame=self.blame(expr, env), hint=hint)
 
     def blame(self, expr: s.Expr, env: Env) -> tuple[Label, ...]:
-        """Return labels at the origins of the parameters and definitions in an expression."""
-        return v.labels_of(self._origins(expr, env), MAX_BLAMED)
+        """Return labels at the origins of the names in an expression, and at their sources."""
+        found: dict[tuple[SourceFile, int], Label] = {}
+        waiting = list(self._origins(expr, env))[::-1]
+        while waiting and len(found) < MAX_BLAMED:
+            given = waiting.pop()
+            place = given.span.source, given.span.start
+            if place not in found:
+                found[place] = Label(given.span, given.text)
+                waiting += given.sources()[::-1]
+        return tuple(found.values())
 
     def _origins(self, expr: s.Expr, env: Env) -> tuple[v.ArgumentOrigin, ...]:
         found: dict[str, v.ArgumentOrigin] = {}
@@ -339,9 +347,8 @@ class Evaluator(Builder):
     def _no_each(self, arg: s.Arg) -> None:
         if isinstance(arg.value, s.Each):
             message = "`for` is allowed only in a list of values"
-            hint = (
-                f"lists are the arguments of {', '.join(f'`{name}`' for name in JOINS)}, `outputs`"
-            )
+            listed = ", ".join(f"`{name}`" for name in (*JOINS, "outputs"))
+            hint = f"lists are the arguments of {listed}"
             raise self.error("E0405", message, arg.span, hint=hint)
 
     def bind(self, bound: v.Bound, call: s.Call, env: Env) -> v.Bound:
@@ -375,7 +382,7 @@ class Evaluator(Builder):
         equations = bound.kind in ("neuron", "surrogate", "rule")
         if not equations or bound.declaration.body is None:
             return
-        if not isinstance(value, (bool, int, float, Learn)):
+        if not numbers_in({name: value}):
             what = f"`{name}` of {bound.kind} `{bound.name}`"
             message = f"{what} must be a number, not {v.describe(value)}"
             if isinstance(value, v.Initial):
@@ -509,15 +516,15 @@ def _called(call: s.Call) -> str | None:
 
 def numbers_in(values: Mapping[str, v.Value]) -> dict[str, v.Number | Learn]:
     """Return the parameters that are numbers; other parameters of equations are inputs."""
-    return {
-        name: value
-        for name, value in values.items()
-        if isinstance(value, (bool, int, float, Learn))
-    }
+    numbers: dict[str, v.Number | Learn] = {}
+    for name, value in values.items():
+        if isinstance(value, v.LearntValue) and value.is_plain:
+            numbers[name] = value.learn
+        elif isinstance(value, (bool, int, float)):
+            numbers[name] = value
+    return numbers
 
 
 def own_numbers(value: v.Value) -> v.Value:
     """Return an argument of a declaration, in which learnt numbers are the declaration's own."""
-    if isinstance(value, v.LearntValue):
-        return value.learn if value.is_plain else replace(value, name="", scope=())
-    return value
+    return replace(value, name="", scope=()) if isinstance(value, v.LearntValue) else value

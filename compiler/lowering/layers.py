@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 
@@ -18,7 +18,7 @@ from danetc.compiler.lowering.names import NamedValues
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.equations import compile_neuron
-from danetc.dsl.neuron.program import Learn, NeuronProgram, Wired
+from danetc.dsl.neuron.program import Wired
 from danetc.dsl.syntax.source import Span
 
 MAX_LAYERS = 10_000
@@ -34,11 +34,8 @@ class LayerCalls(NamedValues):
         if row.random and row.same(layer.attrs):
             return wire
         start = self.settings.get("init")
-        if (
-            isinstance(start, v.Initial)
-            and START in row.parameters
-            and layer.attrs.get("init") is None
-        ):
+        takes_start = START in row.parameters and layer.attrs.get("init") is None
+        if takes_start and isinstance(start, v.Initial):
             layer = layer.having(init=start.text)
         try:
             if row.stands_for is not None:
@@ -87,8 +84,8 @@ class LayerCalls(NamedValues):
         assert isinstance(setting, v.Bound)  # checked where it is set
         neuron = self.follow_alias(setting)
         value = self.complete(neuron).values.get("v_threshold")
-        if isinstance(value, Learn):
-            return value.start
+        if isinstance(value, v.LearntValue):
+            return value.learn.start
         if isinstance(value, (bool, int, float)):
             return float(value)
         message = f"tdbn needs a constant `v_threshold`, which `{neuron.name}` does not have"
@@ -100,9 +97,8 @@ class LayerCalls(NamedValues):
         span, at = bound.span, bound.at
         bound = self.follow_alias(bound)
         own = self.complete(bound)
-        others = [value for value in own.values.values() if isinstance(value, v.Wire)]
-        names = (name for name, value in own.values.items() if isinstance(value, v.Wire))
-        args = {**numbers_in(own.values), **dict.fromkeys(names, Wired.INPUT)}
+        others = {name: value for name, value in own.values.items() if isinstance(value, v.Wire)}
+        args = {**numbers_in(own.values), **dict.fromkeys(others, Wired.INPUT)}
         setting = self.settings.get("surrogate")
         if setting is None and "heaviside" in self.names_in(bound.declaration):
             self.setting_of("surrogate", span)
@@ -113,54 +109,52 @@ class LayerCalls(NamedValues):
             assert isinstance(setting, v.Bound)  # checked where it is set
             surrogate = self.follow_alias(setting)
             stand_in = self.complete(surrogate)
+        slopes = numbers_in(stand_in.values)
         key = (
             id(bound.declaration),
             tuple(sorted(args.items(), key=lambda item: item[0])),
             id(surrogate.declaration) if surrogate is not None else None,
-            tuple(sorted(stand_in.values.items())),
+            tuple(sorted(slopes.items(), key=lambda item: item[0])),
         )
         if key not in self.programs:
             programs = self.shared.programs
             if key not in programs:
-                programs[key] = self._compiled(bound, own, args, surrogate, stand_in, span)
+                found = Reporter()
+                self.work.spend(COMPILATION, span)
+                program = compile_neuron(
+                    bound.declaration,
+                    args,
+                    surrogate.declaration if surrogate is not None else None,
+                    slopes,
+                    found,
+                    argument_spans=_own_places(own),
+                    surrogate_spans=_own_places(stand_in),
+                )
+                with self.site(span):
+                    for item in found.diagnostics:
+                        self.error(
+                            item.code,
+                            item.message,
+                            item.span,
+                            label=item.label,
+                            labels=item.labels,
+                            hint=item.hint,
+                            fixes=item.fixes,
+                        )
+                if program is None:
+                    raise v.Failed
+                programs[key] = program
             self.programs[key] = self.neuron_key(programs[key])
         attrs: dict[str, Attribute] = {"neuron": self.programs[key]}
         taken = wire
         if others:
-            taken = self.join("beside", (wire, *others), span)
+            taken = self.join("beside", (wire, *others.values()), span)
             attrs["inputs"] = 1 + len(others)
         made = self.add("neuron", (taken,), attrs, span, "spike")
         self._note_place(made, at)
         if at is None and (reset := self._reset_settings(bound, own)):
             self.resets[made.id] = reset
         return made
-
-    def _compiled(
-        self,
-        bound: v.Bound,
-        own: Env,
-        args: Mapping[str, v.Number | Learn | Wired],
-        surrogate: v.Bound | None,
-        stand_in: Env,
-        span: Span,
-    ) -> NeuronProgram:
-        """Compile a neuron. The environments are those of the neuron and of its surrogate."""
-        found = Reporter()
-        self.work.spend(COMPILATION, span)
-        program = compile_neuron(
-            bound.declaration,
-            args,
-            surrogate.declaration if surrogate is not None else None,
-            numbers_in(stand_in.values),
-            found,
-            argument_spans=_own_places(own),
-            surrogate_spans=_own_places(stand_in),
-        )
-        with self.site(span):
-            self.report(found.diagnostics)
-        if program is None:
-            raise v.Failed
-        return program
 
     def _reset_settings(self, bound: v.Bound, own: Env) -> tuple[v.ArgumentOrigin, ...]:
         """Return arguments of the network's neuron that a layer naming it resets to defaults."""

@@ -135,8 +135,10 @@ class LoopsOverTime(OperationValues):
                     key: self._next(state, found[key], readings) for key, state in carries.items()
                 }
                 if all(_same(known[key], taken[key]) for key in carries):
+                    outer = (it for each in self.readings for it in (each.carries or {}).values())
+                    guesses = any(not is_known(self.nodes[it.id].value.shape) for it in outer)
                     for key, state in carries.items():
-                        if not is_known(known[key].shape) and not self._guesses():
+                        if not is_known(known[key].shape) and not guesses:
                             message = "the shape of the delayed value is unknown"
                             raise self.error("E0507", message, state.span, hint=state.hint)
                         self.carries[state.id] = found[key].id
@@ -149,17 +151,13 @@ class LoopsOverTime(OperationValues):
             while len(env.cache) > before:
                 env.cache.popitem()
 
-    def _guesses(self) -> bool:
-        """True if a loop around this one is read with unknown shapes."""
-        states = (state for loops in self.readings for state in (loops.carries or {}).values())
-        return any(not is_known(self.nodes[state.id].value.shape) for state in states)
-
     def _sources(self, carries: dict[object, RecurrentState]) -> dict[object, v.Wire]:
         """Read what is delayed, after all else; reading may add to ``carries``."""
         found: dict[object, v.Wire] = {}
         while len(found) < len(carries):
             state = list(carries.values())[len(found)]
-            with self.changed(scope=state.scope, use_sites=state.use_sites):
+            sites = self.changed("use_sites", state.use_sites)
+            with self.changed("scope", state.scope), sites:
                 found[state.key] = state.read()
         return found
 
@@ -182,11 +180,6 @@ class LoopsOverTime(OperationValues):
         elif readings > 1:
             kind = ANALOG
         return replace(taken, shape=found.shape, kind=kind)
-
-
-def is_flow(expr: s.Expr) -> bool:
-    """True if an expression contains layers."""
-    return any(isinstance(node, s.Flow) for node in s.walk(expr))
 
 
 def cuts(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -22,8 +23,7 @@ from danetc.compiler.lowering.environment import (
     is_function,
     is_op,
 )
-from danetc.compiler.lowering.loops import is_flow
-from danetc.compiler.lowering.operations import as_learnt, named
+from danetc.compiler.lowering.operations import named
 from danetc.compiler.lowering.tables import TableError, table_of
 from danetc.dsl.diagnostics.diagnostic import Label, closest, suggestion
 from danetc.dsl.diagnostics.fixes import add
@@ -92,7 +92,8 @@ class NamedValues(Backbones):
         circle = env.pending[env.pending.index(id) :]
         through = f", through `{'`, `'.join(circle[1:])}`" if len(circle) > 1 else ""
         hint = f"to read its value at the previous step, use a delay: `{id} -> delay(1)`"
-        if not through and env.what == "network" and not is_flow(env.definitions[id].value):
+        is_flow = any(isinstance(node, s.Flow) for node in s.walk(env.definitions[id].value))
+        if not through and env.what == "network" and not is_flow:
             hint = f"to set it from outside, declare a parameter: `network NAME({id} = ...)`"
         places = ((name, env.definitions[name].span) for name in circle)
         labels = tuple(Label(at, f"`{name}` is defined here") for name, at in places)
@@ -150,7 +151,7 @@ class NamedValues(Backbones):
         env.pending.append(id)
         want = WANTED.get(env.what, {}).get(id, "any")
         try:
-            with self.changed(scope=env.scope if id == "out" else (*env.scope, id)):
+            with self.changed("scope", env.scope if id == "out" else (*env.scope, id)):
                 value = named(self.evaluate(definition.value, definition.env, want), id, env)
         except v.Failed as failed:
             env.cache[id] = failed
@@ -218,29 +219,12 @@ class NamedValues(Backbones):
             return self.refer(self.bind(target, call, env), span)
         if is_function(call, id):
             return self.sum_of(id, call, env) if id not in MATH else self._math(id, call, env)
-        match id:
-            case "stage":
-                return self._stage(call, env)
-            case "channels" | "rows" | "columns":
-                return self._size(id, call, env)
-            case "concat":
-                return self._concat(call, env)
-            case "image" | "events":
-                return self._input(id, call, env)
-            case "shared":
-                return self._shared(call, env)
-            case "python":
-                return self._python(call, env)
-            case "inputs":
-                return self._inputs(call, env)
-            case "outputs":
-                return self._outputs(call, env)
-            case "table":
-                return self._table(call)
-            case "learn":
-                return self._learn(call, env)
-            case "scheduled":
-                return Learn(self.arguments(id, call, env)["start"], trained=False)
+        if id in _CALLS:
+            return _CALLS[id](self, call, env)
+        if id in ("channels", "rows", "columns"):
+            return self._size(id, call, env)
+        if id in ("image", "events"):
+            return self._input(id, call, env)
         if id in FIRST_WEIGHTS:
             return self.initial(id, env, span, call)
         if id in OPS and OPS[id].public:
@@ -284,8 +268,7 @@ class NamedValues(Backbones):
         if len(values) == 1 and id in OPS and not several:
             if isinstance(values[0], v.Wire):
                 return self.add(id, (values[0],), {}, call.span)
-            if isinstance(values[0], (Learn, v.LearntValue)):
-                found = as_learnt(values[0])
+            if isinstance(found := values[0], v.LearntValue):
                 before = *found.functions, (found.factor, found.offset, id)
                 return replace(found, factor=1.0, offset=0.0, functions=before)
         if several and len(values) == 1 and _has_each(call):
@@ -336,8 +319,7 @@ class NamedValues(Backbones):
         if len(wires) != 1:
             message = f"`{name}` takes one value, not {len(wires) or 'none'}"
             raise self.error("E0303", message, call.span)
-        (wire,) = wires
-        shape = self.value(wire).shape
+        shape = self.value(wires[0]).shape
         if axis >= len(shape):
             message = f"a vector of {shape[0]} has no {name}"
             raise self.error("E0501", message, call.span, hint="ask a map")
@@ -370,13 +352,10 @@ class NamedValues(Backbones):
             message = f"`{own}` contains two inputs" if own else "a network has one input"
             hint = "several have names: `input = inputs(a = image(C, H, W), b = ...)`"
             raise self.error("E0502", message, call.span, hint=hint)
-        attrs: dict[str, Attribute] = {"events": events}
-        if own:
-            attrs["name"] = own
+        attrs: dict[str, Attribute] = {"events": events, **({"name": own} if own else {})}
         value = NodeValue(shape, kind, events)
-        return self.at_each_step(
-            self.add("input", (), attrs, call.span, own or None, value), call.span
-        )
+        made = self.add("input", (), attrs, call.span, own or None, value)
+        return self.at_each_step(made, call.span)
 
     def at_each_step(self, wire: v.Wire, span: Span) -> v.Wire:
         """Return a value that varies; a static one is repeated."""
@@ -418,7 +397,7 @@ class NamedValues(Backbones):
         attrs["arguments"] = json.dumps(own, sort_keys=True)
         return v.OpLayer("user_module", attrs, call.span, "python")
 
-    def _table(self, call: s.Call) -> v.Wire:
+    def _table(self, call: s.Call, env: Env) -> v.Wire:
         """Return the numbers of a file beside the spec as a value."""
         try:
             numbers = table_of(call)
@@ -438,7 +417,7 @@ class NamedValues(Backbones):
                 )
             if arg.name in wires:
                 raise self.error("E0302", f"two inputs are called `{arg.name}`", arg.span)
-            with self.changed(input_name=arg.name):
+            with self.changed("input_name", arg.name):
                 value = self.evaluate(arg.value, env)
             if not isinstance(value, v.Wire):
                 message = f"`{arg.name}` is {v.describe(value)}, not an image or events"
@@ -462,7 +441,7 @@ class NamedValues(Backbones):
             raise self.error("E0303", "`outputs` takes one value or more", call.span)
         return v.Outputs(wires)
 
-    def _learn(self, call: s.Call, env: Env) -> Learn:
+    def _learn(self, call: s.Call, env: Env) -> v.LearntValue:
         given = self.arguments("learn", call, env)
         init, above, below, per = (given[name] for name in ("init", "above", "below", "per"))
         steps = given["per_step"] or per == "step"
@@ -470,7 +449,24 @@ class NamedValues(Backbones):
         if learn.fault is not None:
             message, hint = learn.fault
             raise self.error("E0305", message, call.span, hint=hint)
-        return learn
+        return v.LearntValue(learn)
+
+    def _scheduled(self, call: s.Call, env: Env) -> v.LearntValue:
+        return v.LearntValue(Learn(self.arguments("scheduled", call, env)["start"], trained=False))
+
+
+_CALLS: Mapping[str, Callable[[NamedValues, s.Call, Env], v.Value]] = {
+    "stage": NamedValues._stage,
+    "concat": NamedValues._concat,
+    "shared": NamedValues._shared,
+    "python": NamedValues._python,
+    "inputs": NamedValues._inputs,
+    "outputs": NamedValues._outputs,
+    "table": NamedValues._table,
+    "learn": NamedValues._learn,
+    "scheduled": NamedValues._scheduled,
+}
+"""Functions of ``SPECIAL`` with methods of their own."""
 
 
 def _has_each(call: s.Call) -> bool:
@@ -480,7 +476,7 @@ def _has_each(call: s.Call) -> bool:
 
 def of_values(id: str) -> str | None:
     """Hint for a function of numbers that is applied to values; None if it takes them."""
-    if id not in MATH or not SPECIAL[id].of_number:
+    if id not in MATH or id in ("min", "max"):
         return None
     if id in OPS:
         return f"for a value, write `{id}(a)`"

@@ -238,7 +238,8 @@ class Lowering(Stages):
             case _:
                 raise self.error("E0401", f"{v.describe(layer)} is not a layer", span)
         if self.trace is not None:
-            self.trace.note(v.placed(layer), made.id, wire.id)
+            at = layer.at if isinstance(layer, v.Bound | v.OpLayer) else None  # of spike or norm
+            self.trace.note(at or layer.span, made.id, wire.id)
             if isinstance(layer, v.BlockConv) and self.block_layer is not None:
                 self.trace.note(self.block_layer.span, made.id, wire.id)  # where it is written
         return made
@@ -271,8 +272,14 @@ class Lowering(Stages):
             hint = add(declaration, "input = image(3, 224, 224)")
             raise self.error("E0404", message, span, hint=hint)
         source: v.Wire | v.Inputs | v.Failed
+        definition = env.definitions["input"]
         try:
-            source = self._input_of(env)
+            value = self.evaluate(definition.value, definition.env)
+            if not isinstance(value, (v.Wire, v.Inputs)):
+                message = f"`input` is {v.describe(value)}, not an image or events"
+                hint = "write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`"
+                raise self.error("E0502", message, definition.value.span, hint=hint)
+            source = value
         except v.Failed as failed:
             source = failed
         env.cache["input"] = source
@@ -286,23 +293,11 @@ class Lowering(Stages):
         stem = self.stages[0].entry if self.stages else next(iter(self.nodes))
         return self.finish(name, ids, tuple(self.stages), stem)
 
-    def _input_of(self, env: Env) -> v.Wire | v.Inputs:
-        """Evaluate ``input``."""
-        definition = env.definitions["input"]
-        self.scope = ()
-        value = self.evaluate(definition.value, definition.env)
-        if not isinstance(value, (v.Wire, v.Inputs)):
-            message = f"`input` is {v.describe(value)}, not an image or events"
-            hint = "write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`"
-            raise self.error("E0502", message, definition.value.span, hint=hint)
-        return value
-
     def _name_inputs(self, chain: list[Level], source: v.Inputs) -> None:
         """Make each of several inputs a value by its name, in place of `in`."""
         _, env = chain[0]
-        hint = (
-            f"the network has several inputs: name one, as in `{next(iter(source.wires))} -> ...`"
-        )
+        first = next(iter(source.wires))
+        hint = f"the network has several inputs: name one, as in `{first} -> ...`"
         for _, level in chain:
             level.elsewhere = {**level.elsewhere, "in": hint, "input": hint}
         for name, wire in source.wires.items():
@@ -364,12 +359,6 @@ def _names(declaration: s.Declaration) -> set[str]:
     return {*lines, *(param.name for param in declaration.params)}
 
 
-def is_parameter(name: str, chain: list[Level]) -> bool:
-    """True if the outermost network that has a name has it as a parameter."""
-    owner = next((declaration for declaration, _ in chain if name in _names(declaration)), None)
-    return owner is not None and any(name == param.name for param in owner.params)
-
-
 def argument_set(written: s.Expr, name: str, value: s.Expr, module: Module) -> s.Expr | None:
     """Return ``LIF`` as ``LIF(tau = 3)``; None if the expression is not a name or a call."""
     function = s.called(written)
@@ -410,7 +399,8 @@ def lower(
         _, env = chain[0]
         parameters = {param.name for each, _ in chain for param in each.params}
         for name in sorted(settings, key=lambda name: "." in name):  # arguments of settings last
-            if not is_parameter(name, chain):
+            owner = next((level for level, _ in chain if name in _names(level)), None)
+            if owner is None or all(name != param.name for param in owner.params):
                 lowering.override(name, settings[name], env, parameters)
         graph = lowering.build(chain, declaration)
     except v.Failed:

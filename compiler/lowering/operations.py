@@ -22,7 +22,6 @@ from danetc.compiler.lowering.environment import PORTS, SPECIAL, Env, Want
 from danetc.compiler.lowering.evaluator import ROUND, Evaluator, flows_in, is_known
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
 from danetc.dsl.first_weights import FIRST_WEIGHTS, RANDOM_STARTS, RandomStart
-from danetc.dsl.neuron.program import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
@@ -88,7 +87,7 @@ class OperationValues(Evaluator):
             return not self.truth(value, expr.operand, env)
         if isinstance(value, v.Wire):
             return self.add("affine", (value,), {"factor": -1.0, "offset": 0.0}, expr.span)
-        if isinstance(value, (Learn, v.LearntValue)):
+        if isinstance(value, v.LearntValue):
             return self._calculated("*", -1, value, expr.span)
         if not v.is_number(value):
             message = f"`-` takes a number or a value, not {v.describe(value)}"
@@ -104,7 +103,7 @@ class OperationValues(Evaluator):
             left = self.met(left, right, expr.span)
         if isinstance(left, v.Wire) or isinstance(right, v.Wire):
             return self._join(op, left, right, expr.span)
-        if any(isinstance(value, (Learn, v.LearntValue)) for value in (left, right)):
+        if any(isinstance(value, v.LearntValue) for value in (left, right)):
             return self._calculated(op, left, right, expr.span)
         numbers: list[v.Number] = []
         for value in (left, right):
@@ -150,11 +149,6 @@ class OperationValues(Evaluator):
                 for wire in operands
             )
         return self.add(op, operands, {}, span)
-
-    def channels_of(self, wire: v.Wire, expr: s.At, env: Env) -> v.Wire:
-        """Return the channels of a value, ``a[i]`` or ``a[i .. j]``."""
-        first, last = self.indices(expr, env, "value", "channel", self.value(wire).shape[0])
-        return self.add("slice", (wire,), {"first": first, "last": last}, expr.span)
 
     def indices(self, expr: s.At, env: Env, whole: str, part: str, count: int) -> tuple[int, int]:
         """Return the ends, both included, of an index or range of ``count`` parts (E0409)."""
@@ -232,12 +226,12 @@ class OperationValues(Evaluator):
 
     def _calculated(self, op: str, left: v.Value, right: v.Value, span: Span) -> v.LearntValue:
         """Return a learnt number changed by a constant, as in ``1 - a``."""
-        first = isinstance(left, (Learn, v.LearntValue))
+        first = isinstance(left, v.LearntValue)
         learnt, number = (left, right) if first else (right, left)
-        assert isinstance(learnt, (Learn, v.LearntValue))
+        assert isinstance(learnt, v.LearntValue)
         fits = op in ("+", "-", "*") or (op == "/" and first and number)
         if not v.is_number(number) or not fits:
-            both = isinstance(number, (Learn, v.LearntValue))
+            both = isinstance(number, v.LearntValue)
             raise self.error(
                 "E0410",
                 f"`{op}` of two learnable parameters: their shape is unknown"
@@ -248,17 +242,16 @@ class OperationValues(Evaluator):
                 "`(learn(1.0) * a) + (learn(1.0) * b)`; with constants there are `1 - learn(...)`, "
                 "`2 * learn(...)` and `learn(...) / 2`",
             )
-        found = as_learnt(learnt)
         factor, offset = _affine(op, number, first)
-        return replace(found, factor=factor * found.factor, offset=factor * found.offset + offset)
+        offset += factor * learnt.offset
+        return replace(learnt, factor=factor * learnt.factor, offset=offset)
 
     def met(self, value: v.Value, wire: v.Wire, span: Span) -> v.Value:
         """Return learnt numbers in the size that a value requires; other values unchanged."""
-        if not isinstance(value, (Learn, v.LearntValue)):
+        if not isinstance(value, v.LearntValue):
             return value
-        found = as_learnt(value)
-        made = self._parameter(found, self.value(wire).shape, span)
-        for factor, offset, function in (*found.functions, (found.factor, found.offset, "")):
+        made = self._parameter(value, self.value(wire).shape, span)
+        for factor, offset, function in (*value.functions, (value.factor, value.offset, "")):
             if (factor, offset) != (1.0, 0.0):
                 made = self.add("affine", (made,), {"factor": factor, "offset": offset}, span)
             made = self.add(function, (made,), {}, span) if function else made
@@ -291,7 +284,7 @@ class OperationValues(Evaluator):
                 "above": learn.above,
                 "below": learn.below,
             }
-            with self.changed(scope=found.scope if found.name else self.scope):
+            with self.changed("scope", found.scope if found.name else self.scope):
                 made = self.add("parameter", (), attrs, span, found.name or "learn")
             if found.name:
                 self.learnt[key] = self.nodes[made.id]
@@ -452,8 +445,10 @@ class OperationValues(Evaluator):
             return self.initial(value.id, env, expr.span).text if is_initial else value.id
         if isinstance(value, v.Initial) and value.id in words:
             return value.text
-        start = _start_of(value) if parameter.schedule else None
-        value = value if start is None else start
+        start = None
+        if parameter.schedule and isinstance(value, v.LearntValue) and value.is_plain:
+            start = None if value.learn.trained else value.learn.start
+            value = value if start is None else start
         if parameter.type is tuple and isinstance(value, v.Wire):
             shape: tuple[int, ...] = self.value(value).shape
             if len(shape) == 3:
@@ -513,17 +508,6 @@ def _hint(value: v.Value) -> str | None:
 
 def named(value: v.Value, id: str, env: Env) -> v.Value:
     """Return the value of a name; learnt numbers of a body are the same wherever it is read."""
-    if not isinstance(value, (Learn, v.LearntValue)) or env.what not in BODIES:
+    if not isinstance(value, v.LearntValue) or env.what not in BODIES:
         return value
-    found = as_learnt(value)
-    return found if found.name else replace(found, name=id, scope=env.scope)
-
-
-def as_learnt(value: Learn | v.LearntValue) -> v.LearntValue:
-    return value if isinstance(value, v.LearntValue) else v.LearntValue(value)
-
-
-def _start_of(value: v.Value) -> float | None:
-    """Return the number at which a scheduled one starts."""
-    learn = value.learn if isinstance(value, v.LearntValue) and value.is_plain else value
-    return learn.start if isinstance(learn, Learn) and not learn.trained else None
+    return value if value.name else replace(value, name=id, scope=env.scope)

@@ -23,11 +23,9 @@ from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import JOINS, Env
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.loops import cuts
-from danetc.compiler.lowering.operations import as_learnt
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.neuron.program import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
@@ -180,17 +178,16 @@ class RuleReader:
     def _multiple(self, factor: s.Expr, expr: s.Expr, env: Env) -> Form:
         """Return the product of a value and a number, or learnable factors."""
         value, form = self.lowering.evaluate(factor, env), self._form(expr, env)
-        if not isinstance(value, (Learn, v.LearntValue)):
+        if not isinstance(value, v.LearntValue):
             return Scaled(float(self.lowering.number(factor, env, "a factor")), form)
-        found = as_learnt(value)
-        if found.offset or found.functions:
+        if value.offset or value.functions:
             message = "in a rule, learnable parameters can only be factors"
             hint = "write `learn(...) * out[j]`, or a multiple of it"
             raise self.fail("E0608", message, factor.span, hint=hint)
         name = unique(f"{self._place}.{_word(form)}", self.learnt.__contains__)
-        self.learnt[name] = replace(found, factor=1.0)
+        self.learnt[name] = replace(value, factor=1.0)
         product = ScaledByLearnt(name, form)
-        return product if found.is_plain else Scaled(found.factor, product)
+        return product if value.is_plain else Scaled(value.factor, product)
 
     def _steps(self, delay: s.Expr, env: Env) -> int:
         """Return the number of steps of a delay."""

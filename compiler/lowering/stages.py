@@ -7,7 +7,7 @@ node by node, not lowered again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from operator import add, sub
 from typing import assert_never
 
@@ -27,6 +27,7 @@ from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.blocks import Connections
 from danetc.compiler.lowering.environment import Loops, RecurrentState
 from danetc.compiler.lowering.rules import RuleReader
+from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
 _JOINS: Mapping[str, str] = {row.rule: row.name for row in OPS.values() if row.rule is not None}
@@ -58,7 +59,11 @@ class Stages(Connections):
             number = self.stage_numbers.get(scope, 0)
             self.stage_numbers[scope] = number + 1
             use_sites, settings = item.use_sites, {**self.settings, **item.settings}
-            with self.within(str(number)), self.changed(settings=settings), self.site(*use_sites):
+            with (
+                self.within(str(number)),
+                self.changed("settings", settings),
+                self.site(*use_sites),
+            ):
                 before, wire = wire, self._build_stage(item, wire)
                 if self.trace is not None:
                     self.trace.note(item.span, wire.id, before.id)
@@ -140,6 +145,7 @@ class Stages(Connections):
             return self.connected(stage, block, connection, wire, i, int(given), shortcut)
 
 
+@record(frozen=False, eq=False)
 class StageBuilder:
     """Builds the blocks of one stage in order, and the forms of its rule.
 
@@ -149,33 +155,23 @@ class StageBuilder:
     lowered each time.
     """
 
-    def __init__(
-        self,
-        lowering: Stages,
-        stage: v.StageOf,
-        entry: v.Wire,
-        place: Span,
-        reader: RuleReader | None = None,
-        loops: Loops | None = None,
-    ) -> None:
-        self.lowering = lowering
-        self.stage = stage
-        self.entry = entry
-        self.place = place  # of the rule
-        self.reader = reader
-        self.loops = loops  # of the rule's body
-        self.scope = lowering.scope
-        self.inputs: list[v.Wire] = []
-        self.outputs: list[v.Wire] = []
-        self.blocks: list[Block] = []
-        used = [bound for bound in (stage.block, stage.connection) if bound is not None]
-        self._parts: tuple[object, ...] | None = None
-        if lowering.trace is None and not any(map(self._varies, used)):
-            self._parts = (stage.blocks, *map(_part, used))
+    lowering: Stages
+    stage: v.StageOf
+    entry: v.Wire
+    place: Span  # of the rule
+    reader: RuleReader | None = None
+    loops: Loops | None = None  # of the rule's body
+    inputs: list[v.Wire] = field(default_factory=list)
+    outputs: list[v.Wire] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    parts: tuple[object, ...] | None = None  # part of the key of copied blocks; None: no copies
 
     def build(self) -> v.Wire:
         """Build all blocks; return the result of the stage."""
         lowering, stage = self.lowering, self.stage
+        used = [bound for bound in (stage.block, stage.connection) if bound is not None]
+        if lowering.trace is None and not any(map(self._varies, used)):
+            self.parts = (stage.blocks, *map(_part, used))
         first = len(lowering.nodes)
         for i in range(stage.blocks):
             if i == 2:  # the first two blocks tell the size of the stage
@@ -189,7 +185,7 @@ class StageBuilder:
         """Return the stage that was built."""
         stage = self.stage
         return Stage(
-            self.scope,
+            self.lowering.scope,
             stage.connection.name if stage.connection else "",
             self.reader.rule.name if self.reader else "chain",
             self.entry.id,
@@ -240,12 +236,12 @@ class StageBuilder:
     def _joined(self, feed: v.Wire, i: int, start: v.Wire | None) -> v.Joined:
         """Build block i in the current scope, or copy one like it."""
         lowering = self.lowering
-        if self._parts is None or start is not None:
+        if self.parts is None or start is not None:
             return lowering.build_block(self.stage, feed, i, start)
         settings = tuple(lowering.settings.values())
         stride = self.stage.stride if i == 0 else 1
         value = lowering.value(feed)
-        key = (self._parts, tuple(map(id, settings)), value.shape, value.varies, stride)
+        key = (self.parts, tuple(map(id, settings)), value.shape, value.varies, stride)
         known = lowering.known_blocks.get(key)
         if known is not None and len(known.use_sites) == len(lowering.use_sites):
             return self._copied(known, feed)
@@ -266,13 +262,8 @@ class StageBuilder:
     def _made(self) -> tuple[int, ...]:
         """Return counts that change if a block has stages, loops, shared layers or errors."""
         it = self.lowering
-        return (
-            len(it.stages),
-            len(it.carries),
-            len(it.shared_nodes),
-            len(it.shares),
-            it.reporter.met,
-        )
+        tables = it.stages, it.carries, it.shared_nodes, it.shares
+        return *map(len, tables), it.reporter.met
 
     def _copied(self, known: v.LoweredBlock, feed: v.Wire) -> v.Joined:
         """Copy the nodes of a block into this scope, with another input of the same shape."""

@@ -7,11 +7,10 @@ from dataclasses import field, replace
 from typing import Any, TypeGuard, Union
 
 from danetc.compiler.ir.graph import Attribute
-from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.program import Learn
 from danetc.dsl.record import record
-from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration
 
 
@@ -44,7 +43,7 @@ class Initial:
     text: str
 
 
-@record(eq=False)
+@record
 class LearntValue:
     """``factor * learn + offset``, broadcast to the value that it is combined with.
 
@@ -81,21 +80,6 @@ class ArgumentOrigin:
         """Text of a label, such as "`width` is 64"."""
         shown = f"{self.value:.12g}" if is_number(self.value) else describe(self.value)
         return f"`{self.name}` is {shown}"
-
-
-def labels_of(values: Iterable[ArgumentOrigin], most: int) -> tuple[Label, ...]:
-    """Return at most ``most`` labels at the origins of values and at their sources."""
-    found: list[Label] = []
-    seen: set[tuple[SourceFile, int]] = set()
-    waiting = list(values)[::-1]
-    while waiting and len(found) < most:
-        given = waiting.pop()
-        place = given.span.source, given.span.start
-        if place not in seen:
-            seen.add(place)
-            found.append(Label(given.span, given.text))
-            waiting += given.sources()[::-1]
-    return tuple(found)
 
 
 @record(eq=False)
@@ -275,7 +259,7 @@ Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbo
 """Values that are allowed after ``->``; of ``Bound``, only blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Choice, Initial, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Failed]
+Value = Union[Constant, Choice, Initial, LearntValue, Wire, Layer, Inputs, Outputs, Failed]
 """Value of an expression."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone)
 
@@ -292,14 +276,7 @@ def is_layer(value: Value) -> TypeGuard[Layer]:
     return isinstance(value, LAYERS)
 
 
-def placed(layer: Layer) -> Span:
-    """Return the span of a layer; for `spike` and `norm`, that of the word."""
-    at = layer.at if isinstance(layer, Bound | OpLayer) else None
-    return layer.span if at is None else at
-
-
 _WORDS: Mapping[type, str] = {
-    Learn: "a number to be learnt",
     LearntValue: "a number to be learnt",
     Inputs: "several inputs",
     Outputs: "several outputs",
