@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import field, replace
 from math import prod
@@ -13,7 +13,7 @@ from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.loops import without_detours
 from danetc.compiler.ir.ops import OPS, Context, OpError
 from danetc.compiler.lowering.values import Failed, Wire
-from danetc.dsl.diagnostics.diagnostic import Label, Reporter
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.diagnostics.fixes import Fix
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.program import NeuronProgram
@@ -112,6 +112,19 @@ class Builder:
                 labels = (*labels, item)
         self.reporter.error(code, message, span, label=label, labels=labels, hint=hint, fixes=fixes)
         return Failed()
+
+    def report(self, found: Iterable[Diagnostic]) -> None:
+        """Report the errors of another reporter."""
+        for item in found:
+            self.error(
+                item.code,
+                item.message,
+                item.span,
+                label=item.label,
+                labels=item.labels,
+                hint=item.hint,
+                fixes=item.fixes,
+            )
 
     # -- scopes -----------------------------------------------------------------------------------
 

@@ -131,16 +131,7 @@ class LayerCalls(NamedValues):
                     surrogate_spans=_own_places(stand_in),
                 )
                 with self.site(span):
-                    for item in found.diagnostics:
-                        self.error(
-                            item.code,
-                            item.message,
-                            item.span,
-                            label=item.label,
-                            labels=item.labels,
-                            hint=item.hint,
-                            fixes=item.fixes,
-                        )
+                    self.report(found.diagnostics)
                 if program is None:
                     raise v.Failed
                 programs[key] = program
