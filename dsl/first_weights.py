@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping
 from danetc.dsl.record import record
 
 Numbers = Mapping[str, "float | str"]
-REQUIRED = None
-"""Default of a required argument."""
 
 
 @record
 class FirstWeights:
     """Distribution of the initial weights of a layer.
 
-    ``arguments`` are those of the language with their defaults; a text is one of ``MODES``.
+    ``arguments`` are those of the language with their defaults, None if they are required; a text is
+    one of ``MODES``.
     ``kwargs`` converts them to those of the function ``torch``.
     """
 
@@ -100,23 +99,23 @@ _ROWS = (
         "constant",
         "sets all weights to one value",
         "constant_",
-        {"value": REQUIRED},
+        {"value": None},
         lambda numbers: {"val": numbers["value"]},
         random=False,
     ),
-    FirstWeights("normal", "normal distribution", "normal_", {"std": REQUIRED, "mean": 0.0}),
+    FirstWeights("normal", "normal distribution", "normal_", {"std": None, "mean": 0.0}),
     FirstWeights(
         "uniform",
         "uniform distribution from -bound to bound",
         "uniform_",
-        {"bound": REQUIRED},
+        {"bound": None},
         lambda numbers: {"a": -float(numbers["bound"]), "b": numbers["bound"]},
     ),
     FirstWeights(
         "truncated_normal",
         "normal distribution truncated to -cut .. cut",
         "trunc_normal_",
-        {"std": REQUIRED, "mean": 0.0, "cut": 2.0},
+        {"std": None, "mean": 0.0, "cut": 2.0},
         lambda numbers: {
             "std": numbers["std"],
             "mean": numbers["mean"],

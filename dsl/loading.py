@@ -10,35 +10,105 @@ from __future__ import annotations
 import os
 import re
 from collections import UserDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, suggestion
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter, SpecError, did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, line_removed
 from danetc.dsl.diagnostics.suggestions import nearest
-from danetc.dsl.modules import NETWORK, Module, Resolved
 from danetc.dsl.reading import (
     LANGUAGE,
     SUFFIX,
     VERSION,
-    Unreadable,
     read_source,
     read_text,
+    unreadable,
     zoo_files,
 )
 from danetc.dsl.record import record
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program, Use
-from danetc.dsl.work import current
+from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program, Use, called
+from danetc.dsl.work import PER_CHARACTER, current
 
 MAX_FILES = 50
 MAX_TOTAL_SIZE = 4_000_000
+
+
+NETWORK = "network "
+"""Prefix of the key of a network that shares its name with a declaration of another kind."""
+
+
+@record
+class Resolved:
+    """A declaration, and the module in which its names are looked up."""
+
+    declaration: Declaration
+    module: Module
+
+    @property
+    def base(self) -> Resolved | None:
+        """Network of which this one is a variant, or None."""
+        name = called(self.declaration.value) if self.declaration.kind == "network" else None
+        return self.module.network(name.id) if name is not None else None
+
+    def lineage(self) -> Iterator[Resolved]:
+        """Iterate over a network and its bases, up to the first repetition in a cycle."""
+        level: Resolved | None = self
+        seen: set[int] = set()
+        while level is not None and id(level.declaration) not in seen:
+            seen.add(id(level.declaration))
+            yield level
+            level = level.base
+
+
+@record(slots=False, eq=False)
+class Module:
+    """A file and all names visible in it: its own and those it imports.
+
+    A network may have the name of a block, a neuron and the like; its key then begins with ``NETWORK``.
+    ``lost`` contains the names that a reported error hides; ``complete`` is False if an error (a
+    syntax error, a missing file) may hide any name. ``imports`` lists the names of each `use`.
+    """
+
+    source: SourceFile
+    read: Callable[[], Program]
+    names: Mapping[str, Resolved]
+    own: Mapping[str, Declaration]
+    lost: frozenset[str] = frozenset()
+    complete: bool = True
+    imports: tuple[tuple[Use, frozenset[str]], ...] = ()
+
+    @cached_property
+    def program(self) -> Program:
+        return self.read()
+
+    def resolve(self, name: str) -> Resolved:
+        """Return a declaration of this file."""
+        return Resolved(self.own[name], self)
+
+    def declares(self, item: Declaration) -> bool:
+        """True if a name of this file stands for a declaration of it, which is not a duplicate."""
+        return any(self.own.get(key) is item for key in (item.name, NETWORK + item.name))
+
+    def network(self, name: str) -> Resolved | None:
+        """Return the network of a name, or what else has the name; None if nothing has it."""
+        return self.names.get(NETWORK + name) or self.names.get(name)
+
+    def declaration_at(self, span: Span) -> Span:
+        """Return the span of the declaration that contains a span, or the span itself."""
+        items = self.program.items if span.source is self.source else ()
+        within = (it.span for it in items if it.span.start <= span.start < it.span.end)
+        return next(within, span)
+
+    def excuses(self, name: str) -> bool:
+        """True if a reported error explains why a name is unknown."""
+        return not self.complete or name in self.lost
 
 
 V = TypeVar("V")
@@ -92,9 +162,7 @@ def _parsed(part: Span) -> Program:
     return program
 
 
-@cache
-def _std() -> _Std:
-    return _Std()
+_std = cache(_Std)
 
 
 def standard() -> Mapping[str, Resolved]:
@@ -137,7 +205,7 @@ class _Loader:
         """Parse a file and all that it uses."""
         self._open.setdefault(file, None)
         self._size += len(source.text)
-        current().allow(len(source.text))
+        current().limit += PER_CHARACTER * len(source.text)
         before = len(self.reporter.diagnostics)
         program = self._parsed(source)
         found = self.reporter.diagnostics[before:]
@@ -164,12 +232,11 @@ class _Loader:
                 if not known and all_known:
                     origin = f'"{use.module}"' if use.is_path else use.module
                     message = f"{origin} does not declare `{item.id}`"
-                    near = nearest(item.id, module_of)
-                    hint = suggestion(item.id, near)
+                    hint = did_you_mean(item.id, module_of)
                     self.reporter.error(
                         "E0205", message, item.span, label="unknown name", hint=hint
                     )
-                    lost.update(near)
+                    lost.update(nearest(item.id, module_of))
             imports.append((use, frozenset(name.removeprefix(NETWORK) for name in places)))
             for name, place in places.items():
                 self._take(_Import(module_of[name], name, place), own, taken)
@@ -194,10 +261,8 @@ class _Loader:
         version = VERSION.match(source.text)
         if version is None or int(version[1]) <= LANGUAGE:
             return parse(source, self.reporter)
-        message = (
-            f"the file is written in version {version[1]} of the language, but this danetc reads "
-            f"version {LANGUAGE}"
-        )
+        theirs, ours = version[1], f"but this danetc reads version {LANGUAGE}"
+        message = f"the file is written in version {theirs} of the language, {ours}"
         hint = "install a newer danetc: `pip install --upgrade danetc`"
         self.reporter.error("E0121", message, Span(source, *version.span(1)), hint=hint)
         return Program((), span=Span(source, 0, len(source.text)))
@@ -255,11 +320,7 @@ class _Loader:
                 f"two declarations of `{name}` are imported",
                 new.place,
                 label=f"`{name}` is imported here",
-                labels=[
-                    new.label,
-                    Label(first.place, "it is already imported here"),
-                    first.label,
-                ],
+                labels=[new.label, Label(first.place, "it is already imported here"), first.label],
                 hint="import only the names that you need from one of them: `use ... (a, b)`",
             )
 
@@ -290,7 +351,18 @@ class _Loader:
             return std.modules[use.module]
         key = os.path.realpath(target)
         if key in self._open:
-            self._report_cycle(use, key)
+            chain = list(self._open)
+            users = [self._open[name] for name in chain[chain.index(key) + 1 :]]
+            through = [Label(user.span, "which is used here") for user in reversed(users) if user]
+            removed = Hint("remove this line", line_removed(use.span))
+            self.reporter.error(
+                "E0203",
+                "files use each other in a cycle" if through else "the file uses itself",
+                use.span,
+                label="this closes the cycle",
+                labels=through,
+                hint="move the shared declarations into a third file" if through else removed,
+            )
             return None
         if key in self._modules:
             return self._modules[key]
@@ -298,33 +370,21 @@ class _Loader:
         name = str(shipped or os.path.normpath(name))
         try:
             if len(self._modules) + len(self._open) >= MAX_FILES:
-                raise Unreadable("E0901", f"more than {MAX_FILES} files are used")
+                raise unreadable(name, "E0901", f"more than {MAX_FILES} files are used")
             text = self.texts.get(key)
             text = read_text(target, name, use.module) if text is None else text
             if self._size + len(text) > MAX_TOTAL_SIZE:
                 message = f"all files together are larger than {MAX_TOTAL_SIZE // 1_000_000} MB"
-                raise Unreadable("E0901", message)
-        except Unreadable as problem:
+                raise unreadable(name, "E0901", message)
+        except SpecError as problem:
             self._modules[key] = None
+            (item,) = problem.diagnostics
             self.reporter.error(
-                problem.code, problem.message, use.span, label="used here", hint=problem.hint
+                item.code, item.message, use.span, label="used here", hint=item.hint
             )
             return None
         self._open[key] = use
         return self.module(SourceFile(name, text), target, key)
-
-    def _report_cycle(self, use: Use, key: str) -> None:
-        chain = list(self._open)
-        through = [asked for name in chain[chain.index(key) + 1 :] if (asked := self._open[name])]
-        hint = "move the shared declarations into a third file"
-        self.reporter.error(
-            "E0203",
-            "files use each other in a cycle" if through else "the file uses itself",
-            use.span,
-            label="this closes the cycle",
-            labels=[Label(asked.span, "which is used here") for asked in reversed(through)],
-            hint=hint if through else Hint("remove this line", line_removed(use.span)),
-        )
 
 
 def _may_share(first: Declaration, second: Declaration) -> bool:
@@ -344,10 +404,9 @@ def load_module(
     place of files, by their real paths: those that an editor has open. Raises SpecError if the file
     itself cannot be read (see ``read_source``).
     """
-    if isinstance(path_or_source, SourceFile):
-        source, path = path_or_source, Path(path_or_source.name)
-    else:
-        source, path = read_source(path_or_source), Path(path_or_source)
+    is_read = isinstance(path_or_source, SourceFile)
+    source = path_or_source if is_read else read_source(path_or_source)
+    path = Path(source.name)
     return _Loader(reporter, texts or {}).module(source, path, os.path.realpath(path))
 
 

@@ -235,9 +235,6 @@ def rising(
     The bounds include the rounding errors of such functions.
     """
 
-    def rule(a: NumberRange) -> NumberRange:
-        return _outwards(at(a.low), at(a.high))
-
     def at(end: float) -> float:
         if math.isinf(end):
             return most if end > 0 else least
@@ -248,7 +245,7 @@ def rising(
         except ValueError:
             return least
 
-    return rule
+    return lambda a: _outwards(at(a.low), at(a.high))
 
 
 # -- tables of functions ---------------------------------------------------------------------------

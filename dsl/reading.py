@@ -46,16 +46,13 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     return stream
 
 
-class Unreadable(Exception):
-    """Code, message and hint for a file that cannot be read."""
-
-    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.code, self.message, self.hint = code, message, hint
+def unreadable(name: str, code: str, message: str, hint: str | None = None) -> SpecError:
+    """Return the error of a file that cannot be read: one diagnostic, which has no place."""
+    return SpecError([Diagnostic(code, message, Span(SourceFile(name, ""), 0, 0), hint=hint)])
 
 
 def read_text(path: Path, name: str, written: str | None = None) -> str:
-    """Return the text of a file, up to the size limit. Raises Unreadable.
+    """Return the text of a file, up to the size limit. Raises SpecError.
 
     The name of the file, and of the target of a link, must end in ``.danet``, so that a spec cannot
     read a device or show another kind of file in an excerpt. ``written`` is the path in a `use`, if
@@ -64,43 +61,42 @@ def read_text(path: Path, name: str, written: str | None = None) -> str:
     if os.path.isdir(path):
         raise _is_folder(name)
     if not os.path.exists(path):
-        raise Unreadable(
-            "E0201", f"there is no file `{name}`", _similar_file(path, written or name)
-        )
+        hint = _similar_file(path, written or name)
+        raise unreadable(name, "E0201", f"there is no file `{name}`", hint)
     target = os.path.realpath(path)
     if path.suffix != SUFFIX or os.path.splitext(target)[1] != SUFFIX:
         what = "is a link to a file that" if path.suffix == SUFFIX else "has a name that"
         message = f"`{name}` {what} does not end in `{SUFFIX}`, so it is not read"
         hint = _similar_file(path, written or name) or f"the name of a spec ends in `{SUFFIX}`"
-        raise Unreadable("E0202", message, hint)
+        raise unreadable(name, "E0202", message, hint)
     try:
         with open_regular(target) as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise Unreadable("E0202", f"`{name}` cannot be read: {reason}") from None
+        raise unreadable(name, "E0202", f"`{name}` cannot be read: {reason}") from None
     return spec_text(data, name)
 
 
 def spec_text(data: bytes, name: str) -> str:
-    """Decode a spec. Raises Unreadable if it exceeds the size limit or is not UTF-8 text."""
+    """Decode a spec. Raises SpecError if it exceeds the size limit or is not UTF-8 text."""
     if len(data) > MAX_FILE_BYTES:
         message = f"`{name}` is larger than {MAX_FILE_BYTES // 1_000_000} MB"
-        raise Unreadable("E0901", message, "specs are small; is this the right file?")
+        raise unreadable(name, "E0901", message, "specs are small; is this the right file?")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         message = f"`{name}` is not UTF-8 text (byte {data[error.start]:#04x} in line {line})"
-        raise Unreadable("E0202", message, "save it as UTF-8; a spec is plain text") from None
+        raise unreadable(name, "E0202", message, "save it as UTF-8; a spec is plain text") from None
     if "\0" in text:
         hint = "a spec is plain text in UTF-8"
-        raise Unreadable("E0202", f"`{name}` is a binary file, not text", hint)
+        raise unreadable(name, "E0202", f"`{name}` is a binary file, not text", hint)
     return text
 
 
-def _is_folder(name: str) -> Unreadable:
-    return Unreadable("E0202", f"`{name}` is a folder, not a `{SUFFIX}` file")
+def _is_folder(name: str) -> SpecError:
+    return unreadable(name, "E0202", f"`{name}` is a folder, not a `{SUFFIX}` file")
 
 
 def _similar_file(path: Path, name: str) -> str | None:
@@ -118,15 +114,7 @@ def _similar_file(path: Path, name: str) -> str | None:
 def read_source(path: str | Path) -> SourceFile:
     """Read a spec file. Raises SpecError: E0201 missing, E0202 not text, E0901 too large."""
     name = str(path)
-    try:
-        return SourceFile(name, read_text(Path(path), name))
-    except Unreadable as problem:
-        raise _spec_error(problem, name) from None
-
-
-def _spec_error(problem: Unreadable, name: str) -> SpecError:
-    nowhere = Span(SourceFile(name, ""), 0, 0)
-    return SpecError([Diagnostic(problem.code, problem.message, nowhere, hint=problem.hint)])
+    return SourceFile(name, read_text(Path(path), name))
 
 
 @cache
@@ -163,11 +151,11 @@ def find_spec(name_or_path: str) -> Path:
     if os.path.isfile(path / f"spec{SUFFIX}"):
         return path / f"spec{SUFFIX}"
     if os.path.isdir(path):
-        raise _spec_error(_is_folder(name), name)
+        raise _is_folder(name)
     if os.path.exists(path):
         return path  # an error is reported when it is read
     similar = _similar_file(path, name if is_path else f"{name}{SUFFIX}")
     near = did_you_mean(path.name.removesuffix(SUFFIX) if is_path else name, shipped)
     hint = similar or near if is_path else near or similar
     message = f"there is no file {'' if is_path else 'and no shipped spec '}`{name}`"
-    raise _spec_error(Unreadable("E0201", message, hint), name)
+    raise unreadable(name, "E0201", message, hint)

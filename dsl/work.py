@@ -17,7 +17,7 @@ from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
 BASE = 1_700_000
-PER_CHARACTER = 1
+PER_CHARACTER = 1  # of a text, by which the limit increases
 MAX_COMPARED = 100_000
 
 
@@ -25,7 +25,6 @@ class Exhausted(Exception):
     """Raised if a check needs more steps than its limit. ``span`` is the place of the next step, if known."""
 
     def __init__(self, limit: float, span: Span | None) -> None:
-        super().__init__(limit, span)
         self.limit, self.span = limit, span
 
 
@@ -42,10 +41,6 @@ class Work:
         if self.steps + steps > self.limit:
             raise Exhausted(self.limit, span)
         self.steps += steps
-
-    def allow(self, characters: int) -> None:
-        """Increase the limit by the length of a text."""
-        self.limit += PER_CHARACTER * characters
 
     def compare(self, name: str, names: int) -> bool:
         """Count the comparison of a name with others. Return False beyond the limit."""

@@ -26,7 +26,7 @@ from danetc.compiler.lowering.rules import RuleReader
 from danetc.compiler.lowering.values import Bound, Failed
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span

@@ -25,14 +25,13 @@ from danetc.dsl.diagnostics.diagnostic import (
     did_you_mean,
     order,
 )
-from danetc.dsl.loading import is_library, load_module
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module, is_library, load_module
 from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.record import record
 from danetc.dsl.syntax.overrides import parse_override
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration, Expr
-from danetc.dsl.work import Exhausted, bounded, of_a_check
+from danetc.dsl.work import PER_CHARACTER, Exhausted, bounded, of_a_check
 
 if TYPE_CHECKING:
     from danetc.compiler.passes import Pass
@@ -328,7 +327,7 @@ def lowered_network(
     reporter = Reporter(most=MAX_ERRORS)
     made: list[Lowered | None] = []
     with bounded() as work:
-        work.allow(len(checked.module.source.text))
+        work.limit += PER_CHARACTER * len(checked.module.source.text)
         cut = _run_to_bounds(
             lambda: made.append(_lowered(declaration, checked.module, values, reporter)),
             lambda: declaration.name_span,

@@ -9,7 +9,7 @@ from typing import TypeVar
 from danetc.compiler.frontend.program import Checked, Settings, read_settings
 from danetc.compiler.lowering.networks import argument_set
 from danetc.compiler.lowering.tables import table_of
-from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.loading import Module, Resolved
 from danetc.dsl.reading import FIRST_LINE
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.overrides import named

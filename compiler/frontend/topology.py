@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from danetc.compiler.frontend.program import Checked, Settings, read_settings
 from danetc.compiler.lowering.networks import SETTINGS
-from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.loading import Module, Resolved
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.printer import print_expr

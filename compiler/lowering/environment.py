@@ -11,7 +11,7 @@ from danetc.compiler.ir.graph import Value as KnownValue
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.values import ArgumentOrigin, Failed, Value, Wire
 from danetc.dsl.first_weights import ARGUMENTS, FIRST_WEIGHTS, MODES
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span

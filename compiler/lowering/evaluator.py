@@ -26,8 +26,7 @@ from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, sug
 from danetc.dsl.diagnostics.fixes import Hint, using_std
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
-from danetc.dsl.loading import standard
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module, standard
 from danetc.dsl.neuron.program import Learn, NeuronProgram
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s

@@ -64,9 +64,8 @@ class LayerCalls(NamedValues):
         shape = self.value(made).shape
         wanted = str(layer.attrs[name]).split("x")
         if list(map(str, shape)) != wanted and is_known(shape):
-            message = (
-                f"{layer.op}: `{name}` is {' x '.join(wanted)}, but the shape is {text(shape)}"
-            )
+            stated = f"`{name}` is {' x '.join(wanted)}"
+            message = f"{layer.op}: {stated}, but the shape is {text(shape)}"
             hint = f"leave out `{name}`: the shape follows from the input"
             self.error("E0501", message, layer.span, hint=hint)
 

@@ -390,9 +390,8 @@ class NamedValues(Backbones):
         for name in others:
             value = own[name] = self.evaluate(given[name].value, env)
             if not isinstance(value, (bool, int, float, str)):
-                message = (
-                    f"`{name}` of `{place}` must be a number or a text, not {v.describe(value)}"
-                )
+                what = f"`{name}` of `{place}`"
+                message = f"{what} must be a number or a text, not {v.describe(value)}"
                 raise self.reject("E0304", message, given[name].value, env)
         attrs["arguments"] = json.dumps(own, sort_keys=True)
         return v.OpLayer("user_module", attrs, call.span, "python")
@@ -412,9 +411,8 @@ class NamedValues(Backbones):
         for arg in call.args:
             if arg.name is None:
                 hint = f"write `inputs(NAME = {arg.span.text}, ...)`"
-                raise self.error(
-                    "E0307", "each of several inputs needs a name", arg.span, hint=hint
-                )
+                message = "each of several inputs needs a name"
+                raise self.error("E0307", message, arg.span, hint=hint)
             if arg.name in wires:
                 raise self.error("E0302", f"two inputs are called `{arg.name}`", arg.span)
             with self.changed("input_name", arg.name):

@@ -27,7 +27,7 @@ from danetc.compiler.lowering.stages import Stages
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.loading import Module, Resolved
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.overrides import with_argument

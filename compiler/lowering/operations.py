@@ -384,9 +384,8 @@ class OperationValues(Evaluator):
             case s.Call(s.Name(law)) if id == "learn" and name == "init" and law in RANDOM_STARTS:
                 return self._random_start(law, arg.value, env)
         is_map = parameter.type is tuple
-        value = self.evaluate(
-            arg.value, env, name if parameter.words else "any" if is_map else "number"
-        )
+        want = name if parameter.words else "any" if is_map else "number"
+        value = self.evaluate(arg.value, env, want)
         is_value = not is_map and (isinstance(value, v.Wire) or v.is_layer(value))
         hint = flows_in(arg, call) if is_value else None
         if parameter.type is str and isinstance(value, v.Wire):

@@ -7,7 +7,7 @@ from dataclasses import field, replace
 from typing import Any, TypeGuard, Union
 
 from danetc.compiler.ir.graph import Attribute
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module
 from danetc.dsl.neuron.program import Learn
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span

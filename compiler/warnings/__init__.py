@@ -18,10 +18,10 @@ from danetc.compiler.warnings.network import CheckedNetwork
 from danetc.compiler.warnings.rule import Rule, Subject, Trees
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, order
 from danetc.dsl.diagnostics.fixes import fixes_of
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration
-from danetc.dsl.work import Exhausted, bounded
+from danetc.dsl.work import PER_CHARACTER, Exhausted, bounded
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe.settings import Recipe
@@ -70,7 +70,7 @@ def _bounded(finding: Iterator[Diagnostic], module: Module) -> tuple[Diagnostic,
     found: list[Diagnostic] = []
     cut: list[Diagnostic] = []
     with bounded() as work:
-        work.allow(len(module.source.text))
+        work.limit += PER_CHARACTER * len(module.source.text)
         try:
             found.extend(finding)
         except Exhausted as end:

@@ -9,7 +9,7 @@ from itertools import islice
 
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.fixes import Hint, line_removed
-from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.loading import Module, Resolved
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from danetc.compiler.frontend.program import Checking, Survey
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tokens import Scan, scan

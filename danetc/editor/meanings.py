@@ -28,7 +28,7 @@ from danetc.compiler.lowering.environment import (
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
 from danetc.compiler.lowering.rules import FEEDS
 from danetc.dsl.first_weights import FIRST_WEIGHTS, RANDOM_STARTS
-from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.loading import Module, Resolved
 from danetc.dsl.neuron.opcodes import CONSTANTS as EQUATION_CONSTANTS
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.recipe.items import ITEMS

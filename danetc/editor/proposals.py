@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
 from danetc.dsl.loading import load_module
-from danetc.dsl.reading import SUFFIX, Unreadable, read_text, zoo_files
+from danetc.dsl.reading import SUFFIX, read_text, zoo_files
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tokens import Token
 from danetc.editor.analysis import Analysis
@@ -74,7 +74,7 @@ def declarations(analysis: Analysis, span: Span, used: str) -> Iterator[Proposal
         try:
             text = analysis.texts.get(os.path.realpath(name))
             source = SourceFile(name, read_text(Path(name), name) if text is None else text)
-        except (Unreadable, OSError, ValueError):
+        except (SpecError, OSError, ValueError):
             return
         module = load_module(source, Reporter(), analysis.texts)
         entries = (entry_of(module, item) for item in module.own.values())

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO, TypeAlias
 
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, render_all
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError, render_all
 from danetc.dsl.diagnostics.visible import visible_lines
-from danetc.dsl.reading import MAX_FILE_BYTES, Unreadable, spec_text
+from danetc.dsl.reading import MAX_FILE_BYTES, spec_text
 from danetc.dsl.syntax.source import SourceFile
 from danetc.errors import UserError
 
@@ -56,8 +56,8 @@ def read_standard_input() -> SourceFile:
         raise UserError("there is no standard input to read a spec from")
     try:
         text = spec_text(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "<stdin>")
-    except Unreadable as error:
-        raise UserError(f"{error.message}; {error.hint}") from error
+    except SpecError as error:
+        raise UserError(f"{error.diagnostics[0].message}; {error.diagnostics[0].hint}") from error
     return SourceFile("<stdin>", text)
 
 

@@ -10,8 +10,7 @@ from itertools import count
 from danetc.dsl.diagnostics import explain
 from danetc.dsl.diagnostics.codes import CODES, severity
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.loading import standard
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module, standard
 from danetc.dsl.reading import read_source, shipped_specs
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program

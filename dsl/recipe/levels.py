@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
-from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.loading import Module, Resolved
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import ChangeType, FlowType, ItemType, SumType, Type
 from danetc.dsl.recipe.settings import SETTINGS

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reported, Reporter
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.levels import RecipeReader, SettingValue, merged
 from danetc.dsl.recipe.scope import Scope

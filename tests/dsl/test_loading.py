@@ -9,8 +9,7 @@ import pytest
 
 from danetc.dsl import loading
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
-from danetc.dsl.loading import library_file, load_module, standard, std_files
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module, library_file, load_module, standard, std_files
 from danetc.dsl.reading import LANGUAGE, zoo_files
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source

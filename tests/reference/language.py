@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import Any
 
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module
 from danetc.dsl.syntax import tree as s
 from tests.reference.equations import CONSTANTS, OPERATORS, Learn, learn_of
 from tests.reference.tape import Var

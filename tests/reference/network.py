@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module
 from danetc.dsl.syntax import tree as s
 from tests.reference.equations import Learn
 from tests.reference.language import (

@@ -9,8 +9,7 @@ import pytest
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.loading import load_module
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module, load_module
 from danetc.dsl.reading import ZOO, read_source, shipped_specs
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source

@@ -18,8 +18,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.user import places_of
 from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
-from danetc.dsl.loading import load_module
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module, load_module
 from danetc.dsl.reading import SUFFIX, open_regular
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe, factors_of, named_in, part_of

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from danetc.compiler import check_text
-from danetc.dsl.modules import Module
+from danetc.dsl.loading import Module
 from danetc.dsl.reading import shipped_specs
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
