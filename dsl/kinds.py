@@ -104,10 +104,8 @@ class Kind:
 
 @lru_cache(maxsize=1024)
 def _bits(kind: Kind) -> int:
-    if not all(map(kind.is_exact, PRECISIONS)):
-        return 0
     bits = (kind.high - kind.low).bit_length()
-    return bits if bits <= MAX_BITS else 0
+    return bits if bits <= MAX_BITS and all(map(kind.is_exact, PRECISIONS)) else 0
 
 
 ANALOG = Kind()

@@ -404,10 +404,10 @@ def load_module(
     place of files, by their real paths: those that an editor has open. Raises SpecError if the file
     itself cannot be read (see ``read_source``).
     """
-    is_read = isinstance(path_or_source, SourceFile)
-    source = path_or_source if is_read else read_source(path_or_source)
-    path = Path(source.name)
-    return _Loader(reporter, texts or {}).module(source, path, os.path.realpath(path))
+    if not isinstance(path_or_source, SourceFile):
+        path_or_source = read_source(path_or_source)
+    path = Path(path_or_source.name)
+    return _Loader(reporter, texts or {}).module(path_or_source, path, os.path.realpath(path))
 
 
 def library_file(source: SourceFile) -> Path | None:
