@@ -284,7 +284,24 @@ class _Equations(ExpressionLowering):
             inputs=inputs,
         )
         needed, trained = full.reaching(gradients=False), full.reaching(gradients=True)
-        self._check_paths(needed, trained, inputs)
+        name, place = self.declaration.name, self.declaration.name_span
+        labels = (Label(self.places[OUTPUT], "the output"),)
+        for wired in (*inputs, INPUT):
+            if wired not in needed:
+                message = f"the output of `{name}` does not depend on `{wired}`, its input"
+                span = self.argument_spans.get(wired, place)
+                raise self.error("E0712", message, span, labels=labels)
+        detaches = any(op.opcode == "detach" and op.name in needed for op in self.builder.ops)
+        if INPUT not in trained and not detaches:
+            message = f"no gradient flows from the output of `{name}` to `{INPUT}`"
+            hint = "a comparison has derivative 0; `heaviside(v - v_threshold)` has the surrogate's"
+            raise self.error("E0712", message, place, labels=labels, hint=hint)
+        for item in self.learnables:
+            kind = "scheduled" if item.scheduled else "learnable"
+            if item.parameter not in (needed if item.scheduled else trained):
+                how = "gets no gradient from" if item.parameter in needed else "has no influence on"
+                message = f"`{item.name}` is {kind} but {how} `{OUTPUT}`"
+                raise self.error("E0711", message, self.learnt_at[item.name])
         states = [name for name in after if name in needed]
         for name in states:
             builder.label(after[name], unique(f"{name}{NEXT}", self.taken))
@@ -306,28 +323,6 @@ class _Equations(ExpressionLowering):
         if surrogate is not None or not uses_surrogate:
             differentiate(program)  # a constant of the derivative may have no value
         return program
-
-    def _check_paths(
-        self, needed: frozenset[Operand], trained: frozenset[Operand], inputs: tuple[str, ...]
-    ) -> None:
-        name, place = self.declaration.name, self.declaration.name_span
-        labels = (Label(self.places[OUTPUT], "the output"),)
-        for wired in (*inputs, INPUT):
-            if wired not in needed:
-                message = f"the output of `{name}` does not depend on `{wired}`, its input"
-                span = self.argument_spans.get(wired, place)
-                raise self.error("E0712", message, span, labels=labels)
-        detaches = any(op.opcode == "detach" and op.name in needed for op in self.builder.ops)
-        if INPUT not in trained and not detaches:
-            message = f"no gradient flows from the output of `{name}` to `{INPUT}`"
-            hint = "a comparison has derivative 0; `heaviside(v - v_threshold)` has the surrogate's"
-            raise self.error("E0712", message, place, labels=labels, hint=hint)
-        for item in self.learnables:
-            kind = "scheduled" if item.scheduled else "learnable"
-            if item.parameter not in (needed if item.scheduled else trained):
-                how = "gets no gradient from" if item.parameter in needed else "has no influence on"
-                message = f"`{item.name}` is {kind} but {how} `{OUTPUT}`"
-                raise self.error("E0711", message, self.learnt_at[item.name])
 
 
 def _given(arguments: Arguments) -> Parameters:

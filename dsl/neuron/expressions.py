@@ -161,9 +161,8 @@ class ExpressionLowering:
                     return self.value(then if holds else otherwise)
                 return build.select(holds, *self.numbers(then, otherwise))
             case _:
-                message = (
-                    f"`{shorten(expr.span.text)}` is not allowed in the equations of a {self.what}"
-                )
+                shown = f"`{shorten(expr.span.text)}`"
+                message = f"{shown} is not allowed in the equations of a {self.what}"
                 hint = "equations are arithmetic on single numbers"
                 raise self.error("E0709", message, expr.span, hint=hint)
 
@@ -320,10 +319,11 @@ class ExpressionLowering:
         for arg in call.args:
             if arg.name == "per":
                 if not isinstance(arg.value, s.Word):
-                    message = "`per` of `learn` must be a word"
-                    raise self.error(
-                        "E0711", message, arg.span, hint="`per = channel`, `neuron` or `step`"
+                    message, hint = (
+                        "`per` of `learn` must be a word",
+                        "`per = channel`, `neuron` or `step`",
                     )
+                    raise self.error("E0711", message, arg.span, hint=hint)
                 per = arg.value.id
             elif arg.name is not None:
                 message = f"`{arg.name}` of `learn` is not constant"
@@ -331,9 +331,8 @@ class ExpressionLowering:
         by_step = per == "step" or bool(bounds.pop("per_step", False))
         per = "layer" if per == "step" else per
         value = Learn(init, bounds.get("above"), bounds.get("below"), per, by_step)
-        own = (
-            call is self.whole and self.target not in self.builder.inputs
-        )  # not the next value of a state
+        # the next value of a state is not the learnable's own equation
+        own = call is self.whole and self.target not in self.builder.inputs
         return self.learn(self.target, value, call.span, owned=own)
 
     def _random_start(self, law: str, call: s.Call, args: Sequence[s.Arg]) -> RandomStart:
@@ -355,7 +354,13 @@ class ExpressionLowering:
 
         ``owned`` is True if it is a parameter or a whole equation: then it keeps the given name.
         """
-        self._check(value, span)
+        if value.per not in LEARNT_PER:
+            hint = f"`per` is {', '.join(f'`{word}`' for word in LEARNT_PER)}"
+            message = f"a neuron cannot have parameters per {value.per}"
+            raise self.error("E0711", message, span, hint=hint)
+        if value.fault is not None:
+            message, hint = value.fault
+            raise self.error("E0711", message, span, hint=hint)
         above, below, raw = value.above, value.below, value.raw
         if not owned:  # names include the counters of `for`
             place = "".join(f"_{index}".replace("-", "m") for index in self.counters.values())
@@ -385,16 +390,6 @@ class ExpressionLowering:
         self.learnables.append(item)
         self.learnt_at[name] = span
         return result
-
-    def _check(self, value: Learn, span: Span) -> None:
-        """Report an initial value outside of the bounds, and an unsupported ``per``."""
-        if value.per not in LEARNT_PER:
-            hint = f"`per` is {', '.join(f'`{word}`' for word in LEARNT_PER)}"
-            message = f"a neuron cannot have parameters per {value.per}"
-            raise self.error("E0711", message, span, hint=hint)
-        if (fault := value.fault) is not None:
-            message, hint = fault
-            raise self.error("E0711", message, span, hint=hint)
 
 
 def _all(lower: Callable[[s.Expr], T], exprs: Iterable[s.Expr]) -> list[T]:

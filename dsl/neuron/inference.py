@@ -64,5 +64,4 @@ def _step(
         name: (found, tables.source(name, found)) for name, found in inputs.items()
     }
     values = fold(program.ops, known, apply, lambda value: (constant(value), value))
-    ranges: dict[Operand, NumberRange] = {name: found for name, (found, _) in values.items()}
-    return ranges
+    return {name: found for name, (found, _) in values.items()}

@@ -109,12 +109,8 @@ def _surrogate_function(
 ) -> list[str]:
     known = {item.name: names[item.name] for item in surrogate.scheduled} | {INPUT: "x"}
     body, scope = _body(surrogate.ops, known)
-    return [
-        f"def surrogate(x{more}):",
-        *body,
-        f"    return {_tensor(surrogate.derivative, scope)}",
-        "",
-    ]
+    result = f"    return {_tensor(surrogate.derivative, scope)}"
+    return [f"def surrogate(x{more}):", *body, result, ""]
 
 
 def _body(

@@ -39,9 +39,7 @@ def folded(value: float, opcode: str, args: Iterable[Any]) -> float:
     operands = [*args]
     if not any(isinstance(arg, ParameterValue) for arg in operands):
         return value
-    origins = tuple(
-        arg.origin if isinstance(arg, ParameterValue) else float(arg) for arg in operands
-    )
+    origins = tuple(getattr(arg, "origin", float(arg)) for arg in operands)
     if opcode == "neg" and isinstance(origins[0], tuple) and origins[0][0] == "neg":
         return ParameterValue(value, origins[0][1])
     return ParameterValue(value, (opcode, *origins))

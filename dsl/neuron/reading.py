@@ -121,9 +121,7 @@ def read_program(text: str) -> NeuronProgram:
                 bounds = {word: _number(end) for word, end in pairs if word in ("above", "below")}
                 per = next((word for word in ("channel", "neuron") if word in more), "layer")
                 above, below = bounds.get("above"), bounds.get("below")
-                random = None
-                if more[:1] == ["from"]:
-                    random = random_start(" ".join(more[1:4]))
+                random = random_start(" ".join(more[1:4])) if more[:1] == ["from"] else None
                 item = Learnable(
                     name, scope.number(raw), above, below, per, "step" in more, random=random
                 )

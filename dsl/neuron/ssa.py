@@ -55,7 +55,7 @@ class ProgramBuilder:
         self.max_ops = max_ops
         self._scalars = set(scalars)
         self._ranges: dict[Operand, NumberRange] = {}  # for all inputs and states
-        self._known: dict[tuple[str, tuple[object, ...]], str] = {}
+        self._known: dict[tuple[str, tuple[object, ...]], Instruction] = {}
         self.fixed: set[str] = set()  # parameters that determine the operations
 
     def fix(self, *values: object) -> None:
@@ -184,20 +184,18 @@ class ProgramBuilder:
     def append(self, opcode: str, args: tuple[Operand | bool, ...]) -> str:
         """Append an operation that needs no simplification."""
         key = (opcode, tuple(repr(arg) if isinstance(arg, float) else arg for arg in args))
-        if key in self._known:
-            known = self.by_name[self._known[key]].args
-            origins, others = ([getattr(it, "origin", None) for it in its] for its in (known, args))
+        if (known := self._known.get(key)) is not None:
+            both = known.args, args
+            origins, others = ([getattr(it, "origin", None) for it in its] for its in both)
             if origins != others:
-                self.fix(*known, *args)  # equal for these values of the parameters only
-            return self._known[key]
+                self.fix(*known.args, *args)  # equal for these values of the parameters only
+            return known.name
         if len(self.ops) >= self.max_ops:
             raise TooManyOperations
         current().spend(OPERATION)
         name = f"%{len(self.ops)}"
-        op = Instruction(name, opcode, args)
+        op = self.by_name[name] = self._known[key] = Instruction(name, opcode, args)
         self.ops.append(op)
-        self.by_name[name] = op
-        self._known[key] = name
         if opcode == "total" or all(self.is_scalar(arg) for arg in args):
             self._scalars.add(name)
         self._ranges[name] = ALL_OPCODES[opcode].range(*map(self._range, args))
@@ -224,13 +222,12 @@ class ProgramBuilder:
         for op in ops:
             label = self.labels.get(op.name)
             names[op.name] = label or next(name for name in free if name not in taken)
-        renamed = tuple(
-            Instruction(
-                str(names[op.name]), op.opcode, tuple(names.get(arg, arg) for arg in op.args)
-            )
-            for op in ops
+        args = (tuple(names.get(arg, arg) for arg in op.args) for op in ops)
+        renamed = (
+            Instruction(str(names[op.name]), op.opcode, own)
+            for op, own in zip(ops, args, strict=True)
         )
-        return renamed, tuple(names.get(value, value) for value in outputs)
+        return tuple(renamed), tuple(names.get(value, value) for value in outputs)
 
 
 def fold(
