@@ -273,16 +273,9 @@ class _Equations(ExpressionLowering):
         """Remove unused operations, and check that gradients reach the input and the learnables."""
         builder = self.builder
         inputs = tuple(key for key, value in self.arguments.items() if isinstance(value, Wired))
-        full = NeuronProgram(
-            self.declaration.name,
-            tuple(NeuronState(name, inits[name]) for name in after),
-            tuple(self.learnables),
-            tuple(builder.ops),
-            output,
-            tuple(after.values()),
-            surrogate,
-            inputs=inputs,
-        )
+        known = tuple(NeuronState(name, inits[name]) for name in after), tuple(self.learnables)
+        step = *known, tuple(builder.ops), output, tuple(after.values()), surrogate
+        full = NeuronProgram(self.declaration.name, *step, inputs=inputs)
         needed, trained = full.reaching(gradients=False), full.reaching(gradients=True)
         name, place = self.declaration.name, self.declaration.name_span
         labels = (Label(self.places[OUTPUT], "the output"),)

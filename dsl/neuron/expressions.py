@@ -307,10 +307,9 @@ class ExpressionLowering:
 
     def _learn(self, call: s.Call) -> Value:
         (start,) = (arg for arg in call.args if arg.name is None)
-        init: float | RandomStart
         match start.value:
             case s.Call(s.Name(law), args) if law in RANDOM_STARTS:
-                init = self._random_start(law, start.value, args)
+                init: float | RandomStart = self._random_start(law, start.value, args)
             case _:
                 message = "the initial value of `learn` is not constant"
                 init = self.constant(start.value, "E0711", message)

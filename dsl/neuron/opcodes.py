@@ -154,10 +154,8 @@ def _wins(sign: str) -> Pull:
         if isinstance(b, float):
             return to.select(to.compare(wins, a, b), grad, 0.0), 0.0
         half = to.select(to.compare("eq", a, b), to.emit("mul", grad, 0.5), 0.0)
-        return (
-            to.select(to.compare(sign, a, b), grad, half),
-            to.select(to.compare(loses, a, b), grad, half),
-        )
+        first = to.select(to.compare(sign, a, b), grad, half)
+        return first, to.select(to.compare(loses, a, b), grad, half)
 
     return pull
 

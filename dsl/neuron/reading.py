@@ -37,9 +37,8 @@ class _Scope:
         self.ops: list[Instruction] = []
 
     def parameter(self, name: str, text: str) -> None:
-        self.parameters[_name(name)] = (
-            text == "true" if text in ("true", "false") else _number(text)
-        )
+        value = text == "true" if text in ("true", "false") else _number(text)
+        self.parameters[_name(name)] = value
 
     def define(self, name: str) -> str:
         if name in self.known:
@@ -146,17 +145,9 @@ def read_program(text: str) -> NeuronProgram:
     if slope is not None and derivative is not None:
         ops, given = tuple(slope.ops), tuple(slope.parameters.items())
         surrogate = SurrogateProgram(slope.name, ops, derivative, given, held)
-    program = NeuronProgram(
-        neuron.name,
-        tuple(states),
-        tuple(learnables),
-        tuple(neuron.ops),
-        output,
-        tuple(after),
-        surrogate,
-        tuple(neuron.parameters.items()),
-        tuple(inputs),
-    )
+    step = tuple(states), tuple(learnables), tuple(neuron.ops), output, tuple(after), surrogate
+    given = tuple(neuron.parameters.items())
+    program = NeuronProgram(neuron.name, *step, given, tuple(inputs))
     if program.text() != "; ".join(statements):
         raise _wrong("it is not written as danetc writes it")
     return program

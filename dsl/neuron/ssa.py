@@ -60,8 +60,7 @@ class ProgramBuilder:
 
     def fix(self, *values: object) -> None:
         """Record that the operations depend on these values, which fixes their parameters."""
-        for value in values:
-            self.fixed |= names_of(value)
+        self.fixed.update(*map(names_of, values))
 
     def add_input(self, name: str, *, scalar: bool) -> None:
         """Add an input; a scalar is one number for the whole layer."""
@@ -287,18 +286,12 @@ def cheaper(ops: Sequence[Instruction], outputs: Sequence[Operand]) -> tuple[Ins
     result: list[Instruction] = []
     for op in ops:
         if op.opcode == "heaviside":
-            condition = f"{op.name} holds"
-            result.append(Instruction(condition, "ge", _compared(op.args[0], by_name)))
+            condition, compared = f"{op.name} holds", (*op.args, 0.0)
+            difference = by_name.get(str(op.args[0]))
+            if difference is not None and difference.opcode == "sub":
+                has_constant = any(isinstance(arg, float) for arg in difference.args)
+                compared = difference.args if has_constant else compared
+            result.append(Instruction(condition, "ge", compared))
             op = Instruction(op.name, "number", (condition,))
         result.append(op)
     return needed(result, outputs)
-
-
-def _compared(value: Operand, by_name: dict[str, Instruction]) -> tuple[Operand, Operand]:
-    """Return two values a, b such that ``a >= b`` exactly where ``value >= 0``."""
-    op = by_name.get(value) if isinstance(value, str) else None
-    if op is not None and op.opcode == "sub":
-        left, right = op.args
-        if isinstance(left, float) or isinstance(right, float):
-            return left, right
-    return value, 0.0
