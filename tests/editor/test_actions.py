@@ -93,6 +93,10 @@ def test_a_line_is_added_in_the_style_of_its_body() -> None:
         (fix,) = [fix for fix in all_fixes(text) if fix.problem.code == "E0602"]
         assert fix.title == "add `projection = conv -> norm`"
         assert edited(text, fix.edits) == f"connection c {wanted}\n" + net
+    for empty in ("{}", "{ }"):
+        text = f"connection c {empty}\n" + net
+        (fix,) = all_fixes(text)
+        assert edited(text, fix.edits) == "connection c { out = branch + shortcut }\n" + net
 
 
 def test_what_is_without_use_is_removed_with_its_line_if_it_has_one() -> None:
