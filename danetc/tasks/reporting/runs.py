@@ -139,7 +139,7 @@ def _if_old(file: Path, command: str) -> tuple[str, ...]:
 def _entry(path: Path) -> tuple[Mapping[str, Any], str]:
     """Return the last entry in a file of measures and the data of it. Raises UserError."""
     record = record_in(path)
-    if record.get("format", FORMAT) != FORMAT:
+    if record.get("format", 0) != FORMAT:
         raise UserError(f"{path} was written by another version of danetc; measure again")
     try:
         data = record.get("data", {})
