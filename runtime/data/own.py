@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils import data
-from torch.utils.data import Subset, TensorDataset
 
 from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.runtime.data.arrays import (
@@ -208,7 +207,7 @@ def are_arrays(value: Any) -> bool:
 
 
 def _side(given: Any, request: DataRequest, name: str, last: bool | None) -> _Side:
-    if isinstance(given, TensorDataset) and len(given.tensors) == 2:
+    if isinstance(given, data.TensorDataset) and len(given.tensors) == 2:
         given = given.tensors
     if not are_arrays(given):
         return _dataset_side(given, request, name)
@@ -256,7 +255,7 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
 def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] | None:
     """Return the classes in an attribute of the Dataset, if they agree with those that were seen."""
     inner, indices = dataset, range(count)
-    if isinstance(dataset, Subset):
+    if isinstance(dataset, data.Subset):
         inner, indices = dataset.dataset, dataset.indices  # type: ignore[assignment]
     for attribute in ("targets", "labels"):
         with suppress(AttributeError, IndexError, TypeError):  # the values are not integers
@@ -417,7 +416,7 @@ def class_names_of(side: Any) -> tuple[str, ...]:
 
     torchvision and tonic have them (in SHD as bytes).
     """
-    while isinstance(side, Subset):
+    while isinstance(side, data.Subset):
         side = side.dataset
     found = getattr(side, "classes", None)
     if not isinstance(found, list | tuple | np.ndarray):
