@@ -150,9 +150,7 @@ class _Equations(ExpressionLowering):
     def _read_states(self) -> dict[str, State]:
         """Return the states with valid names."""
         states: dict[str, State] = {}
-        for item in self.body:
-            if not isinstance(item, State):
-                continue
+        for item in (each for each in self.body if isinstance(each, State)):
             if item.name in (INPUT, OUTPUT):
                 message = f"`{item.name}` is {self._meaning(item.name)}, not a state"
                 self.error("E0704", message, item.name_span)

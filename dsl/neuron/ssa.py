@@ -101,8 +101,7 @@ class ProgramBuilder:
     def logic(self, opcode: str, *args: Operand | bool) -> Operand | bool:
         """Emit ``and``, ``or`` or ``not``."""
         if opcode == "not":
-            (value,) = args
-            return not value if isinstance(value, bool) else self.append("not", (value,))
+            return not args[0] if isinstance(args[0], bool) else self.append("not", args)
         left, right = args
         for one, other in ((left, right), (right, left)):
             if isinstance(one, bool):
@@ -221,12 +220,12 @@ class ProgramBuilder:
         for op in ops:
             label = self.labels.get(op.name)
             names[op.name] = label or next(name for name in free if name not in taken)
-        args = (tuple(names.get(arg, arg) for arg in op.args) for op in ops)
-        renamed = (
-            Instruction(str(names[op.name]), op.opcode, own)
-            for op, own in zip(ops, args, strict=True)
-        )
-        return tuple(renamed), tuple(names.get(value, value) for value in outputs)
+
+        def renamed(op: Instruction) -> Instruction:
+            args = tuple(names.get(arg, arg) for arg in op.args)
+            return Instruction(str(names[op.name]), op.opcode, args)
+
+        return tuple(map(renamed, ops)), tuple(names.get(value, value) for value in outputs)
 
 
 def fold(
