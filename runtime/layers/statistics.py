@@ -43,9 +43,7 @@ def is_standard(norm: nn.Module | None, built: type[nn.Module], x: Tensor) -> bo
     same = type(norm) is built or (
         type(norm) is SyncBatchNorm2d and built in (nn.BatchNorm1d, nn.BatchNorm2d)
     )
-    if norm is None or not same or has_hooks(norm):
-        return False
-    if "forward" in norm.__dict__:  # set on this object alone
+    if norm is None or not same or has_hooks(norm) or "forward" in norm.__dict__:
         return False
     parameters, buffers = norm._parameters, norm._buffers
     weight, count = parameters.get("weight"), buffers.get("num_batches_tracked")

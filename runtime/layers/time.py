@@ -108,9 +108,13 @@ class TimeConv(Leaf, nn.Conv1d):
         self.rank = rank
 
     def forward(self, x: Tensor) -> Tensor:
+        return self._padded(x, self.before)
+
+    def _padded(self, x: Tensor, before: int) -> Tensor:
+        """Convolve x [T, N, ...] with ``before`` steps of 0 before it."""
         size = x.shape[3:]
         y = x.movedim(0, 2).reshape(*x.shape[1:3], len(x), -1)  # [N, C, T, pixels]
-        y = nn.functional.pad(y, (0, 0, self.before, self.after))
+        y = nn.functional.pad(y, (0, 0, before, self.after))
         dilation = (*self.dilation, 1)
         y = nn.functional.conv2d(
             y, self.weight.unsqueeze(-1), self.bias, dilation=dilation, groups=self.groups
@@ -122,12 +126,7 @@ class TimeConv(Leaf, nn.Conv1d):
         (x,) = inputs
         past = x.new_zeros(self.before, *x.shape) if before is None else before
         seen = torch.cat((past, x.unsqueeze(0)))
-        zeros, self.before = self.before, 0
-        try:
-            y = self(seen)
-        finally:
-            self.before = zeros
-        return y[-1], seen[1:]
+        return self._padded(seen, 0)[-1], seen[1:]
 
 
 class TimeLinear(Leaf, nn.Linear):
