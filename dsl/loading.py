@@ -331,11 +331,9 @@ class _Loader:
         shipped = None if use.is_path else zoo_files().get(use.module)
         if use.is_path or shipped is not None:
             module = self._file(use, path, shipped)
-            return (
-                ({}, False)
-                if module is None
-                else (dict.fromkeys(module.own, module), module.complete)
-            )
+            if module is None:
+                return {}, False
+            return dict.fromkeys(module.own, module), module.complete
         hint = did_you_mean(use.module, ["std", *zoo_files()])
         hint = hint or f'a file is named by its path, in quotes: `use "{use.module}.danet"`'
         hint = "name one of its files, as in `use zoo.tokens`" if use.module == "zoo" else hint
