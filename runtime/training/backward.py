@@ -83,8 +83,7 @@ def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
     for first in range(0, count, steps):
         with part.autocast():
             for t in range(first, min(first + steps, count)):
-                x = part.x[t] if frames else part.x
-                found, states = part.model.stream(x, states)
+                found, states = part.model.stream(part.x[t] if frames else part.x, states)
                 given.append(outputs_of(found))
             loss = part.loss(_together(given[first:]), share=(len(given) - first) / count)
         part.backward(loss)

@@ -28,17 +28,7 @@ from torch import Tensor
 
 from danetc.dsl.errors import UserError
 from danetc.runtime.model.weight_files import read_tensors, tensor_file
-from danetc.runtime.system.files import (
-    Content,
-    DamagedError,
-    explain_os_error,
-    flush_folder,
-    naming,
-    read_record,
-    seal_record,
-    within,
-    write_flushed,
-)
+from danetc.runtime.system import files
 
 FORMAT = 3
 """Version of the format of checkpoints."""
@@ -110,7 +100,7 @@ class Checkpoints:
             return True
         failure = f"{type(error).__name__}: {error}"
         if isinstance(error, OSError):
-            failure = explain_os_error(error, "free some space; the run continues")
+            failure = files.explain_os_error(error, "free some space; the run continues")
         if not self._failing:  # so that a full disk is reported once
             there = f"that of {self.saved} stays" if self.saved is not None else "there is none yet"
             self._notice(f"no checkpoint was written: {failure}; {there}")
@@ -131,12 +121,11 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
         damaged: list[str] = []
         found: list[tuple[Position, bool, Path]] = []
-        for path in sorted(self.folder.glob("[!.]*")):
-            if path.is_dir():
-                try:
-                    found.append((_read_state(path)[0], path.name == LAST, path))
-                except UserError as error:
-                    damaged.append(str(error))
+        for path in sorted(self.folder.glob("[!.]*/")):
+            try:
+                found.append((_read_state(path)[0], path.name == LAST, path))
+            except UserError as error:
+                damaged.append(str(error))
         for *_, path in sorted(found, reverse=True):
             try:
                 snapshot = read_checkpoint(path)
@@ -171,11 +160,10 @@ class Checkpoints:
                     place.rename(aside)
             new.rename(place)
             shutil.rmtree(old, ignore_errors=True)
-            flush_folder(self.folder)
+            files.flush_folder(self.folder)
             return place
-        except BaseException:
+        finally:  # if it failed
             shutil.rmtree(new, ignore_errors=True)
-            raise
 
 
 # -- one checkpoint --------------------------------------------------------------------------------
@@ -183,9 +171,9 @@ class Checkpoints:
 
 def _write(snapshot: Snapshot, folder: Path, place: Path) -> None:
     """Write a checkpoint to a new folder. Errors name the files as they will be in ``place``."""
-    with naming(place):
+    with files.naming(place):
         folder.mkdir()
-    contents: dict[str, Content] = {
+    contents: dict[str, files.Content] = {
         f"{stem}.safetensors": tensor_file(tensors) for stem, tensors in snapshot.tensors.items()
     }
     record = {
@@ -194,18 +182,18 @@ def _write(snapshot: Snapshot, folder: Path, place: Path) -> None:
         "files": list(contents),
         "state": snapshot.state,
     }
-    contents[STATE] = seal_record(record)
+    contents[STATE] = files.seal_record(record)
     for name, content in contents.items():
-        with naming(place / name):
-            write_flushed(folder / name, content)
-    flush_folder(folder)
+        with files.naming(place / name):
+            files.write_flushed(folder / name, content)
+    files.flush_folder(folder)
 
 
 def read_checkpoint(folder: Path) -> Snapshot:
     """Read a checkpoint. Raises UserError if it is damaged, or of another version of danetc."""
     position, record = _read_state(folder)
     tensors = {
-        name.removesuffix(".safetensors"): read_tensors(within(folder, name))
+        name.removesuffix(".safetensors"): read_tensors(files.within(folder, name))
         for name in record["files"]
     }
     return Snapshot(position, tensors, record["state"])
@@ -213,18 +201,18 @@ def read_checkpoint(folder: Path) -> Snapshot:
 
 def _read_state(folder: Path) -> tuple[Position, dict[str, Any]]:
     """Read the state of a checkpoint. Raises UserError as ``read_checkpoint``."""
-    path = within(folder.parent, folder.name, STATE)
-    record = read_record(path)
+    path = files.within(folder.parent, folder.name, STATE)
+    record = files.read_record(path)
     try:
         other = record["format"] != FORMAT
-        position, files = Position(**record["position"]), record["files"]
+        position, names = Position(**record["position"]), record["files"]
         counted = all(type(each) is int and each >= 0 for each in position)
-        listed = all(isinstance(name, str) for name in files) and "model.safetensors" in files
+        listed = all(isinstance(name, str) for name in names) and "model.safetensors" in names
         whole = counted and listed and isinstance(record["state"], dict)
     except (KeyError, TypeError):
         other = whole = False
     if other:
         raise UserError(f"{folder} was written by another version of danetc")
     if not whole:
-        raise DamagedError(path, "it does not describe a checkpoint")
+        raise files.DamagedError(path, "it does not describe a checkpoint")
     return position, record

@@ -30,7 +30,7 @@ from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import determinism
 from danetc.runtime.training.signals import BY_CODE
 from danetc.runtime.training.state import own_random_state, seed_everything
-from danetc.runtime.training.totals import InFlightStep, Sums, arriving
+from danetc.runtime.training.totals import InFlightStep, Sums, added_up, arriving
 
 
 def fit(
@@ -176,7 +176,7 @@ def _evaluate(run: PhaseRun, epoch: int, split: Split) -> tuple[Sums, dict[str, 
     if stopping:  # saved with the random states of training, which are restored now
         run.leave(Position(run.settings.phase, epoch, run.batches.steps))
     totals.skip(run.batches.tests[split].skipped)
-    whole = totals.over(world)
+    whole = added_up(world.gather(totals.read()))
     if not math.isfinite(whole.loss):
         raise TrainingError(
             f"the loss of the {split} images is {whole.loss}: the weights or the running statistics "

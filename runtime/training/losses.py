@@ -33,8 +33,7 @@ def over_time(output: Tensor) -> Tensor:
     return output.mean(0) if output.dim() in (3, 5) else output
 
 
-Layers = Sequence[tuple[Neuron, Tensor, Tensor]]
-"""Layers of neurons with their inputs and outputs."""
+Layers = Sequence[tuple[Neuron, Tensor, Tensor]]  # with their inputs and outputs
 
 
 # Terms. Each is a mean over N, so the mean over parts of a batch, weighted by their images, is that
@@ -45,6 +44,7 @@ Layers = Sequence[tuple[Neuron, Tensor, Tensor]]
 
 def _entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
     """Return the mean over the images, where a map counts with the mean of its labelled pixels."""
+    output = over_time(output)
     if output.dim() == 2:
         return F.cross_entropy(output, labels, label_smoothing=label_smoothing)
     each = F.cross_entropy(output, labels, label_smoothing=label_smoothing, reduction="none")
@@ -130,9 +130,7 @@ def own_function(place: str, takes: int, numbers: Mapping[str, float]) -> Callab
 
 
 LOSSES: Mapping[str, Callable[..., Tensor]] = {
-    "cross_entropy": lambda output, labels, label_smoothing: _entropy(
-        over_time(output), labels, label_smoothing
-    ),
+    "cross_entropy": _entropy,
     "mse": _mse,
     "tet": _tet,
     "distill": _distill,

@@ -24,7 +24,7 @@ from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.model.weight_files import set_tensors
 from danetc.runtime.system.devices import device_name, has_streams
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.training import guards
+from danetc.runtime.training import guards, state
 from danetc.runtime.training.backward import Part, check_backward, make_backward
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World, form_buckets, share
@@ -35,15 +35,7 @@ from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepRep
 from danetc.runtime.training.optim import Average, Schedules, freeze, make_optimizer
 from danetc.runtime.training.settings import RunSettings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
-from danetc.runtime.training.state import (
-    optimizer_state,
-    random_state,
-    seed_everything,
-    set_optimizer_state,
-    set_random_state,
-    tensors_of,
-)
-from danetc.runtime.training.totals import Clock, InFlightStep, Sums, Totals
+from danetc.runtime.training.totals import Clock, InFlightStep, Sums, Totals, added_up
 from danetc.runtime.training.training_batches import TrainingBatches
 
 _UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -78,7 +70,7 @@ class PhaseRun:
     @property
     def weights(self) -> dict[str, Tensor]:
         """Copies of the tensors of ``kept``, on the CPU."""
-        return tensors_of(self.kept)
+        return state.tensors_of(self.kept)
 
     def set_up(self) -> None:
         """Create the objects that the phase needs. Raises DataError and TrainingError like ``engine.fit``."""
@@ -122,7 +114,7 @@ class PhaseRun:
                 self.shared = share(model, world, synchronised=settings.sync_norm)
         self.average = None if phase.ema is None else Average(model, phase.ema)
         self.kept: nn.Module = model if self.average is None else self.average.module
-        seed_everything(settings.seed, settings.phase)  # an optimizer of the user's may draw
+        state.seed_everything(settings.seed, settings.phase)  # an optimizer of the user's may draw
         self.optimizer = make_optimizer(model, phase.optimizer, factors_of(phase.lr_scale))
         self.own_optimizer = "function" in phase.optimizer  # its state is for its arguments alone
         text = write_setting("optimizer", phase.optimizer)
@@ -134,7 +126,6 @@ class PhaseRun:
             self.graphed = GraphedPass(self.learn, [*model.parameters()])
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=phase.precision == "fp16")
         self.done = 0
-        self.rate = 0.0
         self.history = list(self.earlier)
         self.tested = self.evaluation.as_dict()
         self.totals = self.new_totals(terms=self.loss.terms)
@@ -151,7 +142,7 @@ class PhaseRun:
         """Restore a snapshot, and return the position from which the phase goes on."""
         settings, world = self.settings, self.world
         form_buckets(self.shared, self._dummy_loss)
-        seed_everything(settings.seed, settings.phase, world.rank)
+        state.seed_everything(settings.seed, settings.phase, world.rank)
         position = Position(settings.phase)
         if resume is not None:
             try:
@@ -188,18 +179,18 @@ class PhaseRun:
                 "warmup, or set clip" + self.last_good()
             )
         self._saved_at, self._saved_step = time.monotonic(), self.done
-        everyone = world.gather((random_state(world.device), list(self.totals.read().values)))
+        everyone = world.gather((state.random_state(world.device), list(self.totals.read().values)))
         if not world.first:
             return None
-        optimizer, rest = optimizer_state(self.model, self.optimizer, groups=self.own_optimizer)
+        saved, rest = state.optimizer_state(self.model, self.optimizer, groups=self.own_optimizer)
         tensors = {
-            "model": tensors_of(self.model),
-            "optimizer": optimizer,
-            **{f"rank-{rank}": state for rank, (state, _) in enumerate(everyone)},
+            "model": state.tensors_of(self.model),
+            "optimizer": saved,
+            **{f"rank-{rank}": drawn for rank, (drawn, _) in enumerate(everyone)},
         }
         if self.average is not None:
-            tensors["ema"] = tensors_of(self.average.module)
-        state = {
+            tensors["ema"] = state.tensors_of(self.average.module)
+        record = {
             "world": world.size,
             "steps": self.batches.steps,
             "seconds": time.perf_counter() - self._began,
@@ -207,10 +198,9 @@ class PhaseRun:
             "totals": [totals for _, totals in everyone],
             "optimizer": rest,
             "scaler": self.scaler.state_dict(),
-            **{key: getattr(self, key) for key in ("rate", "tested")},
-            "optimizer_name": self.optimizer_name,
+            **{key: getattr(self, key) for key in ("rate", "tested", "optimizer_name")},
         }
-        return Snapshot(position, tensors, state)
+        return Snapshot(position, tensors, record)
 
     def _restore(self, found: Snapshot) -> Position:
         """Restore a snapshot, which every process has, and return its position.
@@ -218,53 +208,52 @@ class PhaseRun:
         With another number of processes, the random states are seeded by the position instead.
         Raises WeightsError if the snapshot is of another network.
         """
-        state, tensors, world = found.state, found.tensors, self.world
+        record, tensors, world = found.state, found.tensors, self.world
         source = "the checkpoint is of another network: it"
         set_tensors(self.model, tensors["model"], source)
-        if state["optimizer_name"] == self.optimizer_name:
-            saved = tensors["optimizer"], state["optimizer"]
-            set_optimizer_state(self.model, self.optimizer, *saved)
+        if record["optimizer_name"] == self.optimizer_name:
+            saved = tensors["optimizer"], record["optimizer"]
+            state.set_optimizer_state(self.model, self.optimizer, *saved)
         else:
             self.observer.on_notice(
-                f"the state of {state['optimizer_name']} does not fit {self.optimizer_name}, "
+                f"the state of {record['optimizer_name']} does not fit {self.optimizer_name}, "
                 "which starts without one"
             )
-        if state["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
+        if record["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(record["scaler"])
         if self.average is not None:
             set_tensors(self.average.module, tensors.get("ema", tensors["model"]), source)
-        self.rate = float(state["rate"])
-        self._began = time.perf_counter() - float(state["seconds"])
-        self.history = [Epoch.read(each).as_dict() for each in state["history"]]
-        self.tested = read_evaluation(state["tested"]).as_dict()
+        self.rate = float(record["rate"])
+        self._began = time.perf_counter() - float(record["seconds"])
+        self.history = [Epoch.read(each).as_dict() for each in record["history"]]
+        self.tested = read_evaluation(record["tested"]).as_dict()
         position, steps = found.position, self.batches.steps
-        if state["steps"] != steps:
-            position = position._replace(step=position.step * steps // state["steps"])
+        if record["steps"] != steps:
+            position = position._replace(step=position.step * steps // record["steps"])
             self.observer.on_notice(
-                f"an epoch has {steps} steps now, not {state['steps']}; it resumes at step {position.step}"
+                f"an epoch has {steps} steps now, not {record['steps']}; it resumes at step {position.step}"
             )
         self.done = position.epoch * steps + position.step
         # for generators that the snapshot lacks, such as those of another device
-        seed_everything(self.settings.seed, self.settings.phase, world.rank, self.done)
-        if state["world"] == world.size:
-            self.totals.set(state["totals"][world.rank])
-            set_random_state(tensors[f"rank-{world.rank}"], world.device)
+        state.seed_everything(self.settings.seed, self.settings.phase, world.rank, self.done)
+        if record["world"] == world.size:
+            self.totals.set(record["totals"][world.rank])
+            state.set_random_state(tensors[f"rank-{world.rank}"], world.device)
         else:
             self.observer.on_notice(
-                f"the run was on {state['world']} processes and is on {world.size} now: from here on "
+                f"the run was on {record['world']} processes and is on {world.size} now: from here on "
                 "its numbers are not those of an uninterrupted run"
             )
             if world.first:
-                self.totals.set([sum(column) for column in zip(*state["totals"], strict=True)])
+                self.totals.set([sum(column) for column in zip(*record["totals"], strict=True)])
         return position
 
     def checkpoint_is_due(self) -> bool:
         """True on rank 0 if a checkpoint is due."""
-        if self.checkpoints is None:
-            return False
         every, minutes = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
         late = minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
-        return late or 0 < every <= self.done + 1 - self._saved_step
+        due = late or 0 < every <= self.done + 1 - self._saved_step
+        return due and self.checkpoints is not None
 
     def save_later(self, position: Position, *names: str) -> None:
         """Copy the state now, and write it while the training goes on."""
@@ -390,7 +379,7 @@ class PhaseRun:
         self, epoch: int, tested: Mapping[Split, Sums], firing: Mapping[str, Sequence[float]]
     ) -> Epoch:
         """Return the figures of an epoch after its evaluations."""
-        by_split = {"train": self.totals.over(self.world), **tested}
+        by_split = {"train": added_up(self.world.gather(self.totals.read())), **tested}
         if isinstance(self.shared, nn.parallel.DistributedDataParallel):
             steps = max(1, self._epoch_images // self.phase.batch)
             self.clock.move("backward", "communication", steps * (waited(self.shared) or 0.0))

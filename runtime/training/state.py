@@ -51,9 +51,7 @@ def optimizer_state(
         raise TrainingError(f"the optimizer has a state for {others[0]!r}, which is no parameter")
     state = {names[key]: plain(value, names[key], key) for key, value in optimizer.state.items()}
     if groups:
-        options = [
-            {k: group[k] for k in group if k != "params"} for group in optimizer.param_groups
-        ]
+        options = [{k: g[k] for k in g if k != "params"} for g in optimizer.param_groups]
         state[GROUPS] = plain(options, GROUPS, next(iter(names)))
     return _copies(tensors), state
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from danetc.runtime.data.batches import Batch
 from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.system.devices import has_streams
-from danetc.runtime.training.distributed import World
 from danetc.runtime.training.observer import PARTS
 
 _IMAGES, _LOSS, _ANSWERS, _TOP1, _TOP5, _SKIPPED = range(6)
@@ -186,10 +185,6 @@ class Totals:
 
     def reset(self) -> None:
         self._sums.zero_()
-
-    def over(self, world: World) -> Sums:
-        """Return the sums over all processes."""
-        return added_up(world.gather(self.read()))
 
 
 def _per_class(values: Tensor, where: Tensor, classes: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,20 +175,31 @@ def test_a_schedule_scales_the_rates_that_it_was_made_with() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("setting", "name", "says"),
     [
-        ("gone", "no `gone`"),
-        ("adamw", r"cannot be called with \(groups\): missing"),
-        ("number", "gives 3, not a torch.optim.Optimizer"),
-        ("fewer", "has other parameters than its groups"),
-        ("closure", "needs a closure in `step`"),
-        ("Replaced", "replaces `state_dict`"),
-        ("rateless", "has groups without `lr`"),
+        ("optimizer", "gone", "no `gone`"),
+        ("optimizer", "adamw", r"cannot be called with \(groups\): missing"),
+        ("optimizer", "number", "gives 3, not a torch.optim.Optimizer"),
+        ("optimizer", "fewer", "has other parameters than its groups"),
+        ("optimizer", "closure", "needs a closure in `step`"),
+        ("optimizer", "Replaced", "replaces `state_dict`"),
+        ("optimizer", "rateless", "has groups without `lr`"),
+        ("augment", "gone", "the augmentation `mine.py:gone`: .* no `gone`"),
+        ("augment", "noise", r"cannot be called with \(image\): missing .* 'sigma'"),
+        (
+            "augment",
+            "whole",
+            r"an image of 1 x 8 x 8: it returns torch.uint8, not a tensor of real",
+        ),
+        ("augment", "raises", r"mine.py, line \d+, in raises: ValueError: no image"),
+        ("augment", "lost", r"mine.py, line \d+, in lost: KeyError"),
     ],
 )
-def test_what_is_wrong_with_an_optimizer(name: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        optimizer(name, nn.Linear(2, 2))
+def test_what_is_wrong(few: DataSet, setting: str, name: str, says: str) -> None:
+    uses = [partial(epoch, few.train, f'python("mine.py:{name}")', workers=n) for n in (0, 1)]
+    for use in uses if setting == "augment" else [partial(optimizer, name, nn.Linear(2, 2))]:
+        with pytest.raises(UserError, match=says):
+            use()
 
 
 def test_what_a_checkpoint_cannot_store() -> None:
@@ -281,19 +293,3 @@ def test_a_map_of_classes_stays() -> None:
     assert torch.equal(classes, label[2:6, 2:6])
     with pytest.raises(DataError, match="changes the size"):
         transform('python("mine.py:smaller")').change(image, label)
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("gone", "the augmentation `mine.py:gone`: .* no `gone`"),
-        ("noise", r"cannot be called with \(image\): missing .* 'sigma'"),
-        ("whole", r"an image of 1 x 8 x 8: it returns torch.uint8, not a tensor of real numbers"),
-        ("raises", r"mine.py, line \d+, in raises: ValueError: no image"),
-        ("lost", r"mine.py, line \d+, in lost: KeyError"),
-    ],
-)
-@pytest.mark.parametrize("workers", [0, 1])
-def test_what_is_wrong_with_a_step(few: DataSet, name: str, says: str, workers: int) -> None:
-    with pytest.raises(UserError, match=says):
-        epoch(few.train, f'python("mine.py:{name}")', workers=workers)
