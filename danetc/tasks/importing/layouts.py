@@ -184,26 +184,24 @@ def dot_product_attention(
     return replace(query, node=_attention(call, query.node, key.node, value.node, heads, scale))
 
 
-def multihead_attention(
-    call: CallSite, x: ReadValue, weight: StoredTensor, bias: Any, out: Any, heads: int, batch_first: bool
-) -> tuple[ReadValue, None]:  # fmt: skip
+def multihead_attention(call: CallSite, module: Any, x: ReadValue) -> tuple[ReadValue, None]:
     pixelwise(call, x)
-    if not batch_first or not isinstance(weight, StoredTensor):
+    if not module.batch_first or module.in_proj_weight is None:
         raise call.refuse("attention is read with batch_first=True, and of one value to itself")
+    tensors = {
+        name: StoredTensor(item, f"{call.path}.{name}") for name, item in module.named_parameters()
+    }
 
     def projected(place: int) -> int:
+        pair = (tensors.get(f"in_proj_{name}") for name in ("weight", "bias"))
         third = lambda tensor: tensor.chunk(3)[place]  # noqa: E731
-        biases = None if bias is None else bias.changed(third)
-        return linear(call, x, weight.changed(third), biases).node
+        return linear(call, x, *(item and item.changed(third) for item in pair)).node
 
-    each = call.shape(x)[0] // heads
+    heads = module.num_heads
     q, k, v = map(projected, range(3))
-    mixed = _attention(call, q, k, v, heads, each**-0.5)
-    named = (
-        None if item is None else StoredTensor(item, f"{call.path}.out_proj.{name}")
-        for name, item in (("weight", out.weight), ("bias", out.bias))
-    )
-    return linear(call, replace(x, node=mixed), *named), None
+    mixed = _attention(call, q, k, v, heads, (call.shape(x)[0] // heads) ** -0.5)
+    out = (tensors.get(f"out_proj.{name}") for name in ("weight", "bias"))
+    return linear(call, replace(x, node=mixed), *out), None
 
 
 # -- parameters ------------------------------------------------------------------------------------
@@ -354,8 +352,9 @@ _ROWS: Mapping[str, Reader] = {
     "view reshape flatten unflatten squeeze unsqueeze": view, "repeat expand": _repeat,
     "permute": permute, "transpose": transpose, "mean": _reduced("mean"), "sum": _reduced("sum"),
     "contiguous clone float": same, "relu relu_": function("relu"), "sigmoid": function("sigmoid"),
-    "tanh": function("tanh"), "gelu": operations.gelu, "dropout": operations.dropout,
+    "tanh": function("tanh"), "gelu": operations.gelu, "hardtanh": operations.hardtanh, "dropout": operations.dropout,
     **{name.lower(): activation(name) for name in ("ReLU6", "SiLU", "Hardswish", "Hardsigmoid")},
+    "group_norm": operations.group_norm, "interpolate": operations.interpolate,
     "conv2d": operations.conv2d, "linear": linear, "layer_norm": layer_norm,
     "max_pool2d": operations.max_pool2d, "avg_pool2d": operations.avg_pool2d,
     "adaptive_avg_pool2d": operations.adaptive_avg_pool2d,
@@ -372,7 +371,8 @@ READERS: Mapping[Any, Reader] = {
     },
 }
 """Readers of functions, and of methods by their names."""
-TAKES_PARAMETERS = {
-    operations.batch_norm, operations.torch_batch_norm, operations.conv2d, linear, layer_norm, READERS["add"], READERS["mul"],
+LAYERS = {
+    operations.batch_norm, operations.torch_batch_norm, operations.conv2d, operations.group_norm, linear, layer_norm,
 }  # fmt: skip
+TAKES_PARAMETERS = {*LAYERS, READERS["add"], READERS["mul"]}
 """Readers of functions that read parameters and buffers of the model."""

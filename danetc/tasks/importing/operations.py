@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
@@ -253,10 +254,8 @@ def read(reader: Reader, call: CallSite, args: Sequence[Any], kwargs: Mapping[st
 
 def conv2d(
     call: CallSite, x: ReadValue, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
-    dilation: Any = 1, groups: int = 1, padding_mode: str = "zeros",
+    dilation: Any = 1, groups: int = 1,
 ) -> ReadValue:  # fmt: skip
-    if padding_mode != "zeros":
-        raise call.refuse(f"its padding is {padding_mode}; danetc pads with zeros")
     if not isinstance(weight, StoredTensor):
         raise call.refuse("its weight is computed, and not stored")
     width, _, *kernel = weight.tensor.shape
@@ -295,13 +294,14 @@ def linear(call: CallSite, x: ReadValue, weight: Any, bias: Any = None) -> ReadV
 
 def batch_norm(
     call: CallSite, x: ReadValue, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
-    training: bool = False, momentum: float | None = 0.1, eps: float = 1e-5, **counter: Any,
+    training: bool = False, momentum: float | None = 0.1, eps: float = 1e-5,
 ) -> ReadValue:  # fmt: skip
-    if training or None in (running_mean, running_var, weight, bias):
-        raise call.refuse("a norm without weights or running statistics is not supported")
+    if training or None in (running_mean, running_var):
+        raise call.refuse("a norm without running statistics is not supported")
+    weight = weight or running_mean.changed(torch.ones_like)
+    bias = bias or running_mean.changed(torch.zeros_like)
     return call.add(
         "batchnorm", x, {"eps": eps}, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var,
-        **counter,
     )  # fmt: skip
 
 
@@ -310,6 +310,32 @@ def torch_batch_norm(
     training: bool, momentum: float, eps: float, cudnn_enabled: bool,
 ) -> ReadValue:  # fmt: skip
     return batch_norm(call, x, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def group_norm(
+    call: CallSite,
+    x: ReadValue,
+    groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> ReadValue:
+    if eps != 1e-5 or weight is None:
+        raise call.refuse("a group norm with another eps than 1e-5, or without weights")
+    return call.add("groupnorm", x, {"groups": groups}, weight=weight, bias=bias)
+
+
+def interpolate(
+    call: CallSite, x: ReadValue, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: Any = None, **options: Any,
+) -> ReadValue:  # fmt: skip
+    factors = {*scale_factor} if isinstance(scale_factor, (tuple, list)) else {scale_factor}
+    if mode != "nearest" or len(factors) != 1 or None in factors:
+        raise call.refuse("an upsampling that is not by the nearest pixel and a factor")
+    factor = float(factors.pop())
+    if not factor.is_integer():
+        raise call.refuse(f"an upsampling by {factor}, which is not an integer")
+    return call.add("upsample", x, {"scale": int(factor)})
 
 
 def _pool(op: str, call: CallSite, x: ReadValue, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> ReadValue:  # fmt: skip
@@ -325,8 +351,6 @@ def max_pool2d(
     call: CallSite, x: ReadValue, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
 ) -> ReadValue:  # fmt: skip
-    if return_indices:
-        raise call.refuse("max pooling with indices is not supported")
     if call.square(dilation=dilation)["dilation"] != 1:
         raise call.refuse("pooling with a dilation is not supported")
     return _pool("maxpool", call, x, kernel_size, stride, padding, ceil_mode)
@@ -382,6 +406,14 @@ def activation(name: str) -> Reader:
 def gelu(call: CallSite, x: ReadValue, approximate: str = "none") -> ReadValue:
     tanh = approximate == "tanh"
     return activation("GELU_tanh")(call, x) if tanh else call.add("gelu", x)
+
+
+def hardtanh(
+    call: CallSite, x: ReadValue, min_val: float = -1, max_val: float = 1, inplace: bool = False
+) -> ReadValue:
+    if (min_val, max_val) != (0, 6):
+        raise call.refuse(f"hardtanh from {min_val} to {max_val}; ReLU6, from 0 to 6, is supported")
+    return activation("ReLU6")(call, x)  # type: ignore[no-any-return]
 
 
 def same(call: CallSite, x: ReadValue) -> ReadValue:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -16,36 +16,22 @@ from torch.fx.node import map_aggregate, map_arg
 
 from danetc.dsl.neuron.spikingjelly import CLASSES
 from danetc.errors import UserError
-from danetc.tasks.importing import layouts
 from danetc.tasks.importing.known_neurons import (
-    ACTIVATIONS,
     LIBRARIES,
     library_neuron,
     program,
     spikingjelly_neuron,
 )
-from danetc.tasks.importing.layouts import READERS, TAKES_PARAMETERS
+from danetc.tasks.importing.layouts import LAYERS, READERS, TAKES_PARAMETERS, multihead_attention
 from danetc.tasks.importing.operations import (
     SAMPLES,
     STEPS,
     CallSite,
-    Reader,
     ReadNetwork,
     ReadValue,
     SourceBuilder,
     StoredTensor,
-    activation,
-    adaptive_avg_pool2d,
-    avg_pool2d,
-    batch_norm,
-    conv2d,
-    dropout,
-    function,
-    gelu,
-    linear,
-    max_pool2d,
     read,
-    same,
 )
 from danetc.tasks.importing.python_neurons import StepwiseNeuron, python_neurons
 from danetc.tasks.importing.tracing import VALUE, traced
@@ -56,56 +42,32 @@ NEURONS = tuple(CLASSES.values())
 """SpikingJelly's neurons that are read."""
 
 
-def _group_norm(
-    call: CallSite, x: ReadValue, groups: int, weight: Any, bias: Any, eps: float
-) -> ReadValue:
-    if eps != 1e-5 or weight is None:
-        raise call.refuse("a group norm with another eps than 1e-5, or without weights")
-    return call.add("groupnorm", x, {"groups": groups}, weight=weight, bias=bias)
-
-
-def _norm(call: CallSite, x: ReadValue, mean: Any, variance: Any, weight: Any, bias: Any, counter: Any, eps: float) -> ReadValue:  # fmt: skip
-    if mean is None:
-        raise call.refuse("a batch norm without running statistics")
-    if weight is None:
-        like = mean.tensor
-        weight, bias = StoredTensor(torch.ones_like(like)), StoredTensor(torch.zeros_like(like))
-    return batch_norm(
-        call, x, mean, variance, weight, bias, eps=eps, num_batches_tracked=counter
-    )  # fmt: skip
-
-
-def _upsample(call: CallSite, x: ReadValue, scale: Any, mode: str) -> ReadValue:
-    factors = {*scale} if isinstance(scale, tuple) else {scale}
-    if mode != "nearest" or len(factors) != 1 or None in factors:
-        raise call.refuse("an upsampling that is not by the nearest pixel and a factor")
-    factor = float(factors.pop())
-    if not factor.is_integer():
-        raise call.refuse(f"an upsampling by {factor}, which is not an integer")
-    return call.add("upsample", x, {"scale": int(factor)})
-
-
-def _droppath(call: CallSite, x: ReadValue, p: float, mode: str = "row") -> ReadValue:
+def _droppath(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
+    p, mode = (module.p, module.mode) if hasattr(module, "p") else (module.drop_prob, "row")
     if mode != "row":
         raise call.refuse(f"stochastic depth of mode {mode}, which drops all samples alike")
     return call.add("droppath", x, {"p": float(p)}) if p else x
 
 
-def _voting(call: CallSite, x: ReadValue, size: int) -> ReadValue:
-    channels = call.shape(x)[0]
+def _dropout(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
+    return call.add("dropout", x, {"p": float(module.p), "per": "sample"})
+
+
+def _voting(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
+    channels, size = call.shape(x)[0], module.voting_size
     if channels % size:
         raise call.refuse(f"{channels} votes are not a multiple of {size}")
     return call.add("mean_over", x, {"over": "channels", "groups": channels // size})
 
 
-def _spiking(call: CallSite, x: ReadValue, module: Any, w: StoredTensor | None) -> ReadValue:
-    program = spikingjelly_neuron(module, call.path)
-    node = call.build.neuron(program, x.node, call.path, {} if w is None else {"w": w.tensor})
-    call.build.places[node] = {} if w is None else {"w": w.of}
+def _spiking(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
+    weights = {name: item for name, item in module.named_parameters() if name == "w"}
+    node = call.build.neuron(spikingjelly_neuron(module, call.path), x.node, call.path, weights)
+    call.build.places[node] = {name: itemgetter(f"{call.path}.{name}") for name in weights}
     return replace(x, node=node)
 
 
-def _stateful(call: CallSite, x: ReadValue, module: Any) -> Any:
+def _stateful(call: CallSite, module: Any, x: ReadValue) -> Any:
     """Read a neuron of snnTorch or Norse, whose state is left out."""
     program = library_neuron(module, full_name(type(module)), call.path)
     spikes = replace(x, node=call.build.neuron(program, x.node, call.path))
@@ -117,56 +79,25 @@ def _with_state(module: Any, spikes: Any, state: object = None) -> Any:
     return spikes if getattr(module, "init_hidden", False) and not module.output else (spikes, None)
 
 
-_NORM = (_norm, "running_mean running_var weight bias num_batches_tracked eps")
-MODULES: Mapping[str, tuple[Reader, str]] = {
-    "torch.nn.modules.conv.Conv2d": (
-        conv2d,
-        "weight bias stride padding dilation groups padding_mode",
-    ),
-    "torch.nn.modules.linear.Linear": (linear, "weight bias"),
-    "torch.nn.modules.normalization.LayerNorm": (
-        layouts.layer_norm,
-        "normalized_shape weight bias eps",
-    ),
-    "torch.nn.modules.activation.MultiheadAttention": (
-        layouts.multihead_attention,
-        "in_proj_weight in_proj_bias out_proj num_heads batch_first",
-    ),
-    "torch.nn.modules.batchnorm.BatchNorm2d": _NORM,
-    "torch.nn.modules.batchnorm.BatchNorm1d": _NORM,
-    "torch.nn.modules.normalization.GroupNorm": (_group_norm, "num_groups weight bias eps"),
-    "torch.nn.modules.pooling.MaxPool2d": (
-        max_pool2d,
-        "kernel_size stride padding dilation ceil_mode return_indices",
-    ),
-    "torch.nn.modules.pooling.AvgPool2d": (
-        avg_pool2d,
-        "kernel_size stride padding ceil_mode count_include_pad divisor_override",
-    ),
-    "torch.nn.modules.pooling.AdaptiveAvgPool2d": (adaptive_avg_pool2d, "output_size"),
-    "torch.nn.modules.flatten.Flatten": (layouts.view, ""),
-    "torch.nn.modules.dropout.Dropout": (dropout, "p"),
-    "torch.nn.modules.linear.Identity": (same, ""),
-    "torch.nn.modules.activation.ReLU": (function("relu"), ""),
-    "torch.nn.modules.activation.GELU": (gelu, "approximate"),
-    "torch.nn.modules.activation.Sigmoid": (function("sigmoid"), ""),
-    "torch.nn.modules.activation.Tanh": (function("tanh"), ""),
-    **{f"torch.nn.modules.activation.{name}": (activation(name), "") for name in ACTIVATIONS},
-    "torch.nn.modules.upsampling.Upsample": (_upsample, "scale_factor mode"),
-    "torchvision.ops.stochastic_depth.StochasticDepth": (_droppath, "p mode"),
-    "timm.layers.drop.DropPath": (_droppath, "drop_prob"),
-    "spikingjelly.activation_based.layer.dropout.Dropout": (
-        lambda call, x, p: call.add("dropout", x, {"p": float(p), "per": "sample"}),
-        "p",
-    ),
-    "spikingjelly.activation_based.layer.misc.VotingLayer": (_voting, "voting_size"),
-    **{f"spikingjelly.activation_based.neuron.{name}": (_spiking, "w") for name in NEURONS},
-    **dict.fromkeys(LIBRARIES, (_stateful, "")),
+MODULES: Mapping[str, Callable[[CallSite, Any, ReadValue], Any]] = {
+    "torch.nn.modules.activation.MultiheadAttention": multihead_attention,
+    "torchvision.ops.stochastic_depth.StochasticDepth": _droppath,
+    "timm.layers.drop.DropPath": _droppath,
+    "spikingjelly.activation_based.layer.dropout.Dropout": _dropout,
+    "spikingjelly.activation_based.layer.misc.VotingLayer": _voting,
+    **{f"spikingjelly.activation_based.neuron.{name}": _spiking for name in NEURONS},
+    **dict.fromkeys(LIBRARIES, _stateful),
 }
-"""Readers and the attributes that are their arguments, by the full names of classes and of their base
-classes."""
+"""Readers of modules that are one operation, by the full names of their classes."""
 
-_LIBRARIES = ("torch.nn.modules.", "spikingjelly.activation_based.")
+_TRACED = tuple(
+    f"torch.nn.modules.{file}."
+    for file in (
+        "activation", "batchnorm", "container", "conv", "dropout", "flatten", "linear", "normalization", "pooling",
+        "upsampling",
+    )
+)  # fmt: skip
+"""Files of PyTorch's modules that call functions, which are read (``layouts.READERS``)."""
 
 
 def full_name(kind: type) -> str:
@@ -176,51 +107,23 @@ def full_name(kind: type) -> str:
     return f"{neurons}{kind.__qualname__}" if name.startswith(neurons) else name
 
 
-def row_of(module: nn.Module) -> tuple[Reader, str] | None:
-    """Return the row of a module, or None.
-
-    Subclasses count if they are of the libraries, or if they inherit ``forward``.
-    """
-    kind = type(module)
-    kinds = kind.__mro__
-    if not f"{kind.__module__}.".startswith(_LIBRARIES):
-        kinds = tuple(k for k in kinds if getattr(k, "forward", None) is kind.forward)
-    base = next((base for base in kinds if full_name(base) in MODULES), None)
-    if base is None:
-        return None
-    row = MODULES[full_name(base)]
-    derived = base is not kind and f"{kind.__module__}.".startswith(_LIBRARIES)
-    return None if row[0] is _spiking and derived else row  # another neuron, made of a known one
-
-
-def read_module(call: CallSite, module: Any, x: ReadValue) -> Any:
-    """Read a module of the table; ``call.path`` is its path."""
-    row = row_of(module)
-    assert row is not None
-    reader, attributes = row
-    held = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-    paths = {id(tensor): f"{call.path}.{name}" for name, tensor in held}
-    given: list[Any] = [getattr(module, name, None) for name in attributes.split()]
-    args = [StoredTensor(item, paths[id(item)]) if id(item) in paths else item for item in given]
-    return reader(call, x, *([module] if reader in (_spiking, _stateful) else []), *args)
-
-
 def is_leaf(module: nn.Module) -> bool:
     """Return True if a module is read as one operation, or is one that cannot be looked into."""
-    if row_of(module) is not None:
-        return True
-    foreign = f"{type(module).__module__}.".startswith(
+    names = [full_name(kind) for kind in type(module).__mro__]
+    foreign = names[0].startswith(
         ("torch.nn.modules.", "spikingjelly.activation_based.layer.", "spikingjelly.activation_based.neuron.")
     )  # fmt: skip
-    return foreign and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    traced = any(name.startswith(_TRACED) for name in names)
+    return names[0] in MODULES or (foreign and not traced)
 
 
 def check_readable(module: nn.Module, path: str) -> None:
     """Raise UserError for a module without a row that cannot be looked into."""
-    if is_leaf(module) and row_of(module) is None:
+    name = full_name(type(module))
+    if is_leaf(module) and name not in MODULES:
         raise UserError(
-            f"{path}: danetc cannot read a {full_name(type(module))}. Replace it by modules that it "
-            "can read (danetc.tasks.importing.torch_model.MODULES), or write its network by hand"
+            f"{path}: danetc cannot read a {name}. Replace it by modules that it can read "
+            "(danetc.tasks.importing.torch_model.MODULES), or write its network by hand"
         )
 
 
@@ -318,7 +221,7 @@ class _Reader:
         self.stored = model.state_dict(keep_vars=True)
         self.values: dict[fx.Node, Any] = {}
         self.uses: Counter[str] = Counter()
-        self.calls: dict[nn.Module, range] = {}
+        self.calls: dict[tuple[Any, ...], range] = {}
 
     def read(self, graph: fx.Graph) -> ReadValue:
         needed = self._needed(graph)
@@ -407,7 +310,8 @@ class _Reader:
     def _module(self, node: fx.Node) -> Any:
         path = str(node.target)
         module = self.model.get_submodule(path)
-        if module in self.calls and is_spiking(module):
+        call, kind = self._call(node, path), full_name(type(module))
+        if (path,) in self.calls and MODULES[kind] in (_spiking, _stateful):
             raise UserError(
                 f"{path}: called more than once with the same states, which danetc does not import; "
                 "give each call its own neuron"
@@ -416,10 +320,14 @@ class _Reader:
         others = {item for item in node.all_input_nodes if self.values.get(item) is not None}
         if not isinstance(value, ReadValue) or len(others) > 1:
             raise UserError(f"{path}: its argument is not a single tensor")
+        return self._shared((path,), lambda: MODULES[kind](call, module, value))
+
+    def _shared(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """Read a call, whose nodes share the weights of the first call with the same key."""
         before = len(self.build.nodes)
-        result = read_module(self._call(node, path), module, value)
+        result = make()
         made = range(before, len(self.build.nodes))
-        self.build.share(self.calls.setdefault(module, made), made)
+        self.build.share(self.calls.setdefault(key, made), made)
         return result
 
     def _function(self, node: fx.Node) -> Any:
@@ -438,9 +346,17 @@ class _Reader:
                 f"{stored[0].path}: a parameter or buffer that the model's own code reads; danetc "
                 "reads those of layers"
             )
-        for item in stored:
-            self._once(item.path, path)
-        return read(reader, self._call(node, path), args, kwargs)
+        key = (
+            reader if all(item.make is None for item in stored) else node,
+            *(item.path for item in stored),
+        )
+        if reader not in LAYERS or key not in self.calls:
+            for item in stored:
+                self._once(item.path, path)
+        call = self._call(node, path)
+        return self._shared(
+            key if reader in LAYERS else (node,), lambda: read(reader, call, args, kwargs)
+        )
 
     def _computed(self, node: fx.Node) -> StoredTensor | None:
         """Return a tensor that is computed from one parameter or buffer alone, or None."""
