@@ -139,8 +139,7 @@ def load_weights(model: Model, imported: Imported, source: Graph, weights: Weigh
             path = dotted(*graph[mine].scope, graph[mine].name)
             for name, value in weights.get(theirs, {}).items():
                 key = f"{path}.{called.get(name, name)}"
-                if key in state or name != "num_batches_tracked":
-                    state[key].copy_(value.reshape(state[key].shape))
+                state[key].copy_(value.reshape(state[key].shape))
 
 
 def model_of(source: ReadNetwork) -> Model:

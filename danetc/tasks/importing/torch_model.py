@@ -122,8 +122,8 @@ def check_readable(module: nn.Module, path: str) -> None:
     name = full_name(type(module))
     if is_leaf(module) and name not in MODULES:
         raise UserError(
-            f"{path}: danetc cannot read a {name}. Replace it by modules that it can read "
-            "(danetc.tasks.importing.torch_model.MODULES), or write its network by hand"
+            f"{path}: danetc cannot read a {name}. Replace it by modules that call functions it can "
+            "read (danetc.tasks.importing.layouts.READERS), or write its network by hand"
         )
 
 

@@ -1,6 +1,6 @@
 """Tracing of a model by torch.fx that computes the shape of every value.
 
-Modules with a row in ``modules.MODULES`` are leaves; the code of other modules is traced. It can
+Modules with a row in ``torch_model.MODULES`` are leaves; the code of other modules is traced. It can
 use the shapes of tensors, but not their values.
 """
 
