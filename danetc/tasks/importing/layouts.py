@@ -261,7 +261,7 @@ def _arithmetic(op: str) -> Reader:
         if isinstance(other, StoredTensor):
             new = _parameter(call, x, other)
             if op == "add" and _merged(call, (x.node, new)):
-                return x
+                return x  # type: ignore[no-any-return]
             nodes, dims = ((new, x.node) if second else (x.node, new)), x.dims
         elif isinstance(other, ReadValue):
             nodes, dims = (a.node, b.node), _broadcast(call, a.dims, b.dims)
