@@ -104,7 +104,7 @@ def failure_of_user(error: BaseException) -> str | None:
     called, found = False, None
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(_OWN):
-            called = True
+            called = called or frame.filename != f"{_OWN}main.py"  # which calls commands alone
         elif called and not frame.filename.startswith("<") and not _of_library(frame.filename):
             found = frame
     return None if found is None else _place(found, error)
