@@ -353,7 +353,7 @@ def test_a_hook_of_a_fused_neuron_is_warned_of_its_inputs() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             getattr(eager, register)(lambda *_: None)
-            getattr(fused, register)(partial(Neuron.current))
+            getattr(fused, register)(partial(Neuron.values))
         with pytest.warns(RuntimeWarning, match="the terms of the sum before the norms") as caught:
             getattr(fused, register)(lambda *_: None)
         assert caught[0].filename == __file__
