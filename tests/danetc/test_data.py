@@ -201,7 +201,7 @@ def test_a_recipe_is_missed_after_the_data(danetc: Run, tmp_path: Path) -> None:
         "has no recipe, and none called `folder` is in scope", "train", "bare.danet", "--data", data
     )
     lines = len(SMALL.rstrip().splitlines())
-    assert f"at the end of the file, behind line {lines}:\n\nrecipe first {{" in done.err
+    assert f"at the end of the file, after line {lines}:\n\nrecipe first {{" in done.err
     shown = done.err[done.err.index("recipe first") :]
     Path("bare.danet").write_text(f"{SMALL.rstrip()}\n{shown}")
     assert danetc("check", "bare.danet").status == 0

@@ -363,7 +363,7 @@ def find_recipe(
             hint = f"name one: {', '.join(recipes)}" if recipes else "`use std` brings some"
             raise UserError(
                 f"{module.source.name} has no recipe, and none called `{kind}` is in scope; {hint}, or write "
-                f"one at the end of the file, behind line {lines}:\n\n{FIRST_RECIPE}"
+                f"one at the end of the file, after line {lines}:\n\n{FIRST_RECIPE}"
             )
         hint = did_you_mean(wanted, recipes) or f"it sees {', '.join(recipes) or 'none'}"
         raise UserError(f"{module.source.name} sees no recipe `{wanted}`; {hint}")
