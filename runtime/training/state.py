@@ -62,11 +62,11 @@ def set_optimizer_state(
     tensors: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> None:
-    """Restore what ``optimizer_state`` returned."""
+    """Restore what ``optimizer_state`` returned. Raises TrainingError if it does not fit."""
+    left = dict(tensors)
 
     def whole(value: Any, path: str, like: Tensor) -> Any:
-        if path in tensors:
-            found = tensors[path]
+        if (found := left.pop(path, None)) is not None:
             if (found.shape, found.dtype) == (like.shape, like.dtype):
                 # in the memory layout of the parameter, as the optimizer allocated it
                 return torch.empty_like(like).copy_(found)
@@ -81,8 +81,12 @@ def set_optimizer_state(
     options = whole(state.get(GROUPS, []), GROUPS, next(iter(parameters.values())))
     for group, found in zip(optimizer.param_groups, options, strict=False):
         group.update(found)
-    for name in state.keys() - {GROUPS}:
+    for name in state.keys() & parameters.keys():
         optimizer.state[parameters[name]] = whole(state[name], name, parameters[name])
+    if others := [*(state.keys() - {GROUPS, *parameters}), *left]:
+        raise TrainingError(
+            f"the checkpoint's optimizer has `{min(others)}`, which is not expected"
+        )
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -58,7 +58,8 @@ class Odd(torch.optim.Optimizer):
                     continue
                 state = self.state[p]
                 if not state:
-                    state |= {"rows": torch.zeros(len(p)), "n": 0, "seen": {"last": [None, 0.5]}}
+                    rows = torch.zeros(len(p), device=p.device)
+                    state |= {"rows": rows, "n": 0, "seen": {"last": [None, 0.5]}}
                     state["whole"] = torch.zeros(2, dtype=torch.int64)
                 state["n"] += 1
                 state["whole"] += 1
