@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import takewhile
 
-from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.inference import Inference
 from danetc.dsl.record import record
 
 
@@ -43,7 +44,10 @@ def loop_of(graph: Graph) -> Mapping[int, Cycle]:
 
 
 def without_detours(graph: Graph) -> Graph:
-    """Replace carries whose value does not depend on them by delays of that value."""
+    """Replace carries whose value does not depend on them by delays of that value.
+
+    Kinds are inferred again, since a carry may have a wider one than its value.
+    """
     within = loop_of(graph)
     delays = {
         id: replace(node, op="delay", inputs=(graph.carries[id],))
@@ -60,5 +64,11 @@ def without_detours(graph: Graph) -> Graph:
     flow.add_nodes_from(nodes)
     flow.add_edges_from((i, node.id) for node in nodes.values() for i in node.inputs)
     place = {id: index for index, id in enumerate(nodes)}
-    ordered = nx.lexicographical_topological_sort(flow, place.__getitem__)
-    return replace(graph, nodes={id: nodes[id] for id in ordered}, carries=carries)
+    inferred: dict[int, Node] = {}
+    inference = Inference(graph.neurons, inferred)
+    for id in nx.lexicographical_topological_sort(flow, place.__getitem__):
+        node = nodes[id]
+        if node.op != "input" and id not in carries:
+            node = replace(node, value=inference.value(node.op, node.attrs, node.inputs))
+        inferred[id] = node
+    return replace(graph, nodes=inferred, carries=carries)

@@ -84,9 +84,7 @@ def set_optimizer_state(
     for name in state.keys() & parameters.keys():
         optimizer.state[parameters[name]] = whole(state[name], name, parameters[name])
     if others := [*(state.keys() - {GROUPS, *parameters}), *left]:
-        raise TrainingError(
-            f"the checkpoint's optimizer has `{min(others)}`, which is not expected"
-        )
+        raise TrainingError(f"the checkpoint's optimizer has an unknown `{min(others)}`")
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -85,6 +85,20 @@ def test_a_delay_that_closes_no_loop_is_one_as_any_other() -> None:
     verify(graph)
 
 
+def test_the_kind_of_a_delay_in_no_loop_is_that_of_its_value() -> None:
+    """By its text the first delay may close a loop, so the kind of the second one is not known at first."""
+    rule = "in[0] = in + (in -> delay(1)); in[i] = max(out[i - 1], out[n - 1] -> delay(1))"
+    graph = check_text(f"""use std
+rule back {{ {rule}; result = out[n - 1] + (out[0] -> delay(1)) }}
+network n {{
+  input = image(2, 6, 6) -> poisson; steps = 2; neuron = IF; surrogate = atan; norm = groupnorm(groups = 1)
+  stem = conv(4) -> norm -> spike; stages = stage(basic(4), 2) via sew by back; head = {END}
+}}""").graphs["n"]
+    delays = [each for each in graph.nodes.values() if each.op == "delay"]
+    assert [str(each.value) for each in delays] == ["4x6x6 spike varying", "4x6x6 0 .. 3 varying"]
+    verify(graph)
+
+
 def test_blocks_of_a_stage_have_loops_of_their_own() -> None:
     graph = lowered(
         f"out = in -> conv(4) -> stage(cell, 3) -> {END}",
