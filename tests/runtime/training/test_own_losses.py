@@ -29,7 +29,7 @@ def entropy(output, labels):
 ONES = torch.ones(10)
 
 def weighted(output, labels):
-    return F.cross_entropy(over(output), labels, weight=ONES)
+    return F.cross_entropy(over(output), labels, weight=ONES.to(output.device))
 
 def focal(output, labels, gamma, alpha=1.0):
     log = F.log_softmax(over(output), -1).gather(1, labels[:, None]).squeeze(1)
