@@ -97,7 +97,7 @@ def images(split: str) -> tuple[Tensor, Tensor]:
 
 
 def spikingjelly(ann: nn.Module, steps: int, **options: Any) -> list[float]:
-    """Accuracy of SpikingJelly's conversion after each T, its thresholds from all training images."""
+    """Return the accuracy of SpikingJelly's conversion at each T, with thresholds from all training images."""
     x, labels = images("train")
     batches = list(zip(x.split(64), labels.split(64), strict=True))
     recipe = ann2snn.RateCodingRecipe(batches, channel_wise=True, half_threshold=True, **options)

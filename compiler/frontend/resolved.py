@@ -85,7 +85,7 @@ class _Collector:
 
     def name_all(self, root: s.Declaration) -> None:
         """Keep the name of the root, and choose unique names for the other declarations."""
-        taken = {(True, root.name)}  # a network may share its name
+        taken = {(True, root.name)}  # networks have names of their own
         self.names[id(root)] = root.name
         for key, resolved in self.found.items():
             if key in self.names:

@@ -53,7 +53,7 @@ def optimizer_state(
     if groups:
         options = [{k: g[k] for k in g if k != "params"} for g in optimizer.param_groups]
         state[GROUPS] = plain(options, GROUPS, next(iter(names)))
-    return _copies(tensors), state
+    return copies(tensors), state
 
 
 def set_optimizer_state(
@@ -89,10 +89,10 @@ def set_optimizer_state(
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Copy a model's parameters and buffers to the CPU."""
-    return _copies(model.state_dict())
+    return copies(model.state_dict())
 
 
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy tensors to the CPU; the host waits once for all of them."""
     copies = {
         name: value.detach().to("cpu", non_blocking=True, copy=True)

@@ -84,7 +84,7 @@ class Prelude:
                 waiting += self.definitions[name].needs
         chosen = [item for name, item in self.definitions.items() if name in found]
         first = [item.text for item in chosen if item.first]
-        short = [text for text in first if "\n" not in text]  # one-line classes are one block
+        short = [text for text in first if "\n" not in text]  # without blank lines between
         before = [text for text in first if "\n" in text]
         if short:
             before.append("\n".join(short))

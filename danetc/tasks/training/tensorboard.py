@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.system.files import DamagedError, explain_os_error, within
 from danetc.runtime.training.observer import Callback
+from danetc.runtime.training.state import copies
 
 if TYPE_CHECKING:
     from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
@@ -90,9 +91,9 @@ class TensorBoard(Callback):
         values |= {f"shares/{part}": share for part, share in epoch.shares.items()}
         firing = "firing_rate" if epoch.val_loss is None else "val_firing_rate"
         values |= {f"{firing}/{layer}": rate for layer, rate in epoch.firing.items()}
-        for layer, neuron in self._model.named_modules():
-            if isinstance(neuron, Neuron):
-                values |= {f"learnt/{layer}.{name}": x for name, x in neuron.values().items()}
+        neurons = ((k, m) for k, m in self._model.named_modules() if isinstance(m, Neuron))
+        learnt = {f"learnt/{k}.{name}": x for k, m in neurons for name, x in m.values().items()}
+        values |= copies(learnt)
         self._write(epoch.epoch * self._steps, values)
 
     def on_phase_end(self) -> None:
