@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
@@ -41,10 +40,6 @@ def _pointwise(
     emit = function(target, layout="any")
     form = general.operator(operator)
     return Op(name, meaning, shapes.same, kind, emit, onnx=form, **options)
-
-
-def _softmax_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
-    return ("softmax_over_time", {}) if attrs["over"] == "time" else ("softmax", attrs)
 
 
 def _softmax(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
@@ -124,7 +119,7 @@ ROWS = (
     Op(
         "softmax", "softmax along an axis", _softmax_shape, kinds.analog, _softmax,
         (word("over", "axis along which the result sums to 1", "channels", (*shapes.AXES, "time")),),
-        stands_for=_softmax_over,
+        stands_for=lambda attrs, threshold: ("softmax_over_time", {}) if attrs["over"] == "time" else ("softmax", attrs),
         onnx=onnx.softmax,
         example="scores(a, b) -> softmax(over = columns)",
     ),

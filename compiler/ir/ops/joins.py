@@ -43,10 +43,6 @@ def _affine_label(attrs: Attrs) -> tuple[str, str]:
     return _affine_equation(attrs, "x")[0], ""
 
 
-def _affine_constant(attrs: Attrs) -> float | None:
-    return number(attrs, "offset") if attrs["factor"] == 0 else None
-
-
 def _concat(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
     alike = len({operand.varies for operand in values}) == 1
     target = "torch.cat" if alike else "torch.ops.danetc.concat"
@@ -101,8 +97,8 @@ ROWS = (
             Parameter("offset", float, "constant term"),
         ),
         public=False, linear=True, same=lambda attrs: (attrs["factor"], attrs["offset"]) == (1, 0),
-        numbers=lambda x: x[0] * x[2] + x[1], constant=_affine_constant, label=_affine_label,
-        equation=_affine_equation,
+        numbers=lambda x: x[0] * x[2] + x[1], label=_affine_label, equation=_affine_equation,
+        constant=lambda attrs: number(attrs, "offset") if attrs["factor"] == 0 else None,
         nir="scale", onnx=onnx.affine,
     ),
     Op(

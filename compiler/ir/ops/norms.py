@@ -28,10 +28,6 @@ def _affine(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     return {"weight": values[0].shape[:1], "bias": values[0].shape[:1]}
 
 
-def _tebn_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    return {**_affine(attrs, values, context), "scale": (context.steps,)}
-
-
 def _silent(attrs: Attrs) -> float | None:
     """Return 0 for a norm with an initial weight of 0, else None."""
     return 0.0 if attrs["init"] == 0.0 else None
@@ -105,14 +101,6 @@ def _is_affine(attrs: Attrs) -> bool:
     return bool(attrs["bias"]) and not attrs["pad"] and not attrs["per_step"]
 
 
-def _of_all_steps(attrs: Attrs) -> bool:
-    return not attrs["per_step"] and attrs["statistics"] is None
-
-
-def _scaled_by_threshold(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
-    return "batchnorm", {"init": number(attrs, "alpha") * threshold()}
-
-
 # -- other norms ------------------------------------------------------------------------------------
 
 
@@ -164,14 +152,16 @@ _DEFAULTS = {item.name: item.default for item in _BATCH}
 ROWS = (
     Op(
         "batchnorm", "batch norm over T and N jointly, or per time step", _bordered, kinds.analog, _batch_module, _BATCH,
-        stands_for=_checked, weights=_batch_weights, norm="channel", affine=_is_affine, all_steps=_of_all_steps,
+        stands_for=_checked, weights=_batch_weights, norm="channel", affine=_is_affine,
+        all_steps=lambda attrs: not attrs["per_step"] and attrs["statistics"] is None,
         linear=True, constant=_silent, label=_label("BN"),
         nir="norm", onnx=onnx.batchnorm,
         example="conv(16) -> batchnorm(init = 0.5)", source="Ioffe and Szegedy, ICML 2015",
     ),
     Op(
         "tebn", "batch norm over T and N jointly, scaled by a learnable factor per time step", shapes.same, kinds.analog, _tebn_module, (_INIT,),
-        time="per_step", all_steps=lambda attrs: True, weights=_tebn_weights, norm="channel",
+        time="per_step", all_steps=lambda attrs: True, norm="channel",
+        weights=lambda attrs, values, context: {**_affine(attrs, values, context), "scale": (context.steps,)},
         constant=_silent, label=_label("TEBN"),
         onnx=onnx.tebn,
         example="conv(16) -> tebn", source="Duan et al., NeurIPS 2022",
@@ -193,7 +183,8 @@ ROWS = (
     Op(
         "tdbn", "batch norm with initial weights alpha * V_th", shapes.same, kinds.analog, nothing,
         (Parameter("alpha", float, "initial weight, as a multiple of the threshold", 1.0, 0.0, 1e3),),
-        stands_for=_scaled_by_threshold, weights=_affine, norm="channel",
+        stands_for=lambda attrs, threshold: ("batchnorm", {"init": number(attrs, "alpha") * threshold()}),
+        weights=_affine, norm="channel",
         example="conv(16) -> tdbn", source="Zheng et al., AAAI 2021",
     ),
     Op(

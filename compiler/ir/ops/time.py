@@ -15,10 +15,6 @@ def _never(attrs: Attrs) -> bool:
     return attrs["p"] == 0
 
 
-def _carried(attrs: Attrs, values: Values, value: Value, context: Context) -> None:
-    """Emit nothing: the loop carries the value."""
-
-
 def _delay_label(attrs: Attrs) -> tuple[str, str]:
     return f"delay {attrs['steps']}", ""
 
@@ -68,7 +64,7 @@ ROWS = (
         example="delay(1)",
     ),
     Op(
-        "carry", "value of a loop from `steps` time steps ago", shapes.same, kinds.with_zero, _carried,
+        "carry", "value of a loop from `steps` time steps ago", shapes.same, kinds.with_zero, forms.nothing,
         (_STEPS,), public=False, operands=(0, 0), time="mixes", cuts=True, label=_delay_label,
     ),
     Op(
