@@ -131,6 +131,7 @@ evsnn high=16 wide=24 width=2 steps=2
 gac width=4 image=8 steps=4
 glif width=4 image=8 steps=2
 glif_channel width=4 image=8 steps=2
+inflor width=3 image=16 steps=2 classes=4
 klif width=4 image=8 steps=3 classes=3
 lif_firenet width=4 height=6 wide=5 steps=4
 ma_snn width=4 image=8 steps=4 classes=3 c=2 t=2
