@@ -156,7 +156,7 @@ def look_at_data(text: str, hint: str = "") -> str:
     return text
 
 
-in_memory = late("danetc.runtime.data.sources.memory", "in_memory")
+in_memory = late("danetc.runtime.data.sources.python", "in_memory")
 """Return arrays or Datasets as a text. Raises UserError if the argument is something else."""
 
 

@@ -102,22 +102,22 @@ def inductor(compiling: None, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def few_digits() -> Iterator[Callable[[], Any]]:
     """Reduce ``digits`` to a fifth in this process and its forks. Yields the function that reads all."""
-    from danetc.runtime.data.sources import digits
+    from danetc.runtime.data.sources import published
 
     def few() -> Any:
         pairs = zip(whole(), (288, 72), strict=True)
         return tuple((images[:count], labels[:count]) for (images, labels), count in pairs)
 
-    whole = digits.splits
+    whole = published.splits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "splits", few)
+        patch.setattr(published, "splits", few)
         yield whole
 
 
 @pytest.fixture
 def all_digits(few_digits: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Use all digits in one test of a module with few, for example if other processes read them too."""
-    monkeypatch.setattr("danetc.runtime.data.sources.digits.splits", few_digits)
+    monkeypatch.setattr("danetc.runtime.data.sources.published.splits", few_digits)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from danetc.dsl.reading import shipped_specs
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.main import COMMANDS, main
-from danetc.runtime.data.sources.digits import splits
+from danetc.runtime.data.sources.published import splits
 from results.data import read_cells
 from tests.zoo.authors import comparison_of
 from tests.zoo.harness import NAMES, file_of

@@ -1,14 +1,15 @@
-"""Arrays as images or frames of events, and as labels: classes, maps of classes, or numbers."""
+"""Arrays as images or frames of events, and as labels: classes, maps of classes, or numbers; files of arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from danetc.dsl.reading import open_regular
 from danetc.runtime.data.dataset import Source
 from danetc.runtime.data.request import IGNORED, MOST_CLASSES, Target
 from danetc.runtime.system.errors import DataError, UnreadableError
@@ -186,3 +187,33 @@ def split_off(source: Source, share: float, purpose: str, target: Target) -> tup
         mask[group[order[: round(share * len(group))]]] = True
     rest, part = (side.nonzero().flatten() for side in (~mask, mask))
     return source.select(rest, labels[rest]), source.select(part, labels[part])
+
+
+def read_numpy(
+    path: str, wanted: Callable[[Sequence[str]], Iterable[str]]
+) -> np.ndarray | dict[str, np.ndarray]:
+    """Return the array of an npy file, or the arrays of an npz file that ``wanted`` selects from
+    their names. Pickles are refused.
+
+    Raises UnreadableError, which names the file and, in an npz file, the array.
+    """
+    found: dict[str, np.ndarray] = {}
+    place = path
+    try:
+        with open_regular(path) as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            for name in wanted(loaded.files):
+                place = f"`{name}` of {path}"
+                found[name] = loaded[name]
+                if not isinstance(found[name], np.ndarray):
+                    raise UnreadableError(f"{place} cannot be read: it is not an array of numpy")
+    except DataError:
+        raise
+    except Exception as error:  # numpy evaluates the header, so any exception can be raised
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        if "pickled" in reason or "allow_pickle" in reason:
+            reason = "it holds Python objects, not numbers (pickles are not read)"
+        raise UnreadableError(f"{place} cannot be read: {reason or 'it is damaged'}") from error
+    return found

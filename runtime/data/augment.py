@@ -6,7 +6,7 @@ All random numbers are from torch's CPU generator, which the caller seeds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,7 @@ from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import kept_random_state
 from danetc.runtime.system.user_code import failure_of_user
 
-BatchTransform = Callable[..., tuple[Tensor, Tensor]]
-"""Maps images [N, ...], labels [N] and ``seed`` to mixed images and shares [N, classes]."""
+BatchTransform = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +176,9 @@ def split_steps(items: Sequence[Item], one_size: bool) -> tuple[Sequence[Item], 
 
 
 def batch_transform(items: Sequence[Item], classes: int) -> BatchTransform | None:
-    """Return the steps that mix images [N, ...] and labels [N] of a batch, or None without any.
+    """Return the steps that mix images [N, ...] and labels [N] of a batch by a seed, or None without any.
 
-    Labels become shares [N, classes]. With a ``seed``, the draws depend on it alone and torch's
-    random state is kept.
+    Labels become shares [N, classes]. Torch's random state is kept.
     """
     steps = [MIXING_STEPS[item.name](item, classes) for item in items if item.name in MIXING_STEPS]
     if not steps:
@@ -188,10 +186,9 @@ def batch_transform(items: Sequence[Item], classes: int) -> BatchTransform | Non
     # A mixing step takes numbers of classes and returns shares, so one of several is drawn.
     chosen = steps[0] if len(steps) == 1 else v2.RandomChoice(steps)
 
-    def mix(images: Tensor, labels: Tensor, seed: int | None = None) -> tuple[Tensor, Tensor]:
-        with kept_random_state() if seed is not None else nullcontext() as generator:
-            if generator is not None and seed is not None:
-                generator.manual_seed(seed)
+    def mix(images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        with kept_random_state() as generator:
+            generator.manual_seed(seed)
             # All frames [N, T, C, H, W] of a recording are mixed in the same way.
             mixed, shares = chosen(images.flatten(1, -3), labels)
         return mixed.reshape(images.shape), shares

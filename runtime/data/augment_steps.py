@@ -144,7 +144,6 @@ class StepRow:
     by_value: bool = False
 
 
-_JITTERED = ("brightness", "contrast", "saturation", "hue")
 STEPS: Mapping[str, StepRow] = {
     "random_resized_crop": StepRow(
         lambda item: v2.RandomResizedCrop(item["size"], scale=(item["smallest"], 1.0))
@@ -156,9 +155,7 @@ STEPS: Mapping[str, StepRow] = {
     ),
     "trivial_augment": StepRow(lambda item: v2.TrivialAugmentWide(), colours=True),
     "rand_augment": StepRow(lambda item: v2.RandAugment(item["n"], item["m"]), colours=True),
-    "color_jitter": StepRow(
-        lambda item: v2.ColorJitter(*(item[name] for name in _JITTERED)), colours=True
-    ),
+    "color_jitter": StepRow(lambda item: v2.ColorJitter(**dict(item.arguments)), colours=True),
     "random_erasing": StepRow(lambda item: v2.RandomErasing(item["p"])),
     "resize": StepRow(lambda item: v2.Resize(item["size"]), draws=False),
     "center_crop": StepRow(lambda item: v2.CenterCrop(item["size"]), draws=False),

@@ -1,4 +1,4 @@
-"""Samples in files, which are read when they are used, and folders of such files."""
+"""Samples in the files of class folders, which are read when they are used."""
 
 from __future__ import annotations
 
@@ -7,52 +7,22 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.datasets.folder import make_dataset
 
-from danetc.dsl.reading import open_regular
 from danetc.runtime.data.arrays import held_out
-from danetc.runtime.data.class_folders import EXTENSIONS, ClassFolders, without_files
 from danetc.runtime.data.dataset import DataSet, Samples, Source, facts_fingerprint
+from danetc.runtime.data.images import read_image
+from danetc.runtime.data.recordings import event_reader
 from danetc.runtime.data.request import DataRequest
-from danetc.runtime.system.errors import DataError, UnreadableError
+from danetc.runtime.data.sources.folders import EXTENSIONS, ClassFolders, without_files
+from danetc.runtime.system.errors import DataError
 
 _SIZED = 1000
 """Number of files whose sizes enter a fingerprint: the sizes of a million take minutes."""
-
-
-def read_numpy(
-    path: str, wanted: Callable[[Sequence[str]], Iterable[str]]
-) -> np.ndarray | dict[str, np.ndarray]:
-    """Return the array of an npy file, or the arrays of an npz file that ``wanted`` selects from
-    their names. Pickles are refused.
-
-    Raises UnreadableError, which names the file and, in an npz file, the array.
-    """
-    found: dict[str, np.ndarray] = {}
-    place = path
-    try:
-        with open_regular(path) as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            for name in wanted(loaded.files):
-                place = f"`{name}` of {path}"
-                found[name] = loaded[name]
-                if not isinstance(found[name], np.ndarray):
-                    raise UnreadableError(f"{place} cannot be read: it is not an array of numpy")
-    except DataError:
-        raise
-    except Exception as error:  # numpy evaluates the header, so any exception can be raised
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        if "pickled" in reason or "allow_pickle" in reason:
-            reason = "it holds Python objects, not numbers (pickles are not read)"
-        raise UnreadableError(f"{place} cannot be read: {reason or 'it is damaged'}") from error
-    return found
 
 
 def packed(texts: Iterable[str]) -> np.ndarray:
@@ -79,40 +49,21 @@ class Files:
         return str(self.root / os.fsdecode(self.names[number]))
 
 
-def class_files(split: Path, found: ClassFolders) -> tuple[np.ndarray, Tensor]:
-    """Return the paths of all files below the class folders of ``split``, and their classes, in a
-    fixed order. Raises DataError if a class has no files.
-    """
-    table = {name: number for number, name in enumerate(found.classes)}
-    files = make_dataset(str(split), table, extensions=EXTENSIONS[found.content], allow_empty=True)
-    labels = torch.tensor([label for _, label in files], dtype=torch.int64)
-    counts = labels.bincount(minlength=len(found.classes))
-    if not counts.all():
-        raise without_files(split / found.classes[int(counts.argmin())], found.content)
-    below = f"{split}{os.sep}"
-    return packed(path.removeprefix(below).replace(os.sep, "/") for path, _ in files), labels
-
-
-def class_folder_set(
-    request: DataRequest,
-    found: ClassFolders,
-    train: tuple[np.ndarray, Tensor],
-    load: Callable[[str], Tensor],
-    **facts: Any,
-) -> DataSet:
-    """Return a data set of class folders. ``train`` are the ``class_files`` of the training split;
-    ``facts`` are further fields of the data set.
-    """
-    parts = ((found.train, train), (found.test, class_files(found.test, found)))
+def class_folder_set(request: DataRequest, found: ClassFolders) -> DataSet:
+    """Return a data set of class folders. Raises DataError if a class has no files."""
+    parts = [(split, *_class_files(split, found)) for split in (found.train, found.test)]
+    shape, load = None, read_image
+    if found.content == "recordings":
+        shape, load = event_reader(*parts[0][:2], request)
     sides: Sequence[Source] = [
         Samples(Files(root, names, load), labels, torch.arange(len(labels)), request.policy)
-        for root, (names, labels) in parts
+        for root, names, labels in parts
     ]
     fingerprint: list[object] = [found.classes]
     if request.share is not None:
         sides = held_out(sides[0], request.share)
         fingerprint.append(request.share)
-    for root, (names, labels) in parts:
+    for root, names, labels in parts:
         ends = np.cumsum([0, *map(len, names)])
         digest = hashlib.blake2b(ends.tobytes() + b"".join(names), digest_size=16)
         fingerprint += [digest.hexdigest(), labels.bincount().tolist()]
@@ -127,6 +78,20 @@ def class_folder_set(
         class_names=found.classes,
         train=sides[0],
         test=sides[1],
+        shape=shape,
         fingerprint=facts_fingerprint(fingerprint),
-        **facts,
+        events=shape is not None,
+        details={"test_folder": found.test.name},
     )
+
+
+def _class_files(split: Path, found: ClassFolders) -> tuple[np.ndarray, Tensor]:
+    """Return the paths of all files below the class folders, and their classes, in a fixed order."""
+    table = {name: number for number, name in enumerate(found.classes)}
+    files = make_dataset(str(split), table, extensions=EXTENSIONS[found.content], allow_empty=True)
+    labels = torch.tensor([label for _, label in files], dtype=torch.int64)
+    counts = labels.bincount(minlength=len(found.classes))
+    if not counts.all():
+        raise without_files(split / found.classes[int(counts.argmin())], found.content)
+    below = f"{split}{os.sep}"
+    return packed(path.removeprefix(below).replace(os.sep, "/") for path, _ in files), labels

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.recipe.item import Item
-from danetc.runtime.data.arrays import images_of
+from danetc.runtime.data.arrays import images_of, read_numpy
 from danetc.runtime.data.augment import ImageTransform, image_transform
 from danetc.runtime.data.batches import Fetcher, size
 from danetc.runtime.data.dataset import COLOUR, GREY, PROBES, DataSet, converted, evenly
-from danetc.runtime.data.files import read_numpy
 from danetc.runtime.data.images import read_image
 from danetc.runtime.data.request import Split
 from danetc.runtime.model.signature import Signature

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import PIL
@@ -28,13 +28,6 @@ DECODERS = f"torchvision {torchvision.__version__}, " * bool(TORCHVISION_FORMATS
     f"Pillow {PIL.__version__}"
 )
 """Libraries that decode images, with their versions. Decoded pixels may depend on them."""
-_DEEP = ("I", "F")
-"""Prefixes of Pillow's modes with more than 8 bits per value, such as I;16B."""
-
-
-def open_image(stream: BinaryIO) -> Image.Image:
-    """Open an image of one of ``FORMATS``. For damaged ones Pillow raises any exception."""
-    return Image.open(stream, formats=FORMATS)
 
 
 def read_image(path: str, where: str = "", start: int = 0, length: int = -1) -> Tensor:
@@ -62,8 +55,8 @@ def decode_image(data: bytes, where: str) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about EXIF data, which are not used
-            with open_image(BytesIO(data)) as opened:
-                if opened.mode.startswith(_DEEP):
+            with Image.open(BytesIO(data), formats=FORMATS) as opened:
+                if opened.mode.startswith(("I", "F")):  # such as I;16B
                     raise UnreadableError(
                         f"{where} has more than 8 bits a value (mode {opened.mode}), which a "
                         "colour image cannot keep; convert it to 8 bits"
@@ -94,12 +87,9 @@ def reason(error: BaseException, size: int | None = None) -> str:
 
 # -- tables -----------------------------------------------------------------------------------------
 
-_ARRAYS = ("List", "LargeList", "Sequence", "list", "Array2D", "Array3D", "Array4D")
-"""Types of columns whose values are arrays."""
-
 
 class Rows:
-    """A table as a Dataset, with ``classes``, and ``targets`` unless the labels are arrays or images.
+    """A table as a Dataset, with ``classes``, and ``targets`` if the labels are single values.
 
     Images are decoded here, since the library would decode formats that start programs.
     """
@@ -115,7 +105,7 @@ class Rows:
         }
         names = getattr(table.features[label], "names", None)
         self.classes = names if isinstance(names, list) and len(names) > 1 else ()
-        if kinds[label] not in _ARRAYS and label not in self._modes:
+        if kinds[label] in ("ClassLabel", "Value"):
             self.targets = list(table[label])
 
     def __len__(self) -> int:
@@ -136,7 +126,7 @@ class Rows:
             if data is None:
                 with open_regular(value["path"]) as stream:
                     data = stream.read()
-            image = open_image(BytesIO(data))
+            image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
             upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
             if upright and image.mode == "RGB" and mode in (None, "RGB"):
                 return decode_image(data, where)

@@ -195,7 +195,6 @@ def own_set(
         fingerprint=fingerprint,
         events=first.events,
         target=target,
-        details={} if shape is not None else {"channels": 3},
     )
 
 
@@ -263,33 +262,28 @@ def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] |
             own = [values[number] for number in indices]
             agree = all(index(own[number]) == index(label) for number, label in seen.items())
             if agree and len(values) == len(inner):
-                return own
+                return [*map(_array, own)]
     return None
 
 
-class _Map(int):
-    """The largest class of a map that was read."""
-
-
 def _read_labels(own: Own, count: int) -> Iterator[Any]:
-    """Read all samples for their labels."""
+    """Read all samples, and yield labels as arrays, or the largest class of a map as a tensor."""
     with drawn_anew() as seed:
         for number in range(count):
             seed(number)
             label = own.pair(number)[1]
             array = _array(label)
-            if array is not None and array.ndim >= 2:
-                label = _Map(int(_map_of(label, own.where(number)).max()))
-            yield label
+            is_map = array is not None and array.ndim >= 2
+            yield _map_of(label, own.where(number)).max() if is_map else array
 
 
 def _labels(own: Own, values: Iterable[Any], request: DataRequest) -> Labels:
     where = f"the labels of {own.name}"
-    values = [each if isinstance(each, _Map) else _array(each) for each in values]
+    values = [*values]
     kinds = {each.shape if isinstance(each, np.ndarray) else type(each) for each in values}
-    if kinds == {_Map}:
+    if kinds == {Tensor}:
         nothing = torch.zeros(len(values), dtype=torch.int64)
-        return Labels("pixels", nothing, 1 + max(values))
+        return Labels("pixels", nothing, 1 + int(max(values)))
     if len(kinds) > 1 or not isinstance(values[0], np.ndarray):
         raise DataError(
             f"{where} are of several shapes or types; give each sample one whole number, name or map "

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.arrays import finite
-from danetc.runtime.data.files import read_numpy
+from danetc.runtime.data.arrays import finite, read_numpy
 from danetc.runtime.data.request import DataRequest
 from danetc.runtime.system.errors import DataError, UnreadableError
 

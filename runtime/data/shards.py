@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.class_folders import EXTENSIONS
+from danetc.runtime.data.arrays import read_numpy
 from danetc.runtime.data.dataset import DataSet, Samples, facts_fingerprint
-from danetc.runtime.data.files import packed, read_numpy
+from danetc.runtime.data.files import packed
 from danetc.runtime.data.images import read_image
 from danetc.runtime.data.request import DataRequest
+from danetc.runtime.data.sources.folders import EXTENSIONS
 from danetc.runtime.kernels.cache import kernel_folder
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.files import replace_file
@@ -88,7 +89,6 @@ def shard_set(
         test=test,
         shape=None,
         fingerprint=str(index["fingerprint"]),
-        details={"channels": 3, "train_shards": len(train_shards), "test_shards": len(test_shards)},
     )
 
 

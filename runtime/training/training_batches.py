@@ -9,12 +9,7 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data.augment import (
-    BatchTransform,
-    batch_transform,
-    image_transform,
-    split_steps,
-)
+from danetc.runtime.data.augment import batch_transform, image_transform, split_steps
 from danetc.runtime.data.batches import Batch, Batches, Prepared
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.fit import check_fit
@@ -58,7 +53,7 @@ class TrainingBatches:
             data, model.signature, augment=augment, evaluate=tests.transform, output=output,
             steps=phase.steps,
         )  # fmt: skip
-        self._mix: BatchTransform | None = batch_transform(phase.augment, output[0])
+        self._mix = batch_transform(phase.augment, output[0])
         if self._mix is not None and data.target != "classes":
             raise DataError(
                 "mixup and cutmix share the classes of images, and the labels of "
@@ -103,7 +98,7 @@ class TrainingBatches:
             targets = labels
             if self._mix is not None:
                 seed = derive("mix", self._seed, epoch, batch.step, world.rank)
-                x, targets = self._mix(x, labels, seed=seed)
+                x, targets = self._mix(x, labels, seed)
             count = accumulate
             if batch.total < self._phase.batch:
                 count = max(1, min(count, batch.total // world.size // 2))

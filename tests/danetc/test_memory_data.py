@@ -26,8 +26,8 @@ from torch.utils.data import (
 import danetc as package
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.registry import open_data
-from danetc.runtime.data.sources.digits import splits
-from danetc.runtime.data.sources.memory import in_memory
+from danetc.runtime.data.sources.published import splits
+from danetc.runtime.data.sources.python import in_memory
 
 from .conftest import QUICK, SMALL, Run
 

@@ -13,7 +13,7 @@ from danetc.runtime.data.batches import Prepared
 from danetc.runtime.data.fit import check_fit, check_together
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import Split
-from danetc.runtime.data.sources.memory import InMemory
+from danetc.runtime.data.sources.python import InMemory
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError
 from danetc.tasks.trained import Trained

@@ -1,4 +1,4 @@
-"""Table of data sets. Each has its own module, which imports torch only when it is opened.
+"""Table of data sets, whose modules import torch only when one is opened.
 
 The names and places of ``--data NAME[:ARGUMENT]`` are so checked without torch and numpy.
 """
@@ -12,35 +12,23 @@ from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.data.request import DataSource
-from danetc.runtime.data.sources import (
-    cifar,
-    digits,
-    fashion_mnist,
-    folder,
-    huggingface,
-    memory,
-    npz,
-    python,
-    synthetic,
-    tonic,
-    webdataset,
-)
+from danetc.runtime.data.sources import folders, libraries, npz, published, python, synthetic
 from danetc.runtime.system.errors import DataError
 
 SOURCES: Mapping[str, DataSource] = {
     source.name: source
     for source in (
-        digits.SOURCE,
-        fashion_mnist.SOURCE,
-        cifar.CIFAR10,
-        cifar.CIFAR100,
-        folder.IMAGES,
-        webdataset.SOURCE,
+        published.DIGITS,
+        published.FASHION_MNIST,
+        published.CIFAR10,
+        published.CIFAR100,
+        folders.IMAGES,
+        folders.WEBDATASET,
         npz.SOURCE,
-        python.SOURCE,
-        huggingface.SOURCE,
-        tonic.SOURCE,
-        folder.EVENTS,
+        python.PYTHON,
+        libraries.HUGGINGFACE,
+        libraries.TONIC,
+        folders.EVENTS,
         synthetic.SOURCE,
     )
 }
@@ -59,10 +47,10 @@ def find(text: str) -> tuple[DataSource, str]:
     The name can be omitted for code and for files with a known ending.
     """
     name = re.split("[:,]", text, maxsplit=1)[0]
-    if isinstance(text, memory.InMemory):
-        return replace(memory.SOURCE, look=lambda request: text), text.removeprefix(memory.NAME)
-    if name == memory.NAME:
-        raise DataError(memory.GONE)
+    if isinstance(text, python.InMemory):
+        return replace(python.MEMORY, look=lambda request: text), text.removeprefix(python.NAME)
+    if name == python.NAME:
+        raise DataError(python.GONE)
     if name in SOURCES:
         return SOURCES[name], text[len(name) :].removeprefix(":")
     place = Path(text.partition(",")[0])
@@ -72,7 +60,7 @@ def find(text: str) -> tuple[DataSource, str]:
         if source.ending and source.ending == place.suffix.lower() and not misspelt:
             return source, text
     if python.names_code(text):
-        return python.SOURCE, text
+        return python.PYTHON, text
     stem = name.partition(".")[0]
     hint = _NOT_READ.get(name) or _NOT_READ.get(place.suffix.lower().removeprefix("."))
     hint = hint or (f"did you mean `{stem}`?" if stem in SOURCES else did_you_mean(stem, SOURCES))

@@ -75,8 +75,7 @@ def _look(request: DataRequest) -> tuple[Path, Roles]:
 
 
 def _open(request: DataRequest, found: tuple[Path, Roles]) -> Any:
-    from danetc.runtime.data.arrays import texts_of
-    from danetc.runtime.data.files import read_numpy
+    from danetc.runtime.data.arrays import read_numpy, texts_of
     from danetc.runtime.data.own import own_set
 
     path, (train, test, names) = found

@@ -56,11 +56,11 @@ def test_fashion_mnist_may_be_packed_and_may_lie_in_the_folder_itself(
         ("train-images-idx3-ubyte", lambda data: data[:-5], "is not an idx file of bytes in 3"),
         ("train-images-idx3-ubyte", lambda data: b"\x01" + data[1:], "not an idx file of bytes in 3"),
         ("train-images-idx3-ubyte", lambda data: data[:6], "not an idx file"),
-        ("train-labels-idx1-ubyte", lambda data: data[:-1] + b"\x0b", "not those of Fashion-MNIST"),
+        ("train-labels-idx1-ubyte", lambda data: data[:-1] + b"\x0b", r"has labels up to 11, and `classes` names 10"),
         (
             "train-labels-idx1-ubyte",
             lambda data: data[:7] + b"\x1d" + data[8:-1],
-            "has 30 images, and .* has 29 labels",
+            r"fashion-mnist \(train\) has 30 images and 29 labels",
         ),
     ],
 )  # fmt: skip

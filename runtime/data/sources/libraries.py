@@ -1,4 +1,4 @@
-"""``huggingface:PLACE``: data sets of the library ``datasets``, from files or by name."""
+"""Data sets of libraries: ``huggingface:PLACE``, of the library ``datasets``, and ``tonic:NAME:DIR``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource, existing
 from danetc.runtime.system.errors import DataError
 
@@ -20,7 +22,7 @@ _IMAGES = ("image", "img", "images", "x", "pixel_values", "frames")
 _LABELS = ("label", "labels", "fine_label", "target", "y", "class", "annotation", "mask")
 
 
-def _look(request: DataRequest) -> Path:
+def _look_at_tables(request: DataRequest) -> Path:
     """Return the path of a folder or a file, or of the name of a data set of the hub."""
     path = Path(request.place).expanduser()
     is_file = path.suffix.lower() == _PARQUET
@@ -30,7 +32,7 @@ def _look(request: DataRequest) -> Path:
     return path
 
 
-def _open(request: DataRequest, path: Path) -> Any:
+def _open_tables(request: DataRequest, path: Path) -> Any:
     """Return the columns of images and labels of two splits, whose rows are read when they are used.
 
     The library downloads a data set of the hub unless its cache has it.
@@ -85,12 +87,74 @@ def _tables(place: str, path: Path, config: str | None) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {"train": found}
 
 
-SOURCE = DataSource(
+HUGGINGFACE = DataSource(
     "huggingface:DIR",
     "Hugging Face data set: a folder of save_to_disk or of parquet files, a parquet file, or a name "
     "of the hub; also written FILE.parquet; needs danetc[huggingface]",
-    _look,
-    _open,
+    _look_at_tables,
+    _open_tables,
     ("train", "test", "image", "label", "classes", "config"),
     _PARQUET,
+)
+
+
+def _look_at_events(request: DataRequest) -> tuple[str, Path]:
+    """Return the name and the folder."""
+    name, _, directory = request.place.partition(":")
+    if not name.isidentifier():
+        raise DataError(
+            f"`tonic` needs a set and a folder: tonic:NMNIST:DIR, not `{request.place}`"
+        )
+    holds = f"{name}/ with the published files of {name}, as tonic's save_to has it"
+    return name, existing(directory, f"tonic:{name}:DIR", holds)
+
+
+def _open_events(request: DataRequest, found: tuple[str, Path]) -> Any:
+    """Return recordings, whose events are counted in T frames [T, 2, H, W] when they are read.
+
+    A data set without its own split needs a share to test on: ``,test=0.2``.
+    """
+    from danetc.runtime.data.own import own_set, returned
+    from danetc.runtime.system.locks import alone
+
+    name, directory = found
+    kind = partial(_kind(name), save_to=str(directory))
+    try:
+        with alone(directory / ".tonic.lock"):  # other processes wait for the unpacked files
+            return own_set(request, returned(kind, request), name)
+    except DataError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{name} in {directory} cannot be opened: {reason}") from error
+
+
+def _kind(name: str) -> Any:
+    """Return the class of that name, changed to download nothing."""
+    try:
+        import tonic
+    except ImportError as error:
+        raise DataError(
+            f"`tonic` needs the library tonic, which cannot be imported ({error}); "
+            "pip install 'danetc[tonic]'"
+        ) from error
+    known = [each for each in dir(tonic.datasets) if each[0].isupper()]
+    if name not in known:
+        raise DataError(f"tonic has no data set `{name}`; {instead(name, known)}")
+
+    def download(self: Any) -> None:
+        raise DataError(
+            f"{name} is not in {self.location_on_system}; nothing is downloaded here: fetch "
+            f"{getattr(self, 'url', 'its files')} and unpack it there"
+        )
+
+    return type(name, (getattr(tonic.datasets, name),), {"download": download})
+
+
+TONIC = DataSource(
+    "tonic:NAME:DIR",
+    "event data set of tonic, from the published files in DIR; needs danetc[tonic]",
+    _look_at_events,
+    _open_events,
+    ("train", "test", "size", "by"),
 )
