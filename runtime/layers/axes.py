@@ -99,7 +99,7 @@ def _count(size: int, like: Tensor) -> Tensor:
     return torch.arange(size, dtype=dtype, device=like.device)
 
 
-def basis(by: str, size: int, like: Tensor) -> Tensor:
+def basis(like: Tensor, by: str, size: int) -> Tensor:
     """Return an orthogonal matrix, on the device of ``like``: rows are basis vectors.
 
     ``dct`` is the DCT-II; ``haar`` of size 2n is [haar(n) x (1, 1); eye(n) x (1, -1)] / sqrt(2), with
@@ -119,15 +119,21 @@ def basis(by: str, size: int, like: Tensor) -> Tensor:
     return matrix
 
 
-def transform(x: Tensor, by: str, over: str, inverse: bool, rank: int = 3) -> Tensor:
-    """Return the orthogonal transform of an axis, or its inverse."""
-    dim = -rank if over == "channels" else DIMS[over][0]
-    matrix = basis(by, x.shape[dim], x).to(x.dtype)
-    axes = "chw"[:rank]
-    axis = axes[dim]
-    form = f"k{axis},...{axes}->...{axes.replace(axis, 'k')}"
-    found: Tensor = torch.einsum(form, matrix.T if inverse else matrix, x)
-    return found
+class Transform(nn.Module):
+    """Orthogonal transform of the axis ``dim``, or its inverse."""
+
+    def __init__(self, by: str, over: str, inverse: bool, rank: int) -> None:
+        super().__init__()
+        self.by, self.inverse, self.rank = by, inverse, rank
+        self.dim = -rank if over == "channels" else DIMS[over][0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        matrix = basis(x, self.by, x.shape[self.dim]).to(x.dtype)
+        axes = "chw"[: self.rank]
+        axis = axes[self.dim]
+        form = f"k{axis},...{axes}->...{axes.replace(axis, 'k')}"
+        found: Tensor = torch.einsum(form, matrix.T if self.inverse else matrix, x)
+        return found
 
 
 def sinusoidal(x: Tensor, over: str, rank: int = 3) -> Tensor:

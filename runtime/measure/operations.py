@@ -1,8 +1,8 @@
 """Operations per image by measured rates, and their energy.
 
-Counted are convolutions, linear layers and the products of attention; not counted are norms and biases
-(a norm folds into the convolution before it), updates of neurons, additions of branches and memory
-traffic. Padding counts as input.
+Counted are convolutions, linear layers, transforms and the products of attention; not counted are norms
+and biases (a norm folds into the convolution before it), updates of neurons, additions of branches and
+memory traffic. Padding counts as input.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from danetc.runtime.layers.axes import Transform
 from danetc.runtime.layers.time import MaskedTimeLinear
 from danetc.runtime.measure.layout import WeightLayer
 from danetc.runtime.measure.observe import MeasureError
@@ -107,7 +108,7 @@ def _multiplied(a: Tensor, b: Tensor) -> list[float]:
 
 
 def macs_of(module: nn.Module, x: Tensor, out: Tensor) -> int:
-    """Return the multiply-accumulates of a convolution or linear layer that gave ``out`` of ``x``."""
+    """Return the multiply-accumulates of a convolution, linear layer or transform that gave ``out`` of ``x``."""
     match module:
         case nn.Conv1d() | nn.Conv2d():
             return module.weight[0].numel() * out.numel()
@@ -117,4 +118,6 @@ def macs_of(module: nn.Module, x: Tensor, out: Tensor) -> int:
             return (module.window if module.hides else module.in_features) * out.numel()
         case nn.Linear():
             return module.in_features * out.numel()
+        case Transform():
+            return x.shape[module.dim] * out.numel()
     raise MeasureError(f"operations of a {type(module).__name__} are not known")

@@ -9,9 +9,9 @@ The description has these fields:
 
 - ``repository``, ``commit``, ``code``: where the network was found; ``code`` names the file and the class.
 - ``settings``: settings of the spec; the authors' network was made to the same sizes.
-- ``names``: our weight or buffer -> theirs. ``key[2:4]`` names rows of their tensor, ``key.T`` its
-  transpose (of the first two dimensions), ``key.T[2:4]`` its columns, and ``a + b`` the rows of several,
-  one after the other.
+- ``names``: our weight or buffer -> theirs. ``key[2:4]`` names rows of their tensor, ``key[2]`` an
+  entry, ``key.T`` its transpose (of the first two dimensions), ``key.T[2:4]`` its columns, and ``a + b`` the
+  rows of several, one after the other.
 - ``seed``, ``gain``, ``norm``, ``bias``, ``ranges``: how weights are drawn, see ``draw``.
 - ``changes``: what was changed in the authors' code before the comparison; empty if nothing was.
 - ``differs``: where the spec deviates from the authors' code, and why; empty if nowhere.
@@ -266,7 +266,7 @@ def compare_with_authors(name: str) -> float:
 
 # -- recording -------------------------------------------------------------------------------------
 
-_STEP = re.compile(r"\[(\d+):(\d+)\]|\.T")
+_STEP = re.compile(r"\[(\d+)(?::(\d+))?\]|\.T")
 
 
 def _views(place: str, theirs: Mapping[str, Tensor]) -> list[Tensor]:
@@ -277,8 +277,10 @@ def _views(place: str, theirs: Mapping[str, Tensor]) -> list[Tensor]:
         assert key in theirs, f"{part} is not in the authors' network"
         view = theirs[key]
         for step in _STEP.finditer(part):
-            rows = step[1] is not None
-            view = view[int(step[1]) : int(step[2])] if rows else view.transpose(0, 1)
+            if step[1] is None:
+                view = view.transpose(0, 1)
+            else:
+                view = view[int(step[1])] if step[2] is None else view[int(step[1]) : int(step[2])]
         views.append(view)
     return views
 

@@ -131,6 +131,7 @@ evsnn high=16 wide=24 width=2 steps=2
 gac width=4 image=8 steps=4
 glif width=4 image=8 steps=2
 glif_channel width=4 image=8 steps=2
+imp width=3 image=16 steps=3 classes=4 drop=0.0
 inflor width=3 image=16 steps=2 classes=4
 klif width=4 image=8 steps=3 classes=3
 lif_firenet width=4 height=6 wide=5 steps=4
@@ -171,6 +172,7 @@ stereospike height=20 width=27 w=2 steps=2 gain=8.0
 stmixer width=16 heads=2 depth=1 image=8 steps=2 classes=4
 stsc_snn inputs=8 width=8 steps=6 classes=4
 surrogate_module width=4 image=16 steps=2 hidden=6
+swformer width=16 groups=2 depth=1 image=16 steps=2
 tab width=3 image=8 steps=2 drop=0.0
 tc_lif width=4 steps=12
 tcja width=4 image=32 steps=4 classes=3 drop=0.0

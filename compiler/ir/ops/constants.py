@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from math import prod
 
-from danetc.compiler.ir.graph import Shape
+from danetc.compiler.ir.graph import Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.axes import axis_function
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
-from danetc.compiler.ir.ops.row import Op, OpError, Parameter, TorchModule, word
+from danetc.compiler.ir.ops.row import Context, Op, OpError, Parameter, TorchModule, word
 from danetc.dsl.syntax.words import BASES
 
 
@@ -29,6 +29,11 @@ def _transformed(attrs: Attrs, values: Values) -> Shape:
     return values[0].shape
 
 
+def _transform(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    args = (attrs["by"], attrs["over"], attrs["inverse"], len(value.shape))
+    return TorchModule("danetc.runtime.layers.axes.Transform", args, {}, "any")
+
+
 def _positions(attrs: Attrs, values: Values) -> Shape:
     """Shape of the input, a map."""
     return shapes.map_of(values, "sinusoidal")
@@ -41,7 +46,7 @@ def _table_shape(attrs: Attrs, values: Values) -> Shape:
 ROWS = (
     Op(
         "transform", "orthogonal transform along an axis, by a matrix that is not trained", _transformed,
-        kinds.analog, axis_function("transform", "by", "over", "inverse"),
+        kinds.analog, _transform,
         (
             word("by", "matrix: the recursive Haar wavelets of a power of two, or the DCT-II", words=BASES),
             word("over", "axis to transform", words=shapes.AXES),

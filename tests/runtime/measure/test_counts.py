@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.dsl.kinds import ANALOG, Kind
+from danetc.runtime.layers.axes import Transform
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure import WeightLayer
 from danetc.runtime.measure.operations import OperationCount, macs_of
@@ -123,3 +124,5 @@ def test_operations_of_products_and_transposed_convolutions() -> None:
     spread = nn.ConvTranspose2d(2, 3, 2, stride=2)
     x = torch.zeros(1, 2, 4, 4)
     assert macs_of(spread, x, spread(x)) == 3 * 2 * 2 * x.numel()
+    haar = Transform("haar", "rows", False, 3)
+    assert macs_of(haar, x, haar(x)) == 4 * x.numel()

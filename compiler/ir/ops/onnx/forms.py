@@ -89,11 +89,10 @@ def transform(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
     over, all_axes = str(at.attrs["over"]), "chw"[: at.rank]
     axis = all_axes[shapes.AXES.index(over)]
-    unit = np.eye(at.shape[all_axes.index(axis)])
-    matrix = to.applied(
-        "axes.transform", unit, at.attrs["by"], "channels", at.attrs["inverse"], 1
-    ).T
+    size = at.shape[all_axes.index(axis)]
+    matrix = to.applied("axes.basis", np.zeros(1), at.attrs["by"], size)
     form = f"k{axis},...{all_axes}->...{all_axes.replace(axis, 'k')}"
+    matrix = matrix.T if at.attrs["inverse"] else matrix
     return to.node("Einsum", to.array(matrix), x[0], equation=form)
 
 
