@@ -1,7 +1,8 @@
 """Kinds: the sets of numbers that a value of a network may contain.
 
 A kind is a range of integers times a power of two, or ``analog``: spikes are 0 .. 1, ternary
-spikes -1 .. 1, sums of spikes 0 .. n, averages of four spikes 0 .. 4 of 1/4.
+spikes -1 .. 1, sums of spikes 0 .. n, averages of four spikes 0 .. 4 of 1/4. Tokens are indices of a
+vocabulary, with which nothing is computed.
 """
 
 from __future__ import annotations
@@ -36,11 +37,15 @@ PRECISIONS = {
 
 @record
 class Kind:
-    """Integers from ``low`` to ``high``, times ``unit``; any numbers if ``unit`` is 0."""
+    """Integers from ``low`` to ``high``, times ``unit``; any numbers if ``unit`` is 0.
+
+    ``is_token`` is true for indices, whose tensors are int64.
+    """
 
     low: int = 0
     high: int = 0
     unit: float = 0.0
+    is_token: bool = False
 
     @staticmethod
     def of(values: NumberRange) -> Kind:
@@ -98,6 +103,8 @@ class Kind:
         if self == SPIKE:
             return "spike"
         above, below = self.unit.as_integer_ratio()
+        if self.is_token:
+            return f"token {self.low} .. {self.high}"
         of = "" if self.unit == 1 else f" of {above}" + (f"/{below}" if below > 1 else "")
         return f"{self.low} .. {self.high}{of}"
 
@@ -105,11 +112,17 @@ class Kind:
 @lru_cache(maxsize=1024)
 def _bits(kind: Kind) -> int:
     bits = (kind.high - kind.low).bit_length()
-    return bits if bits <= MAX_BITS and all(map(kind.is_exact, PRECISIONS)) else 0
+    packs = bits <= MAX_BITS and not kind.is_token
+    return bits if packs and all(map(kind.is_exact, PRECISIONS)) else 0
 
 
 ANALOG = Kind()
 SPIKE = Kind(0, 1, 1.0)
+
+
+def tokens(vocabulary: int) -> Kind:
+    """Return the kind of the indices of a vocabulary."""
+    return Kind(0, vocabulary - 1, 1.0, is_token=True)
 
 
 def count(bound: int) -> Kind:

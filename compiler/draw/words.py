@@ -15,6 +15,7 @@ _LONGEST = 48
 _LOOKS = {SPIKE: Look("spike", "dashed", 1.3), Kind(-1, 1, 1.0): Look("spike", "dotted", 1.6)}
 _COUNT = Look("count", "solid", 2.8)
 _SCALED = Look("count", "dashed", 2.8)
+_TOKEN = Look("count", "dotted", 2.8)
 DETACHED = Look("quiet", "dotted", 1.6)
 _ANALOG = Look("analog", "solid", 1.1)
 LOOKS = (
@@ -22,6 +23,7 @@ LOOKS = (
     (_LOOKS[Kind(-1, 1, 1.0)], "signed spike (-1, 0 or 1)"),
     (_COUNT, "count (whole numbers)"),
     (_SCALED, "count (multiples of 1/2, 1/4, ...)"),
+    (_TOKEN, "token (index of a vocabulary)"),
     (_ANALOG, "analog (real numbers)"),
     (DETACHED, "detached: no gradient"),
 )
@@ -43,6 +45,8 @@ def look(value: Value) -> Look:
 def kind_look(kind: Kind) -> Look:
     if not kind.is_integer:
         return _ANALOG
+    if kind.is_token:
+        return _TOKEN
     return _LOOKS.get(kind, _COUNT if kind.unit >= 1 else _SCALED)
 
 

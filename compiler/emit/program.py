@@ -13,7 +13,7 @@ from danetc.compiler.emit.fx import Model
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.errors import UserError
-from danetc.runtime.model.signature import ModelInput
+from danetc.runtime.model.signature import random_input
 
 
 def standalone(text: str, name: str) -> nn.Module:
@@ -28,13 +28,15 @@ def emit_program(graph: Graph, model: Model, about: Mapping[str, str]) -> bytes:
     """Return a file for ``torch.export.load`` with the weights of ``model``; ``about`` are its extra
     files. Raises UserError if torch.export refuses the network.
     """
-    signature = model.signature
     plain = standalone(emit_python(graph), graph.name)
     plain.load_state_dict(model.state_dict())
     batch = torch.export.Dim("batch", min=1)
-    inputs = signature.inputs.values() or [ModelInput(signature.input, signature.sequence)]
-    args = tuple(torch.rand(*[signature.steps] * item.sequence, 4, *item.shape) for item in inputs)
-    places = tuple({int(item.sequence): batch} for item in inputs)
+    values, generator = [node.value for node in graph.inputs], torch.Generator().manual_seed(0)
+    sizes = [(*[graph.steps] * value.varies, 4, *value.shape) for value in values]
+    args = tuple(
+        random_input(value.kind, size, generator) for value, size in zip(values, sizes, strict=True)
+    )
+    places = tuple({int(value.varies): batch} for value in values)
     try:
         with torch.no_grad():
             program = torch.export.export(plain, args, dynamic_shapes=places)

@@ -181,11 +181,14 @@ class Graph:
     def packed(self) -> Value | None:
         """All inputs concatenated along their channels, as data sets provide them.
 
-        None if the sizes of maps differ, or if only some inputs vary over time. The kind is the
-        smallest of those of the inputs.
+        None if the sizes of maps differ, if only some inputs vary over time, or if one of several is
+        tokens. The kind is the smallest of those of the inputs.
         """
         values = [node.value for node in self.inputs]
-        if len({(value.shape[1:], value.varies) for value in values}) > 1:
+        if len(values) == 1:
+            return values[0]
+        alike = len({(value.shape[1:], value.varies) for value in values}) == 1
+        if not alike or any(value.kind.is_token for value in values):
             return None
         kinds = [value.kind for value in values if value.kind.is_integer]
         kind = min(kinds, key=lambda kind: kind.most, default=ANALOG)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 from danetc.compiler.ir.graph import Attribute, Node, Value
-from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops import OPS, OpError
 from danetc.compiler.ir.ops.kinds import number
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import output_kind
@@ -61,6 +61,11 @@ class Inference:
     ) -> _Known:
         """Return what follows from the values of the operands alone."""
         row = OPS[op]
+        if not row.takes_tokens and any(value.kind.is_token for value in values):
+            raise OpError(
+                f"{op} computes with numbers, but its input is tokens, which are indices",
+                "give each token a vector of numbers first: `in -> embedding(64)`",
+            )
         shape = row.shape(attrs, values)
         varies = any(value.varies for value in row.reads(values))
         if row.time == "neuron":
@@ -78,6 +83,7 @@ class Inference:
             case "pointwise":
                 varies = varies or row.per_step(attrs)
         whole = row.numbers is not None and all(value.kind.is_integer for value in values)
+        whole = whole and not kind.is_token
         value = Value(shape, kind, varies)
         return self._equal.setdefault(value, value), whole, attrs, values
 

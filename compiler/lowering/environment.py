@@ -186,6 +186,10 @@ _OF_NUMBER = {
     "ceil": "smallest integer that is at least x",
     "round": "nearest integer; halves are rounded up",
 }
+INPUTS = (
+    "write `image(C, H, W)`, `events(C, H, W)` or `tokens(VOCABULARY)`, and encoders after `->`"
+)
+"""Hint for a value that is not an input."""
 
 SPECIAL: Mapping[str, SpecFunction] = {
     "stage": SpecFunction(
@@ -216,6 +220,16 @@ SPECIAL: Mapping[str, SpecFunction] = {
         ),
         example="in -> conv(4) -> norm -> spike",
         input="events(2, 16, 16, bound = 15)",
+    ),
+    "tokens": SpecFunction(
+        "tokens(VOCABULARY)",
+        "indices of a vocabulary as input, for `embedding`: one at each time step, or `length` at once",
+        (
+            Parameter("vocabulary", int, "number of different tokens", low=2, high=2**24),
+            Parameter("length", int, "number of tokens that are given at once", None, low=2, high=2**16),
+        ),
+        example="in -> embedding(16) -> layernorm -> spike",
+        input="tokens(256)",
     ),
     "concat": SpecFunction(
         "concat(a, b, ...)",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from danetc.compiler.ir.graph import Attribute
+from danetc.compiler.ir.graph import Attribute, Shape
 from danetc.compiler.ir.graph import Value as NodeValue
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.user import PLACE, extents
@@ -15,6 +15,7 @@ from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.backbones import Backbones
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
+    INPUTS,
     MATH,
     SPECIAL,
     WANTED,
@@ -28,7 +29,7 @@ from danetc.compiler.lowering.tables import TableError, table_of
 from danetc.dsl.diagnostics.diagnostic import Label, closest, suggestion
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.first_weights import FIRST_WEIGHTS
-from danetc.dsl.kinds import ANALOG, count
+from danetc.dsl.kinds import ANALOG, count, tokens
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.neuron.program import Learn
 from danetc.dsl.syntax import tree as s
@@ -223,7 +224,7 @@ class NamedValues(Backbones):
             return _CALLS[id](self, call, env)
         if id in ("channels", "rows", "columns"):
             return self._size(id, call, env)
-        if id in ("image", "events"):
+        if id in ("image", "events", "tokens"):
             return self._input(id, call, env)
         if id in FIRST_WEIGHTS:
             return self.initial(id, env, span, call)
@@ -342,11 +343,15 @@ class NamedValues(Backbones):
         return v.Backbone((stage,), call.span)
 
     def _input(self, name: str, call: s.Call, env: Env) -> v.Wire:
-        """Add an input of the network: ``image`` or ``events`` with counts up to a bound."""
-        given = self.arguments(name, call, env)
-        shape = given["channels"], given["height"], given["width"]
-        events, own = name == "events", self.input_name
-        kind = count(given["bound"]) if given.get("bound") else ANALOG
+        """Add an input of the network: ``image``, ``events`` with counts up to a bound, or ``tokens``."""
+        given, own = self.arguments(name, call, env), self.input_name
+        shape: Shape
+        if name == "tokens":
+            shape, kind = (given["length"] or 1,), tokens(given["vocabulary"])
+            events = given["length"] is None
+        else:
+            shape = given["channels"], given["height"], given["width"]
+            events, kind = name == "events", count(given["bound"]) if given.get("bound") else ANALOG
         known = (node for node in self.nodes.values() if node.op == "input")
         if any(node.attrs.get("name", "") == own for node in known):
             message = f"`{own}` contains two inputs" if own else "a network has one input"
@@ -418,8 +423,8 @@ class NamedValues(Backbones):
             with self.changed("input_name", arg.name):
                 value = self.evaluate(arg.value, env)
             if not isinstance(value, v.Wire):
-                message = f"`{arg.name}` is {v.describe(value)}, not an image or events"
-                hint = "write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`"
+                message = f"`{arg.name}` is {v.describe(value)}, not an image, events or tokens"
+                hint = INPUTS
                 raise self.error("E0502", message, arg.value.span, hint=hint)
             wires[arg.name], places[arg.name] = value, arg.span
         if len(wires) < 2:

@@ -16,6 +16,7 @@ from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.builder import MAX_STEPS, Trace
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
+    INPUTS,
     LAYER_SETTINGS,
     SPECIAL,
     Definition,
@@ -276,8 +277,8 @@ class Lowering(Stages):
         try:
             value = self.evaluate(definition.value, definition.env)
             if not isinstance(value, (v.Wire, v.Inputs)):
-                message = f"`input` is {v.describe(value)}, not an image or events"
-                hint = "write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`"
+                message = f"`input` is {v.describe(value)}, not an image, events or tokens"
+                hint = INPUTS
                 raise self.error("E0502", message, definition.value.span, hint=hint)
             source = value
         except v.Failed as failed:
@@ -289,6 +290,9 @@ class Lowering(Stages):
             for _, level in chain:
                 level.values["in"] = source
         outputs = self._outputs_of(env, name, span, source)
+        if any(self.value(wire).kind.is_token for wire in outputs.values()):
+            hint = "give each token a vector of numbers first: `in -> embedding(64)`"
+            raise self.error("E0502", f"network `{name}` returns its tokens", span, hint=hint)
         ids = {key: wire.id for key, wire in outputs.items()}
         stem = self.stages[0].entry if self.stages else next(iter(self.nodes))
         return self.finish(name, ids, tuple(self.stages), stem)

@@ -38,7 +38,9 @@ def operations() -> Iterator[Entry]:
             sentence(row.meaning),
             parameters,
             f"Shape: {shape}\n\nKind: {kind}",
-            examples.flow(example, starts=starts),
+            examples.flow(
+                example, starts=starts, **({"input": "tokens(256)"} if row.takes_tokens else {})
+            ),
             row.source or None,
         )
 

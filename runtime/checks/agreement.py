@@ -105,7 +105,7 @@ def _move(model: nn.Module, generator: torch.Generator) -> None:
 def _step(model: nn.Module, x: Tensor, seed: int) -> tuple[list[Tensor], Tensor | None]:
     """Run forward and backward; return the outputs and the gradient of the input."""
     model.zero_grad()
-    x = x.clone().requires_grad_()
+    x = x.clone().requires_grad_(x.is_floating_point())
     with torch.random.fork_rng(devices=[]):  # encoders use the global generator
         torch.manual_seed(seed)
         result = model(x)

@@ -51,6 +51,13 @@ class ModelInput:
         units = x.detach() / self.kind.unit
         wrong = (units != units.round()) | (units < self.kind.low) | (units > self.kind.high)
         if not is_fake(wrong) and wrong.any():
+            if self.kind.is_token:
+                place = wrong.nonzero()[0].tolist()
+                raise DataError(
+                    f"the token {int(x[tuple(place)])} at {place} of the input is not one of the vocabulary "
+                    f"of {self.kind.high + 1} tokens, 0 to {self.kind.high}; give its size as "
+                    "`tokens(vocabulary)` in the spec, or tokenize the text with this vocabulary"
+                )
             raise DataError(
                 f"the spec bounds its input by `bound = {self.kind.high}`, whole numbers from 0 to "
                 f"{self.kind.high}, but this input holds {float(x[wrong][0]):g}; change the bound, or "
@@ -152,7 +159,7 @@ class Signature:
                 warnings.warn(message, RuntimeWarning, stacklevel=3)
         weight = next((each for each in model.parameters() if each.is_floating_point()), None)
         if not model._forward_pre_hooks:
-            _check_type(x, weight)
+            _check_type(x, weight, item.kind.is_token)
             if weight is not None and weight.device.type != "meta" and x.device != weight.device:
                 raise ValueError(
                     f"the model's weights are on {weight.device}, the input is on {x.device}: move "
@@ -179,11 +186,16 @@ def random_input(
     if not kind.is_integer:
         return torch.randn(tuple(size), generator=generator, dtype=dtype)
     units = torch.randint(kind.low, kind.high + 1, tuple(size), generator=generator)
-    return units.to(dtype) * kind.unit
+    return units if kind.is_token else units.to(dtype) * kind.unit
 
 
-def _check_type(x: Tensor, weight: Tensor | None) -> None:
-    """Raise ValueError for an input of another type than the weights."""
+def _check_type(x: Tensor, weight: Tensor | None, tokens: bool) -> None:
+    """Raise ValueError for an input of another type than the weights, or for tokens that are not int64."""
+    if tokens:
+        if x.dtype != torch.int64:
+            name = str(x.dtype).removeprefix("torch.")
+            raise ValueError(f"the model takes tokens, int64 indices, not {name}; take x.long()")
+        return
     wanted = weight.dtype if weight is not None else torch.float32
     if x.dtype == wanted or (weight is None and x.is_floating_point()):
         return

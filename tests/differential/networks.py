@@ -379,6 +379,27 @@ VARIETY = {
 }
 """Texts of small networks (without ``use std``) that between them use every operation."""
 
+TOKENS = {
+    "tokens_in_time": """
+        block mixing(width) {
+          old = in -> delay(1)
+          out = in + ((in + old) -> layernorm -> spike -> linear(width))
+        }
+        network net {
+          input = tokens(9); steps = 4; neuron = LIF; surrogate = atan
+          stem = embedding(6); stages = stage(mixing(6), 2); head = layernorm -> linear(9)
+        }""",
+    "tokens_in_places": """
+        network net {
+          input = tokens(9, length = 5); steps = 3; neuron = LIF; surrogate = atan
+          e = in -> embedding(4, init = normal(0.5))
+          x = e + (e -> sinusoidal(over = columns)) + learn(0.1, per = neuron)
+          s = x -> conv(4, kernel = 1) -> spike
+          out = mix(scores(s, s, heads = 2), x -> spike) -> avgpool -> flatten -> linear(3)
+        }""",
+}
+"""Networks of tokens, whose inputs are int64."""
+
 ENCODED = ("latency", "poisson")
 RANDOM = ("dropped", "dropout", "poisson")
 

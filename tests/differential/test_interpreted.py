@@ -9,7 +9,7 @@ import torch
 
 from danetc.compiler import check_text
 from tests.differential.looped import LOOPED
-from tests.differential.networks import VARIETY
+from tests.differential.networks import TOKENS, VARIETY
 from tests.differential.test_shared import SIAMESE
 from tests.fuzzing import compare
 from tests.fuzzing.compare import Case, Subject, compiling
@@ -17,8 +17,9 @@ from tests.fuzzing.forms import FORMS, _check_form
 
 QUICK = (
     "two lines", "feedback", "earlier values", "siamese", "several_inputs", "by_step", "attention", "lists",
+    *TOKENS,
 )  # fmt: skip
-NETWORKS = {**VARIETY, **LOOPED, **SIAMESE}
+NETWORKS = {**VARIETY, **LOOPED, **SIAMESE, **TOKENS}
 
 
 @pytest.fixture(autouse=True)

@@ -97,7 +97,7 @@ class Subject:
         shape = (*((steps or self.graph.steps,) if varies else ()), BATCH, *value.shape)
         if value.kind.is_integer:
             whole = torch.randint(value.kind.low, value.kind.high + 1, shape, generator=generator)
-            return (whole * value.kind.unit).to(self.dtype)
+            return whole if value.kind.is_token else (whole * value.kind.unit).to(self.dtype)
         return torch.rand(shape, generator=generator, dtype=self.dtype)
 
     def emitted(self, backend: str, memory: str = "none") -> Model:
@@ -210,7 +210,7 @@ class Subject:
 
     def run(self, model: nn.Module, x: Tensor) -> tuple[Seen, dict[str, Array]]:
         """A forward and a backward pass, and what was drawn at random in it."""
-        x = x.detach().clone().requires_grad_()
+        x = x.detach().clone().requires_grad_(x.is_floating_point())
         neurons: dict[str, Array] = {}
         drawn: dict[str, Array] = {}
         layers: dict[str, Array] = {}

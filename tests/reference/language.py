@@ -164,6 +164,7 @@ class Env:
 OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "conv": {"width": None, "kernel": 3, "stride": 1, "padding": None, "groups": 1, "bias": False, "dilation": 1, "init": None, "over": None},
     "linear": {"width": None, "bias": True, "init": None, "over": None, "window": None, "masked": 1.0},
+    "embedding": {"width": None, "init": None},
     "conv_transposed": {"width": None, "kernel": 2, "stride": 2, "padding": 0, "output_padding": 0, "groups": 1, "bias": False, "init": None},
     "pad": {"before": None, "after": None, "over": "pixels"},
     "batchnorm": {"init": 1.0, "per_step": False, "statistics": None, "eps": 1e-5, "bias": True, "pad": 0},
@@ -548,6 +549,9 @@ class Evaluator:
                 given = assigned(args, ["channels", "height", "width", "bound"])
                 sizes = (given[name] for name in ("channels", "height", "width"))
                 return self.input(id, tuple(int(self.evaluate(size, env)) for size in sizes))
+            case "tokens":
+                given = assigned(args, ["vocabulary", "length"])
+                return self.tokens(*(int(self.evaluate(each, env)) for each in given.values()))
             case "table":
                 return self.table(str(self.evaluate(args[0].value, env)))
             case "shared":

@@ -267,6 +267,12 @@ class Layers(Evaluator):
                 flat, width = x.reshape(*x.shape[:2], -1), attrs["width"]
                 _, weight, bias = self._weighted(op, width, width, flat.shape[2])
                 return Wire(f.linear(flat, weight, bias), varies)
+            case "embedding":
+                path, width = self.weights.path(self.scope, op.role), attrs["width"]
+                table = self.weights.take(path, "weight", self.vocabulary, width)
+                rows = f.taken(table, 0, x.data.astype(int))
+                places = () if x.shape[2] == 1 else (1, x.shape[2])
+                return Wire(f.swapped(rows, 2, 3).reshape(*x.shape[:2], width, *places), varies)
             case "tdbn":
                 threshold = self._threshold()
                 norm = Op(

@@ -113,6 +113,14 @@ class Network(Layers):
         assert name == "image"
         return Wire(broadcast(x, (self.steps, *x.shape)), True)
 
+    def tokens(self, vocabulary: int, length: int = 0) -> Wire:
+        """Indices: one at each step, or ``length`` that are the same at each step."""
+        self.vocabulary = vocabulary
+        if len(self.x.shape) == 3:
+            return Wire(self.x, True)
+        assert length == self.x.shape[1]
+        return Wire(broadcast(self.x, (self.steps, *self.x.shape)), True)
+
     # -- blocks ------------------------------------------------------------------------------------
 
     def self_wired(self, block: Bound, wire: Wire, known: Mapping[str, Any]) -> Wire:

@@ -204,6 +204,8 @@ def _label(array: np.ndarray[Any, Any]) -> str:
     return f"{kind}/{numbers}" + ("" if array.ndim else "/scalar")
 
 
-def tensor(name: str, size: Sequence[int | str]) -> ValueInfoProto:
-    """Return the description of a float32 input or output."""
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
+def tensor(name: str, size: Sequence[int | str], tokens: bool = False) -> ValueInfoProto:
+    """Return the description of a float32 input or output, or of an int64 input of tokens."""
+    return helper.make_tensor_value_info(
+        name, TensorProto.INT64 if tokens else TensorProto.FLOAT, size
+    )

@@ -33,6 +33,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
         "drawn_numbers ConstantTable Learnt Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear",
     ),
     (LAYERS, "attention", "tokens"),
+    (LAYERS, "embedding", ""),
     (LAYERS, "axes", ""),
     (
         KERNELS,

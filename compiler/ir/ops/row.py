@@ -156,6 +156,8 @@ class Op:
     chosen: Callable[[Attrs, Values, int], Steps] | None = None
     """Operations in sequence that it is for these operands and number of time steps. Raises
     OpError."""
+    takes_tokens: bool = False
+    """True if an operand may be tokens; all other operations compute with numbers."""
     flattens: bool = False
     """True if it takes a vector, so that a map is flattened before it."""
     example: str = ""

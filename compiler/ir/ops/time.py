@@ -32,7 +32,7 @@ def _dropout(attrs: Attrs, values: Values, value: Value, context: Context) -> To
 ROWS = (
     Op(
         "repeat", "repeats a static value at each of T steps", shapes.same, kinds.kept,
-        ours("per_step", steps=True), public=False, time="creates", linear=True,
+        ours("per_step", steps=True), public=False, time="creates", linear=True, takes_tokens=True,
         numbers=lambda x: x[0], nir="same", onnx=general.repeat,
     ),
     # regularisation: analog in training, so analog here

@@ -231,6 +231,29 @@ def _transposed_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
     return prod(values[0].shape) * part * whole(attrs, "kernel") ** 2
 
 
+# -- embeddings -------------------------------------------------------------------------------------
+
+
+def _embedded(attrs: Attrs, values: Values) -> Shape:
+    """A vector of ``width`` elements of one token, a map ``width`` x 1 x L of L tokens."""
+    if not values[0].kind.is_token:
+        raise OpError(
+            f"embedding takes tokens, but its input is {values[0].kind}",
+            "declare `input = tokens(vocabulary)`, and apply it to `in`",
+        )
+    (length,) = values[0].shape
+    return (whole(attrs, "width"),) if length == 1 else (whole(attrs, "width"), 1, length)
+
+
+def _table(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    return {"weight": (values[0].kind.high + 1, whole(attrs, "width"))}
+
+
+def _embedding(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    args = (values[0].kind.high + 1, attrs["width"], values[0].shape[0])
+    return TorchModule("danetc.runtime.layers.embedding.Embedding", args, layout="any")
+
+
 # -- linear layers, padding, neurons ----------------------------------------------------------------
 
 
@@ -378,6 +401,16 @@ ROWS = (
         label=lambda attrs: (f"conv T {attrs['kernel']}×{attrs['kernel']}", f"{attrs['width']} ×{attrs['stride']}"),
         onnx=onnx.conv_transposed,
         example="conv_transposed(4)",
+    ),
+    Op(
+        "embedding", "learnable vector for each token of the vocabulary", _embedded, kinds.analog, _embedding,
+        (
+            integer("width", "number of elements of a vector"),
+            replace(START, meaning="initialisation of the vectors; by default `normal(1)`"),
+        ),
+        takes_tokens=True, weights=_table, label=lambda attrs: (f"embedding {attrs['width']}", ""),
+        onnx=onnx.embedding,
+        example="in -> embedding(16) -> spike",
     ),
     Op(
         "conv_over", "convolution over rows or columns", _convolved, kinds.analog, _conv_module,

@@ -44,13 +44,13 @@
 ((identifier) @function.builtin
   (#any-of? @function.builtin
     "abs" "avgpool" "batchnorm" "ceil" "channels" "columns" "concat" "constant" "conv"
-    "conv_transposed" "cos" "delay" "detach" "dropout" "droppath" "erf" "events" "exp" "flatten"
-    "floor" "gelu" "groupnorm" "he_normal" "he_uniform" "heaviside" "identity" "image" "inputs"
-    "latency" "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean"
+    "conv_transposed" "cos" "delay" "detach" "dropout" "droppath" "embedding" "erf" "events" "exp"
+    "flatten" "floor" "gelu" "groupnorm" "he_normal" "he_uniform" "heaviside" "identity" "image"
+    "inputs" "latency" "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean"
     "mean_over_time" "min" "mix" "none" "norm" "normal" "orthogonal" "outputs" "pad" "poisson"
     "python" "relu" "reshape" "round" "rows" "running_mean" "scheduled" "scores" "shared" "shuffle"
     "sigmoid" "sin" "sinusoidal" "softmax" "softplus" "spike" "sqrt" "stage" "sum" "swap" "table"
-    "tanh" "tdbn" "tebn" "torch_uniform" "transform" "truncated_normal" "uniform" "upsample"
+    "tanh" "tdbn" "tebn" "tokens" "torch_uniform" "transform" "truncated_normal" "uniform" "upsample"
     "xavier_normal" "xavier_uniform" "zeros"))
 
 ((identifier) @function.builtin

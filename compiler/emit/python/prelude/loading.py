@@ -18,7 +18,7 @@ def starting_at(weight: float, norm: nn.Module) -> nn.Module:
 def drawn(layer: nn.Module, how: str, **given: Any) -> nn.Module:
     """Draw the first weights of a layer by a function of nn.init; its bias starts at 0."""
     getattr(nn.init, how)(layer.weight, **given)
-    if layer.bias is not None:
+    if getattr(layer, "bias", None) is not None:
         nn.init.zeros_(layer.bias)
     vars(layer)["drawn"] = True
     return layer

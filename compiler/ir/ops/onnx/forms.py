@@ -80,6 +80,13 @@ def swap_with_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.as_batch(y, at.value.shape)
 
 
+def embedding(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    rows = to.node("Gather", to.weight("weight"), x[0], axis=0)
+    if at.rank == 1:
+        return to.node("Squeeze", rows, to.ints(1))
+    return to.node("Unsqueeze", to.node("Transpose", rows, perm=[0, 2, 1]), to.ints(2))
+
+
 def reshape(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return reshaped(to, x[0], *at.value.shape)
 
