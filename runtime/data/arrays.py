@@ -17,8 +17,6 @@ from danetc.runtime.system.seeds import derive
 
 CHANNELS = (1, 2, 3)
 """Numbers of channels by which the layout of an array is guessed."""
-_VOID = 255
-"""Class of the pixels without a class, in files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +118,7 @@ def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Label
 
 def classes_of_pixels(mask: Tensor, where: str) -> Tensor:
     """Replace 255 by the class that losses ignore. Raises DataError for classes below 0."""
-    mask = mask.masked_fill(mask == _VOID, IGNORED)
+    mask = mask.masked_fill(mask == 255, IGNORED)
     if ((mask < 0) & (mask != IGNORED)).any():
         raise DataError(
             f"{where} has negative classes; classes count from 0, and 255 marks pixels without a class"

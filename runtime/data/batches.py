@@ -366,18 +366,17 @@ class Fetcher(Dataset[Batch | str]):
 
         Samples may have several sizes. Raises DataError if none of them can be read.
         """
-        read, last = 0, ""
+        unreadable: list[str] = []
         for index in indices:
             found = Fetcher(self.source, self.transform, self.seed).__getitems__([0, index])
             if isinstance(found, str):
                 raise DataError(found)
+            unreadable += found.unreadable
             if len(found):
-                read += 1
                 yield index, found.images[0], found.labels[0]
-            last = "".join(found.unreadable) or last
-        if not read:
+        if len(unreadable) == len(indices):
             raise DataError(
-                f"none of the {len(indices)} samples looked at can be read; the last: {last}"
+                f"none of the {len(indices)} samples looked at can be read; the last: {unreadable[-1]}"
             )
 
     def _at_once(self, epoch: int, indices: list[int]) -> Batch:

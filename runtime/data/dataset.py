@@ -190,10 +190,11 @@ class DataSet:
         }
 
 
-def memory_fingerprint(*sources: Memory) -> str:
-    """Return a checksum of all images and labels."""
+def memory_fingerprint(*sources: Source) -> str:
+    """Return a checksum of all images and labels in memory."""
     digest = hashlib.blake2b(digest_size=16)
     for source in sources:
+        assert isinstance(source, Memory)
         for tensor in (source.images, source.labels):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy().data)

@@ -178,9 +178,8 @@ def own_set(
         if isinstance(tested, Memory):
             tested = replace(tested, name=f"{name} (test)")
         found["test"] = tested
-    sources = (train_side, *found.values())
-    if len(arrays := [each for each in sources if isinstance(each, Memory)]) == len(sources):
-        fingerprint = memory_fingerprint(*arrays)
+    if in_memory:
+        fingerprint = memory_fingerprint(train_side, *found.values())
     else:
         fingerprint = facts_fingerprint((share, *map(_digest, opened)))
     shape = first.shape if len({side.shape for side in opened}) == 1 else None

@@ -20,11 +20,7 @@ from danetc.runtime.data.arrays import finite, read_numpy
 from danetc.runtime.data.request import DataRequest
 from danetc.runtime.system.errors import DataError, UnreadableError
 
-_LARGEST = 2**53
-"""All integers below this value can be represented in float64."""
 _COLUMNS = ("t", "x", "y", "p")
-_FRAMES = "frames"
-"""Name of the array of frames in an npz file, as in SpikingJelly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +116,7 @@ def column(events: Any, name: str, where: str) -> np.ndarray:
             f"`{name}` of {where} is an array of {list(found.shape)} of {found.dtype}; a recording "
             f"has one number for each event in t, x, y and p (`x` has the shape {list(x.shape)})"
         )
-    if found.dtype.kind == "f" and not (np.abs(found) < _LARGEST).all():
+    if found.dtype.kind == "f" and not (np.abs(found) < 2**53).all():
         raise DataError(f"`{name}` of {where} has values that are not finite or above 2^53")
     return found
 
@@ -150,12 +146,12 @@ def _read(cut: Cutting, shape: tuple[int, ...] | None, path: str) -> Tensor:
     def wanted(names: Sequence[str]) -> Sequence[str]:
         if {*_COLUMNS} <= {*names}:
             return _COLUMNS
-        if _FRAMES not in names and len(names) != 1:
+        if "frames" not in names and len(names) != 1:
             raise UnreadableError(
-                f"{path} holds no array `{_FRAMES}` (but {', '.join(names) or 'nothing'}), and "
+                f"{path} holds no array `frames` (but {', '.join(names) or 'nothing'}), and "
                 "not just one array"
             )
-        return [_FRAMES if _FRAMES in names else names[0]]
+        return ["frames" if "frames" in names else names[0]]  # as SpikingJelly names them
 
     loaded: Any = read_numpy(path, wanted)
     if isinstance(loaded, dict) and len(loaded) == 1:

@@ -125,7 +125,7 @@ def _look_at_shards(request: DataRequest) -> tuple[list[Path], list[Path]]:
 
 
 def _open_shards(request: DataRequest, found: tuple[list[Path], list[Path]]) -> Any:
-    from danetc.runtime.data.shards import shard_set
+    from danetc.runtime.data.files import shard_set
 
     return shard_set(request, *found)
 

@@ -17,7 +17,6 @@ from danetc.runtime.system.errors import DataError
 
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PARQUET = ".parquet"
-_SAVED = ("dataset_dict.json", "state.json")
 _IMAGES = ("image", "img", "images", "x", "pixel_values", "frames")
 _LABELS = ("label", "labels", "fine_label", "target", "y", "class", "annotation", "mask")
 
@@ -66,7 +65,7 @@ def _tables(place: str, path: Path, config: str | None) -> Mapping[str, Any]:
         ) from error
     try:
         with redirect_stderr(StringIO()):  # progress bars
-            if any((path / name).is_file() for name in _SAVED):
+            if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
                 found = datasets.load_from_disk(str(path))
             elif path.suffix.lower() == _PARQUET:
                 found = datasets.load_dataset("parquet", data_files={"train": str(path)})

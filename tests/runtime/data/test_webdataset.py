@@ -173,7 +173,7 @@ def test_of_several_processes_one_reads_the_headers(
     shards: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Path] = []
-    save = "danetc.runtime.data.shards.replace_file"
+    save = "danetc.runtime.data.files.replace_file"
     monkeypatch.setattr(save, lambda *given: (written.append(given[0]), replace_file(*given)))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(open_data, [f"webdataset:{shards}"] * 4))
