@@ -142,10 +142,13 @@ def draw(model: nn.Module, comparison: Comparison) -> dict[str, Tensor]:
 
 
 def inputs(settings: Mapping[str, Any], name: str, seed: int) -> Tensor:
-    """An image [N, C, H, W], or counts of events [T, N, C, H, W]."""
+    """An image [N, C, H, W], counts of events [T, N, C, H, W], or tokens [N, L] or [T, N, 1]."""
     ours = graph(name, settings)
     value = taken(ours)
     generator = _generator(seed, "input")
+    if value.kind.is_token:
+        size = (*[ours.steps] * value.varies, BATCH, *value.shape)
+        return torch.as_tensor(generator.integers(value.kind.high + 1, size=size))
     if not value.varies:
         return torch.as_tensor(generator.normal(size=(BATCH, *value.shape)))
     counts = torch.as_tensor(generator.poisson(0.8, (ours.steps, BATCH, *value.shape)))
@@ -192,7 +195,7 @@ def observe(
     for mode in ("training", "evaluation"):
         module.train(mode == "training")
         module.zero_grad()
-        frames = x.detach().clone().requires_grad_()
+        frames = x.detach().clone().requires_grad_(x.is_floating_point())
         for place, y in enumerate(_backward(run(module, frames), seed)):
             seen[f"{mode}/output/{place}"] = y.detach().double().numpy()
         reached = torch.zeros_like(frames) if frames.grad is None else frames.grad  # local losses

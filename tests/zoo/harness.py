@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,11 @@ def assert_alive(
 
 
 def frames(ours: Graph) -> Tensor:
-    """Return an input of the network: an image [N, C, H, W], or counts of events [T, N, C, H, W]."""
+    """Return an input of the network: an image [N, C, H, W], counts of events [T, N, C, H, W], or tokens."""
     value = taken(ours)
+    if value.kind.is_token:
+        size = (*[ours.steps] * value.varies, BATCH, *value.shape)
+        return torch.arange(prod(size)).reshape(size) * 7 % (value.kind.high + 1)
     if not value.varies:
         return randn(BATCH, *value.shape)
     counts = torch.poisson(randn(ours.steps, BATCH, *value.shape).abs())
