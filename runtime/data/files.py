@@ -21,8 +21,7 @@ from danetc.runtime.data.arrays import held_out, read_numpy
 from danetc.runtime.data.dataset import DataSet, Samples, Source, facts_fingerprint
 from danetc.runtime.data.images import read_image
 from danetc.runtime.data.recordings import event_reader
-from danetc.runtime.data.request import MOST_CLASSES, DataRequest
-from danetc.runtime.data.sources.folders import EXTENSIONS, ClassFolders, without_files
+from danetc.runtime.data.request import EXTENSIONS, MOST_CLASSES, ClassFolders, DataRequest
 from danetc.runtime.kernels.cache import kernel_folder
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.files import replace_file
@@ -94,11 +93,11 @@ def class_folder_set(request: DataRequest, found: ClassFolders) -> DataSet:
 def _class_files(split: Path, found: ClassFolders) -> tuple[np.ndarray, Tensor]:
     """Return the paths of all files below the class folders, and their classes, in a fixed order."""
     table = {name: number for number, name in enumerate(found.classes)}
-    files = make_dataset(str(split), table, extensions=EXTENSIONS[found.content], allow_empty=True)
+    files = make_dataset(str(split), table, extensions=found.endings, allow_empty=True)
     labels = torch.tensor([label for _, label in files], dtype=torch.int64)
     counts = labels.bincount(minlength=len(found.classes))
     if not counts.all():
-        raise without_files(split / found.classes[int(counts.argmin())], found.content)
+        raise found.without_files(split, int(counts.argmin()))
     below = f"{split}{os.sep}"
     return packed(path.removeprefix(below).replace(os.sep, "/") for path, _ in files), labels
 

@@ -189,3 +189,32 @@ def existing(place: str, form: str, holds: str) -> Path:
     if kind == "folder" and not any(path.iterdir()):
         raise DataError(f"the folder {path} is empty; {takes}")
     return path
+
+
+EXTENSIONS: dict[str, tuple[str, ...]] = {
+    "images": (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
+    "recordings": (".npz", ".npy"),
+}
+"""Endings of files; those of images are torchvision's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFolders:
+    """Folders of the two splits, which have the same class folders. Both are the same folder if a
+    fraction of the samples is held out. ``content`` is a key of ``EXTENSIONS``."""
+
+    train: Path
+    test: Path
+    content: str
+    classes: tuple[str, ...]
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        return EXTENSIONS[self.content]
+
+    def without_files(self, split: Path, number: int) -> DataError:
+        """Return the error for a class without files."""
+        return DataError(
+            f"{split / self.classes[number]} holds no {self.content} ({', '.join(self.endings)}); "
+            "fill it, or remove the class from train and val"
+        )

@@ -5,30 +5,19 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource, existing
+from danetc.runtime.data.request import (
+    TEST_NAMES,
+    TRAIN_NAMES,
+    ClassFolders,
+    DataRequest,
+    DataSource,
+    existing,
+)
 from danetc.runtime.system.errors import DataError
-
-EXTENSIONS: dict[str, tuple[str, ...]] = {
-    "images": (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
-    "recordings": (".npz", ".npy"),
-}
-"""Endings of files; those of images are torchvision's."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClassFolders:
-    """Folders of the two splits, which have the same class folders. Both are the same folder if a
-    fraction of the samples is held out. ``content`` is a key of ``EXTENSIONS``."""
-
-    train: Path
-    test: Path
-    content: str
-    classes: tuple[str, ...]
 
 
 def _look_at_folders(request: DataRequest) -> ClassFolders:
@@ -44,6 +33,7 @@ def _look_at_folders(request: DataRequest) -> ClassFolders:
         test = root / request.chosen("test", TEST_NAMES, there, "folder", str(root))
     found = {split: _class_names(split, content) for split in (test, train)}
     classes = request.classes or tuple(sorted({*found[train], *found[test]}))
+    folders = ClassFolders(train, test, content, classes)
     for split, names in found.items():
         if missing := [name for name in classes if name not in names]:
             hint = did_you_mean(missing[0], names) or "both splits must have the same classes"
@@ -52,17 +42,9 @@ def _look_at_folders(request: DataRequest) -> ClassFolders:
                 f"missing); {hint}"
             )
         files = (file for *_, own in os.walk(split / classes[0], followlinks=True) for file in own)
-        if not any(name.lower().endswith(EXTENSIONS[content]) for name in files):
-            raise without_files(split / classes[0], content)
-    return ClassFolders(train, test, content, classes)
-
-
-def without_files(folder: Path, content: str) -> DataError:
-    """Return the error for a class without files."""
-    return DataError(
-        f"{folder} holds no {content} ({', '.join(EXTENSIONS[content])}); "
-        "fill it, or remove the class from train and val"
-    )
+        if not any(name.lower().endswith(folders.endings) for name in files):
+            raise folders.without_files(split, 0)
+    return folders
 
 
 def _class_names(split: Path, content: str) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ import pytest
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from danetc.runtime.data.registry import open_data
+from danetc.runtime.data.request import EXTENSIONS
 from danetc.runtime.data.sources import SOURCES, look_at
-from danetc.runtime.data.sources.folders import EXTENSIONS
 from danetc.runtime.system.errors import DataError
 from tests.danetc.datasets import SMALL_DATA, make_folder
 
