@@ -53,6 +53,18 @@ OUTPUT = Argument(
 )
 FUNCTION = Argument("function", WordType.FUNCTION, None, "Python file and name of the function")
 NEURON = Argument("neuron", WordType.NAME, "", "neuron whose layers are included; by default all")
+OF = Argument(
+    "of",
+    ChoiceType(("potential", "current", "spikes")),
+    "potential",
+    "values of a layer: its membrane potentials before the reset, its input, or its output",
+)
+LAYERS = Argument(
+    "layers",
+    WordType.LAYERS,
+    "",
+    "names of the layers that are included, where `*` stands for any text; by default all",
+)
 
 OPTIMIZERS: Mapping[str, OptimizerSpec] = family(
     OptimizerSpec(
@@ -220,6 +232,7 @@ LOSSES: Mapping[str, LossSpec] = family(
             ),
             Argument("power", FloatType(1.0, 4.0), 2.0, "exponent of the absolute difference"),
             NEURON,
+            LAYERS,
         ),
         reads="neurons",
         training=True,
@@ -228,9 +241,15 @@ LOSSES: Mapping[str, LossSpec] = family(
     LossSpec(
         "membrane",
         "squared difference between the mean membrane potential of each layer of neurons before the "
-        "reset and `target`, averaged over the layers (at the threshold: Guo et al., NeurIPS 2022)",
-        (Argument("target", FloatType(-1000.0, 1000.0), 1.0, "target potential"), NEURON),
-        reads="potentials",
+        "reset and `target`, averaged over the layers (IM-Loss, at the threshold: Guo et al., NeurIPS "
+        "2022)",
+        (
+            Argument("target", FloatType(-1000.0, 1000.0), 1.0, "target of the mean"),
+            OF,
+            NEURON,
+            LAYERS,
+        ),
+        reads="neurons",
         training=True,
         example="cross_entropy + 0.01 * membrane(target = 1.0)",
     ),
@@ -245,9 +264,9 @@ LOSSES: Mapping[str, LossSpec] = family(
     LossSpec(
         "python_membrane",
         "loss computed by a Python function of the membrane potentials of a layer of neurons before the "
-        "reset, averaged over the layers",
-        (FUNCTION, NEURON),
-        reads="potentials",
+        "reset, or of other values of it, averaged over the layers",
+        (FUNCTION, OF, NEURON, LAYERS),
+        reads="neurons",
         training=True,
         others=True,
         example='cross_entropy + 0.1 * python_membrane("my_loss.py:near_the_threshold")',

@@ -38,6 +38,7 @@ class WordType(Enum):
     PHASE = "the name of an earlier phase"
     NAME = "a name"  # of an output or a neuron of the network
     PATH = "a path in quotes"
+    LAYERS = "names of layers in quotes"
     FUNCTION = 'a function of a Python file in quotes, "FILE.py:NAME"'
 
 
@@ -192,11 +193,11 @@ TARGETS = ("classes", "pixels", "numbers")
 class LossSpec(ItemSpec):
     """Term of a loss.
 
-    ``reads`` are its inputs: an output and the labels, outputs of neurons, their membrane potentials,
-    or an output and that of a teacher. Terms of ``training`` are not part of the loss of test images.
+    ``reads`` are its inputs: an output and the labels, values of layers of neurons, or an output and
+    that of a teacher. Terms of ``training`` are not part of the loss of test images.
     ``targets`` are the kinds of labels that it accepts.
     """
 
-    reads: Literal["output", "neurons", "potentials", "teacher"] = "output"
+    reads: Literal["output", "neurons", "teacher"] = "output"
     training: bool = False
     targets: tuple[str, ...] = TARGETS

@@ -177,7 +177,7 @@ class Scope:
                 return self._phase(expr)
             case WordType.NAME, s.Name(word):
                 return word
-            case WordType.PATH, s.String(text):
+            case ((WordType.PATH | WordType.LAYERS), s.String(text)):
                 return text
             case WordType.FUNCTION, s.String(text):
                 file, _, name = text.rpartition(":")

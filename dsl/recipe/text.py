@@ -72,7 +72,7 @@ def _item(item: Mapping[str, Any], family: str) -> str:
         elif key not in types and (not spec.others or key in RESERVED):
             continue  # the factor of a term, or the path of a change
         elif value != "":
-            quoted = types.get(key) in (WordType.PATH, WordType.FUNCTION)
+            quoted = types.get(key) in (WordType.PATH, WordType.LAYERS, WordType.FUNCTION)
             named.append(f"{key} = " + (f'"{value}"' if quoted else written(value)))
     given = ", ".join([*unnamed, *named])
     return f"{item['name']}({given})" if given else str(item["name"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,14 +51,19 @@ def recomputed(
         torch.empty(0, device=device),  # tells whose random state to save
         use_reentrant=False,
         preserve_rng_state=random,
-        context_fn=lambda: (nullcontext(), _SecondRun(modes, before)),
+        context_fn=lambda: (nullcontext(), SecondRun(modes, before)),
     )
     return outputs
 
 
-class _SecondRun:
-    """Context of the second run, entered once per backward pass: modules work on copies of their buffers, with the values
-    ``before`` if those matter."""
+class SecondRun:
+    """Context of a second run of modules: they work on copies of their buffers, with the values ``before`` if those matter.
+
+    ``modes`` are the modules with the mode (training or not) of their first run.
+    """
+
+    running: ClassVar[int] = 0
+    """Number of contexts that are entered at this moment."""
 
     def __init__(
         self, modes: Mapping[nn.Module, bool], before: Mapping[tuple[nn.Module, str], Tensor]
@@ -78,8 +83,10 @@ class _SecondRun:
         }
         for (module, name), buffer in self.originals.items():
             setattr(module, name, self.before.get((module, name), buffer).clone())
+        SecondRun.running += 1
 
     def __exit__(self, *error: object) -> None:
+        SecondRun.running -= 1
         for (module, name), buffer in self.originals.items():
             setattr(module, name, buffer)
 

@@ -73,12 +73,14 @@ def _record_call(
     calls: list[tuple[Tensor, Tensor]], neuron: Neuron, args: tuple[Tensor, ...], out: Tensor
 ) -> None:
     """Hook that appends the input and the output of a call, repeated over time if static."""
-    current = neuron._total(args)
-    if out.dim() == neuron.rank + 1:
-        out = out.expand(neuron.steps, *out.shape)
-    if current.dim() == neuron.input_rank + 1:
-        current = current.expand(len(out), *current.shape)
+    out = over_steps(out, neuron.steps, neuron.rank)
+    current = over_steps(neuron._total(args), len(out), neuron.input_rank)
     calls.append((current.clone(), out.detach().clone()))
+
+
+def over_steps(x: Tensor, steps: int, rank: int) -> Tensor:
+    """Return a value [T, N, ...], repeated over time if it is static; a sample has ``rank`` dimensions."""
+    return x.expand(steps, *x.shape) if x.dim() == rank + 1 else x
 
 
 def _recording(model: Model, name: str, calls: list[tuple[Tensor, Tensor]]) -> LayerRecording:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -16,11 +17,11 @@ from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.items import LOSSES as ROWS
 from danetc.dsl.recipe.text import write_setting
 from danetc.runtime.data.request import IGNORED, Target
-from danetc.runtime.kernels.composed_operators import is_static
-from danetc.runtime.kernels.neuron import kernel
+from danetc.runtime.kernels.neuron import kernel, to_accumulate_dtype
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.layers.segments import Recomputed
+from danetc.runtime.layers.recompute import SecondRun
 from danetc.runtime.measure.membrane import instrument
+from danetc.runtime.measure.recording import over_steps
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature, outputs_of
 from danetc.runtime.system.errors import TrainingError
@@ -31,9 +32,6 @@ from danetc.runtime.training.evaluation import DEFAULT_LOSS, NUMBERS_LOSS
 def over_time(output: Tensor) -> Tensor:
     """Return the mean over T of an output [T, N, ...]; outputs without T are returned unchanged."""
     return output.mean(0) if output.dim() in (3, 5) else output
-
-
-Layers = Sequence[tuple[Neuron, Tensor, Tensor]]  # with their inputs and outputs
 
 
 # Terms. Each is a mean over N, so the mean over parts of a batch, weighted by their images, is that
@@ -78,28 +76,35 @@ def _distill(output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * F.kl_div(own, known, reduction="batchmean", log_target=True)
 
 
-def _firing_rate(layers: Layers, target: float, power: float) -> Tensor:
-    """Rates are means of the output over T, N and neurons, in units of a spike."""
-    rates = []
-    for neuron, _, out in layers:
-        kind = output_kind(read_program(neuron.program))
-        # abs only where needed: it has no slope at 0, where most neurons are
-        rates.append((out.abs() if kind.low < 0 else out).mean() / kind.unit)
-    return (torch.stack(rates) - target).abs().pow(power).mean()
+# Terms of neurons are functions of a layer and of its values [T, N, ...], averaged over layers.
 
 
-def _membrane(layers: Layers, target: float) -> Tensor:
-    means = [_potentials(neuron, x).mean() for neuron, x, _ in layers]
-    return (torch.stack(means) - target).square().mean()
+def _firing_rate(layer: Neuron, values: Tensor, target: float, power: float) -> Tensor:
+    """The rate is the mean of the output over T, N and neurons, in units of a spike."""
+    kind = output_kind(read_program(layer.program))
+    # abs only where needed: it has no slope at 0, where most neurons are
+    rate = (values.abs() if kind.low < 0 else values).mean() / kind.unit
+    return (rate - target).abs().pow(power)
 
 
-def _potentials(neuron: Neuron, x: Tensor) -> Tensor:
-    """Run a layer again and return its membrane potentials before the reset, [T, N, ...]."""
-    program = instrument(neuron.program).program
+def _values(layer: Neuron, inputs: Sequence[Any], out: Tensor, of: str) -> Tensor:
+    """Return the spikes, currents or membrane potentials before the reset of a call of a layer.
+
+    Norms that are part of a fused layer run again for the two latter, without an effect on their statistics;
+    so does the neuron for potentials.
+    """
+    if of == "spikes":
+        return over_steps(out, layer.steps, layer.rank)
+    norms = {norm: norm.training for norm in getattr(layer, "_norms", ()) if norm is not None}
+    with SecondRun(norms, {}):
+        x = over_steps(layer._total(inputs), layer.steps, layer.input_rank)
+    if of == "current":
+        return to_accumulate_dtype(kernel(layer.program).first(x))
+    program = instrument(layer.program).program
     found: list[Tensor] = []
     states: list[Tensor] = []
-    for t, x_t in enumerate([x] * neuron.steps if is_static(x, neuron.input_rank) else x.unbind(0)):
-        params = kernel(program).at(neuron.params(), t)
+    for t, x_t in enumerate(x.unbind(0)):
+        params = kernel(program).at(layer.params(), t)
         _, *states = torch.ops.danetc.neuron_step(x_t, states, params, program)
         found.append(states[-3])
     return torch.stack(found)
@@ -135,15 +140,13 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "tet": _tet,
     "distill": _distill,
     "firing_rate": _firing_rate,
-    "membrane": _membrane,
+    "membrane": lambda layer, values, target: (values.mean() - target).square(),
     "python": lambda output, labels, function: function(output, labels),
-    "python_membrane": lambda layers, function: torch.stack(
-        [function(_potentials(neuron, x)) for neuron, x, _ in layers]
-    ).mean(),
+    "python_membrane": lambda layer, values, function: function(values),
 }
 """Functions of what a row of ``dsl.recipe.items`` reads and of its numeric arguments, by name."""
 
-_PLACES = ("output", "neuron", "teacher")
+_PLACES = ("output", "neuron", "layers", "of", "teacher")
 """Arguments that select the input of a term."""
 
 
@@ -151,7 +154,7 @@ def of_term(item: Item) -> Callable[..., Tensor]:
     """Return a term as a function of what it reads."""
     arguments: dict[str, Any] = {k: value for k, value in item.arguments if k not in _PLACES}
     if "function" in arguments:
-        takes = 1 if ROWS[item.name].reads == "potentials" else 2
+        takes = 1 if ROWS[item.name].reads == "neurons" else 2
         arguments = {"function": own_function(arguments.pop("function"), takes, arguments)}
     return partial(LOSSES[item.name], **arguments)
 
@@ -193,8 +196,7 @@ class Objective:
             )
         self.target: Target = target
         self.main, self.shape = _chosen(signature, main_output(terms, signature, main), target)
-        self.reads_neurons = any(row.reads in ("neurons", "potentials") for row in rows)
-        self._layers: dict[str, tuple[Neuron, Tensor, Tensor]] = {}
+        self.reads_neurons = any(row.reads == "neurons" for row in rows)
         self._teachers = teachers or {}
         self._images: Tensor | None = None  # the last input of the teachers
         self._taught: dict[str, tuple[Tensor, ...]] = {}
@@ -216,12 +218,9 @@ class Objective:
     ) -> Callable[[Any, Tensor], Tensor]:
         """Return a term as a function of the model's outputs and the labels."""
         term, reads = of_term(item), ROWS[item.name].reads
-        if reads in ("neurons", "potentials"):
+        if reads == "neurons":
             assert model is not None
-            names = _read_layers(model, item)
-            for name in names:
-                model.get_submodule(name).register_forward_hook(partial(self._note, name))
-            return lambda y, labels: term([self._layers[name] for name in names])
+            return _term_of_neurons(item, term, model)
         place = self.main
         if item["output"]:
             place, _ = _chosen(signature, item["output"], self.target)
@@ -237,10 +236,6 @@ class Objective:
             )
         taught = list(theirs).index(chosen)
         return lambda y, labels: term(outputs_of(y)[place], self._teach(teacher)[taught])
-
-    def _note(self, name: str, module: Any, inputs: tuple[Any, ...], out: Any) -> None:
-        if torch.is_grad_enabled():
-            self._layers[name] = (module, inputs[0], out)
 
     def _teach(self, directory: str) -> tuple[Tensor, ...]:
         """Return the outputs of a teacher, which is run once for all terms."""
@@ -262,7 +257,6 @@ class Objective:
         if images is not self._images:  # one batch may be used for several groups of steps
             self._images, self._taught = images, {}
         values = [factor * term(outputs, labels) for factor, term in self._terms]
-        self._layers.clear()  # frees the activations of the pass
         if share != 1:
             values = [share * value for value in values]
         if self.terms:
@@ -270,35 +264,55 @@ class Objective:
         return sum(values[1:], values[0])
 
 
-def _read_layers(model: nn.Module, item: Item) -> list[str]:
+def _term_of_neurons(
+    item: Item, term: Callable[..., Tensor], model: nn.Module
+) -> Callable[[Any, Tensor], Tensor]:
+    """Return the mean of ``term`` over layers of the model's latest pass, which hooks compute as it runs.
+
+    So nothing of a layer has to be saved for the loss, and a segment that runs again for the backward pass computes
+    its terms again, too.
+    """
+    of = dict(item.arguments).get("of", "spikes")
+    names = _read_layers(model, item, of)
+    found: dict[str, Tensor] = {}
+
+    def see(name: str, layer: Any, inputs: tuple[Any, ...], out: Tensor) -> None:
+        if torch.is_grad_enabled():
+            value = term(layer, _values(layer, inputs, out, of))
+            if not SecondRun.running:
+                found[name] = value
+
+    for name in names:
+        model.get_submodule(name).register_forward_hook(partial(see, name))
+    return lambda y, labels: torch.stack([found.pop(name) for name in names]).mean()
+
+
+def _read_layers(model: nn.Module, item: Item, of: str) -> list[str]:
     """Return the names of the layers of neurons that a term reads."""
-    wanted, reads_potential = item["neuron"], ROWS[item.name].reads == "potentials"
-    found: list[str] = []
-    known: dict[str, None] = {}
+    wanted, found = item["neuron"], list[str]()
+    known: dict[str, list[str]] = {}
     for name, module in model.named_modules():
-        if isinstance(module, Recomputed):
-            raise TrainingError(
-                f"the loss `{item.name}` reads the neurons of the whole network, and `--memory` lets "
-                f"`{name or 'the network'}` forget them; train with --memory none"
-            )
         if not isinstance(module, Neuron):
             continue
         program = read_program(module.program)
-        known[program.name] = None
+        known.setdefault(program.name, []).append(name)
         fires = program.is_neuron and output_kind(program).is_integer
-        if (wanted and program.name != wanted) or not (fires or (wanted and reads_potential)):
+        if (wanted and program.name != wanted) or not (fires or (wanted and "of" in item)):
             continue
-        if reads_potential and type(module) is not Neuron:
-            raise TrainingError(
-                f"the loss `{item.name}` reads membrane potentials, which fused kernels do not "
-                "give; train with --backend eager"
-            )
-        if reads_potential and isinstance(none := instrument(module.program).membrane, str):
+        if not fnmatchcase(name, item["layers"] or "*"):
+            continue
+        if of == "potential" and isinstance(none := instrument(module.program).membrane, str):
             raise TrainingError(f"the loss `{item.name}` cannot read `{name}`: {none}")
         found.append(name)
     if not found:
         what = f"no neuron `{wanted}`" if wanted else "no neuron that fires"
-        there = f"; it has {', '.join(known)}" if known else ""
+        if item["layers"]:
+            what += f" in layers `{item['layers']}`"
+        shown = [
+            f"{neuron} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+            for neuron, names in known.items()
+        ]
+        there = f"; it has {', '.join(shown)}" if known else ""
         raise TrainingError(
             f"the loss `{item.name}` reads neurons, and the network has {what}{there}"
         )

@@ -96,6 +96,8 @@ def _value(dice: Dice, kind: t.Type, name: str = "") -> str:
             return "IF" if name == "neuron" else "out"
         case t.WordType.PHASE:
             return "none"
+        case t.WordType.LAYERS:
+            return '"*"'
 
 
 def _written(family: str) -> list[t.ItemSpec]:

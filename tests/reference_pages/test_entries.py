@@ -133,7 +133,6 @@ OF_OTHERS = {
     "= a(width = 2 * width)": "the base of a variant",
     "->": "a sign",
     "/ sqrt(...)": "a part of an expression",
-    "exp(log(v) / 3)": "what has no other form",
     "block basic(width, stride = 1) = ...": "a declaration without its body",
     'torch.backends.mkldnn.conv.fp32_precision = "bf16"': "Python",
 }
@@ -224,7 +223,7 @@ def is_setting(text: str) -> bool:
     reporter = Reporter()
     parse(SourceFile("a.danet", f"block b {{ out = f({text}) }}"), reporter)
     names = {item.name for row in OPS.values() for item in row.parameters}
-    names |= {"bound", "decay", "output", "trace"}  # of inputs and of the items of recipes
+    names |= {"bound", "decay", "layers", "of", "output", "trace"}  # of inputs and of recipes
     names |= {word for group in words().values() for word in group}
     named = re.findall(r"(?:^|, )(\w+) = ", text)
     return not reporter.diagnostics and bool(named) and {*named} <= names

@@ -15,6 +15,7 @@ The description has these fields:
 - ``seed``, ``gain``, ``norm``, ``bias``, ``ranges``: how weights are drawn, see ``draw``.
 - ``changes``: what was changed in the authors' code before the comparison; empty if nothing was.
 - ``differs``: where the spec deviates from the authors' code, and why; empty if nowhere.
+- ``recipe``: the recipe of the spec whose loss, of labels 0, 1, ..., is one more output; empty if none is.
 - ``unused``: their parameters that have no counterpart -> the reason.
 - ``gap``: largest relative difference when the comparison was recorded.
 
@@ -39,7 +40,9 @@ from torch import Tensor, nn
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import taken
 from danetc.runtime.layers.neuron import Neuron
-from tests.zoo.harness import assert_alive, graph
+from danetc.runtime.training.losses import Objective
+from danetc.tasks.training.plan import find_recipe
+from tests.zoo.harness import assert_alive, checked, graph
 
 FOLDER = Path(__file__).with_name("recorded")
 TOLERANCE = 1e-9
@@ -69,6 +72,7 @@ class Comparison:
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     changes: str = ""
     differs: str = ""
+    recipe: str = ""
     unused: dict[str, str] = field(default_factory=dict)
     gap: float = 0.0
     reason: str = ""
@@ -220,6 +224,10 @@ def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
     model.load_state_dict(state | draw(model, comparison))
     x = inputs(comparison.settings, name, comparison.seed)
     names = comparison.names
+    loss: Objective | None = None
+    if comparison.recipe:
+        recipe = find_recipe(checked(name).module, comparison.recipe, "digits", {})
+        loss = Objective(recipe.phases[0].loss, model.signature, model=model)
     layers = [module for module in model.modules() if isinstance(module, Neuron)]
     spikes: dict[nn.Module, Tensor] = {}
     for layer in layers:
@@ -238,9 +246,16 @@ def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
         several = list(outputs) if isinstance(outputs, tuple) else [outputs]
         fired = [spikes[layer] for layer in layers]
         assert_alive(model, [y.detach() for y in several], fired, name)
+        if loss is not None and torch.is_grad_enabled():
+            return (*several, loss(outputs, labels(several[0])))
         return outputs
 
     return observe(model, run, x, gradients, buffers, comparison.seed)
+
+
+def labels(output: Tensor) -> Tensor:
+    """Labels of the samples for an output [N, classes]."""
+    return torch.arange(len(output)) % output.shape[1]
 
 
 def largest_gap(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
@@ -294,7 +309,8 @@ def _flat(views: list[Tensor]) -> Tensor:
 
 def _shortened(value: Array) -> Array:
     """Values without their last 20 bits: 2.4e-10 of a value at most, and a smaller file."""
-    return (np.ascontiguousarray(value).view(np.int64) & ~0xFFFFF).view(np.float64)
+    bits = np.ascontiguousarray(value).view(np.int64) & ~0xFFFFF
+    return bits.view(np.float64).reshape(value.shape)
 
 
 def record(

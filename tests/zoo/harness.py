@@ -135,6 +135,7 @@ evsnn high=16 wide=24 width=2 steps=2
 gac width=4 image=8 steps=4
 glif width=4 image=8 steps=2
 glif_channel width=4 image=8 steps=2
+imloss width=3 image=16 steps=4 classes=4
 imp width=3 image=16 steps=3 classes=4 drop=0.0
 inflor width=3 image=16 steps=2 classes=4
 klif width=4 image=8 steps=3 classes=3

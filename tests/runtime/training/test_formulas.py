@@ -85,8 +85,7 @@ def test_an_optimizer_is_that_of_its_row(name: str) -> None:
 READS = {
     "output": ["output", "labels"],
     "teacher": ["output", "teacher"],
-    "neurons": ["layers"],
-    "potentials": ["layers"],
+    "neurons": ["layer", "values"],
 }
 
 
@@ -96,8 +95,10 @@ def test_a_row_of_the_schema_has_a_function_that_takes_its_arguments(
 ) -> None:
     assert functions.keys() == ITEMS[family].keys()
     for name, row in ITEMS[family].items():
-        places = (WordType.NAME, WordType.PATH)
-        names = [item.name for item in row.arguments if item.type not in places]
+        places = (WordType.NAME, WordType.PATH, WordType.LAYERS)
+        names = [
+            item.name for item in row.arguments if item.type not in places and item.name != "of"
+        ]
         names += [row.many.name] if row.many is not None else []
         given = READS[row.reads] if family == "loss" else ["epoch", "done"]
         assert [*inspect.signature(functions[name]).parameters] == [*given, *names]

@@ -102,14 +102,50 @@ def test_firing_rates_are_means_of_spikes(backend: str) -> None:
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_a_rate_counts_units_and_may_be_of_one_neuron_alone() -> None:
+@pytest.mark.parametrize("which", ["neuron = quarter", 'layers = "late.*"'])
+def test_a_rate_counts_units_and_may_be_of_one_neuron_alone(which: str) -> None:
     model = made()
-    loss = objective("0.5 * mse(output = late) + firing_rate(neuron = quarter)", model)
+    loss = objective(f"0.5 * mse(output = late) + firing_rate({which})", model)
     neurons, seen = layers(model)
     outputs = model(images())
     rate = (seen[neurons[1]][1] / 0.25).mean()
     wrong = (outputs[1].mean(0) - F.one_hot(LABELS, 10)).square().mean()
     same_gradients(model, loss(outputs, LABELS), 0.5 * wrong + rate**2)
+
+
+LOOP = """use std
+network net {
+  input = image(2, 6, 6); steps = 3; neuron = LIF; surrogate = atan
+  a = in -> conv(3) -> norm -> spike
+  h = (a + (h -> delay(1) -> conv(3))) -> spike
+  b = ((h -> conv(3) -> norm) + (a -> conv(3) -> norm)) -> spike
+  out = b -> avgpool -> linear(3) -> mean_over_time
+}
+"""
+TERMS = "firing_rate(0.3), membrane(0.2), membrane(0.1, of = current), membrane(0.3, of = spikes)"
+
+
+@pytest.mark.parametrize("term", TERMS.split("), "))
+def test_terms_of_neurons_are_equal_on_all_backends(term: str) -> None:
+    """Fused layers, segments that run again and loops have the values, gradients and statistics of plain layers."""
+    ways = [("eager", "none"), ("fused", "none"), ("fused", "recompute"), ("eager", "recompute"),
+            ("spikingjelly", "none")]  # fmt: skip
+    found = []
+    x = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(3))
+    for backend, memory in ways:
+        model = danetc.build(text=LOOP, backend=backend, memory=memory, seed=1).train()
+        loss = objective(f"cross_entropy + 3 * {term.rstrip(')')})", model)
+        values = [loss(model(x), torch.tensor([0, 1, 2, 0])) for _ in range(2)]
+        values[1].backward()
+        seen = dict(model.named_buffers()) | {k: p.grad for k, p in model.named_parameters()}
+        found.append([loss.seen[-1], seen])
+    (terms, plain), *others = found
+    assert terms[1] > 1e-3
+    for value, seen in others:
+        torch.testing.assert_close(value, terms, rtol=1e-4, atol=1e-5)
+        for key, each in plain.items():
+            torch.testing.assert_close(seen[key], each, rtol=1e-3, atol=1e-5)
+    assert all(map(torch.equal, found[3][1].values(), plain.values())), "recompute is exact"
 
 
 def test_membranes_are_those_before_the_reset() -> None:
@@ -179,15 +215,14 @@ def test_test_images_are_judged_by_the_outputs_alone() -> None:
         (
             "mse(output = late) + firing_rate(neuron = IF)",
             {},
-            "no neuron `IF`; it has LIF, quarter",
+            r"no neuron `IF`; it has LIF \(a.spike\), quarter \(late.spike\)",
         ),
         ("mse(output = late) + membrane(neuron = quarter)", {}, "no threshold"),
         (
-            "mse(output = late) + firing_rate",
-            {"backend": "fused", "memory": "recompute"},
-            "--memory none",
+            'mse(output = late) + membrane(layers = "b.*")',
+            {},
+            r"no neuron that fires in layers `b\.\*`; it has",
         ),
-        ("mse(output = late) + membrane", {"backend": "fused"}, "--backend eager"),
         (
             'mse(output = late) + distill("runs/t", output = early)',
             {},
