@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -56,7 +54,7 @@ def _arranged(call: CallSite, x: ReadValue, dims: Layout) -> ReadValue:
     return found
 
 
-def view(call: CallSite, x: ReadValue, *size: Any, **named: Any) -> ReadValue:
+def view(call: CallSite, x: ReadValue, *sizes: Any) -> ReadValue:
     atoms, dims = [*itertools.chain(*x.dims)], []
     for size_ in call.after:
         dim, left = [], size_
@@ -72,18 +70,17 @@ def view(call: CallSite, x: ReadValue, *size: Any, **named: Any) -> ReadValue:
     return _arranged(call, x, tuple(dims))
 
 
-def permute(call: CallSite, x: ReadValue, *order: Any, dims: Any = ()) -> ReadValue:
-    order = tuple(dims) or (tuple(order[0]) if isinstance(order[0], (tuple, list)) else order)
+def permute(call: CallSite, x: ReadValue, order: Sequence[int]) -> ReadValue:
     return _arranged(call, x, tuple(x.dims[place] for place in order))
 
 
-def transpose(call: CallSite, x: ReadValue, dim0: int, dim1: int) -> ReadValue:
+def transpose(call: CallSite, x: ReadValue, first: int, second: int) -> ReadValue:
     order = [*range(len(call.before))]
-    order[dim0], order[dim1] = order[dim1], order[dim0]
+    order[first], order[second] = order[second], order[first]
     return permute(call, x, order)
 
 
-def _repeat(call: CallSite, x: ReadValue, *times: Any) -> ReadValue:
+def _repeat(call: CallSite, x: ReadValue, times: Any) -> ReadValue:
     """Read an image that is repeated at each time step."""
     others = x.dims[x.dims[0] == () :]
     sizes = call.before[x.dims[0] == () :]
@@ -94,9 +91,10 @@ def _repeat(call: CallSite, x: ReadValue, *times: Any) -> ReadValue:
 
 
 def layer_norm(
-    call: CallSite, x: ReadValue, normalized_shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+    call: CallSite, x: ReadValue, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5,
+    cudnn_enable: bool = True,
 ) -> ReadValue:  # fmt: skip
-    if None in (weight, bias) or len(normalized_shape) != 1:
+    if None in (weight, bias) or len(shape) != 1:
         raise call.refuse("a layer norm over several dimensions, or without weights")
     pixelwise(call, x)
     return call.add("layernorm", x, {"eps": eps}, weight=weight, bias=bias)
@@ -131,25 +129,23 @@ def _channels(call: CallSite, x: ReadValue, dim: int) -> list[ReadValue]:
     return parts
 
 
-def part(call: CallSite, x: Any, place: Any) -> Any:
-    """Read an item of a tuple, a part of the channels, or one pixel: a class token."""
-    if not isinstance(x, ReadValue):
-        return x[place]
-    if isinstance(place, int):
-        return _channels(call, x, 0)[place]
+def select(call: CallSite, x: ReadValue, dim: int, index: int) -> ReadValue:
+    """Read a part of the channels, or one pixel: a class token."""
+    if dim != 1 or not _are_tokens(call, x):
+        return _channels(call, x, dim)[index]
     channels, *pixels = call.shape(x)
-    match place:
-        case [slice(start=None, stop=None), slice(start=None | 0, stop=None, step=None)]:
-            return x
-        case [slice(start=None, stop=None), int(at)] if _are_tokens(call, x):
-            count = math.prod(pixels)
-            x = call.usual(x)
-            if pixels != [count, 1]:
-                x = call.add("reshape", x, {"channels": channels, "rows": count})
-            x = call.add("swap", x, {"a": "channels", "b": "rows"})
-            ends = {"first": at % count, "last": at % count}
-            return vector(call, call.add("slice", x, ends))
-    raise call.refuse(PARTS)
+    count = math.prod(pixels)
+    x = call.usual(x)
+    if pixels != [count, 1]:
+        x = call.add("reshape", x, {"channels": channels, "rows": count})
+    x = call.add("swap", x, {"a": "channels", "b": "rows"})
+    return vector(call, call.add("slice", x, {"first": index % count, "last": index % count}))
+
+
+def slice_(call: CallSite, x: ReadValue, *ends: Any) -> ReadValue:
+    if call.before != call.after:
+        raise call.refuse(PARTS)
+    return x
 
 
 def unbind(call: CallSite, x: ReadValue, dim: int = 0) -> list[ReadValue]:
@@ -159,16 +155,8 @@ def unbind(call: CallSite, x: ReadValue, dim: int = 0) -> list[ReadValue]:
 # -- attention -------------------------------------------------------------------------------------
 
 
-def _attention(call: CallSite, q: int, k: int, v: int, heads: int, scale: float) -> int:
-    build, path = call.build, call.path
-    scores = build.add("scores", [q, k], {"heads": heads}, path)
-    scores = build.add("affine", [scores], {"factor": scale, "offset": 0.0}, path)
-    weights = build.add("softmax", [scores], {"over": "columns"}, path)
-    return build.add("mix", [weights, v], {}, path)
-
-
-def dot_product_attention(
-    call: CallSite, query: ReadValue, key: ReadValue, value: ReadValue, attn_mask: Any = None,
+def attention(
+    call: CallSite, query: ReadValue, key: ReadValue, value: ReadValue, mask: Any = None,
     dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
 ) -> ReadValue:  # fmt: skip
     layouts = {item.dims for item in (query, key, value)}
@@ -176,32 +164,16 @@ def dot_product_attention(
     heads = call.shape(query)[0] // each
     dims = query.dims[len(query.lead) :]
     split = [((0, heads, each),) if heads > 1 else (), ((0, each, 1),)]
-    if attn_mask is not None or is_causal or len(layouts) > 1 or [dims[0], dims[-1]] != split:
+    if mask is not None or is_causal or len(layouts) > 1 or [dims[0], dims[-1]] != split:
         raise call.refuse(
             "attention with a mask, or of another layout than (heads, pixels, channels)"
         )
-    scale = each**-0.5 if scale is None else scale
-    return replace(query, node=_attention(call, query.node, key.node, value.node, heads, scale))
-
-
-def multihead_attention(call: CallSite, module: Any, x: ReadValue) -> tuple[ReadValue, None]:
-    pixelwise(call, x)
-    if not module.batch_first or module.in_proj_weight is None:
-        raise call.refuse("attention is read with batch_first=True, and of one value to itself")
-    tensors = {
-        name: StoredTensor(item, f"{call.path}.{name}") for name, item in module.named_parameters()
-    }
-
-    def projected(place: int) -> int:
-        pair = (tensors.get(f"in_proj_{name}") for name in ("weight", "bias"))
-        third = lambda tensor: tensor.chunk(3)[place]  # noqa: E731
-        return linear(call, x, *(item and item.changed(third) for item in pair)).node
-
-    heads = module.num_heads
-    q, k, v = map(projected, range(3))
-    mixed = _attention(call, q, k, v, heads, (call.shape(x)[0] // heads) ** -0.5)
-    out = (tensors.get(f"out_proj.{name}") for name in ("weight", "bias"))
-    return linear(call, replace(x, node=mixed), *out), None
+    build, path = call.build, call.path
+    factor = each**-0.5 if scale is None else scale
+    scores = build.add("scores", [query.node, key.node], {"heads": heads}, path)
+    scores = build.add("affine", [scores], {"factor": factor, "offset": 0.0}, path)
+    weights = build.add("softmax", [scores], {"over": "columns"}, path)
+    return replace(query, node=build.add("mix", [weights, value.node], {}, path))
 
 
 # -- parameters ------------------------------------------------------------------------------------
@@ -237,39 +209,40 @@ def _parameter(call: CallSite, x: ReadValue, stored: StoredTensor) -> int:
     return node
 
 
-_FACTOR_AND_OFFSET: Mapping[str, Sequence[Callable[[float], tuple[float, float]]]] = {
-    "add": (lambda c: (1.0, c), lambda c: (1.0, c)),
-    "sub": (lambda c: (1.0, -c), lambda c: (-1.0, c)),
-    "mul": (lambda c: (c, 0.0), lambda c: (c, 0.0)),
-    "div": (lambda c: (1.0 / c, 0.0),),
+_FACTOR_AND_OFFSET: Mapping[str, Callable[[float], tuple[float, float]]] = {
+    "add": lambda c: (1.0, c),
+    "sub": lambda c: (1.0, -c),
+    "rsub": lambda c: (-1.0, c),
+    "mul": lambda c: (c, 0.0),
+    "div": lambda c: (1.0 / c, 0.0),
 }
-"""Factor and offset of x in ``x + c``, ``c + x``, and so on, as functions of c."""
+"""Factor and offset of x in ``x + c`` and so on, as functions of c."""
 
 
 def _arithmetic(op: str) -> Reader:
     """Read an operation on two values, or on a value and a number or parameter."""
-    forms = _FACTOR_AND_OFFSET.get(op, ())
 
     def arithmetic(call: CallSite, a: Any, b: Any, alpha: float = 1, rounding_mode: Any = None) -> ReadValue:  # fmt: skip
         if alpha != 1 or rounding_mode:
             raise call.refuse(f"`{op}` with a factor or rounding is not supported")
-        second = not isinstance(a, ReadValue)
-        x, other = (b, a) if second else (a, b)
-        if isinstance(other, (int, float)) and len(forms) > second:
-            factor, offset = forms[second](float(other))
-            return call.add("affine", x, {"factor": factor, "offset": offset})
-        if isinstance(other, StoredTensor):
-            new = _parameter(call, x, other)
-            if op == "add" and _merged(call, (x.node, new)):
-                return x  # type: ignore[no-any-return]
-            nodes, dims = ((new, x.node) if second else (x.node, new)), x.dims
-        elif isinstance(other, ReadValue):
-            nodes, dims = (a.node, b.node), _broadcast(call, a.dims, b.dims)
-        else:
-            kinds = type(a).__name__, type(b).__name__
-            of = " and ".join("a value" if kind == "ReadValue" else kind for kind in kinds)
-            raise call.refuse(f"`{op}` of {of} is not supported")
-        return ReadValue(call.build.add(op, nodes, {}, call.path), dims)
+        if isinstance(a, StoredTensor):  # operands of sums and products alone are stored
+            a, b = b, a
+        match a, b:
+            case ReadValue(), int() | float() if op in _FACTOR_AND_OFFSET:
+                factor, offset = _FACTOR_AND_OFFSET[op](float(b))
+                return call.add("affine", a, {"factor": factor, "offset": offset})
+            case ReadValue(), ReadValue() if op != "rsub":
+                other, dims = b.node, _broadcast(call, a.dims, b.dims)
+            case ReadValue(), StoredTensor():
+                other, dims = _parameter(call, a, b), a.dims
+                if op == "add" and _merged(call, (a.node, other)):
+                    return a
+            case _:
+                kinds = (
+                    "a value" if isinstance(x, ReadValue) else type(x).__name__ for x in (a, b)
+                )
+                raise call.refuse(f"`{op}` of {' and '.join(kinds)} is not supported")
+        return ReadValue(call.build.add(op, (a.node, other), {}, call.path), dims)
 
     return arithmetic
 
@@ -344,35 +317,23 @@ def _reduced(name: str) -> Reader:
     return reduced
 
 
-_ROWS: Mapping[str, Reader] = {
-    **{f"{op} {op}_ i{op} {more}": _arithmetic(op) for op, more in
-       (("add", ""), ("sub", ""), ("mul", ""), ("div", "truediv"), ("maximum", ""), ("minimum", ""))},
-    "rsub": lambda call, a, b, alpha=1: _arithmetic("sub")(call, b, a, alpha),
-    "cat concat concatenate": concat, "getitem": part, "unbind": unbind,
-    "view reshape flatten unflatten squeeze unsqueeze": view, "repeat expand": _repeat,
+READERS: Mapping[str, Reader] = {
+    **{op: _arithmetic(op) for op in ("add", "sub", "rsub", "mul", "div", "maximum", "minimum")},
+    "cat": concat, "concat": concat, "getitem": lambda call, items, place: items[place],
+    "select": select, "slice": slice_, "unbind": unbind, "repeat": _repeat, "expand": _repeat,
+    **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), view),
     "permute": permute, "transpose": transpose, "mean": _reduced("mean"), "sum": _reduced("sum"),
-    "contiguous clone float": same, "relu relu_": function("relu"), "sigmoid": function("sigmoid"),
-    "tanh": function("tanh"), "gelu": operations.gelu, "hardtanh": operations.hardtanh, "dropout": operations.dropout,
+    "alias": same, "contiguous": same, "clone": same, "to": operations.converted,
+    **{op: function(op) for op in ("relu", "sigmoid", "tanh")},
     **{name.lower(): activation(name) for name in ("ReLU6", "SiLU", "Hardswish", "Hardsigmoid")},
-    "group_norm": operations.group_norm, "interpolate": operations.interpolate,
-    "conv2d": operations.conv2d, "linear": linear, "layer_norm": layer_norm,
+    "gelu": operations.gelu, "hardtanh": operations.hardtanh, "dropout": operations.dropout,
+    "batch_norm": operations.batch_norm, "group_norm": operations.group_norm, "layer_norm": layer_norm,
+    "conv2d": operations.conv2d, "linear": linear, "upsample_nearest2d": operations.upsample_nearest2d,
     "max_pool2d": operations.max_pool2d, "avg_pool2d": operations.avg_pool2d,
-    "adaptive_avg_pool2d": operations.adaptive_avg_pool2d,
-    "scaled_dot_product_attention": dot_product_attention,
+    "adaptive_avg_pool2d": operations.adaptive_avg_pool2d, "avg_pool1d": operations.avg_pool1d,
+    "scaled_dot_product_attention": attention,
 }  # fmt: skip
-READERS: Mapping[Any, Reader] = {
-    F.batch_norm: operations.batch_norm,
-    torch.batch_norm: operations.torch_batch_norm,
-    **{
-        key: reader
-        for names, reader in _ROWS.items()
-        for name in names.split()
-        for key in (name, *(getattr(place, name, name) for place in (torch, F, operator)))
-    },
-}
-"""Readers of functions, and of methods by their names."""
-LAYERS = {
-    operations.batch_norm, operations.torch_batch_norm, operations.conv2d, operations.group_norm, linear, layer_norm,
-}  # fmt: skip
+"""Readers of operations of ATen by their names."""
+LAYERS = {READERS[name] for name in ("batch_norm", "conv2d", "group_norm", "linear", "layer_norm")}
 TAKES_PARAMETERS = {*LAYERS, READERS["add"], READERS["mul"]}
-"""Readers of functions that read parameters and buffers of the model."""
+"""Readers of operations that read parameters and buffers of the model."""

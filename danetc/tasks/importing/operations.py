@@ -1,7 +1,6 @@
-"""Conversion of functions and methods of tensors to danetc's operations, for imports.
+"""Conversion of operations of ATen to danetc's, for imports.
 
-Readers have the parameters of torch's functions. Readers of layers are also used for modules
-(``modules``) and nodes of NIR (``nir_file``).
+Readers have the parameters of ATen's operations. Those of layers also read nodes of NIR (``nir_file``).
 """
 
 from __future__ import annotations
@@ -293,8 +292,8 @@ def linear(call: CallSite, x: ReadValue, weight: Any, bias: Any = None) -> ReadV
 
 
 def batch_norm(
-    call: CallSite, x: ReadValue, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
-    training: bool = False, momentum: float | None = 0.1, eps: float = 1e-5,
+    call: CallSite, x: ReadValue, weight: Any, bias: Any, running_mean: Any, running_var: Any,
+    training: bool, momentum: float, eps: float, cudnn_enabled: bool,
 ) -> ReadValue:  # fmt: skip
     if training or None in (running_mean, running_var):
         raise call.refuse("a norm without running statistics is not supported")
@@ -305,42 +304,26 @@ def batch_norm(
     )  # fmt: skip
 
 
-def torch_batch_norm(
-    call: CallSite, x: ReadValue, weight: Any, bias: Any, running_mean: Any, running_var: Any,
-    training: bool, momentum: float, eps: float, cudnn_enabled: bool,
-) -> ReadValue:  # fmt: skip
-    return batch_norm(call, x, running_mean, running_var, weight, bias, training, momentum, eps)
-
-
 def group_norm(
-    call: CallSite,
-    x: ReadValue,
-    groups: int,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-) -> ReadValue:
+    call: CallSite, x: ReadValue, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> ReadValue:  # fmt: skip
     if eps != 1e-5 or weight is None:
         raise call.refuse("a group norm with another eps than 1e-5, or without weights")
     return call.add("groupnorm", x, {"groups": groups}, weight=weight, bias=bias)
 
 
-def interpolate(
-    call: CallSite, x: ReadValue, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
-    align_corners: Any = None, **options: Any,
-) -> ReadValue:  # fmt: skip
-    factors = {*scale_factor} if isinstance(scale_factor, (tuple, list)) else {scale_factor}
-    if mode != "nearest" or len(factors) != 1 or None in factors:
-        raise call.refuse("an upsampling that is not by the nearest pixel and a factor")
-    factor = float(factors.pop())
-    if not factor.is_integer():
-        raise call.refuse(f"an upsampling by {factor}, which is not an integer")
-    return call.add("upsample", x, {"scale": int(factor)})
+def upsample_nearest2d(call: CallSite, x: ReadValue, size: Any, scales: Any) -> ReadValue:
+    if scales is None:
+        raise call.refuse("an upsampling to a size; give its factor")
+    factor = call.square(factor=scales)["factor"]
+    if {factor} != {*scales}:
+        raise call.refuse(f"an upsampling by {scales[0]}, which is not an integer")
+    return call.add("upsample", x, {"scale": factor})
 
 
 def _pool(op: str, call: CallSite, x: ReadValue, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> ReadValue:  # fmt: skip
-    stride = stride or kernel  # also () of torch.max_pool2d
-    attrs = call.square(kernel=kernel, stride=stride, padding=padding)
+    attrs = call.square(kernel=kernel, stride=stride or kernel, padding=padding)
     k, s, p = attrs.values()
     if ceil_mode and any((size + 2 * p - k) % s for size in call.shape(x)[1:]):
         raise call.refuse("ceil_mode pools incomplete windows, which danetc does not support")
@@ -348,34 +331,32 @@ def _pool(op: str, call: CallSite, x: ReadValue, kernel: Any, stride: Any, paddi
 
 
 def max_pool2d(
-    call: CallSite, x: ReadValue, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-    ceil_mode: bool = False, return_indices: bool = False,
+    call: CallSite, x: ReadValue, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False,
 ) -> ReadValue:  # fmt: skip
     if call.square(dilation=dilation)["dilation"] != 1:
         raise call.refuse("pooling with a dilation is not supported")
-    return _pool("maxpool", call, x, kernel_size, stride, padding, ceil_mode)
+    return _pool("maxpool", call, x, kernel, stride, padding, ceil_mode)
 
 
 def avg_pool2d(
-    call: CallSite, x: ReadValue, kernel_size: Any, stride: Any = None, padding: Any = 0,
+    call: CallSite, x: ReadValue, kernel: Any, stride: Any = None, padding: Any = 0,
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: Any = None,
 ) -> ReadValue:  # fmt: skip
     padded = call.square(padding=padding)["padding"] != 0
     if divisor_override or (padded and not count_include_pad):
         raise call.refuse("average pooling must divide by the size of its window")
-    return _pool("avgpool", call, x, kernel_size, stride, padding, ceil_mode)
+    return _pool("avgpool", call, x, kernel, stride, padding, ceil_mode)
 
 
-def adaptive_avg_pool2d(call: CallSite, x: ReadValue, output_size: Any) -> ReadValue:
+def adaptive_avg_pool2d(call: CallSite, x: ReadValue, size: Sequence[int]) -> ReadValue:
     """Read global pooling, no pooling, pooling with equal windows, or upsampling."""
-    _, *size = call.shape(x)
-    wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-    wanted = [s if w is None else w for s, w in zip(size, wanted, strict=True)]
-    if wanted == [1, 1]:
+    _, height, width = call.shape(x)
+    rows, columns = size
+    if rows == columns == 1:
         return call.add("global_avgpool", x)
-    if wanted == size:
+    if (rows, columns) == (height, width):
         return x
-    (rows, columns), (height, width) = wanted, size
     if height == width and rows == columns and height % rows == 0:
         return avg_pool2d(call, x, height // rows)
     if height == width and rows == columns and rows % height == 0:
@@ -386,21 +367,31 @@ def adaptive_avg_pool2d(call: CallSite, x: ReadValue, output_size: Any) -> ReadV
     )
 
 
-def dropout(call: CallSite, x: ReadValue, p: float = 0.5, training: bool = True, inplace: bool = False) -> ReadValue:  # fmt: skip
-    return call.add("dropout", x, {"p": float(p)}) if p else x
+def avg_pool1d(
+    call: CallSite, x: ReadValue, kernel: Sequence[int], stride: Sequence[int]
+) -> ReadValue:
+    """Read a mean of the votes for each class, [N, 1, votes]."""
+    (count,), (votes,) = kernel, call.shape(x)
+    if kernel != stride or votes % count:
+        raise call.refuse(f"{votes} votes are not a multiple of {count}")
+    groups = votes // count
+    found = call.add("mean_over", call.usual(x), {"over": "channels", "groups": groups})
+    return replace(found, dims=(*x.dims[:-1], ((0, groups, 1),)))
+
+
+def dropout(call: CallSite, x: ReadValue, p: float, train: bool) -> ReadValue:
+    return call.add("dropout", x, {"p": p}) if p else x
 
 
 def function(op: str) -> Reader:
-    return lambda call, x, inplace=False: call.add(op, x)
+    return lambda call, x: call.add(op, x)
 
 
 def activation(name: str) -> Reader:
     """Return the reader of an activation function, which becomes a neuron of this name."""
-
-    def reader(call: CallSite, x: ReadValue, inplace: bool = False) -> ReadValue:
-        return replace(x, node=call.build.neuron(activation_program(name), x.node, call.path))
-
-    return reader
+    return lambda call, x: replace(
+        x, node=call.build.neuron(activation_program(name), x.node, call.path)
+    )
 
 
 def gelu(call: CallSite, x: ReadValue, approximate: str = "none") -> ReadValue:
@@ -408,15 +399,19 @@ def gelu(call: CallSite, x: ReadValue, approximate: str = "none") -> ReadValue:
     return activation("GELU_tanh")(call, x) if tanh else call.add("gelu", x)
 
 
-def hardtanh(
-    call: CallSite, x: ReadValue, min_val: float = -1, max_val: float = 1, inplace: bool = False
-) -> ReadValue:
-    if (min_val, max_val) != (0, 6):
-        raise call.refuse(f"hardtanh from {min_val} to {max_val}; ReLU6, from 0 to 6, is supported")
+def hardtanh(call: CallSite, x: ReadValue, low: float = -1, high: float = 1) -> ReadValue:
+    if (low, high) != (0, 6):
+        raise call.refuse(f"hardtanh from {low} to {high}; ReLU6, from 0 to 6, is supported")
     return activation("ReLU6")(call, x)  # type: ignore[no-any-return]
 
 
-def same(call: CallSite, x: ReadValue) -> ReadValue:
+def same(call: CallSite, x: ReadValue, **options: Any) -> ReadValue:
+    return x
+
+
+def converted(call: CallSite, x: ReadValue, dtype: Any, *options: Any) -> ReadValue:
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise call.refuse(f"a conversion to {dtype}")
     return x
 
 

@@ -7,14 +7,11 @@ found by comparing two successive steps of the trace; names are not used.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from danetc.dsl.neuron.opcodes import OPCODES, ConstantError, Operand
@@ -22,31 +19,15 @@ from danetc.dsl.neuron.program import INPUT, Learnable, NeuronProgram, NeuronSta
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import PLACES, surrogate_like
-from danetc.tasks.importing.tracing import Spike
+from danetc.tasks.importing.tracing import Spike, Trace, operation
 
 Traced: TypeAlias = fx.Node | float
 
-SAME = "same"
-"""Used as an opcode for functions that return their input."""
-
-FUNCTIONS: Mapping[Any, str] = {
-    operator.add: "add", operator.iadd: "add", torch.add: "add",
-    operator.sub: "sub", operator.isub: "sub", torch.sub: "sub",
-    operator.mul: "mul", operator.imul: "mul", torch.mul: "mul",
-    operator.truediv: "div", torch.div: "div",
-    operator.neg: "neg", torch.neg: "neg", torch.abs: "abs", operator.abs: "abs",
-    operator.ge: "ge", operator.gt: "gt", operator.le: "le", operator.lt: "lt",
-    operator.and_: "and", operator.or_: "or", operator.invert: "not",
-    torch.exp: "exp", torch.log: "log", torch.sqrt: "sqrt", torch.sigmoid: "sigmoid",
-    torch.tanh: "tanh", torch.sin: "sin", torch.cos: "cos", torch.erf: "erf", torch.sign: "sign",
-    torch.relu: "relu", F.relu: "relu", F.softplus: "softplus", torch.round: "round",
-    torch.maximum: "max", torch.minimum: "min", torch.where: "where",
-}  # fmt: skip
-METHODS: Mapping[str, str] = {
-    "add": "add", "sub": "sub", "mul": "mul", "div": "div", "sigmoid": "sigmoid", "exp": "exp",
-    "tanh": "tanh", "relu": "relu", "ge": "ge", "gt": "gt", "detach": "detach",
-    **dict.fromkeys(("to", "float", "double", "type_as", "clone", "contiguous"), SAME),
-}  # fmt: skip
+SAME = {"to", "type_as", "clone", "contiguous", "alias"}
+"""Operations that return their input."""
+NAMES = {"maximum": "max", "minimum": "min", "bitwise_and": "and", "bitwise_or": "or", "bitwise_not": "not"}  # fmt: skip
+"""Opcodes with another name in ATen."""
+FILLED = {"zeros_like": 0.0, "ones_like": 1.0}
 
 
 @dataclass(frozen=True)
@@ -62,76 +43,87 @@ class StepwiseNeuron:
     places: Mapping[str, str]
 
 
-def python_neurons(graph: fx.Graph, model: nn.Module) -> dict[fx.Node, StepwiseNeuron]:
+def python_neurons(trace: Trace, model: nn.Module) -> dict[fx.Node, StepwiseNeuron]:
     """Return the neurons of a trace by the node of their output."""
-    trace = _Trace(model)
-    stacks = [node for node in graph.nodes if node.target is torch.stack and _joins_steps(node)]
-    found = {node: _neuron(trace, [*map(trace.operand, node.args[0])]) for node in stacks}
+    steps = _Steps(trace, model)
+    stacks = [
+        node
+        for node in trace.graph.nodes
+        if operation(node) == "stack" and node.args[1:] in ((), (0,))
+    ]
+    found = {node: _neuron(steps, [*map(steps.operand, node.args[0])]) for node in stacks}
     return {node: neuron for node, neuron in found.items() if neuron is not None}
 
 
-def _joins_steps(node: fx.Node) -> bool:
-    """True if values are stacked along a new first dimension."""
-    dim: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    values = node.args[0] if node.args else ()
-    sequence = isinstance(values, (list, tuple)) and all(isinstance(v, fx.Node) for v in values)
-    return sequence and bool(dim == 0)
-
-
-class _Trace:
+class _Steps:
     """Interprets the nodes of a trace as operations of neuron equations."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, trace: Trace, model: nn.Module) -> None:
+        self.trace = trace
         self.learnt = dict(model.named_parameters())
         self.tensors: dict[str, Tensor] = {**self.learnt, **dict(model.named_buffers())}
-        self.reads: dict[str, fx.Node] = {}
+        self.first: dict[object, fx.Node] = {}
 
     def operation(self, value: Traced) -> tuple[str, tuple[Traced, ...]] | None:
         """Return the opcode and the operands of a node, or None for other values."""
         if not isinstance(value, fx.Node):
             return None
-        opcode, args = _opcode(value), value.args
+        name, args = operation(value), value.args
+        if self.spike(value):
+            name, args = "heaviside", args[:1]
+        elif name == "rsub":
+            name, args = "sub", args[::-1]
+        elif name == "reciprocal":
+            name, args = "div", (1.0, *args)
+        opcode = NAMES.get(name, name)
         if (
-            opcode is None
+            opcode not in OPCODES
             or len(args) != OPCODES[opcode].arity
             or not all(isinstance(item, (fx.Node, int, float)) for item in args)
-            or value.kwargs not in ({}, {"inplace": False})
+            or value.kwargs
         ):
             return None
         return opcode, tuple(map(self.operand, args))
 
     def operand(self, value: Any) -> Traced:
         """Return the number of a constant value, the value that it copies, or the first node that
-        reads its tensor."""
+        reads its tensor or time step."""
         if not isinstance(value, fx.Node):
             return float(value)
-        if _opcode(value) == SAME:
-            return self.operand(value.args[0])
-        match value.target:
-            case torch.zeros_like:
-                return 0.0
-            case torch.ones_like:
-                return 1.0
-            case torch.full_like:
-                return float(value.args[1])  # type: ignore[arg-type]
-        tensor, place = self.tensor(value), str(value.target)
+        name, args = operation(value), value.args
+        if name in SAME:
+            return self.operand(args[0])
+        if name in FILLED:
+            return FILLED[name]
+        if name == "full_like":
+            return float(args[1])  # type: ignore[arg-type]
+        if (step := self.step(value)) is not None:
+            return self.first.setdefault(step, value)
+        tensor, place = self.tensor(value), self.trace.places.get(value, "")
         if tensor is None:
             return value
         if tensor.numel() == 1 and place not in self.learnt:
             return float(tensor)
-        return self.reads.setdefault(place, value)
+        return self.first.setdefault(place, value)
 
     def tensor(self, value: Traced) -> Tensor | None:
         """Return the parameter or buffer that a node reads, or None."""
-        stored = isinstance(value, fx.Node) and value.op == "get_attr"
-        return self.tensors.get(str(value.target)) if stored else None  # type: ignore[union-attr]
+        stored = isinstance(value, fx.Node) and value in self.trace.places
+        return self.tensors.get(self.trace.places[value]) if stored else None  # type: ignore[index]
 
+    def step(self, value: fx.Node) -> tuple[Any, Any] | None:
+        """Return the sequence and the index of a node that reads a time step, or None."""
+        match operation(value), value.args:
+            case "select", (fx.Node() as source, 0, int(index)):
+                return source, index
+            case "getitem", (fx.Node() as parts, int(index)) if operation(parts) == "unbind":
+                return (parts.args[0], index) if parts.args[1:] in ((), (0,)) else None
+        return None
 
-def _opcode(node: fx.Node) -> str | None:
-    if isinstance(node.target, Spike):
-        return "heaviside"
-    table: Mapping[Any, str] = METHODS if node.op == "call_method" else FUNCTIONS
-    return table.get(node.target)
+    def spike(self, value: fx.Node) -> Spike | None:
+        """Return the custom autograd function that a node calls, or None."""
+        found = self.trace.leaves[str(value.args[1])] if operation(value) == "leaf" else None
+        return found if isinstance(found, Spike) else None
 
 
 # -- comparison of two steps -----------------------------------------------------------------------
@@ -151,7 +143,7 @@ class _Pair:
     values are ``known``, and ``next`` maps them to their next values.
     """
 
-    trace: _Trace
+    trace: _Steps
     known: Collection[Traced] = ()
     earlier: dict[Traced, Traced] = field(default_factory=dict)
     sources: set[tuple[fx.Node, fx.Node, fx.Node]] = field(default_factory=set)
@@ -172,15 +164,34 @@ class _Pair:
             self.starts[later] = before
         elif later is before:
             self.sources.add((later, later, later))
-        elif later.target is before.target is operator.getitem and later.args[0] is before.args[0]:
-            self.sources.add((later.args[0], later, before))  # type: ignore[arg-type]
+        elif (now := trace.step(later)) and (last := trace.step(before)) and now[0] is last[0]:
+            self.sources.add((now[0], later, before))
         else:
-            mine, other = trace.operation(later), trace.operation(before)
-            if mine is None or other is None or mine[0] != other[0]:
-                raise _UnequalSteps
-            self.earlier[later] = before
-            for a, b in zip(mine[1], other[1], strict=True):
-                self.walk(a, b)
+            self._operation(later, before)
+
+    def _operation(self, later: fx.Node, before: fx.Node) -> None:
+        mine, other = self.trace.operation(later), self.trace.operation(before)
+        if mine is None or other is None or mine[0] != other[0]:
+            raise _UnequalSteps
+        orders = [other[1]]
+        if OPCODES[mine[0]].commutes and isinstance(other[1][-1], float):
+            orders.append(other[1][::-1])  # a number is the last operand: 0.0 + x is x + 0.0
+        for operands in orders:
+            tried = replace(
+                self,
+                earlier={**self.earlier, later: before},
+                sources={*self.sources},
+                starts={**self.starts},
+                next={**self.next},
+            )
+            try:
+                for a, b in zip(mine[1], operands, strict=True):
+                    tried.walk(a, b)
+            except _UnequalSteps:
+                continue
+            vars(self).update(vars(tried))
+            return
+        raise _UnequalSteps
 
     def states(self) -> list[Traced]:
         """Return the values that the first step passes to the second one."""
@@ -202,7 +213,7 @@ class _Pair:
         return bool(np.float32(function(*numbers)) == np.float32(self.starts[value]))
 
 
-def _neuron(trace: _Trace, outputs: Sequence[Traced]) -> StepwiseNeuron | None:
+def _neuron(trace: _Steps, outputs: Sequence[Traced]) -> StepwiseNeuron | None:
     """Return the neuron with these outputs at two or more steps, or None."""
     if len(outputs) < 2:
         return None
@@ -242,7 +253,7 @@ class _Equations:
     """Equations of a step; ``values`` maps values of the trace to operands."""
 
     def __init__(
-        self, trace: _Trace, states: tuple[str, ...], values: Mapping[Any, Operand | bool]
+        self, trace: _Steps, states: tuple[str, ...], values: Mapping[Any, Operand | bool]
     ) -> None:
         self.trace = trace
         self.values: dict[Any, Operand | bool] = {**values}
@@ -263,7 +274,7 @@ class _Equations:
         if isinstance(value, float):
             return value
         if (tensor := self.trace.tensor(value)) is not None:
-            return self._learnable(str(value.target), tensor)
+            return self._learnable(self.trace.trace.places[value], tensor)
         operation = self.trace.operation(value)
         if operation is None:
             raise UserError(f"a neuron reads the value `{value.name}` in addition to its input")
@@ -277,8 +288,8 @@ class _Equations:
         numbers = [self.number(item) for item in args]
         if OPCODES[opcode].gives == "condition":
             return build.compare(opcode, *numbers)
-        if isinstance(value.target, Spike):
-            self.spikes.append(value.target)
+        if (spike := self.trace.spike(value)) is not None:
+            self.spikes.append(spike)
         return build.emit(opcode, *numbers)
 
     def _learnable(self, place: str, tensor: Tensor) -> str:

@@ -22,7 +22,7 @@ from danetc.tasks.importing.known_neurons import (
     program,
     spikingjelly_neuron,
 )
-from danetc.tasks.importing.layouts import LAYERS, READERS, TAKES_PARAMETERS, multihead_attention
+from danetc.tasks.importing.layouts import LAYERS, READERS, TAKES_PARAMETERS
 from danetc.tasks.importing.operations import (
     SAMPLES,
     STEPS,
@@ -34,7 +34,7 @@ from danetc.tasks.importing.operations import (
     read,
 )
 from danetc.tasks.importing.python_neurons import StepwiseNeuron, python_neurons
-from danetc.tasks.importing.tracing import VALUE, traced
+from danetc.tasks.importing.tracing import Trace, leaf, operation, shape_of
 
 # -- modules that are read as one operation -------------------------------------------------------
 
@@ -53,13 +53,6 @@ def _dropout(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
     return call.add("dropout", x, {"p": float(module.p), "per": "sample"})
 
 
-def _voting(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
-    channels, size = call.shape(x)[0], module.voting_size
-    if channels % size:
-        raise call.refuse(f"{channels} votes are not a multiple of {size}")
-    return call.add("mean_over", x, {"over": "channels", "groups": channels // size})
-
-
 def _spiking(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
     weights = {name: item for name, item in module.named_parameters() if name == "w"}
     node = call.build.neuron(spikingjelly_neuron(module, call.path), x.node, call.path, weights)
@@ -67,37 +60,25 @@ def _spiking(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
     return replace(x, node=node)
 
 
-def _stateful(call: CallSite, module: Any, x: ReadValue) -> Any:
+def _stateful(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
     """Read a neuron of snnTorch or Norse, whose state is left out."""
     program = library_neuron(module, full_name(type(module)), call.path)
-    spikes = replace(x, node=call.build.neuron(program, x.node, call.path))
-    return _with_state(module, spikes)
+    return replace(x, node=call.build.neuron(program, x.node, call.path))
 
 
-def _with_state(module: Any, spikes: Any, state: object = None) -> Any:
-    """Return what a neuron of snnTorch or Norse returns, without its state."""
-    return spikes if getattr(module, "init_hidden", False) and not module.output else (spikes, None)
-
-
-MODULES: Mapping[str, Callable[[CallSite, Any, ReadValue], Any]] = {
-    "torch.nn.modules.activation.MultiheadAttention": multihead_attention,
+MODULES: Mapping[str, Callable[[CallSite, Any, ReadValue], ReadValue]] = {
     "torchvision.ops.stochastic_depth.StochasticDepth": _droppath,
     "timm.layers.drop.DropPath": _droppath,
     "spikingjelly.activation_based.layer.dropout.Dropout": _dropout,
-    "spikingjelly.activation_based.layer.misc.VotingLayer": _voting,
     **{f"spikingjelly.activation_based.neuron.{name}": _spiking for name in NEURONS},
     **dict.fromkeys(LIBRARIES, _stateful),
 }
 """Readers of modules that are one operation, by the full names of their classes."""
 
-_TRACED = tuple(
-    f"torch.nn.modules.{file}."
-    for file in (
-        "activation", "batchnorm", "container", "conv", "dropout", "flatten", "linear", "normalization", "pooling",
-        "upsampling",
-    )
-)  # fmt: skip
-"""Files of PyTorch's modules that call functions, which are read (``layouts.READERS``)."""
+HINT = (
+    "Replace it by one that danetc can read (danetc.tasks.importing.layouts.READERS), or write its "
+    "network by hand"
+)
 
 
 def full_name(kind: type) -> str:
@@ -107,24 +88,27 @@ def full_name(kind: type) -> str:
     return f"{neurons}{kind.__qualname__}" if name.startswith(neurons) else name
 
 
-def is_leaf(module: nn.Module) -> bool:
-    """Return True if a module is read as one operation, or is one that cannot be looked into."""
-    names = [full_name(kind) for kind in type(module).__mro__]
-    foreign = names[0].startswith(
-        ("torch.nn.modules.", "spikingjelly.activation_based.layer.", "spikingjelly.activation_based.neuron.")
-    )  # fmt: skip
-    traced = any(name.startswith(_TRACED) for name in names)
-    return names[0] in MODULES or (foreign and not traced)
+def _with_leaves(model: nn.Module) -> tuple[nn.Module, Trace]:
+    """Return a copy of a model whose modules in ``MODULES`` call ``leaf``, and its trace, not yet run."""
+    copied, trace = deepcopy(model).eval(), Trace()
+    for path, module in copied.named_modules():
+        name = full_name(type(module))
+        if name in MODULES:
+            trace.leaves[path] = module
+            module.forward = partial(_called, module, path)  # type: ignore[method-assign]
+        elif isinstance(module, nn.MultiheadAttention):
+            module.forward = partial(module.forward, need_weights=False)
+        elif any(kind.__name__ == "MemoryModule" for kind in type(module).__mro__):
+            raise UserError(f"{path}: danetc cannot read a {name}. {HINT}")
+    return copied, trace
 
 
-def check_readable(module: nn.Module, path: str) -> None:
-    """Raise UserError for a module without a row that cannot be looked into."""
-    name = full_name(type(module))
-    if is_leaf(module) and name not in MODULES:
-        raise UserError(
-            f"{path}: danetc cannot read a {name}. Replace it by modules that call functions it can "
-            "read (danetc.tasks.importing.layouts.READERS), or write its network by hand"
-        )
+def _called(module: Any, path: str, x: Tensor, state: object = None) -> Any:
+    """Return the output of a leaf; that of a neuron of snnTorch or Norse has a state, left out."""
+    spikes = leaf(x, path)
+    stateful = full_name(type(module)) in LIBRARIES
+    only = not stateful or (getattr(module, "init_hidden", False) and not module.output)
+    return spikes if only else (spikes, None)
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -187,20 +171,17 @@ def _read(
     spiking, sequence = is_spiking(model), takes == "sequence"
     steps = requested or STEPS
     leading = (steps, 2) if sequence else (2,)
-    copied = deepcopy(model).eval().to("meta")
-    stateful = [each for each in copied.modules() if full_name(type(each)) in LIBRARIES]
-    for module in stateful:
-        module.forward = partial(_with_state, module)
-    example = torch.empty((*leading, *shape), device="meta")
-    graph = traced(copied, is_leaf, check_readable, example, stateful=bool(stateful))
-    neurons = python_neurons(graph, model)
+    device = next((value.device for value in model.parameters()), None)
+    copied, trace = _with_leaves(model)
+    trace.run(copied, torch.empty((*leading, *shape), device=device))
+    neurons = python_neurons(trace, model)
     counts = {neuron.steps for neuron in neurons.values()}
     if requested is None and not spiking and not events:
         steps = max(counts, default=1)
     if counts - {steps}:
         raise UserError(f"its neurons run for {min(counts)} time steps: --steps {min(counts)}")
     build = SourceBuilder(steps, shape, events)
-    value = _Reader(build, model, sequence, neurons).read(graph)
+    value = _Reader(build, model, trace, sequence, neurons).read()
     return build.finished(name, value.node, each_step=spiking or len(value.lead) == 2)
 
 
@@ -209,11 +190,12 @@ class _Reader:
         self,
         build: SourceBuilder,
         model: nn.Module,
+        trace: Trace,
         sequence: bool,
         neurons: Mapping[fx.Node, StepwiseNeuron],
     ) -> None:
         self.build = build
-        self.model = model
+        self.trace = trace
         samples = ((SAMPLES, 2, 1),)
         self.leads = (samples,), (build.time, samples)
         self.lead = self.leads[sequence]
@@ -223,30 +205,28 @@ class _Reader:
         self.uses: Counter[str] = Counter()
         self.calls: dict[tuple[Any, ...], range] = {}
 
-    def read(self, graph: fx.Graph) -> ReadValue:
-        needed = self._needed(graph)
+    def read(self) -> ReadValue:
+        graph = self.trace.graph
+        needed = self._needed(graph.output_node())
         for node in graph.nodes:
-            if node.op == "placeholder":
-                entry = None if self.values else self.build.value(self.build.entry, self.lead)
-                self.values[node] = entry or node.meta[VALUE]
-            elif node in needed and node in self.neurons:
-                self.values[node] = self._neuron(node)
-            elif node in needed:
-                match node.op:
-                    case "output":
-                        return self._output(node)
-                    case "call_module":
-                        self.values[node] = self._module(node)
-                    case "get_attr":
-                        place = str(node.target)
-                        self.values[node] = StoredTensor(self._tensor(place), place)
-                    case _:
-                        self.values[node] = self._function(node)
-        raise AssertionError("a graph has an output")
+            if node in needed:
+                self.values[node] = self._value(node)
+        outputs: Any = map_arg(graph.output_node().args[0], self.values.__getitem__)
+        return self._output(self.trace.returned(outputs))
 
-    def _needed(self, graph: fx.Graph) -> set[fx.Node]:
+    def _value(self, node: fx.Node) -> Any:
+        if node in self.neurons:
+            return self._neuron(node)
+        if node.op != "placeholder":
+            return self._called(node)
+        place = self.trace.places.get(node)
+        if place is None:
+            return self.build.value(self.build.entry, self.lead)
+        return StoredTensor(self._tensor(place), place)
+
+    def _needed(self, output: fx.Node) -> set[fx.Node]:
         """Return the nodes that the output depends on, without those inside of stepwise neurons."""
-        waiting = [node for node in graph.nodes if node.op == "output"]
+        waiting = [*output.all_input_nodes]
         found: set[fx.Node] = set()
         while waiting:
             node = waiting.pop()
@@ -281,18 +261,16 @@ class _Reader:
                 "`shared(...)` in a spec by hand"
             )
 
-    def _output(self, node: fx.Node) -> ReadValue:
-        found = map_arg(node.args[0], lambda item: self.values[item])
+    def _output(self, found: Any) -> ReadValue:
         if isinstance(found, (tuple, list)):
             others: list[Any] = []
             map_aggregate(found[1:], others.append)
             if not any(isinstance(item, ReadValue) for item in others):  # states of neurons
                 found = found[0]
         if not isinstance(found, ReadValue):
-            kind = type(found).__name__.removeprefix("immutable_")  # of fx
             raise UserError(
-                f"the model returns a {kind}, not one tensor that depends on its input; wrap it in a "
-                "module that returns the logits"
+                f"the model returns a {type(found).__name__}, not one tensor that depends on its input; "
+                "wrap it in a module that returns the logits"
             )
         if found != self.build.value(found.node, found.lead):
             raise UserError(
@@ -302,25 +280,54 @@ class _Reader:
             raise UserError("the model returns T and N as one dimension; give them apart")
         return found
 
-    def _call(self, node: fx.Node, path: str) -> CallSite:
-        first = next(iter(node.all_input_nodes), node)
-        before, after = (tuple(getattr(item.meta[VALUE], "shape", ())) for item in (first, node))
-        return CallSite(self.build, path, before, after)
-
-    def _module(self, node: fx.Node) -> Any:
-        path = str(node.target)
-        module = self.model.get_submodule(path)
-        call, kind = self._call(node, path), full_name(type(module))
-        if (path,) in self.calls and MODULES[kind] in (_spiking, _stateful):
+    def _called(self, node: fx.Node) -> Any:
+        """Read a call of an operation or of a leaf."""
+        args: Any = map_arg(node.args, self.values.__getitem__)
+        kwargs: Any = map_arg(node.kwargs, self.values.__getitem__)
+        name, path = operation(node), _place(node)
+        if name == "leaf":
+            return self._leaf(args[0], args[1], path)
+        if (computed := self._computed(node)) is not None:
+            return computed
+        reader = READERS.get(name)
+        if reader is None:
+            raise UserError(f"{path}: danetc cannot read `{name}` of {_caller(node)[1]}. {HINT}")
+        stored = [item for item in (*args, *kwargs.values()) if isinstance(item, StoredTensor)]
+        if stored and reader not in TAKES_PARAMETERS:
             raise UserError(
-                f"{path}: called more than once with the same states, which danetc does not import; "
+                f"{stored[0].path}: a parameter or buffer that the model's own code reads; danetc "
+                "reads those of layers"
+            )
+        call = CallSite(
+            self.build,
+            path,
+            shape_of(next(iter(node.all_input_nodes), node)),
+            shape_of(node),
+        )
+        key: tuple[Any, ...] = (
+            reader if all(item.make is None for item in stored) else node,
+            *(item.path for item in stored),
+        )
+        if reader not in LAYERS or key not in self.calls:
+            for item in stored:
+                self._once(item.path, path)
+        return self._shared(
+            key if reader in LAYERS else (node,), lambda: read(reader, call, args, kwargs)
+        )
+
+    def _leaf(self, x: Any, key: str, path: str) -> ReadValue:
+        module = self.trace.leaves[key]
+        if not isinstance(module, nn.Module):
+            raise UserError(f"{path}: danetc cannot read `{module.name}` outside of a neuron")
+        if not isinstance(x, ReadValue):
+            raise UserError(f"{key}: its argument is not a value that depends on the input")
+        reader = MODULES[full_name(type(module))]
+        if (key,) in self.calls and reader in (_spiking, _stateful):
+            raise UserError(
+                f"{key}: called more than once with the same states, which danetc does not import; "
                 "give each call its own neuron"
             )
-        value = self.values[node.args[0]] if node.args else None  # type: ignore[index]
-        others = {item for item in node.all_input_nodes if self.values.get(item) is not None}
-        if not isinstance(value, ReadValue) or len(others) > 1:
-            raise UserError(f"{path}: its argument is not a single tensor")
-        return self._shared((path,), lambda: MODULES[kind](call, module, value))
+        return self._shared((key,), lambda: reader(CallSite(self.build, key), module, x))  # type: ignore[no-any-return]
 
     def _shared(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """Read a call, whose nodes share the weights of the first call with the same key."""
@@ -329,34 +336,6 @@ class _Reader:
         made = range(before, len(self.build.nodes))
         self.build.share(self.calls.setdefault(key, made), made)
         return result
-
-    def _function(self, node: fx.Node) -> Any:
-        args: Any = map_arg(node.args, lambda item: self.values[item])
-        kwargs: Any = map_arg(node.kwargs, lambda item: self.values[item])
-        if (computed := self._computed(node)) is not None:
-            return computed
-        path = _place(node)
-        reader = READERS.get(node.target)
-        if reader is None:
-            name = getattr(node.target, "__name__", str(node.target))
-            raise UserError(f"{path}: danetc cannot read `{name}`")
-        stored = [item for item in (*args, *kwargs.values()) if isinstance(item, StoredTensor)]
-        if stored and reader not in TAKES_PARAMETERS:
-            raise UserError(
-                f"{stored[0].path}: a parameter or buffer that the model's own code reads; danetc "
-                "reads those of layers"
-            )
-        key = (
-            reader if all(item.make is None for item in stored) else node,
-            *(item.path for item in stored),
-        )
-        if reader not in LAYERS or key not in self.calls:
-            for item in stored:
-                self._once(item.path, path)
-        call = self._call(node, path)
-        return self._shared(
-            key if reader in LAYERS else (node,), lambda: read(reader, call, args, kwargs)
-        )
 
     def _computed(self, node: fx.Node) -> StoredTensor | None:
         """Return a tensor that is computed from one parameter or buffer alone, or None."""
@@ -367,21 +346,20 @@ class _Reader:
         def change(tensor: Tensor) -> Tensor:
             args: Any = map_arg(node.args, lambda item: tensor)
             kwargs: Any = map_arg(node.kwargs, lambda item: tensor)
-            target: Any = node.target
-            if node.op == "call_method":
-                return getattr(args[0], target)(*args[1:], **kwargs)  # type: ignore[no-any-return]
-            return target(*args, **kwargs)  # type: ignore[no-any-return]
+            return node.target(*args, **kwargs)  # type: ignore[no-any-return, operator]
 
         return source.changed(change)
 
 
+def _caller(node: fx.Node) -> tuple[str, str]:
+    """Return the path and the class of the module whose code calls an operation."""
+    path, kind = [*node.meta.get("nn_module_stack", {"": ("", "the model")}).values()][-1]
+    return path.partition("@")[0], kind  # "@2" is its third call
+
+
 def _place(node: fx.Node) -> str:
-    """Return the module whose code calls a function, as far as the trace knows."""
-    stack = node.meta.get("nn_module_stack")
-    if stack:
-        path, _ = list(stack.values())[-1]
-        return f"{path or 'the model'}, `{node.name}`"
-    return f"`{node.name}`"
+    path, _ = _caller(node)
+    return f"{path}, `{node.name}`" if path else f"`{node.name}`"
 
 
 def _activations_as_neurons(source: ReadNetwork) -> ReadNetwork:

@@ -122,6 +122,11 @@ def gated(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     return u, (u > 0.5).to(x.dtype) * u
 
 
+def rational(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    u = x - torch.ones_like(x) * (0.5 - u)
+    return u, 2 / (1 + u.clone() * u) - 1
+
+
 def twice(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     v = 0.5 * u + x
     return v, torch.tanh(u * x + v)
@@ -163,9 +168,19 @@ def test_a_network_of_plain_code_is_read(start: float | None) -> None:
     assert found.agreement.difference < 1e-9
 
 
-def test_a_number_that_follows_from_the_state_is_no_state() -> None:
-    """At first Python computes 0.5 * 0.5 while it traces."""
-    assert imported(Stepwise(twice, start=0.5)).text.count("state ") == 1
+@pytest.mark.parametrize(
+    "step",
+    [
+        twice,
+        lambda u, x, t: ((v := x + 0.5 * u), torch.tanh(x * u + v)),
+        lambda u, x, t: (x + 0.5 * u, torch.tanh(u * torch.relu(x) + (0.5 - u))),
+    ],
+)
+def test_a_number_that_follows_from_the_state_is_no_state(step: Step) -> None:
+    """At first Python computes 0.5 * 0.5 while it traces, and torch puts numbers last."""
+    found = imported(Stepwise(step, start=0.5))
+    assert found.text.count("state ") == 1
+    assert found.agreement.difference < 1e-9
 
 
 @pytest.mark.parametrize(
@@ -193,6 +208,7 @@ def test_steps_that_differ_are_refused(model: nn.Module, more: dict[str, Any], w
         (bounded, "max(t_2, -1.0)"),
         (decaying, "exp(t_2)"),
         (gated, "t_2 > 0.5"),
+        (rational, "1.0 / t_4"),
     ],
 )
 def test_steps_of_own_code_have_the_same_outputs_and_gradients(step: Step, equation: str) -> None:
