@@ -76,11 +76,28 @@ class RandomStart:
         return None if self.second > 0 else "its `std` is not above 0"
 
 
+@record
+class Draw:
+    """Random numbers that are drawn at each time step: ``random(normal(0, 0.1), evaluate = mean)``.
+
+    An evaluation also draws them, or takes their mean (``evaluate``, a word of ``EVALUATIONS``).
+    """
+
+    law: RandomStart
+    evaluate: str = "draw"
+
+    def __str__(self) -> str:
+        return f"{self.law}{', mean in evaluation' if self.evaluate == 'mean' else ''}"
+
+
+EVALUATIONS = ("draw", "mean")
 RANDOM_STARTS: Mapping[str, tuple[str, str]] = {
     "uniform": ("low", "high"),
     "normal": ("mean", "std"),
 }
-"""Distributions of initial values of learnable parameters, with their arguments."""
+"""Distributions of random numbers and of initial values, with their arguments."""
+STANDARD: Mapping[str, RandomStart] = {law: RandomStart(law, 0.0, 1.0) for law in RANDOM_STARTS}
+"""Distributions that ``random`` names without arguments."""
 
 
 def random_start(text: str) -> RandomStart:

@@ -202,6 +202,8 @@ def _interblock(graph: Graph, stage: Stage, i: int, block: Block) -> Node | None
     found: list[Node] = []
     node = graph[block.output]
     while node.id != block.join:
+        if node.op == "neuron" and graph.program(node).draws:
+            raise NotApplicable(f"the interblock neuron of block {i} draws random numbers")
         if len(node.inputs) != 1:
             raise NotApplicable(f"`{node.path}` after the join of block {i} is a {node.op}")
         found.append(node)

@@ -105,7 +105,9 @@ class _Unrolled:
                 formula, message = row([formula, first]), "before the first step"
             boxes.append(_state_box(self._given(name, step), formula, message))
         for name in self.program.takes:
-            message = "the neuron's input" if name == INPUT else "another input of the neuron"
+            draw = self.program.drawn.get(name)
+            message = "another input of the neuron" if draw is None else f"random numbers, {draw}"
+            message = "the neuron's input" if name == INPUT else message
             formula = value_at(name, str(step))
             key = self._key(name, step)
             boxes.append(fitted(Box(key, shape="plain", tooltip=message, formula=formula)))

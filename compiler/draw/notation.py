@@ -347,6 +347,9 @@ def _lines(program: NeuronProgram) -> Iterator[tuple[Formula, str]]:
     surrogate = program.surrogate
     scheduled = () if surrogate is None else surrogate.scheduled
     yield from (_number(item) for item in program.learnables if item not in scheduled)
+    for name, draw in program.drawn.items():
+        about = f"random{', its mean in evaluation' if draw.evaluate == 'mean' else ''}"
+        yield row([value_at(name, "t"), word(f" ~ {draw.law}".replace("-", "−"))]), about
     reader = Notation.of(program)
     bounded = {item.name for item in program.learnables}
     for op in program.ops:  # values without time

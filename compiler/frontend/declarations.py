@@ -26,6 +26,7 @@ from danetc.compiler.lowering.rules import RuleReader
 from danetc.compiler.lowering.values import Bound, Failed
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.first_weights import RANDOM_STARTS
 from danetc.dsl.loading import Module
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.syntax import tree as s
@@ -175,7 +176,8 @@ class _Checker:
                 continue
 
     def _arguments(self, call: s.Call, id: str, env: Env) -> None:
-        if id in env.values or (id in self.module.names and id in OPS):
+        ambiguous = id in RANDOM_STARTS or (id in self.module.names and id in OPS)
+        if id in env.values or ambiguous:
             return  # its meaning depends on the context
         if id in self.module.names:
             declaration = self.module.names[id].declaration

@@ -10,7 +10,7 @@ from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.graph import Value as KnownValue
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.values import ArgumentOrigin, Failed, Value, Wire
-from danetc.dsl.first_weights import ARGUMENTS, FIRST_WEIGHTS, MODES
+from danetc.dsl.first_weights import ARGUMENTS, EVALUATIONS, FIRST_WEIGHTS, MODES
 from danetc.dsl.loading import Module
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
@@ -307,6 +307,22 @@ SPECIAL: Mapping[str, SpecFunction] = {
             Parameter("per_step", bool, "if true, each time step has separate parameters", False),
         ),
         example="learn(1.0, per = channel) * a + b",
+    ),
+    "random": SpecFunction(
+        "random(normal(0, 1), evaluate = mean)",
+        "random numbers of the size of the value that they are combined with, drawn at each time step; "
+        "`random(normal)` has mean 0 and standard deviation 1",
+        (
+            Parameter(
+                "law", object,
+                "distribution: `uniform(low, high)`, `normal(mean, std)`; by default `uniform(0, 1)`", None,
+            ),
+            Parameter(
+                "evaluate", str, "in evaluation, `draw` or the `mean` of the distribution", "draw",
+                words=EVALUATIONS,
+            ),
+        ),
+        example="a + random(normal(0, 0.1), evaluate = mean)",
     ),
     "scheduled": SpecFunction(
         "scheduled(1.0)",

@@ -26,6 +26,7 @@ from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, sug
 from danetc.dsl.diagnostics.fixes import Hint, using_std
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
+from danetc.dsl.first_weights import Draw
 from danetc.dsl.loading import Module, standard
 from danetc.dsl.neuron.program import Learn, NeuronProgram
 from danetc.dsl.record import record
@@ -386,6 +387,8 @@ class Evaluator(Builder):
             message = f"{what} must be a number, not {v.describe(value)}"
             if isinstance(value, v.Initial):
                 hint = "random initial values are learnt: `learn(uniform(0.1, 0.9))`"
+            elif isinstance(value, v.LearntValue) and isinstance(value.learn, Draw):
+                hint = "`random(...)` is a function of equations: `v = x + random(normal(0, 0.1))`"
             raise self.reject("E0304", message, expr, env, hint)
 
     def complete(self, bound: v.Bound) -> Env:
@@ -517,8 +520,9 @@ def numbers_in(values: Mapping[str, v.Value]) -> dict[str, v.Number | Learn]:
     """Return the parameters that are numbers; other parameters of equations are inputs."""
     numbers: dict[str, v.Number | Learn] = {}
     for name, value in values.items():
-        if isinstance(value, v.LearntValue) and value.is_plain:
-            numbers[name] = value.learn
+        learn = value.learn if isinstance(value, v.LearntValue) and value.is_plain else None
+        if isinstance(learn, Learn):
+            numbers[name] = learn
         elif isinstance(value, (bool, int, float)):
             numbers[name] = value
     return numbers

@@ -18,7 +18,7 @@ from danetc.compiler.lowering.names import NamedValues
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.equations import compile_neuron
-from danetc.dsl.neuron.program import Wired
+from danetc.dsl.neuron.program import Learn, Wired
 from danetc.dsl.syntax.source import Span
 
 MAX_LAYERS = 10_000
@@ -83,7 +83,7 @@ class LayerCalls(NamedValues):
         assert isinstance(setting, v.Bound)  # checked where it is set
         neuron = self.follow_alias(setting)
         value = self.complete(neuron).values.get("v_threshold")
-        if isinstance(value, v.LearntValue):
+        if isinstance(value, v.LearntValue) and isinstance(value.learn, Learn):
             return value.learn.start
         if isinstance(value, (bool, int, float)):
             return float(value)
@@ -137,9 +137,11 @@ class LayerCalls(NamedValues):
             self.programs[key] = self.neuron_key(programs[key])
         attrs: dict[str, Attribute] = {"neuron": self.programs[key]}
         taken = wire
-        if others:
-            taken = self.join("beside", (wire, *others.values()), span)
-            attrs["inputs"] = 1 + len(others)
+        draws = map(v.LearntValue, self.neurons[self.programs[key]].draws)
+        inputs = wire, *others.values(), *(self.met(draw, wire, span) for draw in draws)
+        if len(inputs) > 1:
+            taken = self.join("beside", inputs, span)
+            attrs["inputs"] = len(inputs)
         made = self.add("neuron", (taken,), attrs, span, "spike")
         self._note_place(made, at)
         if at is None and (reset := self._reset_settings(bound, own)):

@@ -28,7 +28,7 @@ from danetc.compiler.lowering.operations import named
 from danetc.compiler.lowering.tables import TableError, table_of
 from danetc.dsl.diagnostics.diagnostic import Label, closest, suggestion
 from danetc.dsl.diagnostics.fixes import add
-from danetc.dsl.first_weights import FIRST_WEIGHTS
+from danetc.dsl.first_weights import FIRST_WEIGHTS, STANDARD, Draw
 from danetc.dsl.kinds import ANALOG, count, tokens
 from danetc.dsl.neuron.opcodes import functions
 from danetc.dsl.neuron.program import Learn
@@ -454,6 +454,14 @@ class NamedValues(Backbones):
             raise self.error("E0305", message, call.span, hint=hint)
         return v.LearntValue(learn)
 
+    def _random(self, call: s.Call, env: Env) -> v.LearntValue:
+        given = self.arguments("random", call, env)
+        draw = Draw(given["law"] or STANDARD["uniform"], given["evaluate"])
+        if draw.law.fault is not None:
+            message = f"`{draw.law}` is not a distribution: {draw.law.fault}"
+            raise self.error("E0305", message, call.span)
+        return v.LearntValue(draw)
+
     def _scheduled(self, call: s.Call, env: Env) -> v.LearntValue:
         return v.LearntValue(Learn(self.arguments("scheduled", call, env)["start"], trained=False))
 
@@ -467,6 +475,7 @@ _CALLS: Mapping[str, Callable[[NamedValues, s.Call, Env], v.Value]] = {
     "outputs": NamedValues._outputs,
     "table": NamedValues._table,
     "learn": NamedValues._learn,
+    "random": NamedValues._random,
     "scheduled": NamedValues._scheduled,
 }
 """Functions of ``SPECIAL`` with methods of their own."""

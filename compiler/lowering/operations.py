@@ -21,9 +21,10 @@ from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import PORTS, SPECIAL, Env, Want
 from danetc.compiler.lowering.evaluator import ROUND, Evaluator, flows_in, is_known
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
-from danetc.dsl.first_weights import FIRST_WEIGHTS, RANDOM_STARTS, RandomStart
+from danetc.dsl.first_weights import FIRST_WEIGHTS, RANDOM_STARTS, STANDARD, Draw, RandomStart
+from danetc.dsl.neuron.program import Learn
 from danetc.dsl.syntax import tree as s
-from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.source import Span, shorten
 
 VALUE = 10  # work for each value of a `for`
 BODIES = ("network", "block", "connection")
@@ -49,6 +50,8 @@ _ARITHMETIC: Mapping[str, Callable[[v.Number, v.Number], v.Number]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_LAWS = (("learn", "init"), ("random", "law"))
+"""Parameters that take a distribution."""
 _WANTED = {
     bool: "true or false",
     int: "a whole number",
@@ -234,9 +237,9 @@ class OperationValues(Evaluator):
             both = isinstance(number, v.LearntValue)
             raise self.error(
                 "E0410",
-                f"`{op}` of two learnable parameters: their shape is unknown"
+                f"`{op}` of two learnable parameters or random numbers: their shape is unknown"
                 if both
-                else f"`{op}` cannot be applied to learnable parameters here",
+                else f"`{op}` cannot be applied to {v.describe(learnt)} here",
                 span,
                 hint="each takes its size from a value that it meets: "
                 "`(learn(1.0) * a) + (learn(1.0) * b)`; with constants there are `1 - learn(...)`, "
@@ -247,19 +250,20 @@ class OperationValues(Evaluator):
         return replace(learnt, factor=factor * learnt.factor, offset=offset)
 
     def met(self, value: v.Value, wire: v.Wire, span: Span) -> v.Value:
-        """Return learnt numbers in the size that a value requires; other values unchanged."""
+        """Return learnt or random numbers in the size that a value requires; other values unchanged."""
         if not isinstance(value, v.LearntValue):
             return value
-        made = self._parameter(value, self.value(wire).shape, span)
+        made = self._parameter(value, wire, span)
         for factor, offset, function in (*value.functions, (value.factor, value.offset, "")):
             if (factor, offset) != (1.0, 0.0):
                 made = self.add("affine", (made,), {"factor": factor, "offset": offset}, span)
             made = self.add(function, (made,), {}, span) if function else made
         return made
 
-    def _parameter(self, found: v.LearntValue, meets: Shape, span: Span) -> v.Wire:
+    def _parameter(self, found: v.LearntValue, wire: v.Wire, span: Span) -> v.Wire:
         """Return the node of the numbers, made where their name is first met."""
-        if not found.learn.trained:
+        learn, meets = found.learn, self.value(wire).shape
+        if isinstance(learn, Learn) and not learn.trained:
             raise self.error(
                 "E0410",
                 "`scheduled` cannot be combined with values: it is an argument of a neuron, a surrogate or "
@@ -269,33 +273,44 @@ class OperationValues(Evaluator):
             )
         ones = (1,) * (len(meets) - 1)
         sizes = {"channel": (meets[0], *ones), "neuron": meets}
-        size: Shape = sizes.get(found.learn.per, (1, *ones))
+        size: Shape = sizes.get(learn.per if isinstance(learn, Learn) else "neuron", (1, *ones))
         key = (found.scope, found.name)
         known: Node | None = self.learnt.get(key) if found.name else None
         if known is None or self.nodes.get(known.id) is not known:
-            learn = found.learn
-            channels, height, width = (*size, None, None)[:3]
-            attrs: dict[str, Attribute] = {
-                "init": learn.init.text if isinstance(learn.init, RandomStart) else learn.init,
-                "channels": channels,
-                "height": height,
-                "width": width,
-                "per_step": learn.per_step,
-                "above": learn.above,
-                "below": learn.below,
-            }
             with self.changed("scope", found.scope if found.name else self.scope):
-                made = self.add("parameter", (), attrs, span, found.name or "learn")
+                if isinstance(learn, Draw):
+                    law: dict[str, Attribute] = {
+                        "law": learn.law.text,
+                        "evaluate": learn.evaluate,
+                    }
+                    like = self.at_each_step(wire, span)
+                    made = self.add("random", (like,), law, span, found.name or "random")
+                else:
+                    channels, height, width = (*size, None, None)[:3]
+                    attrs: dict[str, Attribute] = {
+                        "init": learn.init.text
+                        if isinstance(learn.init, RandomStart)
+                        else learn.init,
+                        "channels": channels,
+                        "height": height,
+                        "width": width,
+                        "per_step": learn.per_step,
+                        "above": learn.above,
+                        "below": learn.below,
+                    }
+                    made = self.add("parameter", (), attrs, span, found.name or "learn")
             if found.name:
                 self.learnt[key] = self.nodes[made.id]
             return made
         if known.value.shape != size:
             here, there = text(size), text(known.value.shape)
+            learnt = isinstance(learn, Learn)
+            what, function = ("learnt", "learn(...)") if learnt else ("drawn", "random(...)")
             raise self.error(
                 "E0410",
-                f"`{found.name}` is learnt as {there}, and {here} are required here",
+                f"`{found.name}` is {what} as {there}, and {here} are required here",
                 span,
-                hint="a name refers to the same parameters everywhere; write `learn(...)` in place for "
+                hint=f"a name refers to the same numbers everywhere; write `{function}` in place for "
                 "others",
             )
         return v.Wire(known.id)
@@ -370,6 +385,15 @@ class OperationValues(Evaluator):
     ) -> v.Value | Attribute | RandomStart:
         """Return the value of an argument, checked against its parameter."""
         name = parameter.name
+        match arg.value:
+            case s.Call(s.Name(law)) if (id, name) in _LAWS and law in RANDOM_STARTS:
+                return self._law(id, law, arg.value, env)
+            case s.Name(law) if id == "random" and law in STANDARD:
+                return STANDARD[law]
+            case _ if (id, name) == ("random", "law"):
+                message = f"`{shorten(arg.value.span.text)}` is not a distribution"
+                hint = "write `random(uniform(low, high))` or `random(normal(mean, std))`"
+                raise self.error("E0304", message, arg.span, hint=hint)
         if parameter.type is object:
             if name == "block" and isinstance(arg.value, s.Flow):
                 return None  # evaluated for each block, with the settings of its stage
@@ -380,9 +404,6 @@ class OperationValues(Evaluator):
                 return "x".join(map(str, self.value(value).shape))
             message = f"`{name}` of `{id}` must be a value, not {v.describe(value)}"
             raise self.reject("E0304", message, arg.value, env)
-        match arg.value:
-            case s.Call(s.Name(law)) if id == "learn" and name == "init" and law in RANDOM_STARTS:
-                return self._random_start(law, arg.value, env)
         is_map = parameter.type is tuple
         want = name if parameter.words else "any" if is_map else "number"
         value = self.evaluate(arg.value, env, want)
@@ -393,13 +414,13 @@ class OperationValues(Evaluator):
             hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
         return self._checked(parameter, value, arg.value, env, id, hint)
 
-    def _random_start(self, law: str, call: s.Call, env: Env) -> RandomStart:
-        """Return a distribution of initial values, ``uniform(low, high)`` or ``normal(mean, std)``."""
+    def _law(self, id: str, law: str, call: s.Call, env: Env) -> RandomStart:
+        """Return a distribution, ``uniform(low, high)`` or ``normal(mean, std)``, of a function."""
         names = RANDOM_STARTS[law]
-        given = self.assign(call, [*names], f"`{law}` in `learn`")
+        given = self.assign(call, [*names], f"`{law}` in `{id}`")
         if len(given) < len(names):
-            message = f"`{law}` in `learn` takes two numbers, `{names[0]}` and `{names[1]}`"
-            hint = f"write `learn({law}({', '.join(names)}))`"
+            message = f"`{law}` in `{id}` takes two numbers, `{names[0]}` and `{names[1]}`"
+            hint = f"write `{id}({law}({', '.join(names)}))`"
             raise self.error("E0307", message, call.span, hint=hint)
         parameters = [Parameter(each, float, "") for each in names]
         return RandomStart(law, *self._values(law, parameters, given, call, env).values())
@@ -446,7 +467,8 @@ class OperationValues(Evaluator):
             return value.text
         start = None
         if parameter.schedule and isinstance(value, v.LearntValue) and value.is_plain:
-            start = None if value.learn.trained else value.learn.start
+            learn = value.learn
+            start = learn.start if isinstance(learn, Learn) and not learn.trained else None
             value = value if start is None else start
         if parameter.type is tuple and isinstance(value, v.Wire):
             shape: tuple[int, ...] = self.value(value).shape

@@ -26,6 +26,7 @@ from danetc.compiler.lowering.loops import cuts
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.first_weights import Draw
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
@@ -180,8 +181,10 @@ class RuleReader:
         value, form = self.lowering.evaluate(factor, env), self._form(expr, env)
         if not isinstance(value, v.LearntValue):
             return Scaled(float(self.lowering.number(factor, env, "a factor")), form)
-        if value.offset or value.functions:
+        if value.offset or value.functions or isinstance(value.learn, Draw):
             message = "in a rule, learnable parameters can only be factors"
+            if isinstance(value.learn, Draw):
+                message = "a rule has no random numbers"
             hint = "write `learn(...) * out[j]`, or a multiple of it"
             raise self.fail("E0608", message, factor.span, hint=hint)
         name = unique(f"{self._place}.{_word(form)}", self.learnt.__contains__)

@@ -7,6 +7,7 @@ from dataclasses import field, replace
 from typing import Any, TypeGuard, Union
 
 from danetc.compiler.ir.graph import Attribute
+from danetc.dsl.first_weights import Draw
 from danetc.dsl.loading import Module
 from danetc.dsl.neuron.program import Learn
 from danetc.dsl.record import record
@@ -45,13 +46,14 @@ class Initial:
 
 @record
 class LearntValue:
-    """``factor * learn + offset``, broadcast to the value that it is combined with.
+    """``factor * learn + offset``, broadcast to the value that it is combined with; ``learn`` may be
+    random numbers of the size of that value.
 
-    ``functions`` are applied to the learnt numbers first, each to ``factor * x + offset``. If it has a
+    ``functions`` are applied to these numbers first, each to ``factor * x + offset``. If it has a
     ``name``, that of a definition in ``scope``, all reads share the same numbers.
     """
 
-    learn: Learn
+    learn: Learn | Draw
     name: str = ""
     scope: tuple[str, ...] = ()
     factor: float = 1.0
@@ -307,4 +309,6 @@ def describe(value: Value) -> str:
             return f"the {value.kind} `{value.name}`"
         case OpLayer():
             return f"the layer `{value.op}`"
+        case LearntValue(Draw()):
+            return "random numbers"
     return _WORDS.get(type(value), "an invalid value")

@@ -63,7 +63,7 @@ CODES: Mapping[str, str] = {
     "E0406": "operands cannot be combined",
     "E0408": "malformed block or backbone",
     "E0409": "stage index out of range",
-    "E0410": "learnable parameter of unknown shape",
+    "E0410": "learnable parameter or random numbers of unknown shape",
     "E0411": "shared layer receives an incompatible input",
     # errors: values and shapes
     "E0501": "operation does not fit the shape of its input",
@@ -103,6 +103,7 @@ CODES: Mapping[str, str] = {
     "E0715": "initial value of a state is not a constant",
     "E0716": "equations are too long",
     "E0717": "delay or range of a `for` is not a constant integer",
+    "E0718": "invalid random numbers",
     # errors: recipes
     "E0801": "unknown setting of a recipe",
     "E0802": "setting of the wrong type",

@@ -273,7 +273,7 @@ class _Equations(ExpressionLowering):
         inputs = tuple(key for key, value in self.arguments.items() if isinstance(value, Wired))
         known = tuple(NeuronState(name, inits[name]) for name in after), tuple(self.learnables)
         step = *known, tuple(builder.ops), output, tuple(after.values()), surrogate
-        full = NeuronProgram(self.declaration.name, *step, inputs=inputs)
+        full = NeuronProgram(self.declaration.name, *step, inputs=(*inputs, *self.draws))
         needed, trained = full.reaching(gradients=False), full.reaching(gradients=True)
         name, place = self.declaration.name, self.declaration.name_span
         labels = (Label(self.places[OUTPUT], "the output"),)
@@ -294,6 +294,7 @@ class _Equations(ExpressionLowering):
                 message = f"`{item.name}` is {kind} but {how} `{OUTPUT}`"
                 raise self.error("E0711", message, self.learnt_at[item.name])
         states = [name for name in after if name in needed]
+        draws = {name: draw for name, draw in self.draws.items() if name in needed}
         for name in states:
             builder.label(after[name], unique(f"{name}{NEXT}", self.taken))
         ops, (output, *next_states) = builder.finish([output, *(after[name] for name in states)])
@@ -309,6 +310,8 @@ class _Equations(ExpressionLowering):
             next_states=tuple(next_states),
             surrogate=surrogate if uses_surrogate else None,
             parameters=_given(self.arguments),
+            inputs=(*inputs, *draws),
+            draws=tuple(draws.values()),
         )
         program = drop_origins(program, builder.fixed)
         if surrogate is not None or not uses_surrogate:

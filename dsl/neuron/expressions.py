@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any, TypeAlias, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, inserting
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.first_weights import RANDOM_STARTS, RandomStart
+from danetc.dsl.first_weights import EVALUATIONS, RANDOM_STARTS, STANDARD, Draw, RandomStart
 from danetc.dsl.neuron.opcodes import (
     ARITHMETIC,
     COMPARISONS,
@@ -36,6 +37,11 @@ OUTPUT = "s"
 T = TypeVar("T")
 Value: TypeAlias = Operand | bool
 """A number (a name or a constant) or a condition (a name, True or False)."""
+_NAMED: Mapping[str, Sequence[str]] = {
+    "learn": ("above", "below", "per", "per_step"),
+    "random": ("evaluate",),
+}
+"""Named arguments of functions."""
 Arguments: TypeAlias = Mapping[str, int | float | bool | Learn | Wired]
 """A value for every parameter of a declaration."""
 
@@ -72,6 +78,7 @@ class ExpressionLowering:
         self.later: dict[str, Span] = {}  # names that are assigned further down
         self.learnables: list[Learnable] = []
         self.learnt_at: dict[str, Span] = {}
+        self.draws: dict[str, Draw] = {}
         self.target = ""  # the name that the current equation defines
         self.whole: s.Expr | None = None  # the expression of the current equation
         self.counters: dict[str, int] = {}  # variables of ``for``
@@ -213,7 +220,7 @@ class ExpressionLowering:
             hint = "a surrogate is a smooth function of `x`, or its derivative"
             raise self.error("E0714", message, function.span, hint=hint)
         loops = any(isinstance(arg.value, s.Each) for arg in call.args) and name in FOLDS
-        allowed = ("above", "below", "per", "per_step") if name == "learn" else ()
+        allowed = _NAMED.get(name, ())
         for arg in call.args:
             if arg.name is not None and arg.name not in allowed:
                 hint = f"it takes {', '.join(f'`{each}`' for each in allowed)}" if allowed else None
@@ -223,6 +230,7 @@ class ExpressionLowering:
         if (count < fewest and not loops) or (most is not None and count > most):
             takes = "one value" if fewest == 1 else f"{fewest} values"
             takes += "" if most is not None else " or more"
+            takes = takes if fewest else "one distribution, or none"
             raise self.error("E0708", f"`{name}` takes {takes}, not {count}", call.span)
         return name
 
@@ -233,6 +241,8 @@ class ExpressionLowering:
                 return self._learn(call)
             case "delay":
                 return self._delay(*(arg.value for arg in call.args))
+            case "random":
+                return self._random(call)
         exprs = [arg.value for arg in call.args]
         if name not in FOLDS:
             return self.builder.emit(name, *self.numbers(*exprs))
@@ -309,7 +319,7 @@ class ExpressionLowering:
         (start,) = (arg for arg in call.args if arg.name is None)
         match start.value:
             case s.Call(s.Name(law), args) if law in RANDOM_STARTS:
-                init: float | RandomStart = self._random_start(law, start.value, args)
+                init: float | RandomStart = self._law(law, start.value, args, "learn", "E0711")
             case _:
                 message = "the initial value of `learn` is not constant"
                 init = self.constant(start.value, "E0711", message)
@@ -334,17 +344,52 @@ class ExpressionLowering:
         own = call is self.whole and self.target not in self.builder.inputs
         return self.learn(self.target, value, call.span, owned=own)
 
-    def _random_start(self, law: str, call: s.Call, args: Sequence[s.Arg]) -> RandomStart:
-        """Return the distribution of initial values ``uniform(low, high)`` or ``normal(mean, std)``."""
+    def _random(self, call: s.Call) -> Operand:
+        """Return an input of the neuron for which the network draws random numbers."""
+        draw = Draw(STANDARD["uniform"])
+        for arg in call.args:
+            match arg.value:
+                case s.Word(word) if arg.name == "evaluate":
+                    draw = replace(draw, evaluate=word)
+                case _ if arg.name == "evaluate":
+                    message = "`evaluate` of `random` must be a word"
+                    hint = " or ".join(f"`evaluate = {word}`" for word in EVALUATIONS)
+                    raise self.error("E0718", message, arg.span, hint=hint)
+                case s.Name(law) if law in STANDARD:
+                    draw = replace(draw, law=STANDARD[law])
+                case s.Call(s.Name(law), args) if law in RANDOM_STARTS:
+                    found = self._law(law, arg.value, args, "random", "E0718")
+                    draw = replace(draw, law=found)
+                case _:
+                    message = f"`{shorten(arg.value.span.text)}` is not a distribution"
+                    hint = "write `random(uniform(low, high))` or `random(normal(mean, std))`"
+                    raise self.error("E0718", message, arg.span, hint=hint)
+        if draw.law.fault is not None:
+            message = f"`{draw.law}` is not a distribution: {draw.law.fault}"
+            raise self.error("E0718", message, call.span)
+        name = unique(f"{self.target}_random{self._place()}", self.taken)
+        self.taken.add(name)
+        self.builder.inputs += (name,)
+        self.draws[name] = draw
+        return name
+
+    def _place(self) -> str:
+        """Return the counters of `for` as the end of a name."""
+        return "".join(f"_{index}".replace("-", "m") for index in self.counters.values())
+
+    def _law(
+        self, law: str, call: s.Call, args: Sequence[s.Arg], function: str, code: str
+    ) -> RandomStart:
+        """Return the distribution ``uniform(low, high)`` or ``normal(mean, std)`` of a function."""
         names = RANDOM_STARTS[law]
         given = dict(zip(names, (arg.value for arg in args if arg.name is None), strict=False))
         given |= {arg.name: arg.value for arg in args if arg.name is not None}
         if len(args) != len(names) or given.keys() != {*names}:
-            hint = f"write `learn({law}({', '.join(names)}))`"
+            hint = f"write `{function}({law}({', '.join(names)}))`"
             message = f"`{law}` takes two numbers, `{names[0]}` and `{names[1]}`"
-            raise self.error("E0711", message, call.span, hint=hint)
-        message = "the distribution of `learn` is not constant"
-        first, second = (self.constant(given[name], "E0711", message) for name in names)
+            raise self.error(code, message, call.span, hint=hint)
+        message = f"the distribution of `{function}` is not constant"
+        first, second = (self.constant(given[name], code, message) for name in names)
         self.builder.fix(first, second)
         return RandomStart(law, float(first), float(second))
 
@@ -362,8 +407,7 @@ class ExpressionLowering:
             raise self.error("E0711", message, span, hint=hint)
         above, below, raw = value.above, value.below, value.raw
         if not owned:  # names include the counters of `for`
-            place = "".join(f"_{index}".replace("-", "m") for index in self.counters.values())
-            name = unique(f"{name}_learnt{place}", self.taken)
+            name = unique(f"{name}_learnt{self._place()}", self.taken)
         while (parameter := Learnable(name, 0.0, above, below).parameter) in self.taken:
             if owned and parameter == name:
                 break

@@ -300,6 +300,15 @@ FORMS: Mapping[str, EquationForm] = {
             "per_step": "if true, each time step has separate parameters; by default false",
         },
     ),
+    "random": EquationForm(
+        (0, 1),
+        "random(normal(0, 1), evaluate = mean)",
+        "random number, drawn for each neuron at each time step",
+        {
+            "law": "distribution: `uniform(low, high)`, `normal(mean, std)`; by default `uniform(0, 1)`",
+            "evaluate": "in evaluation, `draw` (default) or the `mean` of the distribution",
+        },
+    ),
 }
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
 from typing import TypeVar, final
 
-from danetc.dsl.first_weights import RandomStart
+from danetc.dsl.first_weights import Draw, RandomStart
 from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand, sigmoid, softplus
 from danetc.dsl.neuron.parameters import Parameters, closure, constant_text, names_of, plain
 from danetc.dsl.neuron.ssa import Instruction
@@ -161,7 +161,7 @@ class NeuronProgram:
     ``ops`` read ``x`` (the input), states (of the step before) and learnables by name. ``output`` is
     the value of the neuron; ``next_states`` are in the order of ``states``. Constants know the
     ``parameters`` of which they are made (``ParameterValue``). With further ``inputs``, a layer takes
-    all of them in a last dimension, ``x`` first.
+    all of them in a last dimension, ``x`` first. The last of them are random numbers: ``draws``.
     """
 
     name: str
@@ -173,11 +173,17 @@ class NeuronProgram:
     surrogate: SurrogateProgram | None
     parameters: Parameters = ()
     inputs: tuple[str, ...] = ()
+    draws: tuple[Draw, ...] = ()
 
     @property
     def takes(self) -> tuple[str, ...]:
         """All inputs, ``x`` first."""
         return (INPUT, *self.inputs)
+
+    @property
+    def drawn(self) -> Mapping[str, Draw]:
+        """The inputs that are random numbers, and their distributions."""
+        return dict(zip(self.inputs[len(self.inputs) - len(self.draws) :], self.draws, strict=True))
 
     @property
     def per_step(self) -> bool:
@@ -240,7 +246,8 @@ class NeuronProgram:
     def text(self) -> str:
         """Return the canonical text, in one line; ``reading.read_program`` is the inverse."""
         parts = [f"neuron {self.name}", *_parameter_texts(self.parameters)]
-        parts += [f"input {name}" for name in self.inputs]
+        laws = {name: f" {draw.law.text} {draw.evaluate}" for name, draw in self.drawn.items()}
+        parts += [f"input {name}{laws.get(name, '')}" for name in self.inputs]
         parts += [f"state {state.name} = {constant_text(state.init)}" for state in self.states]
         for item in self.learnables:
             if item.scheduled:

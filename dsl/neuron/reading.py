@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-from danetc.dsl.first_weights import random_start
+from danetc.dsl.first_weights import EVALUATIONS, RANDOM_STARTS, Draw, RandomStart, random_start
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
 from danetc.dsl.neuron.parameters import read_origin
 from danetc.dsl.neuron.program import (
@@ -97,6 +97,7 @@ def read_program(text: str) -> NeuronProgram:
     neuron = scope = _Scope("unnamed", [INPUT])
     slope: _Scope | None = None
     inputs: list[str] = []
+    draws: list[Draw] = []
     states: list[NeuronState] = []
     learnables: list[Learnable] = []
     after: list[Operand] = []
@@ -110,6 +111,11 @@ def read_program(text: str) -> NeuronProgram:
                 scope.parameter(name, value)
             case ["input", name]:
                 inputs.append(scope.define(name))
+            case ["input", name, law, *ends, evaluate] if (
+                law in RANDOM_STARTS and len(ends) == 2 and evaluate in EVALUATIONS
+            ):
+                inputs.append(scope.define(name))
+                draws.append(Draw(RandomStart(law, *map(_number, ends)), evaluate))
             case ["state", name, "=", init]:
                 states.append(NeuronState(scope.define(name), scope.number(init)))
             case ["hold", name, "=", raw, "by", path]:
@@ -147,7 +153,7 @@ def read_program(text: str) -> NeuronProgram:
         surrogate = SurrogateProgram(slope.name, ops, derivative, given, held)
     step = tuple(states), tuple(learnables), tuple(neuron.ops), output, tuple(after), surrogate
     given = tuple(neuron.parameters.items())
-    program = NeuronProgram(neuron.name, *step, given, tuple(inputs))
+    program = NeuronProgram(neuron.name, *step, given, tuple(inputs), tuple(draws))
     if program.text() != "; ".join(statements):
         raise _wrong("it is not written as danetc writes it")
     return program

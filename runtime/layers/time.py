@@ -87,6 +87,29 @@ class SampleDropout(DropPath):
         return x * drawn, drawn
 
 
+class Random(Leaf):
+    """Random numbers of the size of ``x``, drawn in float32 at each call; in evaluation their mean, if
+    ``evaluate`` is ``mean``. ``law`` is ``uniform LOW HIGH`` or ``normal MEAN STD``.
+    """
+
+    def __init__(self, law: str, evaluate: str = "draw") -> None:
+        super().__init__()
+        self.law = law
+        self.evaluate = evaluate
+
+    def forward(self, x: Tensor) -> Tensor:
+        name, *ends = self.law.split()
+        first, second = map(float, ends)
+        if self.evaluate == "mean" and not self.training:
+            return torch.full_like(x, first if name == "normal" else (first + second) / 2)
+        if name == "normal":
+            return (first + second * torch.randn(x.shape, device=x.device)).to(x.dtype)
+        return (first + (second - first) * torch.rand(x.shape, device=x.device)).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.law}, evaluate={self.evaluate}"
+
+
 class TimeConv(Leaf, nn.Conv1d):
     """A convolution over time of each pixel, padded by ``before`` and ``after`` steps of 0."""
 

@@ -376,6 +376,20 @@ VARIETY = {
     "unet": UNET,
     "latency": small(input="image(3, 8, 8) -> latency(tau = 2)"),
     "poisson": small(input="image(3, 8, 8) -> poisson"),
+    "random": small(
+        settings="neuron = fires_at_random",
+        stages="tiny via origin_at_random by densely_additive",
+        more="""neuron fires_at_random(sigma = 0.5) {
+          state v = 0.0
+          h = 0.5 * v + x + sigma * random(normal, evaluate = mean)
+          s = heaviside(1 / (1 + exp(1 - h)) - random())
+          v = h * (1 - s)
+        }
+        connection origin_at_random {
+          each = conv -> norm -> spike; last = conv -> norm; projection = conv -> norm
+          out = (branch + 0.1 * random(uniform(-1, 1)) + shortcut) -> spike
+        }""",
+    ),
 }
 """Texts of small networks (without ``use std``) that between them use every operation."""
 
@@ -401,7 +415,7 @@ TOKENS = {
 """Networks of tokens, whose inputs are int64."""
 
 ENCODED = ("latency", "poisson")
-RANDOM = ("dropped", "dropout", "poisson")
+RANDOM = ("dropped", "dropout", "poisson", "random")
 
 
 @cache

@@ -80,7 +80,7 @@ def trained(
     return run.weights
 
 
-@pytest.mark.parametrize("name", [*NAMES, "dropped", "poisson", "tebn"])
+@pytest.mark.parametrize("name", [*NAMES, "dropped", "poisson", "random", "tebn"])
 def test_resumed_bit_for_bit(name: str, tmp_path: Path) -> None:
     graph = helpers.text(VARIETY[name])
     expected = trained(graph, None)

@@ -230,7 +230,7 @@ def test_the_table(row: str, backend: str, training: bool) -> None:
     check(row, model, other, x, error or (of_training if training else None))
 
 
-RANDOM = ("dropped", "dropout", "ordinary", "poisson")
+RANDOM = ("dropped", "dropout", "ordinary", "poisson", "random")
 OTHERS = ("two_inputs", "functions")
 """A reference takes two inputs; numbers of 1e17, of which the last digits differ."""
 

@@ -24,6 +24,7 @@ _NAMES: Mapping[tuple[str, ...], str] = {
     ("p", "rank"): "Dropout DropPath SampleDropout",
     ("kernel_size",): "MaxPool2d AvgPool2d",
     ("groups", "momentum"): "RunningMean",
+    ("law", "evaluate"): "Random",
     ("heads", "most"): "Scores KeysFirst",
     ("steps", "window"): "TimeLinear MaskedTimeLinear",
     ("steps", "rank"): "Delay",

@@ -30,7 +30,8 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
     (
         LAYERS,
         "time",
-        "drawn_numbers ConstantTable Learnt Delay DropPath SampleDropout TimeConv TimeLinear MaskedTimeLinear",
+        "drawn_numbers ConstantTable Learnt Delay DropPath SampleDropout Random TimeConv "
+        "TimeLinear MaskedTimeLinear",
     ),
     (LAYERS, "attention", "tokens"),
     (LAYERS, "embedding", ""),

@@ -9,6 +9,9 @@ from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown, word
+from danetc.dsl.first_weights import EVALUATIONS, RandomStart, random_start
+from danetc.dsl.kinds import Kind
+from danetc.dsl.ranges import REAL, NumberRange
 
 
 def _never(attrs: Attrs) -> bool:
@@ -17,6 +20,20 @@ def _never(attrs: Attrs) -> bool:
 
 def _delay_label(attrs: Attrs) -> tuple[str, str]:
     return f"delay {attrs['steps']}", ""
+
+
+def _law(attrs: Attrs) -> RandomStart:
+    return random_start(str(attrs["law"]))
+
+
+def _drawn_kind(attrs: Attrs, values: Values) -> Kind:
+    law = _law(attrs)
+    return Kind.of(NumberRange(law.first, law.second) if law.name == "uniform" else REAL)
+
+
+def _random(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    args = (str(attrs["law"]), attrs["evaluate"])
+    return TorchModule("danetc.runtime.layers.time.Random", args, layout="any")
 
 
 _STEPS = integer("steps", "number of time steps", 1, 1, 4096)
@@ -78,6 +95,17 @@ ROWS = (
         ours("poisson", steps=True), time="creates", random=True, gradient=False,
         onnx=onnx.poisson,
         example="in -> poisson -> conv(8) -> norm -> spike",
+    ),
+    Op(
+        "random", "random numbers of the size of another value, drawn at each step", shapes.same, _drawn_kind,
+        _random,
+        (
+            Parameter("law", str, "text of the distribution"),
+            word("evaluate", "in evaluation, `draw` or the `mean`", "draw", EVALUATIONS),
+        ),
+        public=False, random=True, gradient=False,
+        label=lambda attrs: (f"random {_law(attrs)}", "mean in evaluation" * (attrs["evaluate"] == "mean")),
+        onnx=onnx.random,
     ),
     Op(
         "latency", "latency coding: one spike, earlier for larger x", shapes.same, kinds.spike,

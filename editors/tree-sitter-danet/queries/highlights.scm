@@ -48,10 +48,10 @@
     "flatten" "floor" "gelu" "groupnorm" "he_normal" "he_uniform" "heaviside" "identity" "image"
     "inputs" "latency" "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean"
     "mean_over_time" "min" "mix" "none" "norm" "normal" "orthogonal" "outputs" "pad" "poisson"
-    "python" "relu" "reshape" "round" "rows" "running_mean" "scheduled" "scores" "shared" "shuffle"
-    "sigmoid" "sin" "sinusoidal" "softmax" "softplus" "spike" "sqrt" "stage" "sum" "swap" "table"
-    "tanh" "tdbn" "tebn" "tokens" "torch_uniform" "transform" "truncated_normal" "uniform" "upsample"
-    "xavier_normal" "xavier_uniform" "zeros"))
+    "python" "random" "relu" "reshape" "round" "rows" "running_mean" "scheduled" "scores" "shared"
+    "shuffle" "sigmoid" "sin" "sinusoidal" "softmax" "softplus" "spike" "sqrt" "stage" "sum" "swap"
+    "table" "tanh" "tdbn" "tebn" "tokens" "torch_uniform" "transform" "truncated_normal" "uniform"
+    "upsample" "xavier_normal" "xavier_uniform" "zeros"))
 
 ((identifier) @function.builtin
   (#any-of? @function.builtin
@@ -86,6 +86,11 @@
   (#eq? @_name "over")
   (#any-of? @constant
     "channels" "columns" "pixels" "rows" "time"))
+
+(setting name: (identifier) @_name value: (identifier) @constant
+  (#eq? @_name "evaluate")
+  (#any-of? @constant
+    "draw" "mean"))
 
 (setting name: (identifier) @_name value: (identifier) @constant
   (#eq? @_name "init")

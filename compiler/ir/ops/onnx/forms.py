@@ -20,6 +20,7 @@ from danetc.compiler.ir.ops.onnx.general import (
     window,
 )
 from danetc.compiler.ir.ops.row import at_start, is_scheduled, whole
+from danetc.dsl.first_weights import random_start
 
 # -- axes ---------------------------------------------------------------------------------------------
 
@@ -298,6 +299,15 @@ def poisson(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     rate = repeat(to, at, x)
     drawn = to.node("RandomUniformLike", rate, high=1.0, low=0.0)
     return to.node("Cast", to.node("Less", drawn, rate), to=1)
+
+
+def random(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    law = random_start(str(at.attrs["law"]))
+    if at.attrs["evaluate"] == "mean":
+        return to.node("Expand", to.array(law.mean), to.node("Shape", x[0]))
+    if law.name == "uniform":
+        return to.node("RandomUniformLike", x[0], low=law.first, high=law.second)
+    return to.node("RandomNormalLike", x[0], mean=law.first, scale=law.second)
 
 
 def latency(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
