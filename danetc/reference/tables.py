@@ -109,9 +109,10 @@ _IN_EQUATIONS = {
     "delay": "delay(x, 1)",
     "learn": "learn(1.0) * x",
     "log": "x * log(2.0 + abs(x))",
+    "random": "x + 0.1 * random(normal)",
     "sqrt": "x * sqrt(2.0 + abs(x))",
 }
-"""Calls in examples, for functions that are not defined for every x."""
+"""Calls in examples, for functions that are not functions of one x, or not defined for every x."""
 
 
 _NEURON = """neuron own {{

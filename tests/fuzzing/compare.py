@@ -225,6 +225,8 @@ class Subject:
                 hooks.append(module.register_forward_hook(_keep(neurons, name)))
             elif isinstance(module, nn.Dropout | DropPath):
                 hooks.append(module.register_forward_pre_hook(_factors(drawn, name)))
+            elif type(module).__name__ == "Random":  # also that of a model.py
+                hooks.append(module.register_forward_hook(_numbers(drawn, name)))
         poisson = [node for node in self.graph.nodes.values() if node.op == "poisson"]
         if poisson:  # an encoder of the input: it is the first to draw
             torch.manual_seed(self.seed)
@@ -363,6 +365,16 @@ def _factors(into: dict[str, Array], name: str) -> Callable[..., None]:
             drawn = np.concatenate([into[name].ravel(), drawn.ravel()])
         into[name] = drawn
         torch.set_rng_state(state)
+
+    return hook
+
+
+def _numbers(into: dict[str, Array], name: str) -> Callable[..., None]:
+    """What a layer draws, one step of a loop after the other."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        earlier = into.get(name, np.empty(0)).ravel()
+        into[name] = np.concatenate([earlier, array(output).ravel()])
 
     return hook
 

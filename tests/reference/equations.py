@@ -83,6 +83,11 @@ OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Drawn(Learn):
+    """Random numbers beside a value; they have no number that is stored."""
+
+
 @dataclass
 class Equations:
     """The names of one declaration at one time step, and what its expressions are."""
@@ -90,6 +95,7 @@ class Equations:
     names: dict[str, Value]
     heaviside: Callable[[Var], Var]
     learn: Callable[[Place, Learn], Var]
+    draw: Callable[[Place], Var]
     read: set[str] = field(default_factory=set)  # names that were asked for
     counters: dict[str, float] = field(default_factory=dict)  # of the `for` around
     past: dict[Place, list[Value]] = field(default_factory=dict)  # of what is delayed, by step
@@ -125,6 +131,9 @@ class Equations:
                 return f.where(known, self.number(then), self.number(otherwise))
             case s.Call(s.Name("learn")):
                 return self.learn(self.place(expr), learn_of(expr, lambda arg: self.number(arg)))
+            case s.Call(s.Name("random")):
+                self.read.add(EARLIER)
+                return self.draw(self.place(expr))
             case s.Call(s.Name("delay"), (value, steps)):
                 return self.delayed(self.place(expr), value.value, int(self.number(steps.value)))
             case s.Call(s.Name(name), args):
@@ -235,7 +244,7 @@ def surrogate(body: tuple[s.Stmt, ...], arguments: Mapping[str, Value]) -> Calla
 
     def slope(at: Array) -> Array:
         x = Var(at)
-        equations = Equations({**_floats(arguments), "x": x}, _none, _none)
+        equations = Equations({**_floats(arguments), "x": x}, _none, _none, _none)
         for item in body:
             assert isinstance(item, s.Define)
             equations.names[item.name] = equations.value(item.value)
@@ -274,7 +283,7 @@ class Neuron:
     """A layer of neurons: its equations, its parameters, what it learns.
 
     ``stored`` gives the parameter that stands for the next thing learnt, in the order of the text:
-    parameters of the declaration first. ``near`` is the least distance of a membrane potential from
+    parameters of the declaration first. ``drawn`` gives the next random numbers, [T, N, ...]. ``near`` is the least distance of a membrane potential from
     its threshold so far, exact hits left out; ``varies`` says whether the output depends on a
     state or on numbers of each step, and so on the time step.
     """
@@ -283,9 +292,11 @@ class Neuron:
     arguments: Mapping[str, Value]
     slope: Callable[[Array], Array] | None
     stored: Callable[[Learn], Var]
+    drawn: Callable[[], Array] = lambda: np.empty(0)
     near: float = math.inf
     varies: bool = False
     _learnt: dict[Place, Var] = field(default_factory=dict)
+    _drawn: dict[Place, Array] = field(default_factory=dict)
     _now: int = 0
     _by_step: bool = False
 
@@ -310,7 +321,7 @@ class Neuron:
             }
             return {**values, **found}
 
-        equations = Equations(parameters_at(0), self._heaviside, self._learn)
+        equations = Equations(parameters_at(0), self._heaviside, self._learn, self._draw)
         states = {  # values from the first step on, not numbers: `min(u, x)` is of two values
             item.name: as_var(equations.number(item.value))
             for item in self.body
@@ -345,6 +356,11 @@ class Neuron:
             self._learnt[place] = self.stored(learn)
         self._by_step = self._by_step or learn.by_step
         return learn.value(_at(self._learnt[place], learn, self._now))
+
+    def _draw(self, place: Place) -> Var:
+        if place not in self._drawn:
+            self._drawn[place] = self.drawn()
+        return Var(self._drawn[place][self._now])
 
 
 def _at(stored: Var, learn: Learn, t: int) -> Var:

@@ -11,7 +11,7 @@ from typing import Any
 
 from danetc.dsl.loading import Module
 from danetc.dsl.syntax import tree as s
-from tests.reference.equations import CONSTANTS, OPERATORS, Learn, learn_of
+from tests.reference.equations import CONSTANTS, OPERATORS, Drawn, Learn, learn_of
 from tests.reference.tape import Var
 
 # -- values ---------------------------------------------------------------------------------------
@@ -569,6 +569,8 @@ class Evaluator:
                     replace(arg, name="start" if arg.name == "init" else arg.name) for arg in args
                 )
                 return learn_of(replace(call, args=named), lambda expr: self.evaluate(expr, env))
+            case "random":
+                return Drawn(0.0)
             case "scheduled":
                 (arg,) = args
                 return Learn(float(self.evaluate(arg.value, env)), trained=False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.reference import functions as f
-from tests.reference.equations import OPERATORS, Learn, Neuron, surrogate
+from tests.reference.equations import OPERATORS, Drawn, Learn, Neuron, surrogate
 from tests.reference.language import (
     OPERATIONS,
     Backbone,
@@ -133,6 +133,14 @@ class Layers(Evaluator):
         size = {"channel": [shape[0], *ones], "neuron": shape}.get(found.learn.per, [1, *ones])
         by_step = found.learn.by_step
         key = (*found.scope, found.name) if found.name else ()
+        if isinstance(found.learn, Drawn):
+            if not key or key not in self.learnt:
+                scope, role = (found.scope, found.name) if found.name else (self.scope, "random")
+                numbers = self._random(scope, role, wire.data.shape)
+                self.learnt[key] = Var(numbers)
+            made = found.made(Wire(self.learnt[key], True))
+            assert isinstance(made, Wire)
+            return made
         if not key or key not in self.learnt:
             scope, role = (found.scope, found.name) if found.name else (self.scope, "learn")
             path = self.weights.path(scope, role)
@@ -150,6 +158,10 @@ class Layers(Evaluator):
         made = found.made(Wire(whole, by_step))
         assert isinstance(made, Wire)
         return made
+
+    def _random(self, scope: tuple[str, ...], role: str, shape: tuple[int, ...]) -> Array:
+        """What a layer drew for a value [T, N, ...]."""
+        return self.drawn[self.weights.layers[self.weights.path(scope, role)]].reshape(shape)
 
     def join(self, op: str, left: Any, right: Any) -> Wire:
         if isinstance(left, Wire):
@@ -596,6 +608,7 @@ class Layers(Evaluator):
                 path, learn.stored, *[shape[0]] * learn.by_step, *_size_of(learn, shape)
             ),
         )
+        layer.drawn = lambda: self._random(self.scope, "random", shape)
         x, *more = f.side_by_side([wire.data, *(other.data for other in others.values())])
         shape = np.broadcast_shapes(*(value.shape for value in (x, *more)))
         y = layer.run(x, dict(zip(others, more, strict=True)))

@@ -58,6 +58,7 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "affine": {"factor": 2.0, "offset": 3.0},
     "upsample": {"scale": 2},
     "dropout": {"p": 0.5},
+    "random": {"law": "normal 0.5 1.0", "evaluate": "mean"},
     "droppath": {"p": 0.5},
     "latency": {"tau": 2.0},
     **{key: {"over": "channels", "groups": 2} for key in ("sum_over", "mean_over", "max_over")},

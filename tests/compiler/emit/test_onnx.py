@@ -79,14 +79,14 @@ def test_every_operation_has_a_form(name: str, varies: bool) -> None:
         return
     inputs = tuple(x.abs() + 0.1 for x in inputs_of(graph, 2))
     for streaming in (False,) if model.signature.whole else (False, True):
-        if OPS[name].random and not OPS[name].training:
+        if name == "poisson":
             (drawn,) = ran(written(model, streaming), graph, inputs, streaming)
             assert set(drawn.unique().tolist()) == {0.0, 1.0}
         else:
             assert_same(model, inputs, streaming)
 
 
-@pytest.mark.parametrize("name", alternating(VARIETY))
+@pytest.mark.parametrize("name", alternating([name for name in VARIETY if name != "random"]))
 def test_every_kind_of_network(name: str) -> None:
     model = warmed(text(VARIETY[name]))
     assert isinstance(model.topology, Graph)
