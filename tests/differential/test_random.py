@@ -207,7 +207,7 @@ def test_equal_networks_draw_from_the_same_distribution(other: dict[str, str]) -
 
 def test_a_format_without_random_numbers_names_them() -> None:
     made = graph("out = in + random()")
-    with pytest.raises(NotInNir, match="^random: NIR has no node for random"):
+    with pytest.raises(NotInNir, match=r"^random: NIR has no node for random"):
         emit_nir(made, {})
 
 
