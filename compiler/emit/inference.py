@@ -20,8 +20,7 @@ from danetc.compiler.ir.ops.user import user_layers
 from danetc.compiler.passes.fold import Folding, plan_folding, source_of
 from danetc.compiler.passes.fusion_groups import FusionGroup, add_epilogues, plan_fusion
 from danetc.runtime.layers.fused import FusedNeuron
-from danetc.runtime.layers.inference import Folded, FoldedFactors, InferenceModel
-from danetc.runtime.layers.spike_conv import suits
+from danetc.runtime.layers.inference import Folded, FoldedFactors, InferenceModel, suits
 from danetc.runtime.layers.time import affine
 from danetc.runtime.model.built import Model
 
@@ -87,7 +86,7 @@ class InferenceEmitter(FusedEmitter):
         if suits(kind, channels, prod(kernel)):
             kwargs = {**call.kwargs, "high": kind.high, "unit": kind.unit}
             return replace(
-                call, target="danetc.runtime.layers.spike_conv.SpikeConv2d", kwargs=kwargs
+                call, target="danetc.runtime.layers.inference.SpikeConv2d", kwargs=kwargs
             )
         return replace(call, target="danetc.runtime.layers.inference.InferenceConv2d")
 

@@ -21,18 +21,8 @@ from danetc.runtime.kernels.native_group import GroupKey, group_form, native_gro
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.kernels.neuron_operators import is_timeless
 from danetc.runtime.kernels.torch_internals import hooking, is_fake, is_known, is_traced, notice
-from danetc.runtime.layers.concatenation import (
-    LazyConcatenation,
-    Value,
-    slices_of,
-    whole,
-)
-from danetc.runtime.layers.group_calls import (
-    GroupFunction,
-    KernelPlan,
-    NativePlan,
-    Slices,
-)
+from danetc.runtime.layers.concatenation import LazyConcatenation, Value, slices_of, whole
+from danetc.runtime.layers.group_calls import GroupFunction, KernelPlan, NativePlan, Slices
 from danetc.runtime.layers.layouts import is_last, laid_out, new_value
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
@@ -128,14 +118,23 @@ class FusedNeuron(Neuron):
         weights = [*[norm.weight for norm in present], *[norm.bias for norm in present]]
         params = self._flat_learnables()
         native = self._native_plan(values, present, [*weights, *params])
-        plan, inputs = native or self._kernel_plan([whole(x) for x in values], present)
+        if native is None:
+            inputs: Sequence[Tensor] = [whole(x) for x in values]
+            terms, steps, timeless = self._form(inputs)
+            group = fusion_kernel(self.program, terms, steps, self._added)
+            modes, last = tuple(map(mode_of, present)), any(is_last(x) for x in inputs)
+            plan: KernelPlan | NativePlan = KernelPlan(
+                group, terms, steps, self._kinds, modes, last, timeless
+            )
+        else:
+            plan, inputs = native
         tensors = [*inputs, *weights, *params]
         if torch.is_grad_enabled() and any([x.requires_grad for x in tensors]):  # noqa: C419
             out: Tensor = GroupFunction.apply(plan, present, *tensors)
             return out
         if isinstance(plan, KernelPlan):
             return plan.forward(inputs, present, params)[0]
-        return plan.forward(inputs, present, params, self._output_place(plan, inputs))[0]
+        return plan.forward(inputs, present, params, self._owned)[0]
 
     def _is_standard(self, norms: Sequence[nn.Module | None], values: Sequence[Value]) -> bool:
         """True if fused code computes what the ``norms`` and this neuron do to ``values``.
@@ -189,15 +188,6 @@ class FusedNeuron(Neuron):
         timeless = not lengths and is_timeless(inputs[0], self.rank, self.program)
         steps = lengths.pop() if lengths else 1 if timeless else self.steps
         return tuple(map(Term, self._normed, static)), steps, timeless
-
-    def _kernel_plan(
-        self, inputs: Sequence[Tensor], norms: Sequence[Norm]
-    ) -> tuple[KernelPlan, Sequence[Tensor]]:
-        terms, steps, timeless = self._form(inputs)
-        group = fusion_kernel(self.program, terms, steps, self._added)
-        modes = tuple(map(mode_of, norms))
-        last = any(is_last(x) for x in inputs)
-        return KernelPlan(group, terms, steps, self._kinds, modes, last, timeless), inputs
 
     def _native_plan(
         self,
@@ -279,11 +269,6 @@ class FusedNeuron(Neuron):
         terms = tuple(map(Term, self._normed, static))
         return key._replace(program=self.program, terms=terms, added=self._added)
 
-    def _output_place(self, plan: NativePlan, inputs: Sequence[Tensor]) -> int | None:
-        """The input to write the output over."""
-        place = self._owned
-        return place if place is not None and inputs[place].shape == plan.shape else None
-
     # -- a step of a stream ------------------------------------------------------------------------
 
     def advance(self, values: Sequence[Value], before: Any) -> tuple[Tensor, Any]:
@@ -312,8 +297,7 @@ class FusedNeuron(Neuron):
         if any(x is not None and (x.shape, x.dtype) != (shape, torch.float32) for x in known):
             raise RuntimeError(f"the states of a stream are not those of frames {list(shape)}")
         after = [new_value(shape, inputs[0], last, torch.float32) for _ in range(count)]
-        place = self._output_place(plan, inputs)
-        out, _ = plan.forward(inputs, present, params, place, [*known, *after])
+        out, _ = plan.forward(inputs, present, params, self._owned, [*known, *after])
         return out, (number + 1, after) if self._per_step else after
 
     # -- operation by operation --------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -48,18 +49,11 @@ class GroupFunction(torch.autograd.Function):
         ctx: Any, plan: NativePlan | KernelPlan, norms: Sequence[Norm], *tensors: Tensor
     ) -> Tensor:
         ctx.plan = plan
-        count = sum(plan.counts)
+        count = len(plan.kinds)
         inputs, params = tensors[:count], tensors[count + 2 * len(norms) :]
         out, known = plan.forward(inputs, norms, params)
-        saved: list[Tensor] = []
-        ctx.saved = []
-        place = 0
-        for kind, slices in zip(plan.kinds, plan.counts, strict=True):
-            for x in inputs[place : place + slices]:
-                each = SavedTensor(x, kind if slices == 1 else ANALOG)
-                saved += each.split(x)
-                ctx.saved.append(each)
-            place += slices
+        ctx.saved = [SavedTensor(x, kind) for x, kind in zip(inputs, plan.kinds, strict=True)]
+        saved = [part for each, x in zip(ctx.saved, inputs, strict=True) for part in each.split(x)]
         ctx.known = len(known)
         ctx.save_for_backward(*saved, *known, *params)
         return out
@@ -67,13 +61,9 @@ class GroupFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_order(grads[0])
-        tensors, place = ctx.saved_tensors, 0
-        inputs: list[Tensor] = []
-        for saved in ctx.saved:
-            inputs.append(saved.join(tensors[place : place + saved.count]))
-            place += saved.count
-        params = tensors[place + ctx.known :]
-        known = tensors[place : place + ctx.known]
+        tensors = iter(ctx.saved_tensors)
+        inputs = [saved.join([*islice(tensors, saved.count)]) for saved in ctx.saved]
+        known, params = [*islice(tensors, ctx.known)], [*tensors]
         dx, of_norms, of_params = ctx.plan.gradients(grads[0], inputs, known, params)
         results = [
             (dp if p.dim() or not dp.dim() else dp.sum()).view(p.shape)
@@ -100,10 +90,6 @@ class KernelPlan:
     modes: tuple[str, ...]
     last: bool
     timeless: bool
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        return (1,) * len(self.terms)
 
     def forward(
         self, inputs: Sequence[Tensor], norms: Sequence[Norm], params: Sequence[Tensor]
@@ -179,7 +165,7 @@ class KernelPlan:
 class NativePlan:
     """What all calls of a group in a library share.
 
-    ``counts`` are the numbers of slices of the terms; ``repeats`` is, for each norm, the number of equal steps
+    ``counts`` are the numbers of slices of the terms, ``kinds`` those of all slices; ``repeats`` is, for each norm, the number of equal steps
     that its values represent; ``shape`` is the shape of the output, and ``sizes`` are the library's arguments.
     """
 
@@ -211,6 +197,11 @@ class NativePlan:
         """Raises RuntimeError, as torch does, if the terms differ in size: libraries do not check it."""
         widths, rests, lengths = _checked(terms, key.terms)
         counts = tuple(len(slices) for slices in terms)
+        of_slices = tuple(
+            kind if len(slices) == 1 else ANALOG
+            for kind, slices in zip(kinds, terms, strict=True)
+            for _ in slices
+        )
         channels = sum(widths[: counts[0]])
         images, *size = rests
         lead = (*lengths, images) if lengths else (images,) if timeless else (key.steps, images)
@@ -229,7 +220,7 @@ class NativePlan:
         else:
             own = [_MODES[mode] for mode in modes]
             sizes = (images, channels, length, threads, *own, *counts, *widths)
-        return NativePlan(group, key, counts, kinds, modes, repeats, shape, sizes, is_single)
+        return NativePlan(group, key, counts, of_slices, modes, repeats, shape, sizes, is_single)
 
     def forward(
         self,
@@ -239,7 +230,7 @@ class NativePlan:
         owned: int | None = None,
         carried: Sequence[Tensor | None] = (),
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return the output, written over the input ``owned`` if given, and mean, 1/sqrt(var + eps), scale and shift
+        """Return the output, written over the input ``owned`` if it has its size, and mean, 1/sqrt(var + eps), scale and shift
         of each norm, [norms, 4, C]; in training the running statistics are updated. ``carried`` are the states
         before the step, or None, and after it."""
         for norm in norms:
@@ -248,8 +239,9 @@ class NativePlan:
         if self.is_single:
             raise ValueError("training needs more than one value per channel, not 1")
         table = inputs[0].new_empty(len(norms), 4, self.channels, dtype=torch.float32)
-        if owned is not None and has_values(inputs[owned]):
-            out = inputs[owned]
+        place = None if owned is None else inputs[owned]
+        if place is not None and place.shape == self.shape and has_values(place):
+            out = place
         else:
             out = new_value(self.shape, inputs[0], self.key.channels_last)
         numbers: list[float] = []

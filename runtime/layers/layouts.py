@@ -39,16 +39,11 @@ def layout_of(x: Tensor) -> MemoryLayout:
     return _layout(x.shape, x.stride())
 
 
-def is_dense_last(x: Tensor) -> bool:
-    """True if ``x`` is dense in memory as [..., H, W, C]."""
-    return layout_of(x).is_last
-
-
 def laid_out(x: Tensor, last: bool) -> Tensor:
     """Return ``x``, copied if necessary, with channels last in memory or all dimensions in order."""
     if not last:
         return x.contiguous()
-    return x if is_dense_last(x) else x.movedim(-3, -1).contiguous().movedim(-1, -3)
+    return x if layout_of(x).is_last else x.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
 def new_value(

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from danetc.runtime.kernels.composed_operators import is_static, per_step
 from danetc.runtime.layers.leaf import Leaf, ReadsWhatItMoves
-from danetc.runtime.layers.sync import Synchronisable, is_synchronised, normalise, reduce_sum
+from danetc.runtime.layers.sync import (
+    Synchronisable,
+    is_synchronised,
+    normalise,
+    reduce_sum,
+    summed,
+)
 
 
 class StaticBatchNorm2d(Leaf, Synchronisable, nn.BatchNorm2d):
@@ -203,6 +209,71 @@ def one_value(x: Tensor) -> str:
     return f"training needs more than one value per channel, not {list(x.shape)}"
 
 
+class CumulativeBatchNorm2d(StepBatchNorm2d):
+    """Batch norm of each time step t with the statistics of steps 0 to t, over N, H and W
+    (TAB: Jiang et al., ICLR 2024).
+
+    Weights and running statistics are [T, C]; evaluation uses the latter.
+    """
+
+    bias: nn.Parameter
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        x = per_step(x, self.steps, self.rank)
+        if len(x) != self.steps or x.numel() == x.shape[2]:
+            return super().forward(x)  # raises an error
+        wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+        return self.normalised(x, *self.moments(wide), slice(0, self.steps))
+
+    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
+        """Return the output of one time step [N, ...], and mean and variance of the steps so far (in
+        evaluation their number)."""
+        if not self.training:
+            return super().advance(inputs, before)
+        x = inputs[0].unsqueeze(0)
+        mean, variance, count = self.moments(x.to(self.weight.dtype))
+        if before is not None:
+            mean, variance = torch.cat([before[0], mean]), torch.cat([before[1], variance])
+        now = len(mean)
+        if now > self.steps:
+            raise ValueError(f"the network has norms for {self.steps} steps, not for more")
+        y = self.normalised(x, mean, variance, count, slice(now - 1, now))
+        return y.squeeze(0), [mean, variance]
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Return mean and biased variance of each channel at each step of [T, N, C, ...], both [T, C],
+        and the number of values of each."""
+        variance, mean = torch.var_mean(x, [1, *range(3, x.dim())], correction=0)
+        count = x[0].numel() // x.shape[2]
+        if is_synchronised(self):
+            total = float(summed(mean.new_full((1,), count)))
+            whole = summed(mean * count) / total
+            return whole, summed((variance + (mean - whole).square()) * count) / total, total
+        return mean, variance, count
+
+    def normalised(
+        self, x: Tensor, mean: Tensor, variance: Tensor, count: float, part: slice
+    ) -> Tensor:
+        """Normalise the steps ``part``, given the ``moments`` of each step up to the last of them."""
+        steps = torch.arange(1, len(mean) + 1, dtype=mean.dtype, device=mean.device).unsqueeze(1)
+        means = mean.cumsum(0) / steps
+        past = torch.ones_like(mean[:, :1]).expand(-1, len(mean)).tril()
+        around = (mean.unsqueeze(0) - means.unsqueeze(1)).square() + variance.unsqueeze(0)
+        variances = ((around * past.unsqueeze(2)).sum(1) / steps)[part]
+        means, values = means[part], count * steps[part]
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean[part].lerp_(means.to(self.running_mean.dtype), self.momentum)
+            unbiased = variances * (values / (values - 1).clamp(min=1))
+            self.running_var[part].lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        scale = torch.rsqrt(variances + self.eps) * self.weight[part]
+        shift = self.bias[part] - means * scale
+        shape = (len(means), 1, -1, *[1] * (x.dim() - 3))
+        return (x * scale.view(shape) + shift.view(shape)).to(x.dtype)
+
+
 class RunningMean(ReadsWhatItMoves, Leaf, Synchronisable):
     """Running mean of each group of channels over training passes, without a gradient.
 
@@ -224,22 +295,18 @@ class RunningMean(ReadsWhatItMoves, Leaf, Synchronisable):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            batch = self.batch_mean(x)
+            groups = x.detach().unflatten(-self.rank, (self.groups, -1))
+            groups = groups.transpose(0, -self.rank - 1).flatten(1)
+            batch: Tensor = groups.mean(1, dtype=self.mean.dtype)
+            if is_synchronised(self):
+                samples = x.shape[-self.rank - 1]
+                sums = reduce_sum(torch.cat([batch * samples, batch.new_full((1,), samples)]))
+                batch = sums[:-1] / sums[-1]
             first = self.num_batches_tracked.eq(0).to(batch.dtype)
             self.num_batches_tracked.add_(1)
             self.mean.lerp_(batch, first + (1 - first) * self.momentum)
         mean = self.mean.to(x.dtype).view(-1, *[1] * (self.rank - 1))
         return mean.expand(x.shape[-self.rank - 1], *mean.shape).clone()  # the buffer will change
-
-    def batch_mean(self, x: Tensor) -> Tensor:
-        """Return the mean of each group of channels of a batch, [groups]."""
-        groups = x.detach().unflatten(-self.rank, (self.groups, -1)).transpose(0, -self.rank - 1)
-        mean: Tensor = groups.flatten(1).mean(1, dtype=self.mean.dtype)
-        if is_synchronised(self):
-            samples = x.shape[-self.rank - 1]
-            sums = reduce_sum(torch.cat([mean * samples, mean.new_full((1,), samples)]))
-            mean = sums[:-1] / sums[-1]
-        return mean
 
     def extra_repr(self) -> str:
         return f"{self.groups}, momentum={self.momentum}"

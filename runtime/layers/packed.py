@@ -18,7 +18,7 @@ from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.torch_internals import has_values, is_traced
 from danetc.runtime.layers import pointwise, small_maps, sparse
 from danetc.runtime.layers.laid_out import is_laid_out
-from danetc.runtime.layers.layouts import is_dense_last, is_last
+from danetc.runtime.layers.layouts import is_last, layout_of
 from danetc.runtime.layers.leaf import Leaf, refuse_second_order
 from danetc.runtime.model.stepping import is_step_under_way
 
@@ -37,7 +37,7 @@ class _Conv(torch.autograd.Function):
         ctx.save_for_backward(saved.save(x) if ctx.needs_input_grad[1] else None, weight)
         stride, padding, dilation, groups = options
         ctx.is_product = pointwise.is_product(x, weight, stride, padding, groups)
-        ctx.last = ctx.is_product and is_dense_last(x)
+        ctx.last = ctx.is_product and layout_of(x).is_last
         weight = _in(weight, x.dtype)
         if ctx.is_product:
             return pointwise.convolved(x, weight, bias)
@@ -92,24 +92,16 @@ class PackedConv2d(Leaf, nn.Conv2d):
         # Read the weight once: a parametrization such as spectral norm may change with each access.
         if is_traced():
             return super().forward(x)
-        weight = self._wanted(x)
-        if weight is None:
+        if not torch.is_grad_enabled() or not (
+            x.requires_grad or any(p.requires_grad for p in self.parameters())
+        ):
             return self._without_gradient(x)
-        bias = self.bias
-        dtype = autocast_dtype(x)
+        weight, bias, dtype = self.weight, self.bias, autocast_dtype(x)
         if dtype is not None:
             x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
         options = (self.kind, self.stride, self.padding, self.dilation, self.groups)
         out: Tensor = _Conv.apply(x, weight, bias, options)
         return out
-
-    def _wanted(self, x: Tensor) -> Tensor | None:
-        """The weight, if a gradient is needed."""
-        if not torch.is_grad_enabled():
-            return None
-        if not (x.requires_grad or any(p.requires_grad for p in self.parameters())):
-            return None
-        return self.weight
 
     def _without_gradient(self, x: Tensor) -> Tensor:
         weight = self._parameters.get("weight")
@@ -281,8 +273,5 @@ def product(a: Tensor, b: Tensor, *kinds: float) -> Tensor:
     """Return a * b of equal shapes; ``kinds`` holds the three numbers of both kinds, in which they are saved."""
     if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype != b.dtype:
         return a * b
-    return packed_product(torch.mul, (_kind(*kinds[:3]), _kind(*kinds[3:])), (a, b))
-
-
-def _kind(low: float, high: float, unit: float) -> Kind:
-    return Kind(int(low), int(high), unit)
+    both = [Kind(int(low), int(high), unit) for low, high, unit in (kinds[:3], kinds[3:])]
+    return packed_product(torch.mul, both, (a, b))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from danetc.runtime.layers.layouts import is_dense_last, laid_out, layout_of, strides_of
+from danetc.runtime.layers.layouts import laid_out, layout_of, strides_of
 from danetc.runtime.system.machine import is_amd
 
 IS_FAST = not is_amd()
@@ -51,13 +51,13 @@ def is_gradient_product(x: Tensor, weight: Tensor) -> bool:
     """True if a product is faster for the weights' gradient, which is a sum over the images."""
     outputs, channels = weight.shape[:2]
     are_few = outputs * channels <= x.shape[2:].numel() * (outputs + channels)
-    return are_few or is_dense_last(x)
+    return are_few or layout_of(x).is_last
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the convolution of images [N, C, H, W] by a weight [O, C, 1, 1], in the layout of the images."""
     matrix = weight.flatten(1)
-    if is_dense_last(x):
+    if layout_of(x).is_last:
         rows = _rows(x)
         by_pixel = matrix.t()
         out = torch.mm(rows, by_pixel) if bias is None else torch.addmm(bias, rows, by_pixel)
@@ -82,7 +82,7 @@ def input_gradient(grad: Tensor, weight: Tensor, last: bool) -> Tensor:
 
 def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
     """Return the gradient of a weight [O, C, 1, 1], whose values do not matter, in its layout."""
-    last = is_dense_last(x)
+    last = layout_of(x).is_last
     grad = laid_out(grad, last)
     if last:
         found = torch.mm(_rows(grad).t(), _rows(x))

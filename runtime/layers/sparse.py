@@ -57,7 +57,8 @@ def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
         return None
     outputs, pixels = weight.shape[0], images * height * width
     x = x.contiguous(memory_format=torch.channels_last)
-    rows: Tensor = form(layer, "rows", _rows)
+    # The contributions of an input to all outputs are a row, [KH * KW * C, O].
+    rows: Tensor = form(layer, "rows", lambda weight: as_matrix(weight).t().contiguous())
     out = x.new_empty(images, *plan.size, outputs)
     found = torch.empty(pixels * (channels + 1) + 3, dtype=torch.int32, device=x.device)
     begins = found.data_ptr() + (pixels * channels + 1) * found.itemsize
@@ -93,11 +94,6 @@ def _plan(shape: tuple[int, int, int], window: Window) -> _Plan:
     readings, places_read = int(is_pixel.sum()), int(is_pixel.any(1).sum())
     places, positions = table.shape
     return _Plan(table, size, places, positions, readings, places_read)
-
-
-def _rows(weight: Tensor) -> Tensor:
-    """A weight [O, C, KH, KW] with the contributions of an input to all outputs in a row, [KH * KW * C, O]."""
-    return as_matrix(weight).t().contiguous()
 
 
 @lru_cache(maxsize=1)

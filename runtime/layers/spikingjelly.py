@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.neuron.reading import read_program
-from danetc.dsl.neuron.spikingjelly import NeuronMatch, match_neuron
+from danetc.dsl.neuron.spikingjelly import match_neuron
 from danetc.runtime.kernels.composed_operators import is_static
 from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.layers.leaf import Leaf
@@ -46,8 +46,13 @@ class SpikingJellyNeuron(Leaf, Neuron):
         if found is None:
             raise ValueError("SpikingJelly has no neuron with these equations")
         require()
-        self._match = found
-        self._run = _function(found)
+        from spikingjelly.activation_based import functional, surrogate
+
+        self._match, settings = found, found.settings()
+        settings.pop("init_tau", None)  # PLIF's parameter is given
+        settings["surrogate_function"] = getattr(surrogate, found.surrogate)(**dict(found.shape))
+        run = getattr(functional, f"{found.neuron.lower()}_multi_step")
+        self._run: Callable[..., tuple[Tensor, ...]] = partial(run, **settings)
 
     def forward(self, x: Tensor) -> Tensor:
         if is_static(x, self.rank):
@@ -59,14 +64,3 @@ class SpikingJellyNeuron(Leaf, Neuron):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, spikingjelly={self._match.neuron}"
-
-
-def _function(neuron: NeuronMatch) -> Callable[..., tuple[Tensor, ...]]:
-    """The function ``(x [T, ...], v [...], PLIF's parameter) -> (spikes, v, None)``."""
-    from spikingjelly.activation_based import functional, surrogate
-
-    settings = neuron.settings()
-    settings.pop("init_tau", None)  # the parameter is given
-    settings["surrogate_function"] = getattr(surrogate, neuron.surrogate)(**dict(neuron.shape))
-    run = getattr(functional, f"{neuron.neuron.lower()}_multi_step")
-    return partial(run, **settings)

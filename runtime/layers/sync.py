@@ -42,15 +42,6 @@ def reduce_sum(x: Tensor) -> Tensor:
     return total
 
 
-def _gather(x: Tensor) -> Tensor:
-    """``x`` of all processes, [world, *x.shape]."""
-    # Newer versions of torch warn of the older name.
-    gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-    parts = x.new_empty((world_size(), *x.shape))
-    gather(parts, x.unsqueeze(0).contiguous())
-    return parts
-
-
 def global_statistics(
     x: Tensor,
     running_mean: Tensor,
@@ -74,7 +65,11 @@ def global_statistics(
             dtype = torch.promote_types(x.dtype, running_mean.dtype)
             variance, mean = torch.var_mean(x.to(dtype), axes, correction=0)
             own = mean, variance
-        parts = _gather(torch.cat([*own, own[0].new_full((1,), count)]))
+        # Newer versions of torch warn of the older name.
+        gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        facts = torch.cat([*own, own[0].new_full((1,), count)]).unsqueeze(0)
+        parts = facts.new_empty((world_size(), facts.shape[1]))
+        gather(parts, facts)
         means, variances, counts = parts.split([channels, channels, 1], 1)
         if _has_kernels(x, running_mean):  # the second are 1/sqrt(var + eps)
             found: tuple[Tensor, Tensor] = torch.batch_norm_gather_stats_with_counts(

@@ -19,7 +19,7 @@ from danetc.dsl.recipe.text import write_setting
 from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.kernels.neuron import kernel, to_accumulate_dtype
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.layers.recompute import SecondRun
+from danetc.runtime.layers.segments import SecondRun
 from danetc.runtime.measure.membrane import instrument
 from danetc.runtime.measure.recording import over_steps
 from danetc.runtime.model.built import Model

@@ -17,7 +17,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.fused import FusedNeuron
-from danetc.runtime.layers.layouts import is_dense_last
+from danetc.runtime.layers.layouts import layout_of
 from danetc.runtime.layers.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
 from danetc.runtime.model.built import Model
 from tests.alternating import alternating
@@ -168,7 +168,7 @@ def test_channels_last() -> None:
         def note(
             module: nn.Module, args: tuple[Tensor], y: Tensor, to: list[bool] = layouts
         ) -> None:
-            to.append(is_dense_last(args[0]))
+            to.append(layout_of(args[0]).is_last)
 
         for module in fused.modules():
             if isinstance(module, PackedConv2d):

@@ -11,8 +11,8 @@ import torch
 from spikingjelly.activation_based import layer as sj
 from torch import Tensor, nn
 
-from danetc.runtime.layers.accumulated import CumulativeBatchNorm2d
 from danetc.runtime.layers.norm import (
+    CumulativeBatchNorm2d,
     StaticBatchNorm2d,
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.runtime.layers import pointwise
-from danetc.runtime.layers.layouts import is_dense_last
+from danetc.runtime.layers.layouts import layout_of
 from danetc.runtime.layers.packed import PackedConv2d
 from danetc.runtime.system.machine import is_amd
 from tests.runtime.test_small_maps import spikes
@@ -71,8 +71,8 @@ def test_it_is_the_convolution_with_its_gradients(
     y.backward(grad.to(dtype))  # not laid out as the output is
     wanted.backward(grad)
     for value in (y, mine.grad):
-        assert is_dense_last(value) if last else value.is_contiguous()
-    are_few = is_dense_last(x) or shape[2] * shape[3] * (8 + 12) >= 8 * 12
+        assert layout_of(value).is_last if last else value.is_contiguous()
+    are_few = layout_of(x).is_last or shape[2] * shape[3] * (8 + 12) >= 8 * 12
     assert calls == ["convolved", "input_gradient", *["weight_gradient"] * are_few]
     for name, a, b in (
         ("output", y, wanted),

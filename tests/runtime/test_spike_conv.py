@@ -12,9 +12,8 @@ from danetc.compiler.emit.inference import fold
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
-from danetc.runtime.layers import spike_conv
-from danetc.runtime.layers.inference import InferenceConv2d
-from danetc.runtime.layers.spike_conv import DIGITS, SpikeConv2d, suits
+from danetc.runtime.layers import inference
+from danetc.runtime.layers.inference import DIGITS, InferenceConv2d, SpikeConv2d, suits
 from tests.compiler.emit.test_inference import NETWORKS, compiling, trained
 
 pytestmark = pytest.mark.skipif(
@@ -26,9 +25,9 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it does not pay."""
-    monkeypatch.setattr(spike_conv, "multiplies_integers", lambda: True)
-    monkeypatch.setattr(spike_conv, "LEAST_CHANNELS", 1)
-    monkeypatch.setattr(spike_conv, "LEAST_PRODUCTS", 0)
+    monkeypatch.setattr(inference, "multiplies_integers", lambda: True)
+    monkeypatch.setattr(inference, "LEAST_CHANNELS", 1)
+    monkeypatch.setattr(inference, "LEAST_PRODUCTS", 0)
 
 
 def numbers(high: int, unit: float, *shape: int) -> Tensor:
@@ -90,9 +89,9 @@ def test_of_few_products_or_one_pixel_it_is_its_parent(monkeypatch: pytest.Monke
     with torch.no_grad():
         plain, one = (InferenceConv2d.convolve(layer, y) for y in (x, x[..., :2, :2]))
         assert torch.equal(layer(x[..., :2, :2]), one)
-        monkeypatch.setattr(spike_conv, "LEAST_PRODUCTS", 3 * 9 * layer.weight.numel())
+        monkeypatch.setattr(inference, "LEAST_PRODUCTS", 3 * 9 * layer.weight.numel())
         assert not torch.equal(layer(x), plain)
-        monkeypatch.setattr(spike_conv, "LEAST_PRODUCTS", 3 * 9 * layer.weight.numel() + 1)
+        monkeypatch.setattr(inference, "LEAST_PRODUCTS", 3 * 9 * layer.weight.numel() + 1)
         assert torch.equal(layer(x), plain)
 
 
@@ -118,5 +117,5 @@ def test_what_is_convolved_as_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not suits(ANALOG, 64, 9)
     assert not suits(Kind(0, 1, 1.0), 64, 1)
     assert not suits(Kind(0, 255, 1.0), 2**14, 9)  # sums that 32 bits do not have
-    monkeypatch.setattr(spike_conv, "LEAST_CHANNELS", 65)
+    monkeypatch.setattr(inference, "LEAST_CHANNELS", 65)
     assert not suits(Kind(0, 1, 1.0), 64, 9)

@@ -23,7 +23,7 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import fusion_kernel
 from danetc.runtime.kernels.torch_internals import TABLE, InternalUse
-from danetc.runtime.layers import spike_conv
+from danetc.runtime.layers import inference
 from danetc.runtime.layers.inference import InferenceConv2d
 from danetc.runtime.layers.registered import has_hooks
 from danetc.tasks.memory import plain_step, step_memory
@@ -158,9 +158,9 @@ def folded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def integers(monkeypatch: pytest.MonkeyPatch) -> None:
-    spike_conv.multiplies_integers.cache_clear()
-    assert not spike_conv.multiplies_integers()
-    spike_conv.multiplies_integers.cache_clear()
+    inference.multiplies_integers.cache_clear()
+    assert not inference.multiplies_integers()
+    inference.multiplies_integers.cache_clear()
 
 
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:

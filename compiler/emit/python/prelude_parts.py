@@ -22,9 +22,8 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
         LAYERS,
         "norm",
         "StepBatchNorm2d StepwiseBatchNorm2d TemporalEffectiveBatchNorm2d BorderedBatchNorm2d "
-        "RunningMean ChannelLayerNorm check_steps one_value",
+        "CumulativeBatchNorm2d RunningMean ChannelLayerNorm check_steps one_value",
     ),
-    (LAYERS, "accumulated", "CumulativeBatchNorm2d"),
     (PRELUDE, "attention", ""),
     (LAYERS, "neuron", "within"),
     (

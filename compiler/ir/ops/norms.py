@@ -91,7 +91,7 @@ def _batch_module(attrs: Attrs, values: Values, value: Value, context: Context) 
     kwargs = {"rank": rank, **kwargs, **forms.unusual(attrs, bias=True, pad=0)}
     target = f"{_NORM}.{'Static' if plain else 'Bordered'}BatchNorm2d"
     if attrs["statistics"] == "cumulative":
-        target = "danetc.runtime.layers.accumulated.CumulativeBatchNorm2d"
+        target = "danetc.runtime.layers.norm.CumulativeBatchNorm2d"
     elif attrs["statistics"] or attrs["per_step"]:
         target = f"{_NORM}.Step{'wise' if attrs['statistics'] else ''}BatchNorm2d"
     return TorchModule(target, (channels, context.steps), kwargs, "seq")
