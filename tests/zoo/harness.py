@@ -142,7 +142,7 @@ inflor width=3 image=16 steps=2 classes=4
 ispikformer variables=5 window=8 horizon=4 steps=3 width=16 heads=1 depth=1
 klif width=4 image=8 steps=3 classes=3
 lif_firenet width=4 height=6 wide=5 steps=4
-ltmd width=4 image=16 steps=3 classes=4 k=4 a=1 b=2 c=1 wide=6
+ltmd width=4 image=16 steps=3 classes=4 k=4 a=1 b=2 c=1
 ma_snn width=4 image=8 steps=4 classes=3 c=2 t=2
 masked_psn width=5 image=8 steps=4 k=3 masked=0.5
 maxformer width=16 heads=2 image=8 steps=2
@@ -166,7 +166,7 @@ spikedhs width=2 image=8 steps=3 classes=5
 spikegpt vocabulary=7 width=6 steps=6 depth=1 drop=0.0
 spikeyolo width=3 image=64 steps=2
 spikformer width=16 heads=1 depth=2 image=16 steps=2
-spikformer_cpg variables=3 window=6 horizon=4 steps=3 width=16 heads=2 depth=1 neurons=6 drop=0.0
+spikformer_cpg variables=3 window=6 steps=3 width=16 heads=2 depth=1 neurons=6 drop=0.0
 spiking_lstm inputs=6 width=8 steps=4
 spiking_mobilenet image=33 width=3 steps=3 layer=full
 spiking_pointnet width=2 points=16 steps=2 classes=4 drop=0.0
