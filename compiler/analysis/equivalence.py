@@ -144,7 +144,10 @@ def label(graph: Graph, node: Node) -> tuple[Hashable, ...]:
         return "neuron", program_form(graph.program(node)), shapes
     if alias := row.alias(node.attrs, operands(graph, node)):
         return alias, shapes
-    return node.op, tuple(sorted(node.attrs.items())), shapes if node.inputs else node.value.shape
+    attrs = dict(node.attrs)
+    if (layer := graph.weight_layer(node)) is not None:
+        attrs["weight"] = Forms(layer, {}).results["out"]
+    return node.op, tuple(sorted(attrs.items())), shapes if node.inputs else node.value.shape
 
 
 class Forms:
@@ -321,6 +324,8 @@ def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
     if changed and a.op != "neuron":
         parts = (f"{name} {a.attrs[name]} and {b.attrs.get(name)}" for name in changed)
         return f"{_a(a.op)} with {', '.join(parts)}"
+    if left.weight_layer(a) != right.weight_layer(b):
+        return f"{_a(a.op)} with other layers applied to the weight"
     if a.op != "add":
         for x, y in zip(left.reads(a), right.reads(b), strict=False):
             if (mine := _sum(left, x)) != (other := _sum(right, y)):

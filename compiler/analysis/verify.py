@@ -26,6 +26,8 @@ def verify(graph: Graph, after: str = "lowering") -> None:
     """Check all invariants. Raises SpecError or InvariantError."""
     for node, message in _faults(graph):
         raise InvariantError(f"after {after}: `{node.path}` ({node.origin}) {message}")
+    for layer in graph.weight_layers.values():
+        verify(layer, after)
     for check in _LIMITS:
         found = [
             Diagnostic(code, message, node.origin, labels=_stage_of(graph, node), hint=hint)
@@ -119,8 +121,8 @@ def _loops(graph: Graph) -> Found:
                 yield node, "E0506", f"`{node.path}` is in a loop over time, but {what}", hint
 
 
-def _gradients(graph: Graph) -> Found:
-    """Check that gradients reach every parameter."""
+def _reached(graph: Graph) -> set[int]:
+    """Return the nodes that gradients of the outputs reach."""
     passing = {
         key: not item.reaching(gradients=True).isdisjoint(item.takes)
         for key, item in graph.neurons.items()
@@ -133,6 +135,18 @@ def _gradients(graph: Graph) -> Found:
             new = [id for id in graph.reads(node) if id not in reached]
             reached.update(new)
             waiting += new
+    return reached
+
+
+def _gradients(graph: Graph) -> Found:
+    """Check that gradients reach every parameter."""
+    for node in graph.nodes.values():
+        layer = graph.weight_layer(node)
+        if layer is not None and layer.input.id not in _reached(layer):
+            hint = "let it depend on `in`, through functions that pass gradients"
+            message = f"no gradient flows through `{layer.name}` to the weights of `{node.path}`"
+            yield node, "E0504", message, hint
+    reached = _reached(graph)
     if len(reached) == len(graph.nodes):
         return
     users = graph.users()

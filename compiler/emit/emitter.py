@@ -14,7 +14,7 @@ from torch import nn
 
 from danetc.compiler.analysis.summary import summarise, why_steps_are_fixed, why_whole
 from danetc.compiler.emit.bodies import ScopeBody, StepBody, is_stepping, parameter, resolve
-from danetc.compiler.emit.init import construct, initialise
+from danetc.compiler.emit.init import construct, initialise, seed_of
 from danetc.compiler.emit.names import attribute, dotted
 from danetc.compiler.emit.scopes import LoopUnit, Path, Scopes, ScopeTree, Unit
 from danetc.compiler.ir.at_node import call_of, same_for_all
@@ -30,6 +30,7 @@ from danetc.runtime.layers.loop import Loop, LoopState
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.registered import Registration
 from danetc.runtime.layers.segments import KIND, PLACE, SEGMENT, Recomputed, Segment
+from danetc.runtime.layers.weight_layer import with_weight_layer
 from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
 from danetc.runtime.model.signature import ModelInput, Signature
 from danetc.runtime.model.weight_files import once
@@ -71,32 +72,8 @@ class Emitter:
         self.paths = {n.id: dotted(*n.scope, n.name) for n in graph.nodes.values()}
 
     def model(self) -> Model:
-        graph = self.whole
-        self.calls: dict[int, TorchModule | TorchFunction] = {}
-        for node in graph.nodes.values():
-            if node.op == "input" or node.id in graph.carries:
-                continue
-            call = call_of(graph, node)
-            if call is None:
-                raise ValueError(f"{node.path}: {node.op} has no form in torch")
-            self.calls[node.id] = self.layer(node, call)
-        for id, call in sorted(self.calls.items()):  # in the order of the spec
-            if id in graph.shares and isinstance(call, TorchModule):
-                self.modules[id] = self.modules[graph.shares[id]]
-            elif isinstance(call, TorchModule):
-                self.modules[id] = construct(call, resolve(call.target), self.seed + id)
-        for group in self.groups.values():
-            self.modules[group.neuron] = self.neuron(group, self.calls[group.neuron])
-        self.initialise()
-        for id in self.groups.keys() & graph.shares.keys():
-            layer, first = self.modules[id], self.modules[graph.shares[id]]
-            assert isinstance(layer, Neuron)
-            assert isinstance(first, Neuron)
-            layer.share(first)
-
-        sources = graph.inputs
-        outputs = list(self.graph.outputs.values())  # may differ from those of ``graph``
-        body, root = self._body(self.scopes.tree, [source.id for source in sources], outputs)
+        body, root = self.build()
+        graph, sources = self.whole, self.graph.inputs
         packed = graph.packed
         names = [str(node.target) for node in body.graph.find_nodes(op="placeholder")]
         signature = Signature(
@@ -119,6 +96,40 @@ class Emitter:
             shares = {id: of for id, of in graph.shares.items() if id in self.modules}
             once(model, {self.paths[id]: self.paths[of] for id, of in shares.items()})
         return model
+
+    def build(self) -> tuple[ScopeBody, nn.Module]:
+        """Construct and initialise all modules, and write the scope of the network."""
+        graph = self.whole
+        self.calls: dict[int, TorchModule | TorchFunction] = {}
+        for node in graph.nodes.values():
+            if node.op == "input" or node.id in graph.carries:
+                continue
+            call = call_of(graph, node)
+            if call is None:
+                raise ValueError(f"{node.path}: {node.op} has no form in torch")
+            self.calls[node.id] = self.layer(node, call)
+        for id, call in sorted(self.calls.items()):  # in the order of the spec
+            if id in graph.shares and isinstance(call, TorchModule):
+                self.modules[id] = self.modules[graph.shares[id]]
+            elif isinstance(call, TorchModule):
+                self.modules[id] = construct(call, resolve(call.target), self.seed + id)
+        for group in self.groups.values():
+            self.modules[group.neuron] = self.neuron(group, self.calls[group.neuron])
+        self.initialise()
+        for id in self.groups.keys() & graph.shares.keys():
+            layer, first = self.modules[id], self.modules[graph.shares[id]]
+            assert isinstance(layer, Neuron)
+            assert isinstance(first, Neuron)
+            layer.share(first)
+        for node in graph.nodes.values():
+            weight_layer = graph.weight_layer(node)
+            if weight_layer is not None and node.id not in graph.shares:
+                own = Emitter(weight_layer, seed_of(self.seed, f"{node.path}.weight_layer"))
+                body, root = own.build()
+                made = ScopeModule(root, body.graph, "WeightLayer")
+                with_weight_layer(self.modules[node.id], made)
+        outputs = list(self.graph.outputs.values())  # may differ from those of ``graph``
+        return self._body(self.scopes.tree, [node.id for node in graph.inputs], outputs)
 
     def _bind(self, model: Model) -> None:
         """Tell layers that call modules registered elsewhere where to find them."""

@@ -22,6 +22,7 @@ from danetc.compiler.passes.fusion_groups import FusionGroup, add_epilogues, pla
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.inference import Folded, FoldedFactors, InferenceModel, suits
 from danetc.runtime.layers.time import affine
+from danetc.runtime.layers.weight_layer import computed_state
 from danetc.runtime.model.built import Model
 
 
@@ -37,6 +38,7 @@ def fold(model: Model) -> InferenceModel:
     graph = model.topology
     if not isinstance(graph, Graph):
         raise TypeError("only a model that danetc built can be folded: this one has no topology")
+    graph = graph.with_plain_weights()
     folding = plan_folding(graph)
     verify(folding.graph, "fold-norms")
     with torch.device("meta"):  # weights come from ``model``
@@ -107,7 +109,7 @@ class InferenceEmitter(FusedEmitter):
 @torch.no_grad()
 def _weights(model: Model, graph: Graph, folding: Folding, target: nn.Module) -> dict[str, Tensor]:
     """The state of ``target``: copies of the state of ``model``, multiplied by norms in float64."""
-    state = dict(model.state_dict())
+    state = computed_state(model)
     for id in dict.fromkeys((*folding.scalings, *folding.factors.into)):
         name = _name(graph[id])
         dtype = state[f"{name}.weight"].dtype

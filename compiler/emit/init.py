@@ -110,6 +110,12 @@ def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> Non
         _draw_learnables(graph, graph[id], modules[id], seed)
 
 
+def seed_of(seed: int, path: str) -> int:
+    """Return the seed of what is drawn for a path alone, whatever else the model draws."""
+    digest = sha256(f"{seed} {path}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % 2**63
+
+
 @torch.no_grad()
 def _draw_learnables(graph: Graph, node: Node, module: nn.Module, seed: int) -> None:
     """Draw the learnables with a random start, each from ``seed`` and its own path alone."""
@@ -124,8 +130,7 @@ def _draw_learnables(graph: Graph, node: Node, module: nn.Module, seed: int) -> 
     for name, of in found.items():
         parameter = module.get_parameter(name)
         if not (parameter.is_meta or is_fake(parameter)):
-            digest = sha256(f"{seed} {node.path}.{name}".encode()).digest()
-            source = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
+            source = torch.Generator().manual_seed(seed_of(seed, f"{node.path}.{name}"))
             parameter.copy_(drawn_numbers(parameter.shape, *of, source))
 
 

@@ -17,9 +17,20 @@ def operands(graph: Graph, node: Node) -> Values:
 
 
 def weights(graph: Graph, node: Node) -> Mapping[str, Shape]:
-    """Return the shapes of a node's trained tensors by name, learnt scalars of a neuron included."""
+    """Return the shapes of a node's trained tensors by name, learnt scalars of a neuron included.
+
+    If a layer is applied to the weight, that is ``weight_raw``, and the names of the layer's own
+    tensors start with ``weight_layer``.
+    """
     row = OPS[node.op]
-    return row.weights(node.attrs, operands(graph, node), Context.of(graph))
+    found = row.weights(node.attrs, operands(graph, node), Context.of(graph))
+    if (layer := graph.weight_layer(node)) is None:
+        return found
+    return {"weight_raw": found.pop("weight"), **found} | {
+        f"weight_layer.{inner.path}.{name}": shape
+        for inner in layer.nodes.values()
+        for name, shape in weights(layer, inner).items()
+    }
 
 
 def weights_of(graph: Graph, node: Node) -> int:

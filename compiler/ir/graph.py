@@ -11,7 +11,7 @@ returns at each step what the node that ``Graph.carries`` names for it returned 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, Union, assert_never
 
@@ -155,6 +155,8 @@ class Graph:
         neurons: programs by key.
         carries: for each ``carry`` node, the one whose earlier values it returns.
         shares: for each node that shares the weights of an earlier one, that one.
+        weight_layers: layers that are applied to weights, by the ``weight`` of their nodes. Each is a
+            network whose input and output are the weight as a map (``weighted.weight_map``).
     """
 
     name: str
@@ -166,6 +168,7 @@ class Graph:
     stem_output: int = 0
     carries: Mapping[int, int] = field(default_factory=dict)
     shares: Mapping[int, int] = field(default_factory=dict)
+    weight_layers: Mapping[str, Graph] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[Node, ...]:
@@ -201,6 +204,23 @@ class Graph:
     def program(self, node: Node) -> NeuronProgram:
         """Return the program of a neuron's node."""
         return self.neurons[str(node.attrs["neuron"])]
+
+    def weight_layer(self, node: Node) -> Graph | None:
+        """Return the layer that is applied to the weight of a node, or None."""
+        key = node.attrs.get("weight")
+        return self.weight_layers[key] if isinstance(key, str) else None
+
+    def with_plain_weights(self) -> Graph:
+        """Return the graph of the same layers with the weights that weight layers compute."""
+        if not self.weight_layers:
+            return self
+        nodes = {
+            id: replace(node, attrs={**node.attrs, "weight": None})
+            if "weight" in node.attrs
+            else node
+            for id, node in self.nodes.items()
+        }
+        return replace(self, nodes=nodes, weight_layers={})
 
     def inputs_of(self, node: Node) -> tuple[Node, ...]:
         return tuple(self.nodes[i] for i in node.inputs)

@@ -55,6 +55,8 @@ def _lines(graph: Graph) -> Iterator[str]:
     yield from (f"carry %{id} = %{source}" for id, source in graph.carries.items())
     yield from (f"share %{id} = %{owner}" for id, owner in graph.shares.items())
     yield f"stem %{graph.stem_output}"
+    for key, layer in graph.weight_layers.items():
+        yield from ("", f"weight {key}", *(f"  {line}".rstrip() for line in _lines(layer)))
 
 
 def _block(block: Block) -> str:

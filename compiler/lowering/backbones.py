@@ -8,7 +8,7 @@ from typing import Any
 
 from danetc.compiler.ir.ops import OPS, norm_names
 from danetc.compiler.lowering import values as v
-from danetc.compiler.lowering.environment import LAYER_SETTINGS, Env, is_op
+from danetc.compiler.lowering.environment import LAYER_SETTINGS, WANTED, Env, is_op
 from danetc.compiler.lowering.evaluator import MAX_DEPTH
 from danetc.compiler.lowering.loops import LoopsOverTime
 from danetc.dsl.diagnostics.fixes import Hint, replacing, using_std
@@ -143,9 +143,9 @@ class Backbones(LoopsOverTime):
         for arg in expr.settings:
             if arg.name not in LAYER_SETTINGS:
                 message = f"`with` cannot change `{arg.name or 'a bare value'}`"
-                hint = "`with` changes neuron, surrogate, norm, init or zero_init"
+                hint = "`with` changes neuron, surrogate, norm, init, weight or zero_init"
                 raise self.error("E0301", message, arg.span, hint=hint)
-            value = self.evaluate(arg.value, env, arg.name)
+            value = self.evaluate(arg.value, env, WANTED["network"].get(arg.name, arg.name))
             changes[arg.name] = self.check_setting(arg.name, value, env, arg.value.span)
         self.work.spend(ITEM * len(backbone.items), expr.subject.span)
         return backbone.with_stages(
@@ -153,9 +153,11 @@ class Backbones(LoopsOverTime):
         )
 
     def check_setting(self, name: str, value: v.Value, env: Env, span: Span) -> v.Value:
-        """Check a value of ``neuron``, ``surrogate``, ``norm``, ``init`` or ``zero_init``."""
+        """Check a value of one of ``LAYER_SETTINGS``."""
         if isinstance(value, v.Named):
             value = value.layer
+        if name == "weight":
+            return self.weight_setting(value, span)
         if name == "init" and isinstance(value, v.Choice):
             value = self.initial(value.id, env, span)
         is_norm = isinstance(value, v.OpLayer) and OPS[value.op].norm is not None

@@ -73,6 +73,7 @@ class Builder:
         self.used: dict[int, Span] = {}  # user's spans of nodes of library code
         self.carries: dict[int, int] = {}  # see ``Graph``
         self.shares: dict[int, int] = {}
+        self.weight_layers: dict[str, Graph] = {}
         self.fresh_names: list[tuple[tuple[str, ...], str]] = []
         self.totals = (0, 0, 0)  # operands, weights, activations
         self._keys: dict[NeuronProgram, str] = {}
@@ -271,4 +272,11 @@ class Builder:
         graph = Graph(name, self.steps, nodes, outputs, stages, dict(self.neurons), stem, carries)
         if self.shares:
             graph = replace(graph, shares=dict(self.shares))
+        if self.weight_layers:
+            used = {value for node in nodes.values() for value in node.attrs.values()}
+            neurons, layers = (
+                {key: item for key, item in table.items() if key in used}
+                for table in (self.neurons, self.weight_layers)
+            )
+            graph = replace(graph, neurons=neurons, weight_layers=layers)
         return without_detours(graph) if carries else graph

@@ -27,6 +27,7 @@ WANTED: Mapping[str, Mapping[str, Want]] = {
         "surrogate": "surrogate",
         "norm": "norm",
         "init": "init",
+        "weight": "layer",
         "stem": "layer",
         "stages": "backbone",
         "head": "layer",
@@ -106,7 +107,7 @@ class Env:
     loops: Loops = field(default_factory=Loops)
 
 
-LAYER_SETTINGS = ("surrogate", "neuron", "norm", "init", "zero_init")
+LAYER_SETTINGS = ("surrogate", "neuron", "norm", "init", "weight", "zero_init")
 """Settings of a network that `with` changes for some of its stages."""
 
 PORTS: Mapping[str, tuple[str, ...]] = {

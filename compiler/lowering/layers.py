@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
-from danetc.compiler.ir.graph import Attribute, Node
+from danetc.compiler.ir.graph import Attribute, Graph, Node, unique
 from danetc.compiler.ir.graph import Value as NodeValue
 from danetc.compiler.ir.ops import OPS, Context, OpError, text
-from danetc.compiler.ir.ops.forms import START
+from danetc.compiler.ir.ops.forms import START, WEIGHT
 from danetc.compiler.ir.ops.unknown import is_known
+from danetc.compiler.ir.ops.weighted import weight_map
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.evaluator import numbers_in
 from danetc.compiler.lowering.names import NamedValues
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter
+from danetc.dsl.kinds import ANALOG
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.equations import compile_neuron
 from danetc.dsl.neuron.program import Learn, Wired
@@ -30,13 +34,20 @@ class LayerCalls(NamedValues):
 
     def apply_operation(self, layer: v.OpLayer, wire: v.Wire) -> v.Wire:
         """Apply an operation, or the operations that replace it."""
-        row, place = OPS[layer.op], layer.at
+        row, place, before = OPS[layer.op], layer.at, len(self.nodes)
         if row.random and row.same(layer.attrs):
             return wire
         start = self.settings.get("init")
         takes_start = START in row.parameters and layer.attrs.get("init") is None
         if takes_start and isinstance(start, v.Initial):
             layer = layer.having(init=start.text)
+        weight = None
+        if WEIGHT in row.parameters:
+            weight = layer.attrs.get("weight") or self.settings.get("weight")
+        if isinstance(weight, v.Failed):
+            raise v.Failed
+        if weight is not None:
+            layer = layer.having(weight=None)
         try:
             if row.stands_for is not None:
                 op, attrs = row.stands_for(layer.attrs, lambda: self._threshold(layer.span))
@@ -57,7 +68,89 @@ class LayerCalls(NamedValues):
         for name in stated & layer.attrs.keys():
             self._check_shape(layer, name, made)
         self._note_place(made, place)
+        if v.is_layer(weight) and not isinstance(weight, v.Identity):
+            nodes = (self.nodes[id] for id in range(before, len(self.nodes)))
+            node = next(node for node in nodes if WEIGHT in OPS[node.op].parameters)
+            self._apply_to_weight(weight, node, layer.span)
         return made
+
+    def _apply_to_weight(self, layer: v.Layer, node: Node, span: Span) -> None:
+        """Lower a layer with the weight of a node as its input, to a graph of its own."""
+        weight = self._weights(node)["weight"]
+        if not is_known(weight):
+            return  # in the first reading of a loop
+        size, first, settings = weight_map(node, weight), len(self.nodes), dict(self.settings)
+        settings.pop("weight", None)  # of layers with weights inside of the layer
+        with (
+            self.changed("scope", ()),
+            self.changed("taken", Counter()),
+            self.changed("settings", settings),
+        ):
+            roll_back = self.mark()
+            try:
+                of = NodeValue(size, ANALOG, False)
+                source = self.add("input", (), {"events": False}, span, "weight", of)
+                made = self.apply(layer, source, span)
+                if made == source:
+                    return
+                graph = self._weight_graph(layer, first, made, span)
+            finally:
+                roll_back()
+        known = self.weight_layers.items()
+        key = next((key for key, other in known if other == graph), None)
+        if key is None:
+            key = unique(graph.name, self.weight_layers.__contains__)
+            self.weight_layers[key] = graph
+        self.nodes[node.id] = replace(node, attrs={**node.attrs, "weight": key})
+
+    def _weight_graph(self, layer: v.Layer, first: int, made: v.Wire, span: Span) -> Graph:
+        """Return the nodes from ``first`` on as a graph. Raises Failed if they cannot run on a weight."""
+        nodes = [self.nodes[id] for id in range(first, len(self.nodes))]
+        for node in nodes:
+            if reason := self._why_not_on_weight(node, first):
+                raise self.error(
+                    "E0510",
+                    f"a weight {reason}",
+                    span,
+                    labels=(Label(node.origin, "this cannot be applied to a weight"),),
+                    hint="a layer of weights consists of functions, learnable values and layers without "
+                    "time steps, such as `layernorm`",
+                )
+        wanted, found = nodes[0].value.shape, self.value(made).shape
+        if found != wanted:
+            message = f"the layer of a weight of {text(wanted)} returns {text(found)}"
+            hint = (
+                "multiply `in` by the result, or add it: `out = in * (in -> mean(over = pixels))`"
+            )
+            raise self.error("E0501", message, span, hint=hint)
+        own = {
+            node.id - first: replace(
+                node, id=node.id - first, inputs=tuple(id - first for id in node.inputs)
+            )
+            for node in nodes
+        }
+        name = getattr(layer, "name", "") or getattr(layer, "op", "") or "weight"
+        with (
+            self.changed("nodes", own),
+            self.changed("carries", {}),
+            self.changed("shares", {}),
+        ):
+            return self.finish(name, {"out": made.id - first}, (), 0)
+
+    def _why_not_on_weight(self, node: Node, first: int) -> str:
+        """Return why a node cannot run on a weight, or ""."""
+        row = OPS[node.op]
+        if node.inputs and min(node.inputs) < first:
+            return "cannot depend on values of the network"
+        if node.id in self.carries or node.value.varies or row.time not in ("pointwise", "neuron"):
+            return "has no time steps"
+        if node.id in self.shares:
+            return "has no layers that other layers share"
+        if row.opaque:
+            return "cannot go through a layer in Python"
+        if row.norm == "channel" or row.training:
+            return "has no statistics and no noise"
+        return ""
 
     def _check_shape(self, layer: v.OpLayer, name: str, made: v.Wire) -> None:
         """Report a result whose shape differs from the one that an argument states."""

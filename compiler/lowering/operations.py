@@ -333,7 +333,7 @@ class OperationValues(Evaluator):
         """Return the attributes of an operation; with ``partial`` only those that are given."""
         parameters = OPS[id].parameters
         names = [parameter.name for parameter in parameters]
-        places = sum(not parameter.sugar for parameter in parameters)
+        places = sum(not (each.sugar or each.type is object) for each in parameters)
         given = self.assign(call, names, f"`{id}`", id, unnamed=places)
         return self._values(id, parameters, given, call, env, partial)
 
@@ -397,6 +397,8 @@ class OperationValues(Evaluator):
         if parameter.type is object:
             if name == "block" and isinstance(arg.value, s.Flow):
                 return None  # evaluated for each block, with the settings of its stage
+            if name == "weight":
+                return self.weight_setting(self.evaluate(arg.value, env, "layer"), arg.value.span)
             return self.evaluate(arg.value, env, name)
         if parameter.shape_of:
             value = self.evaluate(arg.value, env)
@@ -413,6 +415,14 @@ class OperationValues(Evaluator):
             layer = f"{id}({name} = {parameter.words[0]})"
             hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
         return self._checked(parameter, value, arg.value, env, id, hint)
+
+    def weight_setting(self, value: v.Value, span: Span) -> v.Layer:
+        """Check a value of ``weight``, which must be a layer (E0401)."""
+        if not v.is_layer(value) or isinstance(value, v.Backbone):
+            message = f"`weight` takes a layer, not {v.describe(value)}"
+            hint = "name a block or an activation, or write a flow: `weight = layernorm -> relu`"
+            raise self.error("E0401", message, span, hint=hint)
+        return value.layer if isinstance(value, v.Named) else value
 
     def _law(self, id: str, law: str, call: s.Call, env: Env) -> RandomStart:
         """Return a distribution, ``uniform(low, high)`` or ``normal(mean, std)``, of a function."""

@@ -112,7 +112,7 @@ class Bound:
 
 @record
 class OpLayer:
-    """Operation of the table with its attributes.
+    """Operation of the table with its attributes; ``weight`` is a layer until it is applied.
 
     ``role`` is the name of its module, ``at`` the span of a `norm` that refers to it.
     """

@@ -84,6 +84,7 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("stages", "network setting", "stages = resnet18 via origin by chain", "backbone with a connection and a rule"),
     ("head", "network setting", "head = avgpool -> mean_over_time -> linear(10)", "layers after the stages"),
     ("init", "network setting", "init = he_normal(mode = fan_in)", "initialisation of the weights of convolutions and linear layers"),
+    ("weight", "network setting", "weight = layernorm", "layer that is applied to the weights of convolutions and linear layers in each pass"),
     ("zero_init", "network setting", "zero_init = true", "if true, the weights of the last norm of each block start at 0, so a branch initially outputs 0"),
     ("channels", "axis", "sum(over = channels)", "first axis of a value; in a connection, number of channels of the branch"),
     ("rows", "axis", "sum(over = rows)", "vertical axis of a map"),

@@ -21,6 +21,7 @@ from danetc.compiler.emit.program import emit_program, standalone
 from danetc.compiler.emit.python.spikingjelly import emit_spikingjelly
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
+from danetc.runtime.layers.weight_layer import computed_state
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.model.weight_files import tensor_file
@@ -54,9 +55,11 @@ class Content:
         state = self.model.state_dict()
         return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
-    def arrays(self) -> dict[str, Any]:
-        """Return the weights as arrays."""
-        return {name: value.numpy() for name, value in self.weights.items()}
+    def computed(self) -> tuple[Graph, dict[str, Any]]:
+        """Return the graph without layers of weights, and the weights that it computes with, as arrays."""
+        state = computed_state(self.model)
+        arrays = {name: value.cpu().contiguous().numpy() for name, value in state.items()}
+        return self.graph.with_plain_weights(), arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,7 @@ def _onnx(content: Content) -> bytes:
     if content.streaming and signature.whole:
         raise UserError(f"{graph.name} cannot run step by step: {signature.whole}")
     made = emit_onnx(
-        graph,
-        content.arrays(),
+        *content.computed(),
         streaming=content.streaming,
         about={**content.about, "steps": str(graph.steps)},
     )
@@ -157,7 +159,7 @@ def _nir(content: Content) -> bytes:
     from danetc.compiler.emit.nir import emit_nir
 
     stream = io.BytesIO()
-    nir.write(stream, emit_nir(content.graph, content.arrays(), content.about))
+    nir.write(stream, emit_nir(*content.computed(), content.about))
     return stream.getvalue()
 
 

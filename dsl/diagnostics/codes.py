@@ -74,6 +74,7 @@ CODES: Mapping[str, str] = {
     "E0507": "unknown or inconsistent shape of a loop over time",
     "E0508": "layer in Python cannot be used",
     "E0509": "table of numbers cannot be used",
+    "E0510": "layer cannot be applied to a weight",
     # errors: connections and rules
     "E0601": "connection does not define the output of a block",
     "E0602": "shortcut does not match the branch",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.time import DropPath
+from danetc.runtime.layers.weight_layer import layers_of
 from danetc.runtime.model.signature import outputs_of, random_input
 
 TOLERANCE = 1e-9
@@ -72,7 +73,7 @@ def agreement(
         if bool(y.min() == y.max()):
             silent.append(name)
 
-    for name, module in left.named_modules():
+    for name, module in layers_of(left):
         if isinstance(module, Neuron):
             module.register_forward_hook(partial(watch, name))
     mine, other = _step(left, x, seed), _step(right, x, seed)

@@ -166,7 +166,8 @@ def _gradients(axes: Any, measures: Measures) -> tuple[str, int]:
     """Norms of the weights' gradients, whole and in parts."""
     assert measures.gradients is not None
     wanted = {f"{layer.name}.weight" for layer in measures.layout.weights if layer.main}
-    norms = [each for each in measures.gradients.parameters if each.parameter in wanted]
+    found = measures.gradients.parameters
+    norms = [each for each in found if each.parameter.removesuffix("_raw") in wanted]
     for name, style in zip(("whole", "spatial", "temporal", "direct"), STYLES, strict=False):
         values = [getattr(each, name) for each in norms]
         if any(values):

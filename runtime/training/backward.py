@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from danetc.dsl.recipe.item import Item
+from danetc.runtime.layers.weight_layer import layers_of
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system.errors import TrainingError
@@ -136,7 +137,7 @@ def _traced(model: nn.Module, trace: float) -> Iterator[None]:
         return value + (learning - learning.detach())
 
     with ExitStack() as stack:
-        for layer in model.modules():
+        for _, layer in layers_of(model):
             if trace and isinstance(layer, nn.Conv2d | nn.Linear):
                 stack.enter_context(layer.register_forward_hook(follow))
         yield

@@ -15,6 +15,7 @@ from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import PLACE
+from danetc.runtime.layers.weight_layer import layers_of
 from danetc.runtime.model.built import ScopeModule
 from danetc.runtime.model.signature import outputs_of
 
@@ -95,7 +96,7 @@ def watching_firing(model: nn.Module, found: dict[str, list[float]]) -> Iterator
         seen[name] = torch.stack([spikes, *(each.float() for each in torch.aminmax(out))])
 
     with ExitStack() as stack:
-        for name, module in model.named_modules():
+        for name, module in layers_of(model):
             if isinstance(module, Neuron):
                 program = read_program(module.program)
                 kind = output_kind(program)

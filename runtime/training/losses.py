@@ -20,6 +20,7 @@ from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.kernels.neuron import kernel, to_accumulate_dtype
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import SecondRun
+from danetc.runtime.layers.weight_layer import layers_of
 from danetc.runtime.measure.membrane import instrument
 from danetc.runtime.measure.recording import over_steps
 from danetc.runtime.model.built import Model
@@ -291,7 +292,7 @@ def _read_layers(model: nn.Module, item: Item, of: str) -> list[str]:
     """Return the names of the layers of neurons that a term reads."""
     wanted, found = item["neuron"], list[str]()
     known: dict[str, list[str]] = {}
-    for name, module in model.named_modules():
+    for name, module in layers_of(model):
         if not isinstance(module, Neuron):
             continue
         program = read_program(module.program)

@@ -37,7 +37,13 @@ def make_optimizer(
     """
     given: dict[str, Any] = dict(item.arguments)
     kinds = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear
-    weights = {module.weight for module in model.modules() if isinstance(module, kinds)}
+    weights = {
+        parameter
+        for module in model.modules()
+        if isinstance(module, kinds)
+        for name, parameter in module.named_parameters(recurse=False)
+        if name != "bias"
+    }
     some = given.pop("decay", "all") == "weights"
     members: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -249,11 +249,37 @@ KINDS = {
     "comparison of values": flow("out = «a > b»", "E0406", "compares numbers"),
     "divided by a value": flow("out = b + («1 / a»)", "E0406", "cannot be divided"),
     "function behind an arrow": flow(
-        "out = b -> «abs»", "E0405", "a function of numbers", "`neuron NAME { s = abs(x) }`"
+        "out = b -> «log»", "E0405", "a function of numbers", "`neuron NAME { s = log(x) }`"
     ),
     "function of a value": flow(
-        "out = abs(«b»)", "E0304", "takes numbers here", "`neuron NAME { s = abs(x) }`"
+        "out = log(«b»)", "E0304", "takes numbers here", "`neuron NAME { s = log(x) }`"
     ),
+    "number as a weight": flow(
+        "out = b -> conv(8, weight = «3»)", "E0401", "takes a layer", "a block"
+    ),
+    "value as a weight": flow("out = b -> conv(8, weight = «a»)", "E0401", "not a value"),
+    "spikes of weights": flow("out = b -> «conv(8, weight = IF)»", "E0510", "no time steps"),
+    "delayed weights": flow("out = b -> «linear(8, weight = delay(1))»", "E0510", "no time steps"),
+    "norm of weights": flow("out = b -> «conv(8, weight = batchnorm)»", "E0510", "no statistics"),
+    "dropped weights": flow("out = b -> «linear(8, weight = dropout(0.1))»", "E0510", "no noise"),
+    "weights of a value": flow(
+        "out = b -> «conv(8, weight = f(a))»\n}\nblock f(v) {\n  out = in * (v -> avgpool)",
+        "E0510",
+        "values of the network",
+    ),
+    "small weights": flow(
+        "out = b -> «linear(8, weight = mean(over = rows))»",
+        "E0501",
+        "8 x 1024 x 1",
+        "multiply `in`",
+    ),
+    "constant weights": flow(
+        "out = b -> «conv(8, weight = relu -> detach)»",
+        "E0504",
+        "to the weights of `conv`",
+        "gradients",
+    ),
+    "weight of no layer": flow("out = b -> maxpool(2, «weight = relu»)", "E0301", "no parameter"),
     "for outside of a list": net(
         "conv(16)", "conv(«j for j in 0 .. 3»)", "E0405", "in a list of values", "`concat`"
     ),

@@ -165,6 +165,32 @@ network net {
   out = (c + a * b) -> avgpool -> mean_over_time -> linear(5)
 }
 """
+WEIGHTS = """
+block standardised(eps = 0.01, gain = learn(1.5, per = channel)) {
+  m = in - (in -> mean(over = pixels))
+  out = gain * m / sqrt(((m * m) -> mean(over = pixels)) + eps)
+}
+neuron clipped(b) { s = round(min(max(x, -b), b)) }
+neuron sign { s = 2 * heaviside(x) - 1 }
+block quantised(bits = 3) { a = learn(0.1, above = 0); out = a * ((in / a) -> clipped(2 * bits + 1)) }
+block binary { out = (in -> sign) * (abs(in) -> mean(over = pixels)) }
+block grown { out = in + (in -> swap(channels, columns) -> conv(channels(in -> swap(channels, columns)), kernel = 1)
+  -> swap(channels, columns)) }
+network net {
+  input = image(2, 6, 6); steps = 3; neuron = LIF; surrogate = sigmoid(alpha = 4)
+  weight = standardised
+  both = shared(conv(4, groups = 2, weight = binary) -> norm -> spike)
+  a = in -> conv(4, bias = true) -> norm -> spike -> both -> both
+  b = a -> (stage(basic(4), 1) via sew with (weight = quantised(bits = 2))) -> conv(over = time, weight = quantised)
+  c = b -> linear(5, over = rows, weight = softmax(over = rows)) -> linear(over = time, weight = in_turn(2))
+  d = c -> conv_transposed(4, groups = 2, kernel = 3) -> norm -> spike
+  h = (d + (h -> conv(4, weight = grown) -> delay(1))) -> spike
+  e = h -> linear(over = time, window = 2, weight = abs_of) -> conv(3, over = columns) -> conv(3, weight = none)
+  out = e -> avgpool -> mean_over_time -> linear(5, weight = layernorm)
+}
+block in_turn(n) { out = n * in - (in -> relu) }
+block abs_of { out = abs(in) }
+"""
 VARIETY = {
     **{
         f"{name}_{rule}": small(f"tiny via {name} by {rule}")
@@ -177,6 +203,7 @@ VARIETY = {
     "sew_and": small("tiny via sew_and"),
     "sew_iand": small("tiny via sew_iand"),
     "lists": LISTS,
+    "weights": WEIGHTS,
     "bottleneck": small("tiny(block = bottleneck) via origin by densely_additive"),
     "groups": small(
         "tiny(block = pair) via sew",

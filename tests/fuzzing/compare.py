@@ -320,7 +320,8 @@ def modules(
             scope = name[: name.rfind(".") + 1]
             shapes |= {scope + item.name: item.shape for item in module.carried}
         else:
-            (scopes if [*module.children()] else layers).append(name)
+            is_scope = any(key != "weight_layer" for key, _ in module.named_children())
+            (scopes if is_scope else layers).append(name)
     for name in shapes:  # a scope may hold nothing else
         layers.append(name)
         parts = name.split(".")

@@ -105,6 +105,9 @@ class Layers(Evaluator):
         self.taken: Counter[tuple[tuple[str, ...], str]] = Counter()
         self.stages: Counter[tuple[str, ...]] = Counter()
         self.learnt: dict[tuple[str, ...], Var] = {}  # by the names of bodies
+        self.computed: dict[
+            tuple[str, ...], tuple[Var, dict[str, Var]]
+        ] = {}  # weights, by their layers
         self.block_layers: list[Op] = []
 
     # -- scopes: what weights are called -----------------------------------------------------------
@@ -184,6 +187,8 @@ class Layers(Evaluator):
         values = f.side_by_side([wire.data for wire in args])
         if name == "concat":
             return Wire(concat(values, 2), varies)
+        if name == "abs":
+            return Wire(f.absolute(values[0]), varies)
         if name in ("sqrt", "exp"):
             return self._rounded(Wire(getattr(f, name)(values[0]), varies))
         return Wire(reduce(f.minimum if name == "min" else f.maximum, values), varies)
@@ -403,10 +408,35 @@ class Layers(Evaluator):
     def _weighted(self, op: Op, width: int, *shape: int) -> tuple[tuple[str, ...], Var, Var | None]:
         """The path, the weight and the bias of the next layer of weights."""
         path = self.weights.path(self.scope, op.role)
-        weight = self.weights.take(path, "weight", *shape)
-        self.weights.multiplied.add(self.weights.name(path, "weight"))
+        layer = op.attrs["weight"] or self.settings.get("weight")
+        leaf = "weight" if isinstance(layer, Identity | None) else "weight_raw"
+        weight = self.weights.take(path, leaf, *shape)
+        self.weights.multiplied.add(self.weights.name(path, leaf))
         bias = self.weights.take(path, "bias", width) if op.attrs["bias"] else None
-        return path, weight, bias
+        return path, weight if leaf == "weight" else self._computed(op, layer, path, weight), bias
+
+    def _computed(self, op: Op, layer: Any, path: tuple[str, ...], weight: Var) -> Var:
+        """What a layer makes of a weight, as a map of output channels, inputs and the kernel."""
+        home = self.weights.weights_at(path)
+        if home not in self.computed:
+            first = weight.reshape(*weight.shape[:2], -1)
+            groups = op.attrs["groups"] if op.name == "conv_transposed" else 0
+            if groups:
+                inner = first.reshape(groups, -1, *first.shape[1:])
+                first = f.swapped(inner, 1, 2).reshape(op.attrs["width"], -1, first.shape[2])
+            outer, before = (self.scope, self.settings), dict(self.weights.used)
+            self.scope, self.settings = (*home, "weight_layer"), {**self.settings, "weight": None}
+            with self.weights.at_own_places():
+                made = self.apply(layer, Wire(first.reshape(1, 1, *first.shape), False)).data
+            self.scope, self.settings = outer
+            if groups:
+                inner = made.reshape(groups, -1, weight.shape[0] // groups, first.shape[2])
+                made = f.swapped(inner, 1, 2)
+            used = {n: x for n, x in self.weights.used.items() if n not in before}
+            self.computed[home] = made.reshape(*weight.shape), used
+        made, used = self.computed[home]
+        self.weights.used.update(used)
+        return made
 
     def _conv(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
         """Over time it slides over the rows of maps whose steps have taken the place of rows."""

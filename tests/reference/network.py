@@ -45,7 +45,7 @@ class Network(Layers):
             "norm": Op("batchnorm", OPERATIONS["batchnorm"], "norm"),
             "zero_init": False,
         }
-        for name in ("surrogate", "neuron", "norm", "zero_init"):
+        for name in ("surrogate", "neuron", "norm", "weight", "zero_init"):
             if name in env.definitions:
                 value = self.defined(name, env)
                 self.settings[name] = value.layer if isinstance(value, Named) else value

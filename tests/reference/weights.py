@@ -58,6 +58,13 @@ class Weights:
         if not first:
             first += met
 
+    @contextmanager
+    def at_own_places(self) -> Iterator[None]:
+        """The layers met inside are of a weight: none of those that a shared layer has."""
+        places, self._places = self._places, []
+        yield
+        self._places = places
+
     def weights_at(self, path: tuple[str, ...]) -> tuple[str, ...]:
         """The path at which the weights of a layer are."""
         while path in self.same:

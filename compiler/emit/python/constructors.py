@@ -60,8 +60,10 @@ Write = Callable[[Size], Union[str, None]]
 
 @record(frozen=False, eq=False)
 class Draft:
-    """A scope before it has a class. ``height`` is the number of levels of scopes below it."""
+    """A scope before it has a class. ``height`` is the number of levels of scopes below it, ``made`` the
+    constructor calls of the scopes of its network."""
 
+    made: dict[Path, New]
     tree: ScopeTree
     lists: Mapping[Path, int]
     height: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from danetc.compiler.emit.names import attribute, camel, dotted, is_plain, singular, words
 from danetc.compiler.emit.python.constructors import (
@@ -38,17 +39,26 @@ def emit_python(graph: Graph, layers: type[Layers] = Layers) -> str:
     ``layers`` chooses the constructors of layers and neurons. Raises ValueError for an operation
     that has no form in Python.
     """
-    return _Emitter(graph, layers).text()
+    neurons = dict(graph.neurons)
+    waiting = [graph]
+    while waiting:
+        inner = waiting.pop().weight_layers.values()
+        neurons |= {key: program for layer in inner for key, program in layer.neurons.items()}
+        waiting += inner
+    return _Emitter(graph, layers(replace(graph, neurons=neurons)), []).text()
 
 
 class _Emitter:
-    def __init__(self, graph: Graph, layers: type[Layers]) -> None:
+    """Emits a network, or a layer of weights, whose ``classes`` go into the same file."""
+
+    def __init__(self, graph: Graph, layers: Layers, classes: list[Class]) -> None:
         self.graph = graph
         self.scopes = Scopes(graph)
-        self.layers = layers(graph)
+        self.layers = layers
         self.used = self.layers.used
-        self.classes: list[Class] = []
+        self.classes = classes
         self.made: dict[Path, New] = {}  # the module of a scope
+        self.inner: dict[str, _Emitter] = {}  # layers of weights
         self.blocks = {
             block.scope: (stage.connection, stage.block)
             for stage in graph.stages
@@ -67,18 +77,7 @@ class _Emitter:
         )
 
     def text(self) -> str:
-        drafts: list[Draft] = []
-        inputs = [source.id for source in self.graph.inputs]
-        self._scan(self.scopes.tree, inputs, [*self.graph.outputs.values()], drafts)
-        for height in range(drafts[-1].height + 1):
-            level = [draft for draft in drafts if draft.height == height]
-            for draft in level:
-                draft.parts = self._parts(draft.tree, draft.lists)
-            for group in grouped(level):
-                title = group[0].title
-                item = Class(group, self.layers.claim(title) if group[0].tree.path else "Model")
-                self.classes.append(item)
-                self.made |= zip((draft.tree.path for draft in group), resolve(item), strict=True)
+        self._make_classes(self._drafts())
         bodies = [self._class(item) for item in self.classes]
         first, last = self.layers.prelude.chosen(self.used)
         text = "\n\n\n".join([*first, *self.layers.neurons.classes, *bodies, *last])
@@ -101,6 +100,34 @@ class _Emitter:
         return ("\n".join(part) for part in (standard, other) if part)
 
     # -- scopes -----------------------------------------------------------------------------------
+
+    def _drafts(self) -> list[tuple[_Emitter, Draft]]:
+        """The drafts of all scopes; the classes of the layers of weights are made before."""
+        inner: list[tuple[_Emitter, Draft]] = []
+        for key, layer in self.graph.weight_layers.items():
+            nodes = {
+                id: replace(node, scope=(layer.name, *node.scope)) if node.op != "input" else node
+                for id, node in layer.nodes.items()
+            }
+            self.inner[key] = _Emitter(replace(layer, nodes=nodes), self.layers, self.classes)
+            inner += self.inner[key]._drafts()[:-1]  # without the root, which calls a scope
+        self._make_classes(inner)
+        drafts: list[Draft] = []
+        inputs = [source.id for source in self.graph.inputs]
+        self._scan(self.scopes.tree, inputs, [*self.graph.outputs.values()], drafts)
+        return [(self, draft) for draft in drafts]
+
+    def _make_classes(self, drafts: Sequence[tuple[_Emitter, Draft]]) -> None:
+        for height in sorted({draft.height for _, draft in drafts}):
+            level = [each for each in drafts if each[1].height == height]
+            for emitter, draft in level:
+                draft.parts = emitter._parts(draft.tree, draft.lists)
+            for group in grouped([draft for _, draft in level]):
+                title = group[0].title
+                item = Class(group, self.layers.claim(title) if group[0].tree.path else "Model")
+                self.classes.append(item)
+                for draft, made in zip(group, resolve(item), strict=True):
+                    draft.made[draft.tree.path] = made
 
     def _scan(
         self, tree: ScopeTree, inputs: Sequence[int], outputs: Sequence[int], drafts: list[Draft]
@@ -129,6 +156,7 @@ class _Emitter:
         parameters, body = self.writer.write(steps, depth, inputs, outputs, lengths)
         kinds = sequence(["Tensor"] * len(outputs))
         draft = Draft(
+            self.made,
             tree,
             lists,
             height,
@@ -201,6 +229,11 @@ class _Emitter:
                 if not isinstance(target, TorchModule):
                     continue
                 made = self.layers.new(entry, target, entry.id in self.scopes.loops)
+                if (layer := self.graph.weight_layer(entry)) is not None:
+                    inner = self.inner[str(entry.attrs["weight"])]
+                    self.used.add("with_weight_layer")
+                    args = ("", made), ("", inner.made[(layer.name,)])
+                    made = New("with_weight_layer", args)
             elif entry.path in self.made:
                 made = self.made[entry.path]
             elif entry.path in lists or self._is_list(entry):
@@ -305,11 +338,13 @@ class _Emitter:
             found.append(f"share_layers(self, {{{sequence(pairs)}}})")
         if any(item.target == "torch.nn.Conv2d" for item in self.calls.values()):
             others = ' and not hasattr(module, "drawn")' if "drawn" in self.used else ""
+            weight = "module.weight"
+            if "with_weight_layer" in self.used:
+                weight = 'getattr(module, "weight_raw", module.weight)'
             found += [
                 "for module in self.modules():",
                 f"    if isinstance(module, nn.Conv2d){others}:",
-                "        nn.init.kaiming_normal_("
-                'module.weight, mode="fan_out", nonlinearity="relu")',
+                f'        nn.init.kaiming_normal_({weight}, mode="fan_out", nonlinearity="relu")',
             ]
         return found
 

@@ -18,6 +18,14 @@ START = Parameter(
 )
 
 
+WEIGHT = Parameter(
+    "weight",
+    object,
+    "layer that is applied to the weights in each pass: a block, an activation or a flow; by default none",
+    None,
+)
+
+
 # -- modules and functions of a model ---------------------------------------------------------------
 
 

@@ -114,6 +114,10 @@ ROWS = (
         "gelu", "Gaussian error linear unit: x times the normal distribution function of x",
         "torch.nn.functional.gelu", "Gelu", source="Hendrycks and Gimpel, 2016",
     ),
+    _pointwise(
+        "abs", "absolute value", "torch.abs", "Abs",
+        lambda attrs, values: Kind.of(ranges.absolute(values[0].kind.range)), public=False, example="",
+    ),
     _pointwise("sqrt", "square root", "torch.sqrt", "Sqrt", public=False, example=""),
     _pointwise("exp", "e to the power of x", "torch.exp", "Exp", public=False, example=""),
     Op(

@@ -9,9 +9,9 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from danetc.compiler.ir.graph import Attribute, Shape, Value
+from danetc.compiler.ir.graph import Attribute, Node, Shape, Value
 from danetc.compiler.ir.ops import forms, kinds, shapes
-from danetc.compiler.ir.ops.forms import START, nothing, pair
+from danetc.compiler.ir.ops.forms import START, WEIGHT, nothing, pair
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.row import (
@@ -231,6 +231,16 @@ def _transposed_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
     return prod(values[0].shape) * part * whole(attrs, "kernel") ** 2
 
 
+def weight_map(node: Node, weight: Shape) -> Shape:
+    """Return the map as which a layer gets the weight of a node: output channels, input channels of a
+    group, entries of the kernel."""
+    inputs = weight[1]
+    if "output_padding" in node.attrs:  # transposed: its inputs come first
+        weight, inputs = (whole(node.attrs, "width"),), weight[0] // whole(node.attrs, "groups")
+    kernel = _kernel(node.attrs) if "kernel" in node.attrs else ()
+    return weight[0], inputs, prod(kernel)
+
+
 # -- embeddings -------------------------------------------------------------------------------------
 
 
@@ -336,7 +346,7 @@ _WIDTH = integer("width", "number of output channels")
 _GROUPS = integer("groups", "number of groups of channels that are convolved separately", 1)
 _BIAS = Parameter("bias", bool, "if true, add a learnable bias per channel", False)
 _DILATION = integer("dilation", "distance between entries of the kernel, in pixels", 1, high=4096)
-_OVER_ONE = (_WIDTH, integer("kernel", "size of the kernel", 3, high=4096), _GROUPS, _BIAS, _DILATION, START)  # fmt: skip
+_OVER_ONE = (_WIDTH, integer("kernel", "size of the kernel", 3, high=4096), _GROUPS, _BIAS, _DILATION, START, WEIGHT)  # fmt: skip
 
 ROWS = (
     Op(
@@ -354,7 +364,7 @@ ROWS = (
                         "time, by default only before the first step, so that it is causal", None, 0, 4096),
                 words=("same",),
             ),
-            _GROUPS, _BIAS, _DILATION, START,
+            _GROUPS, _BIAS, _DILATION, START, WEIGHT,
             Parameter("over", str, "axis of the convolution; by default both rows and columns", None, words=AXES, sugar=True),
         ),
         chosen=_conv_chosen, complete=_half_padded, weights=_conv_weights, weighted=True, macs=_conv_macs,
@@ -368,7 +378,7 @@ ROWS = (
         (
             replace(integer("width", "number of outputs; over time, equal to the number of steps"), unless="over"),
             Parameter("bias", bool, "if true, add a learnable bias per output", True),
-            START,
+            START, WEIGHT,
             Parameter("over", str, "axis to mix; by default all", None, words=AXES, sugar=True),
             replace(
                 integer("window", "over time: number of steps that each step reads, ending with itself; "
@@ -395,7 +405,7 @@ ROWS = (
             integer("stride", "distance between windows in the output, in pixels", 2, high=4096),
             integer("padding", "pixels removed from each side of the output", 0, 0, 4096),
             integer("output_padding", "rows and columns added at the bottom and right of the output; less than the stride", 0, 0, 4095),
-            _GROUPS, _BIAS, START,
+            _GROUPS, _BIAS, START, WEIGHT,
         ),
         weights=_transposed_weights, macs=_transposed_macs, linear=True,
         label=lambda attrs: (f"conv T {attrs['kernel']}×{attrs['kernel']}", f"{attrs['width']} ×{attrs['stride']}"),
@@ -440,7 +450,7 @@ ROWS = (
         (
             Parameter("bias", bool, "if true, add a learnable bias per time step", True),
             integer("steps", "T"),
-            START,
+            START, WEIGHT,
             integer("window", "number of steps that each step reads, ending with itself; by default all", None),
             Parameter("masked", float, "degree of masking of steps outside the window, 0 to 1", 1.0, 0, 1, schedule=MASKED),
         ),

@@ -99,7 +99,9 @@ def print_measures(measures: Measures) -> None:
 
 
 def _layer_of(row: Any) -> str:
-    return str(getattr(row, "layer", "") or row.parameter.removesuffix(".weight"))
+    return str(
+        getattr(row, "layer", "") or row.parameter.removesuffix("_raw").removesuffix(".weight")
+    )
 
 
 def overall(entries: Sequence[Entry], accuracies: Sequence[float | None] = ()) -> Table:

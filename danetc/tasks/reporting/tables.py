@@ -183,7 +183,7 @@ def _weights(measures: Mapping[str, Any]) -> list[PageTable]:
     """Return operations and gradients of convolutions and linear layers, if they were measured."""
     counted = (measures.get("operations") or {}).get("layers", ())
     gradients = (measures.get("gradients") or {}).get("parameters", ())
-    norms = {str(row["parameter"]): row for row in gradients}
+    norms = {str(row["parameter"]).removesuffix("_raw"): row for row in gradients}
     rows = []
     for row in counted:
         norm = norms.get(f"{row['layer']}.weight", {})
