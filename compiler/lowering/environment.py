@@ -413,4 +413,5 @@ def _argument_wants(call: s.Call) -> list[Want]:
         return ["block" if arg is first or arg.name == "block" else "number" for arg in call.args]
     numbers = name in MATH or (name in OPS and OPS[name].public and name not in JOINS)
     other = "number" if numbers else "any"
-    return [arg.name if arg.name and arg.name in OF_PARAMETER else other for arg in call.args]
+    wanted = {key: key for key in OF_PARAMETER} | ({"weight": "layer"} if name in OPS else {})
+    return [wanted.get(arg.name or "", other) for arg in call.args]

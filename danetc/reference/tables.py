@@ -64,7 +64,8 @@ def _values(row: Row) -> str:
     words = ", ".join(f"`{word}`" for word in row.words)
     if row.type is str:
         return words or "a word"
-    text = {int: "a whole number", float: "a number", bool: "`true` or `false`"}[row.type]
+    types = {int: "a whole number", float: "a number", bool: "`true` or `false`", object: "a layer"}
+    text = types[row.type]
     if row.low is not None:
         text += f" from {written(row.low)} {'on' if row.high is None else 'to'}"
     if row.high is not None:

@@ -43,6 +43,9 @@ CASES: list[tuple[str, set[str], set[str]]] = [
     (f"{HEAD}  stages = resnet18 with (|", {"neuron", "norm", "init"}, {"stem"}),
     (f"{HEAD}  norm = |", {"batchnorm", "tebn", "none"}, {"conv", "LIF"}),
     (f"{HEAD}  init = |", {"xavier_uniform", "orthogonal"}, {"conv"}),
+    (f"{HEAD}  weight = |", {"layernorm", "relu"}, {"xavier_uniform"}),
+    (f"{HEAD}  stem = conv(8, we|", {"weight"}, set()),
+    (f"{HEAD}  stem = conv(8, weight = |", {"layernorm", "relu"}, {"xavier_uniform", "floor"}),
     (f"{HEAD}  stem = spike(|", {"tau", "detach_reset"}, {"conv"}),
     (f"{HEAD}  a = in -> conv(8)\n  out = |", {"a", "in", "concat", "scores"}, {"origin2"}),
     (

@@ -79,8 +79,8 @@
   (#any-of? @property
     "accumulate" "augment" "augment_on" "batch" "change" "checkpoint_every" "checkpoint_minutes"
     "clip" "ema" "epochs" "evaluate" "freeze" "gradient" "init" "input" "keep_every" "loss" "lr_scale"
-    "optimizer" "precision" "schedule" "seed" "start" "steps" "sync_norm" "trials" "warmup" "workers"
-    "zero_init"))
+    "optimizer" "precision" "schedule" "seed" "start" "steps" "sync_norm" "trials" "warmup" "weight"
+    "workers" "zero_init"))
 
 (setting name: (identifier) @_name value: (identifier) @constant
   (#eq? @_name "over")
