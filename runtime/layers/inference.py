@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -62,12 +62,8 @@ def _has_packing(x: Tensor, layer: nn.Conv2d) -> bool:
     return can and internals.has(InternalUse.PACKED_WEIGHTS)
 
 
-class _Digits(NamedTuple):
-    """One digit of each weight, laid out, its unit in each output channel, and zeros."""
-
-    weight: Tensor
-    unit: Tensor
-    zeros: Tensor
+_Digits = tuple[Tensor, Tensor, Tensor]
+"""One digit of each weight, laid out, its unit in each output channel, and zeros."""
 
 
 class SpikeConv2d(InferenceConv2d):
@@ -84,7 +80,12 @@ class SpikeConv2d(InferenceConv2d):
         self.high, self.unit = high, unit
 
     def convolve(self, x: Tensor) -> Tensor:
-        if not (multiplies_integers() and self._pays(x)):
+        if not multiplies_integers():
+            return super().convolve(x)
+        window = Window.of(self.weight, self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
+        height, width = window.outputs(x.shape)
+        pixels = height * width
+        if pixels <= 1 or len(x) * pixels * self.weight.numel() < LEAST_PRODUCTS:
             return super().convolve(x)
         whole = x if self.unit == 1.0 else (x / self.unit).round_()
         numbers = whole.to(torch.uint8, memory_format=torch.channels_last)
@@ -96,16 +97,9 @@ class SpikeConv2d(InferenceConv2d):
             out += self._convolved(numbers, digits, None)
         return out
 
-    def _pays(self, x: Tensor) -> bool:
-        """True if integers are faster."""
-        window = Window.of(self.weight, self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
-        height, width = window.outputs(x.shape)
-        pixels = height * width
-        return pixels > 1 and x.shape[0] * pixels * self.weight.numel() >= LEAST_PRODUCTS
-
     def _convolved(self, numbers: Tensor, digits: _Digits, bias: Tensor | None) -> Tensor:
         out: Tensor = internals.find("ops.onednn.qconv2d_pointwise").default(
-            numbers, 1.0, 0, digits.weight, digits.unit, digits.zeros, bias, self.stride,
+            numbers, 1.0, 0, *digits, bias, self.stride,
             self.padding, self.dilation, self.groups, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
         return out
@@ -125,7 +119,7 @@ class SpikeConv2d(InferenceConv2d):
                 digit.to(torch.int8), scale, 1.0, 0, self.stride, self.padding, self.dilation,
                 self.groups, [*shape],
             )  # fmt: skip
-            found.append(_Digits(laid_out, scale, zeros))
+            found.append((laid_out, scale, zeros))
         return tuple(reversed(found))
 
 

@@ -20,14 +20,6 @@ from danetc.runtime.kernels.neuron_operators import (  # registers torch.ops.dan
 from danetc.runtime.kernels.torch_internals import is_transformed
 
 
-def _is_for_others() -> bool:
-    """True if torch exports the model for use without danetc and without gradients."""
-    if not torch.compiler.is_compiling():
-        return False
-    inference = torch.compiler.is_exporting() and not torch.is_grad_enabled()
-    return inference or torch.onnx.is_in_onnx_export()
-
-
 def within(raw: Tensor, above: float | None, below: float | None) -> Tensor:
     """Return the value of a stored number, strictly within its bounds."""
     if above is not None and below is not None:
@@ -98,7 +90,10 @@ class Neuron(nn.Module):
         run: Callable[..., Tensor] = torch.ops.danetc.neuron
         if is_transformed():
             run = differentiable
-        elif _is_for_others():
+        elif torch.compiler.is_compiling() and (
+            (torch.compiler.is_exporting() and not torch.is_grad_enabled())
+            or torch.onnx.is_in_onnx_export()
+        ):  # for use without danetc and without gradients
             run = written_out
         out: Tensor = run(x, self.params(), self.steps, self.input_rank, self.program)
         return out

@@ -61,11 +61,10 @@ class _Conv(torch.autograd.Function):
                 dx, of_x = pointwise.input_gradient(grad, weight, ctx.last), False
             if of_weight and pointwise.is_gradient_product(x, weight):
                 dw, of_weight = pointwise.weight_gradient(x, grad, weight), False
+        window = small_maps.Window.of(weight, stride, padding, dilation)
         if of_x and small_maps.is_input_gradient_faster(grad, weight, groups):
-            window = small_maps.Window.of(weight, stride, padding, dilation)
             dx, of_x = small_maps.input_gradient(x.shape, grad, weight, window), False
         if of_weight and small_maps.is_gradient_faster(grad, weight, groups):
-            window = small_maps.Window.of(weight, stride, padding, dilation)
             dw, of_weight = small_maps.weight_gradient(x, grad, weight, window), False
         if of_x or of_weight or of_bias:
             by_torch = torch.ops.aten.convolution_backward.default(

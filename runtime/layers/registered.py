@@ -49,18 +49,15 @@ class Registration:
         if top is None:
             return known
         holder = self._holder()
-        if holder is None or not self._is_below(top, holder):
-            return None
-        found = holder._modules.get(self._name)
-        return holder.get_submodule(self._name) if found is None else found
-
-    def _is_below(self, top: nn.Module, holder: nn.Module) -> bool:
         found: nn.Module | None = top
         for name in self._path.split(".") if self._path else ():
             found = None if found is None else found._modules.get(name)
-        if found is holder:
-            return True
-        return any([module is holder for module in top.modules()])  # noqa: C419 (for torch.compile)
+        # (A list, for torch.compile.)
+        is_below = found is holder or any([module is holder for module in top.modules()])  # noqa: C419
+        if holder is None or not is_below:
+            return None
+        found = holder._modules.get(self._name)
+        return holder.get_submodule(self._name) if found is None else found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Registration:
         result = Registration(None, f"{self._path}.{self._name}" if self._path else self._name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,49 +50,37 @@ def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
         return None
     images, channels, height, width = x.shape
     window = Window.of(weight, layer.stride, layer.padding, layer.dilation)
-    plan = _plan((images, height, width), window)
+    table, size, readings, places_read = _plan((images, height, width), window)
+    places, positions = table.shape
     run = _convolve()
-    if run is None or not 0 < plan.positions <= POSITIONS:
+    if run is None or not 0 < positions <= POSITIONS:
         return None
     outputs, pixels = weight.shape[0], images * height * width
     x = x.contiguous(memory_format=torch.channels_last)
     # The contributions of an input to all outputs are a row, [KH * KW * C, O].
     rows: Tensor = form(layer, "rows", lambda weight: as_matrix(weight).t().contiguous())
-    out = x.new_empty(images, *plan.size, outputs)
+    out = x.new_empty(images, *size, outputs)
     found = torch.empty(pixels * (channels + 1) + 3, dtype=torch.int32, device=x.device)
     begins = found.data_ptr() + (pixels * channels + 1) * found.itemsize
-    most = plan.readings * PER_READING + plan.places_read * ONCE
-    most = most * channels / torch.get_num_threads()
+    most = (readings * PER_READING + places_read * ONCE) * channels / torch.get_num_threads()
     is_done = run(
         x.data_ptr(), rows.data_ptr(), None if bias is None else bias.data_ptr(),
-        plan.reads.data_ptr(), out.data_ptr(), found.data_ptr(), begins, pixels, channels, outputs,
-        plan.places, plan.positions, int(most),
+        table.data_ptr(), out.data_ptr(), found.data_ptr(), begins, pixels, channels, outputs,
+        places, positions, int(most),
     )  # fmt: skip
     return out.movedim(-1, 1) if is_done else None
 
 
-class _Plan(NamedTuple):
-    """The pixels that the ``positions`` of an output read at each place of the kernel, the number of such readings, and
-    of places with any."""
-
-    reads: Tensor
-    size: tuple[int, int]
-    places: int
-    positions: int
-    readings: int
-    places_read: int
-
-
 @lru_cache(maxsize=256)
-def _plan(shape: tuple[int, int, int], window: Window) -> _Plan:
+def _plan(shape: tuple[int, int, int], window: Window) -> tuple[Tensor, tuple[int, int], int, int]:
+    """Return the pixels that each place of the kernel reads for each output (``reads``), the size of the output, the number
+    of such readings, and of places with any."""
     size = window.outputs(shape[1:])
     if min(*shape, *size) <= 0:
-        return _Plan(torch.empty(0), size, 0, 0, 0, 0)
+        return torch.empty(0, 0), size, 0, 0
     table = reads(shape, window)
     is_pixel = table < shape[0] * shape[1] * shape[2]
-    readings, places_read = int(is_pixel.sum()), int(is_pixel.any(1).sum())
-    places, positions = table.shape
-    return _Plan(table, size, places, positions, readings, places_read)
+    return table, size, int(is_pixel.sum()), int(is_pixel.any(1).sum())
 
 
 @lru_cache(maxsize=1)

@@ -116,7 +116,15 @@ def affine(norm: Any, x: Tensor, static: bool, last: bool = False) -> Affine:
         )
         scale = inverse * weight
         return Affine(mean, inverse, scale, bias - mean * scale)
-    mean, variance = _batch_statistics(channels_first, running_mean, running_var, momentum, repeats)
+    if is_fake(x):  # the operator below has no fake kernel
+        mean, variance = torch.empty_like(running_mean), torch.empty_like(running_var)
+        return _finished(mean, variance, weight, bias, eps)
+    updated = running_var if repeats == 1 else torch.zeros_like(running_var)
+    mean, variance = torch.ops.aten.batch_norm_update_stats.default(
+        channels_first, running_mean, updated, momentum
+    )
+    if repeats > 1:
+        move_variance(running_var, updated, momentum, count, repeats)
     return _finished(mean, variance, weight, bias, eps)
 
 
@@ -181,21 +189,6 @@ def total_of(rows: Tensor, mode: str, count: int) -> tuple[Tensor, Tensor, Tenso
 
 
 # -- by operations of torch ------------------------------------------------------------------------
-
-
-def _batch_statistics(
-    x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, repeats: int
-) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of x [M, C, L]; the running ones are updated."""
-    if is_fake(x):  # the operator below has no fake kernel
-        return torch.empty_like(running_mean), torch.empty_like(running_var)
-    updated = running_var if repeats == 1 else torch.zeros_like(running_var)
-    mean, variance = torch.ops.aten.batch_norm_update_stats.default(
-        x, running_mean, updated, momentum
-    )
-    if repeats > 1:
-        move_variance(running_var, updated, momentum, x.numel() // x.shape[1], repeats)
-    return mean, variance
 
 
 def _finished(mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Affine:

@@ -1,4 +1,4 @@
-"""Small layers of values that may vary in time."""
+"""Small layers of tokens, and of values that may vary in time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,21 @@ from danetc.runtime.layers.neuron import within
 def affine(x: Tensor, factor: float, offset: float) -> Tensor:
     """Return ``factor * x + offset``."""
     return factor * x + offset
+
+
+class Embedding(nn.Embedding):
+    """Rows of a table, chosen by tokens: a vector [..., D] of one, a map [..., D, 1, L] of L.
+
+    Tokens are int64, [..., 1] or [..., L]; ``length`` is 1 or L.
+    """
+
+    def __init__(self, vocabulary: int, width: int, length: int) -> None:
+        super().__init__(vocabulary, width)
+        self.length = length
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows = super().forward(input)
+        return rows.squeeze(-2) if self.length == 1 else rows.mT.unsqueeze(-2)
 
 
 class Delay(Leaf):

@@ -29,12 +29,11 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
     (
         LAYERS,
         "time",
-        "drawn_numbers ConstantTable Learnt Delay DropPath SampleDropout Random TimeConv "
-        "TimeLinear MaskedTimeLinear",
+        "Embedding drawn_numbers ConstantTable Learnt Delay DropPath SampleDropout Random TimeConv TimeLinear "
+        "MaskedTimeLinear",
     ),
     (LAYERS, "weight_layer", "with_weight_layer computing computed_weight"),
     (LAYERS, "attention", "tokens"),
-    (LAYERS, "embedding", ""),
     (LAYERS, "axes", ""),
     (
         KERNELS,

@@ -261,7 +261,7 @@ def _table(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
 
 def _embedding(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     args = (values[0].kind.high + 1, attrs["width"], values[0].shape[0])
-    return TorchModule("danetc.runtime.layers.embedding.Embedding", args, layout="any")
+    return TorchModule("danetc.runtime.layers.time.Embedding", args, layout="any")
 
 
 # -- linear layers, padding, neurons ----------------------------------------------------------------
