@@ -25,7 +25,7 @@ from danetc.runtime.data.batches import Batch, Fetcher
 from danetc.runtime.data.dataset import DataSet, Source, evenly
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.registry import open_data
-from danetc.runtime.data.request import IGNORED
+from danetc.runtime.data.request import IGNORED, TokenInput
 from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
@@ -97,8 +97,15 @@ def data(
         for place in (step["function"] for step in phase.augment if "function" in step):
             require_allowed(place)
         steps = steps or phase.steps or (compiled.graph.steps if compiled is not None else None)
+    taken = None if compiled is None else compiled.graph.packed
+    tokens = None if taken is None else TokenInput.of(taken.kind, taken.shape)
     found = open_data(
-        data, classes=classes, subset_seed=subset_seed, frames=steps, on_unreadable="skip"
+        data,
+        classes=classes,
+        subset_seed=subset_seed,
+        frames=steps,
+        on_unreadable="skip",
+        tokens=tokens,
     )
     splits = {split: _values(source, found) for split, source in found.splits.items()}
     augment = image_transform(() if phase is None else phase.augment, events=found.events)
@@ -227,7 +234,7 @@ def _samples(data: DataSet, reader: Fetcher) -> Iterator[ShownSample]:
 
 
 def _targets(record: Mapping[str, Any]) -> str:
-    kind = {"classes": "classes", "pixels": "classes of pixels", "numbers": "numbers"}
+    kind = {"classes": "classes", "steps": "classes of steps", "pixels": "classes of pixels", "numbers": "numbers"}
     return f"{record['classes']} {kind[record['target']]}"
 
 
@@ -236,6 +243,8 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "data", record["text"]
     yield "learns", _targets(record)
     axes = "T x C x H x W" if record["events"] else "C x H x W"
+    if len(record["seen"]) < 3:
+        axes = "tokens"
     for name, split in record["splits"].items():
         shapes = [" x ".join(map(str, each["shape"])) for each in split["shapes"]]
         several = f"{shapes[0]} to {shapes[-1]}" if len(shapes) > 1 else shapes[0]

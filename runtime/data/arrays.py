@@ -11,7 +11,7 @@ from torch import Tensor
 
 from danetc.dsl.reading import open_regular
 from danetc.runtime.data.dataset import Source
-from danetc.runtime.data.request import IGNORED, MOST_CLASSES, Target
+from danetc.runtime.data.request import IGNORED, MOST_CLASSES, Target, TokenInput
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import derive
 
@@ -63,6 +63,28 @@ def images_of(x: np.ndarray, where: str, last: bool | None = None) -> Tensor:
     return finite(x, where)
 
 
+def tokens_of(x: np.ndarray, where: str, takes: TokenInput) -> Tensor:
+    """Return tokens [N, L], or [N, T, 1] for a network that takes one at each step, as int64.
+
+    ``x`` is [N, L]. Raises DataError for a token that is not in the vocabulary of the network.
+    """
+    x = x[..., 0] if x.ndim == 3 and x.shape[2] == 1 else x
+    if x.ndim != 2 or x.dtype.kind not in "ui" or not x.size:
+        raise DataError(
+            f"{where} has the shape {list(x.shape)} and the type {x.dtype}, but the network takes "
+            "tokens: whole numbers [N, L]"
+        )
+    wrong = np.argwhere((x < 0) | (x >= takes.vocabulary))
+    if len(wrong):
+        sample, place = wrong[0]
+        raise DataError(
+            f"{where} has the token {x[sample, place]} at place {place} of sample {sample}, but the "
+            f"network's vocabulary has {takes.vocabulary} tokens, 0 to {takes.vocabulary - 1}"
+        )
+    tokens = torch.from_numpy(x.astype(np.int64))
+    return tokens.unsqueeze(2) if takes.length == 1 else tokens
+
+
 def finite(x: np.ndarray, where: str) -> Tensor:
     """Return bytes as they are and other numbers as float32. Raises UnreadableError for infinite ones.
 
@@ -75,13 +97,26 @@ def finite(x: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(np.require(x, requirements=("C", "W")))
 
 
-def labels_of(y: np.ndarray, where: str, classes: tuple[str, ...] = ()) -> Labels:
+def labels_of(
+    y: np.ndarray, where: str, classes: tuple[str, ...] = (), tokens: TokenInput | None = None
+) -> Labels:
     """Return the labels in an array; ``classes`` are the names that the user lists.
 
     Names or whole numbers [N] (or [N, 1]) are classes, whole numbers [N, H, W] are classes of pixels
-    (255: none), and floats [N] or [N, D] are numbers.
+    (255: none), and floats [N] or [N, D] are numbers. Whole numbers [N, L] are classes of ``tokens``
+    (-100: none).
     """
     shape, kind = list(y.shape), y.dtype.kind
+    if tokens is not None and y.ndim == 2 and kind in "ui" and shape[1] > 1:
+        of_tokens = torch.from_numpy(y.astype(np.int64))
+        if ((of_tokens < 0) & (of_tokens != IGNORED)).any():
+            raise DataError(
+                f"{where} has negative classes; classes count from 0, and -100 marks tokens without one"
+            )
+        count = 1 + int(of_tokens.max())
+        if tokens.length == 1:
+            return Labels("steps", of_tokens, count)
+        return Labels("pixels", of_tokens.unsqueeze(1), count)
     if y.ndim >= 2 and shape[1] == 1:
         y = y[:, 0]
     dimensions = {"U": (1,), "S": (1,), "f": (1, 2)}.get(kind, (1, 3))

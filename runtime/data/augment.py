@@ -100,8 +100,8 @@ class ImageTransform:
         return finished
 
     def floats(self, images: Tensor) -> Tensor:
-        """Convert bytes to float32: from 0 to 1, or counts of events as they are. Floats stay."""
-        if images.is_floating_point():
+        """Convert bytes to float32: from 0 to 1, or counts of events as they are. Floats and tokens stay."""
+        if images.is_floating_point() or images.dtype == torch.int64:
             return images
         floats: Tensor = v2.functional.to_dtype(images, torch.float32, scale=not self.events)
         return floats

@@ -129,7 +129,8 @@ class DataSet:
     ``shape`` is the shape of a raw sample, [C, H, W] or [T, C, H, W], or None if samples differ.
     ``class_names`` has a name for each class, or for each number if numbers are learned.
     ``val`` are the training samples that are held out for validation, None if none are. ``subset``
-    are the numbers of drawn classes in the whole set, None if none were drawn. ``details`` are
+    are the numbers of drawn classes in the whole set, None if none were drawn. Samples of ``tokens`` are
+    [L], or [T, 1] with ``events``, int64. ``details`` are
     further facts for the record, ``notices`` are shown to the user once.
     """
 
@@ -141,6 +142,7 @@ class DataSet:
     shape: tuple[int, ...] | None
     fingerprint: str
     events: bool = False
+    tokens: bool = False
     target: Target = "classes"
     subset: tuple[int, ...] | None = None
     details: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))

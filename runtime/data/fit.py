@@ -40,6 +40,12 @@ def check_fit(
     state is kept.
     """
     check_together(data.name, signature)
+    if data.tokens != signature.kind.is_token:
+        holds, takes = ("tokens", "numbers") if data.tokens else ("numbers", "tokens")
+        how = "an input of tokens(vocabulary)" if data.tokens else "image(C, H, W) or events(C, H, W)"
+        raise DataError(
+            f"{data.name} holds {holds}, but the network takes {takes}; declare {how} in the spec"
+        )
     if data.events != signature.sequence:
         shape = (data.shape or signature.input)[-3:]
         holds, takes, kind = "single images", "sequences of frames", "image"
@@ -55,6 +61,9 @@ def check_fit(
         settings += [("evaluate", data.val, evaluate)] if data.val is not None else []
     frames = signature.steps if steps is None else steps
     for setting, source, transform in settings:
+        if data.tokens and (transform.steps or transform.last):
+            step = [*transform.steps, *transform.last][0][0]
+            raise DataError(f"`{step}` of `{setting}` changes images, and {data.name} holds tokens")
         probes = Fetcher(source, transform, 0).samples(evenly(len(source), PROBES))
         for index, sample, label in probes:
             shape, mask = tuple(transform.finish(sample).shape), tuple(label.shape)
@@ -68,13 +77,19 @@ def check_fit(
                     f"the {'network' if steps is None else 'recipe'} sets steps to {frames}; set "
                     f"steps to {shape[0]}"
                 )
+            if data.target == "steps" and mask != (frames,):
+                raise DataError(
+                    f"{where} has {mask[0]} labels, one for each step, but there are {frames} steps"
+                )
             if data.target == "pixels" and mask != output[1:]:
                 raise DataError(
                     f"the classes of pixels of {where} are a map of {size(mask)} after `{setting}`, "
                     f"but the network's output is {size(output[1:])}; let the network end with "
                     "a map of its input's size, as by upsample"
                 )
-    if output[0] != data.classes:
+    # The tokens of a text may lack some of the vocabulary.
+    fewer = data.tokens and data.target != "classes" and output[0] > data.classes
+    if output[0] != data.classes and not fewer:
         what = "numbers for each sample" if data.target == "numbers" else "classes"
         raise DataError(
             f"{data.name} has {data.classes} {what}, but the network has {output[0]} outputs; "

@@ -24,6 +24,7 @@ from danetc.runtime.data.arrays import (
     held_out,
     images_of,
     labels_of,
+    tokens_of,
 )
 from danetc.runtime.data.dataset import (
     PROBES,
@@ -36,7 +37,7 @@ from danetc.runtime.data.dataset import (
     memory_fingerprint,
 )
 from danetc.runtime.data.recordings import Cutting, cutting, is_recording
-from danetc.runtime.data.request import DataRequest
+from danetc.runtime.data.request import DataRequest, TokenInput
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.system.user_code import UserCodeError, failure_of_user, where_it_failed
@@ -46,13 +47,14 @@ from danetc.runtime.system.user_code import UserCodeError, failure_of_user, wher
 class Own:
     """Reads the samples of a user's ``dataset``, whose ``[index]`` gives an image and a label.
 
-    With ``pixels``, the labels are maps of classes.
+    With ``pixels``, the labels are maps of classes. ``tokens`` are those that the network takes.
     """
 
     dataset: Any
     name: str
     cutting: Cutting
     pixels: bool = False
+    tokens: TokenInput | None = None
 
     def read(self, number: int) -> tuple[Tensor, Tensor | None]:
         sample, label = self.pair(number)
@@ -90,6 +92,8 @@ class Own:
                 f"{where} is an object of type {type(sample).__name__}; a sample is a pair of an "
                 "image (a tensor, an array or one of PIL) and its label"
             )
+        if self.tokens is not None:
+            return tokens_of(array[None], where, self.tokens)[0]
         if array.ndim == 1:
             array = array[:, None, None]
         return images_of(array[None], where, isinstance(sample, Image.Image) or None)[0]
@@ -193,6 +197,7 @@ def own_set(
         shape=shape,
         fingerprint=fingerprint,
         events=first.events,
+        tokens=request.tokens is not None,
         target=target,
     )
 
@@ -212,8 +217,11 @@ def _side(given: Any, request: DataRequest, name: str, last: bool | None) -> _Si
     x, y = map(_array, given)
     if x is None or y is None:
         raise DataError(f"the labels of {name} are not an array")
-    images = images_of(x, f"the image array of {name}", last)
-    labels = labels_of(y, f"the label array of {name}", request.classes)
+    if request.tokens is not None:
+        images = tokens_of(x, f"the array of {name}", request.tokens)
+    else:
+        images = images_of(x, f"the image array of {name}", last)
+    labels = labels_of(y, f"the label array of {name}", request.classes, request.tokens)
     if len(images) != len(labels.values):
         turned = x.ndim == 5 and x.shape[1] == len(labels.values)
         order = "frames of events are [N, T, C, H, W], so swap the first two dimensions"
@@ -222,7 +230,7 @@ def _side(given: Any, request: DataRequest, name: str, last: bool | None) -> _Si
             + (order if turned else "each image has one")
         )
     source = Memory(images, labels.values, name)
-    return _Side(source, labels, tuple(images.shape[1:]), images.dim() == 5)
+    return _Side(source, labels, tuple(images.shape[1:]), images.dim() in (3, 5))
 
 
 def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
@@ -235,7 +243,7 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
         ) from error
     if not count:
         raise DataError(f"{name} has no samples")
-    own = Own(dataset, name, cutting(request, dataset))
+    own = Own(dataset, name, cutting(request, dataset), tokens=request.tokens)
     shapes, seen = [], {}
     with drawn_anew() as seed:
         for number in evenly(count, PROBES):
@@ -244,10 +252,10 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
             shapes.append(tuple(own.image(sample, own.where(number)).shape))
     values = _known_labels(dataset, count, seen)
     labels = _labels(own, _read_labels(own, count) if values is None else values, request)
-    own = replace(own, pixels=labels.target == "pixels")
+    own = replace(own, pixels=labels.target == "pixels" and own.tokens is None)
     source = Samples(own, labels.values, torch.arange(count), request.policy, draws=True)
     shape = shapes[0] if len({*shapes}) == 1 else None
-    return _Side(source, labels, shape, len(shapes[0]) == 4)
+    return _Side(source, labels, shape, len(shapes[0]) in (2, 4))
 
 
 def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] | None:
@@ -288,7 +296,7 @@ def _labels(own: Own, values: Iterable[Any], request: DataRequest) -> Labels:
             f"{where} are of several shapes or types; give each sample one whole number, name or map "
             "of classes, or as many floats"
         )
-    return labels_of(np.stack(values), where, request.classes)
+    return labels_of(np.stack(values), where, request.classes, request.tokens)
 
 
 def _digest(side: _Side) -> str:

@@ -16,7 +16,7 @@ from danetc.runtime.data.dataset import (
     converted,
     facts_fingerprint,
 )
-from danetc.runtime.data.request import Policy
+from danetc.runtime.data.request import Policy, TokenInput
 from danetc.runtime.data.sources import find
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive
@@ -30,24 +30,25 @@ def open_data(
     on_unreadable: Policy = "stop",
     frames: int | None = None,
     channels: int | None = None,
+    tokens: TokenInput | None = None,
 ) -> DataSet:
     """Open the data set ``NAME`` or ``NAME:ARGUMENT`` (see ``sources.SOURCES``).
 
     ``classes`` draws that many classes at random by ``subset_seed`` and numbers them anew.
     ``channels`` converts between grey and colour (see ``with_channels``). ``on_unreadable``
     concerns files that are read during training. ``frames`` is the T into which recordings of
-    events are cut.
+    events are cut; ``tokens`` are those that the network takes.
 
     Raises DataError if there is no such data set, or it is damaged.
     """
     source, argument = find(text)
-    request = source.request(argument, on_unreadable, frames)
+    request = source.request(argument, on_unreadable, frames, tokens)
     data: DataSet = source.open(request, source.look(request))
     if request.val is not None:
         data = with_validation(data, request.val)
     if classes is not None:
         data = draw_classes(data, classes, subset_seed)
-    return data if channels is None else with_channels(data, channels)
+    return data if channels is None or data.tokens else with_channels(data, channels)
 
 
 def with_validation(data: DataSet, share: float) -> DataSet:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from danetc.dsl.diagnostics.diagnostic import instead
+from danetc.dsl.kinds import Kind
 from danetc.runtime.system.errors import DataError
 
 Policy = Literal["stop", "skip"]
 """Effect of an unreadable sample: it ends the run, or it is skipped and counted."""
-Target = Literal["classes", "pixels", "numbers"]
-"""Targets of training: a class for each sample, a class for each pixel, or real numbers."""
+Target = Literal["classes", "steps", "pixels", "numbers"]
+"""Targets of training: a class for each sample, time step or pixel, or real numbers."""
 Split = Literal["test", "train", "val"]
 IGNORED = -100
 """Class index that is ignored by the losses (the default of torch). In files it is 255."""
@@ -31,11 +32,25 @@ MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
+class TokenInput:
+    """The tokens that a network takes: ``length`` at once, or one at each time step if it is 1."""
+
+    vocabulary: int
+    length: int
+
+    @staticmethod
+    def of(kind: Kind, shape: Sequence[int]) -> TokenInput | None:
+        """Return the tokens of an input; None if its values are numbers."""
+        return TokenInput(kind.high + 1, shape[0]) if kind.is_token else None
+
+
+@dataclass(frozen=True, slots=True)
 class DataRequest:
     """The data that a user asks for: ``NAME:PLACE,option=value,...``.
 
     ``classes`` are the names that the option ``classes`` lists. ``frames`` is the number of frames
-    T into which recordings of events are cut, None if unknown.
+    T into which recordings of events are cut, None if unknown. ``tokens`` are those that a network
+    takes, None if it takes numbers.
     """
 
     name: str
@@ -45,6 +60,7 @@ class DataRequest:
     classes: tuple[str, ...] = ()
     policy: Policy = "stop"
     frames: int | None = None
+    tokens: TokenInput | None = None
 
     @property
     def text(self) -> str:
@@ -114,7 +130,11 @@ class DataSource:
         return re.split(r"[:\[]", self.usage)[0]
 
     def request(
-        self, argument: str, policy: Policy = "stop", frames: int | None = None
+        self,
+        argument: str,
+        policy: Policy = "stop",
+        frames: int | None = None,
+        tokens: TokenInput | None = None,
     ) -> DataRequest:
         """Parse ``PLACE,key=value,...``, where every source has the option ``val``."""
         shares = _VAL.findall(argument)
@@ -140,7 +160,7 @@ class DataSource:
             parts.pop()
         classes = class_list(options["classes"]) if "classes" in options else ()
         place = ",".join(parts)
-        found = DataRequest(self.name, argument, place, options, classes, policy, frames)
+        found = DataRequest(self.name, argument, place, options, classes, policy, frames, tokens)
         for option, share, example in (("test", found.share, 0.2), ("val", found.val, 0.1)):
             if share is not None and not 0 < share < 1:
                 raise DataError(

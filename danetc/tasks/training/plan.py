@@ -28,7 +28,7 @@ from danetc.pretrained import directory_of, weights_of
 from danetc.requests import RepeatedTraining, TrainingRequest
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.registry import open_data
-from danetc.runtime.data.request import Target
+from danetc.runtime.data.request import Target, TokenInput
 from danetc.runtime.data.sources import find
 from danetc.runtime.kernels import compiled
 from danetc.runtime.model.built import Model
@@ -222,6 +222,7 @@ def make_plan(
         on_unreadable=request.on_unreadable,
         frames=recipe.phases[0].steps or compiled.graph.steps,
         channels=taken(compiled.graph).shape[0],
+        tokens=TokenInput.of(taken(compiled.graph).kind, taken(compiled.graph).shape),
     )
     for message in data.notices:
         note(message)

@@ -12,7 +12,7 @@ from danetc.errors import UserError
 from danetc.runtime.data.batches import Prepared
 from danetc.runtime.data.fit import check_fit, check_together
 from danetc.runtime.data.registry import open_data
-from danetc.runtime.data.request import Split
+from danetc.runtime.data.request import Split, TokenInput
 from danetc.runtime.data.sources.python import InMemory
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError
@@ -57,6 +57,7 @@ def open_set(
             on_unreadable="skip" if recorded.get("on_unreadable") == "skip" else "stop",
             frames=signature.steps,
             channels=signature.input[0],
+            tokens=TokenInput.of(signature.kind, signature.input),
         )
         numbered = data.class_names == tuple(map(str, range(data.classes)))
         if isinstance(text, InMemory) and numbered and data.classes <= shape[0]:
