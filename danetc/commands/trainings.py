@@ -76,8 +76,9 @@ def data_command(
         ]
         print_columns(list(facts(report.record)))
         echo()
-        what = {"classes": "class", "pixels": "class of pixels", "numbers": "number"}
-        heads = ("", what[report.record["target"]], *splits)
+        target = report.record["target"]
+        what = {"classes": "class", "numbers": "number"}.get(target, f"class of {target}")
+        heads = ("", what, *splits)
         print_table(heads, rows, right={0, *range(2, len(heads))})
         if len(labels) > CLASSES:
             echo(f"... and {len(labels) - CLASSES} more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-NAMES: Mapping[str, str] = {"miou": "mIoU", "rmse": "RMSE"}
+NAMES: Mapping[str, str] = {"miou": "mIoU", "rmse": "RMSE", "perplexity": "perplexity"}
 """Names of scores."""
 
 
@@ -15,7 +15,7 @@ def percent(value: float | None, digits: int = 2, width: int = 0) -> str:
 
 def score(name: str, value: float) -> str:
     """Return a score as text: shares in per cent, distances as they are."""
-    return f"{value:.4g}" if name == "rmse" else percent(value)
+    return f"{value:.4g}" if name in ("rmse", "perplexity") else percent(value)
 
 
 def scores(found: Mapping[str, float]) -> str:

@@ -52,7 +52,9 @@ class DataReport(Returned):
         return frame(self.record["labels"])
 
     def picture(self) -> Any:
-        """Return the samples as an image of Pillow, with a row for each class."""
+        """Return the samples as an image of Pillow, with a row for each class. Raises UserError for tokens."""
+        if self.samples[0].image.dim() < 3:
+            raise UserError(f"{self.record['name']} holds tokens, which have no picture")
         return picture(self.samples)
 
     def _line(self) -> str:
@@ -190,7 +192,7 @@ def _values(source: Source, data: DataSet) -> tuple[dict[str, Any], list[Any]]:
         dtype = str(sample.dtype).removeprefix("torch.")
         x = sample.double()
         found.append(torch.stack([x.min(), x.max(), x.sum(), x.square().sum(), (x**0).sum()]))
-        if data.target == "pixels":
+        if data.target in ("steps", "pixels"):
             pixels += label[label != IGNORED].bincount(minlength=data.classes)[: data.classes]
     low, high, total, squares, count = torch.stack(found).unbind(1)
     mean = float(total.sum() / count.sum())
@@ -234,7 +236,12 @@ def _samples(data: DataSet, reader: Fetcher) -> Iterator[ShownSample]:
 
 
 def _targets(record: Mapping[str, Any]) -> str:
-    kind = {"classes": "classes", "steps": "classes of steps", "pixels": "classes of pixels", "numbers": "numbers"}
+    kind = {
+        "classes": "classes",
+        "steps": "classes of steps",
+        "pixels": "classes of pixels",
+        "numbers": "numbers",
+    }
     return f"{record['classes']} {kind[record['target']]}"
 
 

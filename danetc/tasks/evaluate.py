@@ -30,7 +30,7 @@ from danetc.runtime.system.devices import arithmetic, device_name, find_device, 
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.checkpoints import BEST
 from danetc.runtime.training.evaluation import Evaluation, unlike
-from danetc.runtime.training.losses import Objective, main_output, over_time
+from danetc.runtime.training.losses import Objective, main_output
 from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
@@ -152,7 +152,7 @@ class DirectoryEvaluator:
 
         def add(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
             outputs = model(x)
-            found = over_time(loss.output(outputs))
+            found = loss.answers(outputs)
             sums[0].add(found, labels, loss(outputs, labels))
             if per_class:
                 one = torch.ones_like(labels)
@@ -182,7 +182,7 @@ class DirectoryEvaluator:
                 found, states = model.stream(x[t] if images.data.events else x, states)
                 steps.append(outputs_of(found))
                 so_far = [torch.stack(output) for output in zip(*steps, strict=True)]
-                totals.add(over_time(loss.output(so_far)), labels, loss(so_far, labels))
+                totals.add(loss.answers(so_far), labels, loss(so_far, labels))
 
         return self._each(f"T = 1 .. {steps}", model, images, add, range(1, steps + 1))
 

@@ -153,7 +153,8 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
         if step.channels_last:
             to_channels_last(model)
         value = taken(step.graph)
-        images = torch.empty(*[step.graph.steps] * value.varies, step.batch, *value.shape)
+        size = (*[step.graph.steps] * value.varies, step.batch, *value.shape)
+        images = torch.empty(size, dtype=torch.int64 if value.kind.is_token else None)
         loss = step.loss(model, teachers)
         pixels = loss.shape[1:] if isinstance(loss, Objective) else ()
         labels = torch.zeros(step.batch, *pixels, dtype=torch.int64)
@@ -214,7 +215,9 @@ def _run(
     saved: list[int] = []
     other = 0
 
-    def loss_of(images: Tensor, labels: Tensor, outputs: Any, share: float) -> Tensor:
+    def loss_of(
+        images: Tensor, labels: Tensor, outputs: Any, share: float, first: int = 0
+    ) -> Tensor:
         nonlocal other
         value = loss(outputs, labels, images) * share
         other = size_of([*outputs_of(outputs), value])

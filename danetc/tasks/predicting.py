@@ -96,8 +96,11 @@ def predict_trained(
     asked = EvaluationRequest(trained.path, **{name: getattr(request, name) for name in same})
     one = DirectoryEvaluator(trained, asked, note)
     now, data = one.conditions, one.conditions.data or {}
-    if data.get("target") == "pixels":
-        raise UserError(f"{trained.path} gives a class for each pixel, which predict does not show")
+    if data.get("target") in ("pixels", "steps"):
+        each = str(data["target"])[:-1]
+        raise UserError(
+            f"{trained.path} gives a class for each {each}, which predict does not show"
+        )
     if now.evaluate is None:
         note("no recipe says how images are prepared: nothing is done to them")
     model = one.at_steps(request.steps or one.steps).eval()

@@ -177,9 +177,10 @@ CHANGES: Mapping[str, ItemSpec] = family(
 LOSSES: Mapping[str, LossSpec] = family(
     LossSpec(
         "cross_entropy",
-        "cross-entropy of the output averaged over time, for the class of each image or pixel",
+        "cross-entropy of the output averaged over time, for the class of each image or pixel; of the "
+        "output at each step if each step has a class, as the next token of a text",
         (SMOOTHING, OUTPUT),
-        targets=("classes", "pixels"),
+        targets=("classes", "steps", "pixels"),
     ),
     LossSpec(
         "mse",

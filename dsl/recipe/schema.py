@@ -185,7 +185,7 @@ class OptimizerSpec(ItemSpec):
     largest_rate: float = inf
 
 
-TARGETS = ("classes", "pixels", "numbers")
+TARGETS = ("classes", "steps", "pixels", "numbers")
 """Labels of a sample: its class, the class of each pixel, or numbers."""
 
 

@@ -15,7 +15,8 @@ from danetc.runtime.data.augment import ImageTransform, image_transform
 from danetc.runtime.data.batches import Fetcher, size
 from danetc.runtime.data.dataset import COLOUR, GREY, PROBES, DataSet, converted, evenly
 from danetc.runtime.data.images import read_image
-from danetc.runtime.data.request import Split
+from danetc.runtime.data.request import Split, TokenInput
+from danetc.runtime.data.texts import token_samples
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError
 
@@ -42,7 +43,9 @@ def check_fit(
     check_together(data.name, signature)
     if data.tokens != signature.kind.is_token:
         holds, takes = ("tokens", "numbers") if data.tokens else ("numbers", "tokens")
-        how = "an input of tokens(vocabulary)" if data.tokens else "image(C, H, W) or events(C, H, W)"
+        how = (
+            "an input of tokens(vocabulary)" if data.tokens else "image(C, H, W) or events(C, H, W)"
+        )
         raise DataError(
             f"{data.name} holds {holds}, but the network takes {takes}; declare {how} in the spec"
         )
@@ -126,6 +129,8 @@ def read_samples(
     the file.
     """
     check_together(paths[0], signature)
+    if takes := TokenInput.of(signature.kind, signature.input):
+        return token_samples(paths, takes, signature.steps, trained_on)
     events, channels = signature.sequence, signature.input[0]
     wanted = (signature.steps, *signature.input) if events else signature.input
     transform = image_transform(steps, events=events)

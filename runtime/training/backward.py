@@ -86,7 +86,8 @@ def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
             for t in range(first, min(first + steps, count)):
                 found, states = part.model.stream(part.x[t] if frames else part.x, states)
                 given.append(outputs_of(found))
-            loss = part.loss(_together(given[first:]), share=(len(given) - first) / count)
+            share = (len(given) - first) / count
+            loss = part.loss(_together(given[first:]), share=share, first=first)
         part.backward(loss)
         states = fx.node.map_aggregate(states, lambda x: x.detach() if isinstance(x, Tensor) else x)
         given[first:] = [tuple(y.detach() for y in outputs) for outputs in given[first:]]

@@ -24,7 +24,6 @@ from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.training.checkpoints import LAST, Position, Snapshot
 from danetc.runtime.training.guards import is_out_of_memory, out_of_memory, watching_firing
-from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.optim import freeze
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import determinism
@@ -171,7 +170,7 @@ def _evaluate(run: PhaseRun, epoch: int, split: Split) -> tuple[Sums, dict[str, 
             ):
                 outputs = kept(x)
                 loss = run.test_loss(outputs, labels)
-            totals.add(over_time(run.test_loss.output(outputs)), labels, loss)
+            totals.add(run.test_loss.answers(outputs), labels, loss)
             run.observer.on_test_batch(number + 1, rounds)
     if stopping:  # saved with the random states of training, which are restored now
         run.leave(Position(run.settings.phase, epoch, run.batches.steps))

@@ -38,15 +38,26 @@ def over_time(output: Tensor) -> Tensor:
 # Terms. Each is a mean over N, so the mean over parts of a batch, weighted by their images, is that
 # of the batch (for terms of neurons only if their power is 1). Shapes of ``output``, and of that of the
 # ``teacher``: [N, classes] or [T, N, classes], for pixels maps [..., H, W]; of ``labels``: [N], shares of
-# classes [N, classes], pixels [N, H, W] or numbers [N, D].
+# classes [N, classes], classes of steps [N, T], pixels [N, H, W] or numbers [N, D].
 
 
 def _entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Return the mean over the images, where a map counts with the mean of its labelled pixels."""
-    output = over_time(output)
-    if output.dim() == 2:
-        return F.cross_entropy(output, labels, label_smoothing=label_smoothing)
-    each = F.cross_entropy(output, labels, label_smoothing=label_smoothing, reduction="none")
+    """Return the mean over the images, where a map or a sequence counts with the mean of its labelled
+    pixels or steps."""
+    entropy = partial(F.cross_entropy, label_smoothing=label_smoothing)
+    if labels.dim() == 2 and not labels.is_floating_point():
+        if output.dim() != 3:
+            raise TrainingError(
+                "the labels are a class for each time step, but the network's head averages over "
+                "time; leave `mean_over_time` out of the head"
+            )
+        each = entropy(output.flatten(0, 1), labels.mT.flatten(), reduction="none")
+        each = each.unflatten(0, output.shape[:2]).mT
+    else:
+        output = over_time(output)
+        if output.dim() == 2:
+            return entropy(output, labels)
+        each = entropy(output, labels, reduction="none")
     counted = (labels != IGNORED).flatten(1).sum(1).clamp(min=1)
     return (each.flatten(1).sum(1) / counted).mean()
 
@@ -245,16 +256,24 @@ class Objective:
                 self._taught[directory] = outputs_of(self._teachers[directory](self._images))
         return self._taught[directory]
 
-    def output(self, outputs: Any) -> Tensor:
-        """Select the output that accuracy refers to from the model's outputs."""
-        return outputs_of(outputs)[self.main]
+    def answers(self, outputs: Any) -> Tensor:
+        """Return the output that accuracy refers to, averaged over time unless each step has a label."""
+        output = outputs_of(outputs)[self.main]
+        return output if self.target == "steps" else over_time(output)
 
     def __call__(
-        self, outputs: Any, labels: Tensor, images: Tensor | None = None, share: float = 1.0
+        self,
+        outputs: Any,
+        labels: Tensor,
+        images: Tensor | None = None,
+        share: float = 1.0,
+        first: int = 0,
     ) -> Tensor:
-        """Return the loss of the model's last outputs, which are a ``share`` of the steps; ``images`` are the
-        input of the teachers.
+        """Return the loss of the model's last outputs, which are a ``share`` of the steps from ``first`` on;
+        ``images`` are the input of the teachers.
         """
+        if self.target == "steps":
+            labels = labels[:, first : first + len(outputs_of(outputs)[self.main])]
         if images is not self._images:  # one batch may be used for several groups of steps
             self._images, self._taught = images, {}
         values = [factor * term(outputs, labels) for factor, term in self._terms]
@@ -343,6 +362,7 @@ def main_output(terms: Sequence[Summand], signature: Signature, main: str | None
 
 _WANTED: Mapping[Target, tuple[int, str]] = {
     "classes": (1, "a vector of classes; end the head with `linear(classes)`"),
+    "steps": (1, "a vector of classes for each step; end the head with `linear(classes)`"),
     "numbers": (1, "a vector of numbers; end the head with `linear(COUNT)`"),
     "pixels": (3, "a map of classes; end the network with `conv(classes, kernel = 1)`"),
 }

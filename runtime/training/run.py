@@ -30,7 +30,7 @@ from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Positio
 from danetc.runtime.training.distributed import World, form_buckets, share
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.runtime.training.graphs import GraphedPass, check_graphs
-from danetc.runtime.training.losses import Objective, over_time
+from danetc.runtime.training.losses import Objective
 from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport
 from danetc.runtime.training.optim import Average, Schedules, freeze, make_optimizer
 from danetc.runtime.training.settings import RunSettings, autocast
@@ -301,7 +301,7 @@ class PhaseRun:
         loss_of = partial(self.loss, labels=targets, images=x)
         part = Part(self.shared, self.model, x, loss_of, backward, self.autocast)
         outputs, loss = self.backward(part)
-        self.totals.add(over_time(self.loss.output(outputs)), labels, loss, self.loss.seen)
+        self.totals.add(self.loss.answers(outputs), labels, loss, self.loss.seen)
         self.loss.seen.clear()
 
     def arrived(self, ahead: int) -> list[InFlightStep]:

@@ -73,13 +73,16 @@ class Sums:
         """Scores of the target other than accuracies.
 
         ``rmse`` is the root mean squared error of numbers; ``miou`` the intersection over union of
-        pixels, averaged over the classes that occur.
+        pixels, averaged over the classes that occur; ``perplexity`` the exponential of the loss of
+        steps.
         """
         own = self.values[_COMMON : len(self.values) - len(self.names)]
         if self.target == "numbers":
             return {"rmse": _ratio(*own) ** 0.5}
         if self.target == "classes":
             return {}
+        if self.target == "steps":
+            return {"perplexity": math.exp(min(self.loss, 700.0))}
         classes = len(own) // 3
         correct, predicted, labelled = (own[n * classes : (n + 1) * classes] for n in range(3))
         unions = [a + b - c for a, b, c in zip(predicted, labelled, correct, strict=True)]
@@ -123,7 +126,7 @@ class Totals:
         # MPS has no float64
         self._device = device if device.type != "mps" else torch.device("cpu")
         self._target, self._outputs, self._terms = target, outputs, terms
-        more = {"classes": 0, "pixels": 3 * outputs, "numbers": 2}[target]
+        more = {"classes": 0, "steps": 0, "pixels": 3 * outputs, "numbers": 2}[target]
         self._sums = torch.zeros(
             _COMMON + more + len(terms), dtype=torch.float64, device=self._device
         )
@@ -133,8 +136,8 @@ class Totals:
     ) -> None:
         """Add a part of a batch with its mean loss, and the values of the terms in groups of steps.
 
-        ``output`` and ``labels`` are [N, classes] and [N], for pixels [N, classes, H, W] and
-        [N, H, W], for numbers both [N, D].
+        ``output`` and ``labels`` are [N, classes] and [N], for steps [T, N, classes] and [N, T], for
+        pixels [N, classes, H, W] and [N, H, W], for numbers both [N, D].
         """
         output, labels, loss, *terms = (
             each.to(self._device) for each in (output, labels, loss, *terms)
@@ -142,13 +145,15 @@ class Totals:
         with torch.no_grad():
             count = torch.full((), float(len(labels)), device=self._device)
             row = [count, loss.detach() * count]
+            if self._target == "steps":
+                output, labels = output.flatten(0, 1), labels[:, : len(output)].mT.flatten()
             if self._target == "numbers":
                 distance = (output.double() - labels.double()).square().sum()
                 row += [*[count * 0] * 4, distance, torch.full_like(distance, labels.numel())]
             else:
                 best = output.topk(min(5, output.shape[1]), 1).indices
                 predicted, counted = output.argmax(1), torch.ones_like(labels, dtype=torch.bool)
-                if self._target == "pixels":
+                if self._target in ("steps", "pixels"):
                     counted = labels != IGNORED
                 correct = (predicted == labels) & counted
                 among = (best == labels.unsqueeze(1)) & counted.unsqueeze(1)

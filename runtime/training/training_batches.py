@@ -45,7 +45,8 @@ class TrainingBatches:
         output: tuple[int, ...],
     ) -> None:
         self._phase, self._world, self._signature = phase, world, model.signature
-        self._dtype, self._events = next(model.parameters()).dtype, data.events
+        self._dtype = torch.int64 if data.tokens else next(model.parameters()).dtype
+        self._events = data.events
         augment = image_transform(phase.augment, events=data.events)
         later = None
         tests = Prepared(data, phase.evaluate)
@@ -54,10 +55,11 @@ class TrainingBatches:
             steps=phase.steps,
         )  # fmt: skip
         self._mix = batch_transform(phase.augment, output[0])
-        if self._mix is not None and data.target != "classes":
+        if self._mix is not None and (data.tokens or data.target != "classes"):
             raise DataError(
-                "mixup and cutmix share the classes of images, and the labels of "
-                f"{data.name} are {data.target}; leave them out of `augment`"
+                "mixup and cutmix share the classes of images, and the "
+                f"{'samples' if data.tokens else 'labels'} of {data.name} are "
+                f"{'tokens' if data.tokens else data.target}; leave them out of `augment`"
             )
         count = world.size * phase.accumulate
         if phase.batch % count:

@@ -124,6 +124,14 @@ def _events(root: Path) -> str:
     return f"events:{root}"
 
 
+def _tokens(root: Path) -> str:
+    root.mkdir()
+    for split, count in (("train", 20), ("test", 9)):
+        lines = (f"{'even' if n % 2 == 0 else 'odd'}\tthe number {n}" for n in range(count))
+        (root / f"{split}.tsv").write_text("\n".join(lines))
+    return f"tokens:{root}"
+
+
 def _npz(root: Path) -> str:
     arrays = {}
     for split, count, seed in (("train", 24, 0), ("test", 13, 50)):
@@ -225,6 +233,7 @@ SMALL_DATA: Mapping[str, Small] = {
         _huggingface, 3, 8, 3, augment="horizontal_flip", evaluate="resize(9) -> center_crop(8)"
     ),
     "tonic": Small(_tonic, 2, 35, 4, frames=3, evaluate="resize(37) -> center_crop(35)"),
+    "tokens": Small(_tokens, 1, 1, 2, frames=3),
     "synthetic": Small(
         lambda root: "synthetic:size=8,channels=1,classes=3,count=40,test=21", 1, 8, 3,
         evaluate="resize(9) -> center_crop(8)",

@@ -91,7 +91,7 @@ def check_same(found: dict[str, Any], epoch: dict[str, Any]) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"tokens"}))
 @pytest.mark.parametrize("evaluate", [False, True], ids=["as they are", "evaluate"])
 def test_eval_and_measure_see_its_images(
     danetc: Run, tmp_path: Path, name: str, evaluate: bool

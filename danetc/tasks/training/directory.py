@@ -139,6 +139,7 @@ def metrics_csv(epochs: Sequence[Mapping[str, Any]]) -> str:
     """
     stream = io.StringIO()
     shares, scores = [f"share_{part}" for part in PARTS], ["test_miou", "test_rmse"]
+    scores += ["test_perplexity"] * any("perplexity" in e.get("scores", {}) for e in epochs)
     columns = ["row", *_FIGURES, *shares, *scores]
     if any("val_loss" in epoch for epoch in epochs):
         columns += [name.replace("test", "val") for name in columns if name.startswith("test")]

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.data.request import DataSource
-from danetc.runtime.data.sources import folders, libraries, npz, published, python, synthetic
+from danetc.runtime.data.sources import (
+    folders,
+    libraries,
+    npz,
+    published,
+    python,
+    synthetic,
+    tokens,
+)
 from danetc.runtime.system.errors import DataError
 
 SOURCES: Mapping[str, DataSource] = {
@@ -29,6 +37,7 @@ SOURCES: Mapping[str, DataSource] = {
         libraries.HUGGINGFACE,
         libraries.TONIC,
         folders.EVENTS,
+        tokens.TOKENS,
         synthetic.SOURCE,
     )
 }

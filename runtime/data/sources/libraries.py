@@ -18,6 +18,7 @@ from danetc.runtime.system.errors import DataError
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PARQUET = ".parquet"
 _IMAGES = ("image", "img", "images", "x", "pixel_values", "frames")
+_TEXTS = ("input_ids", "tokens", "text", "sentence", "content")
 _LABELS = ("label", "labels", "fine_label", "target", "y", "class", "annotation", "mask")
 
 
@@ -43,14 +44,36 @@ def _open_tables(request: DataRequest, path: Path) -> Any:
     where = f"`{request.place}`"
     chosen = {"train": tables[request.chosen("train", TRAIN_NAMES, tables, "split", where)]}
     train = chosen["train"]
+    if request.share is None:
+        chosen["test"] = tables[request.chosen("test", TEST_NAMES, tables, "split", where)]
+    if request.tokens is not None:
+        return _texts_of(request, chosen, where)
     columns = [
         request.chosen(option, usual, train.column_names, "column", where)
         for option, usual in (("image", _IMAGES), ("label", _LABELS))
     ]
-    if request.share is None:
-        chosen["test"] = tables[request.chosen("test", TEST_NAMES, tables, "split", where)]
     splits = {split: Rows(table, *columns) for split, table in chosen.items()}
     data = own_set(request, splits, Path(request.place).name)
+    return replace(data, details={**data.details, "columns": columns})
+
+
+def _texts_of(request: DataRequest, tables: Mapping[str, Any], where: str) -> Any:
+    """Return the texts of tables with their labels; without any, they are one corpus."""
+    from danetc.runtime.data.texts import text_set
+
+    train = tables["train"]
+    text = request.chosen("text", _TEXTS, train.column_names, "column", where)
+    label = next((name for name in _LABELS if name in train.column_names), None)
+    label = request.options.get("label", label)
+    if label is None:
+        splits: dict[str, Any] = {s: "\n".join(table[text]) for s, table in tables.items()}
+        columns = [text]
+    else:
+        columns = [text, request.chosen("label", _LABELS, train.column_names, "column", where)]
+        splits = {s: (list(table[text]), list(table[label])) for s, table in tables.items()}
+    names = getattr(train.features.get(label), "names", None)
+    request = replace(request, classes=request.classes or tuple(names or ()))
+    data = text_set(request, splits, Path(request.place).name)
     return replace(data, details={**data.details, "columns": columns})
 
 
@@ -92,7 +115,7 @@ HUGGINGFACE = DataSource(
     "of the hub; also written FILE.parquet; needs danetc[huggingface]",
     _look_at_tables,
     _open_tables,
-    ("train", "test", "image", "label", "classes", "config"),
+    ("train", "test", "image", "text", "label", "classes", "config", "tokenizer"),
     _PARQUET,
 )
 

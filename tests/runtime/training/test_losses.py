@@ -74,7 +74,7 @@ def test_terms_of_outputs_add_up() -> None:
     early, late = outputs = model(images())
     wrong = (late.mean(0) - F.one_hot(LABELS, 10)).square().mean()
     same_gradients(model, loss(outputs, LABELS), F.cross_entropy(early, LABELS) + 0.4 * wrong)
-    assert loss.output(outputs) is early, "accuracy is that of the first term's output"
+    assert loss.answers(outputs) is early, "accuracy is that of the first term's output"
     shares = F.one_hot(LABELS, 10) * 0.7 + 0.03
     term = objective("mse(output = late)", model)
     torch.testing.assert_close(term(outputs, shares), (late.mean(0) - shares).square().mean())

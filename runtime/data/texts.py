@@ -1,0 +1,213 @@
+"""Texts as tokens: corpora, in which the label of a token is the next one, and labelled texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from danetc.runtime.data.arrays import tokens_of
+from danetc.runtime.data.dataset import DataSet
+from danetc.runtime.data.files import read_numpy
+from danetc.runtime.data.own import own_set
+from danetc.runtime.data.request import DataRequest, TokenInput
+from danetc.runtime.system.errors import DataError
+
+Array = np.ndarray[Any, Any]
+Labelled = tuple[Sequence[Any], Sequence[Any]]
+"""Texts (or their tokens) and the label of each."""
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Turns a text into tokens: ``bytes``, ``characters`` of an ``alphabet``, or a tokenizer of the library
+    tokenizers by its file or name. In an alphabet, token 0 is none of the characters."""
+
+    name: str
+    alphabet: str = ""
+
+    @cached_property
+    def _library(self) -> Any:
+        try:
+            import tokenizers
+        except ImportError as error:
+            raise DataError(
+                f"the tokenizer {self.name} needs the library tokenizers, which is not installed; "
+                "pip install 'danetc[tokenizers]', or take bytes or characters"
+            ) from error
+        is_file = Path(self.name).is_file()
+        made = tokenizers.Tokenizer
+        try:
+            return (made.from_file if is_file else made.from_pretrained)(self.name)
+        except Exception as error:  # the library raises Exception itself
+            reason = str(error).partition("\n")[0]
+            raise DataError(f"the tokenizer {self.name} cannot be loaded: {reason}") from error
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Text of each token of the vocabulary."""
+        if self.name == "bytes":
+            return tuple(repr(chr(n))[1:-1] if n < 128 else f"\\x{n:02x}" for n in range(256))
+        if self.name == "characters":
+            return ("none", *(repr(each)[1:-1] for each in self.alphabet))
+        count = self._library.get_vocab_size()
+        return tuple(str(self._library.id_to_token(number)) for number in range(count))
+
+    def encode(self, text: str, where: str) -> Array:
+        """Return the tokens of a text, [L]. Raises DataError for a character outside of the alphabet."""
+        if self.name == "bytes":
+            return np.frombuffer(text.encode(), np.uint8)
+        if self.name != "characters":
+            return np.array(self._library.encode(text).ids, np.int64)
+        points, known = _points(text), _points(self.alphabet)
+        places = np.searchsorted(known, points).clip(max=max(0, len(known) - 1))
+        strange = points[known[places] != points] if len(known) else points
+        if len(strange):
+            raise DataError(
+                f"{where} has the character {chr(strange[0])!r}, which is none of the {len(known)} of the "
+                "training text"
+            )
+        found: Array = places + 1
+        return found
+
+
+def _points(text: str) -> Array:
+    return np.frombuffer(text.encode("utf-32-le"), "<u4")
+
+
+def text_set(
+    request: DataRequest, splits: Mapping[str, str | Array | Labelled], name: str
+) -> DataSet:
+    """Return a data set of a corpus, text or tokens [L], or of labelled texts for each split.
+
+    A sample has as many tokens as the network takes at once, or as there are time steps. A corpus is
+    cut into samples in sequence; its end is held out to test on if there is no other. Labelled texts are
+    cut, or filled with token 0 at the end.
+    """
+    steps = request.tokens is None or request.tokens.length == 1
+    length = request.frames if steps else request.tokens.length  # type: ignore[union-attr]
+    if length is None:
+        raise DataError(
+            f"the number of tokens in a sample of {name} is unknown: set --steps, or name a network"
+        )
+    corpora = {split: each for split, each in splits.items() if not isinstance(each, tuple)}
+    kind = request.options.get("tokenizer", "bytes")
+    alphabet = ""
+    if kind == "characters":
+        every = [*corpora.values(), *(text for s in splits.values() for text in _texts(s))]
+        alphabet = "".join(sorted(set().union(*(each for each in every if isinstance(each, str)))))
+    tokenizer = Tokenizer(kind, alphabet)
+    is_text = any(isinstance(text, str) for each in splits.values() for text in _texts(each))
+
+    def tokens(text: str | Array, split: str) -> Array:
+        return tokenizer.encode(text, f"{name} ({split})") if isinstance(text, str) else text
+
+    found: dict[str, Any] = {}
+    if corpora:
+        encoded = {split: tokens(each, split) for split, each in corpora.items()}
+        if request.share is not None:
+            whole = encoded["train"]
+            cut = round((1 - request.share) * len(whole))
+            encoded = {"train": whole[:cut], "test": whole[cut:]}
+            request = replace(request, options={})
+        found = {
+            split: _windows(each, length, f"{name} ({split})") for split, each in encoded.items()
+        }
+        if is_text:
+            found["class_names"] = tokenizer.names
+    else:
+        for split, (texts, labels) in splits.items():  # type: ignore[misc]
+            rows = [tokens(each, split) for each in texts]
+            found[split] = _filled(rows, length), np.asarray(labels)
+    vocabulary = (
+        len(tokenizer.names) if is_text else 1 + max(int(found[s][0].max()) for s in splits)
+    )
+    request = replace(request, tokens=request.tokens or TokenInput(vocabulary, 1))
+    made = own_set(request, found, name)
+    facts = {"tokenizer": kind, "alphabet": alphabet} if is_text else {}
+    return replace(made, details={**made.details, **facts})
+
+
+def _texts(split: str | Array | Labelled) -> Sequence[Any]:
+    """Return the texts of a split, or their tokens."""
+    return split[0] if isinstance(split, tuple) else [split]
+
+
+def _windows(corpus: Array, length: int, where: str) -> tuple[Array, Array]:
+    """Return samples [N, length], and the token after each of their tokens."""
+    count = (len(corpus) - 1) // length
+    if count < 1:
+        raise DataError(
+            f"{where} has {len(corpus)} tokens, fewer than the {length + 1} of a sample and its labels"
+        )
+    whole = corpus[: count * length + 1].astype(np.int64)
+    return whole[:-1].reshape(count, length), whole[1:].reshape(count, length)
+
+
+def _filled(rows: Sequence[Any], length: int) -> Array:
+    """Return rows of tokens as [N, length]."""
+    found = np.zeros((len(rows), length), np.int64)
+    for row, tokens in zip(found, rows, strict=True):
+        row[: len(tokens)] = tokens[:length]
+    return found
+
+
+def read_texts(path: Path) -> str | Array | Labelled:
+    """Read a corpus: text, or tokens in an npy file; or labelled texts in a tsv file, one in each line
+    behind its label and a tab. Raises DataError."""
+    if path.suffix.lower() == ".npy":
+        corpus = read_numpy(str(path), lambda names: ())
+        if not isinstance(corpus, np.ndarray) or corpus.ndim != 1 or corpus.dtype.kind not in "ui":
+            raise DataError(f"{path} is not a corpus of tokens: whole numbers [L]")
+        return corpus
+    text = _read(path)
+    if path.suffix.lower() != ".tsv":
+        return text
+    labels, texts = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        label, tab, rest = line.partition("\t")
+        if line.strip() and not tab:
+            raise DataError(f"{path}:{number} has no tab between its label and its text")
+        if line.strip():
+            labels.append(label)
+            texts.append(rest)
+    return texts, labels
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise DataError(f"{path} cannot be read: {reason}") from error
+
+
+def token_samples(
+    paths: Sequence[str], takes: TokenInput, steps: int, trained_on: Mapping[str, Any]
+) -> tuple[Tensor, list[str]]:
+    """Return the samples of files as a network takes them, [N, L] or [T, N, 1], and the name of each.
+
+    Each line of a text is a sample, tokenized as in the data set that ``trained_on`` describes. An npy file
+    has the tokens of one sample, [L], or of several, [N, L]. Raises DataError, which names the file.
+    """
+    length = steps if takes.length == 1 else takes.length
+    tokenizer = Tokenizer(trained_on.get("tokenizer", "bytes"), trained_on.get("alphabet", ""))
+    rows: list[Array] = []
+    names: list[str] = []
+    for path in paths:
+        if Path(path).suffix.lower() == ".npy":
+            array = np.atleast_2d(np.asarray(read_numpy(path, lambda names: ())))
+            found = [*tokens_of(array, path, replace(takes, length=2)).numpy()]
+        else:
+            found = [tokenizer.encode(line, path) for line in _read(Path(path)).splitlines()]
+        names += [f"{path}[{n}]" if len(found) > 1 else path for n in range(len(found))]
+        rows += found
+    if not rows:
+        raise DataError(f"{', '.join(paths)} has no line of text")
+    x = tokens_of(_filled(rows, length), paths[0], takes)
+    return x.transpose(0, 1) if takes.length == 1 else x, names
