@@ -58,7 +58,7 @@ from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from danetc.runtime.layers.statistics import chunked
 from danetc.runtime.model.built import to_channels_last
 from danetc.runtime.system.devices import arithmetic
-from danetc.runtime.training.graphs import GraphedPass
+from danetc.runtime.training.backward import GraphedPass
 from danetc.runtime.training.settings import determinism
 
 GAP = 1e-9  # of float64, relative to the largest value

@@ -24,12 +24,10 @@ from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.model.weight_files import set_tensors
 from danetc.runtime.system.devices import device_name, has_streams
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.training import guards, state
-from danetc.runtime.training.backward import Part, check_backward, make_backward
+from danetc.runtime.training import backward, guards, state
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World, form_buckets, share
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
-from danetc.runtime.training.graphs import GraphedPass, check_graphs
 from danetc.runtime.training.losses import Objective
 from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport
 from danetc.runtime.training.optim import Average, Schedules, freeze, make_optimizer
@@ -70,7 +68,7 @@ class PhaseRun:
     @property
     def weights(self) -> dict[str, Tensor]:
         """Copies of the tensors of ``kept``, on the CPU."""
-        return state.tensors_of(self.kept)
+        return state.copies(self.kept.state_dict())
 
     def set_up(self) -> None:
         """Create the objects that the phase needs. Raises DataError and TrainingError like ``engine.fit``."""
@@ -83,8 +81,8 @@ class PhaseRun:
         self.test_loss = Objective(phase.loss, model.signature, output, target=target)
         self.new_totals = partial(Totals, world.device, target, self.loss.shape[0])
         self.autocast = partial(autocast, phase.precision, world.device)
-        check_backward(phase.gradient, model, self.loss)
-        self.backward = make_backward(phase.gradient)
+        backward.check_backward(phase.gradient, model, self.loss)
+        self.backward = backward.make_backward(phase.gradient)
         self.batches = TrainingBatches(data, phase, settings, world, model, self.loss.shape)
         self.evaluation = Evaluation(
             phase=phase.name,
@@ -120,10 +118,10 @@ class PhaseRun:
         text = write_setting("optimizer", phase.optimizer)
         self.optimizer_name = text if self.own_optimizer else phase.optimizer.name
         self.schedules = Schedules(phase, self.batches.steps, self.optimizer, model, self.kept)
-        self.graphed: GraphedPass | None = None
+        self.graphed: backward.GraphedPass | None = None
         if settings.cuda_graphs:
-            check_graphs(phase, world)
-            self.graphed = GraphedPass(self.learn, [*model.parameters()])
+            backward.check_graphs(phase, world)
+            self.graphed = backward.GraphedPass(self.learn, [*model.parameters()])
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=phase.precision == "fp16")
         self.done = 0
         self.history = list(self.earlier)
@@ -184,12 +182,12 @@ class PhaseRun:
             return None
         saved, rest = state.optimizer_state(self.model, self.optimizer, groups=self.own_optimizer)
         tensors = {
-            "model": state.tensors_of(self.model),
+            "model": state.copies(self.model.state_dict()),
             "optimizer": saved,
             **{f"rank-{rank}": drawn for rank, (drawn, _) in enumerate(everyone)},
         }
         if self.average is not None:
-            tensors["ema"] = state.tensors_of(self.average.module)
+            tensors["ema"] = state.copies(self.average.module.state_dict())
         record = {
             "world": world.size,
             "steps": self.batches.steps,
@@ -293,13 +291,13 @@ class PhaseRun:
         """Add the gradients of a part of a batch, weighted by ``share``, and its totals."""
         lap = self.clock.lap if self.graphed is None else lambda part: None
 
-        def backward(loss: Tensor) -> None:
+        def learn_from(loss: Tensor) -> None:
             lap("forward")
             self.scaler.scale(loss * share).backward()
             lap("backward")
 
         loss_of = partial(self.loss, labels=targets, images=x)
-        part = Part(self.shared, self.model, x, loss_of, backward, self.autocast)
+        part = backward.Part(self.shared, self.model, x, loss_of, learn_from, self.autocast)
         outputs, loss = self.backward(part)
         self.totals.add(self.loss.answers(outputs), labels, loss, self.loss.seen)
         self.loss.seen.clear()

@@ -87,11 +87,6 @@ def set_optimizer_state(
         raise TrainingError(f"the checkpoint's optimizer has an unknown `{min(others)}`")
 
 
-def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Copy a model's parameters and buffers to the CPU."""
-    return copies(model.state_dict())
-
-
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy tensors to the CPU; the host waits once for all of them."""
     copies = {

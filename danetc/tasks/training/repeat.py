@@ -13,7 +13,7 @@ from danetc.errors import UserError
 from danetc.requests import RepeatedTraining, TrainingRequest
 from danetc.runtime.data.sources import find
 from danetc.runtime.system.devices import find_device
-from danetc.runtime.training.graphs import DEVICES
+from danetc.runtime.training.backward import DEVICES
 from danetc.tasks.model_directory import RUN, TRIALS
 from danetc.tasks.training.directory import compare, read_run
 from danetc.tasks.training.provenance import differences

@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.training import graphs
-from danetc.runtime.training.graphs import WARM_UP, GraphedPass
+from danetc.runtime.training import backward
+from danetc.runtime.training.backward import WARM_UP, GraphedPass
 
 from .common import digits, phase, run, small
 
@@ -97,7 +97,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", new)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, capture_error_mode: graph)
-    monkeypatch.setattr(graphs, "DEVICES", ("cpu",))
+    monkeypatch.setattr(backward, "DEVICES", ("cpu",))
     return found
 
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_recorded_is_an_error(
 ) -> None:
     data, chosen = digits(60, 20), phase(f"epochs = 1; {SGD}; {body}")
     for device, text in {"cpu": reason, "cuda": f"the device is cpu; {reason}"}.items():
-        monkeypatch.setattr(graphs, "DEVICES", (device,))
+        monkeypatch.setattr(backward, "DEVICES", (device,))
         with pytest.raises(
             TrainingError, match=re.escape(f"cannot use CUDA graphs: {text}; train")
         ):
