@@ -102,7 +102,7 @@ def _class_files(split: Path, found: ClassFolders) -> tuple[np.ndarray, Tensor]:
     return packed(path.removeprefix(below).replace(os.sep, "/") for path, _ in files), labels
 
 
-# -- tar files, with an index of where each image is -------------------------------------------------
+# -- tar files, with an index of where each image is -----------------------------------------------
 #
 # Shards are read in random order, not as a stream: their headers are read once, by the first process
 # that opens the data set, which saves the index for all others and for later. Only images and ``.cls``

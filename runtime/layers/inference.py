@@ -143,7 +143,7 @@ def multiplies_integers() -> bool:
     return bool(internals.find("cpu._is_amx_tile_supported")())
 
 
-# -- models -----------------------------------------------------------------------------------------
+# -- models ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def strides_of(shape: torch.Size) -> tuple[int, ...]:
     return like.movedim(-1, -3).stride()
 
 
-# -- layouts of the arguments of ``fusion_group`` kernels --------------------------------------------
+# -- layouts of the arguments of ``fusion_group`` kernels ------------------------------------------
 
 
 def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:

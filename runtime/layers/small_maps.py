@@ -48,7 +48,7 @@ class Window(NamedTuple):
 _PLAIN = Window((1, 1), (1, 1), (0, 0), (1, 1))
 
 
-# -- sizes for which a product is faster ------------------------------------------------------------
+# -- sizes for which a product is faster -----------------------------------------------------------
 
 GRADIENT_WEIGHTS, GRADIENT_OUTPUTS = 2**17, 256
 """Weights' gradient: least number of weights, and most output pixels of all images."""

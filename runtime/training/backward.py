@@ -148,7 +148,7 @@ def _traced(model: nn.Module, trace: float) -> Iterator[None]:
         yield
 
 
-# -- CUDA graphs: a training step is recorded once, and then takes one launch -------------------------
+# -- CUDA graphs: a training step is recorded once, and then takes one launch ----------------------
 #
 # Recorded kernels read and write the same memory at each replay, so inputs are copied to where they were
 # recorded, and gradients are found where they were. The optimizer, clipping and the loss scaler, which

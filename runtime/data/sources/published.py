@@ -11,7 +11,7 @@ from typing import Any
 from danetc.runtime.data.request import DataRequest, DataSource, existing
 from danetc.runtime.system.errors import DataError
 
-# -- digits: the test set of the UCI ML hand-written digits -----------------------------------------
+# -- digits: the test set of the UCI ML hand-written digits ----------------------------------------
 
 TRAINING = 1437
 """Number of training images: 80 % of each class."""
@@ -111,7 +111,7 @@ FASHION_MNIST = DataSource(
     _open_fashion,
 )
 
-# -- CIFAR: 32x32 in colour, the Python version -----------------------------------------------------
+# -- CIFAR: 32x32 in colour, the Python version ----------------------------------------------------
 
 _TEST_FILES = {
     "cifar10": Path("cifar-10-batches-py", "test_batch"),

@@ -92,7 +92,7 @@ PYTHON = DataSource(
 )
 
 
-# -- arrays, Datasets and DataLoaders that a Python program passes as ``data`` ----------------------
+# -- arrays, Datasets and DataLoaders that a Python program passes as ``data`` ---------------------
 
 NAME = "memory"
 GONE = (
