@@ -138,6 +138,8 @@ OF_OTHERS = {
 }
 """Fragments that are none of the language, or no whole ones."""
 TRIED_AS = {
+    "tokens(V, length = L)": "length = 4",
+    "embedding(D)": "embedding(4)",
     "stage(BLOCK, N)": "stage(basic(4), 2) via origin",
     "stage(basic(width), 2)": "stage(basic(4), 2) via origin",
     "x = in -> f": "new = in -> f",
@@ -189,6 +191,7 @@ CONTEXTS = [
     lambda text: _network(f"out = a -> softmax(over = columns) -> {text} -> mean_over_time"),
     lambda text: _network(f"out = in -> conv(8) -> mean_over_time -> {text}"),
     lambda text: _network(f"{text}; out = in"),
+    lambda text: f"use std\nnetwork net {{ input = tokens(9); steps = 2; neuron = LIF; surrogate = atan; out = in -> {text} }}",
     lambda text: f"{text.replace('{ lines }', '{ steps = 1 }')}\n" + _network("out = in").replace("net {", "a {"),
     lambda text: f"use std\nrule r {{ {text}; result = out[n - 1] }}",
     lambda text: f"use std\nrule r {{ in[i] = in[0]; {text}; result = out[n - 1] }}",
@@ -223,7 +226,15 @@ def is_setting(text: str) -> bool:
     reporter = Reporter()
     parse(SourceFile("a.danet", f"block b {{ out = f({text}) }}"), reporter)
     names = {item.name for row in OPS.values() for item in row.parameters}
-    names |= {"bound", "decay", "layers", "of", "output", "trace"}  # of inputs and of recipes
+    names |= {
+        "bound",
+        "decay",
+        "layers",
+        "length",
+        "of",
+        "output",
+        "trace",
+    }  # of inputs and of recipes
     names |= {word for group in words().values() for word in group}
     named = re.findall(r"(?:^|, )(\w+) = ", text)
     return not reporter.diagnostics and bool(named) and {*named} <= names
