@@ -6,7 +6,7 @@ are changed so that the outputs of its layers vary, and the copy is compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from danetc.compiler.importing.program import Imported
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.runtime.model.built import Model
-from danetc.tasks.importing.operations import ReadNetwork
+from danetc.tasks.importing.operations import ReadNetwork, Weights
 from danetc.tasks.importing.torch_model import Takes, is_spiking
 
 TOLERANCE = 1e-5
@@ -31,8 +31,6 @@ LEAST_DEVIATION = 0.01
 MOST_FLIPPED = 0.05
 """Maximum share of samples that may differ: rounding can change a spike near the threshold."""
 BATCH, SAMPLES = 20, 100
-
-Weights = Mapping[int, Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ def model_of(source: ReadNetwork) -> Model:
     graph = source.graph
     model = emit(graph, 0).eval()
     own = Imported(graph.name, "", graph, tuple((id, id) for id in source.weights), (), ())
-    load_weights(model, own, graph, source.weights)
+    load_weights(model, own, graph, source.tensors())
     return model
 
 
@@ -159,7 +157,7 @@ def graph_runner(source: ReadNetwork) -> Runner:
         lead = inputs.shape[: inputs.ndim - len(source.shape)]
         return _tensor(model(inputs.reshape(*lead, *shape)))
 
-    return Runner(run, source.weights)
+    return Runner(run, source.tensors())
 
 
 # -- models of torch -------------------------------------------------------------------------------
@@ -168,11 +166,6 @@ def graph_runner(source: ReadNetwork) -> Runner:
 def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
     """Return the runner of a PyTorch or SpikingJelly model in float64 and evaluation mode."""
     steps, frames = source.graph.steps, source.graph.input.value.varies
-    state = model.state_dict()
-    weights = {
-        id: {**held, **{key: of(state) for key, of in source.places[id].items()}}
-        for id, held in source.weights.items()
-    }
 
     def cast(module: nn.Module, inputs: tuple[Tensor, ...], y: Any) -> Any:
         dtype = inputs[0].dtype
@@ -213,7 +206,7 @@ def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
         _vary(copied, lambda: torch_runner(copied, source, takes).run(inputs))
         return torch_runner(copied, source, takes)
 
-    return Runner(run, weights, varied)
+    return Runner(run, source.tensors(model.state_dict()), varied)
 
 
 def _vary(model: nn.Module, run: Callable[[], object]) -> None:

@@ -202,11 +202,7 @@ def _parameter(call: CallSite, x: ReadValue, stored: StoredTensor) -> int:
 
     stored = stored.changed(placed)
     attrs = dict(zip(("channels", "height", "width"), stored.tensor.shape, strict=False))
-    node = call.build.add(
-        "parameter", [], {"init": 0.0, **attrs}, call.path, {"weight": stored.tensor}
-    )
-    call.build.places[node] = {"weight": stored.of}
-    return node
+    return call.build.add("parameter", [], {"init": 0.0, **attrs}, call.path, {"weight": stored})
 
 
 _FACTOR_AND_OFFSET: Mapping[str, Callable[[float], tuple[float, float]]] = {
@@ -262,10 +258,9 @@ def _merged(call: CallSite, nodes: Sequence[int]) -> bool:
     old = build.nodes[build.nodes[x].inputs[-1]] if build.nodes[x].op == "add" else build.nodes[x]
     if old.op != "parameter" or x != new - 1 or old.value.shape != build.nodes[new].value.shape:
         return False
-    of, more = build.places[old.id]["weight"], build.places.pop(new)["weight"]
-    both = build.weights[old.id]["weight"], build.weights.pop(new)["weight"]
-    build.weights[old.id] = {"weight": both[0] + both[1]}
-    build.places[old.id] = {"weight": lambda state: of(state) + more(state)}
+    a, b = build.weights[old.id]["weight"], build.weights.pop(new)["weight"]
+    both = StoredTensor(a.tensor + b.tensor, a.path, lambda state: a.of(state) + b.of(state))
+    build.weights[old.id] = {"weight": both}
     del build.nodes[new]
     return True
 

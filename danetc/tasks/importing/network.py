@@ -108,7 +108,7 @@ def import_network(
     seen = agreement(runner, read, found, samples)
     compiled = network_of(check_text(found.text, f"{called}.danet"), called)
     model = emit_model(compiled.graph, 0, "eager")
-    load_weights(model, found, read.graph, read.weights)
+    load_weights(model, found, read.graph, read.tensors())
     return ImportedNetwork(found, seen, compiled, model)
 
 

@@ -299,6 +299,8 @@ class _Node:
             return x
         if self.alone and x.node in build.weights:
             held = build.weights[x.node]
-            build.weights[x.node] = {key: value * factor for key, value in held.items()}
+            build.weights[x.node] = {
+                key: item.changed(lambda tensor: tensor * factor) for key, item in held.items()
+            }
             return x
         return self.call.add("affine", x, {"factor": factor, "offset": 0.0})

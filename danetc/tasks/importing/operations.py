@@ -6,7 +6,6 @@ Readers have the parameters of ATen's operations. Those of layers also read node
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,7 +21,7 @@ from danetc.dsl.neuron.program import NeuronProgram
 from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import activation_program
 
-StateReader = Callable[[Mapping[str, Tensor]], Tensor]
+Weights = Mapping[int, Mapping[str, Tensor]]
 Dimension = tuple[tuple[int, int, int], ...]
 Layout = tuple[Dimension, ...]
 """Dimensions of a value; see ``layouts``."""
@@ -40,14 +39,22 @@ class ReadNetwork:
     Attributes:
         graph: The graph that lowering would have made.
         weights: Tensors of each node by their names in the node's module.
-        places: Functions that return these tensors from the source's state dict, if they have one.
         shape: Shape of a sample of the source.
     """
 
     graph: Graph
-    weights: Mapping[int, Mapping[str, Tensor]]
-    places: Mapping[int, Mapping[str, StateReader]]
+    weights: Mapping[int, Mapping[str, StoredTensor]]
     shape: tuple[int, ...]
+
+    def tensors(self, state: Mapping[str, Tensor] | None = None) -> Weights:
+        """Return the weights, or those in another state dict of the source."""
+        return {
+            id: {
+                name: item.tensor if state is None else item.of(state)
+                for name, item in held.items()
+            }
+            for id, held in self.weights.items()
+        }
 
 
 @dataclass
@@ -63,8 +70,7 @@ class SourceBuilder:
     events: bool = False
     nodes: dict[int, Node] = field(default_factory=dict)
     neurons: dict[str, NeuronProgram] = field(default_factory=dict)
-    weights: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
-    places: dict[int, Mapping[str, StateReader]] = field(default_factory=dict)
+    weights: dict[int, Mapping[str, StoredTensor]] = field(default_factory=dict)
     shares: dict[int, int] = field(default_factory=dict)
     carries: dict[int, int] = field(default_factory=dict)
 
@@ -86,7 +92,7 @@ class SourceBuilder:
         inputs: Sequence[int],
         attrs: Mapping[str, Attribute],
         name: str,
-        weights: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, StoredTensor] | None = None,
     ) -> int:
         """Add a node. Raises UserError, which starts with ``name``, if that is impossible."""
         id = len(self.nodes)
@@ -97,7 +103,7 @@ class SourceBuilder:
             raise UserError(f"{name}: {error.message}") from error
         self.nodes[id] = Node(id, op, tuple(inputs), given, value, (), f"n{id}")
         if weights:
-            self.weights[id] = {key: item.detach() for key, item in weights.items()}
+            self.weights[id] = weights
         return id
 
     def neuron(
@@ -105,7 +111,7 @@ class SourceBuilder:
         program: NeuronProgram,
         source: int,
         name: str,
-        weights: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, StoredTensor] | None = None,
     ) -> int:
         """Add a neuron with these equations."""
         key = self._keys.setdefault(program, f"neuron{len(self._keys) + 1}")
@@ -147,7 +153,7 @@ class SourceBuilder:
             name, self.steps, self.nodes, {"out": output}, (), self.neurons,
             carries=self.carries, shares=self.shares,
         )  # fmt: skip
-        return ReadNetwork(graph, self.weights, self.places, self.shape)
+        return ReadNetwork(graph, self.weights, self.shape)
 
 
 @dataclass(frozen=True)
@@ -170,15 +176,16 @@ class StoredTensor:
 
     tensor: Tensor
     path: str = ""
-    make: StateReader | None = None
+    make: Callable[[Mapping[str, Tensor]], Tensor] | None = None
 
-    @property
-    def of(self) -> StateReader:
-        return self.make or operator.itemgetter(self.path)
+    def of(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Return the tensor in another state dict of the source."""
+        if self.make is not None:
+            return self.make(state)
+        return state[self.path] if self.path else self.tensor
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> StoredTensor:
-        of = self.of
-        return StoredTensor(change(self.tensor), self.path, lambda state: change(of(state)))
+        return StoredTensor(change(self.tensor), self.path, lambda state: change(self.of(state)))
 
 
 @dataclass(frozen=True)
@@ -209,9 +216,7 @@ class CallSite:
             raise self.refuse("its weights are computed, and not stored")
         if op not in ANY_LAYOUT and x != self.usual(x):
             raise self.refuse(f"it reads {self.before}, whose dimensions are not [N, C, H, W]")
-        tensors = {name: item.tensor for name, item in held.items()}
-        node = self.build.add(op, [x.node], attrs or {}, self.path, tensors)
-        self.build.places[node] = {name: item.of for name, item in held.items() if item.path}
+        node = self.build.add(op, [x.node], attrs or {}, self.path, held)
         return replace(x, node=node) if op in ANY_LAYOUT else self.build.value(node, x.lead)
 
     def usual(self, x: ReadValue) -> ReadValue:

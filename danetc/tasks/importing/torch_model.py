@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from operator import itemgetter
 from typing import Any, Literal
 
 import torch
@@ -54,10 +53,13 @@ def _dropout(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
 
 
 def _spiking(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
-    weights = {name: item for name, item in module.named_parameters() if name == "w"}
-    node = call.build.neuron(spikingjelly_neuron(module, call.path), x.node, call.path, weights)
-    call.build.places[node] = {name: itemgetter(f"{call.path}.{name}") for name in weights}
-    return replace(x, node=node)
+    weights = {
+        name: StoredTensor(item, f"{call.path}.{name}")
+        for name, item in module.named_parameters()
+        if name == "w"
+    }
+    program = spikingjelly_neuron(module, call.path)
+    return replace(x, node=call.build.neuron(program, x.node, call.path, weights))
 
 
 def _stateful(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
@@ -200,7 +202,7 @@ class _Reader:
         self.leads = (samples,), (build.time, samples)
         self.lead = self.leads[sequence]
         self.neurons = neurons
-        self.stored = model.state_dict(keep_vars=True)
+        self.stored = model.state_dict()
         self.values: dict[fx.Node, Any] = {}
         self.uses: Counter[str] = Counter()
         self.calls: dict[tuple[Any, ...], range] = {}
@@ -222,7 +224,7 @@ class _Reader:
         place = self.trace.places.get(node)
         if place is None:
             return self.build.value(self.build.entry, self.lead)
-        return StoredTensor(self._tensor(place), place)
+        return self._stored(place)
 
     def _needed(self, output: fx.Node) -> set[fx.Node]:
         """Return the nodes that the output depends on, without those inside of stepwise neurons."""
@@ -236,10 +238,10 @@ class _Reader:
                 waiting += [neuron.source] if neuron else node.all_input_nodes
         return found
 
-    def _tensor(self, place: str) -> Tensor:
+    def _stored(self, place: str) -> StoredTensor:
         if place not in self.stored:
             raise UserError(f"{place}: a tensor that is neither a parameter nor a buffer")
-        return self.stored[place]  # type: ignore[no-any-return]
+        return StoredTensor(self.stored[place], place)
 
     def _neuron(self, node: fx.Node) -> ReadValue:
         neuron = self.neurons[node]
@@ -248,10 +250,8 @@ class _Reader:
             raise UserError(f"{path}: it runs step by step over a value other than [T, N, ...]")
         for place in neuron.places.values():
             self._once(place, path)
-        weights = {label: self._tensor(place) for label, place in neuron.places.items()}
-        id = self.build.neuron(neuron.program, value.node, path, weights)
-        self.build.places[id] = {label: itemgetter(place) for label, place in neuron.places.items()}
-        return replace(value, node=id)
+        weights = {label: self._stored(place) for label, place in neuron.places.items()}
+        return replace(value, node=self.build.neuron(neuron.program, value.node, path, weights))
 
     def _once(self, place: str, path: str) -> None:
         self.uses[place] += 1
