@@ -37,14 +37,6 @@ class SharedSurrogate:
             for ours, theirs, factor in self.arguments
         }
 
-    def to_ours(self, surrogate: object) -> dict[str, float]:
-        """Convert the attributes of SpikingJelly's surrogate to our arguments."""
-        found: dict[str, float] = {}
-        for ours, theirs, factor in self.arguments:
-            value = float(getattr(surrogate, theirs))
-            found[ours] = 1.0 / value if factor is None else value / factor
-        return found
-
 
 SURROGATES: Mapping[str, SharedSurrogate] = {
     "sigmoid": SharedSurrogate("Sigmoid"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -18,7 +18,7 @@ from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.neuron.opcodes import ConstantError
 from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
-from danetc.dsl.neuron.spikingjelly import CLASSES, SURROGATES
+from danetc.dsl.neuron.spikingjelly import CLASSES
 from danetc.dsl.neuron.ssa import evaluate
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
@@ -77,13 +77,15 @@ surrogate fast_sigmoid(slope = 25.0) {
 """
 """Surrogate of snnTorch and Norse that std does not have."""
 
-SURROGATE = "atan"
-"""Surrogate of neurons from NIR, which stores none; it affects gradients only."""
 PLACES = tuple(np.linspace(-1.73, 1.69, 25).tolist())
 """Points at which surrogates are compared."""
 
-_SURROGATES = {row.theirs: (name, row) for name, row in SURROGATES.items()}
 _KINDS = {theirs: kind for kind, theirs in CLASSES.items()}
+
+
+def _declared(text: str) -> Declaration:
+    (found,) = parse(SourceFile("import", text), Reporter()).declarations
+    return found
 
 
 @cache
@@ -98,35 +100,44 @@ def _undecayed(name: str) -> Declaration:
     words = ("LEARN", "DECAY", "PARAMETER", "REST", "RESET")
     for word, value in zip(reversed(words), reversed((*learnt, *reset)), strict=True):
         text = text.replace(word, value)
-    (found,) = parse(SourceFile("import", text), Reporter()).declarations
-    return found
+    return _declared(text)
+
+
+def program(
+    neuron: str | Declaration, given: Arguments, surrogate: SurrogateProgram | None = None
+) -> NeuronProgram:
+    """Return the program of a neuron of std, or of one that is declared here. Raises UserError."""
+    if isinstance(neuron, str):
+        own = neuron.endswith("_undecayed")
+        neuron = _undecayed(neuron.removesuffix("_undecayed")) if own else standard()[neuron]
+    reporter = Reporter()
+    made = compile_neuron(neuron, _complete(neuron, given), None, {}, reporter)
+    reporter.raise_if_errors()
+    assert made is not None
+    return replace(made, surrogate=surrogate)
 
 
 @cache
 def activation_program(name: str) -> NeuronProgram:
     """Return an activation function as a neuron without a state."""
-    text = f"neuron {name} {{ s = {ACTIVATIONS[name]} }}"
-    (declaration,) = parse(SourceFile("import", text), Reporter()).declarations
-    made = compile_neuron(declaration, {}, None, {}, Reporter())
+    return program(_declared(f"neuron {name} {{ s = {ACTIVATIONS[name]} }}"), {})
+
+
+def usual_surrogate() -> SurrogateProgram:
+    """Return the surrogate of neurons from NIR, which stores none; it affects gradients only."""
+    declaration = standard()["atan"]
+    made = compile_surrogate(declaration, _complete(declaration, {}), Reporter())
     assert made is not None
     return made
 
 
-def program(
-    neuron: str, given: Arguments, surrogate: str | None, shape: Arguments
-) -> NeuronProgram:
-    """Return the program of a declaration with arguments, with a surrogate and its arguments."""
-    own = neuron.endswith("_undecayed")
-    declaration = _undecayed(neuron.removesuffix("_undecayed")) if own else standard()[neuron]
-    slope = None if surrogate is None else standard()[surrogate]
-    slope_arguments = {} if slope is None else _complete(slope, shape)
-    reporter = Reporter()
-    made = compile_neuron(
-        declaration, _complete(declaration, given), slope, slope_arguments, reporter
-    )  # fmt: skip
-    reporter.raise_if_errors()
-    assert made is not None
-    return made
+def surrogate_of(spike: Callable[[Tensor], Tensor], numbers: Iterable[object]) -> SurrogateProgram:
+    """Return the surrogate of std with the derivative of a function, whose parameters may be
+    among ``numbers``, or derived from them. Raises UserError if there is none."""
+    places = torch.tensor(PLACES, dtype=torch.float64, requires_grad=True)
+    (slopes,) = torch.autograd.grad(spike(places).sum(), places)
+    found = (x for x in numbers if isinstance(x, (int, float, Tensor)) and x is not True)
+    return surrogate_like(tuple(slopes.tolist()), tuple(map(float, found)))
 
 
 def _complete(declaration: Declaration, given: Arguments) -> dict[str, float | bool]:
@@ -141,9 +152,12 @@ def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> Sur
 
     ``numbers`` may be values of its parameters. Raises UserError if there is none.
     """
-    tried = {*numbers, *(part / x for x in numbers if x for part in (1.0, 2.0))}
-    own = parse(SourceFile("import", FAST_SIGMOID), Reporter()).declarations
-    for declaration in (*of_kind("surrogate"), *own):
+    tried = {
+        *numbers,
+        *(2 * x for x in numbers),
+        *(n / x for x in numbers if x for n in (1.0, 2.0)),
+    }
+    for declaration in (*of_kind("surrogate"), _declared(FAST_SIGMOID)):
         usual = _complete(declaration, {})
         choices = [(value, *(tried if type(value) is float else ())) for value in usual.values()]
         for values in islice(product(*choices), 200):
@@ -219,19 +233,15 @@ def library_neuron(module: Any, name: str, path: str) -> NeuronProgram:
     kind, steps, numbers, spike = LIBRARIES[name](module, path)
     given = ", ".join(f"{key} = {value!r}" for key, value in numbers.items())
     start = numbers.get("leak", numbers.get("reset", 0.0))
-    text = f"neuron {kind}({given}) {{\n  state u = {start!r}\n  {steps}\n}}"
-    (declaration,) = parse(SourceFile("import", text), Reporter()).declarations
-    reporter = Reporter()
-    made = compile_neuron(declaration, numbers, standard()[SURROGATE], {"alpha": 2.0}, reporter)
-    reporter.raise_if_errors()
-    assert made is not None
-    places = torch.tensor(PLACES, dtype=torch.float64, requires_grad=True)
-    (slopes,) = torch.autograd.grad(spike(places).sum(), places)
-    cells = [*(cell.cell_contents for cell in getattr(spike, "__closure__", None) or ())]
-    cells += [*getattr(spike, "keywords", {}).values()]
-    shape = tuple(float(x) for x in cells if isinstance(x, (int, float, Tensor)))
+    declaration = _declared(f"neuron {kind}({given}) {{\n  state u = {start!r}\n  {steps}\n}}")
+    held = [cell.cell_contents for cell in getattr(spike, "__closure__", None) or ()]
+    held += getattr(spike, "keywords", {}).values()
+    return program(declaration, numbers, _surrogate(spike, held, path))
+
+
+def _surrogate(spike: Any, numbers: Iterable[object], path: str) -> SurrogateProgram:
     try:
-        return replace(made, surrogate=surrogate_like(tuple(slopes.tolist()), shape))
+        return surrogate_of(spike, numbers)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -240,12 +250,6 @@ def spikingjelly_neuron(module: Any, path: str) -> NeuronProgram:
     """Return the program of an ``IFNode``, ``LIFNode`` or ``ParametricLIFNode``. Raises UserError."""
     kind = _KINDS[type(module).__name__]
     function = module.surrogate_function
-    known = _SURROGATES.get(type(function).__name__)
-    if known is None:
-        raise UserError(
-            f"{path}: std has no surrogate like {type(function).__name__}; there are "
-            f"{', '.join(_SURROGATES)}. Give the neuron one of these, which affects gradients only"
-        )
     if not function.spiking:
         raise UserError(f"{path}: its surrogate does not spike (spiking=False)")
     given: dict[str, float | bool] = {
@@ -260,5 +264,4 @@ def spikingjelly_neuron(module: Any, path: str) -> NeuronProgram:
     name = f"{kind}_soft" if soft else kind
     if kind != "IF" and not module.decay_input:
         name = f"{name}_undecayed"
-    surrogate, row = known
-    return program(name, given, surrogate, row.to_ours(function))
+    return program(name, given, _surrogate(function, vars(function).values(), path))

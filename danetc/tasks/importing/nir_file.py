@@ -20,7 +20,7 @@ import torch
 from danetc.arguments import MOST_STEPS
 from danetc.dsl.kinds import ANALOG, SPIKE
 from danetc.errors import UserError, check_installed
-from danetc.tasks.importing.known_neurons import SURROGATE, program
+from danetc.tasks.importing.known_neurons import program, usual_surrogate
 from danetc.tasks.importing.operations import (
     STEPS,
     CallSite,
@@ -281,7 +281,7 @@ class _Node:
                 "it decays to another potential than it is reset to (without one, 0)"
             )
         name = "readout" if self.kind == "LI" else self.kind
-        made = program(name, given, None if name == "readout" else SURROGATE, {})
+        made = program(name, given, None if name == "readout" else usual_surrogate())
         x = self._scaled(x, float(f"{factor:.7g}"))
         return replace(x, node=self.call.build.neuron(made, x.node, self.call.path))
 

@@ -18,7 +18,7 @@ from danetc.dsl.neuron.opcodes import OPCODES, ConstantError, Operand
 from danetc.dsl.neuron.program import INPUT, Learnable, NeuronProgram, NeuronState, SurrogateProgram
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.errors import UserError
-from danetc.tasks.importing.known_neurons import PLACES, surrogate_like
+from danetc.tasks.importing.known_neurons import surrogate_of
 from danetc.tasks.importing.tracing import Spike, Trace, operation
 
 Traced: TypeAlias = fx.Node | float
@@ -321,10 +321,10 @@ class _Equations:
         )
 
     def _surrogate(self) -> SurrogateProgram:
-        slopes = {(spike.slopes(PLACES), spike.numbers) for spike in self.spikes}
-        if len(slopes) > 1:
+        found = {surrogate_of(spike, spike.numbers) for spike in self.spikes}
+        if len(found) > 1:
             raise UserError("a neuron in the model's own code has several surrogates")
-        return surrogate_like(*slopes.pop())
+        return found.pop()
 
 
 def _written(value: float) -> float:

@@ -369,5 +369,5 @@ def _activations_as_neurons(source: ReadNetwork) -> ReadNetwork:
         id: replace(node, op="neuron", attrs={"neuron": "ReLU"}) if node.op == "relu" else node
         for id, node in graph.nodes.items()
     }
-    neurons = {**graph.neurons, "ReLU": program("ReLU", {}, None, {})}
+    neurons = {**graph.neurons, "ReLU": program("ReLU", {})}
     return replace(source, graph=replace(graph, nodes=nodes, neurons=neurons))

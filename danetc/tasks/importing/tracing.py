@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -40,21 +41,18 @@ class Spike:
         if any(isinstance(item, Tensor) for item in self.others):
             raise UserError(f"{self.name}: a custom autograd function must read one value")
         places = torch.tensor([-2.0, -1e-3, 0.0, 1e-3, 2.0], dtype=torch.float64)
-        steps = self.apply(places, *self.others)
+        steps = self(places)
         if not torch.equal(steps, (places >= 0).to(steps)):
             raise UserError(f"{self.name}: a custom autograd function must be a step function at 0")
 
-    def slopes(self, places: Sequence[float]) -> tuple[float, ...]:
-        """Return the derivative at some points."""
-        at = torch.tensor(places, dtype=torch.float64, requires_grad=True)
-        (found,) = torch.autograd.grad(self.apply(at, *self.others).sum(), at)
-        return tuple(found.tolist())
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.apply(x, *self.others)
 
     @property
-    def numbers(self) -> tuple[float, ...]:
-        """Numbers in the other arguments, and in the attributes of modules."""
+    def numbers(self) -> list[object]:
+        """Other arguments, and the attributes of modules among them."""
         held = [vars(x).values() if isinstance(x, nn.Module) else (x,) for x in self.others]
-        return tuple(float(x) for each in held for x in each if type(x) in (int, float))
+        return [*chain(*held)]
 
 
 @dataclass

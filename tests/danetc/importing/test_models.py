@@ -13,9 +13,15 @@ from torch import Tensor, nn
 import danetc
 from danetc.compiler.importing.program import Imported, import_graph
 from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.neuron.spikingjelly import SURROGATES
 from danetc.errors import UserError
 from danetc.tasks.importing.acceptance import _differences, _vary
-from danetc.tasks.importing.known_neurons import PLACES, program, surrogate_like
+from danetc.tasks.importing.known_neurons import (
+    PLACES,
+    program,
+    spikingjelly_neuron,
+    surrogate_like,
+)
 from danetc.tasks.importing.network import ImportedNetwork
 from danetc.tasks.importing.torch_model import read_model
 
@@ -276,7 +282,7 @@ def test_samples_are_maps_or_vectors() -> None:
 
 def test_an_argument_that_a_neuron_does_not_take_is_an_error() -> None:
     with pytest.raises(SpecError, match="the logarithm of 0"):
-        program("PLIF", {"tau": 1.0}, "atan", {})
+        program("PLIF", {"tau": 1.0})
 
 
 def test_layers_are_scaled_to_a_deviation_of_1() -> None:
@@ -298,6 +304,19 @@ def test_a_parameter_of_a_surrogate_is_found_by_its_reciprocal() -> None:
     """A rectangle of width 0.8 divides by it; the source's code may multiply by 1.25."""
     slopes = tuple(1.25 * (abs(x) < 0.4) for x in PLACES)
     assert surrogate_like(slopes, (1.25,)).parameters == (("width", 0.8),)
+
+
+SHAPES = {"width": 0.8, "leak": 0.03, "slope": 1.2, "alpha": 1.75, "beta": 0.7}
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_surrogates_of_spikingjelly_are_found_by_their_derivatives(name: str) -> None:
+    row = SURROGATES[name]
+    given = {ours: SHAPES[ours] for ours, _, _ in row.arguments}
+    made = neuron.IFNode(surrogate_function=getattr(surrogate, row.theirs)(**row.to_theirs(given)))
+    found = spikingjelly_neuron(made, "a").surrogate
+    assert found is not None
+    assert (found.name, dict(found.parameters)) == (name, pytest.approx(given))
 
 
 def tiny_convnext() -> nn.Module:
