@@ -27,18 +27,6 @@ from danetc.errors import UserError
 
 Arguments = Mapping[str, float | bool]
 
-UNDECAYED = """
-neuron NAME_undecayed(tau = 2.0, v_threshold = 1.0, PARAMETER detach_reset = false) {
-  state u = REST
-  LEARN
-  v = u - (u - REST) DECAY + x
-  s = heaviside(v - v_threshold)
-  r = detach(s) if detach_reset else s
-  u = RESET
-}
-"""
-"""Neurons of SpikingJelly whose input does not decay, which std does not have."""
-
 ACTIVATIONS = {
     "ReLU6": "min(max(x, 0), 6)",
     "SiLU": "x * sigmoid(x)",
@@ -77,10 +65,9 @@ surrogate fast_sigmoid(slope = 25.0) {
 """
 """Surrogate of snnTorch and Norse that std does not have."""
 
+SPIKINGJELLY = "spikingjelly.activation_based.neuron."
 PLACES = tuple(np.linspace(-1.73, 1.69, 25).tolist())
 """Points at which surrogates are compared."""
-
-_KINDS = {theirs: kind for kind, theirs in CLASSES.items()}
 
 
 def _declared(text: str) -> Declaration:
@@ -88,30 +75,13 @@ def _declared(text: str) -> Declaration:
     return found
 
 
-@cache
-def _undecayed(name: str) -> Declaration:
-    """Return the neuron of SpikingJelly that is like LIF, LIF_soft, PLIF or PLIF_soft of std."""
-    kind, _, soft = name.partition("_")
-    text = UNDECAYED.replace("NAME", name)
-    learnt = ("w = learn(-log(tau - 1))", "* sigmoid(w)") if kind == "PLIF" else ("", "/ tau")
-    reset = ("", "0.0", "v - v_threshold * r")
-    if not soft:
-        reset = ("v_rest = 0.0,", "v_rest", "v * (1 - r) + v_rest * r")
-    words = ("LEARN", "DECAY", "PARAMETER", "REST", "RESET")
-    for word, value in zip(reversed(words), reversed((*learnt, *reset)), strict=True):
-        text = text.replace(word, value)
-    return _declared(text)
-
-
 def program(
     neuron: str | Declaration, given: Arguments, surrogate: SurrogateProgram | None = None
 ) -> NeuronProgram:
-    """Return the program of a neuron of std, or of one that is declared here. Raises UserError."""
-    if isinstance(neuron, str):
-        own = neuron.endswith("_undecayed")
-        neuron = _undecayed(neuron.removesuffix("_undecayed")) if own else standard()[neuron]
+    """Return the program of a neuron of std, or of another declaration. Raises UserError."""
+    declaration = standard()[neuron] if isinstance(neuron, str) else neuron
     reporter = Reporter()
-    made = compile_neuron(neuron, _complete(neuron, given), None, {}, reporter)
+    made = compile_neuron(declaration, _complete(declaration, given), None, {}, reporter)
     reporter.raise_if_errors()
     assert made is not None
     return replace(made, surrogate=surrogate)
@@ -136,7 +106,7 @@ def surrogate_of(spike: Callable[[Tensor], Tensor], numbers: Iterable[object]) -
     among ``numbers``, or derived from them. Raises UserError if there is none."""
     places = torch.tensor(PLACES, dtype=torch.float64, requires_grad=True)
     (slopes,) = torch.autograd.grad(spike(places).sum(), places)
-    found = (x for x in numbers if isinstance(x, (int, float, Tensor)) and x is not True)
+    found = (x for x in numbers if isinstance(x, (int, float, Tensor)) and type(x) is not bool)
     return surrogate_like(tuple(slopes.tolist()), tuple(map(float, found)))
 
 
@@ -179,79 +149,17 @@ def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> Sur
     )
 
 
-def _snntorch_neuron(module: Any, path: str) -> tuple[str, str, dict[str, float], Any]:
-    if module.state_quant or module.inhibition or float(module.graded_spikes_factor) != 1:
-        raise UserError(
-            f"{path}: it quantises its state, inhibits its neighbours or grades its spikes"
-        )
-    if not module.init_hidden:
-        raise UserError(f"{path}: it takes its state as an argument; give it init_hidden=True")
-    numbers = {
-        "beta": min(max(_one(module.beta, path), 0.0), 1.0),
-        "theta": _one(module.threshold, path),
-    }
-    steps = EQUATIONS[module.reset_mechanism]
-    return (
-        "Leaky",
-        steps.replace("DELAYED", "0" if module.reset_delay else "(s - r)"),
-        numbers,
-        module.spike_grad,
-    )
+# -- neurons of other libraries --------------------------------------------------------------------
+
+Described = tuple[str | Declaration, Arguments, Any]
+"""A neuron of std or a declaration, its arguments, and the function of its spikes."""
 
 
-def _norse_neuron(module: Any, path: str) -> tuple[str, str, dict[str, float], Any]:
-    # The module is Norse's, so that Norse is there.
-    threshold = import_module("norse.torch.functional.threshold").threshold
-    p, kind = module.p, type(module).__name__
-    numbers = {"theta": _one(p.v_th, path), "reset": _one(p.v_reset, path)}
-    if kind == "LIFBoxCell":
-        if getattr(p.reset_method, "__name__", "") != "reset_value":
-            raise UserError(f"{path}: only reset_method=reset_value is read")
-        rate = _one(module.dt * p.tau_mem_inv, path)
-        numbers |= {"rate": rate, "leak": _one(p.v_leak, path)}
-    return kind, EQUATIONS[kind], numbers, partial(threshold, method=p.method, alpha=p.alpha)
-
-
-def _one(value: Any, path: str) -> float:
-    """Return the one number of all neurons of a layer."""
-    found = torch.as_tensor(value).detach().double().flatten()
-    if not bool((found == found[0]).all()):
-        raise UserError(f"{path}: its neurons have different constants, and one for all is read")
-    return float(f"{float(found[0]):.7g}")
-
-
-LIBRARIES = {
-    "snntorch._neurons.leaky.Leaky": _snntorch_neuron,
-    "norse.torch.module.lif_box.LIFBoxCell": _norse_neuron,
-    "norse.torch.module.iaf.IAFCell": _norse_neuron,
-}
-"""Neurons of snnTorch and Norse that are read, by their full names."""
-
-
-def library_neuron(module: Any, name: str, path: str) -> NeuronProgram:
-    """Return the program of a neuron of snnTorch or Norse. Raises UserError."""
-    kind, steps, numbers, spike = LIBRARIES[name](module, path)
-    given = ", ".join(f"{key} = {value!r}" for key, value in numbers.items())
-    start = numbers.get("leak", numbers.get("reset", 0.0))
-    declaration = _declared(f"neuron {kind}({given}) {{\n  state u = {start!r}\n  {steps}\n}}")
-    held = [cell.cell_contents for cell in getattr(spike, "__closure__", None) or ()]
-    held += getattr(spike, "keywords", {}).values()
-    return program(declaration, numbers, _surrogate(spike, held, path))
-
-
-def _surrogate(spike: Any, numbers: Iterable[object], path: str) -> SurrogateProgram:
-    try:
-        return surrogate_of(spike, numbers)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def spikingjelly_neuron(module: Any, path: str) -> NeuronProgram:
-    """Return the program of an ``IFNode``, ``LIFNode`` or ``ParametricLIFNode``. Raises UserError."""
-    kind = _KINDS[type(module).__name__]
-    function = module.surrogate_function
-    if not function.spiking:
-        raise UserError(f"{path}: its surrogate does not spike (spiking=False)")
+def _spikingjelly(module: Any) -> Described:
+    """Describe an ``IFNode``, ``LIFNode`` or ``ParametricLIFNode``."""
+    (kind,) = (ours for ours, theirs in CLASSES.items() if theirs == type(module).__name__)
+    if not module.surrogate_function.spiking:
+        raise UserError("its surrogate does not spike (spiking=False)")
     given: dict[str, float | bool] = {
         "v_threshold": float(module.v_threshold),
         "detach_reset": bool(module.detach_reset),
@@ -261,7 +169,87 @@ def spikingjelly_neuron(module: Any, path: str) -> NeuronProgram:
     soft = module.v_reset is None
     if not soft:
         given["v_rest"] = float(module.v_reset)
+    decays = kind == "IF" or module.decay_input
     name = f"{kind}_soft" if soft else kind
-    if kind != "IF" and not module.decay_input:
-        name = f"{name}_undecayed"
-    return program(name, given, _surrogate(function, vars(function).values(), path))
+    return name if decays else _undecayed(kind, soft), given, module.surrogate_function
+
+
+@cache
+def _undecayed(kind: str, soft: bool) -> Declaration:
+    """Return the LIF or PLIF whose input does not decay, which std does not have."""
+    rest = "0.0" if soft else "v_rest"
+    name, parameter = (f"{kind}_soft", "") if soft else (kind, "v_rest = 0.0,")
+    learnt, decay = ("w = learn(-log(tau - 1))", "* sigmoid(w)") if kind == "PLIF" else ("", "/ tau")  # fmt: skip
+    return _declared(f"""
+neuron {name}_undecayed(tau = 2.0, v_threshold = 1.0, {parameter} detach_reset = false) {{
+  state u = {rest}
+  {learnt}
+  v = u - (u - {rest}) {decay} + x
+  s = heaviside(v - v_threshold)
+  r = detach(s) if detach_reset else s
+  u = {"v - v_threshold * r" if soft else "v * (1 - r) + v_rest * r"}
+}}
+""")
+
+
+def _snntorch(module: Any) -> Described:
+    if module.state_quant or module.inhibition or float(module.graded_spikes_factor) != 1:
+        raise UserError("it quantises its state, inhibits its neighbours or grades its spikes")
+    if not module.init_hidden:
+        raise UserError("it takes its state as an argument; give it init_hidden=True")
+    numbers = {"beta": min(max(_one(module.beta), 0.0), 1.0), "theta": _one(module.threshold)}
+    steps = EQUATIONS[module.reset_mechanism]
+    steps = steps.replace("DELAYED", "0" if module.reset_delay else "(s - r)")
+    return _of_equations("Leaky", steps, numbers), {}, module.spike_grad
+
+
+def _norse(module: Any) -> Described:
+    # The module is Norse's, so that Norse is there.
+    threshold = import_module("norse.torch.functional.threshold").threshold
+    p, kind = module.p, type(module).__name__
+    numbers = {"theta": _one(p.v_th), "reset": _one(p.v_reset)}
+    if kind == "LIFBoxCell":
+        if getattr(p.reset_method, "__name__", "") != "reset_value":
+            raise UserError("only reset_method=reset_value is read")
+        numbers |= {"rate": _one(module.dt * p.tau_mem_inv), "leak": _one(p.v_leak)}
+    spike = partial(threshold, method=p.method, alpha=p.alpha)
+    return _of_equations(kind, EQUATIONS[kind], numbers), {}, spike
+
+
+def _of_equations(name: str, steps: str, numbers: Mapping[str, float]) -> Declaration:
+    given = ", ".join(f"{key} = {value!r}" for key, value in numbers.items())
+    start = numbers.get("leak", numbers.get("reset", 0.0))
+    return _declared(f"neuron {name}({given}) {{\n  state u = {start!r}\n  {steps}\n}}")
+
+
+def _one(value: Any) -> float:
+    """Return the one number of all neurons of a layer."""
+    found = torch.as_tensor(value).detach().double().flatten()
+    if not bool((found == found[0]).all()):
+        raise UserError("its neurons have different constants, and one for all is read")
+    return float(f"{float(found[0]):.7g}")
+
+
+NEURONS: Mapping[str, Callable[[Any], Described]] = {
+    **{f"{SPIKINGJELLY}{name}": _spikingjelly for name in CLASSES.values()},
+    "snntorch._neurons.leaky.Leaky": _snntorch,
+    "norse.torch.module.lif_box.LIFBoxCell": _norse,
+    "norse.torch.module.iaf.IAFCell": _norse,
+}
+"""Neurons of other libraries, by their full names."""
+
+
+def full_name(module: object) -> str:
+    """Return the full name of a module's class, that of SpikingJelly's neurons without their file."""
+    kind = type(module)
+    own = kind.__module__.startswith(SPIKINGJELLY)
+    return f"{SPIKINGJELLY if own else f'{kind.__module__}.'}{kind.__qualname__}"
+
+
+def neuron_program(module: Any) -> NeuronProgram:
+    """Return the program of a neuron in ``NEURONS``. Raises UserError."""
+    declaration, given, spike = NEURONS[full_name(module)](module)
+    cells = getattr(spike, "__closure__", None) or ()
+    held = [*vars(spike).values(), *getattr(spike, "keywords", {}).values()]
+    held += [cell.cell_contents for cell in cells]
+    return program(declaration, given, surrogate_of(spike, held))

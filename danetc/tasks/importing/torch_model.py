@@ -13,14 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate, map_arg
 
-from danetc.dsl.neuron.spikingjelly import CLASSES
 from danetc.errors import UserError
-from danetc.tasks.importing.known_neurons import (
-    LIBRARIES,
-    library_neuron,
-    program,
-    spikingjelly_neuron,
-)
+from danetc.tasks.importing.known_neurons import NEURONS, full_name, neuron_program, program
 from danetc.tasks.importing.layouts import LAYERS, READERS, TAKES_PARAMETERS
 from danetc.tasks.importing.operations import (
     SAMPLES,
@@ -37,9 +31,6 @@ from danetc.tasks.importing.tracing import Trace, leaf, operation, shape_of
 
 # -- modules that are read as one operation -------------------------------------------------------
 
-NEURONS = tuple(CLASSES.values())
-"""SpikingJelly's neurons that are read."""
-
 
 def _droppath(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
     p, mode = (module.p, module.mode) if hasattr(module, "p") else (module.drop_prob, "row")
@@ -53,27 +44,24 @@ def _dropout(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
 
 
 def _spiking(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
+    try:
+        program = neuron_program(module)
+    except UserError as error:
+        raise call.refuse(str(error)) from error
+    learnt = {item.parameter for item in program.learnables}
     weights = {
         name: StoredTensor(item, f"{call.path}.{name}")
         for name, item in module.named_parameters()
-        if name == "w"
+        if name in learnt
     }
-    program = spikingjelly_neuron(module, call.path)
     return replace(x, node=call.build.neuron(program, x.node, call.path, weights))
-
-
-def _stateful(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
-    """Read a neuron of snnTorch or Norse, whose state is left out."""
-    program = library_neuron(module, full_name(type(module)), call.path)
-    return replace(x, node=call.build.neuron(program, x.node, call.path))
 
 
 MODULES: Mapping[str, Callable[[CallSite, Any, ReadValue], ReadValue]] = {
     "torchvision.ops.stochastic_depth.StochasticDepth": _droppath,
     "timm.layers.drop.DropPath": _droppath,
     "spikingjelly.activation_based.layer.dropout.Dropout": _dropout,
-    **{f"spikingjelly.activation_based.neuron.{name}": _spiking for name in NEURONS},
-    **dict.fromkeys(LIBRARIES, _stateful),
+    **dict.fromkeys(NEURONS, _spiking),
 }
 """Readers of modules that are one operation, by the full names of their classes."""
 
@@ -83,18 +71,11 @@ HINT = (
 )
 
 
-def full_name(kind: type) -> str:
-    """Return the name of a class, that of SpikingJelly's neurons without their file."""
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    neurons = "spikingjelly.activation_based.neuron."
-    return f"{neurons}{kind.__qualname__}" if name.startswith(neurons) else name
-
-
 def _with_leaves(model: nn.Module) -> tuple[nn.Module, Trace]:
     """Return a copy of a model whose modules in ``MODULES`` call ``leaf``, and its trace, not yet run."""
     copied, trace = deepcopy(model).eval(), Trace()
     for path, module in copied.named_modules():
-        name = full_name(type(module))
+        name = full_name(module)
         if name in MODULES:
             trace.leaves[path] = module
             module.forward = partial(_called, module, path)  # type: ignore[method-assign]
@@ -106,11 +87,10 @@ def _with_leaves(model: nn.Module) -> tuple[nn.Module, Trace]:
 
 
 def _called(module: Any, path: str, x: Tensor, state: object = None) -> Any:
-    """Return the output of a leaf; that of a neuron of snnTorch or Norse has a state, left out."""
-    spikes = leaf(x, path)
-    stateful = full_name(type(module)) in LIBRARIES
-    only = not stateful or (getattr(module, "init_hidden", False) and not module.output)
-    return spikes if only else (spikes, None)
+    """Return the output of a leaf. The states of snnTorch's and Norse's neurons are left out."""
+    stateful = full_name(module) in NEURONS and not hasattr(module, "step_mode")
+    alone = getattr(module, "init_hidden", False) and not module.output
+    return (leaf(x, path), None) if stateful and not alone else leaf(x, path)
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -121,10 +101,7 @@ Takes = Literal["sequence", "step", "image"]
 
 def is_spiking(model: nn.Module) -> bool:
     """Return True if a model has neurons of SpikingJelly, snnTorch or Norse."""
-    return any(
-        type(module).__name__ in NEURONS or full_name(type(module)) in LIBRARIES
-        for module in model.modules()
-    )
+    return any(full_name(module) in NEURONS for module in model.modules())
 
 
 def read_model(
@@ -144,7 +121,7 @@ def read_model(
     modes = {
         module.step_mode
         for module in model.modules()
-        if type(module).__name__ in NEURONS and hasattr(module, "step_mode")
+        if full_name(module) in NEURONS and hasattr(module, "step_mode")
     }
     if len(modes) > 1:
         raise UserError(
@@ -321,8 +298,8 @@ class _Reader:
             raise UserError(f"{path}: danetc cannot read `{module.name}` outside of a neuron")
         if not isinstance(x, ReadValue):
             raise UserError(f"{key}: its argument is not a value that depends on the input")
-        reader = MODULES[full_name(type(module))]
-        if (key,) in self.calls and reader in (_spiking, _stateful):
+        reader = MODULES[full_name(module)]
+        if (key,) in self.calls and reader is _spiking:
             raise UserError(
                 f"{key}: called more than once with the same states, which danetc does not import; "
                 "give each call its own neuron"

@@ -18,8 +18,8 @@ from danetc.errors import UserError
 from danetc.tasks.importing.acceptance import _differences, _vary
 from danetc.tasks.importing.known_neurons import (
     PLACES,
+    neuron_program,
     program,
-    spikingjelly_neuron,
     surrogate_like,
 )
 from danetc.tasks.importing.network import ImportedNetwork
@@ -314,7 +314,7 @@ def test_surrogates_of_spikingjelly_are_found_by_their_derivatives(name: str) ->
     row = SURROGATES[name]
     given = {ours: SHAPES[ours] for ours, _, _ in row.arguments}
     made = neuron.IFNode(surrogate_function=getattr(surrogate, row.theirs)(**row.to_theirs(given)))
-    found = spikingjelly_neuron(made, "a").surrogate
+    found = neuron_program(made).surrogate
     assert found is not None
     assert (found.name, dict(found.parameters)) == (name, pytest.approx(given))
 
