@@ -7,8 +7,7 @@ code of other modules can use the shapes of tensors, but not their values.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -72,11 +71,11 @@ class Trace:
 
     def run(self, model: nn.Module, example: Tensor) -> None:
         """Trace a model, whose modules in ``leaves`` call ``leaf``. Raises UserError if it cannot be traced."""
-        before = logging.root.manager.disable
+        before, apply = logging.root.manager.disable, Function.__dict__["apply"]
+        Function.apply = classmethod(partial(self._called, apply.__func__))  # type: ignore[method-assign, assignment]
         logging.disable(logging.CRITICAL)  # torch.export logs the graph at an error
         try:
-            with self._spikes(model):
-                program = torch.export.export(model, (example,), strict=False)
+            program = torch.export.export(model, (example,), strict=False)
         except UserError:
             raise
         except GuardOnDataDependentSymNode as error:
@@ -92,6 +91,7 @@ class Trace:
             ) from error
         finally:
             logging.disable(before)
+            Function.apply = apply  # type: ignore[method-assign]
         targets = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs}
         self.graph = program.graph
         self.places = {
@@ -103,26 +103,10 @@ class Trace:
             if isinstance(item, Spike):
                 item.check()
 
-    @contextmanager
-    def _spikes(self, model: nn.Module) -> Iterator[None]:
-        """Trace each custom autograd function as one operation."""
-        kinds = {
-            kind
-            for module in model.modules()
-            for kind in getattr(type(module).forward, "__globals__", {}).values()
-            if isinstance(kind, type) and issubclass(kind, Function) and kind is not Function
-        }
-        for kind, apply in [(kind, kind.apply) for kind in kinds]:
-            kind.apply = partial(self._apply, kind.__name__, apply)  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            for kind in kinds:
-                del kind.apply
-
-    def _apply(self, name: str, apply: Callable[..., Any], *given: Any) -> Any:
-        key = f"{name} {len(self.leaves)}"
-        self.leaves[key] = Spike(name, apply, given[1:])
+    def _called(self, apply: Callable[..., Any], kind: type, *given: Any) -> Any:
+        """Trace a call of a custom autograd function as one operation."""
+        key = f"{kind.__name__} {len(self.leaves)}"
+        self.leaves[key] = Spike(kind.__name__, partial(apply, kind), given[1:])
         return leaf(given[0], key)
 
 
