@@ -319,7 +319,7 @@ READERS: Mapping[str, Reader] = {
     **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), view),
     "permute": permute, "transpose": transpose, "mean": _reduced("mean"), "sum": _reduced("sum"),
     "alias": same, "contiguous": same, "clone": same, "to": operations.converted,
-    **{op: function(op) for op in ("relu", "sigmoid", "tanh")},
+    "relu": operations.relu, "sigmoid": function("sigmoid"), "tanh": function("tanh"),
     **{name.lower(): activation(name) for name in ("ReLU6", "SiLU", "Hardswish", "Hardsigmoid")},
     "gelu": operations.gelu, "hardtanh": operations.hardtanh, "dropout": operations.dropout,
     "batch_norm": operations.batch_norm, "group_norm": operations.group_norm, "layer_norm": layer_norm,

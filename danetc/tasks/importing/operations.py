@@ -19,7 +19,7 @@ from danetc.compiler.ir.ops import OPS, OpError
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.errors import UserError
-from danetc.tasks.importing.known_neurons import activation_program
+from danetc.tasks.importing.known_neurons import activation_program, program
 
 Weights = Mapping[int, Mapping[str, Tensor]]
 Dimension = tuple[tuple[int, int, int], ...]
@@ -62,12 +62,13 @@ class SourceBuilder:
     """Builds the graph of a source node by node.
 
     ``shape`` is the shape of its input without T and N. Inputs of a spec are maps, so a vector of C
-    values becomes C x 1 x 1 and is flattened.
+    values becomes C x 1 x 1 and is flattened. ReLUs are neurons unless the source is ``spiking``.
     """
 
     steps: int
     shape: tuple[int, ...]
     events: bool = False
+    spiking: bool = True
     nodes: dict[int, Node] = field(default_factory=dict)
     neurons: dict[str, NeuronProgram] = field(default_factory=dict)
     weights: dict[int, Mapping[str, StoredTensor]] = field(default_factory=dict)
@@ -139,6 +140,12 @@ class SourceBuilder:
     @property
     def time(self) -> Dimension:
         return ((TIME, self.steps, 1),) * (self.steps > 1)
+
+    @property
+    def leads(self) -> tuple[Layout, Layout]:
+        """Dimensions before those of a sample, of an image and of a sequence."""
+        samples = ((SAMPLES, 2, 1),)
+        return (samples,), (self.time, samples)
 
     def value(self, node: int, lead: Layout = (((SAMPLES, 2, 1),),)) -> ReadValue:
         """Return a node as a map or vector in the usual order, behind the dimensions ``lead``."""
@@ -390,6 +397,12 @@ def dropout(call: CallSite, x: ReadValue, p: float, train: bool) -> ReadValue:
 
 def function(op: str) -> Reader:
     return lambda call, x: call.add(op, x)
+
+
+def relu(call: CallSite, x: ReadValue) -> ReadValue:
+    if call.build.spiking:
+        return call.add("relu", x)
+    return replace(x, node=call.build.neuron(program("ReLU", {}), x.node, call.path))
 
 
 def activation(name: str) -> Reader:

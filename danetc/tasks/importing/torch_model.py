@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -14,12 +14,12 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate, map_arg
 
 from danetc.errors import UserError
-from danetc.tasks.importing.known_neurons import NEURONS, full_name, neuron_program, program
+from danetc.tasks.importing.known_neurons import NEURONS, full_name, neuron_program
 from danetc.tasks.importing.layouts import LAYERS, READERS, TAKES_PARAMETERS
 from danetc.tasks.importing.operations import (
-    SAMPLES,
     STEPS,
     CallSite,
+    Layout,
     ReadNetwork,
     ReadValue,
     SourceBuilder,
@@ -116,8 +116,7 @@ def read_model(
         return _read(model, name, shape, steps, events, takes), takes
 
     if not is_spiking(model):  # or with neurons of its own code, which may repeat images
-        source, takes = reading("sequence" if events else "image")
-        return _activations_as_neurons(source), takes
+        return reading("sequence" if events else "image")
     modes = {
         module.step_mode
         for module in model.modules()
@@ -159,30 +158,23 @@ def _read(
         steps = max(counts, default=1)
     if counts - {steps}:
         raise UserError(f"its neurons run for {min(counts)} time steps: --steps {min(counts)}")
-    build = SourceBuilder(steps, shape, events)
-    value = _Reader(build, model, trace, sequence, neurons).read()
+    build = SourceBuilder(steps, shape, events, spiking)
+    value = _Reader(build, trace, neurons, model.state_dict(), build.leads[sequence]).read()
     return build.finished(name, value.node, each_step=spiking or len(value.lead) == 2)
 
 
+@dataclass
 class _Reader:
-    def __init__(
-        self,
-        build: SourceBuilder,
-        model: nn.Module,
-        trace: Trace,
-        sequence: bool,
-        neurons: Mapping[fx.Node, StepwiseNeuron],
-    ) -> None:
-        self.build = build
-        self.trace = trace
-        samples = ((SAMPLES, 2, 1),)
-        self.leads = (samples,), (build.time, samples)
-        self.lead = self.leads[sequence]
-        self.neurons = neurons
-        self.stored = model.state_dict()
-        self.values: dict[fx.Node, Any] = {}
-        self.uses: Counter[str] = Counter()
-        self.calls: dict[tuple[Any, ...], range] = {}
+    """Reads the values of a trace. ``lead`` are the dimensions of its input before those of a sample."""
+
+    build: SourceBuilder
+    trace: Trace
+    neurons: Mapping[fx.Node, StepwiseNeuron]
+    stored: Mapping[str, Tensor]
+    lead: Layout
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+    uses: Counter[str] = field(default_factory=Counter)
+    calls: dict[tuple[Any, ...], range] = field(default_factory=dict)
 
     def read(self) -> ReadValue:
         graph = self.trace.graph
@@ -223,7 +215,7 @@ class _Reader:
     def _neuron(self, node: fx.Node) -> ReadValue:
         neuron = self.neurons[node]
         value, path = self.values[neuron.source], _place(node)
-        if not isinstance(value, ReadValue) or value.lead != self.leads[1]:
+        if not isinstance(value, ReadValue) or value.lead != self.build.leads[1]:
             raise UserError(f"{path}: it runs step by step over a value other than [T, N, ...]")
         for place in neuron.places.values():
             self._once(place, path)
@@ -253,7 +245,7 @@ class _Reader:
             raise UserError(
                 "the model returns a value with its dimensions in another order than [N, C, H, W]"
             )
-        if found.lead not in self.leads:
+        if found.lead not in self.build.leads:
             raise UserError("the model returns T and N as one dimension; give them apart")
         return found
 
@@ -337,14 +329,3 @@ def _caller(node: fx.Node) -> tuple[str, str]:
 def _place(node: fx.Node) -> str:
     path, _ = _caller(node)
     return f"{path}, `{node.name}`" if path else f"`{node.name}`"
-
-
-def _activations_as_neurons(source: ReadNetwork) -> ReadNetwork:
-    """Turn the ReLUs of a network without neurons into the neuron ReLU of std."""
-    graph = source.graph
-    nodes = {
-        id: replace(node, op="neuron", attrs={"neuron": "ReLU"}) if node.op == "relu" else node
-        for id, node in graph.nodes.items()
-    }
-    neurons = {**graph.neurons, "ReLU": program("ReLU", {})}
-    return replace(source, graph=replace(graph, nodes=nodes, neurons=neurons))
