@@ -7,7 +7,7 @@ import torch
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
-from danetc.tasks.exporting import BATCH, VARIED, _inputs, _outputs
+from danetc.tasks.exporting import BATCH, VARIED, inputs_of, outputs_of_all
 
 
 @torch.no_grad()
@@ -24,8 +24,10 @@ def make_vary(model: Model, graph: Graph, samples: int = BATCH) -> None:
             elif attempt and parameter.dim() == 2:
                 parameter.mul_(2.0)
         for seed in range(3):
-            model.train()(*_inputs(graph, samples, 1000 + seed))
+            model.train()(*inputs_of(graph, samples, 1000 + seed))
         model.eval()
-        outputs = _outputs(graph, lambda *x: outputs_of(model(*x)), [_inputs(graph, samples, 0)])
+        outputs = outputs_of_all(
+            graph, lambda *x: outputs_of(model(*x)), [inputs_of(graph, samples, 0)]
+        )
         if max(float(y.std(0).mean()) for y in outputs) >= 2 * VARIED:
             return

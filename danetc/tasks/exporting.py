@@ -141,7 +141,7 @@ def compare_file(
         return f"{path} may draw random numbers"
     macs = graph.steps * sum(macs_of(graph, node) for node in graph.nodes.values())
     samples = max(4, min(SAMPLES, int(_MACS // max(macs, 1))))
-    batches = [_inputs(graph, min(BATCH, samples - at), at) for at in range(0, samples, BATCH)]
+    batches = [inputs_of(graph, min(BATCH, samples - at), at) for at in range(0, samples, BATCH)]
     model = emit_model(graph, 0, "eager").eval().to(place)
     model.load_state_dict(content.model.state_dict())
     whole = _stepwise(model, graph) if content.streaming else lambda *x: outputs_of(model(*x))
@@ -150,12 +150,12 @@ def compare_file(
         with arithmetic("float32", place):
             return [y.cpu() for y in whole(*(x.to(place) for x in inputs))]
 
-    expected = _outputs(graph, run, batches)
+    expected = outputs_of_all(graph, run, batches)
     deviation = max(float(y.float().std(0).mean()) for y in expected)
     if deviation < VARIED:
         return "its outputs are the same for all samples, as those of an untrained network"
     assert row.run is not None
-    gap = _gaps(expected, _outputs(graph, row.run(data, content), batches))
+    gap = gaps(expected, outputs_of_all(graph, row.run(data, content), batches))
     room = TOLERANCE * (1 + max(float(y.abs().max()) for y in expected))
     agrees = gap <= room
     agreeing = int(agrees.sum())
@@ -163,7 +163,7 @@ def compare_file(
         for value in model.state_dict().values():
             if value.is_floating_point():
                 value.mul_(1 + ROUNDING * TOLERANCE)
-        control = _gaps(expected, _outputs(graph, run, batches))
+        control = gaps(expected, outputs_of_all(graph, run, batches))
         if agreeing < (int((control <= room).sum()) - 1) / 2:
             raise UserError(
                 "read back, the file gives other numbers than the model: the outputs of "
@@ -175,13 +175,13 @@ def compare_file(
     return FileComparison(samples, agreeing, float(gap[agrees].max()), deviation)
 
 
-def _gaps(mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> Tensor:
+def gaps(mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> Tensor:
     """Return the largest difference of each sample, [N]."""
     each = [(x - y).flatten(1).abs().amax(1) for x, y in zip(mine, theirs, strict=True)]
     return torch.stack(each).amax(0)
 
 
-def _inputs(graph: Graph, samples: int, seed: int) -> tuple[Tensor, ...]:
+def inputs_of(graph: Graph, samples: int, seed: int) -> tuple[Tensor, ...]:
     """Return random inputs; each sample of real numbers has a scale of its own."""
     generator = torch.Generator().manual_seed(seed)
     found = []
@@ -195,7 +195,7 @@ def _inputs(graph: Graph, samples: int, seed: int) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _outputs(
+def outputs_of_all(
     graph: Graph, run: Callable[..., Sequence[Tensor]], batches: Iterable[tuple[Tensor, ...]]
 ) -> list[Tensor]:
     """Return the outputs for all samples, [N, ...]; those over time as [N, T, ...]."""

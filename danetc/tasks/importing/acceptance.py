@@ -22,6 +22,7 @@ from danetc.compiler.importing.program import Imported
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.runtime.model.built import Model
+from danetc.tasks.exporting import BATCH, gaps, inputs_of, outputs_of_all
 from danetc.tasks.importing.operations import ReadNetwork, Weights
 from danetc.tasks.importing.torch_model import Takes, is_spiking
 
@@ -30,14 +31,13 @@ LEAST_DEVIATION = 0.01
 """Minimum standard deviation of the logits over samples."""
 MOST_FLIPPED = 0.05
 """Maximum share of samples that may differ: rounding can change a spike near the threshold."""
-BATCH, SAMPLES = 20, 100
 
 
 @dataclass(frozen=True)
 class Runner:
     """A source that can be run, and its weights.
 
-    ``run`` maps inputs [T, N, ...] or [N, ...] to logits [T, N, K] or [N, K]. ``varied`` returns a
+    ``run`` maps inputs [T, N, C, H, W] or [N, C, H, W] to logits [T, N, K] or [N, K]. ``varied`` returns a
     copy with changed weights whose logits vary over the given inputs, or is None.
     """
 
@@ -65,17 +65,25 @@ class OutputAgreement:
 
 
 def agreement(
-    runner: Runner, source: ReadNetwork, imported: Imported, samples: int = SAMPLES
+    runner: Runner, source: ReadNetwork, imported: Imported, samples: int
 ) -> OutputAgreement:
     """Compare a source with the network imported from it. Raises UserError if they differ."""
-    graph, value = source.graph, source.graph.input.value
-    lead = (graph.steps,) if value.varies else ()
-    inputs = _inputs(lead, samples, source.shape)
-    wanted = _outputs(runner.run, inputs, value.varies)
+    graph = source.graph
+    batches = [
+        tuple(x.double() for x in inputs_of(graph, min(BATCH, samples - at), at))
+        for at in range(0, samples, BATCH)
+    ]
+
+    def outputs(run: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.no_grad():
+            (found,) = outputs_of_all(graph, lambda x: [run(x)], batches)
+        return found
+
+    wanted = outputs(runner.run)
     own = runner.varied is None or _deviation(wanted) > LEAST_DEVIATION
     if not own and runner.varied is not None:
-        runner = runner.varied(inputs.narrow(len(lead), 0, min(BATCH, samples)))
-        wanted = _outputs(runner.run, inputs, value.varies)
+        runner = runner.varied(*batches[0])
+        wanted = outputs(runner.run)
     deviation = _deviation(wanted)
     if deviation <= LEAST_DEVIATION:
         raise UserError(
@@ -84,8 +92,7 @@ def agreement(
         )
     model = emit(imported.graph, 0).eval().double()
     load_weights(model, imported, graph, runner.weights)
-    found = _outputs(model, inputs.reshape(*lead, samples, *value.shape), value.varies)
-    worst = _differences(wanted, found)
+    worst = _differences(wanted, outputs(model))
     agrees = worst <= TOLERANCE
     flipped = int((~agrees).sum())
     if flipped > MOST_FLIPPED * samples:
@@ -98,31 +105,15 @@ def agreement(
 
 def _differences(wanted: Tensor, found: Tensor) -> Tensor:
     """Return the largest difference of each sample, [N]. A time axis of size 1 is optional."""
-    if wanted.shape != found.shape:
-        wanted, found = (y[0] if y.ndim == 3 and len(y) == 1 else y for y in (wanted, found))
-    if wanted.shape != found.shape:
+    if wanted.flatten(1).shape != found.flatten(1).shape:
         raise UserError(
             f"the logits have shape {tuple(wanted.shape)}, but {tuple(found.shape)} when imported"
         )
-    return (wanted - found).abs().movedim(-2, 0).flatten(1).amax(1)
-
-
-def _inputs(lead: tuple[int, ...], samples: int, shape: tuple[int, ...]) -> Tensor:
-    """Draw samples with different means and contrasts."""
-    drawn = torch.Generator().manual_seed(0)
-    noise = torch.randn((*lead, samples, *shape), generator=drawn, dtype=torch.float64)
-    each = [samples, *(1 for _ in shape)]
-    contrast = torch.rand(each, generator=drawn, dtype=torch.float64) * 2 + 0.5
-    return noise * contrast + torch.randn(each, generator=drawn, dtype=torch.float64)
-
-
-def _outputs(run: Callable[[Tensor], Any], inputs: Tensor, frames: bool) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([run(part) for part in inputs.split(BATCH, int(frames))], dim=-2)
+    return gaps([wanted.flatten(1)], [found.flatten(1)])
 
 
 def _deviation(logits: Tensor) -> float:
-    return float(logits.std(dim=-2).mean())
+    return float(logits.std(0).mean())
 
 
 def load_weights(model: Model, imported: Imported, source: Graph, weights: Weights) -> None:
@@ -151,13 +142,8 @@ def model_of(source: ReadNetwork) -> Model:
 
 def graph_runner(source: ReadNetwork) -> Runner:
     """Return the runner, in float64, of a network that was read from a file."""
-    model, shape = model_of(source).double(), source.graph.input.value.shape
-
-    def run(inputs: Tensor) -> Tensor:
-        lead = inputs.shape[: inputs.ndim - len(source.shape)]
-        return _tensor(model(inputs.reshape(*lead, *shape)))
-
-    return Runner(run, source.tensors())
+    model = model_of(source).double()
+    return Runner(lambda inputs: _tensor(model(inputs)), source.tensors())
 
 
 # -- models of torch -------------------------------------------------------------------------------
@@ -184,6 +170,7 @@ def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
             module.reset_mem()  # type: ignore[operator]
 
     def run(inputs: Tensor) -> Tensor:
+        inputs = inputs.reshape(*inputs.shape[:-3], *source.shape)
         reset()
         try:
             if takes == "step":

@@ -22,8 +22,8 @@ from danetc.output.echo import Note
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.system.user_code import found_at, where_it_failed
+from danetc.tasks.exporting import SAMPLES
 from danetc.tasks.importing.acceptance import (
-    SAMPLES,
     OutputAgreement,
     Runner,
     agreement,
