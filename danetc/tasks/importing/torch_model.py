@@ -78,9 +78,9 @@ def _with_leaves(model: nn.Module) -> tuple[nn.Module, Trace]:
         name = full_name(module)
         if name in MODULES:
             trace.leaves[path] = module
-            module.forward = partial(_called, module, path)  # type: ignore[method-assign]
+            module.forward = partial(_called, module, path)
         elif isinstance(module, nn.MultiheadAttention):
-            module.forward = partial(module.forward, need_weights=False)
+            module.forward = partial(module.forward, need_weights=False)  # type: ignore[method-assign]
         elif any(kind.__name__ == "MemoryModule" for kind in type(module).__mro__):
             raise UserError(f"{path}: danetc cannot read a {name}. {HINT}")
     return copied, trace
