@@ -284,7 +284,7 @@ def compare_with_authors(name: str) -> float:
 
 # -- recording -------------------------------------------------------------------------------------
 
-_STEP = re.compile(r"\[(\d+)(?::(\d+))?\]|\.T")
+_STEP = re.compile(r"\[(\d+)(?::(\d+))?\]|\.T\b")
 
 
 def _views(place: str, theirs: Mapping[str, Tensor]) -> list[Tensor]:

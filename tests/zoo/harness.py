@@ -142,6 +142,7 @@ inflor width=3 image=16 steps=2 classes=4
 ispikformer variables=5 window=8 horizon=4 steps=3 width=16 heads=1 depth=1
 klif width=4 image=8 steps=3 classes=3
 lif_firenet width=4 height=6 wide=5 steps=4
+lisnn width=3 image=8 steps=4 classes=3 wide=6
 ltmd width=4 image=16 steps=3 classes=4 k=4 a=1 b=2 c=1
 ma_snn width=4 image=8 steps=4 classes=3 c=2 t=2
 masked_psn width=5 image=8 steps=4 k=3 masked=0.5
@@ -162,6 +163,7 @@ sglformer width=24 heads=1 image=16 steps=2 classes=4
 sliding_psn width=2 image=16 steps=3 p=0.0
 snasnet width=4 steps=3 image=8 hidden=12 classes=4 drop=0
 spike_driven_transformer width=16 depth=2 image=8 steps=2
+spike_flownet width=2 image=16 steps=3 v_threshold=0.5
 spikedhs width=2 image=8 steps=3 classes=5
 spikegpt vocabulary=7 width=6 steps=6 depth=1 drop=0.0
 spikeyolo width=3 image=64 steps=2
@@ -188,6 +190,7 @@ tcja width=4 image=32 steps=4 classes=3 drop=0.0
 tdbn_resnet19 width=4 image=8 steps=2
 tebn width=3 image=16 steps=2
 ternary width=5 image=8 steps=3 amplitude=learn(1.0)
+tim width=16 heads=4 depth=1 image=32 steps=3 classes=4
 vggsnn width=3 image=16 steps=2
 vit width=12 heads=3 depth=1 image=8 patch=4 steps=2
 """
