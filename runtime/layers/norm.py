@@ -50,11 +50,8 @@ class StaticBatchNorm2d(Leaf, Synchronisable, nn.BatchNorm2d):
         """Normalise x [M, C, ...], which stands for ``steps`` equal values."""
         if is_synchronised(self):
             return normalise(self, x, steps)
+        count_pass(self, x, steps)
         count = x.numel() // x.shape[1]
-        if self.training:
-            if count * steps == 1:
-                raise ValueError(one_value(x))
-            self.num_batches_tracked.add_(1)
         counted = self.training and count * steps != count
         variance = torch.zeros_like(self.running_var) if counted else self.running_var
         stats = (self.running_mean, variance, self.training, self.momentum or 0.0, self.eps)
@@ -88,10 +85,7 @@ class StepwiseBatchNorm2d(StaticBatchNorm2d):
     def normalised(self, x: Tensor, steps: int) -> Tensor:
         if is_synchronised(self):
             return [normalise(self, x) for _ in range(steps)][-1]  # each updates the statistics
-        if self.training:
-            if x.numel() == x.shape[1]:
-                raise ValueError(one_value(x))
-            self.num_batches_tracked.add_(steps)
+        count_pass(self, x, passes=steps)
         momentum = self.momentum or 0.0
         share = momentum if steps == 1 else 1 - (1 - momentum) ** steps
         stats = (self.running_mean, self.running_var, self.training, share, self.eps)
@@ -171,10 +165,7 @@ class StepBatchNorm2d(Leaf, Synchronisable):
         """Normalise x [N, T*C, ...] of some of the steps."""
         if is_synchronised(self):
             return normalise(self, x, part=part)
-        if self.training:
-            if x.numel() == x.shape[1]:
-                raise ValueError(one_value(x))
-            self.num_batches_tracked.add_(1)
+        count_pass(self, x)
         weight, mean, variance = (
             each[part].view(-1) for each in (self.weight, self.running_mean, self.running_var)
         )
@@ -204,9 +195,12 @@ def check_steps(x: Tensor, steps: int) -> None:
         )
 
 
-def one_value(x: Tensor) -> str:
-    """Return the error message for a batch that has no variance."""
-    return f"training needs more than one value per channel, not {list(x.shape)}"
+def count_pass(norm: Any, x: Tensor, repeats: int = 1, passes: int = 1) -> None:
+    """Count a pass in training. Raises ValueError if ``repeats`` equal batches x [M, C, ...] have no variance."""
+    if norm.training:
+        if x.numel() * repeats == x.shape[1]:
+            raise ValueError(f"training needs more than one value per channel, not {list(x.shape)}")
+        norm.num_batches_tracked.add_(passes)
 
 
 class CumulativeBatchNorm2d(StepBatchNorm2d):

@@ -22,7 +22,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
         LAYERS,
         "norm",
         "StepBatchNorm2d StepwiseBatchNorm2d TemporalEffectiveBatchNorm2d BorderedBatchNorm2d "
-        "CumulativeBatchNorm2d RunningMean ChannelLayerNorm check_steps one_value",
+        "CumulativeBatchNorm2d RunningMean ChannelLayerNorm check_steps count_pass",
     ),
     (PRELUDE, "attention", ""),
     (LAYERS, "neuron", "within"),
