@@ -128,8 +128,21 @@ GRADIENTS: Mapping[str, ItemSpec] = family(
             ),
         ),
     ),
+    ItemSpec(
+        "representation",
+        "replaces the gradient of each neuron by that of its firing rate, a clamped linear function of its "
+        "mean input, for neurons with a soft reset (DSR: Meng et al., CVPR 2022)",
+        (
+            Argument(
+                "slope",
+                FloatType(0.0, 1e6),
+                0.0,
+                "slope of the rate; 0 takes that of the equations",
+            ),
+        ),
+    ),
 )
-"""Methods of backpropagation through time."""
+"""Gradient rules."""
 
 
 SCHEDULES: Mapping[str, ItemSpec] = family(

@@ -135,7 +135,7 @@ class Phase:
         "the network marks with `scheduled(...)`",
         example="surrogate(alpha = linear(1.0, 5.0))",
     )
-    gradient: Item = row(ItemType("gradient"), "bptt", "method of backpropagation through time")
+    gradient: Item = row(ItemType("gradient"), "bptt", "gradient rule")
     precision: str = row(
         ChoiceType(("float32", "tf32", "bf16", "fp16")),
         "float32",

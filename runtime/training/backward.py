@@ -26,6 +26,7 @@ from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.guards import is_out_of_memory
 from danetc.runtime.training.losses import Objective
+from danetc.runtime.training.representation import check_represented, represented
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ def make_backward(item: Item) -> Backward:
 
 def check_backward(item: Item, model: Model, objective: Objective) -> None:
     """Raise TrainingError if the network or the loss needs all steps at once, and the gradient does not."""
-    if item.name == "bptt":
+    if item.name == "representation":
+        check_represented(model)
+    if item.name in ("bptt", "representation"):
         return
     how = f"`gradient = {item.name}` runs the network step by step"
     if model.signature.whole:
@@ -104,10 +107,16 @@ def _online(part: Part, trace: float) -> tuple[Any, Tensor]:
         return _truncated(part, 1)
 
 
+def _represented(part: Part, slope: float) -> tuple[Any, Tensor]:
+    with represented(part.model, slope):
+        return _bptt(part)
+
+
 BACKWARD: Mapping[str, Callable[..., tuple[Any, Tensor]]] = {
     "bptt": _bptt,
     "truncated": _truncated,
     "online": _online,
+    "representation": _represented,
 }
 """Functions of a part and of the arguments of the row in ``dsl.recipe.items``, by name."""
 
@@ -167,7 +176,7 @@ def check_graphs(phase: Phase, world: World) -> None:
         f"the device is {world.device.type}": world.device.type not in DEVICES,
         f"{world.size} processes exchange gradients in the backward pass": world.size > 1,
         f"`accumulate = {phase.accumulate}` adds the gradients of parts": phase.accumulate > 1,
-        f"`gradient = {gradient}` has several backward passes": gradient != "bptt",
+        f"`gradient = {gradient}` is not `bptt`": gradient != "bptt",
     }
     if found := [reason for reason, holds in reasons.items() if holds]:
         raise TrainingError(

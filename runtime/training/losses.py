@@ -99,7 +99,7 @@ def _firing_rate(layer: Neuron, values: Tensor, target: float, power: float) -> 
     return (rate - target).abs().pow(power)
 
 
-def _values(layer: Neuron, inputs: Sequence[Any], out: Tensor, of: str) -> Tensor:
+def values_of(layer: Neuron, inputs: Sequence[Any], out: Tensor, of: str) -> Tensor:
     """Return the spikes, currents or membrane potentials before the reset of a call of a layer.
 
     Norms that are part of a fused layer run again for the two latter, without an effect on their statistics;
@@ -298,7 +298,7 @@ def _term_of_neurons(
 
     def see(name: str, layer: Any, inputs: tuple[Any, ...], out: Tensor) -> None:
         if torch.is_grad_enabled():
-            value = term(layer, _values(layer, inputs, out, of))
+            value = term(layer, values_of(layer, inputs, out, of))
             if not SecondRun.running:
                 found[name] = value
 
@@ -317,6 +317,7 @@ def _read_layers(model: nn.Module, item: Item, of: str) -> list[str]:
         program = read_program(module.program)
         known.setdefault(program.name, []).append(name)
         fires = program.is_neuron and output_kind(program).is_integer
+        fires = program.has_step if "of" in item else fires
         if (wanted and program.name != wanted) or not (fires or (wanted and "of" in item)):
             continue
         if not fnmatchcase(name, item["layers"] or "*"):

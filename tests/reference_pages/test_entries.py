@@ -128,6 +128,8 @@ CALLED = {*(name for name, row in OPS.items() if row.public), "spike", "stage", 
 OF_OTHERS = {
     "y = (x - mean) / sqrt(variance + eps) * weight + bias": "an equation",
     "r = 0.9 r + 0.1 b": "an equation",
+    "r = min(max(slope * sum(w[t] * x[t]), 0), height)": "an equation",
+    "v = leak * u + gain * x": "an equation",
     "x = f(x); y = x + g(x)": "Python",
     "model(a, b)": "Python",
     "= a(width = 2 * width)": "the base of a variant",

@@ -15,7 +15,8 @@ The description has these fields:
 - ``seed``, ``gain``, ``norm``, ``bias``, ``ranges``: how weights are drawn, see ``draw``.
 - ``changes``: what was changed in the authors' code before the comparison; empty if nothing was.
 - ``differs``: where the spec deviates from the authors' code, and why; empty if nowhere.
-- ``recipe``: the recipe of the spec whose loss, of labels 0, 1, ..., is one more output; empty if none is.
+- ``recipe``: the recipe of the spec whose loss, of labels 0, 1, ..., is one more output, and whose gradient
+  rule computes the gradients; empty if none does.
 - ``unused``: their parameters that have no counterpart -> the reason.
 - ``gap``: largest relative difference when the comparison was recorded.
 
@@ -28,6 +29,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import taken
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.training.losses import Objective
+from danetc.runtime.training.representation import represented
 from danetc.tasks.training.plan import find_recipe
 from tests.zoo.harness import assert_alive, checked, graph
 
@@ -225,9 +228,12 @@ def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
     x = inputs(comparison.settings, name, comparison.seed)
     names = comparison.names
     loss: Objective | None = None
+    rule: AbstractContextManager[None] = nullcontext()
     if comparison.recipe:
-        recipe = find_recipe(checked(name).module, comparison.recipe, "digits", {})
-        loss = Objective(recipe.phases[0].loss, model.signature, model=model)
+        phase = find_recipe(checked(name).module, comparison.recipe, "digits", {}).phases[0]
+        loss = Objective(phase.loss, model.signature, model=model)
+        if phase.gradient.name == "representation":
+            rule = represented(model, **dict(phase.gradient.arguments))
     layers = [module for module in model.modules() if isinstance(module, Neuron)]
     spikes: dict[nn.Module, Tensor] = {}
     for layer in layers:
@@ -250,7 +256,8 @@ def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
             return (*several, loss(outputs, labels(several[0])))
         return outputs
 
-    return observe(model, run, x, gradients, buffers, comparison.seed)
+    with rule:
+        return observe(model, run, x, gradients, buffers, comparison.seed)
 
 
 def labels(output: Tensor) -> Tensor:

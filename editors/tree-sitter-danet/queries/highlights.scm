@@ -58,7 +58,8 @@
     "adamw" "auto_augment" "bptt" "center_crop" "color_jitter" "cosine" "cross_entropy" "cutmix"
     "distill" "exponential" "firing_rate" "head" "horizontal_flip" "membrane" "mixup" "mse"
     "normalize" "online" "python_membrane" "rand_augment" "random_crop" "random_erasing"
-    "random_resized_crop" "resize" "sgd" "stages" "stem" "step" "tet" "trivial_augment" "truncated"))
+    "random_resized_crop" "representation" "resize" "sgd" "stages" "stem" "step" "tet"
+    "trivial_augment" "truncated"))
 
 ((identifier) @type.builtin
   (#any-of? @type.builtin

@@ -15,6 +15,7 @@ from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.backward import Part, make_backward
 from danetc.runtime.training.losses import Objective
+from danetc.runtime.training.representation import check_represented
 from tests.runtime.training.common import digits, phase, run
 from tests.surrogates import sigmoid, step
 
@@ -52,7 +53,7 @@ def learned(
         model,
         model,
         x,
-        lambda y, share: objective(y, LABELS, x, share),
+        lambda y, **rest: objective(y, LABELS, x, **rest),
         backward,
         torch.enable_grad,
     )
@@ -172,3 +173,85 @@ def test_what_needs_all_steps_is_refused(layer: str, loss: str, says: str) -> No
     chosen = phase(f"epochs = 1; optimizer = sgd(lr = 0.1); gradient = online; loss = {loss}")
     with pytest.raises(TrainingError, match=says):
         run(danetc.build(text=text, backend="eager", seed=1), digits(), chosen)
+
+
+SOFT = """use std
+neuron soft_IF { state u = 0.0; v = u + x; s = heaviside(v - 1); u = v - s }  # allow W0102
+# allow W0102
+neuron soft_LIF { state u = 0.0; v = 0.8 * u + 0.3 * x; s = 2 * heaviside(v - learn(0.5)); u = v - s / 4 }
+network net {
+  input = image(1, 8, 8); steps = 6; neuron = soft_IF; surrogate = atan
+  stem = conv(6) -> norm -> spike -> conv(6, stride = 2) -> norm -> spike
+  head = avgpool -> linear(10) -> mean_over_time
+}
+"""
+
+
+STEM = "stem = conv(6) -> norm -> spike -> conv(6, stride = 2) -> norm -> spike\n  head = avgpool"
+LOOP = "h = ((in -> conv(2)) + (h -> delay(1) -> conv(2))) -> spike\n  out = h -> avgpool"
+
+
+def test_representation_is_the_gradient_of_clamped_means() -> None:
+    """In float64. The recorded gradients of ``zoo/dsr`` are the authors', with leaks and learnt thresholds."""
+    model = danetc.build(text=SOFT, backend="eager", seed=1).double().train()
+    loss, found = learned(model, "representation")
+    weights = [value.detach().clone().requires_grad_() for value in model.parameters()]
+    conv1, scale1, shift1, conv2, scale2, shift2, linear, bias = weights
+
+    def fire(x: Tensor) -> Tensor:
+        potential, spikes = torch.zeros_like(x[0]), []
+        for current in x.detach():
+            potential = potential + current
+            spikes.append((potential >= 1).double())
+            potential = potential - spikes[-1]
+        rate = x.mean(0).clamp(0, 1)
+        return torch.stack(spikes) + (rate - rate.detach())
+
+    def normed(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return F.batch_norm(x, None, None, scale, shift, training=True)
+
+    x = normed(F.conv2d(images(model), conv1, padding=1), scale1, shift1)
+    first = fire(x.expand(6, *x.shape)).flatten(0, 1)
+    second = normed(F.conv2d(first, conv2, stride=2, padding=1), scale2, shift2)
+    rates = fire(second.unflatten(0, (6, 4))).mean((0, 3, 4))
+    expected = F.cross_entropy(F.linear(rates, linear, bias), LABELS)
+    torch.testing.assert_close(loss, expected.detach())
+    for mine, theirs in zip(found, torch.autograd.grad(expected, weights), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+    assert all(gradient.abs().max() > 1e-5 for gradient in found)
+
+
+@pytest.mark.parametrize("neuron", ["soft_IF", "soft_LIF"])
+def test_representation_is_equal_on_all_backends(neuron: str) -> None:
+    text = SOFT.replace("neuron = soft_IF", f"neuron = {neuron}")
+    ways = [("eager", "none"), ("eager", "recompute"), ("fused", "none"), ("fused", "recompute")]
+    found = []
+    for backend, memory in ways:
+        model = danetc.build(text=text, backend=backend, memory=memory, seed=1).train()
+        found.append([*learned(model, "representation")[1], *model.buffers()])
+        assert not any(module._forward_hooks for module in model.modules())
+    assert all(map(torch.equal, *found[:2])), "recompute is exact"
+    for other in found[2:]:
+        for one, each in zip(found[0], other, strict=True):
+            torch.testing.assert_close(each, one, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("neuron = soft_IF", "neuron = LIF", "`stem.spike1`: what it subtracts"),
+        ("v = u + x;", "v = u + x * x;", "its membrane is not a leak"),
+        (
+            "s = heaviside(v - 1); u = v - s",
+            "o = heaviside(v - 1); s = o + 1; u = v - o",
+            "its output is",
+        ),
+        ("s = heaviside(v - 1); u", "s = round(min(max(v, 0), 4)); u", "not that of one heaviside"),
+        ("head = avgpool", "head = threshold(0.5) -> avgpool", "needs one state"),
+        (STEM, LOOP, "it runs in a loop"),
+    ],
+)
+def test_neurons_without_a_rate(old: str, new: str, says: str) -> None:
+    model = danetc.build(text=SOFT.replace(old, new), backend="eager")
+    with pytest.raises(TrainingError, match=says):
+        check_represented(model)

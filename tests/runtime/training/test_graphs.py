@@ -138,7 +138,7 @@ def test_a_step_that_reads_values_is_an_error(made: list[Graph]) -> None:
     ("body", "reason"),
     {
         "accumulate = 2": "`accumulate = 2` adds the gradients of parts",
-        "gradient = truncated(1)": "`gradient = truncated` has several backward passes",
+        "gradient = truncated(1)": "`gradient = truncated` is not `bptt`",
     }.items(),
 )
 def test_what_cannot_be_recorded_is_an_error(
