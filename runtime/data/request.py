@@ -179,15 +179,19 @@ def has_validation(text: str) -> bool:
 def class_list(text: str) -> tuple[str, ...]:
     """Return the class names in the lines of a file."""
     path = existing(text, "classes:FILE", "the name of one class in each line")
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise DataError(f"{path} cannot be read: {reason}") from error
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if len({*names}) < len(names) or not 2 <= len(names) <= MOST_CLASSES:
         raise DataError(f"{path} must name 2 or more different classes, one in each line")
     return tuple(names)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raises DataError."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise DataError(f"{path} cannot be read: {reason}") from error
 
 
 def existing(place: str, form: str, holds: str) -> Path:

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from danetc.runtime.data.arrays import tokens_of
+from danetc.runtime.data.arrays import read_numpy, tokens_of
 from danetc.runtime.data.dataset import DataSet
-from danetc.runtime.data.files import read_numpy
 from danetc.runtime.data.own import own_set
-from danetc.runtime.data.request import DataRequest, TokenInput
+from danetc.runtime.data.request import DataRequest, TokenInput, read_text
 from danetc.runtime.system.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -165,7 +164,7 @@ def read_texts(path: Path) -> str | Array | Labelled:
         if not isinstance(corpus, np.ndarray) or corpus.ndim != 1 or corpus.dtype.kind not in "ui":
             raise DataError(f"{path} is not a corpus of tokens: whole numbers [L]")
         return corpus
-    text = _read(path)
+    text = read_text(path)
     if path.suffix.lower() != ".tsv":
         return text
     labels, texts = [], []
@@ -177,14 +176,6 @@ def read_texts(path: Path) -> str | Array | Labelled:
             labels.append(label)
             texts.append(rest)
     return texts, labels
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise DataError(f"{path} cannot be read: {reason}") from error
 
 
 def token_samples(
@@ -204,7 +195,7 @@ def token_samples(
             array = np.atleast_2d(np.asarray(read_numpy(path, lambda names: ())))
             found = [*tokens_of(array, path, replace(takes, length=2)).numpy()]
         else:
-            found = [tokenizer.encode(line, path) for line in _read(Path(path)).splitlines()]
+            found = [tokenizer.encode(line, path) for line in read_text(Path(path)).splitlines()]
         names += [f"{path}[{n}]" if len(found) > 1 else path for n in range(len(found))]
         rows += found
     if not rows:
