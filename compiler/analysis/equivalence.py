@@ -19,6 +19,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from math import frexp, prod
+from types import MappingProxyType
 from typing import Literal
 
 from danetc.compiler.analysis.neuron_forms import program_form
@@ -137,16 +138,20 @@ def passes_on(graph: Graph, node: Node) -> bool:
     return alike and (row.same_shape or row.same(node.attrs))
 
 
-def label(graph: Graph, node: Node) -> tuple[Hashable, ...]:
-    """Return the name, attributes and shapes of an operation."""
+def label(
+    graph: Graph, node: Node, weight_layers: Mapping[str, int] = MappingProxyType({})
+) -> tuple[Hashable, ...]:
+    """Return the name, attributes and shapes of an operation. ``weight_layers`` has the hashes of layers
+    that are applied to weights."""
     row, shapes = OPS[node.op], tuple(item.value.shape for item in graph.inputs_of(node))
     if node.op == "neuron":
         return "neuron", program_form(graph.program(node)), shapes
     if alias := row.alias(node.attrs, operands(graph, node)):
         return alias, shapes
-    attrs = dict(node.attrs)
-    if (layer := graph.weight_layer(node)) is not None:
-        attrs["weight"] = Forms(layer, {}).results["out"]
+    weight = node.attrs.get("weight")
+    attrs = (
+        {**node.attrs, "weight": weight_layers[weight]} if isinstance(weight, str) else node.attrs
+    )
     return node.op, tuple(sorted(attrs.items())), shapes if node.inputs else node.value.shape
 
 
@@ -166,6 +171,10 @@ class Forms:
         self.graph = graph
         self.tags = dict(tags)
         self.values: dict[int, int] = {}
+        self.weight_layers = {
+            key: _canonical(merge_duplicates(remove_dead(layer))).results["out"]
+            for key, layer in graph.weight_layers.items()
+        }
         self.owners: dict[int, int] = {}
         self.passed: set[int] = set()
         seen: Counter[int] = Counter()
@@ -219,7 +228,11 @@ class Forms:
                 if total == reads[0]:
                     self.passed.add(node.id)
                 return total
-        return number(label(graph, node), reads, self.tags.get(graph.shares.get(node.id, node.id)))
+        return number(
+            label(graph, node, self.weight_layers),
+            reads,
+            self.tags.get(graph.shares.get(node.id, node.id)),
+        )
 
     def uses(self) -> Mapping[int, int]:
         """Return a hash of the readers of each node, in linear time: the dual of ``values``."""

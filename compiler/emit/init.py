@@ -27,6 +27,7 @@ from danetc.dsl.first_weights import read
 from danetc.dsl.neuron.kernel_text import parameter_names
 from danetc.runtime.kernels.torch_internals import has_modes, is_fake
 from danetc.runtime.layers.time import Learnt, drawn_numbers
+from danetc.runtime.layers.weight_layer import Mask
 from danetc.runtime.system.user_code import UserCodeError, found_at, where_it_failed
 
 
@@ -118,8 +119,10 @@ def seed_of(seed: int, path: str) -> int:
 
 @torch.no_grad()
 def _draw_learnables(graph: Graph, node: Node, module: nn.Module, seed: int) -> None:
-    """Draw the learnables with a random start, each from ``seed`` and its own path alone."""
+    """Draw masks, and the learnables with a random start, each from ``seed`` and its own path alone."""
     found: dict[str, tuple[str, float | None, float | None]] = {}
+    if isinstance(module, Mask) and not is_fake(module.get_buffer("mask")):
+        module.draw(torch.Generator().manual_seed(seed_of(seed, f"{node.path}.mask")))
     if node.op == "neuron":
         program = graph.program(node)
         for name, item in zip(parameter_names(program), program.learnables, strict=True):

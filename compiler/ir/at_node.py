@@ -53,7 +53,7 @@ def has_own_state(graph: Graph, node: Node) -> bool:
     so that two equal nodes may differ."""
     row = OPS[node.op]
     learnt = node.op == "neuron" and graph.program(node).learnables
-    return row.random or row.time == "constant" or bool(learnt or weights(graph, node))
+    return row.random or row.drawn or row.time == "constant" or bool(learnt or weights(graph, node))
 
 
 def same_for_all(graph: Graph) -> frozenset[int]:

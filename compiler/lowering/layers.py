@@ -148,7 +148,7 @@ class LayerCalls(NamedValues):
             return "has no layers that other layers share"
         if row.opaque:
             return "cannot go through a layer in Python"
-        if row.norm == "channel" or row.training:
+        if row.norm == "channel" or row.random:
             return "has no statistics and no noise"
         return ""
 
@@ -302,7 +302,8 @@ class LayerCalls(NamedValues):
         """True for layers in Python, a neuron with learnables, and a value that training passes update."""
         if node.op == "neuron":
             return bool(self.neurons[str(node.attrs["neuron"])].learnables)
-        return OPS[node.op].opaque or OPS[node.op].time == "constant"
+        row = OPS[node.op]
+        return row.opaque or row.drawn or row.time == "constant"
 
 
 def _operations_of(layer: v.OpLayer, value: NodeValue, steps: int) -> list[v.OpLayer]:

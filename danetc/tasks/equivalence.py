@@ -117,7 +117,9 @@ def equivalence(
 def _no_numbers(left: Graph, right: Graph, by: str | None) -> str | None:
     """Return why a numerical comparison is not possible, or None."""
     for graph in (left, right):
-        node = next((n for n in graph.nodes.values() if OPS[n.op].random), None)
+        inner = (node for layer in graph.weight_layers.values() for node in layer.nodes.values())
+        nodes = [*graph.nodes.values(), *inner]
+        node = next((n for n in nodes if OPS[n.op].random or OPS[n.op].drawn), None)
         if node is not None:
             what = "is a layer in Python" if OPS[node.op].opaque else "draws random numbers"
             return f"`{node.path}` of {graph.name} {what}"

@@ -1,4 +1,4 @@
-"""Layers whose weight is computed by another layer in each pass."""
+"""Layers whose weight is computed by another layer in each pass, and masks that are drawn once."""
 
 from __future__ import annotations
 
@@ -27,6 +27,41 @@ def computing(kind: type) -> type:
     """Return the class whose ``weight`` is computed whenever it is read."""
     members = {"weight": property(computed_weight), "__module__": kind.__module__}
     return type(kind.__name__, (kind,), members)
+
+
+class Mask(nn.Module):
+    """Multiplies by 0 or 1, a buffer of the shape ``size`` that is drawn once.
+
+    Each entry is kept with the probability ``kept``. If that is None, the channels are divided into
+    ``parts``, and each entry of channel c is kept in c or in the channel at the same place of another
+    part, at random; all keep equally many, up to one.
+    """
+
+    def __init__(self, kept: float | None, parts: int | None, *size: int) -> None:
+        super().__init__()
+        self.kept, self.parts = kept, parts
+        self.register_buffer("mask", torch.empty(size))
+        self.draw()
+
+    @torch.no_grad()
+    def draw(self, source: torch.Generator | None = None) -> None:
+        """Draw the mask anew."""
+        mask = self.get_buffer("mask")
+        if self.kept is not None:
+            kept = torch.rand(mask.shape, generator=source, device="cpu") < self.kept
+        else:
+            parts, entries = self.parts or 1, mask[0].numel()
+            numbers = torch.rand(len(mask) // parts, entries, generator=source, device="cpu")
+            part = numbers.argsort(1).argsort(1) * parts // entries  # the one that keeps an entry
+            kept = torch.cat([part == each for each in range(parts)])
+        mask.copy_(kept.reshape(mask.shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.get_buffer("mask")
+
+    def extra_repr(self) -> str:
+        share = f"kept={self.kept}" if self.kept is not None else f"parts={self.parts}"
+        return f"{list(self.get_buffer('mask').shape)}, {share}"
 
 
 def layers_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -185,9 +185,11 @@ network net {
   c = b -> linear(5, over = rows, weight = softmax(over = rows)) -> linear(over = time, weight = in_turn(2))
   d = c -> conv_transposed(4, groups = 2, kernel = 3) -> norm -> spike
   h = (d + (h -> conv(4, weight = grown) -> delay(1))) -> spike
-  e = h -> linear(over = time, window = 2, weight = abs_of) -> conv(3, over = columns) -> conv(3, weight = none)
+  m = h -> conv(4, weight = kept) -> mask(0.8)
+  e = m -> linear(over = time, window = 2, weight = abs_of) -> conv(3, over = columns) -> conv(3, weight = none)
   out = e -> avgpool -> mean_over_time -> linear(5, weight = layernorm)
 }
+block kept { out = (in -> mask(0.7)) - (in -> mask(parts = 2)) }
 block in_turn(n) { out = n * in - (in -> relu) }
 block abs_of { out = abs(in) }
 """

@@ -183,6 +183,7 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "shuffle": {"groups": None},
     "transform": {"by": None, "over": None, "inverse": False},
     "sinusoidal": {"over": "pixels"},
+    "mask": {"kept": None, "parts": None},
     "reshape": {"channels": None, "rows": 1, "columns": 1},
     "relu": {},
     "detach": {},

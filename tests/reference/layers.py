@@ -350,6 +350,13 @@ class Layers(Evaluator):
                 matrix = matrix.T if attrs["inverse"] else matrix
                 x = f.moved(f.mixed_first(f.moved(x, axis, 0), Var(matrix)), 0, axis)
                 return Wire(x, varies)
+            case "mask":
+                path = self.weights.path(self.scope, op.role)
+                mask = self.weights.take(path, "mask", *x.shape[2:]).data
+                parts = attrs["parts"] or 1
+                assert ((mask == 0) | (mask == 1)).all()
+                assert parts == 1 or (mask.reshape(parts, -1).sum(0) == 1).all()
+                return Wire(x * Var(mask), varies)
             case "sinusoidal":
                 positions = f.positions(x.shape[2:], attrs["over"])
                 return Wire(broadcast(Var(positions), x.shape), varies)

@@ -32,7 +32,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
         "Embedding drawn_numbers ConstantTable Learnt Delay DropPath SampleDropout Random TimeConv TimeLinear "
         "MaskedTimeLinear",
     ),
-    (LAYERS, "weight_layer", "with_weight_layer computing computed_weight"),
+    (LAYERS, "weight_layer", "Mask with_weight_layer computing computed_weight"),
     (LAYERS, "attention", "tokens"),
     (LAYERS, "axes", ""),
     (

@@ -9,7 +9,17 @@ from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.axes import axis_function
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
-from danetc.compiler.ir.ops.row import Context, Op, OpError, Parameter, TorchModule, word
+from danetc.compiler.ir.ops.row import (
+    Context,
+    Op,
+    OpError,
+    Parameter,
+    TorchModule,
+    integer,
+    shown,
+    whole,
+    word,
+)
 from danetc.dsl.syntax.words import BASES
 
 
@@ -39,6 +49,21 @@ def _positions(attrs: Attrs, values: Values) -> Shape:
     return shapes.map_of(values, "sinusoidal")
 
 
+def _masked(attrs: Attrs, values: Values) -> Shape:
+    """Shape of the input; a map whose channels can be divided into the parts."""
+    if attrs["parts"] is not None and shapes.map_of(values, "mask")[0] % whole(attrs, "parts"):
+        raise OpError(
+            f"mask: {values[0].shape[0]} channels cannot be divided into {attrs['parts']} parts",
+            "choose a divisor of the number of channels",
+        )
+    return values[0].shape
+
+
+def _mask(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    args = (attrs["kept"], attrs["parts"], *value.shape)
+    return TorchModule("danetc.runtime.layers.weight_layer.Mask", args, layout="any")
+
+
 def _table_shape(attrs: Attrs, values: Values) -> Shape:
     return tuple(map(int, str(attrs["numbers"]).split(":")[1].split("x")))
 
@@ -66,6 +91,21 @@ ROWS = (
         public=False, operands=(0, 0), for_samples=False,
         label=lambda attrs: ("table", str(attrs["numbers"]).split(":")[1].replace("x", "×")),
         onnx=lambda to, at, x: to.array(to.stored("numbers")[None]),
+    ),
+    Op(
+        "mask", "product with a mask of 0 and 1 that is drawn once, from the seed, and is not trained", _masked,
+        kinds.with_zero, _mask,
+        (
+            Parameter("kept", float, "probability of 1 for each entry", low=0, high=1, unless="parts"),
+            integer(
+                "parts", "number of parts of the channels; each entry is 1 in the channel of one random part at "
+                "the same place and 0 in those of the others, so that parts have equal shares", None,
+            ),
+        ),
+        drawn=True, linear=True,
+        label=lambda attrs: (f"mask {attrs['parts'] or ''}", "" if attrs["kept"] is None else shown(attrs["kept"])),
+        onnx=lambda to, at, x: to.node("Mul", x[0], to.array(to.stored("mask")[None])),
+        example="mask(0.5) -> conv(16)",
     ),
     Op(
         "sinusoidal", "sinusoidal positions: for pixel p, channels 2k and 2k + 1 are the sine and cosine of "

@@ -188,6 +188,8 @@ class Op:
     """False if all samples share its value, which reads nothing and is learnt."""
     random: bool = False
     """True if it draws random numbers in training."""
+    drawn: bool = False
+    """True if it has numbers that are drawn once, from the seed, and are stored with the weights."""
     drops_samples: bool = False
     """True if it drops whole samples in training."""
     training: bool = False
