@@ -63,6 +63,8 @@ def layer_parts(node: Node) -> tuple[str, str]:
     """Return the name of a layer, and its size or ``""``."""
     row = OPS[node.op]
     what, extent = row.label(node.attrs)
+    if isinstance(weight := node.attrs.get("weight"), str):
+        extent += f" · {weight.partition(' ')[0]}"
     return clean(what or row.sign or node.op.replace("_", " ")), clean(extent)
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, count, islice
 
-from danetc.compiler.ir.graph import Attribute, Graph, Node, unique
+from danetc.compiler.ir.graph import Attribute, Graph, Node
 from danetc.compiler.ir.graph import Value as NodeValue
 from danetc.compiler.ir.ops import OPS, Context, OpError, text
 from danetc.compiler.ir.ops.forms import START, WEIGHT
@@ -99,7 +99,8 @@ class LayerCalls(NamedValues):
         known = self.weight_layers.items()
         key = next((key for key, other in known if other == graph), None)
         if key is None:
-            key = unique(graph.name, self.weight_layers.__contains__)
+            names = (f"{graph.name} {number}" for number in count(2))
+            key = next(key for key in chain((graph.name,), names) if key not in self.weight_layers)
             self.weight_layers[key] = graph
         self.nodes[node.id] = replace(node, attrs={**node.attrs, "weight": key})
 

@@ -80,14 +80,24 @@ def match(
 
     ``skip`` are paths of parts that are left out, as ``head``. Raises WeightsError for the first other
     weight of the model that the file lacks or has in another shape, and if there is no such part.
-    ``model.load_state_dict(report.state)`` loads the result.
+    ``model.load_state_dict(report.state)`` loads the result. A weight that a layer is applied to may be a
+    plain weight in the file.
     """
     from danetc.runtime.layers.neuron import Neuron  # deferred: not needed to read a file
 
-    wanted = model.state_dict()
-    # A file of an analog network lacks the parameters of neurons.
-    neurons = {name: each for name, each in model.named_modules() if isinstance(each, Neuron)}
-    optional = {f"{path}.{name}" for path, each in neurons.items() for name in each.state_dict()}
+    layers = dict(model.named_modules())
+    computed = [path for path, each in layers.items() if "weight_layer" in each._modules]
+    plain = {f"{path}.weight_raw": f"{path}.weight" for path in computed}
+    own, theirs = (
+        {plain.get(name, name): name for name in each} for each in (model.state_dict(), weights)
+    )
+    state = model.state_dict()
+    wanted = {name: state[stored] for name, stored in own.items()}
+    weights = {name: weights[stored] for name, stored in theirs.items()}
+    # A file of an analog network lacks the parameters of neurons, and one of plain weights others.
+    parts = {path: each for path, each in layers.items() if isinstance(each, Neuron)}
+    parts |= {f"{path}.weight_layer": layers[f"{path}.weight_layer"] for path in computed}
+    optional = {f"{path}.{name}" for path, each in parts.items() for name in each.state_dict()}
     if unknown := [part for part in skip if not any(part_of(name, [part]) for name in wanted)]:
         raise WeightsError(f"the network has no weights in {unknown[0]}, which is to be skipped")
     names, given = (
@@ -103,10 +113,10 @@ def match(
     used = set(pairs.values())
     return MatchReport(
         "name" if by_name else "order",
-        pairs,
-        tuple(name for name in wanted if name not in pairs),
-        tuple(name for name in weights if name not in used),
-        {name: weights[pairs[name]] if name in pairs else wanted[name] for name in wanted},
+        {own[name]: theirs[source] for name, source in pairs.items()},
+        tuple(own[name] for name in wanted if name not in pairs),
+        tuple(theirs[name] for name in weights if name not in used),
+        {own[name]: weights[pairs[name]] if name in pairs else wanted[name] for name in wanted},
     )
 
 

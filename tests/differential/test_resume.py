@@ -27,7 +27,7 @@ from tests.runtime.training.common import phase
 BODY = "epochs = 2; batch = 4; optimizer = sgd(lr = 0.05, momentum = 0.9); ema = 0.5"
 NAMES = [
     "loops", "attention", "axes", "swapped", "over_time", "along", "causal", "windows", "ordinary",
-    "learnt_values", "learnt_in_blocks", "cumulative", "scheduled",
+    "learnt_values", "learnt_in_blocks", "cumulative", "scheduled", "weights",
 ]  # fmt: skip
 """What remembers, draws, or mixes time steps, channels or tokens."""
 HALF = (torch.bfloat16, torch.float16)
