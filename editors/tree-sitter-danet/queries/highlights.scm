@@ -46,7 +46,7 @@
     "abs" "avgpool" "batchnorm" "ceil" "channels" "columns" "concat" "constant" "conv"
     "conv_transposed" "cos" "delay" "detach" "dropout" "droppath" "embedding" "erf" "events" "exp"
     "flatten" "floor" "gelu" "groupnorm" "he_normal" "he_uniform" "heaviside" "identity" "image"
-    "inputs" "latency" "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean"
+    "inputs" "latency" "layernorm" "learn" "lecun_normal" "linear" "log" "mask" "max" "maxpool" "mean"
     "mean_over_time" "min" "mix" "none" "norm" "normal" "orthogonal" "outputs" "pad" "poisson"
     "python" "random" "relu" "reshape" "round" "rows" "running_mean" "scheduled" "scores" "shared"
     "shuffle" "sigmoid" "sin" "sinusoidal" "softmax" "softplus" "spike" "sqrt" "stage" "sum" "swap"
