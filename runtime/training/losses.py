@@ -292,7 +292,7 @@ def _term_of_neurons(
     So nothing of a layer has to be saved for the loss, and a segment that runs again for the backward pass computes
     its terms again, too.
     """
-    of = dict(item.arguments).get("of", "spikes")
+    of = str(dict(item.arguments).get("of", "spikes"))
     names = _read_layers(model, item, of)
     found: dict[str, Tensor] = {}
 
