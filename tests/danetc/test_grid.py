@@ -28,7 +28,7 @@ from danetc.tasks.grid.cells import (
     parse_axis,
 )
 from danetc.tasks.grid.plan import CellChecker, GridRun, _run
-from danetc.tasks.grid.run import GridProgress, Outcome, in_parallel, train_run
+from danetc.tasks.grid.run import Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import TRAINING
 
 from .conftest import QUICK, SMALL, Result, Run
@@ -502,32 +502,3 @@ def test_an_exception_stops_the_runs_under_way(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         in_parallel([wait, interrupted], 2, stop)
     assert ended == [True]
-
-
-def test_lines_of_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = run_of(tmp_path, 3)
-    with GridProgress(4, done=1) as shown:
-        for number, outcome in enumerate(
-            (
-                Outcome("done", None, 61.2), Outcome("waiting"), Outcome("waiting", "cut off"),
-                Outcome("failed", "no data"),
-            ),
-            1,
-        ):  # fmt: skip
-            shown.started(run, number)
-            shown.moved(run, 2)
-            shown.ended(run, number, outcome)
-        shown.passed("[5/4] left out")
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert [line for line in captured.err.splitlines() if ": " in line or "left out" in line] == [
-        "[1/4] net seed 3: done in 0:01:01",
-        "[2/4] net seed 3: stopped, its state is saved",
-        "[3/4] net seed 3: cut off, its state is saved",
-        "[4/4] net seed 3: failed: no data",
-        "[5/4] left out",
-    ]
-    assert captured.err.count("net seed 3\n") == 4
-    with GridProgress(1, quiet=True) as shown:
-        shown.passed("nothing")
-    assert capsys.readouterr().err == ""

@@ -14,11 +14,7 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.loading import load_module
-from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import SETTINGS, Phase, Recipe
-from danetc.dsl.syntax.source import SourceFile
 from danetc.errors import UserError
 from danetc.main import main
 from danetc.output.figures import show_size
@@ -26,13 +22,12 @@ from danetc.requests import ConversionRequest
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.runtime.training.losses import over_time
-from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 from danetc.tasks.converting import Converted
 from danetc.tasks.evaluate import Evaluated, Figures
 from danetc.tasks.training.directory import metrics_csv
 from danetc.tasks.training.dry_run import print_plan, settings
 from danetc.tasks.training.plan import _tell_of_precision, _tell_of_workers
-from danetc.tasks.training.progress import TrainingProgress, print_trials
+from danetc.tasks.training.progress import print_trials
 from danetc.tasks.training.progress import result as training_result
 from danetc.tasks.training.train import Training
 
@@ -46,15 +41,6 @@ recipe two {
   optimizer = sgd(lr = 0.05, momentum = 0.9)
 }
 """
-
-
-def phase(text: str) -> Phase:
-    reporter = Reporter()
-    module = load_module(SourceFile("recipe.danet", text), reporter)
-    (declaration,) = module.own.values()
-    recipe = resolve_recipe(declaration, {}, reporter, module)
-    reporter.raise_if_errors()
-    return recipe.phases[0]
 
 
 def test_trained_directories_load_as_trained(danetc: Run, quick: Path, tmp_path: Path) -> None:
@@ -163,38 +149,6 @@ def test_min_accuracy_decides_the_exit_status(danetc: Run, quick: Path) -> None:
     assert danetc("train", quick, "--data", "digits", "--min-accuracy", "0").status == 0
 
 
-def test_the_progress_on_a_terminal_is_a_bar() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    recipe = "recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }"
-    plan = PhasePlan(phase(recipe), 3)
-    report = StepReport("full", 1, 1, 3, 1, 0.5, 0.2, 0.6, 100.0, 0.1, {})
-    stream = Terminal()
-    with TrainingProgress(stream) as progress:
-        progress.on_phase_start(plan)
-        progress.on_step_end(report)
-        progress.on_epoch_end(Epoch("full", 1, 0.1, 0.5, 0.25, 0.6, 0.2, 1.5))
-        progress.on_notice("a note of " + "many " * 30 + "words")
-    text = stream.getvalue()
-    assert "full 1/2" in text
-    assert "note: a note of " + "many " * 30 + "words\n" in text
-    assert "trial" not in text
-    assert "━" in text
-    assert "top-1 25.00%" in text.replace("  ", " ")
-    assert "100 images/s" in text
-    testing, quiet = Terminal(), Terminal()
-    with TrainingProgress(testing) as progress:
-        progress.on_phase_start(plan)
-        progress.on_test_batch(1, 2)
-    assert "evaluating: 1/2" in testing.getvalue()
-    with TrainingProgress(quiet, quiet=True) as progress:
-        progress.on_phase_start(plan)
-        progress.on_step_end(report)
-    assert quiet.getvalue() == ""
-
-
 @pytest.mark.parametrize(
     ("workers", "processes", "told"),
     [(4, None, ""), (5, None, "read data, and"), (2, "2", ""), (3, "2", "read data for each of 2")],
@@ -243,18 +197,6 @@ def test_values_with_commas_stay_in_their_column() -> None:
     (row,) = csv.DictReader(io.StringIO(metrics_csv([epoch])))
     names = ("row", "test_rmse", "val_loss", "val_miou", "val_rmse")
     assert [row[name] for name in names] == ["1", "1", "2", "3", ""]
-
-
-def test_long_epochs_tell_how_far_they_are_where_there_is_no_terminal() -> None:
-    plan = PhasePlan(phase("recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }"), 3)
-    stream = io.StringIO()
-    with TrainingProgress(stream, every=0.0) as progress:
-        progress.on_phase_start(plan)
-        progress.on_step_end(StepReport("full", 1, 1, 3, 1, 0.5, 0.25, 0.75, 100.0, 0.1, {}))
-    assert (
-        "full 1/2  step 1/3  loss 0.5000 top-1 25.0% top-5 75.0% 100 images/s" in stream.getvalue()
-    )
-    assert " left" in stream.getvalue()
 
 
 ROW: dict[str, Any] = {
