@@ -165,8 +165,9 @@ class KernelPlan:
 class NativePlan:
     """What all calls of a group in a library share.
 
-    ``counts`` are the numbers of slices of the terms, ``kinds`` those of all slices; ``repeats`` is, for each norm, the number of equal steps
-    that its values represent; ``shape`` is the shape of the output, and ``sizes`` are the library's arguments.
+    ``counts`` are the numbers of slices of the terms, and ``kinds`` the kinds of all slices; ``repeats`` is, for
+    each norm, the number of equal steps that its values represent; ``shape`` is the shape of the output, and
+    ``sizes`` are the library's arguments.
     """
 
     group: NativeGroup
@@ -230,9 +231,9 @@ class NativePlan:
         owned: int | None = None,
         carried: Sequence[Tensor | None] = (),
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return the output, written over the input ``owned`` if it has its size, and mean, 1/sqrt(var + eps), scale and shift
-        of each norm, [norms, 4, C]; in training the running statistics are updated. ``carried`` are the states
-        before the step, or None, and after it."""
+        """Return the output, written over the input ``owned`` if it has its size, and mean, 1/sqrt(var + eps),
+        scale and shift of each norm, [norms, 4, C]; in training the running statistics are updated. ``carried`` are
+        the states before the step, or None, and after it."""
         for norm in norms:
             if norm.weight.shape[0] != self.channels:
                 raise RuntimeError(f"a norm of {norm.weight.shape[0]} channels got {self.channels}")
