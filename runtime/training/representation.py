@@ -22,6 +22,7 @@ from danetc.dsl.neuron.ssa import Instruction
 from danetc.runtime.kernels.neuron import Step, differentiable_step
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.weight_layer import layers_of
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.losses import values_of
 
@@ -33,7 +34,7 @@ def represented(model: nn.Module, slope: float = 0.0) -> Iterator[None]:
     The context must include the backward pass if segments run again in it. Outputs do not change.
     """
     with ExitStack() as stack:
-        for layer in model.modules():
+        for _, layer in layers_of(model):
             if isinstance(layer, Neuron) and read_program(layer.program).has_step:
                 hook = partial(_learn_rate, slope=slope)
                 stack.enter_context(layer.register_forward_hook(hook, prepend=True))
@@ -42,7 +43,7 @@ def represented(model: nn.Module, slope: float = 0.0) -> Iterator[None]:
 
 def check_represented(model: nn.Module) -> None:
     """Raise TrainingError if the rate of a layer does not follow from its equations."""
-    for name, layer in model.named_modules():
+    for name, layer in layers_of(model):
         fault: str | None = None
         if isinstance(layer, Loop):
             fault = "it runs in a loop, in which an input is not known before the output"

@@ -177,7 +177,12 @@ def test_online_traces_give_the_gradient_of_the_result(layer: str) -> None:
     x = randn(2, 3, 8, 8)
     for each in (model, plain):
         part = Part(
-            each, each, x, lambda y, share: share * y.square().sum(), Tensor.backward, nullcontext
+            each,
+            each,
+            x,
+            lambda y, share, **rest: share * y.square().sum(),
+            Tensor.backward,
+            nullcontext,
         )
         make_backward(chosen.gradient)(part)
     raw = model.stem.conv.weight_raw
