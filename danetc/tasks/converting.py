@@ -301,13 +301,9 @@ def _with_neurons(before: CompiledNetwork, how: ConversionRequest) -> CompiledNe
     per, start = ", per = channel" if how.channels else "", "0.5" if how.half else "0"
     for name, value in {"PER": per, "START": start, "FIRST": str(how.srp)}.items():
         declared = declared.replace(name, value)
-    settings: dict[str, Setting] = {
-        "neuron": NEURON,
-        "surrogate": "rate_window",
-        "steps": how.steps,
-    }
+    settings: dict[str, Setting] = {"neuron": NEURON, "surrogate": "rate_window"}
     checked = check_text(before.resolved + declared, "spec.danet")
-    found = network_of(checked, before.graph.name, settings)
+    found = network_of(checked, before.graph.name, {**settings, "steps": how.steps})
     for node in found.graph.nodes.values():
         if node.op == "neuron" and found.graph.program(node).name != NEURON:
             raise UserError(

@@ -23,11 +23,10 @@ from danetc.requests import HELD_OUT
 from danetc.runtime.data.augment import image_transform, one_thread
 from danetc.runtime.data.batches import Batch, Fetcher
 from danetc.runtime.data.dataset import DataSet, Source, evenly
-from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import IGNORED, TokenInput
 from danetc.runtime.system.seeds import epoch_order
-from danetc.runtime.training.losses import Objective
+from danetc.tasks.grid.plan import check_phase
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe
 
@@ -164,16 +163,8 @@ def _speed(
 
 def _misfit(data: DataSet, compiled: CompiledNetwork, phase: Phase) -> str | None:
     """Return why the network cannot learn the data, or None if it can."""
-    signature = emit_model(compiled.graph, 0, "eager").signature
     try:
-        check_fit(
-            data,
-            signature,
-            augment=image_transform(phase.augment, events=data.events),
-            evaluate=image_transform(phase.evaluate, events=data.events),
-            output=Objective(phase.loss, signature, target=data.target).shape,
-            steps=phase.steps,
-        )
+        check_phase(data, emit_model(compiled.graph, 0, "eager").signature, phase)
     except UserError as error:
         return str(error)
     return None

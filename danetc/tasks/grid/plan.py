@@ -12,13 +12,16 @@ from typing import Any, Literal
 from danetc.compiler.emit.layout import layout_of
 from danetc.compiler.frontend.topology import TopologyError
 from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.recipe.settings import Phase
 from danetc.errors import UserError
 from danetc.output.echo import Note
 from danetc.requests import TrainingRequest
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.data.batches import Prepared
+from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.registry import open_data
+from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.devices import find_device
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.system.files import within
@@ -132,17 +135,21 @@ def _check_model(plan: TrainingPlan) -> None:
     init, skip = plan.request.init, plan.request.init_skip
     model, _ = initialise(first, plan.seeds[0], init, plan.backend, skip=skip)
     for phase in plan.recipe.phases:
-        objective = Objective(
-            phase.loss, model.signature, plan.request.train_output, target=plan.data.target
-        )
-        check_fit(
-            plan.data,
-            model.signature,
-            augment=image_transform(phase.augment, events=plan.data.events),
-            evaluate=Prepared(plan.data, phase.evaluate).transform,
-            output=objective.shape,
-            steps=phase.steps,
-        )
+        check_phase(plan.data, model.signature, phase, plan.request.train_output)
+
+
+def check_phase(
+    data: DataSet, signature: Signature, phase: Phase, output: str | None = None
+) -> None:
+    """Check that a network can learn the data in a phase of a recipe. Raises DataError."""
+    check_fit(
+        data,
+        signature,
+        augment=image_transform(phase.augment, events=data.events),
+        evaluate=Prepared(data, phase.evaluate).transform,
+        output=Objective(phase.loss, signature, output, target=data.target).shape,
+        steps=phase.steps,
+    )
 
 
 def refuse_changed(runs: Sequence[GridRun], hint: str) -> None:
