@@ -90,7 +90,8 @@ def program(
 @cache
 def activation_program(name: str) -> NeuronProgram:
     """Return an activation function as a neuron without a state."""
-    return program(_declared(f"neuron {name} {{ s = {ACTIVATIONS[name]} }}"), {})
+    own = f"neuron {name} {{ s = {ACTIVATIONS.get(name)} }}"
+    return program(_declared(own) if name in ACTIVATIONS else name, {})
 
 
 def usual_surrogate() -> SurrogateProgram:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import IO, Any
@@ -283,7 +283,7 @@ class _Node:
         name = "readout" if self.kind == "LI" else self.kind
         made = program(name, given, None if name == "readout" else usual_surrogate())
         x = self._scaled(x, float(f"{factor:.7g}"))
-        return replace(x, node=self.call.build.neuron(made, x.node, self.call.path))
+        return self.call.add("neuron", x, self.call.build.neuron(made))
 
     def _number(self, field: str) -> float:
         """Return the one number that a field has for all neurons of a layer."""

@@ -19,7 +19,7 @@ from danetc.compiler.ir.ops import OPS, OpError
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.errors import UserError
-from danetc.tasks.importing.known_neurons import activation_program, program
+from danetc.tasks.importing.known_neurons import activation_program
 
 Weights = Mapping[int, Mapping[str, Tensor]]
 Dimension = tuple[tuple[int, int, int], ...]
@@ -107,17 +107,11 @@ class SourceBuilder:
             self.weights[id] = weights
         return id
 
-    def neuron(
-        self,
-        program: NeuronProgram,
-        source: int,
-        name: str,
-        weights: Mapping[str, StoredTensor] | None = None,
-    ) -> int:
-        """Add a neuron with these equations."""
+    def neuron(self, program: NeuronProgram) -> Mapping[str, str]:
+        """Return the attributes of a neuron with these equations."""
         key = self._keys.setdefault(program, f"neuron{len(self._keys) + 1}")
         self.neurons[key] = program
-        return self.add("neuron", (source,), {"neuron": key}, name, weights)
+        return {"neuron": key}
 
     def carry(self, like: int, kind: Kind) -> int:
         """Add the value of a loop from one step ago, with the shape of a node; its source is added to
@@ -219,12 +213,18 @@ class CallSite:
     def add(self, op: str, x: ReadValue, attrs: Mapping[str, Attribute] | None = None, **weights: Any) -> ReadValue:  # fmt: skip
         """Add an operation on a value. Weights that are None are ignored."""
         held = {name: item for name, item in weights.items() if item is not None}
-        if not all(isinstance(item, StoredTensor) for item in held.values()):
-            raise self.refuse("its weights are computed, and not stored")
+        for item in held.values():
+            self.stored(item)
         if op not in ANY_LAYOUT and x != self.usual(x):
             raise self.refuse(f"it reads {self.before}, whose dimensions are not [N, C, H, W]")
         node = self.build.add(op, [x.node], attrs or {}, self.path, held)
         return replace(x, node=node) if op in ANY_LAYOUT else self.build.value(node, x.lead)
+
+    def stored(self, weight: Any) -> Tensor:
+        """Return a weight. Raises UserError if it depends on the input."""
+        if not isinstance(weight, StoredTensor):
+            raise self.refuse("its weights are computed, and not stored")
+        return weight.tensor
 
     def usual(self, x: ReadValue) -> ReadValue:
         """Return a value with the dimensions of its map or vector in the usual order."""
@@ -246,7 +246,7 @@ class CallSite:
 Reader = Callable[..., Any]
 """Function of a call and its arguments, which returns a ReadValue, or several."""
 ANY_LAYOUT = {
-    "affine", "dropout", "droppath", "gelu", "layernorm", "mean_over_time", "relu", "sigmoid", "sum_over_time", "tanh",
+    "affine", "dropout", "droppath", "gelu", "layernorm", "mean_over_time", "neuron", "relu", "sigmoid", "sum_over_time", "tanh",
 }  # fmt: skip
 """Operations of each element or pixel, for which the order of dimensions does not matter."""
 
@@ -267,9 +267,7 @@ def conv2d(
     call: CallSite, x: ReadValue, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
 ) -> ReadValue:  # fmt: skip
-    if not isinstance(weight, StoredTensor):
-        raise call.refuse("its weight is computed, and not stored")
-    width, _, *kernel = weight.tensor.shape
+    width, _, *kernel = call.stored(weight).shape
     sizes = call.square(kernel=kernel, stride=stride, dilation=dilation)
     if padding == "same":
         reach = sizes["dilation"] * (sizes["kernel"] - 1)
@@ -292,10 +290,8 @@ def pixelwise(call: CallSite, x: ReadValue) -> None:
 
 def linear(call: CallSite, x: ReadValue, weight: Any, bias: Any = None) -> ReadValue:
     """Read a linear layer of a vector, or of the channels of each pixel in any layout."""
-    if not isinstance(weight, StoredTensor):
-        raise call.refuse("its weight is computed, and not stored")
     pixelwise(call, x)
-    attrs = {"width": int(weight.tensor.shape[0]), "bias": bias is not None}
+    attrs = {"width": call.stored(weight).shape[0], "bias": bias is not None}
     if len(call.shape(x)) == 1:
         return call.add("linear", x, attrs, weight=weight, bias=bias)
     attrs["kernel"] = 1
@@ -400,16 +396,12 @@ def function(op: str) -> Reader:
 
 
 def relu(call: CallSite, x: ReadValue) -> ReadValue:
-    if call.build.spiking:
-        return call.add("relu", x)
-    return replace(x, node=call.build.neuron(program("ReLU", {}), x.node, call.path))
+    return call.add("relu", x) if call.build.spiking else activation("ReLU")(call, x)  # type: ignore[no-any-return]
 
 
 def activation(name: str) -> Reader:
     """Return the reader of an activation function, which becomes a neuron of this name."""
-    return lambda call, x: replace(
-        x, node=call.build.neuron(activation_program(name), x.node, call.path)
-    )
+    return lambda call, x: call.add("neuron", x, call.build.neuron(activation_program(name)))
 
 
 def gelu(call: CallSite, x: ReadValue, approximate: str = "none") -> ReadValue:

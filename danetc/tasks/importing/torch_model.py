@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -54,7 +54,7 @@ def _spiking(call: CallSite, module: Any, x: ReadValue) -> ReadValue:
         for name, item in module.named_parameters()
         if name in learnt
     }
-    return replace(x, node=call.build.neuron(program, x.node, call.path, weights))
+    return call.add("neuron", x, call.build.neuron(program), **weights)
 
 
 MODULES: Mapping[str, Callable[[CallSite, Any, ReadValue], ReadValue]] = {
@@ -220,7 +220,8 @@ class _Reader:
         for place in neuron.places.values():
             self._once(place, path)
         weights = {label: self._stored(place) for label, place in neuron.places.items()}
-        return replace(value, node=self.build.neuron(neuron.program, value.node, path, weights))
+        call, attrs = CallSite(self.build, path), self.build.neuron(neuron.program)
+        return call.add("neuron", value, attrs, **weights)
 
     def _once(self, place: str, path: str) -> None:
         self.uses[place] += 1
