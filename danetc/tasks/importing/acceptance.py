@@ -23,8 +23,9 @@ from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.runtime.model.built import Model
 from danetc.tasks.exporting import BATCH, gaps, inputs_of, outputs_of_all
+from danetc.tasks.importing.known_neurons import NEURONS, full_name
 from danetc.tasks.importing.operations import ReadNetwork, Weights
-from danetc.tasks.importing.torch_model import Takes, is_spiking
+from danetc.tasks.importing.torch_model import Takes
 
 TOLERANCE = 1e-5
 LEAST_DEVIATION = 0.01
@@ -157,17 +158,15 @@ def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
         dtype = inputs[0].dtype
         return map_aggregate(y, lambda item: item.to(dtype) if isinstance(item, Tensor) else item)
 
-    leaky = [module for module in model.modules() if hasattr(module, "reset_mem")]  # of snnTorch
-    for module in leaky:
-        module.register_forward_hook(cast)  # it returns spikes in float32
+    neurons: list[Any] = [module for module in model.modules() if full_name(module) in NEURONS]
+    for module in neurons:
+        module.register_forward_hook(cast)  # snnTorch's return spikes in float32
 
     def reset() -> None:
-        if is_spiking(model):
-            from spikingjelly.activation_based import functional
-
-            functional.reset_net(model)
-        for module in leaky:
-            module.reset_mem()  # type: ignore[operator]
+        for module in neurons:
+            for name in ("reset_mem", "reset"):  # of snnTorch; of SpikingJelly
+                if callable(found := getattr(module, name, None)):
+                    found()
 
     def run(inputs: Tensor) -> Tensor:
         inputs = inputs.reshape(*inputs.shape[:-3], *source.shape)

@@ -198,7 +198,7 @@ def _snntorch(module: Any) -> Described:
         raise UserError("it quantises its state, inhibits its neighbours or grades its spikes")
     if not module.init_hidden:
         raise UserError("it takes its state as an argument; give it init_hidden=True")
-    numbers = {"beta": min(max(_one(module.beta), 0.0), 1.0), "theta": _one(module.threshold)}
+    numbers = {"beta": torch.as_tensor(module.beta).clamp(0, 1), "theta": module.threshold}
     steps = EQUATIONS[module.reset_mechanism]
     steps = steps.replace("DELAYED", "0" if module.reset_delay else "(s - r)")
     return _of_equations("Leaky", steps, numbers), {}, module.spike_grad
@@ -208,26 +208,27 @@ def _norse(module: Any) -> Described:
     # The module is Norse's, so that Norse is there.
     threshold = import_module("norse.torch.functional.threshold").threshold
     p, kind = module.p, type(module).__name__
-    numbers = {"theta": _one(p.v_th), "reset": _one(p.v_reset)}
+    numbers = {"theta": p.v_th, "reset": p.v_reset}
     if kind == "LIFBoxCell":
         if getattr(p.reset_method, "__name__", "") != "reset_value":
             raise UserError("only reset_method=reset_value is read")
-        numbers |= {"rate": _one(module.dt * p.tau_mem_inv), "leak": _one(p.v_leak)}
+        numbers |= {"rate": module.dt * p.tau_mem_inv, "leak": p.v_leak}
     spike = partial(threshold, method=p.method, alpha=p.alpha)
     return _of_equations(kind, EQUATIONS[kind], numbers), {}, spike
 
 
-def _of_equations(name: str, steps: str, numbers: Mapping[str, float]) -> Declaration:
-    given = ", ".join(f"{key} = {value!r}" for key, value in numbers.items())
-    start = numbers.get("leak", numbers.get("reset", 0.0))
+def _of_equations(name: str, steps: str, numbers: Mapping[str, Any]) -> Declaration:
+    found = {key: one_number(f"its {key}", value) for key, value in numbers.items()}
+    given = ", ".join(f"{key} = {value!r}" for key, value in found.items())
+    start = found.get("leak", found.get("reset", 0.0))
     return _declared(f"neuron {name}({given}) {{\n  state u = {start!r}\n  {steps}\n}}")
 
 
-def _one(value: Any) -> float:
-    """Return the one number of all neurons of a layer."""
+def one_number(what: str, value: Any) -> float:
+    """Return the number that all neurons of a layer have. Raises UserError if they differ."""
     found = torch.as_tensor(value).detach().double().flatten()
-    if not bool((found == found[0]).all()):
-        raise UserError("its neurons have different constants, and one for all is read")
+    if not torch.allclose(found, found[0], rtol=1e-6):
+        raise UserError(f"{what} differs from neuron to neuron")
     return float(f"{float(found[0]):.7g}")
 
 

@@ -115,7 +115,7 @@ PARTS = (
 )
 
 
-def _channels(call: CallSite, x: ReadValue, dim: int) -> list[ReadValue]:
+def unbind(call: CallSite, x: ReadValue, dim: int = 0) -> list[ReadValue]:
     """Return the parts of a value along a dimension, which splits its channels."""
     dims, channels = x.dims, call.shape(x)[0]
     (axis, count, stride), *more = dims[dim] or ((0, 1, channels),)
@@ -132,7 +132,7 @@ def _channels(call: CallSite, x: ReadValue, dim: int) -> list[ReadValue]:
 def select(call: CallSite, x: ReadValue, dim: int, index: int) -> ReadValue:
     """Read a part of the channels, or one pixel: a class token."""
     if dim != 1 or not _are_tokens(call, x):
-        return _channels(call, x, dim)[index]
+        return unbind(call, x, dim)[index]
     channels, *pixels = call.shape(x)
     count = math.prod(pixels)
     x = call.usual(x)
@@ -146,10 +146,6 @@ def slice_(call: CallSite, x: ReadValue, *ends: Any) -> ReadValue:
     if call.before != call.after:
         raise call.refuse(PARTS)
     return x
-
-
-def unbind(call: CallSite, x: ReadValue, dim: int = 0) -> list[ReadValue]:
-    return _channels(call, x, dim)
 
 
 # -- attention -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import torch
 from danetc.arguments import MOST_STEPS
 from danetc.dsl.kinds import ANALOG, SPIKE
 from danetc.errors import UserError, check_installed
-from danetc.tasks.importing.known_neurons import program, usual_surrogate
+from danetc.tasks.importing.known_neurons import one_number, program, usual_surrogate
 from danetc.tasks.importing.operations import (
     STEPS,
     CallSite,
@@ -286,11 +286,7 @@ class _Node:
         return self.call.add("neuron", x, self.call.build.neuron(made))
 
     def _number(self, field: str) -> float:
-        """Return the one number that a field has for all neurons of a layer."""
-        array = self.fields[field]
-        if not np.allclose(array, array.flat[0], rtol=1e-6):
-            raise self.call.refuse(f"its {field} differs from neuron to neuron")
-        return float(f"{float(array.flat[0]):.7g}")
+        return one_number(f"{self.call.path}: its {field}", self.fields[field])
 
     def _scaled(self, x: ReadValue, factor: float) -> ReadValue:
         """Return a neuron's input times a factor, which goes into the weights before it if it can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -209,6 +210,28 @@ class Recurring(nn.Module):
         for fire in self.fire:
             x = x + fire(self.norm(self.conv(x)))
         return self.head(self.flatten(self.pool(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("v_reset", [0.0, None])
+@pytest.mark.parametrize("decays", [True, False])
+@pytest.mark.parametrize(
+    ("make", "ours"), [(neuron.LIFNode, "LIF"), (neuron.ParametricLIFNode, "PLIF")]
+)
+def test_leaky_neurons_of_spikingjelly(
+    make: Make, ours: str, decays: bool, v_reset: float | None
+) -> None:
+    """An input that does not decay is in no neuron of std; the comparison holds all to their outputs."""
+    torch.manual_seed(0)
+    fire = make(2.5, decay_input=decays, v_threshold=0.6, v_reset=v_reset)
+    conv = nn.Conv2d(2, 4, 3, padding=1)
+    model = nn.Sequential(conv, fire, nn.Flatten(), nn.Linear(144, 5))
+    with torch.no_grad():
+        conv.weight.mul_(4)
+    found = danetc.import_network(model, (2, 6, 6), steps=5, samples=20)
+    assert found.agreement.own_weights
+    assert found.agreement.difference < 1e-9
+    name = f"{ours}{'_soft' * (v_reset is None)}{'_undecayed' * (not decays)}"
+    assert re.search(rf"neuron +(= )?{name}\b", found.text)
 
 
 def test_layers_at_several_places_are_shared() -> None:
