@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from danetc.arguments import file_place
 from danetc.errors import UserError, check_installed
-from danetc.runtime.system.figures import STYLES, in_figure, new_figure
+from danetc.runtime.system.figures import STYLES, WITHOUT, can_plot, in_figure, new_figure
 
 
 class Returned:
@@ -46,7 +46,8 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> Any:
 def plot_place(text: str) -> Path:
     """Return the file of a figure. Raises ValueError or UserError if none could be written there."""
     path = file_place(".svg", ".png", ".pdf")(text)
-    check_installed("drawing", ["matplotlib"], "plot")
+    if not can_plot():
+        raise UserError(WITHOUT)
     return path
 
 
@@ -74,7 +75,6 @@ def line_figure(panels: Sequence[LinePanel], columns: int | None = None) -> Any:
     """Return a figure of matplotlib with panels side by side, or in rows of ``columns`` panels that
     share their y axis. Raises UserError without matplotlib.
     """
-    check_installed("drawing", ["matplotlib"], "plot")
     count, shared = (len(panels), "none") if columns is None else (columns, "row")
     figure = new_figure(max(6.4 if columns else 0, 3.8 * count), 3.2 * len(panels) / count)
     grid = figure.subplots(len(panels) // count, count, squeeze=False, sharey=shared)
@@ -111,7 +111,6 @@ def line_figure(panels: Sequence[LinePanel], columns: int | None = None) -> Any:
 def confusion_figure(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Any:
     """Return a figure of matplotlib: for each class, the shares of its images by predicted class, in
     per cent. Raises UserError without it."""
-    check_installed("drawing", ["matplotlib"], "plot")
     shares = [[100 * n / max(1, sum(row)) for n in row] for row in counts]
     side = max(3.5, min(10.0, 0.9 + 0.34 * len(names)))
     figure = new_figure(side, side)

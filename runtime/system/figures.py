@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from danetc.dsl.diagnostics.visible import visible
+from danetc.dsl.errors import UserError
 from danetc.runtime.system.files import replace_file
 
 WITHOUT = "drawing needs matplotlib: pip install 'danetc[plot]'"
@@ -41,7 +42,9 @@ def in_figure(name: str) -> str:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Return an empty figure of a size in inches, without a window."""
+    """Return an empty figure of a size in inches, without a window. Raises UserError without matplotlib."""
+    if not can_plot():
+        raise UserError(WITHOUT)
     return import_module("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
 
 

@@ -20,6 +20,7 @@ from IPython.utils.capture import capture_output
 from nbclient import NotebookClient
 
 import danetc
+from danetc.errors import UserError
 from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 
 from .conftest import QUICK, SMALL, Run
@@ -311,6 +312,19 @@ def test_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(danetc.UserError, match=r"pip install 'danetc\[notebook\]'"):
         frame([{"a": 1}])
+
+
+def test_without_matplotlib(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from danetc import build, record
+
+    found = record(build(text=SMALL), torch.rand(2, 1, 8, 8))
+    for module in ("danetc.runtime.system.figures", "danetc.output.returned"):
+        monkeypatch.setattr(f"{module}.can_plot", lambda: False)
+    told = "drawing needs matplotlib: pip install 'danetc[plot]'"
+    for draw in (found.raster, found.traces):
+        with pytest.raises(UserError, match=re.escape(told)):
+            draw()
+    danetc.fails(told, "eval", "pretrained:danet_c_small_digits", "--over-time", "-o", "a.svg")
 
 
 @pytest.mark.thorough

@@ -293,10 +293,12 @@ OWN = """\
 import pathlib, sys
 print("it runs", file=sys.stderr)
 pathlib.Path({marker!r}).write_text("ran")
+import torch
 from torch import nn
+ONE = torch.ones(())
 class Own(nn.Module):
     def forward(self, x):
-        return x
+        return x * ONE
 """
 ALLOW = ("--allow-code", "own.py:Own")
 
@@ -322,8 +324,15 @@ def test_a_layer_in_python_is_printed_before_it_runs(
         return said.index("runs code: Own of") < said.index("it runs")
 
     common = ("train", "own.danet", *TINY, "-o", "own")
-    for command in (common, (*common, "--dry-run"), ("build", "own.danet", "-o", "built")):
+    budget = (*common[:-1], "budget", "--memory", "1GB")
+    for command in (common, (*common, "--dry-run"), budget, ("build", "own.danet", "-o", "built")):
         assert printed_first(danetc.passes(*command).err)
+    # The memory of a step is computed without values of tensors, and those of the code are kept.
+    losses = [
+        read_record(Path(run, "training.json"))["epochs"][0]["train_loss"]
+        for run in ("own", "budget")
+    ]
+    assert losses[0] == losses[1]
     package.build("own.danet", backend="eager")
     assert printed_first(capsys.readouterr().err)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn
 
 from danetc.arguments import check_choice, takes
-from danetc.errors import UserError, check_installed
+from danetc.errors import UserError
 from danetc.output.console import in_notebook, terminal_bar
 from danetc.output.echo import echo, note
 from danetc.output.returned import Returned, frame
@@ -157,7 +157,6 @@ class Comparison(Returned, GridResults):
         Raises UserError without matplotlib.
         """
         check_choice("name", name, FIGURES)
-        check_installed("drawing", ["matplotlib"], "plot")
         across(self, x)
         return draw(self, name, x)
 

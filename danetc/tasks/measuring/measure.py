@@ -13,7 +13,6 @@ from torch.utils.data import Dataset
 from danetc.arguments import Count, Split, check_choice, in_memory
 from danetc.compiler.emit.layout import eager_twin, layout_of, topology_of
 from danetc.dsl.recipe.text import write_setting
-from danetc.errors import check_installed
 from danetc.output.console import image_bar
 from danetc.output.echo import note
 from danetc.output.returned import Returned, frame
@@ -62,7 +61,6 @@ class Measurement(Returned, Measures):
         Raises UserError if it was not measured, and without matplotlib.
         """
         check_choice("measure", measure, tuple(self.taken()))
-        check_installed("drawing", ["matplotlib"], "plot")
         return FIGURES[measure]([(self.layout.network, self)])
 
     def _line(self) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from danetc.arguments import check_choice
 from danetc.compiler.emit.layout import layout_of, topology_of
 from danetc.dsl.diagnostics.diagnostic import instead
-from danetc.errors import UserError, check_installed
+from danetc.errors import UserError
 from danetc.output.returned import Returned, frame
 from danetc.runtime.measure import Statistics
 from danetc.runtime.measure import recording as run
@@ -115,7 +115,6 @@ class Recording(Returned, dict[str, run.LayerRecording]):
 
     def _values(self, layer: str, image: int) -> dict[str, Tensor]:
         """Return the values of one image [T, neurons] for a figure."""
-        check_installed("drawing", ["matplotlib"], "plot")
         found = {value: getattr(self[layer], value) for value in VALUES}
         _check_number("image", image, found["spikes"].shape[1])
         return {what: x[:, image].flatten(1).float() for what, x in found.items() if x is not None}

@@ -10,7 +10,7 @@ from typing import Any
 
 from danetc.arguments import Setting
 from danetc.dsl.syntax.overrides import override_text
-from danetc.errors import UserError, check_installed
+from danetc.errors import UserError
 from danetc.output.returned import Returned, frame
 from danetc.output.table import Cell, Table
 from danetc.runtime.system.figures import STYLES, in_figure, new_figure
@@ -84,7 +84,6 @@ class SearchResult(Returned):
 
     def figure(self) -> Any:
         """Return a figure of the accuracy versus the operations. Raises UserError without matplotlib."""
-        check_installed("drawing", ["matplotlib"], "plot")
         return front_figure(self)
 
     def _line(self) -> str:

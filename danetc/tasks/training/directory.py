@@ -183,8 +183,7 @@ def opened(
     """
     known = None if request.fresh else read_run(path)
     if not (path / RUN).is_file():
-        _refuse_trials(path)
-        refuse_unless_replaceable(path)
+        _refuse_others(path)
     elif request.fresh:
         with locked(path) as release:
             moved = _aside(path, release)
@@ -215,8 +214,7 @@ def state_of(path: Path, settings: Mapping[str, Any]) -> str:
     """
     known = read_run(path)
     if known is None:
-        _refuse_trials(path)
-        refuse_unless_replaceable(path)
+        _refuse_others(path)
         return "new"
     differences = compare(known["settings"], settings)
     if not differences:
@@ -284,11 +282,13 @@ def read_run(path: Path) -> Mapping[str, Any] | None:
     return record
 
 
-def _refuse_trials(path: Path) -> None:
+def _refuse_others(path: Path) -> None:
+    """Raise UserError if a directory without a run holds trials, or files that are not danetc's."""
     if (path / TRIALS).is_file():
         raise UserError(
             f"{path} holds trials; choose one of {path}/seed-... or another directory (-o DIR)"
         )
+    refuse_unless_replaceable(path)
 
 
 def refuse_run(path: Path) -> None:
