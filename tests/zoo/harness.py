@@ -152,6 +152,7 @@ meta_spikeformer width=8 last=32 image=64 steps=2
 mlf width=4 image=8 steps=2
 mpbn width=2 image=32 steps=2
 msresnet width=3 image=64 steps=2 classes=5
+ottt_vgg width=4 image=16 steps=4 classes=4
 plif_net width=5 image=16 steps=3 classes=3 drop=0.0
 psn width=4 image=8 steps=2
 qcfs width=2 image=32 steps=1
