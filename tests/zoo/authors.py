@@ -113,7 +113,7 @@ def draw(model: nn.Module, comparison: Comparison) -> dict[str, Tensor]:
     """Values of our weights and buffers, drawn by the names that the authors give them.
 
     A regular expression of ``ranges`` that matches the authors' name comes first: uniform between two
-    bounds. Running means are normal with deviation 0.1, running variances uniform from 0.5 to 1.5, weights
+    bounds. Masks stay as they are. Running means are normal with deviation 0.1, running variances uniform from 0.5 to 1.5, weights
     of norms and biases uniform in ``norm`` and ``bias``. Other weights are normal with deviation
     gain / sqrt(fan-in). Numbers that neurons learn move from their start by at most 0.05.
     """
@@ -137,9 +137,15 @@ def draw(model: nn.Module, comparison: Comparison) -> dict[str, Tensor]:
             drawn = generator.uniform(0.5, 1.5, shape)
         elif leaf == "bias":
             drawn = generator.uniform(*comparison.bias, shape)
+        elif leaf == "mask":
+            drawn = start.double().numpy()
         elif leaf == "weight" and is_norm:
             drawn = generator.uniform(*comparison.norm, shape)
-        elif leaf == "weight" and start.dim() >= 2 and not isinstance(modules[owner], Neuron):
+        elif (
+            leaf in ("weight", "weight_raw")
+            and start.dim() >= 2
+            and not isinstance(modules[owner], Neuron)
+        ):
             fan_in = start[0].numel()
             drawn = generator.normal(0, comparison.gain / fan_in**0.5, shape)
         else:

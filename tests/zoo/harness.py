@@ -97,14 +97,14 @@ def rouse(network: nn.Module, x: Tensor, rounds: int = 25) -> list[float]:
             if hasattr(layer, "running_mean") and layer.bias is not None:
                 layer.bias.add_(0.4 if quiet else -0.4)
                 return
-            layer.weight.mul_(1.6 if quiet else 0.6)
+            getattr(layer, "weight_raw", layer.weight).mul_(1.6 if quiet else 0.6)
             if getattr(layer, "bias", None) is not None:
                 layer.bias.add_(0.2 if quiet else -0.2)
 
         hooks = [
             module.register_forward_hook(adjust)
             for module in network.modules()
-            if isinstance(module, Neuron) or not [*module.children()]
+            if isinstance(module, Neuron) or {*module._modules} <= {"weight_layer"}
         ]
         network.train()(x)
         for hook in hooks:
