@@ -114,11 +114,12 @@ def test_a_rate_counts_units_and_may_be_of_one_neuron_alone(which: str) -> None:
 
 
 LOOP = """use std
+neuron signs { s = 2 * heaviside(x) - 1 }
 network net {
   input = image(2, 6, 6); steps = 3; neuron = LIF; surrogate = atan
   a = in -> conv(3) -> norm -> spike
   h = (a + (h -> delay(1) -> conv(3))) -> spike
-  b = ((h -> conv(3) -> norm) + (a -> conv(3) -> norm)) -> spike
+  b = ((h -> conv(3) -> norm) + (a -> conv(3, weight = signs) -> norm)) -> spike
   out = b -> avgpool -> linear(3) -> mean_over_time
 }
 """
