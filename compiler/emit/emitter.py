@@ -17,7 +17,7 @@ from danetc.compiler.emit.bodies import ScopeBody, StepBody, is_stepping, parame
 from danetc.compiler.emit.init import construct, initialise, seed_of
 from danetc.compiler.emit.names import attribute, dotted
 from danetc.compiler.emit.scopes import LoopUnit, Path, Scopes, ScopeTree, Unit
-from danetc.compiler.ir.at_node import call_of, same_for_all
+from danetc.compiler.ir.at_node import before_neurons, call_of, same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
@@ -89,6 +89,7 @@ class Emitter:
                 for name, source in zip(names, sources, strict=True)
                 if len(sources) > 1
             },
+            tuple(self.paths[id] for id in before_neurons(graph) if id in self.modules),
         )
         model = self.kind(root, body.graph, signature, graph, _html, summarise)
         self._bind(model)

@@ -66,6 +66,16 @@ def same_for_all(graph: Graph) -> frozenset[int]:
     return frozenset(found)
 
 
+def before_neurons(graph: Graph) -> list[int]:
+    """Return the nodes that read no spikes: no neuron precedes them."""
+    found: dict[int, None] = {}
+    for node in graph.nodes.values():
+        spiking = node.op == "neuron" or OPS[node.op].carries
+        if not spiking and found.keys() >= {*node.inputs}:
+            found[node.id] = None
+    return [*found]
+
+
 def per_step(graph: Graph, node: Node) -> bool:
     """Return True if a node has parameters for each time step."""
     row = OPS[node.op]

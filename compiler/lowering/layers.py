@@ -232,7 +232,7 @@ class LayerCalls(NamedValues):
         attrs: dict[str, Attribute] = {"neuron": self.programs[key]}
         taken = wire
         draws = map(v.LearntValue, self.neurons[self.programs[key]].draws)
-        inputs = wire, *others.values(), *(self.met(draw, wire, span) for draw in draws)
+        inputs = wire, *others.values(), *(self.parameter(draw, wire, span) for draw in draws)
         if len(inputs) > 1:
             taken = self.join("beside", inputs, span)
             attrs["inputs"] = len(inputs)

@@ -362,12 +362,6 @@ class NamedValues(Backbones):
         made = self.add("input", (), attrs, call.span, own or None, value)
         return self.at_each_step(made, call.span)
 
-    def at_each_step(self, wire: v.Wire, span: Span) -> v.Wire:
-        """Return a value that varies; a static one is repeated."""
-        if self.value(wire).varies:
-            return wire
-        return self.add("repeat", (wire,), {}, span)
-
     def _shared(self, call: s.Call, env: Env) -> v.SharedLayer:
         value = self.arguments("shared", call, env)["layer"]
         if not v.is_layer(value):

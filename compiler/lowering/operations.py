@@ -249,18 +249,24 @@ class OperationValues(Evaluator):
         offset += factor * learnt.offset
         return replace(learnt, factor=factor * learnt.factor, offset=offset)
 
+    def at_each_step(self, wire: v.Wire, span: Span) -> v.Wire:
+        """Return a value that varies; a static one is repeated."""
+        if self.value(wire).varies:
+            return wire
+        return self.add("repeat", (wire,), {}, span)
+
     def met(self, value: v.Value, wire: v.Wire, span: Span) -> v.Value:
         """Return learnt or random numbers in the size that a value requires; other values unchanged."""
         if not isinstance(value, v.LearntValue):
             return value
-        made = self._parameter(value, wire, span)
+        made = self.parameter(value, wire, span)
         for factor, offset, function in (*value.functions, (value.factor, value.offset, "")):
             if (factor, offset) != (1.0, 0.0):
                 made = self.add("affine", (made,), {"factor": factor, "offset": offset}, span)
             made = self.add(function, (made,), {}, span) if function else made
         return made
 
-    def _parameter(self, found: v.LearntValue, wire: v.Wire, span: Span) -> v.Wire:
+    def parameter(self, found: v.LearntValue, wire: v.Wire, span: Span) -> v.Wire:
         """Return the node of the numbers, made where their name is first met."""
         learn, meets = found.learn, self.value(wire).shape
         if isinstance(learn, Learn) and not learn.trained:
@@ -392,8 +398,8 @@ class OperationValues(Evaluator):
                 return STANDARD[law]
             case _ if (id, name) == ("random", "law"):
                 message = f"`{shorten(arg.value.span.text)}` is not a distribution"
-                hint = "write `random(uniform(low, high))` or `random(normal(mean, std))`"
-                raise self.error("E0304", message, arg.span, hint=hint)
+                usage = "write `random(uniform(low, high))` or `random(normal(mean, std))`"
+                raise self.error("E0304", message, arg.span, hint=usage)
         if parameter.type is object:
             if name == "block" and isinstance(arg.value, s.Flow):
                 return None  # evaluated for each block, with the settings of its stage

@@ -126,7 +126,31 @@ GRADIENTS: Mapping[str, ItemSpec] = family(
                 0.0,
                 "decay factor of the trace per step, usually the leak of the neuron, 1 - 1 / tau",
             ),
+            Argument(
+                "trace_first",
+                WordType.BOOL,
+                True,
+                "if false, layers that no neuron precedes have no trace, as in OTTT's code",
+            ),
+            Argument(
+                "steps",
+                IntType(0, 10_000),
+                0,
+                "number of time steps, drawn for each batch, that are backpropagated (SLTT-K); 0 for all",
+            ),
+            Argument(
+                "update",
+                ChoiceType(("batch", "step")),
+                "batch",
+                "when the optimizer changes the weights: after the last time step, or after each",
+            ),
         ),
+        example="online(trace = 0.5, trace_first = false, update = step)",
+    ),
+    ItemSpec(
+        "eprop",
+        "backpropagates through the states of neurons over all time steps, but not through loops over "
+        "time between layers (e-prop: Bellec et al., Nature Communications 2020)",
     ),
     ItemSpec(
         "representation",

@@ -36,7 +36,7 @@ class Loop(Leaf):
     layers, and returns ``outputs`` values, the next recurrent values and the states. The input ``sampled`` has a value
     for each sample. Its modules are registered elsewhere in the model.
 
-    Gradients flow through all steps. Forward hooks of layers with states see all steps together.
+    Gradients flow through all steps, but not through recurrent values while ``detached`` is set. Forward hooks of layers with states see all steps together.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Loop(Leaf):
         self.outputs = outputs
         self.steps = steps
         self.sampled = sampled
+        self.detached = False
         self._places: tuple[tuple[str, Registration], ...] = ()
 
     step: ScopeModule
@@ -100,7 +101,7 @@ class Loop(Leaf):
         """Return the outputs of one time step of frames [N, ...], and the next state."""
         kept = [before.get(item.name, ()) for item in self.carried]
         carried = [
-            values[0]
+            (values[0].detach() if self.detached else values[0])
             if len(values) == item.steps
             else frames[self.sampled].new_zeros((frames[self.sampled].shape[0], *item.shape))
             for item, values in zip(self.carried, kept, strict=True)

@@ -71,7 +71,8 @@ class Signature:
 
     ``steps`` is T for a static input; ``sequence`` says that the input must have its own T. ``fixed`` is the reason
     why that must be ``steps``, if it must. ``kind`` describes the input's numbers. ``whole`` is the reason why the
-    model needs all steps at once and cannot stream, if there is one.
+    model needs all steps at once and cannot stream, if there is one. ``first`` names the layers of weights that no
+    neuron precedes.
 
     ``inputs`` are those of a model with several, by name. ``input`` is then the shape of their concatenation along
     the channels, which data sets and the model support as well; () if their sizes differ.
@@ -85,6 +86,7 @@ class Signature:
     kind: Kind = ANALOG
     whole: str = ""
     inputs: Mapping[str, ModelInput] = field(default_factory=dict)
+    first: tuple[str, ...] = ()
 
     def arguments(self, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the inputs of a call in order, given by position or name or as one concatenated tensor. Raises

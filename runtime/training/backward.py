@@ -1,4 +1,4 @@
-"""Backpropagation through time: over all steps, or over groups of steps as they run, or as a CUDA graph.
+"""Gradient rules: backpropagation through time over all steps, over groups of steps as they run, or as a CUDA graph.
 
 In groups, the network runs as a stream: the memory of a training step does not grow with T, norms
 use the statistics of one step, and no gradient passes through the states from group to group.
@@ -7,8 +7,8 @@ use the statistics of one step, and no gradient passes through the states from g
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.settings import Phase
+from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.weight_layer import layers_of
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
@@ -35,6 +36,7 @@ class Part:
 
     ``shared`` is called in place of ``model``: the model, or DDP around it. ``loss`` returns the loss of
     the model's outputs, times their ``share`` of the steps (a keyword), and ``backward`` runs its backward pass.
+    ``update`` lets the optimizer change the weights between two time steps.
     """
 
     shared: nn.Module
@@ -43,6 +45,7 @@ class Part:
     loss: Callable[..., Tensor]
     backward: Callable[[Tensor], object]
     autocast: Callable[[], AbstractContextManager[object]]
+    update: Callable[[], object] = lambda: None
 
 
 Backward = Callable[[Part], tuple[Any, Tensor]]
@@ -54,12 +57,28 @@ def make_backward(item: Item) -> Backward:
     return partial(BACKWARD[item.name], **dict(item.arguments))
 
 
-def check_backward(item: Item, model: Model, objective: Objective) -> None:
-    """Raise TrainingError if the network or the loss needs all steps at once, and the gradient does not."""
+def check_backward(item: Item, model: Model, objective: Objective, accumulate: int) -> None:
+    """Raise TrainingError if the network, the loss or the parts of a batch do not fit the gradient."""
+    if item.name == "eprop" and not _loops(model):
+        raise TrainingError(
+            "`gradient = eprop` cuts the gradient of loops over time between layers, such as "
+            "`h -> delay(1) -> linear(64)`, of which the network has none; use `gradient = bptt`"
+        )
     if item.name == "representation":
         check_represented(model)
-    if item.name in ("bptt", "representation"):
+    if item.name in ("bptt", "eprop", "representation"):
         return
+    given = dict(item.arguments)
+    if not model.signature.sequence and given.get("steps", 0) > model.signature.steps:
+        raise TrainingError(
+            f"`gradient = {item.name}(steps = {given['steps']})` exceeds the network's T of "
+            f"{model.signature.steps} time steps; use at most {model.signature.steps}"
+        )
+    if given.get("update") == "step" and accumulate > 1:
+        raise TrainingError(
+            "`update = step` changes the weights after each time step of a batch, which cannot have "
+            f"{accumulate} parts; set `accumulate = 1`, or use `update = batch`"
+        )
     how = f"`gradient = {item.name}` runs the network step by step"
     if model.signature.whole:
         raise TrainingError(
@@ -80,31 +99,57 @@ def _bptt(part: Part) -> tuple[Any, Tensor]:
     return outputs, loss.detach()
 
 
-def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
-    """The loss is the mean over groups of ``steps`` steps, weighted by their numbers of steps."""
+def _eprop(part: Part) -> tuple[Any, Tensor]:
+    loops = _loops(part.model)
+    for loop in loops:
+        loop.detached = True
+    try:
+        return _bptt(part)
+    finally:
+        for loop in loops:
+            loop.detached = False
+
+
+def _loops(model: nn.Module) -> list[Loop]:
+    return [module for module in model.modules() if isinstance(module, Loop)]
+
+
+def _truncated(part: Part, steps: int, only: int = 0, update: str = "batch") -> tuple[Any, Tensor]:
+    """The loss is the mean over groups of ``steps`` steps, weighted by their numbers of steps.
+
+    Gradients are those of ``only`` random groups, or of all if it is 0.
+    """
     signature = part.model.signature
     frames = part.x.dim() == len(signature.input) + 2
     count = len(part.x) if frames else signature.steps
     states: Any = None
     given: list[tuple[Tensor, ...]] = []
     losses: list[Tensor] = []
-    for first in range(0, count, steps):
-        with part.autocast():
+    starts = range(0, count, steps)
+    drawn = torch.randperm(len(starts))[:only].tolist() if only else range(len(starts))
+    learning = sorted(steps * group for group in drawn)
+    for first in starts:
+        with part.autocast(), nullcontext() if first in learning else torch.no_grad():
             for t in range(first, min(first + steps, count)):
                 found, states = part.model.stream(part.x[t] if frames else part.x, states)
                 given.append(outputs_of(found))
             share = (len(given) - first) / count
             loss = part.loss(_together(given[first:]), share=share, first=first)
-        part.backward(loss)
+        if first in learning:
+            part.backward(loss)
+            if update == "step" and first < learning[-1]:
+                part.update()
         states = fx.node.map_aggregate(states, lambda x: x.detach() if isinstance(x, Tensor) else x)
         given[first:] = [tuple(y.detach() for y in outputs) for outputs in given[first:]]
         losses.append(loss.detach())
     return _together(given), sum(losses[1:], losses[0])
 
 
-def _online(part: Part, trace: float) -> tuple[Any, Tensor]:
-    with _traced(part.model, trace):
-        return _truncated(part, 1)
+def _online(
+    part: Part, trace: float, trace_first: bool, steps: int, update: str
+) -> tuple[Any, Tensor]:
+    with _traced(part.model, trace, () if trace_first else part.model.signature.first):
+        return _truncated(part, 1, steps, update)
 
 
 def _represented(part: Part, slope: float) -> tuple[Any, Tensor]:
@@ -116,6 +161,7 @@ BACKWARD: Mapping[str, Callable[..., tuple[Any, Tensor]]] = {
     "bptt": _bptt,
     "truncated": _truncated,
     "online": _online,
+    "eprop": _eprop,
     "representation": _represented,
 }
 """Functions of a part and of the arguments of the row in ``dsl.recipe.items``, by name."""
@@ -128,8 +174,9 @@ def _together(steps: list[tuple[Tensor, ...]]) -> Any:
 
 
 @contextmanager
-def _traced(model: nn.Module, trace: float) -> Iterator[None]:
-    """Compute weight gradients from the sum of a layer's inputs so far, decayed by ``trace`` a step.
+def _traced(model: nn.Module, trace: float, untraced: Container[str]) -> Iterator[None]:
+    """Compute weight gradients from the sum of a layer's inputs so far, decayed by ``trace`` a step,
+    except in the layers named by ``untraced``.
 
     This is OTTT (Xiao et al., NeurIPS 2022, Eq. 9 to 11). Outputs and the gradients of inputs do
     not change.
@@ -151,8 +198,8 @@ def _traced(model: nn.Module, trace: float) -> Iterator[None]:
         return value + (learning - learning.detach())
 
     with ExitStack() as stack:
-        for _, layer in layers_of(model):
-            if trace and isinstance(layer, nn.Conv2d | nn.Linear):
+        for name, layer in layers_of(model):
+            if trace and isinstance(layer, nn.Conv2d | nn.Linear) and name not in untraced:
                 stack.enter_context(layer.register_forward_hook(follow))
         yield
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from danetc.runtime.data.batches import worker_death
@@ -29,7 +28,7 @@ from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import determinism
 from danetc.runtime.training.signals import BY_CODE
 from danetc.runtime.training.state import own_random_state, seed_everything
-from danetc.runtime.training.totals import InFlightStep, Sums, added_up, arriving
+from danetc.runtime.training.totals import InFlightStep, Sums, added_up
 
 
 def fit(
@@ -80,7 +79,7 @@ def fit(
 
 def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
     """Run the steps of an epoch from ``start`` on; ``run.totals`` then has its sums."""
-    phase, world, scaler = run.phase, run.world, run.scaler
+    world, scaler = run.world, run.scaler
     optimizer: Any = run.optimizer
     run.shared.train()
     freeze(run.model, run.frozen)
@@ -98,10 +97,7 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
             ):
                 (run.graphed or run.learn)(x, labels, targets, share=share)
                 clock.lap("backward")
-        if world.size > 1 and run.shared is run.model:  # DDP does this itself
-            for grad in [p.grad for p in run.model.parameters() if p.grad is not None]:
-                dist.all_reduce(grad)
-                grad.div_(world.size)
+        run.average_gradients()
         run.totals.skip(len(batch.unreadable))
         run.rate, sums = run.schedules.rate, run.totals.arriving()
         step = InFlightStep(epoch, batch, [x for x, _, _ in parts], run.rate, sums)
@@ -113,14 +109,9 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         clock.lap("communication")
         if broken:
             raise run.not_finite(done[-1])
-        if phase.clip is not None:
-            scaler.unscale_(optimizer)
-            norm = nn.utils.clip_grad_norm_(run.shared.parameters(), phase.clip)
-            step.norm = arriving(norm)
         if run.ahead and not scaler.is_enabled():  # skip the step if its loss is not finite
             optimizer.grad_scale, optimizer.found_inf = None, run.totals.broken
-        scaler.step(optimizer)
-        scaler.update()
+        step.norm = run.update_weights()
         if run.average is not None:
             run.average.update(run.model, first=run.done == 0)
         run.done += 1

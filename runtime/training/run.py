@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase, factors_of
@@ -33,7 +34,7 @@ from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepRep
 from danetc.runtime.training.optim import Average, Schedules, freeze, make_optimizer
 from danetc.runtime.training.settings import RunSettings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
-from danetc.runtime.training.totals import Clock, InFlightStep, Sums, Totals, added_up
+from danetc.runtime.training.totals import Clock, InFlightStep, Sums, Totals, added_up, arriving
 from danetc.runtime.training.training_batches import TrainingBatches
 
 _UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -81,7 +82,7 @@ class PhaseRun:
         self.test_loss = Objective(phase.loss, model.signature, output, target=target)
         self.new_totals = partial(Totals, world.device, target, self.loss.shape[0])
         self.autocast = partial(autocast, phase.precision, world.device)
-        backward.check_backward(phase.gradient, model, self.loss)
+        backward.check_backward(phase.gradient, model, self.loss, phase.accumulate)
         self.backward = backward.make_backward(phase.gradient)
         self.batches = TrainingBatches(data, phase, settings, world, model, self.loss.shape)
         self.evaluation = Evaluation(
@@ -297,10 +298,34 @@ class PhaseRun:
             lap("backward")
 
         loss_of = partial(self.loss, labels=targets, images=x)
-        part = backward.Part(self.shared, self.model, x, loss_of, learn_from, self.autocast)
+        rest = self.autocast, self.update_between
+        part = backward.Part(self.shared, self.model, x, loss_of, learn_from, *rest)
         outputs, loss = self.backward(part)
         self.totals.add(self.loss.answers(outputs), labels, loss, self.loss.seen)
         self.loss.seen.clear()
+
+    def average_gradients(self) -> None:
+        """Average the gradients of all processes, which DDP does itself."""
+        if self.world.size > 1 and self.shared is self.model:
+            for grad in [p.grad for p in self.model.parameters() if p.grad is not None]:
+                dist.all_reduce(grad)
+                grad.div_(self.world.size)
+
+    def update_weights(self) -> Callable[[], tuple[float, ...]] | None:
+        """Clip the gradients and take a step of the optimizer; return the norm if they are clipped."""
+        norm = None
+        if self.phase.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            norm = arriving(nn.utils.clip_grad_norm_(self.shared.parameters(), self.phase.clip))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return norm
+
+    def update_between(self) -> None:
+        """Update the weights between two time steps of a batch."""
+        self.average_gradients()
+        self.update_weights()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def arrived(self, ahead: int) -> list[InFlightStep]:
         """Remove and return the oldest steps in flight, all but ``ahead``."""

@@ -229,13 +229,7 @@ def is_setting(text: str) -> bool:
     parse(SourceFile("a.danet", f"block b {{ out = f({text}) }}"), reporter)
     names = {item.name for row in OPS.values() for item in row.parameters}
     names |= {
-        "bound",
-        "decay",
-        "layers",
-        "length",
-        "of",
-        "output",
-        "trace",
+        *["bound", "decay", "layers", "length", "of", "output", "trace", "trace_first", "update"]
     }  # of inputs and of recipes
     names |= {word for group in words().values() for word in group}
     named = re.findall(r"(?:^|, )(\w+) = ", text)

@@ -56,7 +56,7 @@
 ((identifier) @function.builtin
   (#any-of? @function.builtin
     "adamw" "auto_augment" "bptt" "center_crop" "color_jitter" "cosine" "cross_entropy" "cutmix"
-    "distill" "exponential" "firing_rate" "head" "horizontal_flip" "membrane" "mixup" "mse"
+    "distill" "eprop" "exponential" "firing_rate" "head" "horizontal_flip" "membrane" "mixup" "mse"
     "normalize" "online" "python_membrane" "rand_augment" "random_crop" "random_erasing"
     "random_resized_crop" "representation" "resize" "sgd" "stages" "stem" "step" "tet"
     "trivial_augment" "truncated"))
