@@ -147,6 +147,8 @@ def test_terms_of_neurons_are_equal_on_all_backends(term: str) -> None:
         for key, each in plain.items():
             torch.testing.assert_close(seen[key], each, rtol=1e-3, atol=1e-5)
     assert all(map(torch.equal, found[3][1].values(), plain.values())), "recompute is exact"
+    with pytest.raises(TrainingError, match=r"it has LIF \(a.spike, h.spike, b.spike\)$"):
+        objective("cross_entropy + firing_rate(neuron = signs)", model)  # not those of weights
 
 
 def test_membranes_are_those_before_the_reset() -> None:
