@@ -137,6 +137,7 @@ evsnn high=16 wide=24 width=2 steps=2
 gac width=4 image=8 steps=4
 glif width=4 image=8 steps=2
 glif_channel width=4 image=8 steps=2
+heterogeneity inputs=6 width=8 steps=10 classes=4 syn=3 mem=2
 imloss width=3 image=16 steps=4 classes=4
 imp width=3 image=16 steps=3 classes=4 drop=0.0
 inflor width=3 image=16 steps=2 classes=4
@@ -171,6 +172,7 @@ spikegpt vocabulary=7 width=6 steps=6 depth=1 drop=0.0
 spikeyolo width=3 image=64 steps=2
 spikformer width=16 heads=1 depth=2 image=16 steps=2
 spikformer_cpg variables=3 window=6 steps=3 width=16 heads=2 depth=1 neurons=6 drop=0.0
+spiking_fullsubnet inputs=6 outputs=4 width=5 steps=6
 spiking_lstm inputs=6 width=8 steps=4
 spiking_mobilenet image=33 width=3 steps=3 layer=full
 spiking_pointnet width=2 points=16 steps=2 classes=4 drop=0.0
