@@ -179,6 +179,7 @@ spiking_pointnet width=2 points=16 steps=2 classes=4 drop=0.0
 spiking_vgg16 width=2 image=32 steps=2 drop=0.0
 spikingformer width=16 heads=1 depth=2 image=16 steps=2
 spikingresformer width=8 wide=16 d=8 image=32 steps=2
+sltt width=4 image=32 steps=2 classes=4 a=2 b=1 c=1 d=1
 spytorch width=8 image=5 steps=9
 srnn inputs=12 width=8 steps=6 skip=2
 statten width=16 heads=2 depth=1 image=8 steps=4 chunk=2
