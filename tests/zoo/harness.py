@@ -164,6 +164,7 @@ senet width=4 image=64 steps=1 classes=4
 sew_gesture width=5 steps=3 join=sew_and
 sglformer width=24 heads=1 image=16 steps=2 classes=4
 sliding_psn width=2 image=16 steps=3 p=0.0
+sltt width=4 image=32 steps=2 classes=4 a=2 b=1 c=1 d=1
 snasnet width=4 steps=3 image=8 hidden=12 classes=4 drop=0
 spike_driven_transformer width=16 depth=2 image=8 steps=2
 spike_flownet width=2 image=16 steps=3 v_threshold=0.5
@@ -179,7 +180,6 @@ spiking_pointnet width=2 points=16 steps=2 classes=4 drop=0.0
 spiking_vgg16 width=2 image=32 steps=2 drop=0.0
 spikingformer width=16 heads=1 depth=2 image=16 steps=2
 spikingresformer width=8 wide=16 d=8 image=32 steps=2
-sltt width=4 image=32 steps=2 classes=4 a=2 b=1 c=1 d=1
 spytorch width=8 image=5 steps=9
 srnn inputs=12 width=8 steps=6 skip=2
 statten width=16 heads=2 depth=1 image=8 steps=4 chunk=2
