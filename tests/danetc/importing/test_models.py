@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -36,6 +38,8 @@ from spikingjelly.activation_based.model import (  # noqa: E402
     spiking_resnet,
     spiking_vgg,
 )
+
+from . import library_neurons  # noqa: E402
 
 Make = Callable[..., nn.Module]
 
@@ -390,8 +394,16 @@ def test_networks_for_images_are_imported(name: str) -> None:
         torch.testing.assert_close(ours(x.double()), wanted, rtol=1e-4, atol=1e-4)
 
 
+def library(name: str) -> Any:
+    """A library, or the neurons of its equations if it is not installed."""
+    try:
+        return import_module(name)
+    except ImportError:
+        return library_neurons
+
+
 def leaky(**options: Any) -> nn.Module:
-    snn = pytest.importorskip("snntorch")
+    snn = library("snntorch")
     if "slope" in options:
         options["spike_grad"] = snn.surrogate.fast_sigmoid(slope=options.pop("slope"))
     made: nn.Module = snn.Leaky(init_hidden=True, **options)
@@ -399,8 +411,7 @@ def leaky(**options: Any) -> nn.Module:
 
 
 def cell(kind: str, **options: Any) -> nn.Module:
-    norse = pytest.importorskip("norse.torch")
-    made: nn.Module = getattr(norse, kind)(**options)
+    made: nn.Module = getattr(library("norse.torch"), kind)(**options)
     return made
 
 
@@ -410,20 +421,26 @@ LIBRARY_NEURONS: dict[str, Make] = {
     "Leaky without a reset": partial(leaky, beta=0.7, reset_mechanism="none"),
     "Leaky at once": partial(leaky, beta=0.7, reset_delay=False, slope=25),
     "Leaky to zero at once": partial(leaky, beta=0.7, reset_delay=False, reset_mechanism="zero"),
+    "Leaky, beta above 1": partial(leaky, beta=1.5, reset_mechanism="zero"),
     "LIFBoxCell": partial(cell, "LIFBoxCell", dt=0.005),
     "IAFCell": partial(cell, "IAFCell"),
+    "LIFBoxCell, constants": partial(library_neurons.LIFBoxCell, v_leak=0.2, v_reset=-0.1, alpha=9),
+    "IAFCell, constants": partial(library_neurons.IAFCell, v_th=0.8, v_reset=-0.1, alpha=9),
 }
 
 
 @pytest.mark.parametrize("name", LIBRARY_NEURONS)
-def test_neurons_of_snntorch_and_norse(name: str) -> None:
+def test_neurons_of_snntorch_and_norse(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the containers of their libraries; the import compares their outputs at each step."""
+    if library("norse.torch") is library_neurons:
+        monkeypatch.setitem(sys.modules, "norse.torch.functional.threshold", library_neurons)  # type: ignore[arg-type]
     torch.manual_seed(0)
     made = LIBRARY_NEURONS[name]()
     layers = [nn.Conv2d(2, 4, 3, padding=1), made, nn.Flatten(), nn.Linear(4 * 36, 5)]
     model: nn.Module = nn.Sequential(*layers)
     if type(made).__module__.startswith("norse"):
-        model = pytest.importorskip("norse.torch").SequentialState(*layers)
+        own = isinstance(made, library_neurons.Cell)
+        model = (library_neurons if own else library("norse.torch")).SequentialState(*layers)
     with torch.no_grad():
         for layer_ in (layers[0], layers[3]):
             layer_.weight.mul_(4)  # type: ignore[union-attr, operator]
@@ -431,3 +448,22 @@ def test_neurons_of_snntorch_and_norse(name: str) -> None:
     assert found.agreement.own_weights
     assert found.agreement.difference < 1e-9
     assert f"neuron {type(made).__name__} {{" in found.text
+
+
+@pytest.mark.parametrize(
+    ("neuron", "told"),
+    [
+        (library_neurons.Leaky(0.9), "give it init_hidden=True"),
+        (library_neurons.Leaky(0.9, init_hidden=True, inhibition=True), "inhibits its neighbours"),
+        (library_neurons.Leaky(0.9, init_hidden=True, state_quant=True), "quantises its state"),
+        (library_neurons.Leaky(0.9, graded_spikes_factor=2.0), "grades its spikes"),
+        (library_neurons.LIFBoxCell(reset_method=max), "only reset_method=reset_value is read"),
+        (library_neurons.IAFCell(v_th=torch.tensor([1.0, 2.0])), "theta differs from neuron to"),
+    ],
+)
+def test_neurons_of_libraries_that_are_refused(
+    neuron: nn.Module, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "norse.torch.functional.threshold", library_neurons)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=told):
+        neuron_program(neuron)
