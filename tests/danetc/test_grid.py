@@ -30,6 +30,7 @@ from danetc.tasks.grid.cells import (
 from danetc.tasks.grid.plan import CellChecker, GridRun, _run
 from danetc.tasks.grid.run import Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import TRAINING
+from danetc.tasks.networks import compile_spec
 
 from .conftest import QUICK, SMALL, Result, Run
 
@@ -258,16 +259,41 @@ def test_commands_are_those_of_the_runs_that_are_not_done(
         return ("done" if path.name == "seed-0" else "new", [])
 
     monkeypatch.setattr("danetc.tasks.grid.plan._run", made_of(state))
+
+    def command(steps: int, seed: int) -> list[str]:
+        return [
+            "danetc", "train", "--seed", str(seed), "--backend", "eager", "--data", "digits",
+            "--network", "small", "--output", f"out/small,steps={steps}/seed-{seed}",
+            "--set", "recipe.epochs=2", "--set", f"steps={steps}", "--", "a.danet",
+        ]  # fmt: skip
+
     lines = [shlex.split(line) for line in planned("--print-commands").out.splitlines()]
-    places = [f"out/small,steps={steps}/seed-{seed}" for steps in (1, 4) for seed in (1, 2)]
-    assert [line[line.index("--output") + 1] for line in lines] == places
-    assert lines[-1] == [
-        "danetc", "train", "--seed", "2", "--backend", "eager", "--data", "digits", "--network", "small",
-        "--output", places[-1], "--set", "recipe.epochs=2", "--set", "steps=4", "--",
-        "a.danet",
-    ]  # fmt: skip
+    assert lines == [command(steps, seed) for steps in (1, 4) for seed in (1, 2)]
     record = json.loads((tmp_path / "out" / "grid.json").read_text("utf-8"))
-    assert [run["state"] for run in record["cells"][0]["runs"]] == ["done", "waiting", "waiting"]
+    usual = {"error": None, "seconds": 0.0}
+    for steps, cell in zip((1, 4), record.pop("cells"), strict=True):
+        name, summary = (
+            f"small,steps={steps}",
+            compile_spec("a.danet", settings={"steps": steps}).summary,
+        )
+        assert cell == {
+            "name": name, "spec": "a.danet", "axes": {"network": "small", "steps": steps},
+            "facts": {
+                "network": "small", "connection": "origin", "rule": "densely_additive", "depth": 6,
+                "classes": 10, "steps": [steps], "epochs": [2], "recipe": "quick",
+                "parameters": summary.parameters, "operations": summary.macs + summary.additions,
+                "cost": 2 * steps,
+            },
+            "runs": [
+                {
+                    "seed": seed, "directory": f"{name}/seed-{seed}", "command": command(steps, seed),
+                    "state": state, **usual,
+                }
+                for seed, state in enumerate(("done", "waiting", "waiting"))
+            ],
+        }  # fmt: skip
+    head = {"format": 1, "danetc": package.__version__, "data": "digits"}
+    assert record == {**head, "axes": ["network", "steps"], "sha256": record["sha256"]}
     monkeypatch.setattr(
         "danetc.tasks.grid.plan._run", made_of(lambda path: ("changed", ["lr: 1, 2"]))
     )

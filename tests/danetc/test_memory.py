@@ -24,7 +24,8 @@ from danetc.runtime.training.distributed import World
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
-from danetc.tasks.memory import StepMemory, choose, fitting, plain_step, step_memory
+from danetc.runtime.training.state import random_state
+from danetc.tasks.memory import StepMemory, choose, fitting, plain_step, size_of, step_memory
 from danetc.tasks.networks import compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe, phase_step
 from tests.differential.helpers import text as graph_of
@@ -107,6 +108,12 @@ def test_what_a_step_holds() -> None:
     assert gathered.optimizer == 0
     assert gathered.fixed == small.fixed
     assert small.saved < step_memory(plain_step(graph, "eager", 8)).saved
+    # Beside a training on a CPU: averaged weights, a checkpoint and its copy, and two more batches.
+    cpu = step_memory(replace(plain_step(graph, "fused", 8), on_cpu=True))
+    states = size_of(random_state(torch.device("cpu")).values())
+    more = 2 * momentum.weights + momentum.optimizer + 2 * states
+    assert cpu.fixed == momentum.fixed + more
+    assert cpu.peak == momentum.peak + more + 2 * 8 * (2 * 4 * 4 * 4 + 8)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +134,16 @@ def test_losses_and_gradients_need_no_values(settings: str, backend: str) -> Non
     assert (step.averaged, step.accumulate == 4) == ("ema" in settings, "accumulate" in settings)
     found = step_memory(step)
     assert found.peak > found.weights + found.optimizer + found.saved
+
+
+@pytest.mark.parametrize(
+    ("batch", "processes", "own"), [(1, 1, 1), (1, 2, 1), (3, 2, 1), (7, 2, 3)]
+)
+def test_a_process_has_its_share_of_the_batch(batch: int, processes: int, own: int) -> None:
+    compiled = compile_spec(text=f"{SMALL}recipe quick {{ epochs = 1; {ADAMW}; batch = {batch} }}")
+    phase = find_recipe(compiled.checked.module, None, "digits", {}).phases[0]
+    step = phase_step(TrainingRequest(""), compiled, phase, "eager", World(size=processes))
+    assert (step.batch, step.processes) == (own, processes)
 
 
 # -- training --------------------------------------------------------------------------------------

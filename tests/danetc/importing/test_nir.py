@@ -97,7 +97,9 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("place", "value", "message"),
     [
         ("nodes/stem.conv/groups", np.array([1, 1]), "stem.conv: its groups has the shape (2,)"),
-        ("nodes/stem.conv/stride", 0, "stem.conv: its stride is 0; whole numbers 1 to"),
+        ("nodes/stem.conv/stride", 0, "stem.conv: its stride is 0; whole numbers 1 to 65536 are"),
+        ("nodes/stem.conv/padding", -1, "stem.conv: its padding is -1; whole numbers 0 to 65536 are"),
+        ("nodes/stem.conv/groups", 1.5, "stem.conv: its groups is 1.5; whole numbers 1 to 65536 are"),
         ("nodes/stem.conv/padding", "circular", "stem.conv: its padding is an array of"),
         ("nodes/stem.conv/type", "Sin", "stem.conv: a Sin of NIR is not read; these are: Input, "),
         ("nodes/stem.spike/v_leak", np.ones((4, 12, 12)), "stem.spike: it decays to another potential"),
