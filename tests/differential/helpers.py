@@ -93,7 +93,7 @@ def observe(
     gradients are asserted to exist.
     """
     model.zero_grad()
-    x = x.detach().clone().requires_grad_()
+    x = x.detach().clone().requires_grad_(x.is_floating_point())
     spikes: list[Tensor] = []
     layers = [module for module in model.modules() if isinstance(module, neurons)]
     found: dict[nn.Module, Tensor] = {}

@@ -168,8 +168,10 @@ sltt width=4 image=32 steps=2 classes=4 a=2 b=1 c=1 d=1
 snasnet width=4 steps=3 image=8 hidden=12 classes=4 drop=0
 spike_driven_transformer width=16 depth=2 image=8 steps=2
 spike_flownet width=2 image=16 steps=3 v_threshold=0.5
+spikebert vocabulary=9 classes=3 length=6 steps=3 width=8 heads=2 depth=1
 spikedhs width=2 image=8 steps=3 classes=5
 spikegpt vocabulary=7 width=6 steps=6 depth=1 drop=0.0
+spikelm vocabulary=9 length=12 steps=3 width=8 heads=2 depth=1 p=0.0
 spikeyolo width=3 image=64 steps=2
 spikformer width=16 heads=1 depth=2 image=16 steps=2
 spikformer_cpg variables=3 window=6 steps=3 width=16 heads=2 depth=1 neurons=6 drop=0.0
