@@ -165,6 +165,7 @@ sew_gesture width=5 steps=3 join=sew_and
 sglformer width=24 heads=1 image=16 steps=2 classes=4
 sliding_psn width=2 image=16 steps=3 p=0.0
 sltt width=4 image=32 steps=2 classes=4 a=2 b=1 c=1 d=1
+sltt_resnet18 width=3 image=32 steps=4 classes=4
 snasnet width=4 steps=3 image=8 hidden=12 classes=4 drop=0
 spike_driven_transformer width=16 depth=2 image=8 steps=2
 spike_flownet width=2 image=16 steps=3 v_threshold=0.5
