@@ -68,11 +68,12 @@ def check_backward(item: Item, model: Model, objective: Objective, accumulate: i
         check_represented(model)
     if item.name in ("bptt", "eprop", "representation"):
         return
-    given = dict(item.arguments)
-    if not model.signature.sequence and given.get("steps", 0) > model.signature.steps:
+    given, most = dict(item.arguments), model.signature.steps
+    drawn = given.get("steps") if item.name == "online" else None
+    if isinstance(drawn, int) and drawn > most and not model.signature.sequence:
         raise TrainingError(
-            f"`gradient = {item.name}(steps = {given['steps']})` exceeds the network's T of "
-            f"{model.signature.steps} time steps; use at most {model.signature.steps}"
+            f"`gradient = online(steps = {drawn})` exceeds the network's T of {most} time steps; use "
+            f"at most {most}"
         )
     if given.get("update") == "step" and accumulate > 1:
         raise TrainingError(

@@ -205,11 +205,16 @@ def observe(
     Between the two the norms take the statistics of the batch whole, so that neurons fire in evaluation too.
     """
     seen: dict[str, Array] = {}
+
+    def seeded(frames: Tensor) -> Any:
+        torch.manual_seed(seed)  # of networks that draw random numbers
+        return run(module, frames)
+
     for mode in ("training", "evaluation"):
         module.train(mode == "training")
         module.zero_grad()
         frames = x.detach().clone().requires_grad_(x.is_floating_point())
-        for place, y in enumerate(_backward(run(module, frames), seed)):
+        for place, y in enumerate(_backward(seeded(frames), seed)):
             seen[f"{mode}/output/{place}"] = y.detach().double().numpy()
         reached = torch.zeros_like(frames) if frames.grad is None else frames.grad  # local losses
         rows = [digest(reached, "input", seed)]
@@ -222,7 +227,7 @@ def observe(
                 if hasattr(layer, "momentum"):
                     layer.momentum = 1.0
             with torch.no_grad():
-                run(module, x)
+                seeded(x)
     return seen
 
 
