@@ -12,6 +12,7 @@ import pytest
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import load_module
 from danetc.dsl.recipe.resolve import resolve_recipe
+from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 from danetc.runtime.training.settings import RunSettings
@@ -49,13 +50,19 @@ def step(epoch: int, step: int) -> StepReport:
     return StepReport("full", epoch, step, 3, number, 0.5, 0.25, 0.75, 1234.5, 0.1, {})
 
 
+def phase(text: str) -> Phase:
+    """The first phase of a recipe."""
+    module = load_module(SourceFile("recipe.danet", text), Reporter())
+    (declaration,) = module.own.values()
+    recipe = resolve_recipe(declaration, {}, Reporter(), module)
+    assert recipe is not None
+    return recipe.phases[0]
+
+
 def plan() -> PhasePlan:
     """A phase of 11 epochs of 3 steps, of which 4 steps are done."""
-    text = "recipe full { epochs = 11; optimizer = sgd(lr = 0.1) }"
-    module = load_module(SourceFile("recipe.danet", text), Reporter())
-    recipe = resolve_recipe(module.own["full"], {}, Reporter(), module)
-    assert recipe is not None
-    return PhasePlan(recipe.phases[0], 3, 1, 1, RunSettings(seed=7, trial=1, trials=3))
+    eleven = phase("recipe full { epochs = 11; optimizer = sgd(lr = 0.1) }")
+    return PhasePlan(eleven, 3, 1, 1, RunSettings(seed=7, trial=1, trials=3))
 
 
 EPOCH = Epoch(

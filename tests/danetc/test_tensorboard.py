@@ -15,7 +15,7 @@ from danetc.tasks.training.tensorboard import POINTS, TensorBoard
 
 from ..runtime.training.common import STILL
 from .conftest import Run
-from .test_train import phase
+from .test_progress import phase
 
 pytest.importorskip("tensorboard")
 
