@@ -232,6 +232,17 @@ def test_images_of_all_sizes_are_resized(danetc: Run, small: Path, tmp_path: Pat
     assert measured["images"] == 4
 
 
+def test_of_several_outputs_the_first_is_measured(danetc: Run) -> None:
+    Path("two.danet").write_text(
+        "use std\nnetwork two { input = image(1, 8, 8); steps = 2; neuron = IF; surrogate = atan\n"
+        "x = in -> conv(4) -> norm -> spike -> avgpool -> mean_over_time\n"
+        "a = x -> linear(3); b = x -> linear(10); out = outputs(a = a, b = b) }\n"
+    )
+    asked = ("measure", "two.danet", "--only", "gradients", "--data")
+    danetc.passes(*asked, "synthetic:size=8,channels=1,classes=3,count=64")
+    danetc.fails("has 10 classes, but the network has 3 outputs", *asked, "digits")
+
+
 # -- bench -----------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,39 @@ def test_every_argument_is_typed_and_explained(name: str) -> None:
         assert parameter.name in text, parameter
 
 
+def test_defaults() -> None:
+    """All that are texts, numbers and True; the others are None, False and empty."""
+    found: dict[str, Any] = {}
+    for name in FUNCTIONS:
+        parameters = inspect.signature(getattr(danetc, name)).parameters.values()
+        values = {each.name: each.default for each in parameters}
+        found[name] = {
+            key: value
+            for key, value in values.items()
+            if isinstance(value, str | int | float) and value is not False
+        }
+    trained = {"data": "digits", "subset_seed": 0, "on_unreadable": "stop", "deterministic": True,
+               "memory": "none"}  # fmt: skip
+    compared = {**trained, "engine": "local", "accuracy": "last", "select_on": "val"}
+    assert found == {
+        "allow_code": {}, "check": {}, "fold": {}, "predict": {}, "train": trained,
+        "build": {"seed": 0, "backend": "fused", "memory": "none"},
+        "compare": {**compared, "output": "runs/compare"},
+        "convert": {"steps": 32, "percentile": 99.0, "channels": True, "half": True, "srp": 0,
+                    "batches": 10, "batch": 64},
+        "data": {"subset_seed": 0, "seed": 0},
+        "draw": {"theme": "auto"},
+        "evaluate": {"subset_seed": 0, "split": "test", "workers": 0},
+        "export": {"seed": 0, "device": "cpu"},
+        "import_network": {"samples": 100},
+        "load": {"backend": "fused"},
+        "measure": {"split": "test", "batches": 4, "batch": 64, "seed": 0},
+        "record": {"seed": 0},
+        "search": {**compared, "output": "runs/search", "trials": 20, "sampler": "tpe",
+                   "sampler_seed": 0, "pruner": "none"},
+    }  # fmt: skip
+
+
 def test_draw(danetc: Run, small: Path, tmp_path: Path) -> None:
     import danetc as package
 

@@ -612,6 +612,25 @@ def test_files_of_our_own_replace_links(tmp_path: Path, precious: Path) -> None:
     assert link.is_symlink()
 
 
+@posix
+def test_files_that_the_user_names_may_be_links(danetc: Run, tmp_path: Path) -> None:
+    """Their targets are replaced, whatever command writes them."""
+    Path("a.danet").write_text(SMALL)
+    numpy.save("x.npy", numpy.zeros((1, 8, 8), "float32"))
+    (tmp_path / "there").mkdir()
+    for name, command in {
+        "a.pth": ("export", "a.danet", "-o"),
+        "a.gv": ("draw", "a.danet", "-o"),
+        "a.npz": ("record", "a.danet", "x.npy", "-o"),
+        "mine.danet": ("new",),
+        "digits.png": ("data", "digits", "-o"),
+    }.items():
+        Path(name).symlink_to(Path("there", name))
+        danetc.passes(*command, name)
+        assert Path(name).is_symlink(), name
+        assert Path("there", name).stat().st_size > 100, name
+
+
 # -- reading ---------------------------------------------------------------------------------------
 
 

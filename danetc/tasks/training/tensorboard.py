@@ -49,7 +49,6 @@ class TensorBoard(Callback):
     def on_phase_start(self, plan: PhasePlan) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.on_phase_end()
         self._hook = threading.excepthook
         threading.excepthook = self._thread_failed
         done = plan.epoch * plan.steps + plan.step
