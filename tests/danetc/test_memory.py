@@ -121,7 +121,8 @@ def test_what_a_step_holds() -> None:
     [
         ("loss = mse; gradient = truncated(steps = 2)", "fused"),
         ("loss = cross_entropy + firing_rate(target = 0.1)", "fused"),
-        ("loss = cross_entropy + membrane(target = 0.1); clip = 1.0", "eager"),
+        ("loss = cross_entropy + membrane(target = 0.1); clip = 1.0", "fused"),
+        ("gradient = representation", "eager"),
         ('loss = distill(teacher = "pretrained:ann_c_small_digits") + cross_entropy', "eager"),
         ("gradient = online(trace = 0.5); ema = 0.9; accumulate = 4", "eager"),
     ],
