@@ -2,7 +2,8 @@
 
 A neuron ``v = leak * u + gain * x`` that gives ``height`` and subtracts ``reset`` when it fires has a mean output
 close to ``min(max(slope * mean of x, 0), height)`` with ``slope = gain * height / reset``, if step t of T has the weight
-leak^(T - t) in both means. The gradient of a layer is that of this function: no surrogate and no state take part.
+leak^(T - t) in both means. The gradient of a layer is that of this function, which all steps of the input share
+equally, as in the authors' code: no surrogate and no state take part.
 """
 
 from __future__ import annotations
