@@ -396,7 +396,7 @@ def function(op: str) -> Reader:
 
 
 def relu(call: CallSite, x: ReadValue) -> ReadValue:
-    return call.add("relu", x) if call.build.spiking else activation("ReLU")(call, x)  # type: ignore[no-any-return]
+    return call.add("relu", x) if call.build.spiking else activation("ReLU")(call, x)
 
 
 def activation(name: str) -> Reader:
