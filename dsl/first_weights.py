@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from danetc.dsl.record import record
 
@@ -78,24 +78,51 @@ class RandomStart:
 
 @record
 class Draw:
-    """Random numbers that are drawn at each time step: ``random(normal(0, 0.1), evaluate = mean)``.
+    """Random numbers that are drawn while a network runs: ``random(normal(0, 0.1), evaluate = mean)``.
 
-    An evaluation also draws them, or takes their mean (``evaluate``, a word of ``EVALUATIONS``).
+    They are drawn ``per`` time step or sample (``DRAWN_PER``). An evaluation draws them, too, or
+    takes their mean (``evaluate``, a word of ``EVALUATIONS``).
     """
 
     law: RandomStart
     evaluate: str = "draw"
+    per: str = "step"
 
     def __str__(self) -> str:
-        return f"{self.law}{', mean in evaluation' if self.evaluate == 'mean' else ''}"
+        return ", ".join([str(self.law), *self.facts])
+
+    @property
+    def facts(self) -> list[str]:
+        """What differs from the defaults, in words."""
+        facts = ["the same at all steps"] * (self.per == "sample")
+        return facts + ["mean in evaluation"] * (self.evaluate == "mean")
+
+    @property
+    def text(self) -> str:
+        """Its distribution and words, separated by spaces. ``read_draw`` is the inverse."""
+        return f"{self.law.text} {self.evaluate} {self.per}"
 
 
 EVALUATIONS = ("draw", "mean")
+DRAWN_PER = ("step", "sample")
 RANDOM_STARTS: Mapping[str, tuple[str, str]] = {
     "uniform": ("low", "high"),
     "normal": ("mean", "std"),
 }
 """Distributions of random numbers and of initial values, with their arguments."""
+
+
+def read_draw(words: Sequence[str]) -> Draw:
+    """Return the random numbers of the words of a ``Draw.text``. Raises ValueError for other words."""
+    law, first, second, evaluate, per = words
+    if law not in RANDOM_STARTS or evaluate not in EVALUATIONS or per not in DRAWN_PER:
+        raise ValueError(f"{' '.join(words)[:80]!r} is not a distribution")
+    found = random_start(" ".join((law, first, second)))
+    if not math.isfinite(found.mean) or found.fault is not None:
+        raise ValueError(f"{found} is not a distribution")
+    return Draw(found, evaluate, per)
+
+
 STANDARD: Mapping[str, RandomStart] = {law: RandomStart(law, 0.0, 1.0) for law in RANDOM_STARTS}
 """Distributions that ``random`` names without arguments."""
 

@@ -348,7 +348,7 @@ def _lines(program: NeuronProgram) -> Iterator[tuple[Formula, str]]:
     scheduled = () if surrogate is None else surrogate.scheduled
     yield from (_number(item) for item in program.learnables if item not in scheduled)
     for name, draw in program.drawn.items():
-        about = f"random{', its mean in evaluation' if draw.evaluate == 'mean' else ''}"
+        about = ", ".join(["random", *draw.facts])
         yield row([value_at(name, "t"), word(f" ~ {draw.law}".replace("-", "−"))]), about
     reader = Notation.of(program)
     bounded = {item.name for item in program.learnables}

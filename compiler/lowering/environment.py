@@ -10,7 +10,7 @@ from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.graph import Value as KnownValue
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.values import ArgumentOrigin, Failed, Value, Wire
-from danetc.dsl.first_weights import ARGUMENTS, EVALUATIONS, FIRST_WEIGHTS, MODES
+from danetc.dsl.first_weights import ARGUMENTS, DRAWN_PER, EVALUATIONS, FIRST_WEIGHTS, MODES
 from danetc.dsl.loading import Module
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
@@ -311,7 +311,7 @@ SPECIAL: Mapping[str, SpecFunction] = {
     ),
     "random": SpecFunction(
         "random(normal(0, 1), evaluate = mean)",
-        "random numbers of the size of the value that they are combined with, drawn at each time step; "
+        "random numbers of the size of the value that they are combined with; "
         "`random(normal)` has mean 0 and standard deviation 1",
         (
             Parameter(
@@ -321,6 +321,10 @@ SPECIAL: Mapping[str, SpecFunction] = {
             Parameter(
                 "evaluate", str, "in evaluation, `draw` or the `mean` of the distribution", "draw",
                 words=EVALUATIONS,
+            ),
+            Parameter(
+                "per", str, "`step`: new numbers at each time step; `sample`: the same at all of them",
+                "step", words=DRAWN_PER,
             ),
         ),
         example="a + random(normal(0, 0.1), evaluate = mean)",

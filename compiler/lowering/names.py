@@ -450,7 +450,7 @@ class NamedValues(Backbones):
 
     def _random(self, call: s.Call, env: Env) -> v.LearntValue:
         given = self.arguments("random", call, env)
-        draw = Draw(given["law"] or STANDARD["uniform"], given["evaluate"])
+        draw = Draw(given["law"] or STANDARD["uniform"], given["evaluate"], given["per"])
         if draw.law.fault is not None:
             message = f"`{draw.law}` is not a distribution: {draw.law.fault}"
             raise self.error("E0305", message, call.span)

@@ -288,8 +288,9 @@ class OperationValues(Evaluator):
                     law: dict[str, Attribute] = {
                         "law": learn.law.text,
                         "evaluate": learn.evaluate,
+                        "per": learn.per,
                     }
-                    like = self.at_each_step(wire, span)
+                    like = wire if learn.per == "sample" else self.at_each_step(wire, span)
                     made = self.add("random", (like,), law, span, found.name or "random")
                 else:
                     channels, height, width = (*size, None, None)[:3]

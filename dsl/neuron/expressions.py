@@ -11,7 +11,14 @@ from typing import Any, TypeAlias, TypeVar
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, inserting
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.first_weights import EVALUATIONS, RANDOM_STARTS, STANDARD, Draw, RandomStart
+from danetc.dsl.first_weights import (
+    DRAWN_PER,
+    EVALUATIONS,
+    RANDOM_STARTS,
+    STANDARD,
+    Draw,
+    RandomStart,
+)
 from danetc.dsl.neuron.opcodes import (
     ARITHMETIC,
     COMPARISONS,
@@ -39,9 +46,11 @@ Value: TypeAlias = Operand | bool
 """A number (a name or a constant) or a condition (a name, True or False)."""
 _NAMED: Mapping[str, Sequence[str]] = {
     "learn": ("above", "below", "per", "per_step"),
-    "random": ("evaluate",),
+    "random": ("evaluate", "per"),
 }
 """Named arguments of functions."""
+_WORDS: Mapping[str, Sequence[str]] = {"evaluate": EVALUATIONS, "per": DRAWN_PER}
+"""Words of the named arguments of ``random``."""
 Arguments: TypeAlias = Mapping[str, int | float | bool | Learn | Wired]
 """A value for every parameter of a declaration."""
 
@@ -349,12 +358,12 @@ class ExpressionLowering:
         draw = Draw(STANDARD["uniform"])
         for arg in call.args:
             match arg.value:
-                case s.Word(word) if arg.name == "evaluate":
-                    draw = replace(draw, evaluate=word)
-                case _ if arg.name == "evaluate":
-                    message = "`evaluate` of `random` must be a word"
-                    hint = " or ".join(f"`evaluate = {word}`" for word in EVALUATIONS)
-                    raise self.error("E0718", message, arg.span, hint=hint)
+                case s.Word(word) if arg.name in _WORDS and word in _WORDS[arg.name]:
+                    draw = replace(draw, **{arg.name: word})
+                case _ if arg.name in _WORDS:
+                    words = " or ".join(f"`{word}`" for word in _WORDS[arg.name])
+                    message = f"`{arg.name}` of `random` must be {words}"
+                    raise self.error("E0718", message, arg.span)
                 case s.Name(law) if law in STANDARD:
                     draw = replace(draw, law=STANDARD[law])
                 case s.Call(s.Name(law), args) if law in RANDOM_STARTS:

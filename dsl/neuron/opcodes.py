@@ -307,6 +307,7 @@ FORMS: Mapping[str, EquationForm] = {
         {
             "law": "distribution: `uniform(low, high)`, `normal(mean, std)`; by default `uniform(0, 1)`",
             "evaluate": "in evaluation, `draw` (default) or the `mean` of the distribution",
+            "per": "`step`: new numbers at each time step (default); `sample`: the same at all of them",
         },
     ),
 }

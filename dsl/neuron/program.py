@@ -246,7 +246,7 @@ class NeuronProgram:
     def text(self) -> str:
         """Return the canonical text, in one line; ``reading.read_program`` is the inverse."""
         parts = [f"neuron {self.name}", *_parameter_texts(self.parameters)]
-        laws = {name: f" {draw.law.text} {draw.evaluate}" for name, draw in self.drawn.items()}
+        laws = {name: f" {draw.text}" for name, draw in self.drawn.items()}
         parts += [f"input {name}{laws.get(name, '')}" for name in self.inputs]
         parts += [f"state {state.name} = {constant_text(state.init)}" for state in self.states]
         for item in self.learnables:

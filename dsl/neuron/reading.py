@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-from danetc.dsl.first_weights import EVALUATIONS, RANDOM_STARTS, Draw, RandomStart, random_start
+from danetc.dsl.first_weights import Draw, random_start, read_draw
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
 from danetc.dsl.neuron.parameters import read_origin
 from danetc.dsl.neuron.program import (
@@ -109,13 +109,9 @@ def read_program(text: str) -> NeuronProgram:
                 neuron.name = _name(name)
             case ["param", name, "=", value]:
                 scope.parameter(name, value)
-            case ["input", name]:
+            case ["input", name, *law]:
                 inputs.append(scope.define(name))
-            case ["input", name, law, *ends, evaluate] if (
-                law in RANDOM_STARTS and len(ends) == 2 and evaluate in EVALUATIONS
-            ):
-                inputs.append(scope.define(name))
-                draws.append(Draw(RandomStart(law, *map(_number, ends)), evaluate))
+                draws += [read_draw(law)] if law else []
             case ["state", name, "=", init]:
                 states.append(NeuronState(scope.define(name), scope.number(init)))
             case ["hold", name, "=", raw, "by", path]:

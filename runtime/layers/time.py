@@ -125,6 +125,25 @@ class Random(Leaf):
         return f"{self.law}, evaluate={self.evaluate}"
 
 
+class SampleRandom(Random):
+    """The same random numbers at all time steps of a sample: [N, ...] or [T, N, ...]."""
+
+    def __init__(self, law: str, evaluate: str, rank: int) -> None:
+        super().__init__(law, evaluate)
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        drawn = super().forward(x[0] if x.dim() == self.rank + 2 else x)
+        return drawn.expand_as(x)
+
+    def advance(
+        self, inputs: Sequence[Tensor], drawn: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the numbers of one time step [N, ...], which are drawn at the first."""
+        drawn = self.forward(inputs[0]) if drawn is None else drawn
+        return drawn, drawn
+
+
 class TimeConv(Leaf, nn.Conv1d):
     """A convolution over time of each pixel, padded by ``before`` and ``after`` steps of 0."""
 

@@ -416,7 +416,7 @@ VARIETY = {
         }
         connection origin_at_random {
           each = conv -> norm -> spike; last = conv -> norm; projection = conv -> norm
-          out = (branch + 0.1 * random(uniform(-1, 1)) + shortcut) -> spike
+          out = (branch + 0.1 * random(uniform(-1, 1), per = sample) + shortcut) -> spike
         }""",
     ),
 }

@@ -225,7 +225,7 @@ class Subject:
                 hooks.append(module.register_forward_hook(_keep(neurons, name)))
             elif isinstance(module, nn.Dropout | DropPath):
                 hooks.append(module.register_forward_pre_hook(_factors(drawn, name)))
-            elif type(module).__name__ == "Random":  # also that of a model.py
+            elif type(module).__name__ in ("Random", "SampleRandom"):  # also of a model.py
                 hooks.append(module.register_forward_hook(_numbers(drawn, name)))
         poisson = [node for node in self.graph.nodes.values() if node.op == "poisson"]
         if poisson:  # an encoder of the input: it is the first to draw

@@ -25,6 +25,7 @@ _NAMES: Mapping[tuple[str, ...], str] = {
     ("kernel_size",): "MaxPool2d AvgPool2d",
     ("groups", "momentum"): "RunningMean",
     ("law", "evaluate"): "Random",
+    ("law", "evaluate", "rank"): "SampleRandom",
     ("heads", "most"): "Scores KeysFirst",
     ("steps", "window"): "TimeLinear MaskedTimeLinear",
     ("steps", "rank"): "Delay",

@@ -29,7 +29,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
     (
         LAYERS,
         "time",
-        "Embedding drawn_numbers ConstantTable Learnt Delay DropPath SampleDropout Random TimeConv TimeLinear "
+        "Embedding drawn_numbers ConstantTable Learnt Delay DropPath SampleDropout Random SampleRandom TimeConv TimeLinear "
         "MaskedTimeLinear",
     ),
     (LAYERS, "weight_layer", "Mask with_weight_layer computing computed_weight"),

@@ -9,7 +9,7 @@ from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown, word
-from danetc.dsl.first_weights import EVALUATIONS, RandomStart, random_start
+from danetc.dsl.first_weights import DRAWN_PER, EVALUATIONS, Draw, random_start
 from danetc.dsl.kinds import Kind
 from danetc.dsl.ranges import REAL, NumberRange
 
@@ -22,17 +22,20 @@ def _delay_label(attrs: Attrs) -> tuple[str, str]:
     return f"delay {attrs['steps']}", ""
 
 
-def _law(attrs: Attrs) -> RandomStart:
-    return random_start(str(attrs["law"]))
+def _draw(attrs: Attrs) -> Draw:
+    return Draw(random_start(str(attrs["law"])), str(attrs["evaluate"]), str(attrs["per"]))
 
 
 def _drawn_kind(attrs: Attrs, values: Values) -> Kind:
-    law = _law(attrs)
+    law = _draw(attrs).law
     return Kind.of(NumberRange(law.first, law.second) if law.name == "uniform" else REAL)
 
 
 def _random(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = (str(attrs["law"]), attrs["evaluate"])
+    args = (attrs["law"], attrs["evaluate"])
+    if attrs["per"] == "sample":
+        target = "danetc.runtime.layers.time.SampleRandom"
+        return TorchModule(target, (*args, len(value.shape)), layout="seq")
     return TorchModule("danetc.runtime.layers.time.Random", args, layout="any")
 
 
@@ -97,14 +100,15 @@ ROWS = (
         example="in -> poisson -> conv(8) -> norm -> spike",
     ),
     Op(
-        "random", "random numbers of the size of another value, drawn at each step", shapes.same, _drawn_kind,
+        "random", "random numbers of the size of another value", shapes.same, _drawn_kind,
         _random,
         (
             Parameter("law", str, "text of the distribution"),
             word("evaluate", "in evaluation, `draw` or the `mean`", "draw", EVALUATIONS),
+            word("per", "`step`, or `sample` for the same numbers at all steps", "step", DRAWN_PER),
         ),
         public=False, random=True, gradient=False,
-        label=lambda attrs: (f"random {_law(attrs)}", "mean in evaluation" * (attrs["evaluate"] == "mean")),
+        label=lambda attrs: (f"random {_draw(attrs).law}", ", ".join(_draw(attrs).facts)),
         onnx=onnx.random,
     ),
     Op(

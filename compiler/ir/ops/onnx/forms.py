@@ -305,9 +305,19 @@ def random(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     law = random_start(str(at.attrs["law"]))
     if at.attrs["evaluate"] == "mean":
         return to.node("Expand", to.array(law.mean), to.node("Shape", x[0]))
-    if law.name == "uniform":
-        return to.node("RandomUniformLike", x[0], low=law.first, high=law.second)
-    return to.node("RandomNormalLike", x[0], mean=law.first, scale=law.second)
+    same = at.attrs["per"] == "sample" and at.values[0].varies
+    steps = to.as_steps(x[0], at.shape) if same and not to.step else ""
+    like = to.node("Slice", steps, to.ints(0), to.ints(1), to.ints(0)) if steps else x[0]
+    names = {"uniform": ("low", "high"), "normal": ("mean", "scale")}[law.name]
+    ends = dict(zip(names, (law.first, law.second), strict=True))
+    drawn = to.node(f"Random{law.name.title()}Like", like, **ends)
+    if steps:
+        return to.as_batch(to.node("Expand", drawn, to.node("Shape", steps)), at.shape)
+    if same:  # step by step: the first step's
+        first = to.node("Equal", to.step, to.ints(0))
+        drawn = to.node("Where", first, drawn, to.before("drawn", at.shape, 1))
+        to.remember("drawn", drawn)
+    return drawn
 
 
 def latency(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
