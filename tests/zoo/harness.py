@@ -130,6 +130,7 @@ dh_snn width=8 inputs=16 steps=6 skip=2
 diet_snn width=3 image=16 steps=4 drop=0.0
 dspike_resnet18 width=3 image=8 steps=2
 dsr width=3 image=32 steps=8 classes=4
+dsr_if width=3 image=32 steps=8 classes=4
 e_spikeformer width=8 last=32 image=64 steps=1
 ems_yolo width=2 image=64 steps=2
 event_densenet image=64 width=4 steps=2 a=2 b=2 c=1 d=1
