@@ -73,8 +73,10 @@ def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Call
         yield lambda count: progress.advance(task, count)
 
 
-def in_notebook() -> bool:
-    """Return True if this process is the kernel of a notebook."""
+def shows_progress(asked: bool | None) -> bool:
+    """Return whether a function shows its progress: as asked, by default in the kernel of a notebook."""
+    if asked is not None:
+        return asked
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")

@@ -21,7 +21,7 @@ from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
-from danetc.output.console import in_notebook
+from danetc.output.console import shows_progress
 from danetc.output.echo import note
 from danetc.output.returned import Returned, frame
 from danetc.requests import ConversionRequest, EvaluationRequest
@@ -149,7 +149,7 @@ def convert(how: ConversionRequest) -> Converted:
     Raises UserError if part of the network cannot be converted, with its path in the network, and if
     the directory or an argument is wrong.
     """
-    shown = in_notebook() if how.progress is None else how.progress
+    shown = shows_progress(how.progress)
     told = note if shown else lambda text: None
     source, steps = os.fspath(how.source), how.steps
     opened = open_directory(source)

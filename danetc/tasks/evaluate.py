@@ -18,7 +18,7 @@ from danetc.compiler.analysis.summary import why_not_stepwise
 from danetc.compiler.ir.at_node import why_fixed
 from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
-from danetc.output.console import image_bar, in_notebook
+from danetc.output.console import image_bar, shows_progress
 from danetc.output.echo import Note, note
 from danetc.output.figures import percent, scores
 from danetc.output.returned import LinePanel, Returned, confusion_figure, frame, line_figure
@@ -390,7 +390,7 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
         raise UserError(f"`model` is a model of danetc, or its directory, not {model!r}")
     else:
         trained = open_trained(os.fspath(model))
-    shown = in_notebook() if request.progress is None else request.progress
+    shown = shows_progress(request.progress)
     found = evaluate_trained(trained, request, silent=not shown)
     for text in found.notes if shown else ():
         note(text)

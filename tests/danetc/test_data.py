@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 import danetc as package
 from danetc.main import COMMANDS, program
+from danetc.runtime.data.batches import Fetcher
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.sources import SOURCES
 from danetc.tasks.data_report import facts
@@ -52,6 +54,23 @@ def test_how_many_workers_a_gpu_needs(danetc: Run) -> None:
     told = [value for name, value in known if name in ("loading", "")]
     assert "300 images/s by one worker, so 4 for 1,000 images/s of a GPU" in told
     assert "an H100 trains at most 1,001 images/s of n: 4 workers" in told
+
+
+def test_images_are_loaded_for_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one worker; each takes 0.15 s."""
+    now, reads = [0.0], list[list[int]]()
+    real = Fetcher.__getitems__
+
+    def slow(self: Fetcher, job: list[int]) -> Any:
+        now[0] += 0.15 * len(job[1:])
+        reads.append(job)
+        return real(self, job)
+
+    monkeypatch.setattr(Fetcher, "__getitems__", slow)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    loading = package.data("digits").record["loading"]
+    assert loading["images_per_second"] == pytest.approx(1 / 0.15)
+    assert reads[::-1].index([0, 0]) == 4  # after one that loads the libraries
 
 
 @pytest.mark.usefixtures("all_digits")

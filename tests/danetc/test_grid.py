@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -363,22 +366,27 @@ def test_runs_that_fail_or_are_stopped_are_named(
         package.compare(tmp_path / "a.danet", **ASKED, output=tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    ("name", "work"),
+    [("compare", "grid.comparison.train_grid"), ("search", "searching.search.run_search")],
+)
 def test_progress_is_shown_on_request_or_in_a_notebook(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, work: str
 ) -> None:
     shown: list[bool] = []
 
-    def stopped(runs: object, request: object, *, quiet: bool) -> int:
+    def stopped(*given: object, quiet: bool) -> int:
         shown.append(not quiet)
         return 143
 
-    module = "danetc.tasks.grid.comparison"
-    monkeypatch.setattr(f"{module}.train_grid", stopped)
-    for progress, notebook in ((None, False), (None, True), (True, False), (False, True)):
-        monkeypatch.setattr(f"{module}.in_notebook", lambda shown=notebook: shown)
+    monkeypatch.setattr(f"danetc.tasks.{work}", stopped)
+    for progress, shell in product(
+        (None, True, False), (None, object(), SimpleNamespace(kernel=1))
+    ):
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda s=shell: s))
         with pytest.raises(UserError, match="the same call resumes"):
-            package.compare(tmp_path / "a.danet", **ASKED, progress=progress)
-    assert shown == [False, True, True, False]
+            getattr(package, name)(tmp_path / "a.danet", backend="eager", progress=progress)
+    assert shown == [False, False, True, True, True, True, False, False, False]
 
 
 def test_what_is_done_is_said_and_not_trained_again(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +19,16 @@ from danetc.dsl.recipe.settings import SETTINGS, Phase, Recipe
 from danetc.errors import UserError
 from danetc.main import main
 from danetc.output.figures import show_size
-from danetc.requests import ConversionRequest
+from danetc.requests import ConversionRequest, TrainingRequest
 from danetc.runtime.data.registry import open_data
+from danetc.runtime.training.distributed import World
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.runtime.training.losses import over_time
 from danetc.tasks.converting import Converted
 from danetc.tasks.evaluate import Evaluated, Figures
 from danetc.tasks.training.directory import metrics_csv
 from danetc.tasks.training.dry_run import print_plan, settings
-from danetc.tasks.training.plan import _tell_of_precision, _tell_of_workers
+from danetc.tasks.training.plan import _tell_of_precision, _tell_of_workers, make_plan
 from danetc.tasks.training.progress import print_trials
 from danetc.tasks.training.progress import result as training_result
 from danetc.tasks.training.train import Training
@@ -147,6 +149,39 @@ def test_a_recipe_that_shadows_one_of_std_is_noted(danetc: Run, tmp_path: Path) 
 def test_min_accuracy_decides_the_exit_status(danetc: Run, quick: Path) -> None:
     danetc.fails("is below 100.00%", "train", quick, "--data", "digits", "--min-accuracy", "1.0")
     assert danetc("train", quick, "--data", "digits", "--min-accuracy", "0").status == 0
+
+
+@pytest.mark.parametrize(("steps", "frames"), [("", 2), ("steps = 3; ", 3)])
+def test_what_a_plan_asks_and_tells(
+    small: Path, monkeypatch: pytest.MonkeyPatch, steps: str, frames: int
+) -> None:
+    monkeypatch.setattr("danetc.tasks.training.plan.usable_cores", lambda: 4)
+    small.write_text(
+        f"{SMALL}recipe digits {{ {steps}epochs = 1; batch = 300; workers = 5; precision = fp16; "
+        "optimizer = adamw(lr = 10.0) }"
+    )
+    request = TrainingRequest(
+        small, "digits", classes=4, set={"classes": 4}, subset_seed=2, on_unreadable="skip",
+        backend="eager", memory=10**9, output=small.parent / "out",
+    )  # fmt: skip
+    notes: list[str] = []
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def opening(text: str, **options: Any) -> Any:
+        asked.append((text, options))
+        return replace(open_data(text, **options), notices=("of the data",))
+
+    with pytest.warns(package.SpecWarning, match="a learning rate of 10 for `adamw`"):
+        plan = make_plan(request, World(torch.device("cpu")), notes.append, opening)
+    options = {"classes": 4, "subset_seed": 2, "on_unreadable": "skip", "tokens": None}
+    assert asked == [("digits", {**options, "frames": frames, "channels": 1})]
+    told = (
+        "recipe `digits` is that of", "a CPU computes float16", "the recipe has 5 workers",
+        "memory of phase train: none: ", "of the data",
+    )  # fmt: skip
+    assert len(notes) == len(told)
+    assert all(note.startswith(start) for note, start in zip(notes, told, strict=True)), notes
+    assert (plan.data.classes, plan.seeds, plan.backend) == (4, (0,), "eager")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn
 
 from danetc.arguments import check_choice, takes
 from danetc.errors import UserError
-from danetc.output.console import in_notebook, terminal_bar
+from danetc.output.console import shows_progress, terminal_bar
 from danetc.output.echo import echo, note
 from danetc.output.returned import Returned, frame
 from danetc.requests import ComparisonRequest
@@ -178,7 +178,7 @@ def compare(request: ComparisonRequest) -> Comparison:
     Raises UserError for errors in the specs, the axes or the data, if runs fail (the others
     continue), and if a signal stops it: the same call resumes.
     """
-    quiet = not (in_notebook() if request.progress is None else request.progress)
+    quiet = not shows_progress(request.progress)
     runs = checked_runs(request, quiet=quiet)
     if train_grid(runs, request, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the runs in {request.folder}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.arguments import takes
 from danetc.errors import UserError
-from danetc.output.console import in_notebook
+from danetc.output.console import shows_progress
 from danetc.output.echo import note
 from danetc.requests import SearchRequest
 from danetc.runtime.system.devices import find_device
@@ -261,7 +261,7 @@ def search(request: SearchRequest) -> SearchResult:
     Raises UserError for errors in the specs, the axes or the data, if Optuna is missing, if no
     trial is complete at the end, and if a signal stops the search.
     """
-    quiet = not (in_notebook() if request.progress is None else request.progress)
+    quiet = not shows_progress(request.progress)
     if run_search(request, quiet=quiet) is not None:
         raise UserError(f"stopped; the same call resumes the search in {request.folder}")
     found = read_search(request.folder)

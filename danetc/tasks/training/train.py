@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.arguments import parse_memory, takes
 from danetc.errors import UserError
-from danetc.output.console import in_notebook
+from danetc.output.console import shows_progress
 from danetc.output.echo import Note
 from danetc.output.returned import LinePanel, Returned, frame, line_figure
 from danetc.requests import TrainingRequest
@@ -109,7 +109,7 @@ def train(request: TrainingRequest) -> Training:
     stop = StopRequest()
     with ExitStack() as stack:
         shown: Callback = notes
-        if in_notebook() if request.progress is None else request.progress:
+        if shows_progress(request.progress):
             progress = TrainingProgress(sys.stdout)
             shown = stack.enter_context(progress)
             notes.shown = progress.on_notice
