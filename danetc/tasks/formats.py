@@ -165,8 +165,8 @@ def _nir(content: Content) -> bytes:
 
 def _run_nir(data: bytes, content: Content) -> Run:
     """Run a graph as ``danetc import`` reads it, averaged over time where the model's output is."""
-    from danetc.tasks.importing.acceptance import model_of
     from danetc.tasks.importing.nir_file import read_nir
+    from danetc.tasks.importing.operations import model_of
 
     graph = content.graph
     (end,) = graph.outputs.values()

@@ -15,16 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx.node import map_aggregate
 
-from danetc.compiler.analysis.neuron_forms import learnt_in_order
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.emit.names import dotted
 from danetc.compiler.importing.program import Imported
-from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
-from danetc.runtime.model.built import Model
 from danetc.tasks.exporting import BATCH, gaps, inputs_of, outputs_of_all
 from danetc.tasks.importing.known_neurons import NEURONS, full_name
-from danetc.tasks.importing.operations import ReadNetwork, Weights
+from danetc.tasks.importing.operations import ReadNetwork, Weights, load_weights, model_of
 from danetc.tasks.importing.torch_model import Takes
 
 TOLERANCE = 1e-5
@@ -115,30 +111,6 @@ def _differences(wanted: Tensor, found: Tensor) -> Tensor:
 
 def _deviation(logits: Tensor) -> float:
     return float(logits.std(0).mean())
-
-
-def load_weights(model: Model, imported: Imported, source: Graph, weights: Weights) -> None:
-    """Load the weights of the source into a model of the imported network."""
-    state, graph = model.state_dict(), imported.graph
-    with torch.no_grad():
-        for theirs, mine in imported.weights:
-            called: dict[str, str] = {}
-            if source[theirs].op == "neuron":
-                programs = source.program(source[theirs]), graph.program(graph[mine])
-                called = dict(zip(*map(learnt_in_order, programs), strict=True))
-            path = dotted(*graph[mine].scope, graph[mine].name)
-            for name, value in weights.get(theirs, {}).items():
-                key = f"{path}.{called.get(name, name)}"
-                state[key].copy_(value.reshape(state[key].shape))
-
-
-def model_of(source: ReadNetwork) -> Model:
-    """Return a model of the network that was read, without detection of its structure."""
-    graph = source.graph
-    model = emit(graph, 0).eval()
-    own = Imported(graph.name, "", graph, tuple((id, id) for id in source.weights), (), ())
-    load_weights(model, own, graph, source.tensors())
-    return model
 
 
 def graph_runner(source: ReadNetwork) -> Runner:

@@ -28,11 +28,10 @@ from danetc.tasks.importing.acceptance import (
     Runner,
     agreement,
     graph_runner,
-    load_weights,
     torch_runner,
 )
 from danetc.tasks.importing.nir_file import read_nir
-from danetc.tasks.importing.operations import ReadNetwork
+from danetc.tasks.importing.operations import ReadNetwork, load_weights
 from danetc.tasks.importing.torch_model import read_model
 from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of

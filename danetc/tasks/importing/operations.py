@@ -13,12 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from danetc.compiler.analysis.neuron_forms import learnt_in_order
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.names import dotted
+from danetc.compiler.importing.program import Imported
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS, OpError
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.errors import UserError
+from danetc.runtime.model.built import Model
 from danetc.tasks.importing.known_neurons import activation_program
 
 Weights = Mapping[int, Mapping[str, Tensor]]
@@ -55,6 +60,30 @@ class ReadNetwork:
             }
             for id, held in self.weights.items()
         }
+
+
+def load_weights(model: Model, imported: Imported, source: Graph, weights: Weights) -> None:
+    """Load the weights of the source into a model of the imported network."""
+    state, graph = model.state_dict(), imported.graph
+    with torch.no_grad():
+        for theirs, mine in imported.weights:
+            called: dict[str, str] = {}
+            if source[theirs].op == "neuron":
+                programs = source.program(source[theirs]), graph.program(graph[mine])
+                called = dict(zip(*map(learnt_in_order, programs), strict=True))
+            path = dotted(*graph[mine].scope, graph[mine].name)
+            for name, value in weights.get(theirs, {}).items():
+                key = f"{path}.{called.get(name, name)}"
+                state[key].copy_(value.reshape(state[key].shape))
+
+
+def model_of(source: ReadNetwork) -> Model:
+    """Return a model of the network that was read, without detection of its structure."""
+    graph = source.graph
+    model = emit(graph, 0).eval()
+    own = Imported(graph.name, "", graph, tuple((id, id) for id in source.weights), (), ())
+    load_weights(model, own, graph, source.tensors())
+    return model
 
 
 @dataclass

@@ -19,7 +19,7 @@ from danetc.dsl.neuron.program import INPUT, Learnable, NeuronProgram, NeuronSta
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import surrogate_of
-from danetc.tasks.importing.tracing import Spike, Trace, operation
+from danetc.tasks.importing.tracing import Spike, TracedModel, operation
 
 Traced: TypeAlias = fx.Node | float
 
@@ -43,7 +43,7 @@ class StepwiseNeuron:
     places: Mapping[str, str]
 
 
-def python_neurons(trace: Trace, model: nn.Module) -> dict[fx.Node, StepwiseNeuron]:
+def python_neurons(trace: TracedModel, model: nn.Module) -> dict[fx.Node, StepwiseNeuron]:
     """Return the neurons of a trace by the node of their output."""
     steps = _Steps(trace, model)
     stacks = [
@@ -58,7 +58,7 @@ def python_neurons(trace: Trace, model: nn.Module) -> dict[fx.Node, StepwiseNeur
 class _Steps:
     """Interprets the nodes of a trace as operations of neuron equations."""
 
-    def __init__(self, trace: Trace, model: nn.Module) -> None:
+    def __init__(self, trace: TracedModel, model: nn.Module) -> None:
         self.trace = trace
         self.learnt = dict(model.named_parameters())
         self.tensors: dict[str, Tensor] = {**self.learnt, **dict(model.named_buffers())}

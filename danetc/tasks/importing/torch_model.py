@@ -27,7 +27,7 @@ from danetc.tasks.importing.operations import (
     read,
 )
 from danetc.tasks.importing.python_neurons import StepwiseNeuron, python_neurons
-from danetc.tasks.importing.tracing import Trace, leaf, operation, shape_of
+from danetc.tasks.importing.tracing import TracedModel, leaf, operation, shape_of
 
 # -- modules that are read as one operation -------------------------------------------------------
 
@@ -71,9 +71,9 @@ HINT = (
 )
 
 
-def _with_leaves(model: nn.Module) -> tuple[nn.Module, Trace]:
+def _with_leaves(model: nn.Module) -> tuple[nn.Module, TracedModel]:
     """Return a copy of a model whose modules in ``MODULES`` call ``leaf``, and its trace, not yet run."""
-    copied, trace = deepcopy(model).eval(), Trace()
+    copied, trace = deepcopy(model).eval(), TracedModel()
     for path, module in copied.named_modules():
         name = full_name(module)
         if name in MODULES:
@@ -168,7 +168,7 @@ class _Reader:
     """Reads the values of a trace. ``lead`` are the dimensions of its input before those of a sample."""
 
     build: SourceBuilder
-    trace: Trace
+    trace: TracedModel
     neurons: Mapping[fx.Node, StepwiseNeuron]
     stored: Mapping[str, Tensor]
     lead: Layout

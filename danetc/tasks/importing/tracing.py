@@ -24,7 +24,7 @@ from danetc.runtime.system.user_code import where_it_failed
 torch.library.define("danetc::leaf", "(Tensor x, str key) -> Tensor")
 torch.library.register_fake("danetc::leaf", lambda x, key: torch.empty_like(x))
 leaf: Callable[[Any, str], Any] = torch.ops.danetc.leaf
-"""Operation of a module or function that is read as one, with its key in ``Trace.leaves``."""
+"""Operation of a module or function that is read as one, with its key in ``TracedModel.leaves``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Spike:
 
 
 @dataclass
-class Trace:
+class TracedModel:
     """Graph of a model.
 
     Attributes:
