@@ -91,7 +91,10 @@ class Measures:
 
 def mean_loss(output: Tensor, labels: Tensor) -> Tensor:
     """Return the cross entropy of [N, classes] or of pixels [N, classes, H, W], or for real numbers the
-    squared distance of [N, D]; with a leading T, that of the mean over time."""
+    squared distance of [N, D]; with a leading T, that of the mean over time, or of each step with its
+    label."""
+    if output.dim() == 3 and labels.dim() == 2 and not labels.is_floating_point():
+        return nn.functional.cross_entropy(output.permute(1, 2, 0), labels)
     if labels.is_floating_point():
         return nn.functional.mse_loss(output.mean(0) if output.dim() == 3 else output, labels)
     logits = output.mean(0) if output.dim() in (3, 5) else output

@@ -72,6 +72,11 @@ def test_a_language_model_has_the_figures_of_plain_torch(danetc: Run) -> None:
     header, *rows = Path("run/metrics.csv").read_text().splitlines()
     assert "test_perplexity" in header.split(",")
     assert len(rows) == 2
+    loss_of_measure = danetc.json("measure", "run", "--batch", "99")["measured"][0]
+    assert loss_of_measure["gradients"]["loss"] == pytest.approx(loss, rel=1e-4)
+    line = danetc.json("eval", "run", "--over-time")["evaluated"][0]["over_time"]
+    half = F.cross_entropy(y[:4].flatten(0, 1), wanted[:4].flatten())
+    assert line[3]["loss"] == pytest.approx(float(half), rel=1e-4)
     assert "which predict does not show" in danetc("predict", "run", "text.txt").err
 
 
