@@ -88,47 +88,39 @@ def text_set(
     cut into samples in sequence; its end is held out to test on if there is no other. Labelled texts are
     cut, or filled with token 0 at the end.
     """
-    steps = request.tokens is None or request.tokens.length == 1
-    length = request.frames if steps else request.tokens.length  # type: ignore[union-attr]
+    takes = request.tokens
+    length = request.frames if takes is None or takes.length == 1 else takes.length
     if length is None:
         raise DataError(
             f"the number of tokens in a sample of {name} is unknown: set --steps, or name a network"
         )
-    corpora = {split: each for split, each in splits.items() if not isinstance(each, tuple)}
+    strings = [text for each in splits.values() for text in _texts(each) if isinstance(text, str)]
     kind = request.options.get("tokenizer", "bytes")
-    alphabet = ""
-    if kind == "characters":
-        every = [*corpora.values(), *(text for s in splits.values() for text in _texts(s))]
-        alphabet = "".join(sorted(set().union(*(each for each in every if isinstance(each, str)))))
+    alphabet = "".join(sorted(set("".join(strings)))) if kind == "characters" else ""
     tokenizer = Tokenizer(kind, alphabet)
-    is_text = any(isinstance(text, str) for each in splits.values() for text in _texts(each))
 
     def tokens(text: str | Array, split: str) -> Array:
         return tokenizer.encode(text, f"{name} ({split})") if isinstance(text, str) else text
 
     found: dict[str, Any] = {}
-    if corpora:
-        encoded = {split: tokens(each, split) for split, each in corpora.items()}
-        if request.share is not None:
-            whole = encoded["train"]
-            cut = round((1 - request.share) * len(whole))
-            encoded = {"train": whole[:cut], "test": whole[cut:]}
-            request = replace(request, options={})
-        found = {
-            split: _windows(each, length, f"{name} ({split})") for split, each in encoded.items()
-        }
-        if is_text:
-            found["class_names"] = tokenizer.names
-    else:
-        for split, (texts, labels) in splits.items():  # type: ignore[misc]
-            rows = [tokens(each, split) for each in texts]
-            found[split] = _filled(rows, length), np.asarray(labels)
-    vocabulary = (
-        len(tokenizer.names) if is_text else 1 + max(int(found[s][0].max()) for s in splits)
-    )
-    request = replace(request, tokens=request.tokens or TokenInput(vocabulary, 1))
-    made = own_set(request, found, name)
-    facts = {"tokenizer": kind, "alphabet": alphabet} if is_text else {}
+    corpora: dict[str, Array] = {}
+    for split, each in splits.items():
+        if isinstance(each, tuple):
+            rows = [tokens(text, split) for text in each[0]]
+            found[split] = _filled(rows, length), np.asarray(each[1])
+        else:
+            corpora[split] = tokens(each, split)
+    if corpora and request.share is not None:
+        cut = round((1 - request.share) * len(corpora["train"]))
+        corpora = {"train": corpora["train"][:cut], "test": corpora["train"][cut:]}
+        request = replace(request, options={})
+    found |= {s: _windows(each, length, f"{name} ({s})") for s, each in corpora.items()}
+    most = max(int(x.max()) for x, _ in found.values())
+    vocabulary = len(tokenizer.names) if strings else 1 + most
+    if corpora and strings:
+        found["class_names"] = tokenizer.names
+    made = own_set(replace(request, tokens=takes or TokenInput(vocabulary, 1)), found, name)
+    facts = {"tokenizer": kind, "alphabet": alphabet} if strings else {}
     return replace(made, details={**made.details, **facts})
 
 

@@ -101,7 +101,7 @@ class _Emitter:
             name = to.claim(attribute(node.name))
             varies = node.value.varies and not self.streaming
             lead = [self.graph.steps] * varies
-            size = [*lead, "N", *node.value.shape]
+            size: list[int | str] = [*lead, "N", *node.value.shape]
             self.inputs.append(tensor(name, size, node.value.kind.is_token))
             to.path = node.path
             self.values[node.id] = to.as_batch(name, node.value.shape) if varies else name
