@@ -130,7 +130,7 @@ dh_snn width=8 inputs=16 steps=6 skip=2
 diet_snn width=3 image=16 steps=4 drop=0.0
 dspike_resnet18 width=3 image=8 steps=2
 dsr width=3 image=32 steps=8 classes=4
-dsr_if width=3 image=32 steps=8 classes=4
+dsr_if width=4 image=32 steps=20 classes=5
 e_spikeformer width=8 last=32 image=64 steps=1
 ems_yolo width=2 image=64 steps=2
 event_densenet image=64 width=4 steps=2 a=2 b=2 c=1 d=1
@@ -146,6 +146,7 @@ ispikformer variables=5 window=8 horizon=4 steps=3 width=16 heads=1 depth=1
 klif width=4 image=8 steps=3 classes=3
 lif_firenet width=4 height=6 wide=5 steps=4
 lisnn width=3 image=8 steps=4 classes=3 wide=6
+localzo width=4 image=16 steps=3 classes=10
 ltmd width=4 image=16 steps=3 classes=4 k=4 a=1 b=2 c=1
 ma_snn width=4 image=8 steps=4 classes=3 c=2 t=2
 masked_psn width=5 image=8 steps=4 k=3 masked=0.5
@@ -154,6 +155,7 @@ meta_spikeformer width=8 last=32 image=64 steps=2
 mlf width=4 image=8 steps=2
 mpbn width=2 image=32 steps=2
 msresnet width=3 image=64 steps=2 classes=5
+nsnn width=8 image=16 steps=2 classes=4
 ottt_vgg width=4 image=16 steps=4 classes=4
 plif_net width=5 image=16 steps=3 classes=3 drop=0.0
 psn width=4 image=8 steps=2

@@ -92,6 +92,7 @@ def test_a_network_can_be_measured(name: str) -> None:
     assert found.firing_rate is not None
     assert found.gradients is not None
     assert found.operations is not None
+    torch.manual_seed(0)  # as in measures, for random numbers
     seen = observe(model, x)
     modules = [name for name, module in model.named_modules() if isinstance(module, Neuron)]
     fired = dict(zip(modules, seen.spikes, strict=True))
