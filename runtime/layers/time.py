@@ -19,19 +19,19 @@ def affine(x: Tensor, factor: float, offset: float) -> Tensor:
     return factor * x + offset
 
 
-class Embedding(nn.Embedding):
-    """Rows of a table, chosen by tokens: a vector [..., D] of one, a map [..., D, 1, L] of L.
+class Embedding(Leaf, nn.Embedding):
+    """Rows of a table, chosen by tokens: a vector [..., D] of [..., 1], a map [..., D, 1, L] of [..., L].
 
-    Tokens are int64, [..., 1] or [..., L]; ``length`` is 1 or L.
+    Of vectors [..., D] or a map [..., D, H, W] of real numbers, the products with all rows.
     """
 
-    def __init__(self, vocabulary: int, width: int, length: int) -> None:
-        super().__init__(vocabulary, width)
-        self.length = length
-
     def forward(self, input: Tensor) -> Tensor:
+        if input.is_floating_point():
+            dim = -1 if input.dim() < 4 else -3
+            products = nn.functional.linear(input.movedim(dim, -1), self.weight)
+            return products.movedim(-1, dim)
         rows = super().forward(input)
-        return rows.squeeze(-2) if self.length == 1 else rows.mT.unsqueeze(-2)
+        return rows.squeeze(-2) if input.shape[-1] == 1 else rows.mT.unsqueeze(-2)
 
 
 class Delay(Leaf):

@@ -430,7 +430,8 @@ TOKENS = {
         }
         network net {
           input = tokens(9); steps = 4; neuron = LIF; surrogate = atan
-          stem = embedding(6); stages = stage(mixing(6), 2); head = layernorm -> linear(9)
+          table = shared(embedding(6, vocabulary = 9))
+          stem = table; stages = stage(mixing(6), 2); head = layernorm -> table
         }""",
     "tokens_in_places": """
         network net {
@@ -438,7 +439,8 @@ TOKENS = {
           e = in -> embedding(4, init = normal(0.5))
           x = e + (e -> sinusoidal(over = columns)) + learn(0.1, per = neuron)
           s = x -> conv(4, kernel = 1) -> spike
-          out = mix(scores(s, s, heads = 2), x -> spike) -> avgpool -> flatten -> linear(3)
+          y = mix(scores(s, s, heads = 2), x -> spike)
+          out = outputs(y -> avgpool -> flatten -> linear(3), y -> embedding(4, vocabulary = 9))
         }""",
 }
 """Networks of tokens, whose inputs are int64."""

@@ -12,6 +12,7 @@ from danetc.compiler.emit.nir import emit_nir
 from danetc.compiler.emit.onnx import emit_onnx
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
+from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system.errors import DataError
 from danetc.tasks.equivalence import equivalence
 from danetc.tasks.formats import Content, _run_onnx
@@ -50,6 +51,22 @@ def test_an_embedding_is_a_table_of_rows_and_costs_no_additions() -> None:
         assert torch.equal(step, weight[x].mT.unsqueeze(-2))
 
 
+def test_a_shared_embedding_gives_logits_of_tied_weights() -> None:
+    lines = "table = shared(embedding(6, vocabulary = 9)); out = in -> table -> tanh -> table"
+    graph = graph_of(check_text(network("in").replace("out = in", lines)))
+    model = emit(graph).double()
+    (weight,) = model.parameters()
+    x = indices(3, 2, 1)
+    y = model(x)
+    expected = weight[x[..., 0]].tanh() @ weight.T
+    assert torch.allclose(y, expected)
+    assert torch.allclose(
+        *(torch.autograd.grad(z.square().sum(), weight)[0] for z in (y, expected))
+    )
+    summary = summarise(graph)
+    assert (summary.parameters, summary.macs) == (VOCABULARY * 6, 3 * VOCABULARY * 6)
+
+
 def test_first_vectors_are_normal_and_those_that_the_spec_names() -> None:
     by_default, small = (
         emit(graph_of(check_text(network(f"in -> embedding(64{init})", "2000"))))
@@ -67,17 +84,20 @@ def test_files_and_streams_give_what_the_model_gives(name: str) -> None:
     model = built(graph).float().eval()
     x = indices(graph.steps, 2, 1) if name == "tokens_in_time" else indices(2, 5)
     with torch.no_grad():
-        y = model(x)
+        wanted = outputs_of(model(x))
         if name == "tokens_in_time":
-            assert torch.allclose(torch.stack(streamed(model, x)), y, atol=1e-6)
+            assert torch.allclose(torch.stack(streamed(model, x)), wanted[0], atol=1e-6)
         weights = {key: value.numpy() for key, value in model.state_dict().items()}
         for streaming in (False, True):
             made = emit_onnx(graph, weights, streaming=streaming)
             content = Content(graph, model, streaming)
-            (found,) = _run_onnx(made.SerializeToString(), content)(x)
-            assert torch.allclose(found, y, atol=1e-5)
-    with pytest.raises(UserError, match="embedding: NIR has no node for embedding"):
-        emit_nir(graph, weights)
+            for found, y in zip(
+                _run_onnx(made.SerializeToString(), content)(x), wanted, strict=True
+            ):
+                assert torch.allclose(found, y, atol=1e-5)
+    if len(graph.outputs) == 1:
+        with pytest.raises(UserError, match="embedding: NIR has no node for embedding"):
+            emit_nir(graph, weights)
     assert equivalence(graph, graph).word == "equal"
 
 
@@ -88,8 +108,8 @@ def test_indices_stay_int64_in_bfloat16(name: str, backend: str) -> None:
     x = indices(4, 2, 1) if name == "tokens_in_time" else indices(2, 5)
     for dtype in (torch.float32, torch.bfloat16):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
-            y = model.to(dtype)(x)
-        y.float().sum().backward()
+            outputs = outputs_of(model.to(dtype)(x))
+        sum(y.float().sum() for y in outputs).backward()
         assert all(each.grad is not None for each in model.parameters())
         model.zero_grad()
 
@@ -120,6 +140,11 @@ def test_what_is_not_a_token_is_refused(change, error, words: str) -> None:  # t
         ("in + in", "add computes with numbers"),
         ("in -> spike", "neuron computes with numbers"),
         ("in -> embedding(4) -> embedding(4)", "embedding takes tokens, but its input is analog"),
+        (
+            "in -> embedding(4) -> embedding(5, vocabulary = 9)",
+            "vectors of 5 elements .* with 4 channels",
+        ),
+        ("in -> embedding(4, vocabulary = 8)", "a vocabulary of 8 tokens, but its input has 9"),
         ("in", "network `net` returns its tokens"),
     ],
 )

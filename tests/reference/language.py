@@ -164,7 +164,7 @@ class Env:
 OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "conv": {"width": None, "kernel": 3, "stride": 1, "padding": None, "groups": 1, "bias": False, "dilation": 1, "init": None, "weight": None, "over": None},
     "linear": {"width": None, "bias": True, "init": None, "weight": None, "over": None, "window": None, "masked": 1.0},
-    "embedding": {"width": None, "init": None},
+    "embedding": {"width": None, "init": None, "vocabulary": None},
     "conv_transposed": {"width": None, "kernel": 2, "stride": 2, "padding": 0, "output_padding": 0, "groups": 1, "bias": False, "init": None, "weight": None},
     "pad": {"before": None, "after": None, "over": "pixels"},
     "batchnorm": {"init": 1.0, "per_step": False, "statistics": None, "eps": 1e-5, "bias": True, "pad": 0},

@@ -287,6 +287,8 @@ class Layers(Evaluator):
             case "embedding":
                 path, width = self.weights.path(self.scope, op.role), attrs["width"]
                 table = self.weights.take(path, "weight", self.vocabulary, width)
+                if x.shape[2] == width:  # no tokens: the products with all rows
+                    return Wire(f.moved(f.mixed_first(f.moved(x, 2, 0), table), 0, 2), varies)
                 rows = f.taken(table, 0, x.data.astype(int))
                 places = () if x.shape[2] == 1 else (1, x.shape[2])
                 return Wire(f.swapped(rows, 2, 3).reshape(*x.shape[:2], width, *places), varies)

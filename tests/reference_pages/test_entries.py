@@ -142,6 +142,8 @@ OF_OTHERS = {
 TRIED_AS = {
     "tokens(V, length = L)": "length = 4",
     "embedding(D)": "embedding(4)",
+    "in -> table": "in -> f",
+    "x -> table": "x -> f",
     "stage(BLOCK, N)": "stage(basic(4), 2) via origin",
     "stage(basic(width), 2)": "stage(basic(4), 2) via origin",
     "x = in -> f": "new = in -> f",

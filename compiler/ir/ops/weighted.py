@@ -244,24 +244,51 @@ def weight_map(node: Node, weight: Shape) -> Shape:
 # -- embeddings -------------------------------------------------------------------------------------
 
 
-def _embedded(attrs: Attrs, values: Values) -> Shape:
-    """A vector of ``width`` elements of one token, a map ``width`` x 1 x L of L tokens."""
-    if not values[0].kind.is_token:
+def _vocabulary(attrs: Attrs, values: Values) -> int:
+    """Return the number of tokens: that of the input, or the attribute."""
+    kind, given = values[0].kind, attrs["vocabulary"]
+    found = kind.high + 1 if kind.is_token else given
+    if found is None:
         raise OpError(
-            f"embedding takes tokens, but its input is {values[0].kind}",
-            "declare `input = tokens(vocabulary)`, and apply it to `in`",
+            f"embedding takes tokens, but its input is {kind}",
+            "declare `input = tokens(vocabulary)`, and apply it to `in`; for the logits of tied "
+            "weights, write `shared(embedding(width, vocabulary = ...))`",
         )
-    (length,) = values[0].shape
-    return (whole(attrs, "width"),) if length == 1 else (whole(attrs, "width"), 1, length)
+    if given not in (None, found):
+        raise OpError(
+            f"embedding: a vocabulary of {given} tokens, but its input has {found}",
+            "leave `vocabulary` out, or make both equal",
+        )
+    assert isinstance(found, int)
+    return found
+
+
+def _embedded(attrs: Attrs, values: Values) -> Shape:
+    """A vector of ``width`` elements of one token, a map ``width`` x 1 x L of L tokens. A logit for each token
+    of the vocabulary in place of ``width`` numbers."""
+    vocabulary, width = _vocabulary(attrs, values), whole(attrs, "width")
+    first, *rest = values[0].shape
+    if not values[0].kind.is_token:
+        if first != width:
+            raise OpError(
+                f"embedding: vectors of {width} elements have no product with {first} channels",
+                "add a linear layer of this width before it",
+            )
+        return (vocabulary, *rest)
+    return (width,) if first == 1 else (width, 1, first)
 
 
 def _table(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    return {"weight": (values[0].kind.high + 1, whole(attrs, "width"))}
+    return {"weight": (_vocabulary(attrs, values), whole(attrs, "width"))}
 
 
 def _embedding(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = (values[0].kind.high + 1, attrs["width"], values[0].shape[0])
+    args = (_vocabulary(attrs, values), attrs["width"])
     return TorchModule("danetc.runtime.layers.time.Embedding", args, layout="any")
+
+
+def _embedding_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
+    return 0 if values[0].kind.is_token else whole(attrs, "width") * prod(shape)
 
 
 # -- linear layers, padding, neurons ----------------------------------------------------------------
@@ -417,8 +444,12 @@ ROWS = (
         (
             integer("width", "number of elements of a vector"),
             replace(START, meaning="initialisation of the vectors; by default `normal(1)`"),
+            integer(
+                "vocabulary", "number of tokens, for an input of vectors: its products with all vectors of the "
+                "table, which are logits; with `shared`, their weights are tied", None, 2, 2**24,
+            ),
         ),
-        takes_tokens=True, weights=_table, label=lambda attrs: (f"embedding {attrs['width']}", ""),
+        takes_tokens=True, weights=_table, macs=_embedding_macs, label=lambda attrs: (f"embedding {attrs['width']}", ""),
         onnx=onnx.embedding,
         example="in -> embedding(16) -> spike",
     ),

@@ -82,7 +82,11 @@ def swap_with_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def embedding(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    rows = to.node("Gather", to.weight("weight"), x[0], axis=0)
+    table = to.weight("weight")
+    if not at.values[0].kind.is_token:
+        axes = "dhw"[: at.rank]
+        return to.node("Einsum", table, x[0], equation=f"v{axes[0]},n{axes}->nv{axes[1:]}")
+    rows = to.node("Gather", table, x[0], axis=0)
     if at.rank == 1:
         return to.node("Squeeze", rows, to.ints(1))
     return to.node("Unsqueeze", to.node("Transpose", rows, perm=[0, 2, 1]), to.ints(2))
