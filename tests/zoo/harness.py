@@ -117,6 +117,7 @@ def rouse(network: nn.Module, x: Tensor, rounds: int = 25) -> list[float]:
 SMALL = """
 adlif width=6 inputs=8 steps=8 classes=4 drop=0.0
 autosnn width=3 image=8 steps=2 classes=3
+backeisnn width=3 image=8 steps=3 classes=3 wide=6 drop=0.0
 bntt width=3 image=8 steps=2 code=identity
 brf inputs=8 width=8 steps=10 classes=4
 clif width=3 image=16 steps=2
@@ -133,6 +134,7 @@ dsr width=3 image=32 steps=8 classes=4
 dsr_if width=4 image=32 steps=20 classes=5
 e_spikeformer width=8 last=32 image=64 steps=1
 ems_yolo width=2 image=64 steps=2
+esdnet width=16 image=8 steps=4 a=1 b=1 d=1 c=4
 event_densenet image=64 width=4 steps=2 a=2 b=2 c=1 d=1
 evsnn high=16 wide=24 width=2 steps=2
 gac width=4 image=8 steps=4
@@ -157,6 +159,7 @@ mpbn width=2 image=32 steps=2
 msresnet width=3 image=64 steps=2 classes=5
 nsnn width=8 image=16 steps=2 classes=4
 ottt_vgg width=4 image=16 steps=4 classes=4
+paralif inputs=6 width=6 steps=8 classes=3 syn=3 mem=2
 plif_net width=5 image=16 steps=3 classes=3 drop=0.0
 psn width=4 image=8 steps=2
 qcfs width=2 image=32 steps=1
@@ -172,6 +175,7 @@ sltt_resnet18 width=3 image=32 steps=4 classes=4
 snasnet width=4 steps=3 image=8 hidden=12 classes=4 drop=0
 spike_driven_transformer width=16 depth=2 image=8 steps=2
 spike_flownet width=2 image=16 steps=3 v_threshold=0.5
+spike_rnn variables=3 window=6 steps=3 width=8 depth=1
 spikebert vocabulary=9 classes=3 length=6 steps=3 width=8 heads=2 depth=1
 spikedhs width=2 image=8 steps=3 classes=5
 spikegpt vocabulary=7 width=6 steps=6 depth=1 drop=0.0
@@ -195,6 +199,7 @@ stmixer width=16 heads=2 depth=1 image=8 steps=2 classes=4
 stsc_snn inputs=8 width=8 steps=6 classes=4
 surrogate_module width=4 image=16 steps=2 hidden=6
 swformer width=16 groups=2 depth=1 image=16 steps=2
+ta_snn inputs=6 width=5 steps=6 classes=4 reduction=3 drop=0.0
 tab width=3 image=8 steps=2 drop=0.0
 tc_lif width=4 steps=12
 tcja width=4 image=32 steps=4 classes=3 drop=0.0
