@@ -26,7 +26,7 @@ from danetc.main import main
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL, GUIDES = (sorted((ROOT / "docs" / name).glob("*.md")) for name in ("tutorial", "guides"))
-PAGES = [*TUTORIAL, *GUIDES, ROOT / "docs" / "training.md"]
+PAGES = [*TUTORIAL, *GUIDES, ROOT / "docs" / "training.md", ROOT / "docs" / "semantics.md"]
 ELSEWHERE = {
     "README.md": "tests/test_readme.py",
     "CONTRIBUTING.md": "tests/test_contributing.py",
