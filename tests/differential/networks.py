@@ -54,7 +54,7 @@ GATED = """connection gated {
 }"""
 FUNCTIONS = """connection functions {
   each = conv -> norm -> spike; last = conv -> norm; projection = conv -> norm
-  a = branch -> tanh
+  a = abs(branch -> tanh)
   b = shortcut -> softplus -> gelu -> softmax -> softmax(over = columns) -> softmax(over = rows)
   out = (max(a, b) - min(a, 0.5 * b) / (1 + b)) -> spike
 }"""
