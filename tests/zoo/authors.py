@@ -142,7 +142,7 @@ def draw(model: nn.Module, comparison: Comparison) -> dict[str, Tensor]:
         elif leaf == "weight" and is_norm:
             drawn = generator.uniform(*comparison.norm, shape)
         elif (
-            leaf in ("weight", "weight_raw")
+            (leaf == "weight" or "weight_layer" in modules[owner]._modules)
             and start.dim() >= 2
             and not isinstance(modules[owner], Neuron)
         ):
