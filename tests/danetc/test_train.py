@@ -21,9 +21,11 @@ from danetc.main import main
 from danetc.output.figures import show_size
 from danetc.requests import ConversionRequest, TrainingRequest
 from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.devices import find_device
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.runtime.training.losses import over_time
+from danetc.runtime.training.observer import PhasePlan
 from danetc.tasks.converting import Converted
 from danetc.tasks.evaluate import Evaluated, Figures
 from danetc.tasks.training.directory import metrics_csv
@@ -420,6 +422,42 @@ def test_the_plan_of_two_phases(danetc: Run, tmp_path: Path) -> None:
     for phase in record["phases"]:
         assert phase["seconds"] > phase["steps"] * phase["seconds_per_step"] > 0
     assert record["seconds"] == pytest.approx(first["seconds"] + second["seconds"])
+
+
+def test_the_times_of_a_plan(danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two steps take 9 s each and do not count; a test of an image takes a third of a step."""
+    now, steps = [0.0], list[int]()
+
+    def fit(run: Any) -> None:
+        run.observer.on_phase_start(PhasePlan(run.phase, 40))
+        steps.append(0)
+        while not run.stop.wanted:
+            now[0] += 9.0 if steps[-1] < 2 else 2.0
+            run.observer.on_step_end(None)
+            steps[-1] += 1
+
+    monkeypatch.setattr("danetc.tasks.training.dry_run.fit", fit)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    (tmp_path / "a.danet").write_text(SMALL + SLOW_START)
+    asked = ("train", "a.danet", "--data", FEW, "--backend", "eager", "--seeds", "2", "-o", "out")
+    plan = danetc.json(*asked, "--dry-run")
+    memory = [phase.pop("memory") for phase in plan["phases"]]
+    assert plan["phases"] == [
+        {"name": name, "time_steps": t, "steps": 40 * epochs, "seconds_per_step": 2.0,
+         "seconds": pytest.approx(2 * (40 + 0.2) * epochs)}
+        for name, t, epochs in (("first", 1, 3), ("second", 3, 2))
+    ]  # fmt: skip
+    assert steps == [12, 12]
+    assert plan["seconds"] == pytest.approx(2 * 2 * 40.2 * 5)
+    assert all(each["peak"] > each["saved"] + each["weights"] for each in memory)
+    assert [each["batch"] for each in memory] == [100, 100]
+    model = package.build(tmp_path / "a.danet")
+    assert plan["parameters"] == sum(p.numel() for p in model.parameters())
+    names = ("network", "backend", "processes", "device", "directory", "states", "seeds")
+    assert [plan[name] for name in names] == [
+        "small", "eager", 1, find_device().type, "out", ["new", "new"], [0, 1],
+    ]  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["a.danet"]  # nothing was written
 
 
 def test_plan_that_does_not_fit(
