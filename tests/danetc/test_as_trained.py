@@ -165,7 +165,6 @@ def test_eval_goes_by_what_the_training_was(danetc: Run, name: str) -> None:
     assert found["conditions"]["steps"] == (3 if name == "phases" else 2)
 
 
-@pytest.mark.thorough
 def test_what_is_left_out_in_training_is_left_out_again(danetc: Run, tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data")
     for number in (2, 3, 4, 6):  # all images of the fourth batch, and one of the fifth
@@ -205,7 +204,6 @@ def test_another_choice_is_printed(danetc: Run) -> None:
     danetc.fails("did you mean `resize`?", "eval", run, "--evaluate", "resiz(3)")
 
 
-@pytest.mark.thorough
 def test_each_checkpoint_gives_its_own_figures(danetc: Run) -> None:
     phases = "phase one { steps = 1 } phase two { steps = 3; start = one }"
     run = train(

@@ -25,6 +25,7 @@ from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World
+from danetc.runtime.training.observer import Callback
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.training.directory import (
     RunDirectory,
@@ -36,7 +37,7 @@ from danetc.tasks.training.directory import (
 )
 from danetc.tasks.training.plan import make_plan
 from danetc.tasks.training.repeat import request_of
-from danetc.tasks.training.trials import Trial, with_plan
+from danetc.tasks.training.trials import Trial, _trials, with_plan
 
 from .conftest import FEW, SMALL, Run
 
@@ -212,6 +213,41 @@ def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
     (path / "checkpoints" / "last").rmdir()  # nothing was trained: nothing to lose
     with opened(path, changed, how, told.append) as (directory, differences):
         assert (directory.known, differences) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "mean", "deviation"),
+    [
+        ((0.5, 0.75), 0.625, 0.125 * 2**0.5),
+        ((0.5, None), 0.5, None),
+        ((None, None), None, None),
+    ],
+)
+def test_trials_have_a_mean_and_a_deviation(
+    accuracies: tuple[float | None, ...], mean: float | None, deviation: float | None,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Of the seeds that have an accuracy; numbers that are learned have none."""
+
+    class Done:
+        def __init__(self, *given: Any) -> None:
+            self.number = given[-1]
+
+        def run(self) -> dict[str, Any]:
+            return {"test_accuracy": accuracies[self.number]}
+
+    monkeypatch.setattr("danetc.tasks.training.trials.Trial", Done)
+    places = [(seed, tmp_path / f"seed-{seed}") for seed in (3, 4)]
+    plan: Any = SimpleNamespace(directory=tmp_path, seeds=(3, 4), places=lambda: places)
+    found = _trials(plan, World(), StopRequest(), Callback(), print)
+    assert found["trials"] == [
+        {"seed": seed, "directory": f"seed-{seed}", "test_accuracy": accuracy}
+        for seed, accuracy in zip((3, 4), accuracies, strict=True)
+    ]
+    assert (found["seeds"], found["test_accuracy"]) == ([3, 4], mean)
+    assert found["deviation"] == (None if deviation is None else pytest.approx(deviation))
+    written = read_record(tmp_path / "trials.json")
+    assert {key: written[key] for key in found} == found
 
 
 def test_what_a_training_would_find(tmp_path: Path) -> None:

@@ -77,6 +77,12 @@ class Trainings:
         pass
 
 
+TWO: dict[str, Any] = {
+    "grid": {"steps": "1..2"}, "backend": "eager", "sampler": "random", "sampler_seed": 1,
+}  # fmt: skip
+"""A search that draws T = 1, then T = 2."""
+
+
 @pytest.fixture(autouse=True)
 def spec(tmp_path: Path) -> Path:
     path = tmp_path / "a.danet"
@@ -371,31 +377,38 @@ def test_choices_are_those_of_the_tables() -> None:
     assert get_args(hints["pruner"]) == tuple(PRUNERS)
 
 
-def test_python(
-    spec: Path, tmp_path: Path, pretend: Callable[..., Trainings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is there is not trained again; a signal is an error, and so is a search without results."""
+def test_python(spec: Path, tmp_path: Path, pretend: Callable[..., Trainings]) -> None:
+    """What is there is not trained again."""
     engine = pretend(lambda axes, epoch: 0.5 + 0.1 * axes["steps"])
-    asked: dict[str, Any] = {"grid": {"steps": "1..2"}, "backend": "eager", "trials": 2}
-    asked |= {"sampler": "random", "sampler_seed": 1}  # which draws 1, then 2
+    asked = {**TWO, "trials": 2}
     found = package.search([spec], DATA, **asked, output=tmp_path / "out")
     assert {(row.values["steps"], row.score, row.best) for row in found.trials} == {
         (1, 0.6, False), (2, 0.7, True),
     }  # fmt: skip
     assert len(package.search(spec, DATA, **asked, output=tmp_path / "out").trials) == 2
     assert len(engine.started) == 2
-    engine.accuracy = lambda axes, epoch: 1 / (epoch + 1)
-    engine.failing = 2
-    found = package.search(
-        spec, DATA, **asked, accuracy="best", set={"recipe.epochs": 3}, output=tmp_path / "best"
-    )
-    (good, bad) = sorted(found.trials, key=lambda row: row.state)
-    assert (good.score, bad.state, bad.reason) == (0.5, "failed", "the process ended with status 2")
     with pytest.raises(UserError, match="out holds another search, which differs in data"):
         package.search(spec, "digits,val=0.1", **asked, output=tmp_path / "out")
-    asked = {"grid": {"neuron": ["Wrong"]}, "backend": "eager", "trials": 1}
+
+
+def test_the_best_epochs_and_failures(
+    spec: Path, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
+    """A search without results is an error."""
+    pretend(lambda axes, epoch: 1 / (epoch + 1)).failing = 2
+    asked = {**TWO, "trials": 2, "accuracy": "best", "set": {"recipe.epochs": 3}}
+    found = package.search(spec, DATA, **asked, output=tmp_path / "best")
+    (good, bad) = sorted(found.trials, key=lambda row: row.state)
+    assert (good.score, bad.state, bad.reason) == (0.5, "failed", "the process ended with status 2")
+    wrong: Any = {"grid": {"neuron": ["Wrong"]}, "backend": "eager", "trials": 1}
     with pytest.raises(UserError, match="none of 1 trials is complete; the first: small,neuron=W"):
-        package.search(spec, DATA, **asked, output=tmp_path / "b")
+        package.search(spec, DATA, **wrong, output=tmp_path / "b")
+
+
+def test_a_signal_before_the_first_trial(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same call resumes the search."""
 
     class Stop(StopRequest):
         """A signal came at the start."""
@@ -406,8 +419,8 @@ def test_python(
 
     monkeypatch.setattr("danetc.tasks.searching.search.StopRequest", Stop)
     with pytest.raises(UserError, match="stopped; the same call resumes the search in"):
-        package.search(spec, DATA, **asked, output=tmp_path / "c")
-    request = SearchRequest([spec], DATA, **asked, output=tmp_path / "c")
+        package.search(spec, DATA, **TWO, output=tmp_path / "c")
+    request = SearchRequest([spec], DATA, **TWO, output=tmp_path / "c")
     assert run_search(request, quiet=True) == 128 + signal.SIGTERM
     assert read_search(tmp_path / "c").trials == ()
 

@@ -563,7 +563,6 @@ def test_training_writes_to_no_linked_folder(
         assert place in result.err
 
 
-@pytest.mark.thorough
 @posix
 def test_a_grid_and_a_search_follow_no_links(
     danetc: Run, tmp_path: Path, precious: Path, grid_in_process: None
