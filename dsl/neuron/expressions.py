@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial, reduce
 from typing import Any, TypeAlias, TypeVar
 
@@ -355,31 +354,31 @@ class ExpressionLowering:
 
     def _random(self, call: s.Call) -> Operand:
         """Return an input of the neuron for which the network draws random numbers."""
-        draw = Draw(STANDARD["uniform"])
+        law, chosen = STANDARD["uniform"], {"evaluate": "draw", "per": "step"}
         for arg in call.args:
+            words = _WORDS.get(arg.name or "", ())
             match arg.value:
-                case s.Word(word) if arg.name in _WORDS and word in _WORDS[arg.name]:
-                    draw = replace(draw, **{arg.name: word})
-                case _ if arg.name in _WORDS:
-                    words = " or ".join(f"`{word}`" for word in _WORDS[arg.name])
-                    message = f"`{arg.name}` of `random` must be {words}"
+                case s.Word(word) if word in words and arg.name is not None:
+                    chosen[arg.name] = word
+                case _ if words:
+                    listed = " or ".join(f"`{word}`" for word in words)
+                    message = f"`{arg.name}` of `random` must be {listed}"
                     raise self.error("E0718", message, arg.span)
-                case s.Name(law) if law in STANDARD:
-                    draw = replace(draw, law=STANDARD[law])
-                case s.Call(s.Name(law), args) if law in RANDOM_STARTS:
-                    found = self._law(law, arg.value, args, "random", "E0718")
-                    draw = replace(draw, law=found)
+                case s.Name(name) if name in STANDARD:
+                    law = STANDARD[name]
+                case s.Call(s.Name(name), args) if name in RANDOM_STARTS:
+                    law = self._law(name, arg.value, args, "random", "E0718")
                 case _:
                     message = f"`{shorten(arg.value.span.text)}` is not a distribution"
                     hint = "write `random(uniform(low, high))` or `random(normal(mean, std))`"
                     raise self.error("E0718", message, arg.span, hint=hint)
-        if draw.law.fault is not None:
-            message = f"`{draw.law}` is not a distribution: {draw.law.fault}"
+        if law.fault is not None:
+            message = f"`{law}` is not a distribution: {law.fault}"
             raise self.error("E0718", message, call.span)
         name = unique(f"{self.target}_random{self._place()}", self.taken)
         self.taken.add(name)
         self.builder.inputs += (name,)
-        self.draws[name] = draw
+        self.draws[name] = Draw(law, chosen["evaluate"], chosen["per"])
         return name
 
     def _place(self) -> str:

@@ -303,7 +303,7 @@ FORMS: Mapping[str, EquationForm] = {
     "random": EquationForm(
         (0, 1),
         "random(normal(0, 1), evaluate = mean)",
-        "random number, drawn for each neuron at each time step",
+        "random number of each neuron, drawn at each time step or once for a sample",
         {
             "law": "distribution: `uniform(low, high)`, `normal(mean, std)`; by default `uniform(0, 1)`",
             "evaluate": "in evaluation, `draw` (default) or the `mean` of the distribution",
