@@ -99,13 +99,16 @@ def text_set(
     alphabet = "".join(sorted(set("".join(strings)))) if kind == "characters" else ""
     tokenizer = Tokenizer(kind, alphabet)
 
-    def tokens(text: str | Array, split: str) -> Array:
-        return tokenizer.encode(text, f"{name} ({split})") if isinstance(text, str) else text
+    def tokens(text: Any, split: str) -> Array:
+        where = f"{name} ({split})"
+        return tokenizer.encode(text, where) if isinstance(text, str) else _checked(text, where)
 
     found: dict[str, Any] = {}
     corpora: dict[str, Array] = {}
     for split, each in splits.items():
         if isinstance(each, tuple):
+            if not len(each[0]):
+                raise DataError(f"{name} ({split}) has no texts")
             rows = [tokens(text, split) for text in each[0]]
             found[split] = _filled(rows, length), np.asarray(each[1])
         else:
@@ -127,6 +130,20 @@ def text_set(
 def _texts(split: str | Array | Labelled) -> Sequence[Any]:
     """Return the texts of a split, or their tokens."""
     return split[0] if isinstance(split, tuple) else [split]
+
+
+def _checked(tokens: Any, where: str) -> Array:
+    """Return stored tokens as an array. Raises DataError for anything else."""
+    found = np.asarray(tokens)
+    if found.ndim != 1 or found.dtype.kind not in "ui":
+        raise DataError(f"{where} has {tokens!s:.40}, which is no text and no whole numbers [L]")
+    return found
+
+
+def joined(rows: Sequence[Any], where: str) -> str | Array:
+    """Return texts, or the tokens of each text, as one corpus."""
+    stored = [_checked(row, where) for row in rows if not isinstance(row, str)]
+    return np.concatenate(stored) if stored else "\n".join(rows)
 
 
 def _windows(corpus: Array, length: int, where: str) -> tuple[Array, Array]:
@@ -152,15 +169,12 @@ def read_texts(path: Path) -> str | Array | Labelled:
     """Read a corpus: text, or tokens in an npy file; or labelled texts in a tsv file, one in each line
     behind its label and a tab. Raises DataError."""
     if path.suffix.lower() == ".npy":
-        corpus = read_numpy(str(path), lambda names: ())
-        if not isinstance(corpus, np.ndarray) or corpus.ndim != 1 or corpus.dtype.kind not in "ui":
-            raise DataError(f"{path} is not a corpus of tokens: whole numbers [L]")
-        return corpus
+        return _checked(read_numpy(str(path), lambda names: ()), str(path))
     text = read_text(path)
     if path.suffix.lower() != ".tsv":
         return text
     labels, texts = [], []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         label, tab, rest = line.partition("\t")
         if line.strip() and not tab:
             raise DataError(f"{path}:{number} has no tab between its label and its text")
@@ -187,7 +201,8 @@ def token_samples(
             array = np.atleast_2d(np.asarray(read_numpy(path, lambda names: ())))
             found = [*tokens_of(array, path, replace(takes, length=2)).numpy()]
         else:
-            found = [tokenizer.encode(line, path) for line in read_text(Path(path)).splitlines()]
+            lines = read_text(Path(path)).strip("\n").split("\n")
+            found = [tokenizer.encode(line, path) for line in lines if line]
         names += [f"{path}[{n}]" if len(found) > 1 else path for n in range(len(found))]
         rows += found
     if not rows:

@@ -59,14 +59,14 @@ def _open_tables(request: DataRequest, path: Path) -> Any:
 
 def _texts_of(request: DataRequest, tables: Mapping[str, Any], where: str) -> Any:
     """Return the texts of tables with their labels; without any, they are one corpus."""
-    from danetc.runtime.data.texts import text_set
+    from danetc.runtime.data.texts import joined, text_set
 
     train = tables["train"]
     text = request.chosen("text", _TEXTS, train.column_names, "column", where)
     label = next((name for name in _LABELS if name in train.column_names), None)
     label = request.options.get("label", label)
     if label is None:
-        splits: dict[str, Any] = {s: "\n".join(table[text]) for s, table in tables.items()}
+        splits: dict[str, Any] = {s: joined(list(t[text]), where) for s, t in tables.items()}
         columns = [text]
     else:
         columns = [text, request.chosen("label", _LABELS, train.column_names, "column", where)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,28 @@ def test_tables_of_hugging_face(tmp_path: Path) -> None:
     assert bytes(data.train.images.flatten().tolist()) == b"spikes fire\nand rest"[:15]  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (
+            {"input_ids": [[0.5, 1.0], [2.0, 3.0]]},
+            r"has \[0.5, 1.0\], which is no text and no whole numbers",
+        ),
+        ({"text": ["a", None]}, "has None, which is no text"),
+        ({"input_ids": [[1, 2], [3, 4]]}, ""),
+    ],
+)
+@pytest.mark.parametrize("labels", [{}, {"label": [0, 1]}])
+def test_columns_that_are_no_texts(
+    tmp_path: Path, column: dict[str, list[object]], labels: dict[str, list[int]], words: str
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_dict(column | labels).save_to_disk(str(tmp_path / "a"))
+    with pytest.raises(DataError, match=words) if words else nullcontext():
+        data = open_data(f"huggingface:{tmp_path / 'a'},test=train", frames=2, tokens=IN_TIME)
+        assert data.train.images.flatten()[:2].tolist() == [1, 2]  # type: ignore[union-attr]
+
+
 def test_a_tokenizer_of_the_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     path = write(tmp_path / "a.txt", TEXT)
@@ -135,6 +158,7 @@ def test_a_tokenizer_of_the_library(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     [
         ("a.txt", TEXT, "", "is one file; hold out a share to test on, as in ,test=0.1"),
         ("a.txt", "ab", ",test=0.5", r"a.txt \(train\) has 1 tokens, fewer than the 5"),
+        ("a.tsv", "", ",test=0.5", r"a.tsv \(train\) has no texts"),
         ("a.tsv", "good film", ",test=0.5", r"a.tsv:1 has no tab between its label and its text"),
         ("a.txt", "über" * 9, ",test=0.1", "has the token 195 at place 0 of sample 0, but the"),
     ],
