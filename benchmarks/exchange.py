@@ -113,7 +113,7 @@ def _chosen(quick: bool, everything: bool) -> list[str]:
 
 def awake(graph: Graph) -> Model:
     """Return a network with new weights whose outputs vary, in evaluation mode."""
-    model = emit_model(graph, 0, "eager")
+    model = emit_model(graph)
     with torch.no_grad():
         make_vary(model, graph)
     return model.eval()

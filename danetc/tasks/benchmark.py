@@ -87,7 +87,7 @@ def _calls(
     graph: Graph, backend: str, memory: str, x: Tensor
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """Return a training step of SGD with momentum, and the forward pass of another model."""
-    model, fixed = (emit(graph, 0, backend=backend, memory=memory).to(x.device) for _ in range(2))
+    model, fixed = (emit(graph, backend=backend, memory=memory).to(x.device) for _ in range(2))
     fixed.eval()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True)
 

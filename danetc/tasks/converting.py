@@ -177,7 +177,7 @@ def convert(how: ConversionRequest) -> Converted:
         thresholds = thresholds_of(
             ann.to(device), graph, (x.to(device) for x, _ in seen), heights, how
         )
-    model = emit_model(compiled.graph, 0, "eager")
+    model = emit_model(compiled.graph)
     weights = {key: value for key, value in ann.state_dict().items() if key in model.state_dict()}
     model.load_state_dict(
         weights

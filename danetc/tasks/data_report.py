@@ -164,7 +164,7 @@ def _speed(
 def _misfit(data: DataSet, compiled: CompiledNetwork, phase: Phase) -> str | None:
     """Return why the network cannot learn the data, or None if it can."""
     try:
-        check_phase(data, emit_model(compiled.graph, 0, "eager").signature, phase)
+        check_phase(data, emit_model(compiled.graph).signature, phase)
     except UserError as error:
         return str(error)
     return None

@@ -142,7 +142,7 @@ def compare_file(
     macs = graph.steps * sum(macs_of(graph, node) for node in graph.nodes.values())
     samples = max(4, min(SAMPLES, int(_MACS // max(macs, 1))))
     batches = [inputs_of(graph, min(BATCH, samples - at), at) for at in range(0, samples, BATCH)]
-    model = emit_model(graph, 0, "eager").eval().to(place)
+    model = emit_model(graph).eval().to(place)
     model.load_state_dict(content.model.state_dict())
     whole = _stepwise(model, graph) if content.streaming else lambda *x: outputs_of(model(*x))
 
@@ -244,4 +244,4 @@ def at_checkpoint(
 def with_steps(model: Model, directory: Path, steps: int, backend: str) -> Model:
     """Rebuild the network of a directory with another T and new weights. Raises UserError."""
     checked = check_file(str(directory / SPEC))  # the run's own copy; its warnings have been shown
-    return emit_model(graph_of(checked, model.topology.name, {"steps": steps}), 0, backend)
+    return emit_model(graph_of(checked, model.topology.name, {"steps": steps}), backend)

@@ -148,7 +148,7 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
     """
     teachers = step.teachers()
     with _without_values():
-        model = emit(step.graph, 0, step.backend, policy).train()
+        model = emit(step.graph, backend=step.backend, memory=policy).train()
         freeze(model, step.frozen)
         if step.channels_last:
             to_channels_last(model)

@@ -258,7 +258,7 @@ def load(
 
     found = open_directory(directory)
     graph, weights = found.compiled().graph, within(found.path, WEIGHTS)
-    model = emit_model(graph, 0, backend, found.memory if memory is None else memory)
+    model = emit_model(graph, backend, found.memory if memory is None else memory)
     set_tensors(model, read_tensors(weights), str(weights))
     model.directory = found.path
     return model

@@ -167,7 +167,9 @@ def network_of(
     return CompiledNetwork(checked, network, chosen, lowered)
 
 
-def emit_model(graph: Graph, seed: int, backend: str, memory: str = "none") -> Model:
+def emit_model(
+    graph: Graph, backend: str = "eager", memory: str = "none", *, seed: int = 0
+) -> Model:
     """Return the model of a graph. Raises UserError for an unknown backend or memory policy."""
     from danetc.compiler.emit.fx import BACKENDS, emit
     from danetc.compiler.passes.recompute import POLICIES
@@ -194,7 +196,7 @@ def initialise(
     ``skip`` are parts that keep their seeded weights. Raises SpecError for an error in it,
     UserError if ``init`` cannot be read or does not fit, and for a missing backend.
     """
-    model = emit_model(graph, seed, backend, memory)
+    model = emit_model(graph, backend, memory, seed=seed)
     if init is None:
         if skip is not None:
             raise UserError("--init-skip is for --init: name the weights to start from")

@@ -46,7 +46,7 @@ def trained(tmp_path: Path) -> Path:
     """A directory of ANN: its norms have seen digits, and outputs vary."""
     torch.manual_seed(0)
     compiled = compile_spec(text=ANN)
-    model = emit_model(compiled.graph, 1, "eager").train()
+    model = emit_model(compiled.graph, seed=1).train()
     for norm in (each for each in model.modules() if isinstance(each, nn.BatchNorm2d)):
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.uniform_(norm.bias, -0.3, 0.6)
@@ -188,7 +188,7 @@ THREE = "synthetic:size=8,channels=1,classes=3,count=60,test=30"
 def write(text: str, place: Path) -> Any:
     """Write an untrained network to a directory, and return its model."""
     compiled = compile_spec(text=text)
-    model = emit_model(compiled.graph, 0, "eager")
+    model = emit_model(compiled.graph)
     write_model_directory(place, compiled, model, seed=0, note=lambda text: None)
     return model
 
@@ -282,7 +282,7 @@ def test_an_activation_is_known_by_its_values(equation: str) -> None:
         "network", f"neuron f(a) {{ s = {equation} }}\nnetwork"
     )
     graph = compile_spec(text=spec).graph
-    model = emit_model(graph, 0, "eager")
+    model = emit_model(graph)
     height = height_of(model.get_submodule("stem.spike"), (6, 8, 8))
     wanted = ACTIVATIONS[equation]
     assert (height is None) == (wanted is None)

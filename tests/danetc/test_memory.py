@@ -88,7 +88,7 @@ def test_what_a_step_holds() -> None:
     graph = graph_of(TINY)
     small, large = (step_memory(plain_step(graph, "fused", n, optimizer="sgd")) for n in (8, 16))
     assert large.saved == pytest.approx(2 * small.saved, rel=0.1)
-    parameters = sum(x.nbytes for x in emit_model(graph, 0, "eager").parameters())
+    parameters = sum(x.nbytes for x in emit_model(graph).parameters())
     assert large.weights == small.weights > parameters
     assert small.optimizer == 0
     assert large.fixed == small.fixed == small.weights + parameters
@@ -98,7 +98,7 @@ def test_what_a_step_holds() -> None:
     assert 2 * parameters < adam.optimizer < 2.1 * parameters  # and counts of steps
     mean = step_memory(replace(plain_step(graph, "fused", 8, optimizer="sgd"), averaged=True))
     assert mean.optimizer == mean.weights + 8  # and the number of averages
-    learnt = sum(x.nbytes for x in emit_model(graph, 0, "eager").linear.parameters())
+    learnt = sum(x.nbytes for x in emit_model(graph).linear.parameters())
     frozen = step_memory(replace(plain_step(graph, "fused", 8), frozen=["conv", "norm"]))
     assert (frozen.optimizer, frozen.fixed) == (learnt, frozen.weights + 2 * learnt)
     assert frozen.saved < small.saved
@@ -207,7 +207,7 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
         budget = chosen.step.peak - 1
 
         def train(policy: str = policy) -> None:
-            model = emit_model(compiled.graph, 0, "fused", policy)
+            model = emit_model(compiled.graph, "fused", policy)
             checkpoints = Checkpoints(tmp_path / policy, print, print)
             settings = RunSettings(checkpoint_steps=2)
             fit(PhaseRun(model, data, phase, settings, checkpoints=checkpoints))

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import danetc as package
+from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.requests import TrainingRequest
@@ -213,6 +214,17 @@ def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
     (path / "checkpoints" / "last").rmdir()  # nothing was trained: nothing to lose
     with opened(path, changed, how, told.append) as (directory, differences):
         assert (directory.known, differences) == (None, [])
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_cublas_is_told_of_determinism_in_advance(
+    monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    monkeypatch.setattr("os.environ", {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ""})
+    del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    with pytest.raises(SpecError, match="nothing"):
+        with_plan(TrainingRequest("nothing", deterministic=deterministic), print, print)
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is deterministic
 
 
 @pytest.mark.parametrize(

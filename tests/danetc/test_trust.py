@@ -805,3 +805,8 @@ def test_touched_files_are_not_changed(tmp_path: Path, monkeypatch: pytest.Monke
     assert found["commit"] == git("rev-parse", "HEAD")
     assert found["changed"] == ["edited", "gone", "same size", "staged"]
     assert found["more_changed"] == 0
+    for number in range(60):
+        (tmp_path / f"{number:02}").touch()
+    git("add", "--all", "..")
+    found = git_state()
+    assert (found["changed"], found["more_changed"]) == ([f"{n:02}" for n in range(50)], 15)

@@ -106,7 +106,7 @@ def import_network(
     on_progress("comparing outputs")
     seen = agreement(runner, read, found, samples)
     compiled = network_of(check_text(found.text, f"{called}.danet"), called)
-    model = emit_model(compiled.graph, 0, "eager")
+    model = emit_model(compiled.graph)
     load_weights(model, found, read.graph, read.tensors())
     return ImportedNetwork(found, seen, compiled, model)
 

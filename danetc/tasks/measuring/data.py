@@ -113,7 +113,7 @@ def open_subject(
         place = find_device("cpu")
     if not directory_of(source).is_dir():
         compiled = compile_spec(source, network=network, settings=settings)
-        model = emit_model(compiled.graph, seed, backend).to(place)
+        model = emit_model(compiled.graph, backend, seed=seed).to(place)
         note(f"{compiled.graph.name} is untrained: its weights are the initial ones of seed {seed}")
         return Subject(source, model, Trained(Path(source), None), compiled)
     if settings or network is not None:
