@@ -116,6 +116,7 @@ def rouse(network: nn.Module, x: Tensor, rounds: int = 25) -> list[float]:
 
 SMALL = """
 adlif width=6 inputs=8 steps=8 classes=4 drop=0.0
+alif_firenet width=4 height=6 wide=5 steps=4
 autosnn width=3 image=8 steps=2 classes=3
 backeisnn width=3 image=8 steps=3 classes=3 wide=6 drop=0.0
 bntt width=3 image=8 steps=2 code=identity
@@ -152,6 +153,7 @@ localzo width=4 image=16 steps=3 classes=10
 ltmd width=4 image=16 steps=3 classes=4 k=4 a=1 b=2 c=1
 ma_snn width=4 image=8 steps=4 classes=3 c=2 t=2
 masked_psn width=5 image=8 steps=4 k=3 masked=0.5
+max_resnet width=4 image=8 steps=2 classes=4
 maxformer width=16 heads=2 image=8 steps=2
 meta_spikeformer width=8 last=32 image=64 steps=2
 mlf width=4 image=8 steps=2
@@ -209,6 +211,7 @@ ternary width=5 image=8 steps=3 amplitude=learn(1.0)
 tim width=16 heads=4 depth=1 image=32 steps=3 classes=4
 vggsnn width=3 image=16 steps=2
 vit width=12 heads=3 depth=1 image=8 patch=4 steps=2
+xlif_firenet width=4 height=6 wide=5 steps=4
 """
 """Settings at which each network is run."""
 PUBLISHED = """
