@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
@@ -127,8 +128,12 @@ def _truncated(part: Part, steps: int, only: int = 0, update: str = "batch") -> 
     given: list[tuple[Tensor, ...]] = []
     losses: list[Tensor] = []
     starts = range(0, count, steps)
-    drawn = torch.randperm(len(starts))[:only].tolist() if only else range(len(starts))
-    learning = sorted(steps * group for group in drawn)
+    learning = [*starts]
+    if only:
+        drawn = torch.randperm(len(starts))[:only].to(part.x.device)
+        if dist.is_available() and dist.is_initialized():
+            dist.broadcast(drawn, 0)  # norms of all processes exchange sums in a backward pass
+        learning = sorted(steps * group for group in drawn.tolist())
     for first in starts:
         with part.autocast(), nullcontext() if first in learning else torch.no_grad():
             for t in range(first, min(first + steps, count)):

@@ -27,6 +27,8 @@ PARTS = "freeze = stem; lr_scale = 0.1 * head; clip = 1.0"
 CASES = {
     "bptt": (STILL, f"{BODY}; clip = 1.0; ema = 0.9; gradient = bptt", 200),
     "truncated": (STILL, f"{BODY}; clip = 1.0; ema = 0.9; gradient = truncated(2)", 200),
+    "updates": (STILL, f"{BODY}; clip = 1.0; gradient = online(trace = 0.5, update = step)", 80),
+    "drawn steps": (STILL, f"{BODY}; gradient = online(steps = 1)", 80),
     # layers at several places, a neuron that learns and a scheduled parameter
     "shared bptt": (SHARED, f"{BODY}; {CHANGE}; gradient = bptt", 120),
     "shared truncated": (SHARED, f"{BODY}; {CHANGE}; gradient = truncated(1)", 120),

@@ -87,6 +87,16 @@ def test_a_signal_saves_and_stops(tmp_path: Path) -> None:
     same(whole(tmp_path / "whole"), job.result())
 
 
+def test_random_numbers_and_drawn_steps_are_those_of_an_uninterrupted_run(tmp_path: Path) -> None:
+    """Neurons fire at random, and the optimizer changes the weights after two of three random steps."""
+    text = f"""{NOISY}
+    neuron noisy {{ state v = 0.0; v = 0.5 * v + x; s = heaviside(1 / (1 + exp(1 - v)) - random()) }}
+    """
+    text = text.replace("LIF(v_threshold = 0.2)", "noisy").replace("steps = 2", "steps = 3")
+    body = "epochs = 2; batch = 24; optimizer = adamw(lr = 0.01)"
+    resumes(tmp_path, f"{body}; gradient = online(trace = 0.5, steps = 2, update = step)", 11, text)
+
+
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.thorough)])
 def test_several_processes_of_which_one_is_killed(tmp_path: Path, world: int) -> None:
     """Sums of three numbers depend on their order, in which DDP has them from its second step."""
