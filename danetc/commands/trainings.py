@@ -127,7 +127,11 @@ def train_command(
             plan = dry_run_of(request, note)
         return Answer(plan, lambda: print_plan(plan)) if is_first() else None
     stream = sys.stderr if json else sys.stdout
-    with TrainingProgress(stream, quiet=quiet, silent=json) as progress, _endings():
+    with (
+        unannounced(quiet or json),
+        TrainingProgress(stream, quiet=quiet) as progress,
+        _endings(),
+    ):
         directory, record = run(request, observer=progress, note=progress.on_notice)
     if not is_first():
         return None

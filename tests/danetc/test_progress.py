@@ -112,8 +112,11 @@ def test_lines_of_a_training(clock: Clock, capsys: pytest.CaptureFixture[str]) -
     assert quiet.getvalue() == ""
 
 
-def test_the_bar_of_a_training(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    stream, testing = Terminal(), Terminal()
+def test_the_bar_of_a_training(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one line, however narrow the terminal is."""
+    stream, testing, narrow = Terminal(), Terminal(), Terminal()
     with TrainingProgress(stream) as progress:
         train(progress, clock)
     figures = "loss 0.5000 top-1 25.0% top-5 75.0% 1,234 images/s"
@@ -123,6 +126,11 @@ def test_the_bar_of_a_training(clock: Clock, capsys: pytest.CaptureFixture[str])
         progress.on_phase_start(plan())
         progress.on_test_batch(1, 2)
     assert testing.bars() == ["= 4/33 evaluating: 1/2 -:--:--"]
+    monkeypatch.setenv("COLUMNS", "60")
+    with TrainingProgress(narrow) as progress:
+        train(progress, clock)
+    (bar,) = narrow.bars()
+    assert "loss 0.5000 top-1 25.0% top-5 75.0%" in bar
     assert capsys.readouterr().err == ""
 
 

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -16,7 +15,6 @@ from danetc.output.console import terminal_bar
 from danetc.output.echo import echo, note
 from danetc.output.figures import percent, scores
 from danetc.output.table import print_table
-from danetc.runtime.kernels.announcing import unannounced
 from danetc.runtime.training.observer import Callback
 
 if TYPE_CHECKING:
@@ -30,8 +28,7 @@ class TrainingProgress(Callback):
     """Prints a line for each epoch, and shows the progress within an epoch.
 
     On a terminal, this is a progress bar over all batches; elsewhere, a line every ``every``
-    seconds. A context manager, which removes the bar at the end. Compilation of kernels is shown,
-    too, without a bar only unless ``silent``.
+    seconds. A context manager, which removes the bar at the end.
     """
 
     def __init__(
@@ -39,7 +36,6 @@ class TrainingProgress(Callback):
         stream: TextIO | None = None,
         *,
         quiet: bool = False,
-        silent: bool = False,
         every: float = QUIET,
     ) -> None:
         self._stream = stream = sys.stdout if stream is None else stream
@@ -55,7 +51,6 @@ class TrainingProgress(Callback):
             expand=True,
         )
         self._task = self._bar.add_task("", figures="", total=None)
-        self._announced = unannounced(quiet or silent)
         self._plan: PhasePlan | None = None
         self._began = self._said = time.monotonic()
         self._first: int | None = None  # step before the first of this process
@@ -64,16 +59,9 @@ class TrainingProgress(Callback):
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
-        self._announced.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._announced.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def on_phase_start(self, plan: PhasePlan) -> None:
