@@ -8,7 +8,7 @@ from danetc.compiler.ir.ops import OPS, REQUIRED, Op
 from danetc.compiler.ir.ops import Parameter as Row
 from danetc.compiler.lowering.environment import SPECIAL
 from danetc.dsl.first_weights import ARGUMENTS, FIRST_WEIGHTS, MODES
-from danetc.dsl.neuron.opcodes import FORMS, functions, meaning
+from danetc.dsl.neuron.opcodes import FORMS, functions, is_smooth, meaning
 from danetc.dsl.recipe.items import ITEMS
 from danetc.dsl.recipe.schema import FloatType, IntType, Type, describe, describe_range
 from danetc.dsl.recipe.settings import SETTINGS
@@ -101,7 +101,7 @@ def neuron_functions() -> Iterator[Entry]:
             form.usage if form else f"{name}({shown})",
             sentence(meaning(name)),
             _arguments(form.says if form else {}),
-            "Available in equations of neurons and surrogates.",
+            f"Available in equations of neurons{' and surrogates' if is_smooth(name) else ''}.",
             examples.tiny(before=neuron, neuron="own"),
         )
 

@@ -25,6 +25,12 @@ LOOPED = {
     "one loop": network(f"""a = 3 * (in -> conv(4))
   h = (a + (h -> delay(1) -> conv(4))) -> spike
   out = h -> {HEAD}"""),
+    "at random": network(
+        f"""a = 3 * (in -> conv(4))
+  h = (a + (h -> delay(1) -> conv(4)) + random(normal(0, 0.5))) -> fires
+  out = h -> {HEAD}""",
+        "neuron fires { state u = 0.0; v = 0.5 * u + x; s = heaviside(v - random()); u = v * (1 - s) }",
+    ),
     "two lines": network(f"""a = in + (b -> delay(2) -> conv(2))
   b = (2 * (a -> conv(2))) -> spike
   out = (a + b) -> {HEAD}"""),
