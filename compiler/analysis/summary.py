@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, field
 from functools import reduce
 from typing import NamedTuple
 
@@ -68,6 +68,7 @@ class Summary:
         fewest_neurons: smallest number of neurons on a path from an input to an output.
         most_neurons: largest number of neurons on such a path.
         user_layers: layers in Python, whose parameters and operations are not counted.
+        vocabularies: number of different tokens of each input of tokens.
     """
 
     name: str
@@ -87,9 +88,11 @@ class Summary:
     stages: tuple[StageFacts, ...]
     neuron_kinds: tuple[NeuronFacts, ...]
     user_layers: tuple[str, ...] = ()
+    vocabularies: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
-        return {key: x for key, x in asdict(self).items() if x or key != "user_layers"}
+        optional = ("user_layers", "vocabularies")
+        return {key: x for key, x in asdict(self).items() if x or key not in optional}
 
     def __str__(self) -> str:
         table = stage_table(self)
@@ -198,6 +201,7 @@ def summarise(graph: Graph) -> Summary:
         tuple(stages),
         tuple(map(_facts, dict.fromkeys(map(graph.program, layers)))),
         tuple(f"{node.path} ({node.attrs['place']})" for node in user_layers(graph)),
+        {n.name: n.value.kind.high + 1 for n in graph.inputs if n.value.kind.is_token},
     )
 
 
@@ -338,7 +342,11 @@ def stage_table(summary: Summary) -> StageTable:
 def lines(summary: Summary) -> list[tuple[str, str]]:
     """Return names and texts of lines; a line without a name continues the one before."""
     several = len(summary.inputs) > 1
-    takes = (f"{f'{name} ' * several}{size(shape)}" for name, shape in summary.inputs.items())
+    takes = (
+        f"{f'{name} ' * several}{size(shape)}"
+        + (f" of {vocabulary:,} tokens" if (vocabulary := summary.vocabularies.get(name)) else "")
+        for name, shape in summary.inputs.items()
+    )
     found = [
         ("takes", ", ".join(takes)),
         ("gives", ", ".join(f"{name} {size(shape)}" for name, shape in summary.outputs.items())),

@@ -26,7 +26,10 @@ _LINE = 34.0
 
 
 def network_facts(graph: Graph) -> str:
-    taken = [size(node.value.shape) for node in graph.inputs]
+    taken = [
+        size(value.shape) + f" of {value.kind.high + 1:,} tokens" * value.kind.is_token
+        for value in (node.value for node in graph.inputs)
+    ]
     if len(taken) > 1:
         taken = [f"{node.name} {text}" for node, text in zip(graph.inputs, taken, strict=True)]
     return f"T = {graph.steps} · input{'s' * (len(taken) > 1)} {', '.join(taken)}"

@@ -7,6 +7,7 @@ import torch
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.summary import summarise
+from danetc.compiler.draw.legend import network_facts
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.nir import emit_nir
 from danetc.compiler.emit.onnx import emit_onnx
@@ -43,6 +44,8 @@ def test_an_embedding_is_a_table_of_rows_and_costs_no_additions() -> None:
     assert torch.allclose(weight.grad, 2 * weight.detach() * counts[:, None])
     summary = summarise(in_time)
     assert (summary.parameters, summary.macs) == (VOCABULARY * 6, 0)
+    assert "1 of 9 tokens" in str(summary)
+    assert "input 1 of 9 tokens" in network_facts(in_time)
 
     at_once = emit(graph_of(check_text(network("in -> embedding(6)", "9, length = 4")))).double()
     x = indices(2, 4)
