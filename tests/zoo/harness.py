@@ -191,6 +191,7 @@ spiking_mobilenet image=33 width=3 steps=3 layer=full
 spiking_pointnet width=2 points=16 steps=2 classes=4 drop=0.0
 spiking_vgg16 width=2 image=32 steps=2 drop=0.0
 spikingformer width=16 heads=1 depth=2 image=16 steps=2
+spikingformer_cml width=16 heads=1 depth=1 image=16 steps=2
 spikingresformer width=8 wide=16 d=8 image=32 steps=2
 spytorch width=8 image=5 steps=9
 srnn inputs=12 width=8 steps=6 skip=2
@@ -209,6 +210,7 @@ tdbn_resnet19 width=4 image=8 steps=2
 tebn width=3 image=16 steps=2
 ternary width=5 image=8 steps=3 amplitude=learn(1.0)
 tim width=16 heads=4 depth=1 image=32 steps=3 classes=4
+ts_lif variables=4 steps=6 width=6 depth=2
 vggsnn width=3 image=16 steps=2
 vit width=12 heads=3 depth=1 image=8 patch=4 steps=2
 xlif_firenet width=4 height=6 wide=5 steps=4
