@@ -274,9 +274,7 @@ class Builder:
             graph = replace(graph, shares=dict(self.shares))
         if self.weight_layers:
             used = {value for node in nodes.values() for value in node.attrs.values()}
-            neurons, layers = (
-                {key: item for key, item in table.items() if key in used}
-                for table in (self.neurons, self.weight_layers)
-            )
+            neurons = {key: item for key, item in self.neurons.items() if key in used}
+            layers = {key: item for key, item in self.weight_layers.items() if key in used}
             graph = replace(graph, neurons=neurons, weight_layers=layers)
         return without_detours(graph) if carries else graph

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, count, islice
+from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node
 from danetc.compiler.ir.graph import Value as NodeValue
@@ -41,7 +42,7 @@ class LayerCalls(NamedValues):
         takes_start = START in row.parameters and layer.attrs.get("init") is None
         if takes_start and isinstance(start, v.Initial):
             layer = layer.having(init=start.text)
-        weight = None
+        weight: Any = None
         if WEIGHT in row.parameters:
             weight = layer.attrs.get("weight") or self.settings.get("weight")
         if isinstance(weight, v.Failed):

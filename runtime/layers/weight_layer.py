@@ -18,7 +18,7 @@ def with_weight_layer(layer: Any, weight_layer: nn.Module) -> Any:
     entries = layer._parameters.items()
     layer._parameters = {"weight_raw" if key == "weight" else key: each for key, each in entries}
     layer.weight_layer = weight_layer
-    layer.__class__ = computing(type(layer))
+    layer.__class__ = computing(type(layer))  # type: ignore[arg-type]
     return layer
 
 

@@ -42,6 +42,7 @@ from torch import Tensor, nn
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import taken
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.weight_layer import layers_of
 from danetc.runtime.training.losses import Objective
 from danetc.runtime.training.representation import represented
 from danetc.tasks.training.plan import find_recipe
@@ -245,7 +246,7 @@ def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
         loss = Objective(phase.loss, model.signature, model=model)
         if phase.gradient.name == "representation":
             rule = represented(model, **dict(phase.gradient.arguments))
-    layers = [module for module in model.modules() if isinstance(module, Neuron)]
+    layers = [module for _, module in layers_of(model) if isinstance(module, Neuron)]
     spikes: dict[nn.Module, Tensor] = {}
     for layer in layers:
         layer.register_forward_hook(lambda layer, _, y: spikes.update({layer: y.detach()}))

@@ -18,6 +18,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.reading import ZOO, shipped_specs
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.weight_layer import layers_of
 from tests.differential.helpers import randn
 
 NAMES = tuple(name.removeprefix(ZOO) for name in shipped_specs() if name.startswith(ZOO))
@@ -45,7 +46,7 @@ def assert_alive(
     """Check that outputs vary over samples, and that all layers of neurons fire, but not always."""
     for output in outputs:
         assert float(output.std()) > DEVIATION, f"{where}: the outputs are all alike"
-    layers = [module for module in model.modules() if isinstance(module, Neuron)]
+    layers = [module for _, module in layers_of(model) if isinstance(module, Neuron)]
     for layer, fired in zip(layers, spikes, strict=True):
         if read_program(layer.program).has_step:  # no activation function
             rate = float((fired != 0).double().mean())
@@ -103,7 +104,7 @@ def rouse(network: nn.Module, x: Tensor, rounds: int = 25) -> list[float]:
 
         hooks = [
             module.register_forward_hook(adjust)
-            for module in network.modules()
+            for _, module in layers_of(network)
             if isinstance(module, Neuron) or {*module._modules} <= {"weight_layer"}
         ]
         network.train()(x)
@@ -166,6 +167,7 @@ plif_net width=5 image=16 steps=3 classes=3 drop=0.0
 psn width=4 image=8 steps=2
 qcfs width=2 image=32 steps=1
 qkformer width=16 heads=1 depth=3 image=16 steps=2
+qsd_transformer width=8 last=16 image=32 classes=4 depth=4
 real_spike width=3 image=32 steps=2 classes=4
 se_adlif inputs=8 width=8 steps=8 classes=4 drop=0.0
 senet width=4 image=64 steps=1 classes=4
