@@ -132,6 +132,11 @@ def twice(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     return v, torch.tanh(u * x + v)
 
 
+def turned(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    u = 0.5 * u + x
+    return u, 0.25 - u if t else u - 0.25
+
+
 def louder(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     u, out = gated(u, x, t)
     return u, (t + 1) * out
@@ -187,6 +192,7 @@ def test_a_number_that_follows_from_the_state_is_no_state(step: Step) -> None:
     ("model", "more", "why"),
     [
         (Stepwise(Learnt(), layers=2), {}, "decay is used more than once"),
+        (Stepwise(turned), {"steps": 3}, "with the same equations at each step"),
         (Stepwise(louder), {"steps": 3}, "with the same equations at each step"),
         (Stepwise(gated), {"steps": 5}, "run for 3 time steps: --steps 3"),
     ],
