@@ -9,16 +9,21 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from torch.nn import Linear
 
 import danetc as package
+from danetc.dsl.recipe.text import read_setting
 from danetc.pretrained import directory_of
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.files import digest, save_record
 from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.evaluation import Evaluation
+from danetc.tasks.measuring.data import Subject
 from danetc.tasks.measuring.measure import measure
+from danetc.tasks.trained import Trained
 
 from .conftest import Run
 
@@ -230,6 +235,23 @@ def test_images_of_all_sizes_are_resized(danetc: Run, small: Path, tmp_path: Pat
     assert told in done.err
     (measured,) = json.loads(done.out)["measured"]
     assert measured["images"] == 4
+
+
+def test_files_are_prepared_as_in_the_tests_of_the_training(danetc: Run, small: Path) -> None:
+    pixels = np.random.default_rng(0).random((1, 12, 12), np.float32)
+    np.save("x.npy", pixels)
+    crop = read_setting("evaluate", "center_crop(8)", "")
+    model = package.build(small, backend="eager")
+    subject = Subject("x", model, Trained(small, Evaluation(steps=2, evaluate=crop)))
+    (image,) = subject.images(["x.npy"], None, None)
+    assert torch.equal(image, torch.from_numpy(pixels[:, 2:10, 2:10]))
+    (resized,) = subject.images(["x.npy"], None, "resize(8)")
+    assert resized.shape == image.shape
+    assert not torch.equal(resized, image)
+    recorded, same = (
+        package.record(each, image[None], statistics="batch") for each in (small, model)
+    )
+    torch.testing.assert_close(recorded["stem.spike"].current, same["stem.spike"].current)
 
 
 def test_of_several_outputs_the_first_is_measured(danetc: Run) -> None:

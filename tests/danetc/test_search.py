@@ -25,7 +25,14 @@ from danetc.tasks.grid.run import GridProgress
 from danetc.tasks.model_directory import GRID, TRAINING
 from danetc.tasks.searching.results import SearchResult, TrialRow, read_search, table
 from danetc.tasks.searching.search import run_search
-from danetc.tasks.searching.study import PRUNERS, SAMPLERS, SearchRange, open_study, parse_dimension
+from danetc.tasks.searching.study import (
+    PRUNERS,
+    SAMPLERS,
+    SearchRange,
+    draw,
+    open_study,
+    parse_dimension,
+)
 
 from .conftest import FEW, SMALL, Run
 
@@ -286,6 +293,23 @@ def test_a_search_in_a_line_a_table_and_a_figure() -> None:
     front = axes.get_lines()[1]
     assert (front.get_linestyle(), list(front.get_xdata())) == ("-", [0, 7, 8, 9])
     assert replace(found, trials=()).figure() is None
+
+
+def test_values_are_drawn_from_the_whole_space() -> None:
+    written = {
+        "rule": "chain,sum",
+        "w": "1..4",
+        "s": "8..24:8",
+        "log": "1..3:log",
+        "lr": "0..0.5:0.25",
+    }
+    space = [parse_dimension(name, text) for name, text in written.items()]
+    study = optuna.create_study(sampler=SAMPLERS["random"](0))
+    drawn = [draw(study.ask(), space) for _ in range(60)]
+    assert {name: {each[name] for each in drawn} for name in written} == {
+        "rule": {"chain", "sum"}, "w": {1, 2, 3, 4}, "s": {8, 16, 24}, "log": {1, 2, 3},
+        "lr": {0.0, 0.25, 0.5},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -95,10 +95,10 @@ def _steps(prepare: str | None) -> tuple[Item, ...] | None:
 
 def open_subject(
     source: str,
-    network: str | None,
-    settings: Mapping[str, Setting],
-    seed: int,
-    device: str | None,
+    network: str | None = None,
+    settings: Mapping[str, Setting] | None = None,
+    seed: int = 0,
+    device: str | None = None,
     backend: str = "eager",
     note: Note = lambda text: None,
 ) -> Subject:

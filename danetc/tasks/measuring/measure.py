@@ -111,7 +111,7 @@ def measure(
     spec.
     """
     if isinstance(model, str | os.PathLike):
-        subject = open_subject(os.fspath(model), None, {}, 0, device)
+        subject = open_subject(os.fspath(model), device=device)
         statistics, output = statistics or subject.statistics, output or subject.output
     else:
         subject = Subject("", model)

@@ -171,7 +171,7 @@ def record(
     """
     check_choice("statistics", statistics, ("running", "batch"))
     if isinstance(model, str | os.PathLike):
-        subject = open_subject(os.fspath(model), None, {}, 0, None, "fused")
+        subject = open_subject(os.fspath(model), backend="fused")
         model, statistics = subject.model, statistics or subject.statistics
     graph = topology_of(model)
     if not isinstance(images, torch.Tensor):

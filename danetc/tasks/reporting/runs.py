@@ -110,7 +110,7 @@ def measured(run: ShownRun, data: str, device: str | None) -> ShownRun:
     from danetc.tasks.measuring.measure import measure_subject
 
     asked = MeasuredOn(data=data)
-    subject = open_subject(str(run.path), None, {}, 0, device)
+    subject = open_subject(str(run.path), device=device)
     _, entry = measure_subject(run.label, subject, asked, subject.statistics)
     if (run.path / RUN).is_file():
         save_record(whole_record(asked, [entry]), run.path / MEASURES)

@@ -156,7 +156,7 @@ def imported(model: nn.Module, **more: Any) -> ImportedNetwork:
 
 
 @pytest.mark.parametrize(
-    "number", [0.7, 0.0, -math.log(3.0 - 1), -math.log(1.25 - 1), -800.0, 20.0]
+    "number", [0.7, 0.0, -math.log(3.0 - 1), -math.log(1.25 - 1), -800.0, 20.0, 40.0]
 )
 def test_rounded_numbers_are_written_as_they_were_meant(number: float) -> None:
     found = _written(float(torch.tensor(number)))
