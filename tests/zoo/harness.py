@@ -191,6 +191,7 @@ spiking_fullsubnet inputs=6 outputs=4 width=5 steps=6
 spiking_lstm inputs=6 width=8 steps=4
 spiking_mobilenet image=33 width=3 steps=3 layer=full
 spiking_pointnet width=2 points=16 steps=2 classes=4 drop=0.0
+spiking_ssm inputs=3 steps=6 width=4 states=3 depth=2 classes=3 drop=0.0
 spiking_vgg16 width=2 image=32 steps=2 drop=0.0
 spikingformer width=16 heads=1 depth=2 image=16 steps=2
 spikingformer_cml width=16 heads=1 depth=1 image=16 steps=2
