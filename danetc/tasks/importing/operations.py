@@ -405,11 +405,11 @@ def adaptive_avg_pool2d(call: CallSite, x: ReadValue, size: Sequence[int]) -> Re
 
 
 def avg_pool1d(
-    call: CallSite, x: ReadValue, kernel: Sequence[int], stride: Sequence[int]
+    call: CallSite, x: ReadValue, kernel: Sequence[int], stride: Sequence[int] = ()
 ) -> ReadValue:
     """Read a mean of the votes for each class, [N, 1, votes]."""
     (count,), (votes,) = kernel, call.shape(x)
-    if kernel != stride or votes % count:
+    if kernel != (stride or kernel) or votes % count:
         raise call.refuse(f"{votes} votes are not a multiple of {count}")
     groups = votes // count
     found = call.add("mean_over", call.usual(x), {"over": "channels", "groups": groups})

@@ -39,6 +39,11 @@ class Behind(nn.Module):
         return self.tail(x) if isinstance(self.held, nn.Identity) else self.tail(x, self.held)
 
 
+def votes(x: Tensor, *window: int) -> Tensor:
+    """Means of the votes for each class, as of SpikingJelly's VotingLayer."""
+    return F.avg_pool1d(x.flatten(1).unsqueeze(1), *window).squeeze(1)
+
+
 def read(tail: Callable[..., Any], held: nn.Module | None = None) -> str:
     """The lines of the spec behind ``use std``."""
     found = danetc.import_network(Behind(tail, held).eval(), SIZE, samples=4)
@@ -81,6 +86,7 @@ def read(tail: Callable[..., Any], held: nn.Module | None = None) -> str:
         (lambda x: x.flatten(1), "flatten"),
         (lambda x: x.flatten(2, 2), "conv(4, bias = true) -> mean_over_time"),
         (lambda x: x.view(-1, 4 * 6 * 6), "flatten"),
+        (lambda x: votes(x, 12), "flatten -> mean(over = channels, groups = 12) -> mean_over_time"),
         (lambda x: x.reshape(x.shape), "conv(4, bias = true) -> mean_over_time"),
     ],
 )
@@ -197,11 +203,11 @@ def attended(x: Tensor, each: Any) -> Tensor:
     return out
 
 
-def by_hand(x: Tensor, qkv: Any) -> Tensor:
+def by_hand(x: Tensor, qkv: Any, **more: Any) -> Tensor:
     """Attention as in timm, and the second of the tokens."""
     tokens = x.flatten(2).transpose(1, 2)
     q, k, v = qkv(tokens).reshape(len(x), 36, 3, 2, 3).permute(2, 0, 3, 1, 4).unbind(0)
-    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(len(x), 36, 6)
+    mixed = F.scaled_dot_product_attention(q, k, v, **more).transpose(1, 2).reshape(len(x), 36, 6)
     return mixed[:, 1]
 
 
@@ -264,6 +270,13 @@ def test_rearranged_dimensions_and_parameters(
             nn.MultiheadAttention(4, 2),
             "held, `scaled_dot_product_attention`: attention with a mask, or of another layout",
         ),
+        (
+            partial(by_hand, is_causal=True),
+            nn.Linear(4, 18),
+            "attention with a mask, or of another",
+        ),
+        (lambda x: votes(x, 10), None, "144 votes are not a multiple of 10"),
+        (lambda x: votes(x, 12, 6), None, "144 votes are not a multiple of 12"),
         (lambda x: x.unsqueeze(1), None, "its dimensions in another order"),
         (lambda x: x.repeat(3, 1, 1, 1), None, "a repetition by"),
         (lambda x: torch.maximum(x, torch.ones(())), None, "cannot read `ones`"),
