@@ -86,7 +86,7 @@ def read(tail: Callable[..., Any], held: nn.Module | None = None) -> str:
         (lambda x: x.flatten(1), "flatten"),
         (lambda x: x.flatten(2, 2), "conv(4, bias = true) -> mean_over_time"),
         (lambda x: x.view(-1, 4 * 6 * 6), "flatten"),
-        (lambda x: votes(x, 12), "flatten -> mean(over = channels, groups = 12) -> mean_over_time"),
+        (lambda x: votes(x, 12), "-> mean(over = channels, groups = 12)"),
         (lambda x: x.reshape(x.shape), "conv(4, bias = true) -> mean_over_time"),
     ],
 )
