@@ -187,6 +187,7 @@ spikelm vocabulary=9 length=12 steps=3 width=8 heads=2 depth=1 p=0.0
 spikeyolo width=3 image=64 steps=2
 spikformer width=16 heads=1 depth=2 image=16 steps=2
 spikformer_cpg variables=3 window=6 steps=3 width=16 heads=2 depth=1 neurons=6 drop=0.0
+spikformer_ts variables=3 window=8 steps=3 width=16 heads=1 depth=1
 spiking_fullsubnet inputs=6 outputs=4 width=5 steps=6
 spiking_lstm inputs=6 width=8 steps=4
 spiking_mobilenet image=33 width=3 steps=3 layer=full
