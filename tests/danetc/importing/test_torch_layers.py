@@ -262,6 +262,8 @@ def test_rearranged_dimensions_and_parameters(
         (lambda x: F.max_pool2d(x.permute(0, 2, 3, 1), 2), None, "not .N, C, H, W."),
         (lambda x: x + x.transpose(2, 3), None, "dimensions in different orders"),
         (lambda x: x.flatten(2).unbind(2)[0], None, "a part of a value is read along its channels"),
+        (lambda x: x.reshape(-1, 2, 2, 6, 6).unbind(2)[0], None, "a part of a value"),
+        (lambda x, conv: conv(x).unbind(2)[0], nn.Conv2d(4, 6, 1), "a part of a value"),
         (lambda x, norm: x * norm.weight.reshape(1, 1, 4, 1, 1), NORM, "a parameter of .1, 1, 4"),
         (lambda x, norm: norm(x), nn.LayerNorm([6, 6]), "a layer norm over several dimensions"),
         (lambda x, norm: norm(x), nn.LayerNorm(6), "whose last dimension is not its channels"),
