@@ -251,6 +251,7 @@ def test_rearranged_dimensions_and_parameters(
         (lambda x: torch.maximum(x, 2 * x.amax()), None, "cannot read `amax`"),
         (lambda x: torch.rsub(x, x.tanh()), None, "`rsub` of a value and a value"),
         (lambda x: torch.cat([x, x], 2), None, "only channels can be concatenated"),
+        (lambda x: torch.cat([x, x]), None, "only channels can be concatenated"),
         (lambda x: x[:, 0], None, "its dimensions in another order"),
         (lambda x: x[:, 1:], None, "a part of a value"),
         (lambda x: x.mean(), None, r"a mean over dimensions .0, 1, 2, 3. of"),
