@@ -107,7 +107,7 @@ def assert_kinds(seen: Seen) -> None:
         node = seen.graph[id]
         assert_held(node, values)
         kinds = [item.value.kind for item in seen.graph.inputs_of(node)]
-        if not node.value.kind.is_integer and all(kind.is_integer for kind in kinds):
+        if kinds and not node.value.kind.is_integer and all(kind.is_integer for kind in kinds):
             whole = all((64 * value).is_integer() for value in values)
             assert not whole or node.op in REAL, (node.path, "could be a range")
 

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd import Function
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from danetc.errors import UserError
 from danetc.runtime.system.user_code import where_it_failed
@@ -78,13 +77,13 @@ class TracedModel:
             program = torch.export.export(model, (example,), strict=False)
         except UserError:
             raise
-        except GuardOnDataDependentSymNode as error:
-            raise UserError(
-                f"the control flow depends on the values of a tensor ({str(error).splitlines()[0]}), but "
-                "danetc reads networks that run the same operations for every input. Move this code out "
-                "of `forward`"
-            ) from error
         except Exception as error:
+            if type(error).__name__ == "GuardOnDataDependentSymNode":  # its module is private
+                raise UserError(
+                    f"the control flow depends on the values of a tensor ({str(error).splitlines()[0]}), but "
+                    "danetc reads networks that run the same operations for every input. Move this code out "
+                    "of `forward`"
+                ) from error
             size = "x".join(map(str, example.shape))
             raise UserError(
                 f"the model cannot be traced with an input of {size}: {where_it_failed(error)}"

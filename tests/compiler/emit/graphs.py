@@ -10,7 +10,7 @@ from danetc.compiler import check_text
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
-from danetc.dsl.kinds import ANALOG
+from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.syntax.source import NOWHERE, Span
@@ -47,13 +47,14 @@ class Net:
         varies: bool = False,
         programs: Mapping[str, NeuronProgram] = PROGRAMS,
         origin: Span = NOWHERE,
+        kind: Kind = ANALOG,
     ) -> None:
         self.neuron = neuron
         self.scope: tuple[str, ...] = ()
         self.steps = steps
         self.origin = origin
         self.programs = programs
-        entry = Node(0, "input", (), {}, Value(shape, ANALOG, varies), (), "in", origin)
+        entry = Node(0, "input", (), {}, Value(shape, kind, varies), (), "in", origin)
         self.nodes = {0: entry}
         self.inference = Inference(programs, self.nodes)
 

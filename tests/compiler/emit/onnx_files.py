@@ -12,6 +12,7 @@ from torch import Tensor
 
 from danetc.compiler.emit.onnx import emit_onnx
 from danetc.compiler.ir.graph import Graph
+from danetc.runtime.layers.weight_layer import computed_state
 from danetc.runtime.model.built import Model
 
 
@@ -19,7 +20,7 @@ def written(model: Model, streaming: bool = False) -> onnx.ModelProto:
     """The file of a model, of valid ONNX."""
     graph = model.topology
     assert isinstance(graph, Graph)
-    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    weights = {name: value.numpy() for name, value in computed_state(model).items()}
     made = emit_onnx(graph, weights, streaming=streaming)
     onnx.checker.check_model(made, full_check=True)
     return made

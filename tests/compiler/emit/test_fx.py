@@ -16,6 +16,8 @@ from danetc.compiler.emit.scopes import schedule, scope_tree
 from danetc.compiler.ir.graph import Attribute, Graph, Value
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
+from danetc.dsl.kinds import ANALOG, tokens
+from danetc.runtime.model.signature import random_input
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet
 from tests.differential.helpers import randn
 
@@ -70,6 +72,8 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "repeat_channels": {"scale": 2},
     "conv_over": {"width": 6, "axis": "columns", "stride": 2},
     "conv_over_time": {"width": 6, "before": 1, "after": 1},
+    "embedding": {"width": 4},
+    "mask": {"kept": 0.5},
     "linear_over_time": {"steps": 3},
     "conv_transposed": {"width": 6, "bias": True, "output_padding": 1},
     "batchnorm": {"bias": False, "pad": 2},
@@ -87,6 +91,7 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
 }
 SHAPES: dict[str, tuple[int, ...]] = {
     "linear": (4,),
+    "embedding": (5,),
     "as_map": (4,),
     "steps_as_axis": (1, 6, 6),
     "axis_as_steps": (3, 6, 6),
@@ -108,7 +113,8 @@ def of_one_operation(name: str, varies: bool) -> tuple[Graph, Value]:
     """A network of one operation, on values that vary or do not, and the value that it gives."""
     row = OPS[name]
     moves = row.takes_steps or (varies and not (row.time == "creates" and row.fixes_steps))
-    net = Net(shape=SHAPES.get(name, (4, 6, 6)), varies=moves)
+    kind = tokens(9) if name == "embedding" else ANALOG
+    net = Net(shape=SHAPES.get(name, (4, 6, 6)), varies=moves, kind=kind)
     varies = net.nodes[0].value.varies
     lowest, _ = OPS[name].operands
     # lowering gives T steps to what looks at other steps
@@ -128,7 +134,9 @@ def test_every_operation_gives_the_shape_the_table_says(name: str, varies: bool)
     graph, value = of_one_operation(name, varies)
     model = emit(graph)
     lead = (3, 2) if graph.input.value.varies else (2,)
-    y = model(torch.rand(*lead, *graph.input.value.shape) + 0.1)
+    size = (*lead, *graph.input.value.shape)
+    x = random_input(graph.input.value.kind, size, torch.Generator().manual_seed(0))
+    y = model(x.abs() + 0.1 if x.is_floating_point() else x)
     assert y.shape == ((3, 2) if value.varies else (2,)) + value.shape
     if value.kind.is_integer:
         assert set(y.unique().tolist()) <= set(value.kind.range.numbers())

@@ -15,6 +15,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.runtime.model.built import Model
+from danetc.runtime.model.signature import random_input
 from tests.alternating import alternating
 from tests.compiler.emit.onnx_files import ran, written
 from tests.compiler.emit.test_fx import CALLED, of_one_operation
@@ -25,8 +26,10 @@ from tests.differential.networks import VARIETY, small
 def inputs_of(graph: Graph, samples: int, seed: int = 1) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     return tuple(
-        torch.randn(
-            *[graph.steps] * node.value.varies, samples, *node.value.shape, generator=generator
+        random_input(
+            node.value.kind,
+            (*[graph.steps] * node.value.varies, samples, *node.value.shape),
+            generator,
         )
         for node in graph.inputs
     )
@@ -77,7 +80,7 @@ def test_every_operation_has_a_form(name: str, varies: bool) -> None:
         with pytest.raises(NotInOnnx, match=f"{name} has no form in ONNX"):
             written(model)
         return
-    inputs = tuple(x.abs() + 0.1 for x in inputs_of(graph, 2))
+    inputs = tuple(x.abs() + 0.1 if x.is_floating_point() else x for x in inputs_of(graph, 2))
     for streaming in (False,) if model.signature.whole else (False, True):
         if name == "poisson":
             (drawn,) = ran(written(model, streaming), graph, inputs, streaming)
