@@ -21,6 +21,7 @@ from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.files import digest, save_record
 from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.evaluation import Evaluation
+from danetc.tasks.benchmark import bench
 from danetc.tasks.measuring.data import Subject
 from danetc.tasks.measuring.measure import measure
 from danetc.tasks.trained import Trained
@@ -275,6 +276,9 @@ def test_both_backends_are_measured(danetc: Run, small: Path) -> None:
     assert (record["network"], record["steps"], record["batch"]) == ("small", 2, 2)
     assert (record["size"], record["threads"]) == ([1, 8, 8], 1)
     assert [row["backend"] for row in record["backends"]] == ["eager", "fused"]
+    said: list[str] = []
+    bench(package.build(small).topology, 2, "none", 1, None, torch.device("cpu"), said.append)
+    assert said == ["eager, first step", "fused, first step", "round 1 of 1"]
     for row in record["backends"]:
         assert 0 < row["forward"] < row["step"]
         assert row["peak"] > 0

@@ -112,9 +112,10 @@ def test_the_peak_is_that_of_a_step(backend: str, policy: str) -> None:
     check_peak(graph, backend, policy, 8, 0.2 if backend == "eager" else 0.02)
 
 
-def test_the_peak_of_linear_layers() -> None:
+@pytest.mark.parametrize("batch", [2, 64])
+def test_the_peak_of_linear_layers(batch: int) -> None:
     graph = graph_of(check_text(FIRST.replace("LAYER", "linear(64) -> spike -> linear(32)")))
-    check_peak(graph, "fused", "none", 64, 0.01)
+    check_peak(graph, "fused", "none", batch, 0.01)
 
 
 def check_peak(graph: Graph, backend: str, policy: str, batch: int, tolerance: float) -> None:

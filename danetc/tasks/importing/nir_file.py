@@ -56,9 +56,7 @@ RANGES = {
 """Fields of whole numbers, and their ranges: the sizes that a spec can have. All others are real."""
 
 
-def read_nir(
-    file: Path | IO[bytes], name: str, steps: int | None = None, events: bool = False
-) -> ReadNetwork:
+def read_nir(file: Path | IO[bytes], name: str, steps: int | None, events: bool) -> ReadNetwork:
     """Return the network of a file of NIR. Raises UserError with the node and the field that is wrong."""
     check_installed("a .nir file", ["nir"], "nir")
     try:
