@@ -9,6 +9,7 @@ from danetc.compiler.lowering.blocks import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import JOINS, LAYER_SETTINGS, SPECIAL, Env, Want
 from danetc.compiler.lowering.evaluator import candidates
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
+from danetc.dsl.first_weights import RANDOM_STARTS
 from danetc.dsl.neuron.opcodes import CONSTANTS, functions, is_smooth
 from danetc.dsl.reading import zoo_files
 from danetc.dsl.recipe.items import ITEMS
@@ -160,6 +161,8 @@ def _values(cursor: Cursor, place: Place) -> Iterator[Proposal]:
             yield from _all(cursor, "word", EQUATION_PORTS[cursor.kind][:1])
             known = (name for name in functions() if cursor.kind == "neuron" or is_smooth(name))
             yield from _all(cursor, "neuron function", known)
+            if cursor.kind == "neuron" and cursor.in_parentheses:
+                yield from _all(cursor, "neuron function", RANDOM_STARTS)
             yield from _all(cursor, "word", CONSTANTS)
         case "rule" if cursor.last.type == "ARROW":
             yield from _all(cursor, "operation", [name for name, row in OPS.items() if row.cuts])

@@ -24,6 +24,7 @@ ENDS = frozenset(("NAME", "NUMBER", "STRING", "RPAR", "RSQB", "KIND", "IN", "STA
 """Tokens that may end a value."""
 CLOSING = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}
 """Closing brackets by the opening tokens."""
+CLOSING_TYPES = ("RPAR", "RSQB", "RBRACE")
 HERE = "_the_word_at_the_cursor_"
 
 
@@ -86,11 +87,31 @@ class Cursor:
         if self.head is None:
             return None
         text = self.analysis.text[self.tokens[self.head].start : self.span.start]
-        closing = "".join(CLOSING[self.tokens[i].type] for i in reversed(self.opened))
+        closing = "".join(
+            f"{' else 0' * count}{bracket}" for bracket, count in reversed(self._unclosed())
+        )
         if self.opened[-1:] == (self.head + 2,):
             closing += " {}"  # a default value
         program = parse(SourceFile("", f"{text}{HERE}{closing}\n"), Reporter())
         return next(iter(program.declarations), None)
+
+    def _unclosed(self) -> list[tuple[str, int]]:
+        """Return what closes each open bracket of the declaration, and how many `if` in it lack their `else`.
+
+        The first item is for the declaration itself, which no bracket closes.
+        """
+        found = [("", 0)]
+        for token in self.tokens[self.head :]:
+            if token.start >= self.span.start:
+                break
+            bracket, count = found[-1]
+            if token.type in CLOSING:
+                found.append((CLOSING[token.type], 0))
+            elif token.type in CLOSING_TYPES and bracket:
+                found.pop()
+            elif token.type in ("IF", "ELSE"):
+                found[-1] = bracket, max(0, count + (1 if token.type == "IF" else -1))
+        return found
 
     @cached_property
     def names(self) -> Names:
@@ -150,7 +171,7 @@ def read_cursor(analysis: Analysis, offset: int) -> Cursor:
             head, opened = i, []  # ends an unclosed body
         if token.type in CLOSING:
             opened.append(i)
-        elif token.type in ("RPAR", "RSQB", "RBRACE") and opened:
+        elif token.type in CLOSING_TYPES and opened:
             opened.pop()
             if token.type == "RBRACE" and not opened:
                 head = None

@@ -109,7 +109,7 @@ def read_program(text: str) -> NeuronProgram:
                 neuron.name = _name(name)
             case ["param", name, "=", value]:
                 scope.parameter(name, value)
-            case ["input", name, *law]:
+            case ["input", name, *law] if name != "=":
                 inputs.append(scope.define(name))
                 draws += [read_draw(law)] if law else []
             case ["state", name, "=", init]:

@@ -75,6 +75,8 @@ FAILED = {
     "state": "learnt",
     "requires_grad_": "inner",
     "__dict_": "inner",
+    "input": "value",
+    "ASurrogate": "constant",
 }
 """Names that generated code hid, or could not have, at the place where they stand."""
 

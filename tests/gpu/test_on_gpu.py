@@ -244,4 +244,8 @@ def test_a_published_network_is_that_of_a_cpu(name: str, backend: Any) -> None:
         sum(output.square().mean() for output in outputs).backward()
         gradients = (p.grad for p in model.parameters() if p.grad is not None)
         found.append([each.detach().cpu() for each in (*outputs, *gradients)])
-    torch.testing.assert_close(found[1], found[0], equal_nan=True)  # a silent network divides by 0
+    # biases before norms have gradients of rounding alone; dsr_if's other gradients reach 3e16
+    atol = max(1e-7, 1e-16 * max(float(each.nan_to_num().abs().max()) for each in found[0]))
+    torch.testing.assert_close(  # a silent network divides by 0
+        found[1], found[0], rtol=1e-7, atol=atol, equal_nan=True
+    )

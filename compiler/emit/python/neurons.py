@@ -231,7 +231,7 @@ def _neuron_class(program: NeuronProgram, surrogate: str, stepping: bool) -> _Cl
         program,
         inputs,
         [program.output, *program.next_states],
-        attributes,
+        [*attributes, surrogate.partition("(")[0]],  # the constructor calls the surrogate's class
         [item.name for item in held],
     )
     names, x = equations.names, equations.x

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.nir import DT, NotInNir, emit_nir
 from danetc.compiler.ir.graph import Graph
+from danetc.runtime.layers.weight_layer import computed_state
 from danetc.runtime.model.built import Model
 from tests.alternating import alternating
 from tests.compiler.emit.test_onnx import inputs_of, warmed
@@ -110,7 +111,7 @@ def played(network: Any, graph: Graph, x: Tensor) -> Tensor:
 def written(model: Model) -> nir.NIRGraph:
     graph = model.topology
     assert isinstance(graph, Graph)
-    return emit_nir(graph, {name: value.numpy() for name, value in model.state_dict().items()})
+    return emit_nir(graph, {name: value.numpy() for name, value in computed_state(model).items()})
 
 
 @pytest.mark.parametrize("name", alternating(NETWORKS, 1))
