@@ -103,20 +103,25 @@ def _of_the_zoo() -> list[tuple[str, NeuronProgram]]:
     ]
 
 
+def _is_fused(program: NeuronProgram) -> bool:
+    """True unless a neuron has several inputs, or values of its own for each pixel of a map."""
+    return not program.inputs and all(item.per != "neuron" for item in program.learnables)
+
+
 @cache
 def zoo() -> dict[str, str]:
     """Return the programs of all neurons that networks of the zoo fuse."""
     found: dict[str, str] = {}
     for name, program in _of_the_zoo():
-        if not program.inputs and program.text() not in found.values():
+        if _is_fused(program) and program.text() not in found.values():
             count = sum(other.startswith(name) for other in found)
             found[f"{name}{f' {count + 1}' if count else ''}"] = program.text()
     return found
 
 
 def without_kernels() -> list[str]:
-    """Return the neurons of several inputs of the zoo: they are not fused, and run operation by operation."""
-    return [name for name, program in _of_the_zoo() if program.inputs]
+    """Return the neurons of the zoo that are not fused: they run operation by operation."""
+    return [name for name, program in _of_the_zoo() if not _is_fused(program)]
 
 
 def program(name: str) -> str:

@@ -90,7 +90,9 @@ def main() -> int:
     ]
     _printed("Compilers: sm_80, sm_90, gfx942", HEAD, [each.cells() for each in made])
     names = ", ".join(without_kernels())
-    print(f"Neurons of several inputs have no kernels, on a GPU either: {names}")
+    print(
+        f"Neurons of several inputs or with values of each pixel have no kernels, on a GPU either: {names}"
+    )
     if options.write:
         write_table([each for each in made if each.case in STANDARD])
     if lacking() is None:
