@@ -61,13 +61,9 @@ def test_models_do_what_the_interpreter_does(part: int) -> None:
 
 UNWRITTEN = (*(f"recipe loss {name}" for name in LOSSES if name not in HELD), "operation reshape",
              "recipe part", "recipe setting freeze", "recipe setting lr_scale",
-             "recipe optimizer python", "recipe augment python",
-             "operation random", "function of equations random", "function of numbers random",
-             "operation embedding", "function of numbers tokens",
-             "operation mask", "setting of a network weight")  # fmt: skip
+             "recipe optimizer python", "recipe augment python")  # fmt: skip
 """What the generator does not write: losses that read membrane potentials, files and other networks,
-which test_losses holds against others; random numbers, tokens and layers of weights, which test_random,
-test_tokens and test_weights hold; optimizers and augmentation in Python; ``reshape``, which the
+which test_losses holds against others; optimizers and augmentation in Python; ``reshape``, which the
 zoo's networks hold; and parts of a network, which test_parts holds against a loop of torch."""
 
 

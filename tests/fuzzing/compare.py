@@ -89,6 +89,11 @@ class Subject:
             self.model.train()(self.input(seed + number))
         self.state = {name: value.clone() for name, value in self.model.state_dict().items()}
 
+    @property
+    def draws(self) -> bool:
+        """True if the network draws random numbers in evaluation, too."""
+        return any(type(module).__name__ in RANDOM for module in self.model.modules())
+
     def input(self, seed: int, steps: int | None = None) -> Tensor:
         """An image, or frames of events: whole numbers where the network says so."""
         generator = torch.Generator().manual_seed(seed)
@@ -225,7 +230,7 @@ class Subject:
                 hooks.append(module.register_forward_hook(_keep(neurons, name)))
             elif isinstance(module, nn.Dropout | DropPath):
                 hooks.append(module.register_forward_pre_hook(_factors(drawn, name)))
-            elif type(module).__name__ in ("Random", "SampleRandom"):  # also of a model.py
+            elif type(module).__name__ in RANDOM:  # also of a model.py
                 hooks.append(module.register_forward_hook(_numbers(drawn, name)))
         poisson = [node for node in self.graph.nodes.values() if node.op == "poisson"]
         if poisson:  # an encoder of the input: it is the first to draw
@@ -282,6 +287,7 @@ def _floor(values: Mapping[str, Array]) -> float:
 
 
 COUNTER = "num_batches_tracked"
+RANDOM = ("Random", "SampleRandom")
 PARTS = ("outputs", "neurons", "buffers", "gradients")
 
 

@@ -58,6 +58,13 @@ class Dice(random.Random):
         each = "«layer|channel|step|neuron|channel, per_step = true»"
         return self.text(f"learn({self.real(0.3, 1.2)}{bounds}«||, per = {each}»)")
 
+    def drawn(self) -> str:
+        """Random numbers among values, or in the equations of a neuron."""
+        given = "«|normal|normal(0.1, 0.5)|uniform(-1, 1)»"
+        more = "«||, evaluate = «mean|draw»|, per = «sample|step»|, per = sample, evaluate = mean»"
+        found = self.text(f"random({given}{more})")
+        return found.replace("(, ", "(")
+
     def start(self) -> str:
         """What weights start from, of the rows of the table."""
         row = self.choice([*FIRST_WEIGHTS.values()])

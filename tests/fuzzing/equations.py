@@ -70,6 +70,8 @@ def neuron(dice: Dice, name: str) -> str:
         potential += f" + sum({weight} * delay({dice.choice(known)}, j) {loop})"
     if dice.maybe(0.25):
         potential += " «- 0.3 * delay(s, 1)|+ 0.2 * delay(v, 2)|- 0.1 * delay(v, 1)»"
+    if dice.maybe(0.15):
+        potential += f" «+|- 0.5 *» {dice.drawn()}"
     lines.append(f"v = {potential}")
     step = dice.text("""
         heaviside(v - th)

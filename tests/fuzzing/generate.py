@@ -93,7 +93,7 @@ class Maker(Declarations):
         channels, size = dice.choice([1, 2, 3]), dice.choice([4, 4, 6, 7, 8])
         neuron = dice.choice(self.neurons)
         self.threshold = neuron in STD_NEURONS and neuron not in ("readout", "ReLU")
-        kind = dice.text("«image|image|image|image|events|events|poisson|latency|prepared»")
+        kind = dice.text("«image|image|image|image|events|events|poisson|latency|prepared|tokens»")
         source = f"image({channels}, {size}, {dice.number(size)})"
         if kind == "events":
             source = dice.text(f"events({channels}, {size}, {size}«|, bound = 1|, bound = 3»)")
@@ -101,6 +101,8 @@ class Maker(Declarations):
             source += f" -> {kind}" + dice.choice(["", "(tau = 3)" if kind == "latency" else ""])
         elif kind == "prepared":
             source += " -> avgpool(2)"
+        elif kind == "tokens":
+            source = dice.text("tokens(«5|(2 + 3)»«|, length = 3»)")
         shape = Shape(channels, size // 2 if kind == "prepared" else size)
         dataflow = dice.maybe(0.4)
         self.names = ["in"]
@@ -122,12 +124,35 @@ class Maker(Declarations):
             lines.append("zero_init = true")
         if dice.maybe(0.1):
             lines.append(f"init = {dice.start()}")
-        lines += self._dataflow(shape) if dataflow else self._parts(shape)
+        if dice.maybe(0.06):
+            lines.append(f"weight = {self.of_weights()}")
+        if kind == "tokens":
+            lines += self._of_tokens(at_once="length" in source)
+        else:
+            lines += self._dataflow(shape) if dataflow else self._parts(shape)
         text = " ".join(lines)
         params = [f"classes = {dice.randint(2, 5)}"] if "classes" in text else []
         params += [f"hidden = {dice.randint(2, 4)}"] if "hidden" in text else []
         given = f"({', '.join(params)})" if params else ""
         return f"network {name}{given} {{\n  " + "\n  ".join(lines) + "\n}\n"
+
+    def _of_tokens(self, at_once: bool) -> list[str]:
+        """Lines of a network of tokens. Its embedding may give the logits, too."""
+        dice, width = self.dice, self.dice.choice([2, 3, 4])
+        tied = not at_once and dice.maybe(0.3)
+        lines = [f"table = shared(embedding({width}, vocabulary = 5))"] if tied else []
+        first = "table" if tied else f"embedding({width})"
+        lines.append(f"words = in -> {first} -> {self.norm(width)} -> spike")
+        known = ["words"]
+        for name in ("again", "later")[: dice.randint(0, 2)]:
+            flow = "norm" if at_once else self.flow(Shape(width, None), 1, 3, keep=True)[0]
+            of = f"«{' + '.join(known)}|{known[-1]} - 0.3 * {dice.drawn()}|0.5 * {known[-1]}»"
+            lines.append(dice.text(f"{name} = ({of}) -> {flow} -> «tanh|spike|delay(1)»"))
+            known.append(name)
+        logits = "avgpool -> «|mean_over_time -> »linear(classes)" if at_once else "linear(classes)"
+        logits = "tanh -> table" if tied else logits
+        lines.append(dice.text(f"out = ({' + '.join(known)}) -> {logits}"))
+        return lines
 
     def _parts(self, shape: Shape) -> list[str]:
         dice = self.dice

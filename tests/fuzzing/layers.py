@@ -102,7 +102,33 @@ class Layers:
             args.append(f"init = {dice.start()}")
         if dice.maybe(0.3):
             args.append(f"bias = {dice.choice(['true', 'false', '2 > 1'])}")
+        if dice.maybe(0.12):
+            args.append(f"weight = {self.of_weights()}")
         return f"conv({', '.join(args)})", Shape(width, size)
+
+    def of_weights(self) -> str:
+        """A layer that is applied to weights."""
+        return self.dice.text(f"""
+            «tanh|gelu|layernorm|none|identity|mask(0.7)|mask(parts = 1)»
+            «tanh -> mask(0.5)|tanh -> tanh»
+            {self.declare_of_weights()}
+        """)
+
+    def declare_of_weights(self) -> str:
+        """A block that keeps the shape of weights, of any layer."""
+        name, dice = self.fresh("weights"), self.dice
+        out = dice.text("""
+            gain * in / sqrt(0.1 + ((in * in) -> mean(over = channels)))
+            in - gain * (in -> mean(over = «channels|pixels»))
+            ((in / gain) -> «quantised|tanh») * gain
+            gain * (in -> sign) * (abs(in) -> mean(over = channels))
+        """)
+        for neuron in ("sign { s = 2 * heaviside(x) - 1 }", "quantised { s = round(4 * x) / 4 }"):
+            if neuron.split()[0] in out and f"neuron {neuron}\n" not in self.texts:
+                self.texts.append(f"neuron {neuron}\n")
+        gain = dice.text("«0.5|learn(0.8)|learn(1.0, per = channel)|learn(0.5, above = 0.1)»")
+        self.texts.append(f"block {name}() {{ gain = {gain}; out = {out} }}\n")
+        return name
 
     def layer(self, shape: Shape, keep: bool = False) -> tuple[str, Shape]:
         """One layer; with ``keep`` one that keeps the shape."""
@@ -110,7 +136,10 @@ class Layers:
         if size is None:
             width = shape.channels if keep else dice.choice([2, 3, 5])
             if dice.maybe(0.2):
-                return dice.text(f"linear({width}«|, bias = false»)"), Shape(width, None)
+                of_weights = f"«|||, weight = {self.of_weights()}»"
+                return dice.text(f"linear({width}«|, bias = false»{of_weights})"), Shape(
+                    width, None
+                )
             return dice.text(f"«{self.neuron()}|{self.norm(shape.channels)}|tanh|flatten»"), shape
         channels = shape.channels
         axis = "«time|channels»" if channels == 1 else "time"
@@ -131,6 +160,7 @@ class Layers:
             linear(«over = time«|{self.window()}»|{size}, over = rows, bias = false»)
             «layernorm|batchnorm(eps = 0.01)|batchnorm(bias = false)|relu»
             «dropout(0.3, per = sample)|batchnorm(pad = 1) -> avgpool(3, stride = 1)»
+            mask(«0.7|parts = {channels}|parts = 1»)
             {self.other_size(channels, size)}
             {self.other_size(channels, size)}
             «dropout(0.3)|droppath(0.4)|dropout(0)|droppath|dropout»
@@ -266,6 +296,7 @@ class Layers:
             {a} * ({bare}[0 .. 0] -> tanh)
             {a} * ({bare} -> sum(over = channels) -> swap(time, channels) -> tanh -> swap(time, channels))
             ({a} if {dice.condition()} else {b})
+            ({a} «+|-» 0.3 * {dice.drawn()})
             {dice.learn()} * {a}
             ({a} + {dice.learn()})
             ({a} - (1 - {dice.learn()}) * {b})

@@ -73,16 +73,16 @@ def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
     generator = torch.Generator().manual_seed(subject.seed)
     value = taken(graph)
     shape = (IMAGES, graph.steps, *value.shape) if value.varies else (IMAGES, *value.shape)
-    images = torch.rand(shape, generator=generator)
+    images, tokens = torch.rand(shape, generator=generator), value.kind.is_token
     if value.kind.is_integer:
         whole = torch.randint(value.kind.low, value.kind.high + 1, shape, generator=generator)
-        images = whole * value.kind.unit
+        images = whole if tokens else whole * value.kind.unit
     classes = node.value.shape[0]
     labels = torch.randint(0, classes, (IMAGES,), generator=generator)
     start = {name: value.numpy().copy() for name, value in model.state_dict().items()}
     memory = Memory(images, labels)
     names = tuple(map(str, range(classes)))
-    data = DataSet("made", "made", names, memory, memory, shape[1:], "made", value.varies)
+    data = DataSet("made", "made", names, memory, memory, shape[1:], "made", value.varies, tokens)
     settings, world = RunSettings(seed=subject.seed), World(torch.device("cpu"))
     try:
         run = PhaseRun(model, data, replace(phase, steps=None), settings, world=world)

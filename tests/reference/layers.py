@@ -163,8 +163,10 @@ class Layers(Evaluator):
         return made
 
     def _random(self, scope: tuple[str, ...], role: str, shape: tuple[int, ...]) -> Array:
-        """What a layer drew for a value [T, N, ...]."""
-        return self.drawn[self.weights.layers[self.weights.path(scope, role)]].reshape(shape)
+        """What a layer drew for a value [T, N, ...], or once for all its steps."""
+        numbers = self.drawn[self.weights.layers[self.weights.path(scope, role)]]
+        steps = shape[0] if numbers.size == math.prod(shape) else 1
+        return np.broadcast_to(numbers.reshape(steps, *shape[1:]), shape)
 
     def join(self, op: str, left: Any, right: Any) -> Wire:
         if isinstance(left, Wire):
@@ -287,7 +289,7 @@ class Layers(Evaluator):
             case "embedding":
                 path, width = self.weights.path(self.scope, op.role), attrs["width"]
                 table = self.weights.take(path, "weight", self.vocabulary, width)
-                if x.shape[2] == width:  # no tokens: the products with all rows
+                if x is not self.indices:  # the products with all rows
                     return Wire(f.moved(f.mixed_first(f.moved(x, 2, 0), table), 0, 2), varies)
                 rows = f.taken(table, 0, x.data.astype(int))
                 places = () if x.shape[2] == 1 else (1, x.shape[2])

@@ -117,9 +117,11 @@ class Network(Layers):
         """Indices: one at each step, or ``length`` that are the same at each step."""
         self.vocabulary = vocabulary
         if len(self.x.shape) == 3:
-            return Wire(self.x, True)
-        assert length == self.x.shape[1]
-        return Wire(broadcast(self.x, (self.steps, *self.x.shape)), True)
+            self.indices = self.x
+        else:
+            assert length == self.x.shape[1]
+            self.indices = broadcast(self.x, (self.steps, *self.x.shape))
+        return Wire(self.indices, True)
 
     # -- blocks ------------------------------------------------------------------------------------
 
@@ -359,8 +361,12 @@ class Network(Layers):
                 wire = self.apply(around, wire)
                 self.block_layers.pop()
             if self.settings["zero_init"]:
-                new = self.weights.started[before:]
-                self.weights.starts[[name for name in new if name.endswith(".weight")][-1]] = 0.0
+                norms = [
+                    name
+                    for name in self.weights.started[before:]
+                    if name.endswith(".weight") and "weight_layer" not in name.split(".")
+                ]
+                self.weights.starts[norms[-1]] = 0.0
         return wire
 
     def shortcut(self, env: Env, wire: Wire, branch: Wire, stride: int) -> Wire:
