@@ -80,11 +80,13 @@ UNCHANGED_ARGUMENTS = ("strict", "frozen", "slots", "repr")
 def children(node: ast.AST) -> Iterable[ast.AST]:
     """Return the parts of a node that are changed: no annotations, docstrings or imports for types.
 
-    ``strict=`` of ``zip`` and ``frozen=``, ``slots=`` and ``repr=`` of dataclasses stay as well, since
-    they check or show a program that is correct without them.
+    ``strict=`` of ``zip`` and ``frozen=``, ``slots=`` and ``repr=`` of dataclasses and records stay as
+    well, since they check or show a program that is correct without them.
     """
     match node:
-        case ast.Call(func=ast.Name("zip" | "dataclass" | "field"), args=args, keywords=keywords):
+        case ast.Call(
+            func=ast.Name("zip" | "dataclass" | "record" | "field"), args=args, keywords=keywords
+        ):
             return (*args, *(each for each in keywords if each.arg not in UNCHANGED_ARGUMENTS))
         case ast.If(test=ast.Name("TYPE_CHECKING")) | ast.Expr(value=ast.Constant()):
             return ()

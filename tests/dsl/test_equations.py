@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+import re
 
 import pytest
 
@@ -10,12 +12,13 @@ from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
 from danetc.dsl.neuron.derivative import differentiate
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.neuron.kernel_text import kernel_source
-from danetc.dsl.neuron.program import Learn, NeuronProgram, SurrogateProgram
+from danetc.dsl.neuron.program import Learn, NeuronProgram, SurrogateProgram, parameters_of
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.neuron.ssa import OPERATION, evaluate
 from danetc.dsl.syntax.tree import Declaration
 from danetc.dsl.work import bounded
 from tests.runtime.conftest import SIGMOID, declarations, defaults
+from tests.tables import each_of
 
 Argument = float | bool | Learn
 
@@ -96,22 +99,56 @@ def test_a_parameter_of_truth_is_folded() -> None:
     assert "s = div x 2.0" in program(text).text()
 
 
-def test_constants_know_the_parameters_that_they_were_made_of() -> None:
-    """Where the operations depend on a parameter's value its constants are plain numbers."""
-    text = "neuron n(a = 2.0, b = 1.0) { s = a * x + b * x + (a - 1) }"
-    assert program(text).text().split("; ")[3:] == ["_1 = mul 2.0[a] x", "_2 = add _1 x",
-        "s = add _2 1.0[sub(a,1.0)]", "out s"]  # fmt: skip
-    together = "neuron n(a = 2.0, b = 1.0) { s = x / (a * b) + b * x }"
-    assert "[" not in program(together).text()  # b is fixed, and a stands in one constant with it
-    for equal in ("x * a - tanh(x * b)", "max(x, a) if a > b else x", "(x > 0) * (a - b)"):
-        assert "[" not in program(f"neuron n(a = 2.0, b = 2.0) {{ s = {equal} + x }}").text()
+FREE = "neuron n(a = 2.0, b = 1.0, c = 0.0, d = 2.0, e = 3.0, f = true) {{ {} }}"
+ORIGINS = {
+    # what depends on a parameter's value fixes it: its constants are plain numbers
+    "s = x * a - tanh(x * d)": "_1 = mul x 2.0; _2 = tanh _1; s = sub _1 _2; out s",
+    "s = max(x, a) * e if a > b else x": "_1 = max x 2.0; s = mul _1 3.0[e]; out s",
+    "s = max(x * e, x * e) if f else a": "s = mul x 3.0[e]; out s",
+    "s = a * x + b * x + (a - 1)": "_1 = mul 2.0[a] x; _2 = add _1 x; s = add _2 1.0[sub(a,1.0)]; out s",
+    "s = x / (a * b) + b * x": "_1 = div x 2.0; s = add _1 x; out s",
+    "s = x * e + (a if x > 0 else d)": "_1 = mul x 3.0[e]; s = add _1 2.0; out s",
+    "s = x * e + (e if x > 0 else a)": "_1 = mul x 3.0[e]; _2 = gt x 0.0; _3 = where _2 3.0[e] 2.0[a]; s = add _1 _3; out s",
+    "s = x * b * e": "s = mul x 3.0[e]; out s",
+    "s = x / b + e": "s = add x 3.0[e]; out s",
+    "s = c + x + e": "s = add x 3.0[e]; out s",
+    "s = heaviside(x) * c + e * x": "s = mul 3.0[e] x; out s",
+    "s = max(x, c) + e": "_1 = relu x; s = add _1 3.0[e]; out s",
+    "s = max(a, x) + e": "_1 = max x 2.0[a]; s = add _1 3.0[e]; out s",
+    "s = -(x * e)": "s = mul -3.0[neg(e)] x; out s",
+    "s = -(-x) + e": "s = add x 3.0[e]; out s",
+    "s = delay(x, a) + e": "state x_kept1 = 0.0; state x_kept2 = 0.0; s = add x_kept2 3.0[e]; next x_kept1 = x; next x_kept2 = x_kept1; out s",
+    "s = x * learn(a, above = b) + e": "learn s_learnt = 0.5413248546129181 above 1.0; _1 = softplus s_learnt_raw; s_learnt = add 1.0 _1; _2 = mul x s_learnt; s = add _2 3.0[e]; out s",
+    "s = x * learn(a, below = e) + e": "learn s_learnt = 0.5413248546129181 below 3.0; _1 = softplus s_learnt_raw; s_learnt = sub 3.0 _1; _2 = mul x s_learnt; s = add _2 3.0; out s",
+    "s = x + random(uniform(c, a)) * e": "input s_random uniform 0.0 2.0 draw step; _1 = mul s_random 3.0[e]; s = add x _1; out s",
+    "state u = e; u = a * u + x; s = u": "state u = 3.0[e]; _1 = mul 2.0[a] u; s = add _1 x; next u = s; out s",
+    "s = x * sqrt(e) / exp(-a) + abs(-e) * max(a, e) * sin(e)": "_1 = mul x 1.7320508075688772[sqrt(e)]; _2 = div _1 0.1353352832366127[exp(neg(a))]; s = add _2 1.2700800725388048[mul(mul(abs(neg(e)),max(a,e)),sin(e))]; out s",
+    "s = x * (1 if a > b and e > 0 else 2) + e": "s = add x 3.0; out s",
+    "s = (x > e) + (x > e) * 2 * x": "_1 = gt x 3.0[e]; _2 = number _1; _3 = mul _2 2.0; _4 = mul _3 x; s = add _2 _4; out s",
+    "h = x > 0; s = x * (e if h and a else 2)": "h = gt x 0.0; _1 = where h 3.0[e] 2.0; s = mul x _1; out s",
+    "s = x * e + (a - 1 if x > 0 else c)": "_1 = mul x 3.0[e]; _2 = gt x 0.0; _3 = number _2; s = add _1 _3; out s",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    ["2.0[b]", "3.0[a]", "2.0[a", "2.0[a]]", "2.0[]", "2.0[mul(a]", "2.0[div(a,0.0)]", "2.0[f(a)]",
-     "2.0[where(a,a)]", "2.0[__import__(a)]", "2.0[log(a)]", f"2.0[{'neg(' * 500}a{')' * 500}]"],
-)  # fmt: skip
+@each_of(ORIGINS)
+def test_constants_that_are_made_of_a_parameter_follow_it(body: str) -> None:
+    """With another value of the parameter the program is the same, but for these constants."""
+    text, plain = FREE.format(body), program(FREE.format("s = x")).text()
+    found = program(text)
+    assert found.text() == plain.removesuffix("out x") + ORIGINS[body]
+    for name in parameters_of(found):
+        scope = {**vars(math), **vars(operator), "div": operator.truediv, "max": max}
+        scope |= dict(found.parameters) | {name: 1.7}
+        followed = found.text()
+        for origin in {*re.findall(r"\[([^]]+)\]", followed)}:
+            value = f"{float(eval(origin, dict(scope)))!r}[{origin}]"
+            followed = re.sub(f"[^ ]+{re.escape(f'[{origin}]')}", value, followed)
+        followed = re.sub(rf"(param {name}) = [^;]+", r"\1 = 1.7", followed)
+        assert program(text, **{name: 1.7}).text() == followed
+
+
+@each_of(["2.0[b]", "3.0[a]", "2.0[a", "2.0[a]]", "2.0[]", "2.0[mul(a]", "2.0[div(a,0.0)]", "2.0[f(a)]",
+     "2.0[where(a,a)]", "2.0[__import__(a)]", "2.0[log(a)]", f"2.0[{'neg(' * 500}a{')' * 500}]"])  # fmt: skip
 def test_a_constant_has_to_be_what_it_says_it_was_made_of(wrong: str) -> None:
     right = "neuron n; param a = 2.0; s = mul x 2.0[a]; out s"
     assert read_program(right).text() == right
@@ -141,7 +178,7 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("body", TEXTS)
+@each_of(TEXTS)
 def test_texts(body: str) -> None:
     found = program(f"neuron n {{ {body} }}")
     assert found.text() == f"neuron n; {TEXTS[body]}"
@@ -153,8 +190,7 @@ def test_a_parameter_hides_a_constant() -> None:
     assert "mul x 3.0[pi]" in program("neuron n(pi = 3.0) { s = x * pi }").text()
 
 
-@pytest.mark.parametrize(
-    ("learn", "raw"),
+@each_of(
     [
         (Learn(2.0), 2.0),
         (Learn(2.0, above=1.0), math.log(math.expm1(1.0))),
@@ -162,7 +198,7 @@ def test_a_parameter_hides_a_constant() -> None:
         (Learn(2.0, above=1.0, below=5.0), math.log(1 / 3)),
         (Learn(0.3, above=0.0, below=1.0), math.log(3 / 7)),
         (Learn(1e6, above=1.0), 999_999.0),
-    ],
+    ]
 )
 def test_learnables_start_where_they_should(learn: Learn, raw: float) -> None:
     (item,) = program("neuron n(tau = 2.0) { s = x / tau }", tau=learn).learnables
@@ -229,7 +265,7 @@ def test_names_of_learnables() -> None:
     assert read_program(program(text).text()) == program(text)
 
 
-@pytest.mark.parametrize("given", [{}, {"tau": Learn(3.0, above=1.0)}])
+@each_of([{}, {"tau": Learn(3.0, above=1.0)}])
 def test_every_program_reads_back(given: dict[str, Argument]) -> None:
     for text in (LIF, "neuron n(tau = 1) { s = tau * max(min(x, -1e-300), -1e300) / 3 }"):
         result = program(text, **given)
@@ -247,9 +283,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "text", ["", "neuron n", "neuron n(); out x", *(f"neuron n; {body}" for body in REFUSED)]
-)
+@each_of(["", "neuron n", "neuron n(); out x", *(f"neuron n; {body}" for body in REFUSED)])
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neuron program"):
         read_program(text)
@@ -268,15 +302,14 @@ def test_kernels_hold_no_text_of_the_user() -> None:
     assert "exec" not in source
 
 
-@pytest.mark.parametrize(
-    "y",
+@each_of(
     [
         "1 / (1 + exp(-alpha * x))",
         "1 / (exp(-(alpha * x)) + 1)",
         "exp(alpha * x) / (1 + exp(alpha * x))",
         "sigmoid(alpha * x)",
         "1 / (1 + exp(x * -alpha))",
-    ],
+    ]
 )
 def test_the_logistic_function_is_recognised(y: str) -> None:
     """However it is written: as written, its derivative would be inf / inf for large -x."""
@@ -286,13 +319,10 @@ def test_the_logistic_function_is_recognised(y: str) -> None:
     assert text == f"{start}; _3 = sub 1.0 _2; _4 = mul _2 _3; slope = mul _4 4.0"
 
 
-@pytest.mark.parametrize(
-    "y",
-    [
+@each_of([
         "1 / (2 + exp(-x))", "2 / (1 + exp(-x))", "exp(x) / (1 + exp(-x))", "1 / (1 + abs(x))",
         "1 / (1 + x * x)", "0.5 * x / (1 + exp(-x))", "1 / (1 + exp(x * x))",
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_what_is_and_what_is_no_logistic_function(y: str) -> None:
     result, _ = surrogate(f"surrogate s {{ y = {y} }}")
     logistic = y == "1 / (1 + exp(x * x))"
@@ -419,10 +449,7 @@ OF_SURROGATES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("kind", "body", "code", "marked", "message"),
-    [("neuron", *row) for row in ERRORS] + [("surrogate", *row) for row in OF_SURROGATES],
-)
+@each_of([("neuron", *row) for row in ERRORS] + [("surrogate", *row) for row in OF_SURROGATES])
 def test_errors(kind: str, body: str, code: str, marked: str | None, message: str) -> None:
     text = f"{kind} n(p = 1.0) {{ {body} }}"
     _, diagnostics = attempt(text) if kind == "neuron" else surrogate(text)

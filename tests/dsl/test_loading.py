@@ -15,6 +15,7 @@ from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Program, walk
+from tests.tables import each_of
 
 NEURON = "neuron {name} {{\n  s = heaviside(x - 1)\n}}\n"
 
@@ -341,9 +342,7 @@ def test_a_file_of_a_later_version_is_not_read_any_further(tmp_path: Path) -> No
     assert one(errors, "E0121").span.source.name.endswith("lib.danet")
 
 
-@pytest.mark.parametrize(
-    "line", [f"# danet {LANGUAGE}", "# danet 2 is not out yet", "#  a comment"]
-)
+@each_of([f"# danet {LANGUAGE}", "# danet 2 is not out yet", "#  a comment"])
 def test_files_of_this_version_are_read(line: str) -> None:
     module, errors = loaded(f"{line}\n{NEURON.format(name='N')}")
     assert not errors

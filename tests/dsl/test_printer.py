@@ -15,6 +15,7 @@ from tests.dsl.examples import EXAMPLES
 from tests.dsl.strategies import expressions, programs
 from tests.dsl.test_parser import read
 from tests.generating import examples
+from tests.tables import each_of
 
 quick = examples(30)
 
@@ -63,7 +64,7 @@ def test_comments_and_trees_outlive_the_formatter(program: Program, data: st.Dat
     assert fmt(once) == once
 
 
-@pytest.mark.parametrize("title", EXAMPLES)
+@each_of(EXAMPLES)
 def test_examples_keep_their_meaning(title: str) -> None:
     text = EXAMPLES[title]
     once = fmt(text)
@@ -130,7 +131,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@each_of(CASES)
 def test_canonical_text(case: str) -> None:
     text, expected = CASES[case]
     assert fmt(text) == expected
@@ -159,7 +160,7 @@ def test_lines_have_up_to_100_characters() -> None:
         assert (max(map(len, whole)), max(map(len, broken)) < 100) == (100, True), text
 
 
-@pytest.mark.parametrize("sign", ["-", "not "])
+@each_of(["-", "not "])
 def test_as_many_signs_as_the_parser_takes(sign: str) -> None:
     """Each in parentheses would be nested deeper than the parser takes."""
     text = f"block a {{ out = conv({sign * 95}1) }}"

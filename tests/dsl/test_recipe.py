@@ -17,6 +17,7 @@ from danetc.dsl.recipe.settings import SETTINGS, Recipe
 from danetc.dsl.recipe.text import read_setting, write_setting
 from danetc.dsl.syntax.overrides import OverrideValue
 from danetc.dsl.syntax.source import SourceFile
+from tests.tables import each_of
 
 BASE = "epochs = 50\n optimizer = sgd(lr = 0.1)\n"
 TWO = """
@@ -155,7 +156,7 @@ VALUES: list[tuple[str, dict[str, OverrideValue], dict[str, object]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "overrides", "expected"), VALUES)
+@each_of(VALUES)
 def test_values(
     body: str, overrides: dict[str, OverrideValue], expected: dict[str, object]
 ) -> None:
@@ -242,8 +243,7 @@ def test_origins() -> None:
     assert origins["second.schedule"] == "main.danet:4:44, scaled by 0.5"
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "code", "marked"),
+@each_of(
     [
         ("epoch", 5, "E0801", "epoch"),
         ("third__epochs", 5, "E0801", "third.epochs"),
@@ -260,7 +260,7 @@ def test_origins() -> None:
         ("batch", -5, "E0803", "-5"),
         ("optimizer__lr", "nan", "E0802", "nan"),
         ("second__start", "second", "E0806", "second"),
-    ],
+    ]
 )
 def test_overrides(path: str, value: OverrideValue, code: str | None, marked: str | None) -> None:
     result, errors = resolve(recipe(TWO), **{path: value})
@@ -303,7 +303,7 @@ def test_the_table_of_bounds_has_all_numbers_of_the_schema() -> None:
     assert sorted(BOUNDS) == sorted(numbers)
 
 
-@pytest.mark.parametrize("key", BOUNDS)
+@each_of(BOUNDS)
 def test_bounds_of_a_setting(key: str) -> None:
     *inside, below, above = BOUNDS[key]
     room = {"epochs": 100_000, "batch": 10_000}  # for a long warm-up and for many parts
@@ -318,8 +318,7 @@ def test_bounds_of_a_setting(key: str) -> None:
 # -- errors ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("body", "code", "marked"),
+@each_of(
     [
         (BASE + "warm_up = 5", "E0801", "warm_up"),
         (BASE + "phase a { seed = 5 }", "E0801", "seed"),
@@ -370,7 +369,7 @@ def test_bounds_of_a_setting(key: str) -> None:
         (BASE + "batch = accumulate\n accumulate = batch", "E0811", None),
         ("epochs = 2\n optimizer = sgd(lr = 0.1, nesterov = true)", "E0811", None),
         (BASE + "warmup = " + "+".join(["1"] * 100), "E0808", None),
-    ],
+    ]
 )
 def test_errors(body: str, code: str, marked: str | None) -> None:
     error = bad(recipe(body), code)
@@ -383,15 +382,14 @@ def test_all_errors_in_one_run() -> None:
     assert sorted(item.code for item in errors) == ["E0801", "E0802", "E0803", "E0804"]
 
 
-@pytest.mark.parametrize(
-    "body",
+@each_of(
     [
         "epochs = 5 5\n optimizer = sgd(lr = 0.1)",
         "epochs = = 5\n optimizer = sgd(lr = 0.1)",
         "epochs = 5\n optimizer = sgd(lr = 0.1\n batch = 3",
         "epochs = " + "+".join(["1"] * 300) + "\n optimizer = sgd(lr = 0.1)",
         "phase a  epochs = 5 }\n phase b { start = a }\n" + BASE,
-    ],
+    ]
 )
 def test_no_follow_up_of_a_syntax_error(body: str) -> None:
     reporter = Reporter()
@@ -425,7 +423,7 @@ HINTS: list[tuple[str, dict[str, OverrideValue], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "overrides", "code", "hint"), HINTS)
+@each_of(HINTS)
 def test_hints(text: str, overrides: dict[str, OverrideValue], code: str, hint: str) -> None:
     error = bad(text, code, "m" if "recipe m" in text else "r", **overrides)
     assert hint in (error.hint or "")
