@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field, replace
 from itertools import islice
+from typing import TypeVar
 
 from danetc.dsl.diagnostics.codes import Severity
-from danetc.dsl.diagnostics.fixes import Fix, Suggestion, fixes_of
+from danetc.dsl.diagnostics.fixes import Fix, Hint, fixes_of
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.diagnostics.visible import HIDDEN, visible
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @record
@@ -74,6 +78,20 @@ class SpecError(Exception):
 
 class Reported(Exception):
     """Raised after an error was reported, to stop code that needs the missing value."""
+
+
+def apply_all(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
+    """Apply a function to all items. If it raises Reported for some, raise that at the end."""
+    values: list[T] = []
+    failed = False
+    for item in items:
+        try:
+            values.append(function(item))
+        except Reported:
+            failed = True
+    if failed:
+        raise Reported
+    return values
 
 
 class TooManyErrors(Exception):
@@ -173,7 +191,7 @@ def suggestion(name: str, near: Sequence[str]) -> str | None:
         return None
     *some, last = (f"`{candidate}`" for candidate in near)
     text = f"did you mean {', '.join(some)} or {last}?" if some else f"did you mean {last}?"
-    return Suggestion(text, name, near)
+    return Hint(text, name=name, candidates=near)
 
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:
@@ -219,15 +237,12 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
     places = [Label(diagnostic.span, diagnostic.label), *diagnostic.labels]
     margin = max(len(str(place.span.line)) for place in places)
     for number, place in enumerate(places):
+        arrow, mark, style = (":::", "-", "place") if number else ("-->", "^", severity)
         if number == 0 or place.span.source is not places[number - 1].span.source:
-            arrow = "-->" if number == 0 else ":::"
             where = str(place.span) if place.span.source.text else visible(place.span.source.name)
             lines.append(paint(f"{' ' * margin}{arrow} ", "place") + where)
-        if not place.span.source.text:
-            continue  # an unreadable file has no lines
-        style = severity if number == 0 else "place"
-        mark = "^" if number == 0 else "-"
-        lines += _excerpt(place, margin, mark, style, paint)
+        if place.span.source.text:  # an unreadable file has no lines
+            lines += _excerpt(place, margin, mark, style, paint)
     if diagnostic.hint:
         lines.append(
             f"{' ' * margin} {paint('=', 'place')} {paint('hint', 'hint')}: {visible(diagnostic.hint)}"
@@ -244,12 +259,11 @@ def _excerpt(
     first = span.column - 1
     length = max(1, min(span.end, span.start + len(text) - first) - span.start)
     cut = max(0, first - _MAX_LINE // 2) if len(text) > _MAX_LINE else 0
-    shown = text[cut : cut + _MAX_LINE]
     shown = "".join(
         (" " if ch in "\t\r" else "\N{REPLACEMENT CHARACTER}")
         if HIDDEN.match(ch) or not ch.isprintable()
         else ch  # one character each, so that the mark is aligned
-        for ch in shown
+        for ch in text[cut : cut + _MAX_LINE]
     )
     under = " " * (first - cut) + mark * max(1, min(length, _MAX_LINE - (first - cut)))
     bar = paint("|", "place")

@@ -1,7 +1,7 @@
 """Fixes of errors: edits that editors offer, and the hints that describe them.
 
-A ``Hint`` is a text with its fixes. A ``Suggestion`` names candidates for a wrong name, whose place
-is known when the error is reported.
+A ``Hint`` is a text with its fixes, or with candidates for a wrong name, whose place is known when
+the error is reported.
 """
 
 from __future__ import annotations
@@ -31,39 +31,28 @@ class Fix:
 
 
 class Hint(str):
-    """A hint with its fixes, the most likely first."""
+    """A hint with its fixes, the most likely first, or with ``candidates`` for the wrong ``name``."""
 
-    __slots__ = ("fixes",)
+    __slots__ = ("candidates", "fixes", "name")
     fixes: tuple[Fix, ...]
-
-    def __new__(cls, text: str, *fixes: Fix) -> Hint:
-        hint = super().__new__(cls, text)
-        hint.fixes = fixes
-        return hint
-
-
-class Suggestion(str):
-    """A hint that names candidates for a wrong name."""
-
-    __slots__ = ("candidates", "name")
     name: str
     candidates: tuple[str, ...]
 
-    def __new__(cls, text: str, name: str = "", candidates: Iterable[str] = ()) -> Suggestion:
+    def __new__(
+        cls, text: str, *fixes: Fix, name: str = "", candidates: Iterable[str] = ()
+    ) -> Hint:
         hint = super().__new__(cls, text)
-        hint.name, hint.candidates = name, tuple(candidates)
+        hint.fixes, hint.name, hint.candidates = fixes, name, tuple(candidates)
         return hint
 
 
 def fixes_of(hint: str | None, span: Span) -> tuple[Fix, ...]:
-    """Return the fixes of a hint for an error at a span, where a ``Suggestion`` finds its name."""
-    if isinstance(hint, Hint):
-        return hint.fixes
-    if not isinstance(hint, Suggestion) or not hint.name:
+    """Return the fixes of a hint for an error at a span, which contains the wrong name."""
+    if not isinstance(hint, Hint):
         return ()
     found = re.search(rf"(?<!\w){re.escape(hint.name)}(?!\w)", span.text)
-    if found is None:
-        return ()
+    if hint.fixes or found is None:
+        return hint.fixes
     place = Span(span.source, span.start + found.start(), span.start + found.end())
     return tuple(replacing(place, name) for name in hint.candidates)
 
@@ -116,11 +105,11 @@ def add(declaration: Declaration, line: str, behind: str = "") -> Hint | str:
     source, text = declaration.span.source, declaration.span.source.text
     if not declaration.body:
         at = declaration.span.end - 1
-        before = "" if text[at - 1 : at].isspace() else " "
-        return Hint(hint, Fix(title, (Edit(Span(source, at, at), f"{before}{line} "),)))
-    last = declaration.body[-1].span
-    start, end = text.rfind("\n", 0, last.start) + 1, text.find("\n", last.end)
-    indent = text[start : last.start]
-    on_one_line = end < 0 or indent.strip()
-    at, added = (last.end, f"; {line}") if on_one_line else (end, f"\n{indent}{line}")
+        added = f"{line} " if text[at - 1 : at].isspace() else f" {line} "
+    else:
+        last = declaration.body[-1].span
+        start, end = text.rfind("\n", 0, last.start) + 1, text.find("\n", last.end)
+        indent = text[start : last.start]
+        on_one_line = end < 0 or indent.strip()
+        at, added = (last.end, f"; {line}") if on_one_line else (end, f"\n{indent}{line}")
     return Hint(hint, Fix(title, (Edit(Span(source, at, at), added),)))

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from danetc.dsl.diagnostics.fixes import Suggestion
+from danetc.dsl.diagnostics.fixes import Hint
 from danetc.dsl.record import record
 
 Where = Literal[
@@ -44,17 +44,11 @@ def habits() -> tuple[Habit, ...]:
     return tuple(
         Habit(where, of, name, text)
         for where in get_args(Where)
-        for calls, rows in _parts(table[where]).items()
-        for of in calls.split() or ("",)
-        for names, text in rows.items()
+        for key, found in table[where].items()
+        for of in ([""] if isinstance(found, str) else key.split())
+        for names, text in ({key: found} if isinstance(found, str) else found).items()
         for name in names.split()
     )
-
-
-def _parts(table: Mapping[str, str | Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
-    """Group the rows of one place by call."""
-    general = {names: text for names, text in table.items() if isinstance(text, str)}
-    return {"": general} | {of: rows for of, rows in table.items() if not isinstance(rows, str)}
 
 
 @cache
@@ -73,7 +67,7 @@ def answer(where: Where, name: str, *of: str) -> str | None:
     written = written.partition("`")[0]
     if row is None or before != "write " or not written.isidentifier() or written.isupper():
         return row
-    return Suggestion(row, name, (written,))
+    return Hint(row, name=name, candidates=[written])
 
 
 def equivalents(name: str) -> dict[str, list[str]]:

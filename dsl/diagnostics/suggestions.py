@@ -36,15 +36,8 @@ def nearest(
     if len(name) > MAX_NAME:
         return ()
     first = _pool(name, likely)
-    if not current().compare(name, len(first)):
-        return ()
-    found = _by_edits(name, first, most=3)
-    if not found and words:
-        found = _by_words(name, first)
-    if found:
-        return found
-    second = _pool(name, others)
-    return _by_edits(name, second, most=1) if current().compare(name, len(second)) else ()
+    found = _by_edits(name, first, most=3) or (_by_words(name, first) if words else ())
+    return found or _by_edits(name, _pool(name, others), most=1)
 
 
 def edits(a: str, b: str, limit: int) -> int:
@@ -64,8 +57,10 @@ def edits(a: str, b: str, limit: int) -> int:
 
 
 def _pool(name: str, candidates: Iterable[str]) -> list[str]:
+    """Return the names to compare with another one; none beyond the work limit of a check."""
     unique = islice(dict.fromkeys(candidates), MAX_CANDIDATES)
-    return [item for item in unique if item != name and len(item) <= MAX_NAME]
+    pool = [item for item in unique if item != name and len(item) <= MAX_NAME]
+    return pool if current().compare(name, len(pool)) else []
 
 
 def _by_edits(name: str, candidates: Sequence[str], most: int) -> tuple[str, ...]:

@@ -29,7 +29,14 @@ def visible(text: str, keep: str = "") -> str:
 
     def shown(match: re.Match[str]) -> str:
         character = match.group()
-        return character if character in keep else _written(character)
+        number = ord(character)
+        if character in keep:
+            return character
+        if number < 0xA0:
+            return _SHORT.get(character, f"\\x{number:02x}")
+        if 0xDC80 <= number <= 0xDCFF:
+            return f"\\x{number - 0xDC00:02x}"
+        return f"<U+{number:04X}>"
 
     return HIDDEN.sub(shown, text)
 
@@ -37,12 +44,3 @@ def visible(text: str, keep: str = "") -> str:
 def visible_lines(text: str) -> str:
     """Escape all hidden characters except line breaks and tabs."""
     return visible(text, keep="\n\t")
-
-
-def _written(character: str) -> str:
-    number = ord(character)
-    if number < 0xA0:
-        return _SHORT.get(character, f"\\x{number:02x}")
-    if 0xDC80 <= number <= 0xDCFF:
-        return f"\\x{number - 0xDC00:02x}"
-    return f"<U+{number:04X}>"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial, reduce
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
+from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, apply_all, did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, inserting
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.first_weights import (
@@ -40,7 +40,6 @@ MAX_STEPS = 100
 """Maximum number of time steps of a delay."""
 OUTPUT = "s"
 
-T = TypeVar("T")
 Value: TypeAlias = Operand | bool
 """A number (a name or a constant) or a condition (a name, True or False)."""
 _NAMED: Mapping[str, Sequence[str]] = {
@@ -119,10 +118,10 @@ class ExpressionLowering:
         return self.builder.number(self.value(expr))
 
     def numbers(self, *exprs: s.Expr) -> list[Operand]:
-        return _all(self.number, exprs)
+        return apply_all(self.number, exprs)
 
     def conditions(self, *exprs: s.Expr) -> list[Value]:
-        return [self.builder.condition(value) for value in _all(self.value, exprs)]
+        return [self.builder.condition(value) for value in apply_all(self.value, exprs)]
 
     def constant(self, expr: s.Expr, code: str, message: str) -> float:
         """Return the value of a constant expression."""
@@ -254,7 +253,7 @@ class ExpressionLowering:
         exprs = [arg.value for arg in call.args]
         if name not in FOLDS:
             return self.builder.emit(name, *self.numbers(*exprs))
-        groups = _all(
+        groups = apply_all(
             lambda it: self._each(it) if isinstance(it, s.Each) else [self.value(it)], exprs
         )
         args = [self.builder.number(value) for group in groups for value in group]
@@ -441,17 +440,3 @@ class ExpressionLowering:
         self.learnables.append(item)
         self.learnt_at[name] = span
         return result
-
-
-def _all(lower: Callable[[s.Expr], T], exprs: Iterable[s.Expr]) -> list[T]:
-    """Lower all expressions. Raises Reported after the last one if any has an error."""
-    values: list[T] = []
-    failed = False
-    for expr in exprs:
-        try:
-            values.append(lower(expr))
-        except Reported:
-            failed = True
-    if failed:
-        raise Reported
-    return values

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import field
 from math import inf, isfinite, sqrt
-from typing import Any, TypeVar
+from typing import Any
 
-from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
+from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, apply_all, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.recipe.item import RESERVED, Change, Item, Summand, Value
 from danetc.dsl.recipe.items import ANY, ITEMS, POSITIVE, item_spec
@@ -51,23 +51,6 @@ FUNCTIONS: Mapping[str, tuple[tuple[int, float], Callable[..., float]]] = {
 }
 """Functions of expressions, with the fewest and the most values that each takes."""
 
-S = TypeVar("S")
-T = TypeVar("T")
-
-
-def _all(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
-    """Apply a function to all items. If it raises Reported for some, raise that at the end."""
-    values: list[T] = []
-    failed = False
-    for item in items:
-        try:
-            values.append(function(item))
-        except Reported:
-            failed = True
-    if failed:
-        raise Reported
-    return values
-
 
 @record(frozen=False)
 class Scope:
@@ -104,7 +87,7 @@ class Scope:
     def values(self, keys: Sequence[str]) -> dict[str, Any] | None:
         """Return the values of settings; None if one is wrong. Every wrong one is reported."""
         try:
-            return dict(zip(keys, _all(self.value, keys), strict=True))
+            return dict(zip(keys, apply_all(self.value, keys), strict=True))
         except Reported:
             return None
 
@@ -169,7 +152,7 @@ class Scope:
                 return self._sequence(expr, family, kind, what)
             case SumType(family), _:
                 return tuple(
-                    _all(lambda term: self._term(term, family, kind, what), _addends(expr))
+                    apply_all(lambda term: self._term(term, family, kind, what), _addends(expr))
                 )
             case ChangeType(), _:
                 return self._changes(expr, kind, what)
@@ -206,7 +189,7 @@ class Scope:
     def _sequence(self, expr: s.Expr, family: str, kind: Type, what: str) -> tuple[Item, ...]:
         """Return the items of a flow."""
         steps = expr.steps if isinstance(expr, s.Flow) else (expr,)
-        items = _all(lambda step: self._item(step, family, kind, what), steps)
+        items = apply_all(lambda step: self._item(step, family, kind, what), steps)
         mixed: Span | None = None
         for step, item in zip(steps, items, strict=True):
             if ITEMS[family][item.name].whole_batch:
@@ -255,7 +238,7 @@ class Scope:
                     args += [(id, arg) for arg in given]
                 case _:
                     raise self._wrong_type(part, kind, what)
-        return tuple(_all(change, args))
+        return tuple(apply_all(change, args))
 
     def _item(self, expr: s.Expr, family: str, kind: Type, what: str) -> Item:
         """Return an item with its arguments; report every wrong one."""
@@ -295,7 +278,7 @@ class Scope:
         def value(row: Argument) -> Any:
             what = f"`{row.name}` of `{spec.name}`"
             if row is spec.many and many:
-                return tuple(_all(lambda it: self._convert(it, row.type, what), many))
+                return tuple(apply_all(lambda it: self._convert(it, row.type, what), many))
             if row.name in given:
                 return self._convert(given[row.name], row.type, what)
             if row.default is None:
@@ -306,7 +289,7 @@ class Scope:
         wrong = [take(number, arg) for number, arg in enumerate(args)]
         others = (Argument(key, ANY, None, "") for key in given if key not in rows)
         wanted = [*filter(None, [spec.many]), *spec.arguments, *others]
-        values = _all(value, wanted)
+        values = apply_all(value, wanted)
         if any(wrong):
             raise Reported
         return Item(

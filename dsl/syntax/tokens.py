@@ -10,7 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
-from danetc.dsl.diagnostics.fixes import Hint, Suggestion, inserting, replacing, write
+from danetc.dsl.diagnostics.fixes import Hint, inserting, replacing, write
 from danetc.dsl.diagnostics.habits import answer, fold, items
 from danetc.dsl.diagnostics.visible import HIDDEN
 from danetc.dsl.record import record
@@ -179,7 +179,7 @@ def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
             correct = ("NAME", word.rpartition(".")[2])
             code, message = "E0118", f"a name has no `.` in it: `{word}`"
             hint = _dotted(word)
-            names = hint.candidates if isinstance(hint, Suggestion) else ()
+            names = hint.candidates if isinstance(hint, Hint) else ()
             if hint is None:
                 hint, names = f"write only the name: `{correct[1]}`", (correct[1],)
             hint = Hint(hint, *(replacing(span, name) for name in names))

@@ -10,7 +10,7 @@ import pytest
 from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.explain import examples
-from danetc.dsl.diagnostics.fixes import Hint, Suggestion
+from danetc.dsl.diagnostics.fixes import Hint
 from danetc.editor import analyse
 from danetc.editor.navigation import edited
 from danetc.editor.problems import CodeFix, code_fixes
@@ -144,7 +144,7 @@ def test_fixes_are_of_the_place_asked_about() -> None:
 
 def test_hints_are_texts_that_can_be_copied() -> None:
     found = did_you_mean("cnov", ["conv"])
-    assert isinstance(found, Suggestion)
+    assert isinstance(found, Hint)
     for hint in (found, Hint("do")):
         for other in (copy.deepcopy(hint), pickle.loads(pickle.dumps(hint))):
             assert other == hint
