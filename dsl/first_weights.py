@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 from danetc.dsl.record import record
 
@@ -23,7 +24,7 @@ class FirstWeights:
     meaning: str
     torch: str
     arguments: Mapping[str, float | str | None]
-    kwargs: Callable[[Numbers], Numbers] = dict
+    kwargs: Callable[..., Numbers] = dict
     random: bool = True
 
     def text(self, values: Numbers) -> str:
@@ -80,8 +81,7 @@ class RandomStart:
 class Draw:
     """Random numbers that are drawn while a network runs: ``random(normal(0, 0.1), evaluate = mean)``.
 
-    They are drawn ``per`` time step or sample (``DRAWN_PER``). An evaluation draws them, too, or
-    takes their mean (``evaluate``, a word of ``EVALUATIONS``).
+    They are drawn ``per`` time step or sample. An evaluation draws them, too, or takes their mean.
     """
 
     law: RandomStart
@@ -103,8 +103,8 @@ class Draw:
         return f"{self.law.text} {self.evaluate} {self.per}"
 
 
-EVALUATIONS = ("draw", "mean")
-DRAWN_PER = ("step", "sample")
+DRAW_WORDS = {"evaluate": ("draw", "mean"), "per": ("step", "sample")}
+"""Words of the arguments of ``random``, the default first."""
 RANDOM_STARTS: Mapping[str, tuple[str, str]] = {
     "uniform": ("low", "high"),
     "normal": ("mean", "std"),
@@ -114,12 +114,11 @@ RANDOM_STARTS: Mapping[str, tuple[str, str]] = {
 
 def read_draw(words: Sequence[str]) -> Draw:
     """Return the random numbers of the words of a ``Draw.text``. Raises ValueError for other words."""
-    law, first, second, evaluate, per = words
-    if law not in RANDOM_STARTS or evaluate not in EVALUATIONS or per not in DRAWN_PER:
+    *law, evaluate, per = words
+    found = random_start(" ".join(law))
+    known = found.name in RANDOM_STARTS and (evaluate, per) in product(*DRAW_WORDS.values())
+    if not known or not math.isfinite(found.mean) or found.fault is not None:
         raise ValueError(f"{' '.join(words)[:80]!r} is not a distribution")
-    found = random_start(" ".join((law, first, second)))
-    if not math.isfinite(found.mean) or found.fault is not None:
-        raise ValueError(f"{found} is not a distribution")
     return Draw(found, evaluate, per)
 
 
@@ -144,7 +143,7 @@ _ROWS = (
         "sets all weights to one value",
         "constant_",
         {"value": None},
-        lambda numbers: {"val": numbers["value"]},
+        lambda value: {"val": value},
         random=False,
     ),
     FirstWeights("normal", "normal distribution", "normal_", {"std": None, "mean": 0.0}),
@@ -153,19 +152,14 @@ _ROWS = (
         "uniform distribution from -bound to bound",
         "uniform_",
         {"bound": None},
-        lambda numbers: {"a": -float(numbers["bound"]), "b": numbers["bound"]},
+        lambda bound: {"a": -bound, "b": bound},
     ),
     FirstWeights(
         "truncated_normal",
         "normal distribution truncated to -cut .. cut",
         "trunc_normal_",
         {"std": None, "mean": 0.0, "cut": 2.0},
-        lambda numbers: {
-            "std": numbers["std"],
-            "mean": numbers["mean"],
-            "a": -float(numbers["cut"]),
-            "b": numbers["cut"],
-        },
+        lambda std, mean, cut: {"std": std, "mean": mean, "a": -cut, "b": cut},
     ),
     *(
         FirstWeights(
@@ -182,7 +176,7 @@ _ROWS = (
             f"{shape} distribution with variance 2 / fan",
             f"kaiming_{shape}_",
             {"mode": "fan_out"},
-            lambda numbers: {**numbers, "nonlinearity": "relu"},
+            lambda mode: {"mode": mode, "nonlinearity": "relu"},
         )
         for shape in ("normal", "uniform")
     ),
@@ -191,14 +185,14 @@ _ROWS = (
         "normal distribution with variance 1 / fan_in",
         "kaiming_normal_",
         {},
-        lambda numbers: {"mode": "fan_in", "nonlinearity": "linear"},
+        lambda: {"mode": "fan_in", "nonlinearity": "linear"},
     ),
     FirstWeights(
         "torch_uniform",
         "uniform distribution from -1 / sqrt(fan_in) to 1 / sqrt(fan_in), the default of torch layers",
         "kaiming_uniform_",
         {},
-        lambda numbers: {"a": math.sqrt(5)},
+        lambda: {"a": math.sqrt(5)},
     ),
     FirstWeights("orthogonal", "orthogonal matrix times gain", "orthogonal_", {"gain": 1.0}),
 )

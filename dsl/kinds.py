@@ -85,13 +85,8 @@ class Kind:
 
     def is_exact(self, dtype: str) -> bool:
         """True if a floating-point type represents all of its numbers exactly."""
-        known = PRECISIONS[dtype]
-        return (
-            self.is_integer
-            and self.most <= known.whole
-            and known.least <= self.unit
-            and self.unit * self.most <= known.most
-        )
+        known, largest = PRECISIONS[dtype], self.unit * self.most
+        return known.least <= self.unit and self.most <= known.whole and largest <= known.most
 
     def __or__(self, other: Kind) -> Kind:
         """Return the smallest kind that contains both."""

@@ -11,11 +11,9 @@ import os
 import re
 from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cache, cached_property
-from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, SpecError, did_you_mean
@@ -115,14 +113,12 @@ V = TypeVar("V")
 
 
 class _Lazy(UserDict[str, V]):
-    """Mapping whose values are computed when they are first read."""
+    """Mapping whose values are computed when they are first read; KeyError if ``compute`` has none."""
 
     def __init__(self, names: dict[str, Any], compute: Callable[[str], V]) -> None:
         self.data, self._compute = names, cache(compute)  # names may be added later
 
     def __getitem__(self, name: str) -> V:
-        if name not in self.data:
-            raise KeyError(name)
         return self._compute(name)
 
 
@@ -143,15 +139,12 @@ class _Std:
         """Return a file, which is split where its declarations begin."""
         source = SourceFile(f"std/{path.name}", path.read_bytes().decode())
         opened = [*_OPENING.finditer(source.text)]
-        starts = [*(match.start() for match in opened), len(source.text)]
-        names = [match[1] for match in opened]
-        parts = {
-            name: Span(source, *part) for name, part in zip(names, pairwise(starts), strict=True)
-        }
+        ends = [*(match.start() for match in opened[1:]), len(source.text)]
+        parts = {m[1]: Span(source, m.start(), end) for m, end in zip(opened, ends, strict=True)}
         own = _Lazy(parts, lambda name: _parsed(parts[name]).declarations[0])
         whole = Span(source, 0, len(source.text))
         module = Module(source, lambda: _parsed(whole), self.names, own)
-        self.module_of |= dict.fromkeys(names, module)
+        self.module_of |= dict.fromkeys(parts, module)
         return module
 
 
@@ -229,14 +222,13 @@ class _Loader:
                 places |= dict.fromkeys(sorted(known), item.span)
                 if not known:
                     lost.add(item.id)
-                if not known and all_known:
-                    origin = f'"{use.module}"' if use.is_path else use.module
-                    message = f"{origin} does not declare `{item.id}`"
-                    hint = did_you_mean(item.id, module_of)
-                    self.reporter.error(
-                        "E0205", message, item.span, label="unknown name", hint=hint
-                    )
-                    lost.update(nearest(item.id, module_of))
+                if known or not all_known:
+                    continue
+                origin = f'"{use.module}"' if use.is_path else use.module
+                message = f"{origin} does not declare `{item.id}`"
+                hint = did_you_mean(item.id, module_of)
+                self.reporter.error("E0205", message, item.span, label="unknown name", hint=hint)
+                lost.update(nearest(item.id, module_of))
             imports.append((use, frozenset(name.removeprefix(NETWORK) for name in places)))
             for name, place in places.items():
                 self._take(_Import(module_of[name], name, place), own, taken)
@@ -247,7 +239,7 @@ class _Loader:
                 taken | dict.fromkeys(own),
                 lambda name: module.resolve(name) if name in own else taken[name].resolved,
             ),
-            MappingProxyType(own),
+            own,
             frozenset(lost),
             complete,
             tuple(imports),
@@ -277,9 +269,7 @@ class _Loader:
                     own[name], declaration = declaration, first
                 first = own.setdefault(NETWORK + name, declaration)
             start = declaration.name_span.start
-            if any(s.start <= start < s.end for s in garbled):
-                continue  # an error stands there already
-            if first is not declaration:
+            if first is not declaration and not any(s.start <= start < s.end for s in garbled):
                 self.reporter.error(
                     "E0206",
                     f"`{declaration.name}` is declared twice",
@@ -377,9 +367,7 @@ class _Loader:
         except SpecError as problem:
             self._modules[key] = None
             (item,) = problem.diagnostics
-            self.reporter.error(
-                item.code, item.message, use.span, label="used here", hint=item.hint
-            )
+            self.reporter.add(replace(item, span=use.span, label="used here"))
             return None
         self._open[key] = use
         return self.module(SourceFile(name, text), target, key)

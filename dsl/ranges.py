@@ -196,11 +196,6 @@ def nearest(a: NumberRange) -> NumberRange:
     return _grid(low, high, 1.0)
 
 
-def at_least_zero(a: NumberRange) -> NumberRange:
-    """``heaviside``: 1 at 0 and above."""
-    return _decided(a.low >= 0, a.high < 0)
-
-
 def less(a: NumberRange, b: NumberRange) -> NumberRange:
     """``a < b`` as 0 or 1."""
     return _decided(a.high < b.low, a.low >= b.high)
@@ -258,7 +253,7 @@ class RangeTable:
     """Value of an expression for each combination of the values of its sources."""
 
     sources: tuple[Source, ...]
-    cases: tuple[float, ...]
+    cases: Mapping[tuple[float, ...], float]
 
 
 class Tables:
@@ -276,7 +271,7 @@ class Tables:
         if values.size > MOST_CASES:
             return None
         numbers = self._numbers[name] = values.numbers()
-        return RangeTable((name,), tuple(numbers))
+        return RangeTable((name,), {(number,): number for number in numbers})
 
     def apply(
         self, function: Callable[..., float], operands: Iterable[RangeTable | float | None]
@@ -293,27 +288,19 @@ class Tables:
         names = tuple(dict.fromkeys(name for table in tables for name in table.sources))
         if not names or math.prod(len(self._numbers[name]) for name in names) > MOST_CASES:
             return None
-        columns = [self._column(operand, names) for operand in known]
-        try:
-            results = tuple(float(function(*numbers)) for numbers in zip(*columns, strict=True))
-        except (ArithmeticError, ValueError):
-            return None
-        found = hull(frozenset(results))
+        results: dict[tuple[float, ...], float] = {}
+        for case in product(*(self._numbers[name] for name in names)):
+            at = dict(zip(names, case, strict=True)).__getitem__
+            numbers = (
+                it.cases[tuple(map(at, it.sources))] if isinstance(it, RangeTable) else it
+                for it in known
+            )
+            try:
+                results[case] = float(function(*numbers))
+            except (ArithmeticError, ValueError):
+                return None
+        found = hull(frozenset(results.values()))
         return None if found is None else (RangeTable(names, results), found)
-
-    def _column(
-        self, operand: RangeTable | float | None, names: tuple[Source, ...]
-    ) -> Iterable[float]:
-        """Return the value of an operand for each combination of the values of ``names``."""
-        grid = product(*(self._numbers[name] for name in names))
-        if not isinstance(operand, RangeTable):
-            return [operand for _ in grid if operand is not None]
-        if operand.sources == names:
-            return operand.cases
-        own = product(*(self._numbers[source] for source in operand.sources))
-        cases = dict(zip(own, operand.cases, strict=True))
-        places = [names.index(source) for source in operand.sources]
-        return [cases[tuple(case[place] for place in places)] for case in grid]
 
 
 _MAX_ITERATIONS = 40

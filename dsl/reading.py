@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError, did_you_mean
@@ -19,6 +18,7 @@ from danetc.dsl.syntax.source import SourceFile, Span
 MAX_FILE_BYTES = 1_000_000
 SUFFIX = ".danet"
 ZOO = "zoo/"  # prefix and folder of published networks
+_SPECS = Path(__file__).parents[1] / "specs"
 _MAX_ENTRIES = 1000  # maximum number of files compared with the name of a missing one
 LANGUAGE = 1
 FIRST_LINE = f"# danet {LANGUAGE}"
@@ -120,22 +120,17 @@ def read_source(path: str | Path) -> SourceFile:
 @cache
 def zoo_files() -> Mapping[str, Path]:
     """Return the paths of the files that `use` knows by the names ``zoo.vit``, ``zoo.tokens``."""
-    top = Path(__file__).parents[1] / "specs" / ZOO
-    paths = sorted((*top.glob(f"*{SUFFIX}"), *top.glob(f"lib/*{SUFFIX}")))
-    return {f"zoo.{path.stem}": path for path in paths}
+    paths = (path for folder in ("", "lib/") for path in _SPECS.glob(f"{ZOO}{folder}*{SUFFIX}"))
+    return {f"zoo.{path.stem}": path for path in sorted(paths)}
 
 
 @cache
 def shipped_specs() -> Mapping[str, Path]:
     """Return the paths of the shipped specs by name: ``sew_r18``, ``zoo/plif_net``."""
-    top = Path(__file__).parents[1] / "specs"
     found = {
-        prefix + entry.name.removesuffix(SUFFIX): entry
-        for prefix, folder in (("", top), (ZOO, top / ZOO))
-        for entry in folder.iterdir()
-        if entry.name.endswith(SUFFIX)
+        start + path.stem: path for start in ("", ZOO) for path in _SPECS.glob(f"{start}*{SUFFIX}")
     }
-    return MappingProxyType(dict(sorted(found.items())))
+    return dict(sorted(found.items()))
 
 
 def find_spec(name_or_path: str) -> Path:

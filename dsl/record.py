@@ -65,7 +65,6 @@ class _Compiled:
         derived = type(self.cls.__qualname__, (self.cls,), {"__doc__": self.name})
         wanted = {"init": self.name == "__init__", "repr": self.name == "__repr__"}
         method = vars(dataclass(derived, eq=False, **wanted))[self.name]
-        method.__qualname__ = f"{self.cls.__qualname__}.{self.name}"
         method.__module__ = self.cls.__module__
         setattr(self.cls, self.name, method)
         return method.__get__(one, owner)

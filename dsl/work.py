@@ -1,9 +1,8 @@
 """Limits of the work of a check, so that a short text cannot take long.
 
-Work is counted in steps, each of about a microsecond. There is a step for each value of an expression,
-operation of a network, term of a rule, and imported name, because a short text can have many of them.
-The letters that are compared to suggest names are counted separately. The counts only depend on the
-text, so that the same specs are accepted on all machines.
+Work is counted in steps of about a microsecond: one for each value of an expression, operation of a
+network, term of a rule, and imported name. Letters compared to suggest names are counted separately.
+The counts only depend on the text, so that the same specs are accepted on all machines.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import field
 from math import inf
 
 from danetc.dsl.record import record
@@ -30,11 +30,11 @@ class Exhausted(Exception):
 
 @record(frozen=False)
 class Work:
-    """Steps so far, and their limit."""
+    """Steps so far, and the limits of a check."""
 
-    limit: float = inf
+    limit: float = field(default_factory=lambda: BASE)
     steps: int = 0
-    letters: float = inf
+    letters: float = field(default_factory=lambda: MAX_COMPARED)
 
     def spend(self, steps: int, span: Span | None = None) -> None:
         """Count steps that follow. Raises Exhausted if they exceed the limit."""
@@ -53,19 +53,13 @@ _current: ContextVar[Work | None] = ContextVar("_current", default=None)
 
 def current() -> Work:
     """Return the work of the current check; without one, nothing is bounded."""
-    return _current.get() or Work()
-
-
-def of_a_check() -> Work:
-    """Return the work of a new check."""
-    return Work(BASE, letters=MAX_COMPARED)
+    return _current.get() or Work(inf, letters=inf)
 
 
 @contextmanager
 def bounded(work: Work | None = None) -> Iterator[Work]:
     """Limit the work of a check. Its steps are added to those of an enclosing check."""
-    outer = current()
-    inner = of_a_check() if work is None else work
+    outer, inner = current(), work or Work()
     before = inner.steps
     token = _current.set(inner)
     try:

@@ -148,7 +148,7 @@ def _first_values(module: nn.Module, node: Node, seed: int) -> None:
             row, numbers = read(str(node.attrs["init"]))
             weight = module.get_parameter("weight")
             drawn = {"generator": _generator(weight, seed)} if row.random else {}
-            getattr(nn.init, row.torch)(weight, **row.kwargs(numbers), **drawn)
+            getattr(nn.init, row.torch)(weight, **row.kwargs(**numbers), **drawn)
             for name, parameter in module.named_parameters():
                 if name == "bias":
                     parameter.zero_()

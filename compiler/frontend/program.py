@@ -31,7 +31,7 @@ from danetc.dsl.record import record
 from danetc.dsl.syntax.overrides import parse_override
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration, Expr
-from danetc.dsl.work import PER_CHARACTER, Exhausted, bounded, of_a_check
+from danetc.dsl.work import PER_CHARACTER, Exhausted, Work, bounded
 
 if TYPE_CHECKING:
     from danetc.compiler.passes import Pass
@@ -140,7 +140,7 @@ class Checking:
         self.networks: dict[str, Lowered] = {}
         self.traces: dict[str, Trace] | None = None  # if requested by an editor
         self.syntax = 0  # number of errors when all files were read
-        self.work = of_a_check()
+        self.work = Work()
         self.cut: Diagnostic | None = None  # the error if a limit is reached
         self.is_read = False
 

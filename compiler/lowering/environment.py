@@ -10,7 +10,7 @@ from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.graph import Value as KnownValue
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.values import ArgumentOrigin, Failed, Value, Wire
-from danetc.dsl.first_weights import ARGUMENTS, DRAWN_PER, EVALUATIONS, FIRST_WEIGHTS, MODES
+from danetc.dsl.first_weights import ARGUMENTS, DRAW_WORDS, FIRST_WEIGHTS, MODES
 from danetc.dsl.loading import Module
 from danetc.dsl.record import record
 from danetc.dsl.syntax import tree as s
@@ -320,11 +320,11 @@ SPECIAL: Mapping[str, SpecFunction] = {
             ),
             Parameter(
                 "evaluate", str, "in evaluation, `draw` or the `mean` of the distribution", "draw",
-                words=EVALUATIONS,
+                words=DRAW_WORDS["evaluate"],
             ),
             Parameter(
                 "per", str, "`step`: new numbers at each time step; `sample`: the same at all of them",
-                "step", words=DRAWN_PER,
+                "step", words=DRAW_WORDS["per"],
             ),
         ),
         example="a + random(normal(0, 0.1), evaluate = mean)",

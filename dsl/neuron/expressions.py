@@ -10,14 +10,7 @@ from typing import Any, TypeAlias
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, apply_all, did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, inserting
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.first_weights import (
-    DRAWN_PER,
-    EVALUATIONS,
-    RANDOM_STARTS,
-    STANDARD,
-    Draw,
-    RandomStart,
-)
+from danetc.dsl.first_weights import DRAW_WORDS, RANDOM_STARTS, STANDARD, Draw, RandomStart
 from danetc.dsl.neuron.opcodes import (
     ARITHMETIC,
     COMPARISONS,
@@ -44,11 +37,9 @@ Value: TypeAlias = Operand | bool
 """A number (a name or a constant) or a condition (a name, True or False)."""
 _NAMED: Mapping[str, Sequence[str]] = {
     "learn": ("above", "below", "per", "per_step"),
-    "random": ("evaluate", "per"),
+    "random": (*DRAW_WORDS,),
 }
 """Named arguments of functions."""
-_WORDS: Mapping[str, Sequence[str]] = {"evaluate": EVALUATIONS, "per": DRAWN_PER}
-"""Words of the named arguments of ``random``."""
 Arguments: TypeAlias = Mapping[str, int | float | bool | Learn | Wired]
 """A value for every parameter of a declaration."""
 
@@ -353,9 +344,9 @@ class ExpressionLowering:
 
     def _random(self, call: s.Call) -> Operand:
         """Return an input of the neuron for which the network draws random numbers."""
-        law, chosen = STANDARD["uniform"], {"evaluate": "draw", "per": "step"}
+        law, chosen = STANDARD["uniform"], {key: words[0] for key, words in DRAW_WORDS.items()}
         for arg in call.args:
-            words = _WORDS.get(arg.name or "", ())
+            words = DRAW_WORDS.get(arg.name or "", ())
             match arg.value:
                 case s.Word(word) if word in words and arg.name is not None:
                     chosen[arg.name] = word

@@ -199,7 +199,7 @@ OPCODES: MutableMapping[str, OpInfo] = {
     "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, min={1})"), commutes=True, python="max({0}, {1})", cpp="maximum({0}, {1})", meaning="maximum; two equal values share the gradient equally", onnx=("Max",)),
     "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, max={1})"), commutes=True, python="min({0}, {1})", cpp="minimum({0}, {1})", meaning="minimum; two equal values share the gradient equally", onnx=("Min",)),
     "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", _by(lambda to, a, y: to.emit("surrogate", a)),
-                        ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True, binds=(ATOM, 2), cpp="select({0} >= 0.0f, 1.0f, 0.0f)", meaning="1 if x >= 0, otherwise 0 (spike function); its derivative is the network's surrogate", notation="H({0})", onnx=("GreaterOrEqual 0", "Cast")),
+                        lambda a: ranges.opposite(ranges.less(a, ranges.constant(0.0))), lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True, binds=(ATOM, 2), cpp="select({0} >= 0.0f, 1.0f, 0.0f)", meaning="1 if x >= 0, otherwise 0 (spike function); its derivative is the network's surrogate", notation="H({0})", onnx=("GreaterOrEqual 0", "Cast")),
     # halves go to even; gradients pass as they are (a straight-through estimator)
     "round": OpInfo(1, "torch.round({0})", lambda to, g, y, x: (g,), ranges.nearest, _round,
                     takes=_ONE, smooth=False, step=True, cpp="round_of({0})", meaning="nearest integer, with halves to even; gradients pass unchanged", onnx=("Round",)),

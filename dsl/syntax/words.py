@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from danetc.dsl.first_weights import EVALUATIONS, FIRST_WEIGHTS, MODES
+from danetc.dsl.first_weights import DRAW_WORDS, FIRST_WEIGHTS, MODES
 
 AXES = ("channels", "rows", "columns", "pixels", "time")
 """Axes of a value; ``pixels`` are rows and columns together."""
@@ -22,7 +22,7 @@ LEARNT_PER = ("layer", "channel", "step", "neuron")
 
 OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "over": AXES,
-    "evaluate": EVALUATIONS,
+    "evaluate": DRAW_WORDS["evaluate"],
     "init": tuple(FIRST_WEIGHTS),
     "gives": ("analog", "spikes"),
     "mode": ("nearest", "bilinear", *MODES),

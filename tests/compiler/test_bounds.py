@@ -106,7 +106,7 @@ def test_the_last_step_of_a_limit_may_be_spent() -> None:
         with pytest.raises(work.Exhausted):
             inner.spend(1)
         outer.spend(1)
-    assert (outer.steps, work.of_a_check().steps) == (3, 0)
+    assert (outer.steps, work.Work().steps) == (3, 0)
 
 
 def test_sums_and_bounds_of_forms_cost_a_step_for_each_factor() -> None:

@@ -85,7 +85,7 @@ class Layers:
         if isinstance(first := node.attrs.get("init"), str) and "law" not in module.kwargs:
             self.used.add("drawn")
             row, numbers = read(first)
-            named = ((key, constant(value)) for key, value in row.kwargs(numbers).items())
+            named = ((key, constant(value)) for key, value in row.kwargs(**numbers).items())
             return New("drawn", (("", result), ("", constant(row.torch)), *named))
         start = node.attrs["init"] if OPS[node.op].norm is not None else 1.0
         if start == 1.0:

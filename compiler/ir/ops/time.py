@@ -9,7 +9,7 @@ from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown, word
-from danetc.dsl.first_weights import DRAWN_PER, EVALUATIONS, Draw, random_start
+from danetc.dsl.first_weights import DRAW_WORDS, Draw, random_start
 from danetc.dsl.kinds import Kind
 from danetc.dsl.ranges import REAL, NumberRange
 
@@ -104,8 +104,8 @@ ROWS = (
         _random,
         (
             Parameter("law", str, "text of the distribution"),
-            word("evaluate", "in evaluation, `draw` or the `mean`", "draw", EVALUATIONS),
-            word("per", "`step`, or `sample` for the same numbers at all steps", "step", DRAWN_PER),
+            word("evaluate", "in evaluation, `draw` or the `mean`", "draw", DRAW_WORDS["evaluate"]),
+            word("per", "`step`, or `sample` for the same numbers at all steps", "step", DRAW_WORDS["per"]),
         ),
         public=False, random=True, gradient=False,
         label=lambda attrs: (f"random {_draw(attrs).law}", ", ".join(_draw(attrs).facts)),
