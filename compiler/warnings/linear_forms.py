@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from danetc.dsl.neuron.opcodes import OPCODES, ConstantError
+from danetc.dsl.neuron.opcodes import ConstantError, compute
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.record import record
@@ -124,10 +124,7 @@ def _constant(op: Instruction, args: list[Form | bool | None]) -> Form | bool | 
         if arg is None or (isinstance(arg, Form) and arg.factors):
             return None
         numbers.append(arg.constant if isinstance(arg, Form) else arg)
-    value = OPCODES[op.opcode].value
-    if value is None:
-        return None
-    result = value(*numbers)
+    result = compute(op.opcode, *numbers)
     return result if isinstance(result, bool) else Form(result, {})
 
 

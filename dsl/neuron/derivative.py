@@ -88,8 +88,8 @@ def _replay(
             return builder.append(op.opcode, tuple(args))
         return builder.emit("sigmoid", logit)
 
-    known: dict[str, Operand] = {name: name for name in builder.inputs}
-    known = fold(ops, known, apply, lambda value: value)
+    inputs: dict[str, Operand] = {name: name for name in builder.inputs}
+    known = fold(ops, inputs, apply, lambda value: value)
     return [root if isinstance(root, float) else known[root] for root in roots]
 
 

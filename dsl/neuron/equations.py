@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter
 from danetc.dsl.neuron.derivative import derive_surrogate, differentiate
@@ -24,6 +23,7 @@ from danetc.dsl.neuron.program import (
     Learnable,
     NeuronProgram,
     NeuronState,
+    Program,
     SurrogateProgram,
     Wired,
     drop_origins,
@@ -32,8 +32,6 @@ from danetc.dsl.neuron.program import (
 from danetc.dsl.neuron.ssa import TooManyOperations
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration, Define, Group, State
-
-Program = TypeVar("Program", NeuronProgram, SurrogateProgram)
 
 
 def compile_neuron(
@@ -54,11 +52,9 @@ def compile_neuron(
         argument_spans: Spans of the arguments, where the errors that they cause are reported.
         surrogate_spans: The same for the surrogate.
     """
-    slope = None
-    if surrogate is not None:
-        slope = compile_surrogate(
-            surrogate, surrogate_arguments, reporter, argument_spans=surrogate_spans
-        )
+    slope = surrogate and compile_surrogate(
+        surrogate, surrogate_arguments, reporter, argument_spans=surrogate_spans
+    )
     equations = _Equations(declaration, arguments, reporter, argument_spans or {})
     program = equations.compiled(lambda: equations.neuron(slope))
     return program if surrogate is None or slope is not None else None

@@ -12,17 +12,18 @@ from danetc.dsl.diagnostics.fixes import Hint, inserting
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.first_weights import DRAW_WORDS, RANDOM_STARTS, STANDARD, Draw, RandomStart
 from danetc.dsl.neuron.opcodes import (
-    ARITHMETIC,
-    COMPARISONS,
     CONSTANTS,
     FOLDS,
+    FORMS,
+    INFIX,
+    OPCODES,
     ConstantError,
     Operand,
     functions,
     is_smooth,
 )
 from danetc.dsl.neuron.parameters import ParameterValue
-from danetc.dsl.neuron.program import INPUT, Learn, Learnable, Wired, unique
+from danetc.dsl.neuron.program import INPUT, Learn, Learnable, Wired, unique, within
 from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span, shorten
@@ -35,11 +36,6 @@ OUTPUT = "s"
 
 Value: TypeAlias = Operand | bool
 """A number (a name or a constant) or a condition (a name, True or False)."""
-_NAMED: Mapping[str, Sequence[str]] = {
-    "learn": ("above", "below", "per", "per_step"),
-    "random": (*DRAW_WORDS,),
-}
-"""Named arguments of functions."""
 Arguments: TypeAlias = Mapping[str, int | float | bool | Learn | Wired]
 """A value for every parameter of a declaration."""
 
@@ -154,12 +150,11 @@ class ExpressionLowering:
                 return build.emit("neg", self.number(operand))
             case s.Unary(_, operand):
                 return build.logic("not", *self.conditions(operand))
-            case s.Binary(op, left, right) if op in ARITHMETIC:
-                return build.emit(ARITHMETIC[op], *self.numbers(left, right))
-            case s.Binary(op, left, right) if op in COMPARISONS:
-                return build.compare(COMPARISONS[op], *self.numbers(left, right))
-            case s.Binary(op, left, right):
+            case s.Binary("and" | "or" as op, left, right):
                 return build.logic(op, *self.conditions(left, right))
+            case s.Binary(op, left, right):
+                emit = build.emit if OPCODES[INFIX[op]].gives == "number" else build.compare
+                return emit(INFIX[op], *self.numbers(left, right))
             case s.IfElse(then, condition, otherwise):
                 (holds,) = self.conditions(condition)
                 if isinstance(holds, bool):  # the other branch may have no value
@@ -218,7 +213,7 @@ class ExpressionLowering:
             hint = "a surrogate is a smooth function of `x`, or its derivative"
             raise self.error("E0714", message, function.span, hint=hint)
         loops = any(isinstance(arg.value, s.Each) for arg in call.args) and name in FOLDS
-        allowed = _NAMED.get(name, ())
+        allowed = [*FORMS[name].says][1:] if name in ("learn", "random") else []
         for arg in call.args:
             if arg.name is not None and arg.name not in allowed:
                 hint = f"it takes {', '.join(f'`{each}`' for each in allowed)}" if allowed else None
@@ -326,11 +321,10 @@ class ExpressionLowering:
         for arg in call.args:
             if arg.name == "per":
                 if not isinstance(arg.value, s.Word):
-                    message, hint = (
-                        "`per` of `learn` must be a word",
-                        "`per = channel`, `neuron` or `step`",
+                    hint = "`per = channel`, `neuron` or `step`"
+                    raise self.error(
+                        "E0711", "`per` of `learn` must be a word", arg.span, hint=hint
                     )
-                    raise self.error("E0711", message, arg.span, hint=hint)
                 per = arg.value.id
             elif arg.name is not None:
                 message = f"`{arg.name}` of `learn` is not constant"
@@ -418,14 +412,7 @@ class ExpressionLowering:
         random = value.init if isinstance(value.init, RandomStart) else None
         item = Learnable(name, raw, above, below, value.per, value.per_step, scheduled, random)
         build.add_input(parameter, scalar=item.is_scalar)
-        result: Operand = parameter
-        if above is not None and below is not None:
-            share = build.emit("mul", below - above, build.emit("sigmoid", parameter))
-            result = build.emit("add", above, share)
-        elif above is not None:
-            result = build.emit("add", above, build.emit("softplus", parameter))
-        elif below is not None:
-            result = build.emit("sub", below, build.emit("softplus", parameter))
+        result: Operand = within(build.emit, parameter, above, below)
         self.taken |= {name, parameter}
         build.label(result, name)
         self.learnables.append(item)

@@ -12,8 +12,8 @@ from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import Instruction, fold
 from danetc.dsl.ranges import REAL, NumberRange, RangeTable, Tables, constant, fixpoint
 
-_Known: TypeAlias = tuple[NumberRange, Union[RangeTable, float, None]]
-"""The range of a value, and the value as a function of few others if it is one."""
+_Known: TypeAlias = tuple[Union[RangeTable, float, None], NumberRange]
+"""A value as a function of few others if it is one, and its range."""
 
 
 @lru_cache(maxsize=1024)
@@ -52,16 +52,13 @@ def _step(
 
     def apply(op: Instruction, args: list[_Known]) -> _Known:
         info = OPCODES[op.opcode]
-        found = None
-        if info.value is not None and not info.rounds:
-            found = tables.apply(info.value, (table for _, table in args))
-        if found is not None:
-            return found[1], found[0]
-        made = info.range(*(known for known, _ in args))
-        return made, tables.source(op.name, made)
+        if not info.rounds and (found := tables.apply(info.value, (table for table, _ in args))):
+            return found
+        made = info.range(*(known for _, known in args))
+        return tables.source(op.name, made), made
 
     known: dict[str, _Known] = {
-        name: (found, tables.source(name, found)) for name, found in inputs.items()
+        name: (tables.source(name, found), found) for name, found in inputs.items()
     }
-    values = fold(program.ops, known, apply, lambda value: (constant(value), value))
-    return {name: found for name, (found, _) in values.items()}
+    values = fold(program.ops, known, apply, lambda value: (value, constant(value)))
+    return {name: found for name, (_, found) in values.items()}

@@ -6,12 +6,12 @@ the functions that it calls are defined in ``runtime/kernels/group.hpp``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from danetc.dsl.neuron.derivative import GRAD_OUTPUT, differentiate
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, Operand
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
-from danetc.dsl.neuron.ssa import Instruction, cheaper, fold
+from danetc.dsl.neuron.ssa import Instruction, cheaper, computed_from, fold
 
 _NEURON = """\
 constexpr int STATES = {states}, PARAMS = {params};
@@ -58,7 +58,8 @@ def neuron_source(program: NeuronProgram) -> str:
     made = [f"q{i} = p[{i}];" for i in range(len(learnables))]
     before: list[dict[str, str]] = []
     for letter, ops in (("a", forward_ops), ("b", backward_ops)):
-        lines, scope = _body(_of_scalars(ops, learnables), known, letter)
+        numbers = (op for op in ops if ALL_OPCODES[op.opcode].gives == "number")
+        lines, scope = _body(computed_from(numbers, learnables), known, letter)
         members += [name for name, _ in lines]
         made += [f"{name} = {line};" for name, line in lines]
         before.append(scope)
@@ -102,17 +103,6 @@ def expression(opcode: str, args: Sequence[str]) -> str:
 def _constant(value: float) -> str:
     """Return a literal in float32, the precision of torch for numbers beside float32 tensors."""
     return f"float({value!r})"
-
-
-def _of_scalars(ops: Sequence[Instruction], learnables: Collection[str]) -> list[Instruction]:
-    """Return the operations whose results are the same for all elements of a channel."""
-    known, found = set(learnables), []
-    for op in ops:
-        info = ALL_OPCODES[op.opcode]
-        if info.gives == "number" and all(isinstance(a, float) or a in known for a in op.args):
-            known.add(op.name)
-            found.append(op)
-    return found
 
 
 def _body(

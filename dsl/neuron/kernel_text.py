@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from danetc.dsl.neuron.derivative import GRAD_OUTPUT, differentiate
 from danetc.dsl.neuron.opcodes import Operand, torch_form
-from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram, unique
+from danetc.dsl.neuron.program import INPUT, NeuronProgram, unique
 from danetc.dsl.neuron.ssa import Instruction, cheaper, fold
 
 _KERNEL = {"detach": "{0}"}  # kernels run without autograd
@@ -28,28 +28,16 @@ def kernel_source(program: NeuronProgram) -> str:
     and dtype of ``p``.
     """
     backward = differentiate(program)
+    lines, scheduled = _surrogate(program)
+    results = [program.output, *program.next_states]
+    lines += _step(program, cheaper(program.ops, results), _KERNEL)
+
     names = {**_names(program), GRAD_OUTPUT: "g"}
     names |= {name: f"g{i}" for i, name in enumerate(backward.grad_next_states)}
-    reads = _reads(program, names)
-    split = _split(program, names)
-    lines: list[str] = []
-    inner: list[str] = []
-    if program.surrogate is not None:
-        function = _surrogate_function(program.surrogate, names)
-        if program.surrogate.scheduled:  # a closure, because it reads arguments of the step
-            inner = [f"    {line}" for line in function[:-1]]
-        else:
-            lines += function
-    results = [program.output, *program.next_states]
-    body, scope = _body(cheaper(program.ops, results), names)
-    lines += [f"def step({', '.join(reads)}):", *split, *body]
-    lines += [f"    return ({', '.join(_tensor(value, scope) for value in results)},)", ""]
-
     elementwise = [backward.grad_input, *backward.grad_states]
     gradients = [*elementwise, *backward.grad_learnables, *backward.grad_inputs]
-    body, scope = _body(cheaper(backward.ops, gradients), names)
-    incoming = [names[GRAD_OUTPUT], *(names[name] for name in backward.grad_next_states)]
-    lines += [f"def step_vjp({', '.join([*reads, *incoming])}):", *inner, *split, *body]
+    forms = {**_KERNEL, "surrogate": f"surrogate({{0}}{scheduled})"}
+    body, scope = _body(cheaper(backward.ops, gradients), names, forms)
     values = [_tensor(value, scope) for value in elementwise]
     if program.inputs:
         others = (_tensor(value, scope) for value in backward.grad_inputs)
@@ -60,6 +48,7 @@ def kernel_source(program: NeuronProgram) -> str:
             values.append(_tensor(value, scope, like=parameter))
         else:
             values.append(f"total(spread({scope[value]}, x), {parameter})")
+    lines += [*_opening("step_vjp", program, names), *body]
     return "\n".join([*lines, f"    return ({', '.join(values)},)", ""])
 
 
@@ -70,17 +59,10 @@ def differentiable_source(program: NeuronProgram) -> str:
     functions with a surrogate derivative: ``spike(v, surrogate, *scheduled)`` is 1 where v >= 0 and
     its derivative is ``surrogate(v, *scheduled)``; ``nearest(v)`` rounds v with the derivative 1.
     """
-    names = _names(program)
-    lines, spike = [], "spike({0})"
-    if program.surrogate is not None:
-        scheduled = "".join(f", {names[item.name]}" for item in program.surrogate.scheduled)
-        lines += _surrogate_function(program.surrogate, names, scheduled)
-        spike = f"spike({{0}}, surrogate{scheduled})"
+    lines, scheduled = _surrogate(program)
+    spike = f"spike({{0}}, surrogate{scheduled})" if lines else "spike({0})"
     forms = {"heaviside": spike, "round": "nearest({0})", "detach": "{0}.detach()"}
-    body, scope = _body(program.ops, names, forms)
-    lines += [f"def step({', '.join(_reads(program, names))}):", *_split(program, names), *body]
-    results = [_tensor(value, scope) for value in (program.output, *program.next_states)]
-    return "\n".join([*lines, f"    return ({', '.join(results)},)", ""])
+    return "\n".join([*lines, *_step(program, program.ops, forms)])
 
 
 def _names(program: NeuronProgram) -> dict[str, str]:
@@ -91,30 +73,39 @@ def _names(program: NeuronProgram) -> dict[str, str]:
     return names | {item.parameter: f"p{i}" for i, item in enumerate(program.learnables)}
 
 
-def _reads(program: NeuronProgram, names: Mapping[str, str]) -> list[str]:
-    """Return the parameters of ``step``."""
-    own = [*(s.name for s in program.states), *(item.parameter for item in program.learnables)]
-    return ["x", *(names[name] for name in own)]
+def _surrogate(program: NeuronProgram) -> tuple[list[str], str]:
+    """Return the function of the surrogate, if there is one, and its scheduled arguments."""
+    if program.surrogate is None:
+        return [], ""
+    names = _names(program)
+    known = {item.name: names[item.name] for item in program.surrogate.scheduled}
+    scheduled = "".join(f", {name}" for name in known.values())
+    body, scope = _body(program.surrogate.ops, {**known, INPUT: "x"}, _KERNEL)
+    result = f"    return {_tensor(program.surrogate.derivative, scope)}"
+    return [f"def surrogate(x{scheduled}):", *body, result, ""], scheduled
 
 
-def _split(program: NeuronProgram, names: Mapping[str, str]) -> list[str]:
-    """Return the line that unpacks several inputs."""
-    if not program.inputs:
-        return []
-    return [f"    {', '.join(names[name] for name in program.takes)} = x.unbind(-1)"]
-
-
-def _surrogate_function(
-    surrogate: SurrogateProgram, names: Mapping[str, str], more: str = ""
+def _step(
+    program: NeuronProgram, ops: Sequence[Instruction], forms: Mapping[str, str]
 ) -> list[str]:
-    known = {item.name: names[item.name] for item in surrogate.scheduled} | {INPUT: "x"}
-    body, scope = _body(surrogate.ops, known)
-    result = f"    return {_tensor(surrogate.derivative, scope)}"
-    return [f"def surrogate(x{more}):", *body, result, ""]
+    """Return the function ``step``."""
+    names = _names(program)
+    body, scope = _body(ops, names, forms)
+    values = (_tensor(value, scope) for value in (program.output, *program.next_states))
+    opening = _opening("step", program, names)
+    return [*opening, *body, f"    return ({', '.join(values)},)", ""]
+
+
+def _opening(function: str, program: NeuronProgram, names: Mapping[str, str]) -> list[str]:
+    """Return the first lines of a function of the named values, which unpack several inputs."""
+    read = (short for name, short in names.items() if name not in program.inputs)
+    inputs = ", ".join(names[name] for name in program.takes)
+    unpacked = [f"    {inputs} = x.unbind(-1)"] * bool(program.inputs)
+    return [f"def {function}({', '.join(read)}):", *unpacked]
 
 
 def _body(
-    ops: Sequence[Instruction], names: Mapping[str, str], forms: Mapping[str, str] = _KERNEL
+    ops: Sequence[Instruction], names: Mapping[str, str], forms: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
     """Return one assignment for each operation, and the names of all values.
 

@@ -43,7 +43,7 @@ class OpInfo:
         derivative: The gradients of the operands. It has no default: an operation that passes no
             gradient says so.
         range: Range of the value from the ranges of the operands; a condition is 0 or 1.
-        value: Computes the operation for constants; None if it is not folded.
+        value: Computes the operation for constants.
         gives: Type of the value.
         takes: Fewest and most arguments of the function in equations; None if equations cannot
             call it.
@@ -68,7 +68,7 @@ class OpInfo:
     text: str
     derivative: Pull | Literal["no gradient"]
     range: Callable[..., NumberRange]
-    value: Callable[..., float | bool] | None = None
+    value: Callable[..., float | bool]
     gives: Literal["number", "condition"] = "number"
     takes: tuple[int, int | None] | None = None
     conditions: tuple[int, ...] = ()
@@ -160,7 +160,7 @@ def _wins(sign: str) -> Pull:
     return pull
 
 
-def _once(to: Any, grad: Operand, out: Operand, args: Operands) -> Operands:
+def _once(*operands: Any) -> Any:
     raise ValueError("a backward pass is not differentiated again")
 
 
@@ -224,13 +224,18 @@ OPCODES: MutableMapping[str, OpInfo] = {
 
 GRADIENT_OPCODES: MutableMapping[str, OpInfo] = {
     # the derivative of the surrogate, a separate function
-    "surrogate": OpInfo(1, "surrogate({0})", _once, lambda a: REAL),
+    "surrogate": OpInfo(1, "surrogate({0})", _once, lambda a: REAL, _once),
     # the sum of a gradient to the shape of a scalar
-    "total": OpInfo(2, "total({0}, {1})", _once, lambda a, b: REAL, cpp="{0}"),
+    "total": OpInfo(2, "total({0}, {1})", _once, lambda a, b: REAL, _once, cpp="{0}"),
 }
 """Operations of generated backward passes."""
 
 ALL_OPCODES: Mapping[str, OpInfo] = ChainMap(OPCODES, GRADIENT_OPCODES)
+
+
+def compute(opcode: str, *args: float | bool) -> float | bool:
+    """Compute an operation on constants. Raises ConstantError or OverflowError if it is undefined."""
+    return OPCODES[opcode].value(*args)
 
 
 def torch_form(opcode: str, args: Sequence[Operand]) -> tuple[str, tuple[int, ...]]:
@@ -324,8 +329,7 @@ CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": mat
 FOLDS: Mapping[str, str] = {"sum": "add", "max": "max", "min": "min"}
 """Functions that take `for`, and the operation that folds their values."""
 
-ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
-COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
+INFIX = {row.infix: name for name, row in OPCODES.items() if row.infix}
 
 
 def is_smooth(function: str) -> bool:

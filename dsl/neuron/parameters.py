@@ -8,10 +8,10 @@ the parameter is fixed: constants made of it lose their origin.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, Union
 
-from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.neuron.opcodes import compute
 
 Origin: TypeAlias = Union[str, float, tuple[Any, ...]]
 """The name of a parameter, a number, or an opcode and the origins of its operands."""
@@ -34,12 +34,11 @@ class ParameterValue(float):
         return float(self), self.origin
 
 
-def folded(value: float, opcode: str, args: Iterable[Any]) -> float:
+def folded(value: float, opcode: str, args: Sequence[Any]) -> float:
     """Return the result of an operation on constants, with an origin if an operand has one."""
-    operands = [*args]
-    if not any(isinstance(arg, ParameterValue) for arg in operands):
+    if not any(isinstance(arg, ParameterValue) for arg in args):
         return value
-    origins = tuple(getattr(arg, "origin", float(arg)) for arg in operands)
+    origins = tuple(getattr(arg, "origin", float(arg)) for arg in args)
     if opcode == "neg" and isinstance(origins[0], tuple) and origins[0][0] == "neg":
         return ParameterValue(value, origins[0][1])
     return ParameterValue(value, (opcode, *origins))
@@ -121,8 +120,6 @@ def _value(origin: Origin, parameters: Mapping[str, float | bool]) -> float:
         case str():
             return float(parameters[origin])
         case (str(opcode), *args):
-            compute = OPCODES[opcode].value
-            assert compute is not None
-            return float(compute(*(_value(arg, parameters) for arg in args)))
+            return float(compute(opcode, *(_value(arg, parameters) for arg in args)))
     assert isinstance(origin, float)
     return origin

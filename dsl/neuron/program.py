@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 from danetc.dsl.first_weights import Draw, RandomStart
-from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand, sigmoid, softplus
+from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand, compute
 from danetc.dsl.neuron.parameters import Parameters, closure, constant_text, names_of, plain
-from danetc.dsl.neuron.ssa import Instruction
+from danetc.dsl.neuron.ssa import Instruction, computed_from
 from danetc.dsl.record import record
 
 INPUT = "x"
@@ -60,22 +60,21 @@ class Learn:
         low = -math.inf if self.above is None else self.above
         high = math.inf if self.below is None else self.below
         shown, inside = f"{self.start:g}", low < self.start < high
+        hint = "the initial value must lie strictly between the bounds"
         if isinstance(self.init, RandomStart):
             shown = str(self.init)
+            hint = "the mean must lie strictly between the bounds, which truncate the distribution"
             if self.init.fault is not None:
                 hint = "write `uniform(low, high)` or `normal(mean, std)`"
                 return f"`{shown}` is not a distribution: {self.init.fault}", hint
             if self.init.name == "uniform":
                 inside = low < self.init.first and self.init.second < high
+                hint = "the initial values must lie strictly between the bounds"
         if inside:
             return None
         ends = [f"above {low:g}"] * (self.above is not None)
         ends += [f"below {high:g}"] * (self.below is not None)
         message = f"the initial value of `learn` is {shown}, which is not "
-        which = "values" if isinstance(self.init, RandomStart) else "value"
-        hint = f"the initial {which} must lie strictly between the bounds"
-        if isinstance(self.init, RandomStart) and self.init.name == "normal":
-            hint = "the mean must lie strictly between the bounds, which truncate the distribution"
         return message + (" and ".join(ends) or "a number"), hint
 
     @property
@@ -94,9 +93,7 @@ class Learnable:
     """A number that a layer stores: a scalar, or one ``per`` channel or neuron, and one for each time
     step with ``per_step``. ``raw`` is its first stored value, or that of the mean of ``random``.
 
-    Without bounds the value is ``raw``. With bounds the program computes it as
-    ``above + softplus(raw)``, ``below - softplus(raw)`` or
-    ``above + (below - above) * sigmoid(raw)``.
+    Without bounds the value is ``raw``. With bounds the program computes it by ``within``.
 
     A ``scheduled`` learnable is not trained. It is a buffer that a recipe may change under that name
     (``neuron.tau``, ``surrogate.alpha``); only the derivative reads those of the surrogate.
@@ -125,11 +122,7 @@ class Learnable:
     @property
     def start(self) -> float:
         """First value."""
-        if self.above is not None and self.below is not None:
-            return self.above + (self.below - self.above) * sigmoid(self.raw)
-        if self.above is not None:
-            return self.above + softplus(self.raw)
-        return self.raw if self.below is None else self.below - softplus(self.raw)
+        return float(within(compute, self.raw, self.above, self.below))
 
     @property
     def parameter(self) -> str:
@@ -217,10 +210,7 @@ class NeuronProgram:
         """
         known = (item for item in self.learnables if not (constant and item.per_step))
         found = {item.parameter for item in known}
-        for op in self.ops:
-            if all(isinstance(arg, float) or arg in found for arg in op.args):
-                found.add(op.name)
-        return frozenset(found)
+        return frozenset(found).union(op.name for op in computed_from(self.ops, found))
 
     def reaching(self, *, gradients: bool) -> frozenset[Operand]:
         """Values on which the output depends over time, through any path or with ``gradients``."""
@@ -335,6 +325,15 @@ def unique(name: str, taken: Iterable[str]) -> str:
     while name in names:
         name += "_"
     return name
+
+
+def within(emit: Callable[..., Any], raw: Operand, above: float | None, below: float | None) -> Any:
+    """Return the value of a stored number with bounds, from operations that ``emit`` returns."""
+    if above is not None and below is not None:
+        return emit("add", above, emit("mul", below - above, emit("sigmoid", raw)))
+    if above is not None:
+        return emit("add", above, emit("softplus", raw))
+    return raw if below is None else emit("sub", below, emit("softplus", raw))
 
 
 def _softplus_inverse(y: float) -> float:

@@ -93,8 +93,7 @@ class NeuronMatch:
 def match_neuron(program: NeuronProgram) -> NeuronMatch | None:
     """Return SpikingJelly's neuron that equals a program, or None. ``IF_soft`` resets softly."""
     surrogate = None if program.surrogate is None else match_surrogate(program.surrogate)
-    names = [name for name in CLASSES if is_standard(program, name)]
-    names += [name for name in CLASSES if is_standard(program, f"{name}_soft")]
+    names = [n for n in CLASSES if is_standard(program, n) or is_standard(program, f"{n}_soft")]
     if surrogate is None or not names:
         return None
     given = dict(program.parameters)
@@ -105,27 +104,24 @@ def match_neuron(program: NeuronProgram) -> NeuronMatch | None:
     return NeuronMatch(names[0], threshold, given.get("v_rest"), detach, tau, *surrogate)
 
 
-def is_standard(program: NeuronProgram, name: str) -> bool:
-    """True if a program is a neuron of the standard library, with any surrogate."""
+def is_standard(program: NeuronProgram | SurrogateProgram, name: str) -> bool:
+    """True if a program is a surrogate, or a neuron with any surrogate, of the standard library."""
     declaration, given = standard()[name].declaration, dict(program.parameters)
     if [param.name for param in declaration.params] != [*given]:
         return False
+    if isinstance(program, SurrogateProgram):
+        slope = compile_surrogate(declaration, given, Reporter())
+        return slope is not None and replace(slope, name=program.name) == program
     made = compile_neuron(declaration, given, None, {}, Reporter())
-    bare = replace(program, surrogate=None)
-    return made is not None and replace(made, name=program.name, surrogate=None) == bare
+    return made is not None and replace(made, name=program.name) == replace(program, surrogate=None)
 
 
 def match_surrogate(
     surrogate: SurrogateProgram,
 ) -> tuple[str, tuple[tuple[str, float], ...]] | None:
     """Return the class and arguments of SpikingJelly's surrogate with this derivative, or None."""
-    given = dict(surrogate.parameters)
-    for name, row in SURROGATES.items():
-        declaration = standard()[name].declaration
-        if [param.name for param in declaration.params] != [*given]:
-            continue
-        made = compile_surrogate(declaration, given, Reporter())
-        if made is not None and replace(made, name=surrogate.name) == surrogate:
-            found = row.to_theirs(given)
-            return (row.theirs, tuple(found.items())) if found.get("alpha", 1.0) > 0 else None
-    return None
+    row = next((row for name, row in SURROGATES.items() if is_standard(surrogate, name)), None)
+    if row is None:
+        return None
+    found = row.to_theirs(dict(surrogate.parameters))
+    return (row.theirs, tuple(found.items())) if found.get("alpha", 1.0) > 0 else None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import TypeVar
 
-from danetc.dsl.neuron.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand
+from danetc.dsl.neuron.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand, compute
 from danetc.dsl.neuron.parameters import folded, names_of
 from danetc.dsl.ranges import REAL, NumberRange, constant
 from danetc.dsl.record import record
@@ -92,10 +92,8 @@ class ProgramBuilder:
 
     def compare(self, opcode: str, left: Operand, right: Operand) -> Operand | bool:
         if isinstance(left, float) and isinstance(right, float):
-            value = OPCODES[opcode].value
-            assert value is not None
             self.fix(left, right)
-            return bool(value(left, right))
+            return bool(compute(opcode, left, right))
         return self.append(opcode, (left, right))
 
     def logic(self, opcode: str, *args: Operand | bool) -> Operand | bool:
@@ -127,10 +125,9 @@ class ProgramBuilder:
 
     def emit(self, opcode: str, *args: Operand) -> Operand:
         """Emit an operation on numbers, or fold it if its operands are constants."""
-        fold = ALL_OPCODES[opcode].value
-        if fold is not None and all(isinstance(arg, float) for arg in args):
+        if opcode in OPCODES and all(isinstance(arg, float) for arg in args):
             try:
-                value = float(fold(*args))
+                value = float(compute(opcode, *args))
             except OverflowError:
                 value = math.inf
             if not math.isfinite(value):
@@ -155,9 +152,7 @@ class ProgramBuilder:
                 raise ConstantError("division by zero")
             case ["mul", a, 1.0] | ["mul", 1.0, a] | ["div", a, 1.0]:
                 return a
-            case ["mul", a, 0.0] | ["mul", 0.0, a] if (
-                self._range(a).unit and self._range(a).is_bounded
-            ):
+            case ["mul", a, 0.0] | ["mul", 0.0, a] if self._range(a).size < math.inf:
                 return 0.0
             case ["neg", str(a)] if a in self.by_name and self.by_name[a].opcode == "neg":
                 return self.by_name[a].args[0]
@@ -252,13 +247,7 @@ def evaluate(
     ops: Iterable[Instruction], values: Mapping[str, float | bool]
 ) -> dict[str, float | bool]:
     """Evaluate a program on numbers. Raises ConstantError or OverflowError if one is undefined."""
-
-    def apply(op: Instruction, args: list[float | bool]) -> float | bool:
-        compute = OPCODES[op.opcode].value
-        assert compute is not None
-        return compute(*args)
-
-    return fold(ops, values, apply, float)
+    return fold(ops, values, lambda op, args: compute(op.opcode, *args), float)
 
 
 def needed(ops: Sequence[Instruction], outputs: Iterable[Operand]) -> tuple[Instruction, ...]:
@@ -270,6 +259,16 @@ def needed(ops: Sequence[Instruction], outputs: Iterable[Operand]) -> tuple[Inst
             kept.append(op)
             wanted.update(op.args)
     return tuple(reversed(kept))
+
+
+def computed_from(ops: Iterable[Instruction], names: Iterable[str]) -> list[Instruction]:
+    """Return the operations that only read constants, the names and results of each other."""
+    known, found = set(names), []
+    for op in ops:
+        if all(isinstance(arg, float) or arg in known for arg in op.args):
+            known.add(op.name)
+            found.append(op)
+    return found
 
 
 def cheaper(ops: Sequence[Instruction], outputs: Sequence[Operand]) -> tuple[Instruction, ...]:
