@@ -167,15 +167,15 @@ _PHASES = (
 
 def settings() -> Iterator[Entry]:
     """Yield the settings of a recipe, whose only parameter is the value."""
-    for row in SETTINGS.values():
+    for key, row in SETTINGS.items():
         default = None if row.required else row.default or "none"
-        line = f"{row.key} = {row.example or row.default}"
+        line = f"{key} = {row.example or row.default}"
         yield Entry(
-            row.key,
+            key,
             "setting",
-            f"{row.key} = ...",
+            f"{key} = ...",
             sentence(row.meaning),
-            (EntryParameter(row.key, _takes(row.type), default, row.meaning),),
+            (EntryParameter(key, _takes(row.type), default, row.meaning),),
             _PLACES[row.scope],
             _PHASES.format(line) if row.scope == "phase only" else examples.recipe([line]),
         )

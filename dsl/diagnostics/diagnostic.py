@@ -135,10 +135,11 @@ class Reporter:
         labels: Iterable[Label] = (),
         hint: str | None = None,
         fixes: tuple[Fix, ...] = (),
-    ) -> None:
-        """Add an error; ``fixes`` default to those of its ``hint``."""
+    ) -> Reported:
+        """Add an error and return the exception to raise; ``fixes`` default to those of its ``hint``."""
         labels = tuple(islice(labels, _MAX_LABELS))
         self.add(Diagnostic(code, message, span, label, labels, hint, fixes=fixes))
+        return Reported()
 
     def add(self, found: Diagnostic) -> None:
         """Add an error and shorten its long texts."""

@@ -52,9 +52,11 @@ def compile_neuron(
         argument_spans: Spans of the arguments, where the errors that they cause are reported.
         surrogate_spans: The same for the surrogate.
     """
-    slope = surrogate and compile_surrogate(
-        surrogate, surrogate_arguments, reporter, argument_spans=surrogate_spans
-    )
+    slope = None
+    if surrogate is not None:
+        slope = compile_surrogate(
+            surrogate, surrogate_arguments, reporter, argument_spans=surrogate_spans
+        )
     equations = _Equations(declaration, arguments, reporter, argument_spans or {})
     program = equations.compiled(lambda: equations.neuron(slope))
     return program if surrogate is None or slope is not None else None

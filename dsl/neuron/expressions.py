@@ -96,9 +96,8 @@ class ExpressionLowering:
 
     def error(self, code: str, message: str, span: Span, **more: Any) -> Reported:
         """Report an error (see ``Reporter.error``) and return the exception to raise."""
-        self.reporter.error(code, message, span, **more)
         self.wrong = True
-        return Reported()
+        return self.reporter.error(code, message, span, **more)
 
     def number(self, expr: s.Expr) -> Operand:
         """Lower an expression to a number; a condition becomes 0 or 1."""

@@ -233,7 +233,7 @@ GRADIENT_OPCODES: MutableMapping[str, OpInfo] = {
 ALL_OPCODES: Mapping[str, OpInfo] = ChainMap(OPCODES, GRADIENT_OPCODES)
 
 
-def compute(opcode: str, *args: float | bool) -> float | bool:
+def compute(opcode: str, *args: Any) -> float | bool:
     """Compute an operation on constants. Raises ConstantError or OverflowError if it is undefined."""
     return OPCODES[opcode].value(*args)
 

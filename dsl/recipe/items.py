@@ -6,7 +6,6 @@ A new loss is a row here and a function in ``runtime.training.losses``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from danetc.dsl.recipe.schema import (
@@ -23,13 +22,14 @@ from danetc.dsl.recipe.schema import (
 
 def family(*items: Any) -> Mapping[str, Any]:
     """Return items by name."""
-    return MappingProxyType({item.name: item for item in items})
+    return {item.name: item for item in items}
 
 
 PROBABILITY = FloatType(0.0, 1.0)
 FRACTION = FloatType(0.0, 1.0, open_high=True)  # below 1
 POSITIVE = FloatType(0.0, open_low=True)
 SIZE = IntType(1, 10_000)  # size of an image in pixels
+MIXING = "parameter of the beta distribution of the mixing weights"
 RATE = Argument("lr", FloatType(0.0, 1000.0, open_low=True), None, "learning rate")
 DECAY = Argument("weight_decay", FloatType(0.0, 1.0), 0.0, "weight decay")
 DECAYED = Argument(
@@ -418,21 +418,13 @@ AUGMENT: Mapping[str, ItemSpec] = family(
     ItemSpec(
         "mixup",
         "mixes pairs of images and of their labels with random weights (Zhang et al., ICLR 2018)",
-        (
-            Argument(
-                "alpha", POSITIVE, 0.2, "parameter of the beta distribution of the mixing weights"
-            ),
-        ),
+        (Argument("alpha", POSITIVE, 0.2, MIXING),),
         whole_batch=True,
     ),
     ItemSpec(
         "cutmix",
         "pastes a rectangle of one image into another and mixes labels by area (Yun et al., ICCV 2019)",
-        (
-            Argument(
-                "alpha", POSITIVE, 1.0, "parameter of the beta distribution of the mixing weights"
-            ),
-        ),
+        (Argument("alpha", POSITIVE, 1.0, MIXING),),
         whole_batch=True,
     ),
 )
@@ -448,18 +440,16 @@ PARTS: Mapping[str, ItemSpec] = family(
 )
 """Common parts of a network. All layers that a network defines by name are parts."""
 
-ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
-    {
-        "optimizer": OPTIMIZERS,
-        "schedule": SCHEDULES,
-        "change": CHANGES,
-        "loss": LOSSES,
-        "gradient": GRADIENTS,
-        "augment": AUGMENT,
-        "evaluate": EVALUATE,
-        "part": PARTS,
-    }
-)
+ITEMS: Mapping[str, Mapping[str, ItemSpec]] = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "change": CHANGES,
+    "loss": LOSSES,
+    "gradient": GRADIENTS,
+    "augment": AUGMENT,
+    "evaluate": EVALUATE,
+    "part": PARTS,
+}
 """Items by family."""
 
 

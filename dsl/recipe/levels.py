@@ -138,9 +138,7 @@ class RecipeReader:
     def _level(self, body: Sequence[s.Stmt]) -> Level:
         level: Level = {None: self._settings(body, None)}
         places: dict[str, Span] = {}
-        for group in body:
-            if not isinstance(group, s.Group):
-                continue
+        for group in (item for item in body if isinstance(item, s.Group)):
             kind, name = group.kind, group.name
             if kind != "phase":
                 hint = f"a setting is written `{kind} = ...`" if kind in SETTINGS else None
@@ -219,30 +217,26 @@ class RecipeReader:
         level: Level = {None: {}} | {name: {} for name in self.phases}
         written = self.levels
         self.levels = [level, *written]
-        targets = []
-        for path, value in overrides.items():
-            target = self._target(path, value)
-            if target is not None:
-                targets.append((target, path, value))
-        targets.sort(key=lambda item: (len(item[0].parts), item[0].phase is not None))
-        for target, path, value in targets:
-            expr = parse_override(path, value, self.reporter)
+        found = {path: self._target(path, value) for path, value in overrides.items()}
+        targets = [(path, target) for path, target in found.items() if target is not None]
+        targets.sort(key=lambda item: (len(item[1][1]), item[1][0] is not None))
+        for path, (only, (key, *rest), place) in targets:
+            expr = parse_override(path, overrides[path], self.reporter)
             if expr is None:
                 continue
-            key, *rest = target.parts
             if not rest:
-                level[target.phase][key] = SettingValue(expr, target.place, "--set")
+                level[only][key] = SettingValue(expr, place, "--set")
                 continue
             row = SETTINGS[key]
-            for phase in self.phases if target.phase is None else (target.phase,):
+            for phase in self.phases if only is None else (only,):
                 entry = merged(self.levels, phase).get(key)
                 if entry is None and row.default is not None:
-                    default = s.Name(row.default, span=target.place)
-                    entry = SettingValue(default, target.place, "--set")
+                    entry = SettingValue(s.Name(row.default, span=place), place, "--set")
                 if entry is not None:
-                    level[phase][key] = self._changed(entry, row.type, rest, expr, target)
+                    level[phase][key] = self._changed(entry, row.type, rest, expr, place)
 
-    def _target(self, path: str, value: OverrideValue) -> _Target | None:
+    def _target(self, path: str, value: OverrideValue) -> tuple[str | None, list[str], Span] | None:
+        """Return the phase, the setting with its parts, and the place of a path; or None (reported)."""
         place = Span(override_source(path, value), 0, len(path))
         parts = path.split(".")
         if parts[0] == "recipe" and len(parts) > 1:
@@ -263,10 +257,10 @@ class RecipeReader:
             hint = f"set `{key}` as a whole" if isinstance(kind, FlowType | ChangeType) else None
             self.error("E0801", message, place, label=label, hint=hint)
             return None
-        return _Target(phase, tuple(parts), place)
+        return phase, parts, place
 
     def _changed(
-        self, entry: SettingValue, kind: Type, parts: Sequence[str], value: s.Expr, target: _Target
+        self, entry: SettingValue, kind: Type, parts: Sequence[str], value: s.Expr, place: Span
     ) -> SettingValue:
         """Return an entry with an argument changed: of an item, or of one term of a sum."""
         *named, name = parts
@@ -288,22 +282,13 @@ class RecipeReader:
 
         call = changed(entry.value)
         if len(found) == 1:
-            return replace(entry, value=call, changed=(*entry.changed, (name, target.place)))
+            return replace(entry, value=call, changed=(*entry.changed, (name, place)))
         if found:
             message = f"`{family}` has several terms"
             hint = f"name one: `{family}.{found[0]}.{name}`"
-            self.error("E0801", message, target.place, label="not one term", hint=hint)
+            self.error("E0801", message, place, label="not one term", hint=hint)
         elif family is not None and wanted is not None:
             message = f"`{family}` has no term `{wanted}`"
             near = did_you_mean(wanted, ITEMS[family])
-            self.error("E0801", message, target.place, label="not one term", hint=near)
+            self.error("E0801", message, place, label="not one term", hint=near)
         return entry  # without an item, the error of the value says so
-
-
-@record
-class _Target:
-    """Path of a setting of the command line."""
-
-    phase: str | None
-    parts: tuple[str, ...]
-    place: Span

@@ -36,9 +36,8 @@ def resolve_recipe(
     module of the declaration, where the base of a variant is looked up.
     """
     reader = RecipeReader(Reporter())
-    recipe = None
-    if reader.read(declaration, module):
-        recipe = _resolve(declaration, overrides, reader)
+    found = reader.read(declaration, module)
+    recipe = _resolve(declaration, overrides, reader) if found else None
     known = [item.span for item in reporter.diagnostics]
     for error in reader.reporter.diagnostics:
         if reader.complete or not _follows(error, known):
@@ -128,7 +127,7 @@ def _check(scope: Scope, values: Mapping[str, Any]) -> None:
         message = f"a warm-up of {warmup:g} epochs takes all of {epochs}"
         labels = [Label(written["epochs"].span, "of these epochs")]
         label = f"must be below {epochs}"
-        scope.error("E0808", message, written["warmup"].span, label, labels=labels)
+        scope.error("E0808", message, written["warmup"].span, label=label, labels=labels)
     if schedule.name == "step":
         milestones, call = schedule["epochs"], written["schedule"]
         assert isinstance(call, Call)
@@ -139,7 +138,7 @@ def _check(scope: Scope, values: Mapping[str, Any]) -> None:
                 if milestone <= last:
                     message = f"the schedule goes back from epoch {last:g} to {milestone:g}"
                 label = f"must be above {last:g} and below {epochs}"
-                scope.error("E0807", message, place, label)
+                scope.error("E0807", message, place, label=label)
                 break
     frozen = factors_of(values["freeze"])
     scaled = [path for part in values["lr_scale"] or () for path in factors_of([part])]
@@ -148,14 +147,15 @@ def _check(scope: Scope, values: Mapping[str, Any]) -> None:
     if wrong:
         message = f"`{wrong[0]}` has one factor of the learning rate, and none if it is frozen"
         shown = written["lr_scale" if scaled else "freeze"]
-        scope.error("E0811", message, shown.span, "not one factor")
+        scope.error("E0811", message, shown.span, label="not one factor")
     if batch % parts:
         message = f"a batch of {batch} cannot be split into {parts} equal parts"
-        scope.error("E0811", message, written["accumulate"].span, "does not divide the batch")
+        label = "does not divide the batch"
+        scope.error("E0811", message, written["accumulate"].span, label=label)
     if optimizer.name == "sgd" and optimizer["nesterov"] and not optimizer["momentum"]:
         message = "Nesterov momentum needs a momentum"
-        hint = "set `momentum = 0.9`, or leave out `nesterov`"
-        scope.error("E0811", message, written["optimizer"].span, "has a momentum of 0", hint)
+        label, hint = "has a momentum of 0", "set `momentum = 0.9`, or leave out `nesterov`"
+        scope.error("E0811", message, written["optimizer"].span, label=label, hint=hint)
 
 
 def _origins(
@@ -168,6 +168,5 @@ def _origins(
             origins.append((key, Origin("default")))
             continue
         origins.append((key, Origin(entry.kind, entry.place, scaled.get(key))))
-        for argument, place in entry.changed:
-            origins.append((f"{key}.{argument}", Origin("--set", place)))
+        origins += [(f"{key}.{name}", Origin("--set", place)) for name, place in entry.changed]
     return tuple(origins)

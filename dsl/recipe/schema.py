@@ -130,6 +130,9 @@ def contains(kind: IntType | FloatType, value: float) -> bool:
     return above and below and value != inf
 
 
+Place = Literal["phase", "recipe", "phase only"]
+
+
 @record
 class Setting:
     """Key of a recipe.
@@ -138,11 +141,10 @@ class Setting:
     is the text of a value; None is "not set", written ``none``. ``example`` is for the key's page.
     """
 
-    key: str
     type: Type
     default: str | None
-    scope: Literal["phase", "recipe", "phase only"]
     meaning: str
+    scope: Place = "phase"
     required: bool = False
     example: str = ""
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import field
+from functools import partial
 from math import inf, isfinite, sqrt
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, apply_all, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.neuron.opcodes import INFIX, ConstantError, compute
 from danetc.dsl.recipe.item import RESERVED, Change, Item, Summand, Value
 from danetc.dsl.recipe.items import ANY, ITEMS, POSITIVE, item_spec
 from danetc.dsl.recipe.levels import SettingValue
@@ -38,12 +39,6 @@ from danetc.dsl.work import current
 Setting = Value | Item | tuple[Item, ...] | tuple[Summand, ...] | tuple[Change, ...] | None
 
 OPERATION = 3  # steps of work
-_OPERATORS: Mapping[str, Callable[[float, float], float]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-}
 FUNCTIONS: Mapping[str, tuple[tuple[int, float], Callable[..., float]]] = {
     "min": ((2, inf), min),
     "max": ((2, inf), max),
@@ -71,18 +66,10 @@ class Scope:
     _failed: set[str] = field(default_factory=set)
     _running: list[str] = field(default_factory=list)
 
-    def error(
-        self,
-        code: str,
-        message: str,
-        span: Span,
-        label: str,
-        hint: str | None = None,
-        labels: Sequence[Label] = (),
-    ) -> Reported:
-        """Report an error and return the exception that ends the evaluation of its setting."""
-        self.reporter.error(code, message, span, label=label, hint=hint, labels=labels)
-        return Reported()
+    @property
+    def error(self) -> Callable[..., Reported]:
+        """Function that reports an error and returns the exception to raise (``Reporter.error``)."""
+        return self.reporter.error
 
     def values(self, keys: Sequence[str]) -> dict[str, Any] | None:
         """Return the values of settings; None if one is wrong. Every wrong one is reported."""
@@ -103,7 +90,7 @@ class Scope:
                 "E0811",
                 f"`{key}` depends on itself",
                 entries[0].place,
-                "needs its own value",
+                label="needs its own value",
                 labels=[Label(entry.place, "through this setting") for entry in entries[1:]],
             )
         self._running.append(key)
@@ -128,7 +115,7 @@ class Scope:
             if key in self.lost:
                 raise Reported
             label = f"`{key}` is missing: {row.meaning}"
-            raise self.error("E0805", f"{self.owner} has no `{key}`", self.place, label)
+            raise self.error("E0805", f"{self.owner} has no `{key}`", self.place, label=label)
         if row.default is None:
             return None
         written = s.Number(row.default) if row.default[0].isdigit() else s.Name(row.default)
@@ -151,9 +138,8 @@ class Scope:
             case FlowType(family), _:
                 return self._sequence(expr, family, kind, what)
             case SumType(family), _:
-                return tuple(
-                    apply_all(lambda term: self._term(term, family, kind, what), _addends(expr))
-                )
+                terms = apply_all(lambda it: self._term(it, family, kind, what), _addends(expr))
+                return tuple(terms)
             case ChangeType(), _:
                 return self._changes(expr, kind, what)
             case WordType.PHASE, s.Name():
@@ -171,7 +157,7 @@ class Scope:
     def _wrong_type(self, expr: s.Expr, kind: Type, what: str, hint: str | None = None) -> Reported:
         wanted = describe(kind)
         message = f"{what} must be {wanted}"
-        return self.error("E0802", message, expr.span, f"expected {wanted}", hint)
+        return self.error("E0802", message, expr.span, label=f"expected {wanted}", hint=hint)
 
     def _phase(self, expr: s.Name) -> str:
         if expr.id in self.earlier:
@@ -182,7 +168,7 @@ class Scope:
         if expr.id in self.phases:
             message = f"phase `{expr.id}` does not come before this one"
         hint = did_you_mean(expr.id, self.earlier)
-        raise self.error("E0806", message, expr.span, "must be an earlier phase", hint)
+        raise self.error("E0806", message, expr.span, label="must be an earlier phase", hint=hint)
 
     # -- items ------------------------------------------------------------------------------------
 
@@ -199,7 +185,8 @@ class Scope:
                     f"`{item.name}` changes single images and follows an item that mixes images"
                 )
                 labels = [Label(mixed, "images are mixed here")]
-                raise self.error("E0811", message, step.span, "move this before it", labels=labels)
+                label = "move this before it"
+                raise self.error("E0811", message, step.span, label=label, labels=labels)
         return tuple(items)
 
     def _term(self, term: s.Expr, family: str, kind: Type, what: str) -> Summand:
@@ -226,7 +213,7 @@ class Scope:
             if path in places:
                 labels = [Label(places[path], "first here")]
                 message = f"`{path}` changes twice"
-                raise self.error("E0809", message, arg.span, "again here", labels=labels)
+                raise self.error("E0809", message, arg.span, label="again here", labels=labels)
             places[path] = arg.span
             family = kind.family
             return Change(path, self._item(arg.value, family, ItemType(family), f"`{path}`"))
@@ -250,14 +237,14 @@ class Scope:
             hint = answer("item", name.id, family) or did_you_mean(name.id, known)
             hint = hint or f"known names: {', '.join(known)}"
             message = f"{what} cannot be `{name.id}`"
-            raise self.error("E0804", message, name.span, "unknown name", hint)
+            raise self.error("E0804", message, name.span, label="unknown name", hint=hint)
         rows = {row.name: row for row in spec.arguments}
         names = [*rows]
         given: dict[str, s.Expr] = {}
         many: list[s.Expr] = []
 
         def bad(code: str, span: Span, says: str, hint: str | None = None) -> Reported:
-            return self.error(code, f"`{spec.name}` {says}", span, says, hint)
+            return self.error(code, f"`{spec.name}` {says}", span, label=says, hint=hint)
 
         def take(number: int, arg: s.Arg) -> Reported | None:
             if arg.name is None and spec.many is not None:
@@ -292,9 +279,7 @@ class Scope:
         values = apply_all(value, wanted)
         if any(wrong):
             raise Reported
-        return Item(
-            spec.name, tuple((row.name, it) for row, it in zip(wanted, values, strict=True))
-        )
+        return Item(spec.name, tuple(zip((row.name for row in wanted), values, strict=True)))
 
     # -- numbers ----------------------------------------------------------------------------------
 
@@ -303,12 +288,13 @@ class Scope:
         value = self._number(expr, kind, what)
         if not contains(kind, value):
             limits = f"must be {describe_range(kind)}"
-            raise self.error("E0803", f"{what} is {value:.10g}, but {limits}", expr.span, limits)
+            message = f"{what} is {value:.10g}, but {limits}"
+            raise self.error("E0803", message, expr.span, label=limits)
         if isinstance(kind, FloatType):
             return float(value)
         if value != int(value):
             message = f"{what} is {value:.10g}, but must be a whole number"
-            raise self.error("E0802", message, expr.span, "not a whole number")
+            raise self.error("E0802", message, expr.span, label="not a whole number")
         return int(value)
 
     def _number(self, expr: s.Expr, kind: IntType | FloatType, what: str) -> int | float:
@@ -320,9 +306,9 @@ class Scope:
             case s.Number():
                 function, operands = lambda: expr.value, []
             case s.Unary("-", operand):
-                function, operands = operator.neg, [operand]
-            case s.Binary(op, left, right) if op in _OPERATORS:
-                function, operands = _OPERATORS[op], [left, right]
+                function, operands = partial(compute, "neg"), [operand]
+            case s.Binary("+" | "-" | "*" | "/" as op, left, right):
+                function, operands = partial(compute, INFIX[op]), [left, right]
             case s.Call(s.Name(name), args) if name in FUNCTIONS:
                 (fewest, most), function = FUNCTIONS[name]
                 operands = [arg.value for arg in args if arg.name is None]
@@ -336,11 +322,11 @@ class Scope:
             if isfinite(value):
                 return value
             problem = "the number is too large"
-        except ZeroDivisionError:
+        except ConstantError:
             problem = "division by zero"
         except (OverflowError, ValueError):
             problem = "not a number that can be computed"
-        raise self.error("E0803", problem, expr.span, problem)
+        raise self.error("E0803", problem, expr.span, label=problem)
 
     def _of_setting(self, expr: s.Name, kind: IntType | FloatType, what: str) -> int | float:
         """Return the number that another setting of the recipe has."""
@@ -351,13 +337,13 @@ class Scope:
             if hint is None:
                 raise self._wrong_type(expr, kind, what)
             message = f"a recipe has no number `{name}`"
-            raise self.error("E0801", message, expr.span, "unknown name", hint)
+            raise self.error("E0801", message, expr.span, label="unknown name", hint=hint)
         value = self.value(name)
         if isinstance(value, int | float):
             return value
         message = f"`{name}` is not set, so {what} cannot be computed"
         hint = f"set `{name}` in the recipe"
-        raise self.error("E0805", message, expr.span, "has no value here", hint)
+        raise self.error("E0805", message, expr.span, label="has no value here", hint=hint)
 
 
 def _addends(expr: s.Expr) -> Iterator[s.Expr]:

@@ -6,11 +6,10 @@ dry run and the record of a run. Training reads the fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields
 from functools import partial
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec
 
 from danetc.dsl.recipe.item import Change, Item, Summand, plain
 from danetc.dsl.recipe.items import POSITIVE
@@ -22,15 +21,15 @@ from danetc.dsl.recipe.schema import (
     FlowType,
     IntType,
     ItemType,
+    Place,
     Setting,
     SumType,
-    Type,
     WordType,
 )
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
-Place = Literal["phase", "recipe", "phase only"]
+P = ParamSpec("P")
 
 
 @record
@@ -46,20 +45,13 @@ class Origin:
         return place if self.scaled is None else f"{place}, scaled by {self.scaled:.4g}"
 
 
-def row(
-    type: Type,
-    default: str | None,
-    meaning: str,
-    *,
-    place: Place = "phase",
-    required: bool = False,
-    example: str = "",
-) -> Any:
-    """Return a field that is a setting. ``default`` is the text of a value; None is "not set"."""
-    return field(metadata={"row": (type, default, place, meaning, required, example)})
+def _field(make: Callable[P, Setting]) -> Callable[P, Any]:
+    """Return a function that returns a field with the setting of its arguments."""
+    return lambda *args, **kwargs: field(metadata={"row": make(*args, **kwargs)})
 
 
-whole_row = partial(row, place="recipe")
+row = _field(Setting)
+whole_row = _field(partial(Setting, scope="recipe"))
 
 
 @record
@@ -171,7 +163,7 @@ class Phase:
         None,
         "phase whose final weights initialise this phase; by default new weights",
         example="first",
-        place="phase only",
+        scope="phase only",
     )
     origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
 
@@ -246,14 +238,12 @@ class Recipe:
         return {"name": self.name, **whole, "phases": phases, "origins": origins}
 
 
-SETTINGS: Mapping[str, Setting] = MappingProxyType(
-    {
-        item.name: Setting(item.name, *item.metadata["row"])
-        for part in (Phase, Recipe)
-        for item in fields(part)
-        if "row" in item.metadata
-    }
-)
+SETTINGS: Mapping[str, Setting] = {
+    item.name: item.metadata["row"]
+    for part in (Phase, Recipe)
+    for item in fields(part)
+    if "row" in item.metadata
+}
 """Settings by key, starting with those of phases."""
 
 

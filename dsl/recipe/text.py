@@ -54,6 +54,8 @@ def written(value: Any, kind: Type | None = None) -> str:
             return " + ".join(f"{part}({name} = {item})" for part, name, item in changes) or "none"
         case FlowType(family):
             return " -> ".join(_item(item, family) for item in value) or "none"
+        case WordType.PATH | WordType.LAYERS | WordType.FUNCTION:
+            return f'"{value}"'
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else repr(value).removesuffix(".0")
@@ -63,16 +65,14 @@ def _item(item: Mapping[str, Any], family: str) -> str:
     """Return the text of an item, without the names that are not set."""
     spec = item_spec(family, item["name"])
     assert spec is not None
-    many = spec.many.name if spec.many is not None else None
     types = {row.name: row.type for row in spec.arguments}
     unnamed, named = [], []
     for key, value in item.items():
-        if key == many:
+        if spec.many is not None and key == spec.many.name:
             unnamed += [written(each) for each in value]
         elif key not in types and (not spec.others or key in RESERVED):
             continue  # the factor of a term, or the path of a change
         elif value != "":
-            quoted = types.get(key) in (WordType.PATH, WordType.LAYERS, WordType.FUNCTION)
-            named.append(f"{key} = " + (f'"{value}"' if quoted else written(value)))
+            named.append(f"{key} = {written(value, types.get(key))}")
     given = ", ".join([*unnamed, *named])
     return f"{item['name']}({given})" if given else str(item["name"])

@@ -34,26 +34,26 @@ def recipe(dice: Dice, name: str) -> str:
 
 def _lines(dice: Dice, scopes: list[str], *, required: bool) -> list[str]:
     rows = [
-        row
-        for row in SETTINGS.values()
+        (key, row)
+        for key, row in SETTINGS.items()
         if row.scope in scopes and row.type != t.SumType("part")  # of a network, not known here
     ]
     return [
-        f"{row.key} = {_setting(dice, row)}"
-        for row in rows
+        f"{key} = {_setting(dice, key, row)}"
+        for key, row in rows
         if (row.required and required)
         or (not row.required and dice.maybe(0.6 if isinstance(row.type, t.FlowType) else 0.3))
     ]
 
 
-def _setting(dice: Dice, row: t.Setting) -> str:
-    if row.key in SMALL:
-        number = dice.randint(*SMALL[row.key])
+def _setting(dice: Dice, key: str, row: t.Setting) -> str:
+    if key in SMALL:
+        number = dice.randint(*SMALL[key])
         plus, root = f"{number - 1} + 1", f"sqrt({number * number})"
         forms = [str(number), plus, str(number), root, f"{number + 1} - 1", f"2 * {number} / 2"]
         forms.append(f"max({number}, min(1, 2))")
         return dice.choice(forms)
-    if row.key == "warmup":
+    if key == "warmup":
         return dice.choice(["0", "1", "0.5"])
     if row.default is None and not row.required and dice.maybe(0.1):
         return "none"
