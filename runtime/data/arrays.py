@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.reading import open_regular
-from danetc.runtime.data.dataset import Source
-from danetc.runtime.data.request import IGNORED, MOST_CLASSES, Target, TokenInput
+from danetc.runtime.data.request import IGNORED, MOST_CLASSES, Target, TokenInput, reported
 from danetc.runtime.system.errors import DataError, UnreadableError
-from danetc.runtime.system.seeds import derive
 
 CHANNELS = (1, 2, 3)
 """Numbers of channels by which the layout of an array is guessed."""
@@ -21,9 +19,8 @@ CHANNELS = (1, 2, 3)
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Labels of N samples: ``values`` as in ``Source.labels``, the number of classes or of regression
-    targets, and the names of the classes if the labels were names.
-    """
+    """Labels of N samples, as in ``Source.labels``, the number of classes or of regression targets, and the
+    names of the classes if the labels were names."""
 
     target: Target
     values: Tensor
@@ -35,9 +32,8 @@ def images_of(x: np.ndarray, where: str, last: bool | None = None) -> Tensor:
     """Return images [N, C, H, W], or frames of events [N, T, C, H, W].
 
     ``x`` is [N, F] (features, which become F x 1 x 1), [N, H, W] (grey), or has four (images) or
-    five (events) dimensions, channels first or ``last``, which is guessed by default. Bytes stay
-    bytes. Other integers are converted to bytes in images, where they must be from 0 to 255, and to floats
-    in frames of events.
+    five (events) dimensions, channels first or ``last``, which is guessed by default. Integers from 0 to 255
+    become bytes in images, and floats in frames of events.
     """
     if not 2 <= x.ndim <= 5 or 0 in x.shape:
         raise DataError(
@@ -108,15 +104,11 @@ def labels_of(
     """
     shape, kind = list(y.shape), y.dtype.kind
     if tokens is not None and y.ndim == 2 and kind in "ui" and shape[1] > 1:
-        of_tokens = torch.from_numpy(y.astype(np.int64))
-        if ((of_tokens < 0) & (of_tokens != IGNORED)).any():
-            raise DataError(
-                f"{where} has negative classes; classes count from 0, and -100 marks tokens without one"
-            )
-        count = 1 + int(of_tokens.max())
+        values = torch.from_numpy(y.astype(np.int64))
+        _refuse_negative(values, where, "-100 marks tokens without one")
         if tokens.length == 1:
-            return Labels("steps", of_tokens, count)
-        return Labels("pixels", of_tokens.unsqueeze(1), count)
+            return Labels("steps", values, 1 + int(values.max()))
+        return Labels("pixels", values.unsqueeze(1), 1 + int(values.max()))
     if y.ndim >= 2 and shape[1] == 1:
         y = y[:, 0]
     dimensions = {"U": (1,), "S": (1,), "f": (1, 2)}.get(kind, (1, 3))
@@ -151,13 +143,15 @@ def labels_of(
     return Labels("classes", labels, 1 + high)
 
 
+def _refuse_negative(classes: Tensor, where: str, mark: str) -> None:
+    if ((classes < 0) & (classes != IGNORED)).any():
+        raise DataError(f"{where} has negative classes; classes count from 0, and {mark}")
+
+
 def classes_of_pixels(mask: Tensor, where: str) -> Tensor:
     """Replace 255 by the class that losses ignore. Raises DataError for classes below 0."""
     mask = mask.masked_fill(mask == 255, IGNORED)
-    if ((mask < 0) & (mask != IGNORED)).any():
-        raise DataError(
-            f"{where} has negative classes; classes count from 0, and 255 marks pixels without a class"
-        )
+    _refuse_negative(mask, where, "255 marks pixels without a class")
     return mask
 
 
@@ -169,84 +163,29 @@ def texts_of(y: np.ndarray, where: str) -> list[str]:
         raise DataError(f"{where} holds names that are not text (ASCII or Unicode)") from error
 
 
-def class_names(listed: tuple[str, ...], splits: Sequence[Labels], name: str) -> tuple[str, ...]:
-    """Return the names of classes or numbers: those of the labels, those listed, or numbers."""
-    train, numbers = splits[0], splits[0].target == "numbers"
-    for each in splits:
-        if each.names != train.names:
-            raise DataError(
-                f"{name} has the classes {', '.join(train.names) or 'without names'} to train on and "
-                f"{', '.join(each.names) or 'without names'} to test on; name all of them in "
-                "a file: ,classes=FILE"
-            )
-        if numbers and train.count != each.count:
-            raise DataError(
-                f"{name} has {train.count} numbers to train on and {each.count} to test on"
-            )
-    if train.names:
-        return train.names
-    count = max(each.count for each in splits)
-    if count < 1:
-        raise DataError(f"{name} has no pixel with a class")
-    count = count if numbers else max(2, count)
-    if listed and (len(listed) < count or (numbers and len(listed) > count)):
-        raise DataError(f"{name} has labels up to {count - 1}, and `classes` names {len(listed)}")
-    return listed or tuple(f"{'number ' * numbers}{number}" for number in range(count))
-
-
-def held_out(source: Source, share: float, target: Target = "classes") -> tuple[Source, Source]:
-    """Split off a share of the samples to test on. Raises DataError if one side is empty."""
-    train, test = split_off(source, share, "hold out", target)
-    if not len(test) or not len(train):
-        raise DataError(
-            f"a share of {share:g} of {len(source)} samples leaves none to "
-            f"{'train' if len(test) else 'test'} on"
-        )
-    return train, test
-
-
-def split_off(source: Source, share: float, purpose: str, target: Target) -> tuple[Source, Source]:
-    """Split off a share of the samples: of each class, or of all for other targets.
-
-    Returns the rest and the share, which depend on the labels and the other arguments alone.
-    """
-    labels, generator = source.labels, torch.Generator().manual_seed(derive(purpose))
-    groups = [torch.arange(len(labels))]
-    if target == "classes":
-        groups = [(labels == each).nonzero().flatten() for each in labels.unique()]
-    mask = torch.zeros(len(labels), dtype=torch.bool)
-    for group in groups:
-        order = torch.randperm(len(group), generator=generator)
-        mask[group[order[: round(share * len(group))]]] = True
-    rest, part = (side.nonzero().flatten() for side in (~mask, mask))
-    return source.select(rest, labels[rest]), source.select(part, labels[part])
+def _damage(error: Exception) -> str:
+    """Return why numpy does not read a file. It evaluates the header, so any exception can be raised."""
+    reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+    if "pickled" in reason or "allow_pickle" in reason:
+        return "it holds Python objects, not numbers (pickles are not read)"
+    return reason or "it is damaged"
 
 
 def read_numpy(
-    path: str, wanted: Callable[[Sequence[str]], Iterable[str]]
+    path: str, wanted: Callable[[Sequence[str]], Iterable[str]] = lambda names: ()
 ) -> np.ndarray | dict[str, np.ndarray]:
-    """Return the array of an npy file, or the arrays of an npz file that ``wanted`` selects from
-    their names. Pickles are refused.
+    """Return the array of an npy file, or those of an npz file that ``wanted`` selects from their names.
 
-    Raises UnreadableError, which names the file and, in an npz file, the array.
+    Pickles are refused. Raises UnreadableError, which names the file and, in an npz file, the array.
     """
-    found: dict[str, np.ndarray] = {}
-    place = path
-    try:
-        with open_regular(path) as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            for name in wanted(loaded.files):
-                place = f"`{name}` of {path}"
+    with reported(f"{path} cannot be read", _damage, UnreadableError), open_regular(path) as stream:
+        loaded = np.load(stream, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        found: dict[str, np.ndarray] = {}
+        for name in wanted(loaded.files):
+            with reported(f"`{name}` of {path} cannot be read", _damage, UnreadableError):
                 found[name] = loaded[name]
                 if not isinstance(found[name], np.ndarray):
-                    raise UnreadableError(f"{place} cannot be read: it is not an array of numpy")
-    except DataError:
-        raise
-    except Exception as error:  # numpy evaluates the header, so any exception can be raised
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        if "pickled" in reason or "allow_pickle" in reason:
-            reason = "it holds Python objects, not numbers (pickles are not read)"
-        raise UnreadableError(f"{place} cannot be read: {reason or 'it is damaged'}") from error
+                    raise TypeError("it is not an array of numpy")
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,15 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import tv_tensors
 from torchvision.transforms import AutoAugmentPolicy, v2
-from torchvision.transforms.v2.functional import to_dtype
+from torchvision.transforms.v2.functional import normalize, to_dtype
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.request import IGNORED
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import drawn_anew, kept_random_state
 from danetc.runtime.system.user_code import failure_of_user, function_at
-
-# -- steps, as transforms of torchvision -----------------------------------------------------------
 
 STATISTICS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -36,15 +35,13 @@ STATISTICS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 
 class Crop(v2.RandomCrop):  # type: ignore[misc]
-    """``v2.RandomCrop`` that also crops a batch, each image at its own position: same result, in a
-    third of the time for small images.
-    """
+    """``v2.RandomCrop`` that also crops a batch, each image at its own position: same result, but faster."""
 
-    def draw(self, height: int, width: int) -> Sequence[int]:
-        """Draw the whole numbers that ``apply`` needs for an image of this size."""
+    def draw(self, dice: torch.Generator, images: Tensor) -> Sequence[int]:
+        """Draw the whole numbers that ``apply`` needs for one of the images."""
         around = 2 * self.padding[0] if self.padding is not None else 0
-        room = height + around - self.size[0], width + around - self.size[1]
-        return [int(torch.randint(0, count + 1, size=())) if count else 0 for count in room]
+        room = [n + around - size for n, size in zip(images.shape[-2:], self.size, strict=True)]
+        return [int(torch.randint(n + 1, (), generator=dice)) if n else 0 for n in room]
 
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         """Change images [N, ..., H, W] by what was drawn for each [N, 2]."""
@@ -61,43 +58,42 @@ class Crop(v2.RandomCrop):  # type: ignore[misc]
 class Flip(v2.RandomHorizontalFlip):  # type: ignore[misc]
     """``v2.RandomHorizontalFlip`` that also flips a batch, like ``Crop``."""
 
-    def draw(self, height: int, width: int) -> Sequence[int]:
-        return (int(not torch.rand(1) >= self.p),)
+    def draw(self, dice: torch.Generator, images: Tensor) -> Sequence[int]:
+        return (int(not torch.rand(1, generator=dice) >= self.p),)
 
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         chosen = drawn[:, 0].bool().view(-1, *[1] * (images.dim() - 1))
         return torch.where(chosen, images.flip(-1), images)
 
 
+@cache
+def _statistics(name: str, device: torch.device) -> list[Tensor]:
+    return [torch.tensor(each, device=device) for each in STATISTICS[name]]
+
+
 class _Normalize(nn.Module):
     """``v2.ToDtype(torch.float32, scale=True)`` and ``v2.Normalize``, with the same bits.
 
     ``v2.Normalize`` silently broadcasts grey images to three channels, and makes tensors of its
-    statistics in each call, which waits for a GPU. This module keeps them on each device.
+    statistics in each call, which waits for a GPU.
     """
 
     def __init__(self, statistics: str) -> None:
         super().__init__()
         self.statistics = statistics
-        self._known: dict[torch.device, list[Tensor]] = {}
 
     def forward(self, value: Any) -> Any:
         image, *mask = value if isinstance(value, tuple) else (value,)
-        statistics = STATISTICS[self.statistics]
-        if image.shape[-3] != len(statistics[0]):
+        channels = len(STATISTICS[self.statistics][0])
+        if image.shape[-3] != channels:
             raise DataError(
-                f"normalize({self.statistics}) has the statistics of {len(statistics[0])} channels, "
+                f"normalize({self.statistics}) has the statistics of {channels} channels, "
                 f"but the images have {image.shape[-3]}"
             )
         values = image.as_subclass(Tensor)
-        if values.device not in self._known:
-            self._known[values.device] = [
-                torch.tensor(each, device=values.device).view(-1, 1, 1) for each in statistics
-            ]
-        mean, deviation = self._known[values.device]
         floats: Tensor = to_dtype(values, torch.float32, scale=True)
-        fresh = values.dtype != torch.float32
-        normalized = (floats.sub_(mean) if fresh else floats.sub(mean)).div_(deviation)
+        mean, deviation = _statistics(self.statistics, values.device)
+        normalized = normalize(floats, mean, deviation, inplace=values.dtype != torch.float32)
         return (normalized, *mask) if mask else normalized
 
 
@@ -130,47 +126,29 @@ class _Own(nn.Module):
         return (found, *mask) if mask else found
 
 
+STEPS: Mapping[str, Callable[[Item], nn.Module]] = {
+    "random_resized_crop": lambda item: v2.RandomResizedCrop(
+        item["size"], scale=(item["smallest"], 1.0)
+    ),
+    "random_crop": lambda item: Crop(item["size"], item["padding"] or None),
+    "horizontal_flip": lambda item: Flip(item["p"]),
+    "auto_augment": lambda item: v2.AutoAugment(AutoAugmentPolicy(item["policy"])),
+    "trivial_augment": lambda item: v2.TrivialAugmentWide(),
+    "rand_augment": lambda item: v2.RandAugment(item["n"], item["m"]),
+    "color_jitter": lambda item: v2.ColorJitter(**dict(item.arguments)),
+    "random_erasing": lambda item: v2.RandomErasing(item["p"]),
+    "resize": lambda item: v2.Resize(item["size"]),
+    "center_crop": lambda item: v2.CenterCrop(item["size"]),
+    "python": _Own,
+    "normalize": lambda item: _Normalize(item["statistics"]),
+}
+"""Steps that change one image."""
+FIXED = (v2.Resize, v2.CenterCrop, v2.ToDtype, _Normalize)
+"""Steps that draw no random numbers."""
 BATCHED = (Crop, Flip, v2.CenterCrop, v2.ToDtype, _Normalize)
 """Steps that a batch of images can go through at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """A step that changes one image.
-
-    ``make`` returns the transform of an item. ``draws`` is true if it uses random numbers, ``colours``
-    if it changes colours and so cannot be used for frames of events. ``by_value`` is true if it draws
-    nothing and changes each value by itself: at the end of the steps of a recipe it is left to the
-    device.
-    """
-
-    make: Callable[[Item], nn.Module]
-    draws: bool = True
-    colours: bool = False
-    by_value: bool = False
-
-
-STEPS: Mapping[str, StepRow] = {
-    "random_resized_crop": StepRow(
-        lambda item: v2.RandomResizedCrop(item["size"], scale=(item["smallest"], 1.0))
-    ),
-    "random_crop": StepRow(lambda item: Crop(item["size"], item["padding"] or None)),
-    "horizontal_flip": StepRow(lambda item: Flip(item["p"])),
-    "auto_augment": StepRow(
-        lambda item: v2.AutoAugment(AutoAugmentPolicy(item["policy"])), colours=True
-    ),
-    "trivial_augment": StepRow(lambda item: v2.TrivialAugmentWide(), colours=True),
-    "rand_augment": StepRow(lambda item: v2.RandAugment(item["n"], item["m"]), colours=True),
-    "color_jitter": StepRow(lambda item: v2.ColorJitter(**dict(item.arguments)), colours=True),
-    "random_erasing": StepRow(lambda item: v2.RandomErasing(item["p"])),
-    "resize": StepRow(lambda item: v2.Resize(item["size"]), draws=False),
-    "center_crop": StepRow(lambda item: v2.CenterCrop(item["size"]), draws=False),
-    "python": StepRow(_Own),
-    "normalize": StepRow(
-        lambda item: _Normalize(item["statistics"]), draws=False, colours=True, by_value=True
-    ),
-}
-
+COLOURS = (v2.AutoAugment, v2.TrivialAugmentWide, v2.RandAugment, v2.ColorJitter, _Normalize)
+"""Steps that change colours, which frames of events do not have."""
 ONE_SIZE = ("random_resized_crop", "random_crop", "center_crop")
 """Steps that return images of the same size."""
 
@@ -180,8 +158,6 @@ MIXING_STEPS: Mapping[str, Callable[[Item, int], nn.Module]] = {
 }
 """Steps that mix the images and the labels of a batch, given the number of classes."""
 
-
-# -- the steps of a recipe -------------------------------------------------------------------------
 
 BatchTransform = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
@@ -226,33 +202,24 @@ class ImageTransform:
         """Return images [N, ...] of one size, on any device, and their labels [N, ...], each changed
         as ``change`` does if torch's CPU generator is seeded with its seed.
         """
-        with kept_random_state() as generator, one_thread():
-            if not self.at_once(labels):
-                pairs = []
+        if not self.at_once(labels):
+            pairs = []
+            with kept_random_state() as generator, one_thread():
                 for image, label, seed in zip(images, labels, seeds, strict=True):
                     generator.manual_seed(seed)
                     pairs.append(self.change(image, label))
-                changed, targets = zip(*pairs, strict=True)
-                return torch.stack(changed), torch.stack(targets)
-            first = [images[0]]  # before each step
-            for named in self.steps:
-                first.append(_through([named], first[-1]))
-            drawing = [
-                (step, image.shape[-2:], list[Sequence[int]]())
-                for (_, step), image in zip(self.steps, first, strict=False)
-                if isinstance(step, Crop | Flip)
-            ]
-            for seed in seeds if drawing else ():
-                generator.manual_seed(seed)
-                for step, size, drawn in drawing:
-                    drawn.append(step.draw(*size))
+            changed, targets = zip(*pairs, strict=True)
+            return torch.stack(changed), torch.stack(targets)
+        dice = [torch.Generator().manual_seed(seed) for seed in seeds if self.random]
         pin = images.is_cuda  # so that the host does not wait for the device
-        draws = {
-            step: torch.tensor(drawn, pin_memory=pin).to(images.device, non_blocking=True)
-            for step, _, drawn in drawing
-        }
-        for _, each in self.steps:
-            images = each.apply(images, draws[each]) if each in draws else each(images)
+        for named in self.steps:
+            with kept_random_state():
+                _through([named], images[0])  # raises DataError for images of a wrong size
+            if isinstance(step := named[1], Crop | Flip):
+                drawn = torch.tensor([step.draw(each, images) for each in dice], pin_memory=pin)
+                images = step.apply(images, drawn.to(images.device, non_blocking=True))
+            else:
+                images = step(images)
         return images, labels
 
     def finish(self, images: Tensor) -> Tensor:
@@ -297,31 +264,25 @@ def _through(steps: Sequence[tuple[str, nn.Module]], value: Any) -> Any:
 def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTransform:
     """Return the steps of ``items`` that change one image.
 
-    With ``events``, images are frames, which share the draws of a step. Raises DataError for a
-    step that makes no sense for events.
+    With ``events``, images are frames, which share the draws of a step. Raises DataError for colours then.
     """
-    rows = [(item, STEPS[item.name]) for item in items if item.name not in MIXING_STEPS]
-    for item, row in rows:
-        if events and row.colours:
+    steps = [(item.name, STEPS[item.name](item)) for item in items if item.name not in MIXING_STEPS]
+    for name, step in steps:
+        if events and isinstance(step, COLOURS):
             raise DataError(
-                f"`{item.name}` changes colours, and frames of events hold counts; leave it out "
-                "of the recipe"
+                f"`{name}` changes colours, and frames of events hold counts; leave it out of the "
+                "recipe"
             )
-    last = len(rows)
-    while last and rows[last - 1][1].by_value:
+    last = len(steps)
+    while last and isinstance(steps[last - 1][1], _Normalize):
         last -= 1
-    steps = [(item.name, row.make(item)) for item, row in rows]
     own = [number for number, (name, _) in enumerate(steps) if name == "python"]
     if own or (events and last):  # as integers, the counts would be rounded
         floats = v2.ToDtype(torch.float32, scale=not events)
         steps.insert(0 if events else own[0], ("floats", floats))
         last += 1
-    return ImageTransform(
-        tuple(steps[:last]),
-        tuple(steps[last:]),
-        events,
-        random=any(row.draws for _, row in rows),
-    )
+    drawn = any(not isinstance(step, FIXED) for _, step in steps)
+    return ImageTransform(tuple(steps[:last]), tuple(steps[last:]), events, drawn)
 
 
 def split_steps(items: Sequence[Item], one_size: bool) -> tuple[Sequence[Item], Sequence[Item]]:
@@ -330,9 +291,8 @@ def split_steps(items: Sequence[Item], one_size: bool) -> tuple[Sequence[Item], 
     last ``python`` are of the loader, since a device has a generator of its own.
     """
     ends = (number for number, item in enumerate(items, 1) if item.name in ONE_SIZE)
-    first = 0 if one_size else next(ends, len(items))
-    own = [number for number, item in enumerate(items, 1) if item.name == "python"]
-    first = max([first, *own])
+    own = (number for number, item in enumerate(items, 1) if item.name == "python")
+    first = max(0 if one_size else next(ends, len(items)), *own, 0)
     return items[:first], items[first:]
 
 

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import shutil
 import signal
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,12 +27,12 @@ from torch.utils.data import DataLoader, Dataset, default_convert
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import ImageTransform, image_transform, one_thread
-from danetc.runtime.data.dataset import PROBES, DataSet, Memory, Source, evenly
+from danetc.runtime.data.dataset import DataSet, Memory, Samples, Source, evenly
 from danetc.runtime.data.request import Split
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.devices import has_streams
 from danetc.runtime.system.errors import DataError, UnreadableError
-from danetc.runtime.system.seeds import derive, drawn_anew, epoch_order, kept_random_state
+from danetc.runtime.system.seeds import derive, drawn_anew, epoch_order
 from danetc.runtime.system.torchrun import processes_here
 from danetc.runtime.system.user_code import failure_of_user
 
@@ -42,8 +40,6 @@ SHARED_MEMORY = Path("/dev/shm")
 """Folder through which workers pass batches on Linux; Docker limits it to 64 MB by default."""
 PREFETCH = 4
 """Number of batches that each worker prefetches, which is enough for a few slow files."""
-
-
 AHEAD = 1
 """Number of batches that the host queues while the device computes with another."""
 
@@ -55,16 +51,14 @@ class Batch:
     ``images`` are [N, C, H, W] or [N, T, C, H, W], float32 or what becomes that on the device;
     ``labels`` are classes [N], int64, maps [N, H, W] or numbers [N, D], float32. ``indices`` [N] are
     the numbers of the samples in the source, on the CPU. ``unreadable`` holds a reason for each
-    sample that was skipped, ``wait`` the time in seconds until the batch was read. ``step`` counts the
-    batches of the epoch from 0, ``total`` the samples in the parts of all processes, skipped ones
-    included.
+    sample that was skipped. ``step`` counts the batches of the epoch from 0, ``total`` the samples in the
+    parts of all processes, skipped ones included.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     unreadable: tuple[str, ...] = ()
-    wait: float = 0.0
     step: int = 0
     total: int = 0
 
@@ -77,11 +71,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Copy images and labels to ``device``, without waiting if their memory is pinned."""
-        return replace(
-            self,
-            images=self.images.to(device, non_blocking=has_streams(device)),
-            labels=self.labels.to(device, non_blocking=has_streams(device)),
-        )
+        copy = {"device": device, "non_blocking": has_streams(device)}
+        return replace(self, images=self.images.to(**copy), labels=self.labels.to(**copy))
 
 
 def on_device(
@@ -142,15 +133,15 @@ class Batches:
         if not len(source):
             raise DataError("there are no samples")
         self._fetcher = Fetcher(source, transform, seed)
-        self._rank, self._world = rank, world
-        self._train, self._seed = train, seed
-        self._stretches = list(_stretches(len(source), batch, world, train))
-        if not self._stretches:
+        self._rank, self._world, self._whole = rank, world, batch * world
+        self._train, self._later = train, later
+        rest = len(source) % self._whole
+        self._used = len(source) - rest * (train and rest < 2 * world)  # samples of an epoch
+        if not self._used:
             raise DataError(
                 f"the {len(source)} samples make no batch of {batch} for each of {world} "
                 "processes; lower the batch"
             )
-        self._transform, self._later = transform, later
         self._jobs: list[list[int]] = []
         """For each batch of the epoch, the number of the epoch and those of the samples."""
         self._loader: DataLoader[Batch | str] | None = None
@@ -177,13 +168,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Number of batches of an epoch in this process."""
-        return sum(self._part(stretch) is not None for stretch in self._stretches)
-
-    def _part(self, stretch: range) -> range | None:
-        """Return this process's part of a batch; None if it is empty (in evaluation only)."""
-        share, more = divmod(len(stretch), self._world)
-        first = self._rank * share + min(self._rank, more)
-        return stretch[first : first + share + (self._rank < more)] or None
+        return len(range(self._rank, self._used, self._whole))
 
     def epoch(
         self, epoch: int, start: int = 0, device: torch.device | None = None
@@ -197,36 +182,32 @@ class Batches:
         """
 
         def finish(batch: Batch) -> Batch:
-            last, images, labels = self._transform, batch.images, batch.labels
+            last, images, labels = self._fetcher.transform, batch.images, batch.labels
             if self._later is not None:
-                last = self._later
                 # Without steps in the loader, the draws are those that the loader would have made.
-                seed = derive("later", self._seed) if self._transform.steps else self._seed
+                seed = derive("later", self._fetcher.seed) if last.steps else self._fetcher.seed
                 seeds = [derive("sample", seed, epoch, index) for index in batch.indices.tolist()]
+                last = self._later
                 images, labels = last.change_all(images, labels, seeds)
             return replace(batch, images=last.finish(images), labels=labels)
 
-        place = device if device is not None else torch.device("cpu")
-        return on_device(self._read(epoch, start), place, finish)
+        return on_device(self._read(epoch, start), device or torch.device("cpu"), finish)
 
     def _read(self, epoch: int, start: int) -> Iterator[Batch]:
         """Yield the batches on the CPU, before ``finish``."""
-        stretches = self._stretches[start:]
-        parts = [part for part in map(self._part, stretches) if part is not None]
         length = len(self._fetcher.source)
-        order = epoch_order(length, self._seed, epoch) if self._train else torch.arange(length)
-        # Evaluations of all epochs see the same samples, also of sources that draw.
-        seeding = epoch if self._train else 0
-        jobs = [[seeding, *order[part.start : part.stop].tolist()] for part in parts]
+        order, seeding = torch.arange(length), 0
+        if self._train:  # evaluations of all epochs see the same samples, also of sources that draw
+            order, seeding = epoch_order(length, self._fetcher.seed, epoch), epoch
+        stretches = order[: self._used].split(self._whole)[start:]
+        parts = (stretch.tensor_split(self._world)[self._rank] for stretch in stretches)
+        jobs = [[seeding, *part.tolist()] for part in parts if len(part)]
         self._jobs[:] = jobs
-        loaded: Iterator[Batch | str] = (
-            iter(self._loader)
-            if self._loader is not None
-            else map(self._fetcher.__getitems__, jobs)
-        )
+        loaded: Iterator[Batch | str] = map(self._fetcher.__getitems__, jobs)
+        if self._loader is not None:
+            loaded = iter(self._loader)
         self.skipped = 0
-        for step, (stretch, _) in enumerate(zip(stretches, parts, strict=False), start):
-            begun = time.perf_counter()
+        for step, (stretch, _) in enumerate(zip(stretches, jobs, strict=False), start):
             try:
                 found = next(loaded)
             except (RuntimeError, OSError, EOFError) as error:
@@ -234,13 +215,12 @@ class Batches:
                 if reason is None:
                     raise
                 raise DataError(reason) from error
-            wait = time.perf_counter() - begun
             if isinstance(found, str):
                 raise DataError(found)
             self.unreadable.update(dict.fromkeys(found.unreadable))
             self.skipped += len(found.unreadable)
             if len(found):
-                yield replace(found, wait=wait, step=step, total=len(stretch))
+                yield replace(found, step=step, total=len(stretch))
             elif self._train:
                 raise DataError(
                     f"none of the samples of batch {step + 1} can be read; the first: "
@@ -270,34 +250,21 @@ class Prepared:
     def batches(
         self, *, split: Split = "test", order: Tensor | None = None, **options: Any
     ) -> Batches:
-        """Return the batches of a split in its order, or of the samples ``order`` [M].
-
-        ``options`` are those of ``Batches``.
-        """
+        """Return the batches of a split in its order, or of the samples ``order`` [M], with these ``options``."""
         source = self.data.split(split)
         if order is not None:
             source = source.select(order, source.labels[order])
         return Batches(source, self.transform, seed=0, train=False, **options)
 
 
-def _stretches(length: int, batch: int, world: int, train: bool) -> Iterator[range]:
-    """Yield the positions of each global batch in the order of an epoch."""
-    whole = batch * world
-    for start in range(0, length, whole):
-        stretch = range(start, min(start + whole, length))
-        if train and len(stretch) < min(whole, 2 * world):
-            return
-        yield stretch
-
-
 def _check_shared_memory(fetcher: Fetcher, batch: int, workers: int, batches: int) -> None:
     """Raise DataError if the batches that workers read ahead exceed what is free in shared memory.
 
-    Otherwise a worker would hang or be killed. The size of a sample is that of the first that can be read.
+    Otherwise a worker would hang or be killed. All samples count as the first that can be read.
     """
     if not SHARED_MEMORY.is_dir():
         return
-    _, image, label = next(fetcher.samples(evenly(len(fetcher.source), PROBES)))
+    _, image, label = next(fetcher.samples(evenly(len(fetcher.source))))
     size, here = batch * (image.nbytes + label.nbytes), processes_here()
     ahead = min(workers * PREFETCH, batches)
     need, free = size * ahead * here, shutil.disk_usage(SHARED_MEMORY).free
@@ -352,7 +319,7 @@ class Fetcher(Dataset[Batch | str]):
         """
         epoch, *indices = job
         try:
-            return (self._at_once if self.at_once else self._one_by_one)(epoch, indices)
+            return self._read(epoch, indices)
         except DataError as error:
             return str(error)
         except Exception as error:
@@ -379,22 +346,17 @@ class Fetcher(Dataset[Batch | str]):
                 f"none of the {len(indices)} samples looked at can be read; the last: {unreadable[-1]}"
             )
 
-    def _at_once(self, epoch: int, indices: list[int]) -> Batch:
-        assert isinstance(self.source, Memory)
-        chosen = torch.tensor(indices, dtype=torch.int64)
+    def _read(self, epoch: int, indices: list[int]) -> Batch:
         seeds = [derive("sample", self.seed, epoch, index) for index in indices]
-        images, labels = self.source.images[chosen], self.source.labels[chosen]
-        return Batch(*self.transform.change_all(images, labels, seeds), chosen)
-
-    def _one_by_one(self, epoch: int, indices: list[int]) -> Batch:
-        images: list[Tensor] = []
-        labels: list[Tensor] = []
-        kept: list[int] = []
+        if isinstance(self.source, Memory) and self.at_once:
+            chosen = torch.tensor(indices, dtype=torch.int64)
+            images, labels = self.source.images[chosen], self.source.labels[chosen]
+            return Batch(*self.transform.change_all(images, labels, seeds), chosen)
+        found: list[tuple[int, Tensor, Tensor]] = []
         unreadable: list[str] = []
-        drawing = drawn_anew() if self.source.draws else nullcontext()
-        with kept_random_state() as generator, drawing as seed_all, one_thread():
-            for index in indices:
-                if seed_all is not None:
+        with drawn_anew() as seed_all, one_thread():
+            for index, seed in zip(indices, seeds, strict=True):
+                if isinstance(self.source, Samples) and self.source.draws:
                     seed_all(self.source.number(index), epoch, self.seed)
                 try:
                     sample, label = self.source[index]
@@ -404,7 +366,7 @@ class Fetcher(Dataset[Batch | str]):
                     unreadable.append(str(error))
                     continue
                 if self.transform.random:
-                    generator.manual_seed(derive("sample", self.seed, epoch, index))
+                    torch.default_generator.manual_seed(seed)
                 image, target = self.transform.change(sample, label)
                 shape = tuple(image.shape)
                 if self._shape is None:
@@ -415,17 +377,14 @@ class Fetcher(Dataset[Batch | str]):
                         f"{self._first} is {size(self._shape)}; add a step that gives all one size, such "
                         "as random_resized_crop in augment, and resize -> center_crop in evaluate"
                     )
-                images.append(image)
-                labels.append(target)
-                kept.append(index)
-            if len({image.dtype for image in images}) > 1:  # bytes and floats
-                images = [self.transform.floats(image) for image in images]
-        return Batch(
-            torch.stack(images) if images else torch.empty(0),
-            torch.stack(labels) if labels else torch.empty(0, dtype=torch.int64),
-            torch.tensor(kept, dtype=torch.int64),
-            tuple(unreadable),
-        )
+                found.append((index, image, target))
+        if not found:
+            return Batch(*torch.empty(3, 0, dtype=torch.int64), tuple(unreadable))
+        kept, several, targets = zip(*found, strict=True)
+        if len({image.dtype for image in several}) > 1:  # bytes and floats
+            several = tuple(map(self.transform.floats, several))
+        images, labels = torch.stack(several), torch.stack(targets)
+        return Batch(images, labels, torch.tensor(kept), tuple(unreadable))
 
 
 def size(shape: tuple[int, ...]) -> str:

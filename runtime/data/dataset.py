@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from danetc.runtime.data.request import Policy, Split, Target
 from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.seeds import derive
 
 COLOUR, GREY = 3, 1
 
@@ -26,17 +28,11 @@ def converted(images: Tensor, channels: int) -> Tensor:
 
 
 class Reader(Protocol):
-    """Reads samples by their numbers.
-
-    A sample is an image [C, H, W], uint8 from 0 to 255 or float32, or frames of events
-    [T, C, H, W] of any real dtype.
-    """
+    """Reads samples by their numbers: images [C, H, W], uint8 from 0 to 255 or float32, or frames of events
+    [T, C, H, W] of any real dtype."""
 
     def read(self, number: int) -> tuple[Tensor, Tensor | None]:
-        """Return a sample, and the map of its classes [H, W] if pixels are learned.
-
-        Raises UnreadableError.
-        """
+        """Return a sample, and the map of its classes [H, W] if pixels are learned; or raise UnreadableError."""
 
     def where(self, number: int) -> str:
         """Return the file of a sample, or what else identifies it in messages."""
@@ -78,19 +74,19 @@ class Samples:
         """Return the samples at ``indices`` [M] with ``labels`` [M]."""
         return replace(self, labels=labels, numbers=self.numbers[indices])
 
+    def converted(self, channels: int) -> Samples:
+        return replace(self, channels=channels)
+
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """Samples in memory: ``images`` [N, C, H, W] or [N, T, C, H, W], and labels as those of
-    ``Samples`` or maps [N, H, W].
-    """
+    """Samples in memory: ``images`` [N, C, H, W] or [N, T, C, H, W], and labels as in ``Samples`` or [N, H, W]."""
 
     images: Tensor
     labels: Tensor
     name: str = "the data"
 
     on_unreadable: Policy = field(default="stop", init=False)
-    draws: bool = field(default=False, init=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,14 +94,14 @@ class Memory:
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.images[index], self.labels[index]
 
-    def number(self, index: int) -> int:
-        return index
-
     def where(self, index: int) -> str:
         return f"image {index} of {self.name}"
 
     def select(self, indices: Tensor, labels: Tensor) -> Memory:
         return replace(self, images=self.images[indices], labels=labels)
+
+    def converted(self, channels: int) -> Memory:
+        return replace(self, images=converted(self.images, channels))
 
 
 Source = Memory | Samples
@@ -116,7 +112,7 @@ PROBES = 8
 """Number of samples of a split that are read, evenly spread, to find out what it holds."""
 
 
-def evenly(count: int, most: int) -> list[int]:
+def evenly(count: int, most: int = PROBES) -> list[int]:
     """Return at most ``most`` of ``count`` indices, evenly spread, the first and the last included."""
     few = min(count, most)
     return [number * (count - 1) // max(1, few - 1) for number in range(few)]
@@ -130,8 +126,8 @@ class DataSet:
     ``class_names`` has a name for each class, or for each number if numbers are learned.
     ``val`` are the training samples that are held out for validation, None if none are. ``subset``
     are the numbers of drawn classes in the whole set, None if none were drawn. Samples of ``tokens`` are
-    [L], or [T, 1] with ``events``, int64. ``details`` are
-    further facts for the record, ``notices`` are shown to the user once.
+    [L], or [T, 1] with ``events``, int64. ``details`` are further facts for the record, ``notices`` are
+    shown to the user once.
     """
 
     name: str
@@ -192,20 +188,42 @@ class DataSet:
         }
 
 
-def memory_fingerprint(*sources: Source) -> str:
-    """Return a checksum of all images and labels in memory."""
-    digest = hashlib.blake2b(digest_size=16)
-    for source in sources:
-        assert isinstance(source, Memory)
-        for tensor in (source.images, source.labels):
-            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
-
-
 def facts_fingerprint(facts: Iterable[object]) -> str:
     """Return a checksum of names, counts and sizes, for files that are too many to read."""
     digest = hashlib.blake2b(digest_size=16)
     for fact in facts:
         digest.update(repr(fact).encode("utf-8", "backslashreplace") + b"\n")
     return digest.hexdigest()
+
+
+def held_out(
+    source: Source, share: float, target: Target = "classes", name: str = ""
+) -> tuple[Source, Source]:
+    """Split off a share of the samples to test on. Raises DataError if one side is empty."""
+    train, test = split_off(source, share, "hold out", target, name)
+    if not len(test) or not len(train):
+        raise DataError(
+            f"a share of {share:g} of {len(source)} samples leaves none to "
+            f"{'train' if len(test) else 'test'} on"
+        )
+    return train, test
+
+
+def split_off(
+    source: Source, share: float, purpose: str, target: Target, name: str
+) -> tuple[Source, Source]:
+    """Split off a share of the samples: of each class, or of all for other targets.
+
+    Returns the rest and the share, which depend on the labels and the other arguments alone. In memory,
+    the share gets a ``name``.
+    """
+    labels, generator = source.labels, torch.Generator().manual_seed(derive(purpose))
+    groups = [torch.arange(len(labels))]
+    if target == "classes":
+        groups = [(labels == each).nonzero().flatten() for each in labels.unique()]
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    for group in groups:
+        order = torch.randperm(len(group), generator=generator)
+        mask[group[order[: round(share * len(group))]]] = True
+    rest, part = (source.select(side.nonzero().flatten(), labels[side]) for side in (~mask, mask))
+    return rest, replace(part, name=name) if isinstance(part, Memory) else part

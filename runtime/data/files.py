@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import make_dataset
 
-from danetc.runtime.data.arrays import held_out, read_numpy
-from danetc.runtime.data.dataset import DataSet, Samples, Source, facts_fingerprint
+from danetc.runtime.data.arrays import read_numpy
+from danetc.runtime.data.dataset import DataSet, Samples, Source, facts_fingerprint, held_out
 from danetc.runtime.data.images import read_image
 from danetc.runtime.data.recordings import event_reader
-from danetc.runtime.data.request import EXTENSIONS, MOST_CLASSES, ClassFolders, DataRequest
+from danetc.runtime.data.request import EXTENSIONS, MOST_CLASSES, DataRequest, without_files
 from danetc.runtime.kernels.cache import kernel_folder
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.files import replace_file
@@ -55,16 +55,19 @@ class Files:
         return str(self.root / os.fsdecode(self.names[number]))
 
 
-def class_folder_set(request: DataRequest, found: ClassFolders) -> DataSet:
-    """Return a data set of class folders. Raises DataError if a class has no files."""
-    parts = [(split, *_class_files(split, found)) for split in (found.train, found.test)]
-    events = found.content == "recordings"
+def class_folder_set(
+    request: DataRequest, content: str, splits: Mapping[str, Path], classes: tuple[str, ...]
+) -> DataSet:
+    """Return a data set of class folders with images or recordings."""
+    folders = (splits["train"], splits.get("test", splits["train"]))
+    parts = [(split, *_class_files(split, content, classes)) for split in folders]
+    events = content == "recordings"
     shape, load = event_reader(*parts[0][:2], request) if events else (None, read_image)
     sides: Sequence[Source] = [
         Samples(Files(root, names, load), labels, torch.arange(len(labels)), request.policy)
         for root, names, labels in parts
     ]
-    fingerprint: list[object] = [found.classes]
+    fingerprint: list[object] = [classes]
     if request.share is not None:
         sides = held_out(sides[0], request.share)
         fingerprint.append(request.share)
@@ -80,30 +83,28 @@ def class_folder_set(request: DataRequest, found: ClassFolders) -> DataSet:
     return DataSet(
         name=request.name,
         text=request.text,
-        class_names=found.classes,
+        class_names=classes,
         train=sides[0],
         test=sides[1],
         shape=shape,
         fingerprint=facts_fingerprint(fingerprint),
         events=events,
-        details={"test_folder": found.test.name},
+        details={"test_folder": folders[1].name},
     )
 
 
-def _class_files(split: Path, found: ClassFolders) -> tuple[np.ndarray, Tensor]:
+def _class_files(split: Path, content: str, classes: tuple[str, ...]) -> tuple[np.ndarray, Tensor]:
     """Return the paths of all files below the class folders, and their classes, in a fixed order."""
-    table = {name: number for number, name in enumerate(found.classes)}
-    files = make_dataset(str(split), table, extensions=found.endings, allow_empty=True)
+    table = {name: number for number, name in enumerate(classes)}
+    files = make_dataset(str(split), table, extensions=EXTENSIONS[content], allow_empty=True)
     labels = torch.tensor([label for _, label in files], dtype=torch.int64)
-    counts = labels.bincount(minlength=len(found.classes))
+    counts = labels.bincount(minlength=len(classes))
     if not counts.all():
-        raise found.without_files(split, int(counts.argmin()))
+        raise without_files(split / classes[int(counts.argmin())], content)
     below = f"{split}{os.sep}"
     return packed(path.removeprefix(below).replace(os.sep, "/") for path, _ in files), labels
 
 
-# -- tar files, with an index of where each image is -----------------------------------------------
-#
 # Shards are read in random order, not as a stream: their headers are read once, by the first process
 # that opens the data set, which saves the index for all others and for later. Only images and ``.cls``
 # are read: nothing is unpickled and no shell command (``pipe:``) is run.
@@ -111,9 +112,7 @@ def _class_files(split: Path, found: ClassFolders) -> tuple[np.ndarray, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Shards:
-    """Reads images [3, H, W], uint8. ``places`` [N, 3] has the shard, offset and length of each image,
-    in bytes.
-    """
+    """Reads images [3, H, W], uint8. ``places`` [N, 3] has the shard, offset and length in bytes of each."""
 
     names: np.ndarray
     places: Tensor
@@ -132,9 +131,7 @@ class Shards:
 def shard_set(
     request: DataRequest, train_shards: Sequence[Path], test_shards: Sequence[Path]
 ) -> DataSet:
-    """Return the samples of shards. A sample is an image and ``.cls`` with its class, a whole number
-    from 0.
-    """
+    """Return the samples of shards: images, and ``.cls`` files with their classes, numbered from 0."""
     shards = (*train_shards, *test_shards)
     index = _index(train_shards, test_shards)
     labels, places = (torch.from_numpy(index[name]) for name in ("labels", "places"))
@@ -168,20 +165,18 @@ def shard_set(
 
 def _index(train: Sequence[Path], test: Sequence[Path]) -> Mapping[str, Any]:
     """Return the index of shards: the arrays ``names`` [N], ``labels`` [N] and ``places`` [N, 3] as in
-    ``Shards``, and the ``fingerprint`` of the data set. It is saved beside the first shard, or in the
-    folder of kernels if nothing can be written there, under a name that depends on the names, sizes and
-    times of all.
+    ``Shards``, and the ``fingerprint`` of the data set. It is saved beside the first shard, or in the folder
+    of kernels if nothing can be written there, under a name made of the names, sizes and times of all.
     """
-    shards = (*train, *test)
-    folder = shards[0].parent
+    folder = train[0].parent
     facts: list[object] = [len(train)]
-    for path in shards:
+    for path in (*train, *test):
         found = path.stat()
         facts.append((path.parent.name, path.name, found.st_size, found.st_mtime_ns))
     folder = folder if os.access(folder, os.W_OK) else kernel_folder()
     file = folder / f".danetc-index-{facts_fingerprint(facts)}.npz"
     with alone(folder / ".danetc-index.lock"):  # wait for a process that saves it
-        index = _saved(file, len(shards))
+        index = _saved(file, len(train) + len(test))
         if index is None:
             index, content = _made(train, test), BytesIO()
             np.savez(content, **index)
@@ -190,26 +185,25 @@ def _index(train: Sequence[Path], test: Sequence[Path]) -> Mapping[str, Any]:
     return index
 
 
-def _saved(file: Path, shards: int) -> Mapping[str, Any] | None:
+def _saved(file: Path, shards: int) -> dict[str, Any] | None:
     """Return a saved index, or None if there is none or it is damaged."""
     try:
-        index = read_numpy(str(file), lambda names: ("names", "labels", "places", "fingerprint"))
-    except DataError:
+        index: Any = read_numpy(
+            str(file), lambda names: ("names", "labels", "places", "fingerprint")
+        )
+        count = index["names"].size
+    except (DataError, IndexError):  # IndexError: it is one array
         return None
-    if not isinstance(index, dict):
-        return None
-    count = index["names"].size
     form = [(each.dtype.kind, each.shape) for each in index.values()]
     if form != [("S", (count,)), ("i", (count,)), ("i", (count, 3)), ("U", ())]:
         return None
-    index |= {name: index[name].astype(np.int64) for name in ("labels", "places")}
-    labels, places = index["labels"], index["places"]
+    labels, places = (index[name].astype(np.int64) for name in ("labels", "places"))
     complete = np.array_equal(np.unique(places[:, 0]), np.arange(shards))
     valid = complete and min(labels.min(), places.min()) >= 0 and labels.max() < MOST_CLASSES
-    return index if valid else None
+    return {**index, "labels": labels, "places": places} if valid else None
 
 
-def _made(train: Sequence[Path], test: Sequence[Path]) -> Mapping[str, Any]:
+def _made(train: Sequence[Path], test: Sequence[Path]) -> dict[str, Any]:
     """Read the headers of all shards."""
     rows: list[tuple[str, int, int, int, int]] = []
     facts: list[object] = []

@@ -13,7 +13,7 @@ from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.arrays import images_of, read_numpy
 from danetc.runtime.data.augment import ImageTransform, image_transform
 from danetc.runtime.data.batches import Fetcher, size
-from danetc.runtime.data.dataset import COLOUR, GREY, PROBES, DataSet, converted, evenly
+from danetc.runtime.data.dataset import COLOUR, GREY, DataSet, converted, evenly
 from danetc.runtime.data.images import read_image
 from danetc.runtime.data.request import Split, TokenInput
 from danetc.runtime.data.texts import token_samples
@@ -42,10 +42,9 @@ def check_fit(
     """
     check_together(data.name, signature)
     if data.tokens != signature.kind.is_token:
-        holds, takes = ("tokens", "numbers") if data.tokens else ("numbers", "tokens")
-        how = (
-            "an input of tokens(vocabulary)" if data.tokens else "image(C, H, W) or events(C, H, W)"
-        )
+        holds, takes, how = "numbers", "tokens", "image(C, H, W) or events(C, H, W)"
+        if data.tokens:
+            holds, takes, how = "tokens", "numbers", "an input of tokens(vocabulary)"
         raise DataError(
             f"{data.name} holds {holds}, but the network takes {takes}; declare {how} in the spec"
         )
@@ -67,7 +66,7 @@ def check_fit(
         if data.tokens and (transform.steps or transform.last):
             step = [*transform.steps, *transform.last][0][0]
             raise DataError(f"`{step}` of `{setting}` changes images, and {data.name} holds tokens")
-        probes = Fetcher(source, transform, 0).samples(evenly(len(source), PROBES))
+        probes = Fetcher(source, transform, 0).samples(evenly(len(source)))
         for index, sample, label in probes:
             shape, mask = tuple(transform.finish(sample).shape), tuple(label.shape)
             where = source.where(index)
@@ -137,7 +136,7 @@ def read_samples(
     samples, names = [], []
     for path in paths:
         if Path(path).suffix.lower() == ".npy":
-            array: Any = read_numpy(path, lambda names: ())
+            array: Any = read_numpy(path)
             several = array.ndim == 4 + events
             batch = images_of(array if several else array[None], path)
         else:

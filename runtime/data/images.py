@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, image
 
 from danetc.dsl.reading import open_regular
+from danetc.runtime.data.request import reported
 from danetc.runtime.system.errors import DataError, UnreadableError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -31,16 +32,14 @@ DECODERS = f"torchvision {torchvision.__version__}, " * bool(TORCHVISION_FORMATS
 
 
 def read_image(path: str, where: str = "", start: int = 0, length: int = -1) -> Tensor:
-    """Return the colour image [3, H, W] in a file, uint8: in all of it, or in ``length`` bytes from
-    ``start``. Raises UnreadableError, which names ``where``, by default the file.
+    """Return the colour image [3, H, W], uint8, in a file, or in ``length`` bytes of it from ``start``.
+
+    Raises UnreadableError, which names ``where``, by default the file.
     """
     where = where or path
-    try:
-        with open_regular(path) as stream:
-            stream.seek(start)
-            data = stream.read(length)
-    except OSError as error:
-        raise UnreadableError(f"{where} cannot be read: {error.strerror or error}") from error
+    with reported(f"{where} cannot be read", "", UnreadableError), open_regular(path) as stream:
+        stream.seek(start)
+        data = stream.read(length)
     return decode_image(data, where)
 
 
@@ -52,40 +51,32 @@ def decode_image(data: bytes, where: str) -> Tensor:
     pixels, and decodes what torchvision does not. Raises UnreadableError, which names ``where``,
     unless the image is complete and has 8 bits a value.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about EXIF data, which are not used
-            with Image.open(BytesIO(data), formats=FORMATS) as opened:
-                if opened.mode.startswith(("I", "F")):  # such as I;16B
-                    raise UnreadableError(
-                        f"{where} has more than 8 bits a value (mode {opened.mode}), which a "
-                        "colour image cannot keep; convert it to 8 bits"
-                    )
-                if opened.format in TORCHVISION_FORMATS:
-                    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-                    with suppress(RuntimeError):  # Pillow says what is wrong, if anything is
-                        pixels: Tensor = image.decode_image(encoded, ImageReadMode.RGB)
-                        if pixels.dtype == torch.uint8:  # a PNG may have colours of 16 bits
-                            return pixels
-                array = np.asarray(opened.convert("RGB"))
-    except UnreadableError:
-        raise
-    except Exception as error:
-        raise UnreadableError(f"{where} cannot be read: {reason(error, len(data))}") from error
+    with reported(f"{where} cannot be read", reason, UnreadableError), warnings.catch_warnings():
+        if not data:
+            raise EOFError("the file is empty")
+        warnings.simplefilter("ignore")  # about EXIF data, which are not used
+        with Image.open(BytesIO(data), formats=FORMATS) as opened:
+            if opened.mode.startswith(("I", "F")):  # such as I;16B
+                raise UnreadableError(
+                    f"{where} has more than 8 bits a value (mode {opened.mode}), which a colour "
+                    "image cannot keep; convert it to 8 bits"
+                )
+            if opened.format in TORCHVISION_FORMATS:
+                encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+                with suppress(RuntimeError):  # Pillow says what is wrong, if anything is
+                    pixels: Tensor = image.decode_image(encoded, ImageReadMode.RGB)
+                    if pixels.dtype == torch.uint8:  # a PNG may have colours of 16 bits
+                        return pixels
+            array = np.asarray(opened.convert("RGB"))
     return torch.from_numpy(array.copy()).permute(2, 0, 1)
 
 
-def reason(error: BaseException, size: int | None = None) -> str:
-    """Return why a file of ``size`` bytes cannot be decoded."""
-    if size == 0:
-        return "the file is empty"
+def reason(error: Exception) -> str:
+    """Return why an image cannot be decoded."""
     text = str(error).replace("\n", " ")
     if "cannot identify image file" in text:
         return f"it is not an image, or a damaged one (formats are {', '.join(FORMATS)})"
     return text or type(error).__name__
-
-
-# -- tables ----------------------------------------------------------------------------------------
 
 
 class Rows:
@@ -96,32 +87,29 @@ class Rows:
 
     def __init__(self, table: Any, image: str, label: str) -> None:
         table = table.select_columns([image, label])  # otherwise the library decodes all columns
-        for column in (image, label):
-            table = _undecoded(table, column)
-        self._table, self._columns = table, (image, label)
-        kinds = {name: type(kind).__name__ for name, kind in table.features.items()}
+        self._table = table = _undecoded(_undecoded(table, image), label)
+        self._columns, kinds = (image, label), table.features
         self._modes = {
-            name: table.features[name].mode for name, kind in kinds.items() if kind == "Image"
+            name: kind.mode for name, kind in kinds.items() if type(kind).__name__ == "Image"
         }
-        names = getattr(table.features[label], "names", None)
+        names = getattr(kinds[label], "names", None)
         self.classes = names if isinstance(names, list) and len(names) > 1 else ()
-        if kinds[label] in ("ClassLabel", "Value"):
+        if type(kinds[label]).__name__ in ("ClassLabel", "Value"):
             self.targets = list(table[label])
 
     def __len__(self) -> int:
         return len(self._table)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        row: Mapping[str, Any] = self._table[index]
+        row = self._table[index]
         image, label = (self._value(row[name], name, index) for name in self._columns)
         return image, label
 
     def _value(self, value: Any, column: str, index: int) -> Any:
-        """Return a value of a row; an image is decoded as the library does it."""
         if column not in self._modes or value is None:
             return value
         mode, where = self._modes[column], f"row {index} of the column `{column}`"
-        try:
+        with reported(f"{where} cannot be read", reason, UnreadableError):
             data = value["bytes"]
             if data is None:
                 with open_regular(value["path"]) as stream:
@@ -133,10 +121,6 @@ class Rows:
             image.load()
             image = ImageOps.exif_transpose(image)
             return image if mode in (None, image.mode) else image.convert(mode)
-        except UnreadableError:
-            raise
-        except Exception as error:
-            raise UnreadableError(f"{where} cannot be read: {reason(error)}") from error
 
 
 def _undecoded(table: Any, column: str) -> Any:

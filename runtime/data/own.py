@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -17,27 +18,17 @@ from torch import Tensor
 from torch.utils import data
 
 from danetc.dsl.diagnostics.diagnostic import instead
-from danetc.runtime.data.arrays import (
-    Labels,
-    class_names,
-    classes_of_pixels,
-    held_out,
-    images_of,
-    labels_of,
-    tokens_of,
-)
+from danetc.runtime.data.arrays import Labels, classes_of_pixels, images_of, labels_of, tokens_of
 from danetc.runtime.data.dataset import (
-    PROBES,
     DataSet,
     Memory,
     Samples,
-    Source,
     evenly,
     facts_fingerprint,
-    memory_fingerprint,
+    held_out,
 )
 from danetc.runtime.data.recordings import Cutting, cutting, is_recording
-from danetc.runtime.data.request import DataRequest, TokenInput
+from danetc.runtime.data.request import DataRequest, TokenInput, reported
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import drawn_anew
 from danetc.runtime.system.user_code import UserCodeError, failure_of_user, where_it_failed
@@ -65,17 +56,10 @@ class Own:
         return f"sample {number} of {self.name}"
 
     def pair(self, number: int) -> tuple[Any, Any]:
-        """Return an image and a label as the Dataset gives them.
-
-        Raises DataError, which names the line of the Dataset's code that failed.
-        """
+        """Return an image and a label as the Dataset gives them. Errors name the line of its code."""
         where = self.where(number)
-        try:
+        with reported(f"{where} cannot be read", where_it_failed):
             sample = self.dataset[number]
-        except DataError:
-            raise
-        except Exception as error:
-            raise DataError(f"{where} cannot be read: {where_it_failed(error)}") from error
         several = isinstance(sample, tuple | list)
         if not several or len(sample) != 2:
             what = f"{len(sample)} values" if several else type(sample).__name__
@@ -101,22 +85,18 @@ class Own:
 
 def _array(value: Any) -> np.ndarray | None:
     """Return numbers or text as an array, or None for any other value."""
-    match value:
-        case Tensor():
-            value = value.float() if value.dtype == torch.bfloat16 else value
-            return np.asarray(value.detach().cpu())
-        case np.ndarray() | np.generic() | bool() | int() | float() | str():
-            return np.asarray(value)
-        case Image.Image():
-            plain = value.mode in ("L", "RGB", "1", "I", "F")
-            return np.asarray(value if plain else value.convert("RGB"))
-        case list() | tuple():
-            try:
-                found = np.asarray(value)
-            except ValueError:
-                return None
+    if isinstance(value, Tensor):
+        value = (value.float() if value.dtype == torch.bfloat16 else value).detach().cpu()
+    elif isinstance(value, Image.Image):
+        plain = value.mode in ("L", "RGB", "1", "I", "F")
+        return np.asarray(value if plain else value.convert("RGB"))
+    elif isinstance(value, list | tuple):
+        with suppress(ValueError):  # rows of several lengths
+            found = np.asarray(value)
             return found if found.dtype.kind in "buifU" else None
-    return np.asarray(value) if hasattr(value, "__array__") else None
+        return None
+    plain = hasattr(value, "__array__") or isinstance(value, int | float | str)
+    return np.asarray(value) if plain else None
 
 
 def _map_of(label: Any, where: str) -> Tensor:
@@ -130,27 +110,26 @@ def _map_of(label: Any, where: str) -> Tensor:
     return classes_of_pixels(torch.from_numpy(np.ascontiguousarray(array.astype(np.int64))), where)
 
 
-# -- a data set of two splits ----------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """A split: its source and labels, the common shape of its samples if there is one, and whether
-    they are frames of events.
-    """
+    """A split, with the common shape of its samples, if there is one."""
+
+    source: Memory | Samples
+    labels: Labels
+    shape: tuple[int, ...] | None
+    events: bool
 
     def __str__(self) -> str:
         shape = "of several sizes" if self.shape is None else [*self.shape]
         return f"{shape} with {self.labels.target}"
 
-    source: Source
-    labels: Labels
-    shape: tuple[int, ...] | None
-    events: bool
-
 
 def own_set(
-    request: DataRequest, splits: Mapping[str, Any], name: str, last: bool | None = None
+    request: DataRequest,
+    splits: Mapping[str, Any],
+    name: str,
+    last: bool | None = None,
+    **facts: Any,
 ) -> DataSet:
     """Return a data set of ``splits``, pairs of arrays (images, labels) or Datasets.
 
@@ -164,26 +143,28 @@ def own_set(
     request = replace(request, classes=request.classes or tuple(named) or class_names_of(train))
     used = ("test", "val") if share is None else ("val",)
     rest = {k: splits[k] for k in used if k in splits and splits[k] is not train}
-    first = _side(train, request, f"{name} (train)" if rest else name, last)
-    others = {k: _side(each, request, f"{name} ({k})", last) for k, each in rest.items()}
-    target, opened = first.labels.target, (first, *others.values())
-    in_memory = all(isinstance(side.source, Memory) for side in opened)
-    for split, side in others.items():
+    sides = {"train": _side(train, request, f"{name} (train)" if rest else name, last)}
+    sides |= {k: _side(each, request, f"{name} ({k})", last) for k, each in rest.items()}
+    first, opened = sides["train"], sides.values()
+    target, in_memory = first.labels.target, all(isinstance(x.source, Memory) for x in opened)
+    for split, side in sides.items():
         alike = (target, first.events) == (side.labels.target, side.events)
         if not alike or (in_memory and first.shape != side.shape):
             raise DataError(
                 f"{name}: samples to train on are {first} and those to {split.replace('val', 'validate')} on "
                 f"{side}; both must be alike"
             )
-    found: dict[str, Source] = {split: side.source for split, side in others.items()}
-    train_side = first.source
+    found = {split: side.source for split, side in sides.items()}
     if share is not None:
-        train_side, tested = held_out(train_side, share, target)
-        if isinstance(tested, Memory):
-            tested = replace(tested, name=f"{name} (test)")
-        found["test"] = tested
+        found["train"], found["test"] = held_out(first.source, share, target, f"{name} (test)")
     if in_memory:
-        fingerprint = memory_fingerprint(train_side, *found.values())
+        digest = hashlib.blake2b(digest_size=16)  # of all images and labels
+        for source in found.values():
+            assert isinstance(source, Memory)
+            for tensor in (source.images, source.labels):
+                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.contiguous().numpy().data)
+        fingerprint = digest.hexdigest()
     else:
         fingerprint = facts_fingerprint((share, *map(_digest, opened)))
     shape = first.shape if len({side.shape for side in opened}) == 1 else None
@@ -191,14 +172,13 @@ def own_set(
         name=name,
         text=request.text,
         class_names=class_names(request.classes, [side.labels for side in opened], name),
-        train=train_side,
-        test=found.get("test", train_side),
-        val=found.get("val"),
+        **{"test": found["train"], **found},
         shape=shape,
         fingerprint=fingerprint,
         events=first.events,
         tokens=request.tokens is not None,
         target=target,
+        details=facts,
     )
 
 
@@ -246,12 +226,11 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
     own = Own(dataset, name, cutting(request, dataset), tokens=request.tokens)
     shapes, seen = [], {}
     with drawn_anew() as seed:
-        for number in evenly(count, PROBES):
+        for number in evenly(count):
             seed(number)
             sample, seen[number] = own.pair(number)
             shapes.append(tuple(own.image(sample, own.where(number)).shape))
-    values = _known_labels(dataset, count, seen)
-    labels = _labels(own, _read_labels(own, count) if values is None else values, request)
+    labels = _labels(own, count, seen, request)
     own = replace(own, pixels=labels.target == "pixels" and own.tokens is None)
     source = Samples(own, labels.values, torch.arange(count), request.policy, draws=True)
     shape = shapes[0] if len({*shapes}) == 1 else None
@@ -273,38 +252,60 @@ def _known_labels(dataset: Any, count: int, seen: dict[int, Any]) -> list[Any] |
     return None
 
 
-def _read_labels(own: Own, count: int) -> Iterator[Any]:
-    """Read all samples, and yield labels as arrays, or the largest class of a map as a tensor."""
-    with drawn_anew() as seed:
-        for number in range(count):
-            seed(number)
-            label = own.pair(number)[1]
-            array = _array(label)
-            is_map = array is not None and array.ndim >= 2
-            yield _map_of(label, own.where(number)).max() if is_map else array
-
-
-def _labels(own: Own, values: Iterable[Any], request: DataRequest) -> Labels:
-    where = f"the labels of {own.name}"
-    values = [*values]
+def _labels(own: Own, count: int, seen: dict[int, Any], request: DataRequest) -> Labels:
+    """Return the labels of a Dataset, of which all samples are read unless an attribute has them."""
+    values = _known_labels(own.dataset, count, seen)
+    if values is None:
+        values = []  # arrays, or the largest class of a map as a tensor
+        with drawn_anew() as seed:
+            for number in range(count):
+                seed(number)
+                label = own.pair(number)[1]
+                array = _array(label)
+                is_map = array is not None and array.ndim >= 2
+                values.append(_map_of(label, own.where(number)).max() if is_map else array)
     kinds = {each.shape if isinstance(each, np.ndarray) else type(each) for each in values}
     if kinds == {Tensor}:
-        nothing = torch.zeros(len(values), dtype=torch.int64)
-        return Labels("pixels", nothing, 1 + int(max(values)))
+        return Labels("pixels", torch.zeros(count, dtype=torch.int64), 1 + int(max(values)))
     if len(kinds) > 1 or not isinstance(values[0], np.ndarray):
         raise DataError(
-            f"{where} are of several shapes or types; give each sample one whole number, name or map "
-            "of classes, or as many floats"
+            f"the labels of {own.name} are of several shapes or types; give each sample one whole number, "
+            "name or map of classes, or as many floats"
         )
-    return labels_of(np.stack(values), where, request.classes, request.tokens)
+    return labels_of(np.stack(values), f"the labels of {own.name}", request.classes, request.tokens)
+
+
+def class_names(listed: tuple[str, ...], splits: Sequence[Labels], name: str) -> tuple[str, ...]:
+    """Return the names of classes or numbers: those of the labels, those listed, or numbers."""
+    train, numbers = splits[0], splits[0].target == "numbers"
+    for each in splits:
+        if each.names != train.names:
+            raise DataError(
+                f"{name} has the classes {', '.join(train.names) or 'without names'} to train on and "
+                f"{', '.join(each.names) or 'without names'} to test on; name all of them in "
+                "a file: ,classes=FILE"
+            )
+        if numbers and train.count != each.count:
+            raise DataError(
+                f"{name} has {train.count} numbers to train on and {each.count} to test on"
+            )
+    if train.names:
+        return train.names
+    count = max(each.count for each in splits)
+    if count < 1:
+        raise DataError(f"{name} has no pixel with a class")
+    count = count if numbers else max(2, count)
+    if listed and (len(listed) < count or (numbers and len(listed) > count)):
+        raise DataError(f"{name} has labels up to {count - 1}, and `classes` names {len(listed)}")
+    return listed or tuple(f"{'number ' * numbers}{number}" for number in range(count))
 
 
 def _digest(side: _Side) -> str:
     """Return a checksum of the labels and the values of some samples."""
-    source, target = side.source, side.labels.target
-    facts: list[object] = [len(source), target, source.labels.numpy().tobytes()]
+    source = side.source
+    facts: list[object] = [len(source), side.labels.target, source.labels.numpy().tobytes()]
     with drawn_anew() as seed:
-        for number in evenly(len(source), PROBES):
+        for number in evenly(len(source)):
             seed(number)
             image, label = source[number]
             facts += [tuple(image.shape), image.numpy().tobytes()]
@@ -327,8 +328,6 @@ def blamed(what: str) -> Iterator[None]:
             raise
         raise DataError(f"{what} ends with an error: {where}") from error
 
-
-# -- what users give -------------------------------------------------------------------------------
 
 _KEYS = ("train", "val", "test", "class_names")
 FORMS = (

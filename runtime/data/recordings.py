@@ -39,8 +39,7 @@ class Cutting:
     def cut(self, events: Any, where: str) -> Tensor:
         """Return the counts of the events (``events["x"]`` and so on, [M] each), float32.
 
-        Frames begin where those of SpikingJelly do (``split_by``); the last one takes the rest. Raises
-        DataError.
+        Frames begin where those of SpikingJelly do (``split_by``); the last one takes the rest.
         """
         frames = self.frames
         if frames is None:
@@ -81,16 +80,16 @@ class Cutting:
 
 
 def cutting(request: DataRequest, dataset: Any = None) -> Cutting:
-    """Return the cutting by the options ``size`` and ``by``, or by the ``sensor_size`` (width, height,
-    polarities) of a Dataset of tonic or of the one in its cache.
-    """
+    """Return the cutting by the options, or by the ``sensor_size`` (width, height, polarities) of a Dataset."""
     by = request.options.get("by") or "number"
-    sensor = getattr(dataset, "sensor_size", None)
+    inner = getattr(dataset, "dataset", None)  # in a cache of tonic
+    sensor = getattr(dataset, "sensor_size", getattr(inner, "sensor_size", None))
+    if size := request.options.get("size"):
+        height, width = map(int, size.split("x"))
+        return Cutting(request.frames, (height, width), by=by)
     if sensor is None:
-        sensor = getattr(getattr(dataset, "dataset", None), "sensor_size", None)
-    if request.size is not None or sensor is None:
-        return Cutting(request.frames, request.size, by=by)
-    width, height, polarities = (int(each) for each in sensor)
+        return Cutting(request.frames, None, by=by)
+    width, height, polarities = map(int, sensor)
     return Cutting(request.frames, (height, width), 1 if polarities == 1 else 2, by)
 
 

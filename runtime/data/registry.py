@@ -6,16 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from danetc.runtime.data.arrays import split_off
-from danetc.runtime.data.dataset import (
-    COLOUR,
-    GREY,
-    DataSet,
-    Memory,
-    Source,
-    converted,
-    facts_fingerprint,
-)
+from danetc.runtime.data.dataset import COLOUR, GREY, DataSet, Source, facts_fingerprint, split_off
 from danetc.runtime.data.request import Policy, TokenInput
 from danetc.runtime.data.sources import find
 from danetc.runtime.system.errors import DataError
@@ -35,14 +26,12 @@ def open_data(
     """Open the data set ``NAME`` or ``NAME:ARGUMENT`` (see ``sources.SOURCES``).
 
     ``classes`` draws that many classes at random by ``subset_seed`` and numbers them anew.
-    ``channels`` converts between grey and colour (see ``with_channels``). ``on_unreadable``
-    concerns files that are read during training. ``frames`` is the T into which recordings of
-    events are cut; ``tokens`` are those that the network takes.
-
-    Raises DataError if there is no such data set, or it is damaged.
+    ``channels`` converts between grey and colour. ``on_unreadable`` concerns files that are read during
+    training. ``frames`` and ``tokens`` are those of a ``DataRequest``. Raises DataError if there is no such
+    data set, or it is damaged.
     """
     source, argument = find(text)
-    request = source.request(argument, on_unreadable, frames, tokens)
+    request = source.request(argument, policy=on_unreadable, frames=frames, tokens=tokens)
     data: DataSet = source.open(request, source.look(request))
     if request.val is not None:
         data = with_validation(data, request.val)
@@ -57,7 +46,7 @@ def with_validation(data: DataSet, share: float) -> DataSet:
     The selection depends only on the share and the labels. Raises DataError if a part gets no
     samples, or none of a class.
     """
-    train, val = split_off(data.train, share, "validation", data.target)
+    train, val = split_off(data.train, share, "validation", data.target, f"{data.text} (val)")
     classes = data.target == "classes"
     of = "each class" if classes else "all samples"
     counts = (
@@ -71,8 +60,6 @@ def with_validation(data: DataSet, share: float) -> DataSet:
                 f"{f' of class `{name}`' * classes} to {'validate' if kept else 'train'} on; choose "
                 "another share, or add samples"
             )
-    if isinstance(val, Memory):
-        val = replace(val, name=f"{data.text} (val)")
     validation = {"share": share, "of": of}
     return replace(
         data,
@@ -99,10 +86,8 @@ def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
             f"{count} classes cannot be drawn from the {data.classes} of {data.name}; "
             f"--classes takes 2 to {data.classes}"
         )
-    order = sorted(
-        range(data.classes), key=lambda number: derive("class", seed, data.classes, number)
-    )
-    chosen = tuple(sorted(order[:count]))
+    places = {n: derive("class", seed, data.classes, n) for n in range(data.classes)}
+    chosen = tuple(sorted(sorted(places, key=places.__getitem__)[:count]))
     names = tuple(data.class_names[number] for number in chosen)
     subset = {"seed": seed, "of": data.classes, "indices": list(chosen), "names": list(names)}
     renumbered = torch.full((data.classes,), -1, dtype=torch.int64)
@@ -131,20 +116,13 @@ def with_channels(data: DataSet, channels: int) -> DataSet:
     own = data.shape[0] if data.shape is not None else COLOUR
     if data.events or own == channels or {own, channels} != {COLOUR, GREY}:
         return data
-    message = (
-        f"the images of {data.name} are grey; each is given to the network's 3 channels"
-        if channels == COLOUR
-        else f"the images of {data.name} are in colour; the network gets their grey values"
-    )
-
-    def change(source: Source) -> Source:
-        if isinstance(source, Memory):
-            return replace(source, images=converted(source.images, channels))
-        return replace(source, channels=channels)
+    what = "grey; each is given to the network's 3 channels"
+    if channels == GREY:
+        what = "in colour; the network gets their grey values"
 
     return data.map_splits(
-        change,
+        lambda source: source.converted(channels),
         shape=(channels, *data.shape[1:]) if data.shape is not None else None,
-        notices=(*data.notices, message),
+        notices=(*data.notices, f"the images of {data.name} are {what}"),
         details={**data.details, "converted_to_channels": channels},
     )

@@ -6,10 +6,11 @@ Functions of this room raise DataError, whose message is for the user.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import instead
 from danetc.dsl.kinds import Kind
@@ -20,11 +21,14 @@ Policy = Literal["stop", "skip"]
 Target = Literal["classes", "steps", "pixels", "numbers"]
 """Targets of training: a class for each sample, time step or pixel, or real numbers."""
 Split = Literal["test", "train", "val"]
+T = TypeVar("T")
 IGNORED = -100
 """Class index that is ignored by the losses (the default of torch). In files it is 255."""
 
-TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("val", "test", "validation", "valid", "testing")
+SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "test": ("val", "test", "validation", "valid", "testing"),
+}
 """Usual names of splits, in the order in which they are tried."""
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 _VAL = re.compile(r"(?:^|,)\s*val\s*=([^,]*)")
@@ -48,9 +52,8 @@ class TokenInput:
 class DataRequest:
     """The data that a user asks for: ``NAME:PLACE,option=value,...``.
 
-    ``classes`` are the names that the option ``classes`` lists. ``frames`` is the number of frames
-    T into which recordings of events are cut, None if unknown. ``tokens`` are those that a network
-    takes, None if it takes numbers.
+    ``classes`` are the names that the option ``classes`` lists. ``frames`` is the T into which recordings
+    of events are cut, if known. ``tokens`` are those that a network takes, None if it takes numbers.
     """
 
     name: str
@@ -61,37 +64,22 @@ class DataRequest:
     policy: Policy = "stop"
     frames: int | None = None
     tokens: TokenInput | None = None
+    share: float | None = None
+    """Fraction of the samples to hold out; None if ``test`` is the name of a split."""
+    val: float | None = None
+    """Fraction of the training samples for validation."""
 
     @property
     def text(self) -> str:
         return f"{self.name}{':' * (self.argument[:1] not in ('', ','))}{self.argument}"
 
-    @property
-    def share(self) -> float | None:
-        """Fraction of the samples to hold out; None if ``test`` is the name of a split."""
-        try:
-            return float(self.options.get("test", ""))
-        except ValueError:
-            return None
-
-    @property
-    def val(self) -> float | None:
-        """Fraction of the training samples for validation; None without the option ``val``."""
-        try:
-            return float(self.options["val"]) if "val" in self.options else None
-        except ValueError:
-            return float("nan")
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width of recordings, from the option ``size``."""
-        text = self.options.get("size")
-        if text is None:
-            return None
-        match = re.fullmatch(r"0*([1-9]\d*)x0*([1-9]\d*)", text)
-        if match is None:
-            raise DataError(f"the option `size` is `{text}`; it is height x width, as in 128x128")
-        return int(match[1]), int(match[2])
+    def splits(self, there: Mapping[str, T], kind: str, where: str) -> dict[str, T]:
+        """Return what is ``there`` to train on, and to test on unless a share of it is held out."""
+        return {
+            split: there[self.chosen(split, usual, there, kind, where)]
+            for split, usual in SPLIT_NAMES.items()
+            if split == "train" or self.share is None
+        }
 
     def chosen(
         self, option: str, usual: Sequence[str], there: Collection[str], kind: str, where: str
@@ -129,16 +117,13 @@ class DataSource:
     def name(self) -> str:
         return re.split(r"[:\[]", self.usage)[0]
 
-    def request(
-        self,
-        argument: str,
-        policy: Policy = "stop",
-        frames: int | None = None,
-        tokens: TokenInput | None = None,
-    ) -> DataRequest:
-        """Parse ``PLACE,key=value,...``, where every source has the option ``val``."""
-        shares = _VAL.findall(argument)
-        options = {"val": " and ".join(map(str.strip, shares))} if shares else {}
+    def request(self, argument: str, **asked: Any) -> DataRequest:
+        """Parse ``PLACE,key=value,...``, where every source has the option ``val``.
+
+        What else is ``asked`` for are the last fields of the ``DataRequest``.
+        """
+        given = _VAL.findall(argument)
+        options = {"val": " and ".join(map(str.strip, given))} if given else {}
         parts = _VAL.sub("", argument).split(",")
         while self.options and len(parts) > 1 and (match := _OPTION.fullmatch(parts[-1])):
             key, value = match[1], match[2].strip()
@@ -148,27 +133,33 @@ class DataSource:
                 raise DataError(
                     f"`{self.name}` has no option `{key}`; {instead(key, self.options)}"
                 )
+            wrong = ""
             if key in options:
-                raise DataError(f"`{self.name}` has the option `{key}` twice; leave one out")
-            if not value:
-                raise DataError(f"the option `{key}` of `{self.name}` is empty; write {key}=VALUE")
-            if key == "by" and value not in ("number", "time"):
-                raise DataError(
-                    f"the option `by` of `{self.name}` is number or time, not `{value}`"
-                )
+                wrong = f"`{self.name}` has the option `{key}` twice; leave one out"
+            elif not value:
+                wrong = f"the option `{key}` of `{self.name}` is empty; write {key}=VALUE"
+            elif key == "by" and value not in ("number", "time"):
+                wrong = f"the option `by` of `{self.name}` is number or time, not `{value}`"
+            elif key == "size" and not re.fullmatch(r"0*[1-9]\d*x0*[1-9]\d*", value):
+                wrong = f"the option `size` is `{value}`; it is height x width, as in 128x128"
+            if wrong:
+                raise DataError(wrong)
             options[key] = value
             parts.pop()
         classes = class_list(options["classes"]) if "classes" in options else ()
+        shares: dict[str, float] = {}
+        for option, example in (("test", 0.2), ("val", 0.1)):
+            if option in options:
+                with suppress(ValueError):
+                    shares[option] = float(options[option])
+                if not 0 < shares.get(option, 0.5 if option == "test" else 0) < 1:
+                    raise DataError(
+                        f"the option `{option}` of `{self.name}` is {options[option] or 'empty'}; a share "
+                        f"is between 0 and 1, as in {option}={example}"
+                    )
+        held = {"share": shares.get("test"), "val": shares.get("val")}
         place = ",".join(parts)
-        found = DataRequest(self.name, argument, place, options, classes, policy, frames, tokens)
-        for option, share, example in (("test", found.share, 0.2), ("val", found.val, 0.1)):
-            if share is not None and not 0 < share < 1:
-                raise DataError(
-                    f"the option `{option}` of `{self.name}` is {options[option] or 'empty'}; a share "
-                    f"is between 0 and 1, as in {option}={example}"
-                )
-        _ = found.size  # raises where it is malformed
-        return found
+        return DataRequest(self.name, argument, place, options, classes, **held, **asked)
 
 
 def has_validation(text: str) -> bool:
@@ -185,33 +176,53 @@ def class_list(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def reported(
+    what: str,
+    reason: str | Callable[[Exception], str] = _first_line,
+    kind: type[DataError] = DataError,
+) -> Iterator[None]:
+    """Turn errors into DataErrors ``WHAT: REASON``.
+
+    If ``reason`` is a text, that of the operating system comes first, and that of the error last.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        why = reason(error) if callable(reason) else getattr(error, "strerror", None) or reason
+        raise kind(f"{what}: {why or error}") from error
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file. Raises DataError."""
-    try:
+    with reported(f"{path} cannot be read", "it is not UTF-8 text"):
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise DataError(f"{path} cannot be read: {reason}") from error
 
 
 def existing(place: str, form: str, holds: str) -> Path:
     """Return the path of ``place``, which the user writes as ``form`` (``npz:FILE`` or ``folder:DIR``).
 
-    It must not be missing, of another kind, or an empty folder. ``holds`` describes what it should
-    hold.
+    It must not be missing, of another kind, or an empty folder. ``holds`` is what it should hold.
     """
     name, _, variable = form.rpartition(":")
     kind = "file" if variable == "FILE" else "folder"
     if not place:
         raise DataError(f"`{name}` needs a {kind}: {form}, where {variable} holds {holds}")
-    path = Path(place).expanduser()
-    takes = f"{form} takes one that holds {holds}"
+    path, wrong = Path(place).expanduser(), ""
     if not path.exists():
-        raise DataError(f"there is no {kind} {path}; {takes}")
-    if not (path.is_file() if kind == "file" else path.is_dir()):
-        raise DataError(f"{path} is not a {kind}; {takes}")
-    if kind == "folder" and not any(path.iterdir()):
-        raise DataError(f"the folder {path} is empty; {takes}")
+        wrong = f"there is no {kind} {path}"
+    elif not (path.is_file() if kind == "file" else path.is_dir()):
+        wrong = f"{path} is not a {kind}"
+    elif kind == "folder" and not any(path.iterdir()):
+        wrong = f"the folder {path} is empty"
+    if wrong:
+        raise DataError(f"{wrong}; {form} takes one that holds {holds}")
     return path
 
 
@@ -222,23 +233,9 @@ EXTENSIONS: dict[str, tuple[str, ...]] = {
 """Endings of files; those of images are torchvision's."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClassFolders:
-    """Folders of the two splits, which have the same class folders. Both are the same folder if a
-    fraction of the samples is held out. ``content`` is a key of ``EXTENSIONS``."""
-
-    train: Path
-    test: Path
-    content: str
-    classes: tuple[str, ...]
-
-    @property
-    def endings(self) -> tuple[str, ...]:
-        return EXTENSIONS[self.content]
-
-    def without_files(self, split: Path, number: int) -> DataError:
-        """Return the error for a class without files."""
-        return DataError(
-            f"{split / self.classes[number]} holds no {self.content} ({', '.join(self.endings)}); "
-            "fill it, or remove the class from train and val"
-        )
+def without_files(folder: Path, content: str) -> DataError:
+    """Return the error for the folder of a class without files."""
+    return DataError(
+        f"{folder} holds no {content} ({', '.join(EXTENSIONS[content])}); fill it, or remove the class "
+        "from train and val"
+    )

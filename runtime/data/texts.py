@@ -14,7 +14,7 @@ from torch import Tensor
 from danetc.runtime.data.arrays import read_numpy, tokens_of
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.data.own import own_set
-from danetc.runtime.data.request import DataRequest, TokenInput, read_text
+from danetc.runtime.data.request import DataRequest, TokenInput, read_text, reported
 from danetc.runtime.system.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -41,11 +41,8 @@ class Tokenizer:
             ) from error
         is_file = Path(self.name).is_file()
         made = tokenizers.Tokenizer
-        try:
+        with reported(f"the tokenizer {self.name} cannot be loaded"):
             return (made.from_file if is_file else made.from_pretrained)(self.name)
-        except Exception as error:  # the library raises Exception itself
-            reason = str(error).partition("\n")[0]
-            raise DataError(f"the tokenizer {self.name} cannot be loaded: {reason}") from error
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -57,30 +54,28 @@ class Tokenizer:
         count = self._library.get_vocab_size()
         return tuple(str(self._library.id_to_token(number)) for number in range(count))
 
-    def encode(self, text: str, where: str) -> Array:
-        """Return the tokens of a text, [L]. Raises DataError for a character outside of the alphabet."""
+    def encode(self, text: Any, where: str) -> Array:
+        """Return the tokens of a text, [L]; tokens stay. Raises DataError for a character outside of the
+        alphabet, and for what is neither."""
+        if not isinstance(text, str):
+            return _checked(text, where)
         if self.name == "bytes":
             return np.frombuffer(text.encode(), np.uint8)
         if self.name != "characters":
             return np.array(self._library.encode(text).ids, np.int64)
-        points, known = _points(text), _points(self.alphabet)
-        places = np.searchsorted(known, points).clip(max=max(0, len(known) - 1))
-        strange = points[known[places] != points] if len(known) else points
+        points, known = (np.frombuffer(x.encode("utf-32-le"), "<u4") for x in (text, self.alphabet))
+        strange = points[~np.isin(points, known)]
         if len(strange):
             raise DataError(
                 f"{where} has the character {chr(strange[0])!r}, which is none of the {len(known)} of the "
                 "training text"
             )
-        found: Array = places + 1
+        found: Array = np.searchsorted(known, points) + 1
         return found
 
 
-def _points(text: str) -> Array:
-    return np.frombuffer(text.encode("utf-32-le"), "<u4")
-
-
 def text_set(
-    request: DataRequest, splits: Mapping[str, str | Array | Labelled], name: str
+    request: DataRequest, splits: Mapping[str, str | Array | Labelled], name: str, **facts: Any
 ) -> DataSet:
     """Return a data set of a corpus, text or tokens [L], or of labelled texts for each split.
 
@@ -94,42 +89,34 @@ def text_set(
         raise DataError(
             f"the number of tokens in a sample of {name} is unknown: set --steps, or name a network"
         )
-    strings = [text for each in splits.values() for text in _texts(each) if isinstance(text, str)]
+    texts = [text for x in splits.values() for text in (x[0] if isinstance(x, tuple) else [x])]
+    strings = [text for text in texts if isinstance(text, str)]
     kind = request.options.get("tokenizer", "bytes")
     alphabet = "".join(sorted(set("".join(strings)))) if kind == "characters" else ""
     tokenizer = Tokenizer(kind, alphabet)
-
-    def tokens(text: Any, split: str) -> Array:
-        where = f"{name} ({split})"
-        return tokenizer.encode(text, where) if isinstance(text, str) else _checked(text, where)
-
     found: dict[str, Any] = {}
     corpora: dict[str, Array] = {}
     for split, each in splits.items():
-        if isinstance(each, tuple):
-            if not len(each[0]):
-                raise DataError(f"{name} ({split}) has no texts")
-            rows = [tokens(text, split) for text in each[0]]
+        where = f"{name} ({split})"
+        if not isinstance(each, tuple):
+            corpora[split] = tokenizer.encode(each, where)
+        elif len(each[0]):
+            rows = [tokenizer.encode(text, where) for text in each[0]]
             found[split] = _filled(rows, length), np.asarray(each[1])
         else:
-            corpora[split] = tokens(each, split)
+            raise DataError(f"{where} has no texts")
     if corpora and request.share is not None:
         cut = round((1 - request.share) * len(corpora["train"]))
         corpora = {"train": corpora["train"][:cut], "test": corpora["train"][cut:]}
-        request = replace(request, options={})
+        request = replace(request, share=None)
     found |= {s: _windows(each, length, f"{name} ({s})") for s, each in corpora.items()}
-    most = max(int(x.max()) for x, _ in found.values())
-    vocabulary = len(tokenizer.names) if strings else 1 + most
-    if corpora and strings:
-        found["class_names"] = tokenizer.names
-    made = own_set(replace(request, tokens=takes or TokenInput(vocabulary, 1)), found, name)
-    facts = {"tokenizer": kind, "alphabet": alphabet} if strings else {}
-    return replace(made, details={**made.details, **facts})
-
-
-def _texts(split: str | Array | Labelled) -> Sequence[Any]:
-    """Return the texts of a split, or their tokens."""
-    return split[0] if isinstance(split, tuple) else [split]
+    vocabulary = 1 + max(int(x.max()) for x, _ in found.values())
+    if strings:
+        vocabulary = len(tokenizer.names)
+        facts = {"tokenizer": kind, "alphabet": alphabet, **facts}
+        found |= {"class_names": tokenizer.names} if corpora else {}
+    tokens = takes or TokenInput(vocabulary, 1)
+    return own_set(replace(request, tokens=tokens), found, name, **facts)
 
 
 def _checked(tokens: Any, where: str) -> Array:
@@ -169,7 +156,7 @@ def read_texts(path: Path) -> str | Array | Labelled:
     """Read a corpus: text, or tokens in an npy file; or labelled texts in a tsv file, one in each line
     behind its label and a tab. Raises DataError."""
     if path.suffix.lower() == ".npy":
-        return _checked(read_numpy(str(path), lambda names: ()), str(path))
+        return _checked(read_numpy(str(path)), str(path))
     text = read_text(path)
     if path.suffix.lower() != ".tsv":
         return text
@@ -198,7 +185,7 @@ def token_samples(
     names: list[str] = []
     for path in paths:
         if Path(path).suffix.lower() == ".npy":
-            array = np.atleast_2d(np.asarray(read_numpy(path, lambda names: ())))
+            array = np.atleast_2d(np.asarray(read_numpy(path)))
             found = [*tokens_of(array, path, replace(takes, length=2)).numpy()]
         else:
             lines = read_text(Path(path)).strip("\n").split("\n")

@@ -1,7 +1,4 @@
-"""Table of data sets, whose modules import torch only when one is opened.
-
-The names and places of ``--data NAME[:ARGUMENT]`` are so checked without torch and numpy.
-"""
+"""Table of data sets. Names and places of ``--data NAME[:ARGUMENT]`` are checked without torch and numpy."""
 
 from __future__ import annotations
 
@@ -12,15 +9,7 @@ from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.data.request import DataSource
-from danetc.runtime.data.sources import (
-    folders,
-    libraries,
-    npz,
-    published,
-    python,
-    synthetic,
-    tokens,
-)
+from danetc.runtime.data.sources import folders, libraries, own_files, published, python, synthetic
 from danetc.runtime.system.errors import DataError
 
 SOURCES: Mapping[str, DataSource] = {
@@ -32,12 +21,12 @@ SOURCES: Mapping[str, DataSource] = {
         published.CIFAR100,
         folders.IMAGES,
         folders.WEBDATASET,
-        npz.SOURCE,
+        own_files.NPZ,
         python.PYTHON,
         libraries.HUGGINGFACE,
         libraries.TONIC,
         folders.EVENTS,
-        tokens.TOKENS,
+        own_files.TOKENS,
         synthetic.SOURCE,
     )
 }

@@ -10,14 +10,17 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.data.request import (
-    TEST_NAMES,
-    TRAIN_NAMES,
-    ClassFolders,
+    EXTENSIONS,
+    SPLIT_NAMES,
     DataRequest,
     DataSource,
     existing,
+    without_files,
 )
 from danetc.runtime.system.errors import DataError
+
+ClassFolders = tuple[str, dict[str, Path], tuple[str, ...]]
+"""The content of the files, the folder of each split (one if a share is held out), and the classes."""
 
 
 def _look_at_folders(request: DataRequest) -> ClassFolders:
@@ -25,15 +28,12 @@ def _look_at_folders(request: DataRequest) -> ClassFolders:
     content = "images" if request.name == "folder" else "recordings"
     holds = f"train/CLASS/ and val/CLASS/ with {content}"
     root = existing(request.place, f"{request.name}:DIR", holds)
-    there = sorted(each.name for each in root.iterdir() if each.is_dir())
-    train = test = root
+    there = {each.name: each for each in sorted(root.iterdir()) if each.is_dir()}
+    splits = {"train": root}
     if request.share is None or request.options.get("train") or "train" in there:
-        train = test = root / request.chosen("train", TRAIN_NAMES, there, "folder", str(root))
-    if request.share is None:
-        test = root / request.chosen("test", TEST_NAMES, there, "folder", str(root))
-    found = {split: _class_names(split, content) for split in (test, train)}
-    classes = request.classes or tuple(sorted({*found[train], *found[test]}))
-    folders = ClassFolders(train, test, content, classes)
+        splits = request.splits(there, "folder", str(root))
+    found = {split: _class_names(split, content) for split in reversed(splits.values())}
+    classes = request.classes or tuple(sorted({name for names in found.values() for name in names}))
     for split, names in found.items():
         if missing := [name for name in classes if name not in names]:
             hint = did_you_mean(missing[0], names) or "both splits must have the same classes"
@@ -42,9 +42,9 @@ def _look_at_folders(request: DataRequest) -> ClassFolders:
                 f"missing); {hint}"
             )
         files = (file for *_, own in os.walk(split / classes[0], followlinks=True) for file in own)
-        if not any(name.lower().endswith(folders.endings) for name in files):
-            raise folders.without_files(split, 0)
-    return folders
+        if not any(name.lower().endswith(EXTENSIONS[content]) for name in files):
+            raise without_files(split / classes[0], content)
+    return content, splits, classes
 
 
 def _class_names(split: Path, content: str) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def _class_names(split: Path, content: str) -> tuple[str, ...]:
 def _open_folders(request: DataRequest, found: ClassFolders) -> Any:
     from danetc.runtime.data.files import class_folder_set
 
-    return class_folder_set(request, found)
+    return class_folder_set(request, *found)
 
 
 IMAGES = DataSource(
@@ -86,24 +86,23 @@ def _look_at_shards(request: DataRequest) -> tuple[list[Path], list[Path]]:
     shards = [path for path in found if path.is_file()]
     if not shards:
         raise DataError(f"{folder} holds no shards (*.tar)")
-    train: list[Path] = []
-    test: list[Path] = []
+    sides: dict[str, list[Path]] = {split: [] for split in SPLIT_NAMES}
     for path in shards:
         for text in (path.name, path.parent.name):
             words = {*re.split("[^a-z]+", text.lower())}
-            is_train, is_test = (bool(words & {*names}) for names in (TRAIN_NAMES, TEST_NAMES))
-            if is_train != is_test:
-                (train if is_train else test).append(path)
+            named = [split for split, names in SPLIT_NAMES.items() if words & {*names}]
+            if len(named) == 1:
+                sides[named[0]].append(path)
                 break
         else:
             raise DataError(
                 f"the name of {path} does not say whether it is for training or testing; name "
                 "shards train-... and val-..., or put them into folders of such names"
             )
-    for side, name in ((train, "training (train-*.tar)"), (test, "testing (val-*.tar)")):
-        if not side:
+    for split, name in (("train", "training (train-*.tar)"), ("test", "testing (val-*.tar)")):
+        if not sides[split]:
             raise DataError(f"none of the {len(shards)} shards is for {name}")
-    return train, test
+    return sides["train"], sides["test"]
 
 
 def _open_shards(request: DataRequest, found: tuple[list[Path], list[Path]]) -> Any:

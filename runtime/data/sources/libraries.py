@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import instead
-from danetc.runtime.data.request import TEST_NAMES, TRAIN_NAMES, DataRequest, DataSource, existing
+from danetc.runtime.data.request import DataRequest, DataSource, existing, reported
 from danetc.runtime.system.errors import DataError
 
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -39,42 +39,31 @@ def _open_tables(request: DataRequest, path: Path) -> Any:
     """
     from danetc.runtime.data.images import Rows
     from danetc.runtime.data.own import own_set
-
-    tables = _tables(request.place, path, request.options.get("config"))
-    where = f"`{request.place}`"
-    chosen = {"train": tables[request.chosen("train", TRAIN_NAMES, tables, "split", where)]}
-    train = chosen["train"]
-    if request.share is None:
-        chosen["test"] = tables[request.chosen("test", TEST_NAMES, tables, "split", where)]
-    if request.tokens is not None:
-        return _texts_of(request, chosen, where)
-    columns = [
-        request.chosen(option, usual, train.column_names, "column", where)
-        for option, usual in (("image", _IMAGES), ("label", _LABELS))
-    ]
-    splits = {split: Rows(table, *columns) for split, table in chosen.items()}
-    data = own_set(request, splits, Path(request.place).name)
-    return replace(data, details={**data.details, "columns": columns})
-
-
-def _texts_of(request: DataRequest, tables: Mapping[str, Any], where: str) -> Any:
-    """Return the texts of tables with their labels; without any, they are one corpus."""
     from danetc.runtime.data.texts import joined, text_set
 
-    train = tables["train"]
-    text = request.chosen("text", _TEXTS, train.column_names, "column", where)
-    label = next((name for name in _LABELS if name in train.column_names), None)
-    label = request.options.get("label", label)
-    if label is None:
-        splits: dict[str, Any] = {s: joined(list(t[text]), where) for s, t in tables.items()}
-        columns = [text]
-    else:
-        columns = [text, request.chosen("label", _LABELS, train.column_names, "column", where)]
-        splits = {s: (list(table[text]), list(table[label])) for s, table in tables.items()}
-    names = getattr(train.features.get(label), "names", None)
-    request = replace(request, classes=request.classes or tuple(names or ()))
-    data = text_set(request, splits, Path(request.place).name)
-    return replace(data, details={**data.details, "columns": columns})
+    where, name = f"`{request.place}`", Path(request.place).name
+    tables = _tables(request.place, path, request.options.get("config"))
+    chosen = request.splits(tables, "split", where)
+    train, usual = chosen["train"], {"image": _IMAGES, "label": _LABELS}
+    if request.tokens is not None:
+        usual = {"text": _TEXTS}
+        if "label" in request.options or {*_LABELS} & {*train.column_names}:
+            usual["label"] = _LABELS
+    columns = [
+        request.chosen(option, names, train.column_names, "column", where)
+        for option, names in usual.items()
+    ]
+    if request.tokens is None:
+        pairs = {split: Rows(table, *columns) for split, table in chosen.items()}
+        return own_set(request, pairs, name, columns=columns)
+    texts: dict[str, Any] = {
+        split: tuple(list(table[column]) for column in columns) for split, table in chosen.items()
+    }
+    if len(columns) == 1:  # without labels, the texts are one corpus
+        texts = {split: joined(rows, where) for split, (rows,) in texts.items()}
+    classes = getattr(train.features[columns[-1]], "names", None)
+    request = replace(request, classes=request.classes or tuple(classes or ()))
+    return text_set(request, texts, name, columns=columns)
 
 
 def _tables(place: str, path: Path, config: str | None) -> Mapping[str, Any]:
@@ -140,19 +129,6 @@ def _open_events(request: DataRequest, found: tuple[str, Path]) -> Any:
     from danetc.runtime.system.locks import alone
 
     name, directory = found
-    kind = partial(_kind(name), save_to=str(directory))
-    try:
-        with alone(directory / ".tonic.lock"):  # other processes wait for the unpacked files
-            return own_set(request, returned(kind, request), name)
-    except DataError:
-        raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"{name} in {directory} cannot be opened: {reason}") from error
-
-
-def _kind(name: str) -> Any:
-    """Return the class of that name, changed to download nothing."""
     try:
         import tonic
     except ImportError as error:
@@ -170,7 +146,10 @@ def _kind(name: str) -> Any:
             f"{getattr(self, 'url', 'its files')} and unpack it there"
         )
 
-    return type(name, (getattr(tonic.datasets, name),), {"download": download})
+    kind = type(name, (getattr(tonic.datasets, name),), {"download": download})
+    with reported(f"{name} in {directory} cannot be opened"), alone(directory / ".tonic.lock"):
+        # other processes wait for the unpacked files
+        return own_set(request, returned(partial(kind, save_to=str(directory)), request), name)
 
 
 TONIC = DataSource(

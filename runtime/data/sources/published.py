@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from danetc.runtime.data.request import DataRequest, DataSource, existing
+from danetc.runtime.data.request import DataRequest, DataSource, existing, reported
 from danetc.runtime.system.errors import DataError
 
 # -- digits: the test set of the UCI ML hand-written digits ----------------------------------------
@@ -48,10 +47,6 @@ DIGITS = DataSource(
 
 # -- Fashion-MNIST, which Debian's dataset-fashion-mnist has in /usr/share/datasets/fashion-mnist ----
 
-CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
 _FILES = (
     "train-images-idx3-ubyte", "train-labels-idx1-ubyte",
     "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
@@ -76,11 +71,13 @@ def _look_at_fashion(request: DataRequest) -> list[Path]:
 
 
 def _open_fashion(request: DataRequest, found: list[Path]) -> Any:
+    from torchvision.datasets import FashionMNIST
+
     from danetc.runtime.data.own import own_set
 
     train, train_labels, test, test_labels = map(read_idx, found, (3, 1, 3, 1))
     pairs = {"train": (train[:, None], train_labels), "test": (test[:, None], test_labels)}
-    return own_set(request, {**pairs, "class_names": CLASSES}, request.name)
+    return own_set(request, {**pairs, "class_names": FashionMNIST.classes}, request.name)
 
 
 def read_idx(path: Path, dimensions: int) -> Any:
@@ -90,10 +87,8 @@ def read_idx(path: Path, dimensions: int) -> Any:
     """
     import numpy as np
 
-    try:
+    with reported(f"{path} cannot be read"):
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
     start = 4 + 4 * dimensions
     sizes = np.frombuffer(data[4:start].ljust(start - 4, b"\0"), dtype=">u4").astype(np.int64)
     if data[:4] != bytes((0, 0, 8, dimensions)) or len(data) - start != sizes.prod():

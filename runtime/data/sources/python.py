@@ -92,8 +92,6 @@ PYTHON = DataSource(
 )
 
 
-# -- arrays, Datasets and DataLoaders that a Python program passes as ``data`` ---------------------
-
 NAME = "memory"
 GONE = (
     "the data were in the memory of a Python program, which has to pass the same again; arrays can also be "
@@ -102,15 +100,13 @@ GONE = (
 
 
 class InMemory(str):
-    """Data that a Python program passes.
+    """Data that a Python program passes, by their splits (see ``splits_of`` in ``own``).
 
     As a text it is what a run records, ``memory`` and the shares that are held out: ``memory,test=0.2``.
-    ``splits`` has the arrays (images, labels) or the Dataset of each split by its name, and may have
-    ``class_names``.
     """
 
     splits: Mapping[str, Any]
-    notices: tuple[str, ...]
+    notices: tuple[str, ...] = ()
 
 
 def in_memory(data: Any, test: float | None = None) -> str:

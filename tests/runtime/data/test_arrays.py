@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from danetc.runtime.data.arrays import held_out, images_of, labels_of
-from danetc.runtime.data.dataset import Memory
+from danetc.runtime.data.arrays import images_of, labels_of
+from danetc.runtime.data.dataset import Memory, held_out
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.data.request import IGNORED
 from danetc.runtime.system.errors import DataError
