@@ -188,4 +188,4 @@ def read_numpy(
                 found[name] = loaded[name]
                 if not isinstance(found[name], np.ndarray):
                     raise TypeError("it is not an array of numpy")
-    return found
+        return found

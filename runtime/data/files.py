@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import make_dataset
 
-from danetc.runtime.data.arrays import read_numpy
+from danetc.runtime.data.arrays import finite, read_numpy
 from danetc.runtime.data.dataset import DataSet, Samples, Source, facts_fingerprint, held_out
 from danetc.runtime.data.images import read_image
-from danetc.runtime.data.recordings import event_reader
+from danetc.runtime.data.recordings import Cutting, cutting, is_recording
 from danetc.runtime.data.request import EXTENSIONS, MOST_CLASSES, DataRequest, without_files
 from danetc.runtime.kernels.cache import kernel_folder
-from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.system.locks import alone
 
@@ -32,10 +33,9 @@ _SIZED = 1000
 
 
 def packed(texts: Iterable[str]) -> np.ndarray:
-    """Return texts as one array of bytes.
+    """Return texts as one array of bytes, which workers share.
 
-    A list of a million paths is a million objects, and every worker that touches their reference
-    counts gets a copy of its own; the array stays shared.
+    Of a list, each would get a copy, since it touches the reference counts of its objects.
     """
     return np.array([os.fsencode(text) for text in texts])
 
@@ -103,6 +103,58 @@ def _class_files(split: Path, content: str, classes: tuple[str, ...]) -> tuple[n
         raise without_files(split / classes[int(counts.argmin())], content)
     below = f"{split}{os.sep}"
     return packed(path.removeprefix(below).replace(os.sep, "/") for path, _ in files), labels
+
+
+def event_reader(
+    root: Path, names: np.ndarray, request: DataRequest
+) -> tuple[tuple[int, ...], Callable[[str], Tensor]]:
+    """Return the common shape of the samples in npz and npy files, frames or events that are cut into
+    frames, and the function that reads them.
+
+    The first file has that shape (the first that can be read, if others are skipped).
+    """
+    cut = cutting(request)
+    for name in names:
+        try:
+            shape = tuple(_frames(cut, None, str(root / os.fsdecode(name))).shape)
+            return shape, partial(_frames, cut, shape)
+        except UnreadableError:
+            if request.policy == "stop":
+                raise
+    raise DataError(f"none of the {len(names)} recordings in {root} can be read")
+
+
+def _frames(cut: Cutting, shape: tuple[int, ...] | None, path: str) -> Tensor:
+    """Return the frames [T, C, H, W] of a file, or those of its events."""
+
+    def wanted(names: Sequence[str]) -> Sequence[str]:
+        if {*"txyp"} <= {*names}:
+            return "txyp"
+        if "frames" not in names and len(names) != 1:
+            raise UnreadableError(
+                f"{path} holds no array `frames` (but {', '.join(names) or 'nothing'}), and "
+                "not just one array"
+            )
+        return ["frames" if "frames" in names else names[0]]  # as SpikingJelly names them
+
+    loaded: Any = read_numpy(path, wanted)
+    if isinstance(loaded, dict) and len(loaded) == 1:
+        loaded = loaded.popitem()[1]
+    if is_recording(loaded):
+        frames = cut.cut(loaded, path)
+    elif loaded.ndim != 4 or not loaded.size or loaded.dtype.kind not in "buif":
+        raise UnreadableError(
+            f"{path} has an array of {list(loaded.shape)} of {loaded.dtype}, where frames "
+            "[T, C, H, W] are needed"
+        )
+    else:
+        frames = finite(loaded, path)
+    if shape is not None and tuple(frames.shape) != shape:
+        raise DataError(
+            f"{path} has frames [T, C, H, W] of {list(frames.shape)}, but those of the first "
+            f"recording are {list(shape)}; all must have the same T and size"
+        )
+    return frames
 
 
 # Shards are read in random order, not as a stream: their headers are read once, by the first process

@@ -1,26 +1,19 @@
-"""Recordings of event cameras, as frames in which their events are counted, and their files.
+"""Recordings of event cameras, as frames in which their events are counted.
 
 An event has a time, a column, a row and a polarity: t, x, y, p, as in SpikingJelly and tonic.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.arrays import finite, read_numpy
 from danetc.runtime.data.request import DataRequest
-from danetc.runtime.system.errors import DataError, UnreadableError
-
-_COLUMNS = ("t", "x", "y", "p")
+from danetc.runtime.system.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,55 +111,3 @@ def column(events: Any, name: str, where: str) -> np.ndarray:
     if found.dtype.kind == "f" and not (np.abs(found) < 2**53).all():
         raise DataError(f"`{name}` of {where} has values that are not finite or above 2^53")
     return found
-
-
-def event_reader(
-    root: Path, names: np.ndarray, request: DataRequest
-) -> tuple[tuple[int, ...], Callable[[str], Tensor]]:
-    """Return the common shape of the samples in npz and npy files, frames or events that are cut into
-    frames, and the function that reads them.
-
-    The first file has that shape (the first that can be read, if others are skipped).
-    """
-    cut = cutting(request)
-    for name in names:
-        try:
-            shape = tuple(_read(cut, None, str(root / os.fsdecode(name))).shape)
-            return shape, partial(_read, cut, shape)
-        except UnreadableError:
-            if request.policy == "stop":
-                raise
-    raise DataError(f"none of the {len(names)} recordings in {root} can be read")
-
-
-def _read(cut: Cutting, shape: tuple[int, ...] | None, path: str) -> Tensor:
-    """Return the frames [T, C, H, W] of a file, or those of its events."""
-
-    def wanted(names: Sequence[str]) -> Sequence[str]:
-        if {*_COLUMNS} <= {*names}:
-            return _COLUMNS
-        if "frames" not in names and len(names) != 1:
-            raise UnreadableError(
-                f"{path} holds no array `frames` (but {', '.join(names) or 'nothing'}), and "
-                "not just one array"
-            )
-        return ["frames" if "frames" in names else names[0]]  # as SpikingJelly names them
-
-    loaded: Any = read_numpy(path, wanted)
-    if isinstance(loaded, dict) and len(loaded) == 1:
-        loaded = loaded.popitem()[1]
-    if is_recording(loaded):
-        frames = cut.cut(loaded, path)
-    elif loaded.ndim != 4 or not loaded.size or loaded.dtype.kind not in "buif":
-        raise UnreadableError(
-            f"{path} has an array of {list(loaded.shape)} of {loaded.dtype}, where frames "
-            "[T, C, H, W] are needed"
-        )
-    else:
-        frames = finite(loaded, path)
-    if shape is not None and tuple(frames.shape) != shape:
-        raise DataError(
-            f"{path} has frames [T, C, H, W] of {list(frames.shape)}, but those of the first "
-            f"recording are {list(shape)}; all must have the same T and size"
-        )
-    return frames

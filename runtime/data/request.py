@@ -147,17 +147,16 @@ class DataSource:
             options[key] = value
             parts.pop()
         classes = class_list(options["classes"]) if "classes" in options else ()
-        shares: dict[str, float] = {}
-        for option, example in (("test", 0.2), ("val", 0.1)):
+        held: dict[str, Any] = {}
+        for field, option, example in (("share", "test", 0.2), ("val", "val", 0.1)):
             if option in options:
                 with suppress(ValueError):
-                    shares[option] = float(options[option])
-                if not 0 < shares.get(option, 0.5 if option == "test" else 0) < 1:
+                    held[field] = float(options[option])
+                if not 0 < held.get(field, 0.5 if option == "test" else 0) < 1:
                     raise DataError(
                         f"the option `{option}` of `{self.name}` is {options[option] or 'empty'}; a share "
                         f"is between 0 and 1, as in {option}={example}"
                     )
-        held = {"share": shares.get("test"), "val": shares.get("val")}
         place = ",".join(parts)
         return DataRequest(self.name, argument, place, options, classes, **held, **asked)
 
@@ -176,14 +175,10 @@ def class_list(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
 @contextmanager
 def reported(
     what: str,
-    reason: str | Callable[[Exception], str] = _first_line,
+    reason: str | Callable[[Exception], str] = lambda error: str(error).partition("\n")[0],
     kind: type[DataError] = DataError,
 ) -> Iterator[None]:
     """Turn errors into DataErrors ``WHAT: REASON``.
@@ -196,7 +191,7 @@ def reported(
         raise
     except Exception as error:
         why = reason(error) if callable(reason) else getattr(error, "strerror", None) or reason
-        raise kind(f"{what}: {why or error}") from error
+        raise kind(f"{what}: {why or str(error) or type(error).__name__}") from error
 
 
 def read_text(path: Path) -> str:

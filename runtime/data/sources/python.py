@@ -143,7 +143,7 @@ def _open_memory(request: DataRequest, data: InMemory) -> Any:
 
     with blamed("`data`"):
         found = own_set(request, data.splits, "the data")
-    return replace(found, notices=(*data.notices, *found.notices))
+    return replace(found, notices=data.notices)
 
 
 MEMORY = DataSource(

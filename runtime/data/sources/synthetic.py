@@ -94,9 +94,9 @@ def _open(request: DataRequest, options: dict[str, int]) -> Any:
 
     width = len(str(classes - 1))
     names = tuple(f"class{number:0{width}}" for number in range(classes))
-    counts = {"train": options["count"], "test": options["test"]}
-    splits = {name: split(name, count) for name, count in counts.items()}
-    return own_set(request, {**splits, "class_names": names}, request.name, last=False)
+    train, test = split("train", options["count"]), split("test", options["test"])
+    splits = {"train": train, "test": test, "class_names": names}
+    return own_set(request, splits, request.name, last=False)
 
 
 SOURCE = DataSource(
