@@ -24,12 +24,8 @@ _ROLE = re.compile(
 _CLASSES = re.compile(r"(class|label|target)_?names?|classes|names|categories", re.IGNORECASE)
 
 _NO_ARCHIVE = "it is not a file of numpy.savez"
-Pair = tuple[str, str]
-"""Names of the images and the labels of a split."""
-
-
-Roles = tuple[dict[str, Pair], str | None]
-"""Names of the arrays of each split (train alone if a share is held out), and of the class names."""
+Roles = tuple[dict[str, tuple[str, str]], str | None]
+"""Names of images and labels for each split (train alone if a share is held out), and of class names."""
 
 
 def roles(names: Collection[str], request: DataRequest, where: str) -> Roles:
