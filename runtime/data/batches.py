@@ -71,8 +71,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Copy images and labels to ``device``, without waiting if their memory is pinned."""
-        copy = {"device": device, "non_blocking": has_streams(device)}
-        return replace(self, images=self.images.to(**copy), labels=self.labels.to(**copy))
+        pair, streams = (self.images, self.labels), has_streams(device)
+        images, labels = (each.to(device, non_blocking=streams) for each in pair)
+        return replace(self, images=images, labels=labels)
 
 
 def on_device(
@@ -379,7 +380,8 @@ class Fetcher(Dataset[Batch | str]):
                     )
                 found.append((index, image, target))
         if not found:
-            return Batch(*torch.empty(3, 0, dtype=torch.int64), tuple(unreadable))
+            nothing = torch.empty(0, dtype=torch.int64)
+            return Batch(nothing, nothing, nothing, tuple(unreadable))
         kept, several, targets = zip(*found, strict=True)
         if len({image.dtype for image in several}) > 1:  # bytes and floats
             several = tuple(map(self.transform.floats, several))

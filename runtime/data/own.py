@@ -154,13 +154,12 @@ def own_set(
                 f"{name}: samples to train on are {first} and those to {split.replace('val', 'validate')} on "
                 f"{side}; both must be alike"
             )
-    found = {split: side.source for split, side in sides.items()}
+    found: dict[str, Any] = {split: side.source for split, side in sides.items()}
     if share is not None:
         found["train"], found["test"] = held_out(first.source, share, target, f"{name} (test)")
     if in_memory:
         digest = hashlib.blake2b(digest_size=16)  # of all images and labels
         for source in found.values():
-            assert isinstance(source, Memory)
             for tensor in (source.images, source.labels):
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
                 digest.update(tensor.contiguous().numpy().data)
