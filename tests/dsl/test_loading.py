@@ -15,6 +15,7 @@ from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Program, walk
+from danetc.dsl.work import bounded
 from tests.tables import each_of
 
 NEURON = "neuron {name} {{\n  s = heaviside(x - 1)\n}}\n"
@@ -216,16 +217,22 @@ ERRORS: dict[str, tuple[dict[str, str], str, list[str], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("title", ERRORS)
-def test_errors(title: str, tmp_path: Path) -> None:
-    texts, code, places, words = ERRORS[title]
-    _, errors = load(tmp_path, **texts)
-    error = one(errors, code)
-    spans = [error.span, *(label.span for label in error.labels)]
-    found = [f"{Path(span.source.name).name}:{span.line}" for span in spans]
-    assert len(found) == len(places)
-    assert all(seen.startswith(place) for seen, place in zip(found, places, strict=True)), found
-    assert words in f"{error.message} {error.hint}"
+def test_errors(tmp_path: Path) -> None:
+    for number, (title, (texts, code, places, words)) in enumerate(ERRORS.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        error = one(load(folder, **texts)[1], code)
+        spans = [error.span, *(label.span for label in error.labels)]
+        found = [f"{Path(span.source.name).name}:{span.line}" for span in spans]
+        assert len(found) == len(places), (title, found)
+        assert all(map(str.startswith, found, places)), (title, found)
+        assert words in f"{error.message} {error.hint}", title
+
+
+def test_imported_names_are_work() -> None:
+    with bounded() as work:
+        loaded("use std\n")
+    assert len(standard()) <= work.steps < len(standard()) + 100
 
 
 def test_a_recipe_of_the_file_shadows_that_of_std(tmp_path: Path) -> None:

@@ -140,24 +140,25 @@ def test_canonical_text(case: str) -> None:
 
 def test_lines_have_up_to_100_characters() -> None:
     """Each text has a line of 100 characters if ``@`` is a name of so many letters, and none with one more."""
-    for text, letters in {
-        "block x { out = A + @ + A }": 59,
-        "block x { out = f(A + @, A) }": 62,
-        "block x { out = f(A + A + in + A + @, A) }": 58,
-        "block x { out = f(A, A, A, A) + A + @ }": 61,
-        "block x { out = f(A) -> g(@) }": 52,
-        "block x { a = 1; b = f(@) }": 73,
-        "block x { a = 1 \n g { b = A + @ } }": 55,
-        "block x = y { a = 1; b = A + @ }": 39,
-        "block x(v) = f(A, @)": 63,
-        "block x(w = A, v = @) { out = in }": 49,
-        "use std (A, @)": 58,
+    for text, (letters, lines) in {
+        "block x { out = A + @ + A }": (59, 4),
+        "block x { out = f(A + @, A) }": (62, 6),
+        "block x { out = f(A + A + in + A + @, A) }": (58, 7),
+        "block x { out = f(A, A, A, A) + A + @ }": (61, 8),
+        "block x { out = f(A) -> g(@) }": (52, 3),
+        "block x { a = 1; b = f(@) }": (73, 1),
+        "block x { a = 1 \n g { b = A + @ } }": (55, 4),
+        "block x = y { a = 1; b = A + @ }": (39, 1),
+        "block x(v) = f(A, @)": (63, 2),
+        "block x(w = A, v = @) { out = in }": (49, 3),
+        "use std (A, @)": (58, 1),
     }.items():
         whole, broken = (
             fmt(text.replace("A", "a" * 30).replace("@", "b" * length)).splitlines()
             for length in (letters, letters + 1)
         )
         assert (max(map(len, whole)), max(map(len, broken)) < 100) == (100, True), text
+        assert len(whole) == lines, text
 
 
 @each_of(["-", "not "])
