@@ -7,7 +7,7 @@ from typing import Any
 
 
 def each_of(rows: Collection[Any]) -> Callable[[Callable[..., None]], Callable[[], None]]:
-    """Run a test for each row of a table, as one test, which reports every row that fails.
+    """Run a test for each row of a table, as one test. A failure notes its row.
 
     Most rows take less time than pytest needs for a case, and ``tests.mutants`` runs few cases of a
     parametrized test.
@@ -15,15 +15,12 @@ def each_of(rows: Collection[Any]) -> Callable[[Callable[..., None]], Callable[[
 
     def decorate(function: Callable[..., None]) -> Callable[[], None]:
         def test() -> None:
-            failures = []
             for row in rows:
                 try:
                     function(*row) if isinstance(row, tuple) else function(row)
                 except Exception as error:
                     error.add_note(f"row: {row!r}")
-                    failures.append(error)
-            if failures:
-                raise ExceptionGroup(f"{len(failures)} of {len(rows)} rows", failures)
+                    raise
 
         test.__name__, test.__doc__ = function.__name__, function.__doc__
         test.__module__ = function.__module__

@@ -1,17 +1,10 @@
-"""Diagnostics: their text, and what a reporter keeps of them."""
+"""The text of a diagnostic: every place with its line, nothing hidden."""
 
 from __future__ import annotations
-
-from dataclasses import replace
-
-import pytest
 
 from danetc.dsl.diagnostics.diagnostic import (
     Diagnostic,
     Label,
-    Reporter,
-    SpecError,
-    TooManyErrors,
     render,
     render_all,
 )
@@ -55,29 +48,3 @@ def test_the_text_of_a_diagnostic() -> None:
         "\033[1;33mwarning[W0101]\033[0m\033[1m: unused\033[0m", "\033[1;34m --> \033[0mo\\n.danet:1:1",
         "\033[1;34m1\033[0m \033[1;34m|\033[0m one two", "  \033[1;34m|\033[0m \033[1;33m^^^\033[0m",
     ]  # fmt: skip
-
-
-def test_what_a_reporter_keeps() -> None:
-    reporter, place, other = Reporter(most=3), span(OTHER, "one"), span(OTHER, "two")
-    long, cut = "x" * 200 + "y" + "z" * 200, "x" * 200 + " ... " + "z" * 200
-    reporter.error("E0101", long, place, label=long, labels=[Label(place, long)] * 9, hint=long)
-    for code, end in (("E0101", 3), ("E0102", 3), ("E0101", 4), ("E0102", 3)):
-        reporter.error(code, long[:400], Span(OTHER, 0, end))
-    kept = reporter.diagnostics
-    assert [item.code + str(item.span.end) for item in kept] == ["E01013", "E01023", "E01014"]
-    assert (kept[0].message, kept[0].label, kept[0].hint) == (cut, cut, cut)
-    assert kept[0].labels == (Label(place, cut),) * 8
-    assert (kept[1].message, kept[1].hint, reporter.met) == (long[:400], None, 5)
-    with pytest.raises(TooManyErrors):
-        reporter.error("E0103", "one more", place)
-    with pytest.raises(SpecError) as caught:
-        Reporter([replace(FOUND, span=other), kept[1], kept[0], FOUND]).raise_if_errors()
-    found = [f"{item.span} {item.code}" for item in caught.value.diagnostics]
-    places = (
-        "long.danet:9:2 E0101",
-        "o\\n.danet:1:1 E0101",
-        "o\\n.danet:1:1 E0102",
-        "o\\n.danet:1:5 E0101",
-    )
-    assert found == [*places]
-    Reporter().raise_if_errors()

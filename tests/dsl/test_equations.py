@@ -109,12 +109,9 @@ ORIGINS = {
     "s = x / (a * b) + b * x": "_1 = div x 2.0; s = add _1 x; out s",
     "s = x * e + (a if x > 0 else d)": "_1 = mul x 3.0[e]; s = add _1 2.0; out s",
     "s = x * e + (e if x > 0 else a)": "_1 = mul x 3.0[e]; _2 = gt x 0.0; _3 = where _2 3.0[e] 2.0[a]; s = add _1 _3; out s",
-    "s = x * b * e": "s = mul x 3.0[e]; out s",
-    "s = x / b + e": "s = add x 3.0[e]; out s",
     "s = c + x + e": "s = add x 3.0[e]; out s",
     "s = heaviside(x) * c + e * x": "s = mul 3.0[e] x; out s",
     "s = max(x, c) + e": "_1 = relu x; s = add _1 3.0[e]; out s",
-    "s = max(a, x) + e": "_1 = max x 2.0[a]; s = add _1 3.0[e]; out s",
     "s = -(x * e)": "s = mul -3.0[neg(e)] x; out s",
     "s = -(-x) + e": "s = add x 3.0[e]; out s",
     "s = delay(x, a) + e": "state x_kept1 = 0.0; state x_kept2 = 0.0; s = add x_kept2 3.0[e]; next x_kept1 = x; next x_kept2 = x_kept1; out s",
@@ -125,7 +122,6 @@ ORIGINS = {
     "s = x * sqrt(e) / exp(-a) + abs(-e) * max(a, e) * sin(e)": "_1 = mul x 1.7320508075688772[sqrt(e)]; _2 = div _1 0.1353352832366127[exp(neg(a))]; s = add _2 1.2700800725388048[mul(mul(abs(neg(e)),max(a,e)),sin(e))]; out s",
     "s = x * (1 if a > b and e > 0 else 2) + e": "s = add x 3.0; out s",
     "s = (x > e) + (x > e) * 2 * x": "_1 = gt x 3.0[e]; _2 = number _1; _3 = mul _2 2.0; _4 = mul _3 x; s = add _2 _4; out s",
-    "h = x > 0; s = x * (e if h and a else 2)": "h = gt x 0.0; _1 = where h 3.0[e] 2.0; s = mul x _1; out s",
     "s = x * e + (a - 1 if x > 0 else c)": "_1 = mul x 3.0[e]; _2 = gt x 0.0; _3 = number _2; s = add _1 _3; out s",
 }  # fmt: skip
 

@@ -283,23 +283,6 @@ network d { y = @ 1 }
     }  # fmt: skip
 
 
-def test_what_is_right_is_kept_beside_errors() -> None:
-    reporter = Reporter()
-    text = "network a { x = 1 2; y = 3 }\nnetwork b { z = 4 }"
-    program = parse(SourceFile("t", text), reporter)
-    assert program.items == (
-        t.Declaration("network", "a", (), None, (t.Define("y", None, t.Number("3")),)),
-        t.Declaration("network", "b", (), None, (t.Define("z", None, t.Number("4")),)),
-    )
-
-
-def test_labels_show_the_other_place() -> None:
-    text = "network a {\n  phase p {\n    x = 1\n\n  y = 2\n}\nnetwork b { }\n"
-    (error,) = errors(text)
-    assert (error.code, error.span.line) == ("E0102", 7)
-    assert [(label.span.line, label.span.text) for label in error.labels] == [(1, "{"), (5, "\n")]
-
-
 def test_marks_stand_below_their_place() -> None:
     """Also at the ends of a line, and on a line that is cut."""
     long = "x" * 200

@@ -152,6 +152,7 @@ VALUES: list[tuple[str, dict[str, OverrideValue], dict[str, object]]] = [
      {"first.schedule.epochs": (2.0, 3.0), "first.warmup": pytest.approx(0.4),
       "second.schedule.epochs": (2.0,)}),
     (TWO, {"first.epochs": 4, "first.schedule": "step(3)"}, {"first.schedule.epochs": (3.0,)}),
+    (BASE + "freeze = stem + stages(0)\n lr_scale = 2 * stages(1) + 3 * head", {}, {}),
     (BASE + HALF, {"epochs": 10}, {"train.warmup": 1.0, "train.schedule.epochs": (5.0,)}),
 ]  # fmt: skip
 
@@ -365,6 +366,9 @@ ERRORS = [  # the marked text, and the beginning of the label, the hint and the 
     (BASE + "schedule = step(5, factor = 0.5, factor = 0.1)", "E0809", "factor = 0.1", "is given `factor` twice"),
     (BASE + "accumulate = 3", "E0811", "3", "does not divide the batch"),
     (BASE + "augment = mixup -> horizontal_flip", "E0811", "horizontal_flip", "move this before it; mixup: images are mixed here"),
+    (BASE + "freeze = 2 * stem", "E0811", "2 * stem", "not one factor"),
+    (BASE + "lr_scale = 2 * head + 3 * head", "E0811", "2 * head + 3 * head", "not one factor"),
+    (BASE + "freeze = stages\n lr_scale = 2 * stages(1)", "E0811", "2 * stages(1)", "not one factor"),
     (BASE + "batch = accumulate\n accumulate = batch", "E0811", "batch", "needs its own value; accumulate: through this setting"),
     ("epochs = 2\n optimizer = sgd(lr = 0.1, nesterov = true)", "E0811", "sgd(lr = 0.1, nesterov = true)", "has a momentum of 0; set `momentum = 0.9`, or leave out `nesterov`"),
     (BASE + "warmup = " + "+".join(["1"] * 100), "E0808", None, "must be below 50; 50: of these epochs"),
