@@ -152,11 +152,8 @@ COLOURS = (v2.AutoAugment, v2.TrivialAugmentWide, v2.RandAugment, v2.ColorJitter
 ONE_SIZE = ("random_resized_crop", "random_crop", "center_crop")
 """Steps that return images of the same size."""
 
-MIXING_STEPS: Mapping[str, Callable[[Item, int], nn.Module]] = {
-    "mixup": lambda item, classes: v2.MixUp(alpha=item["alpha"], num_classes=classes),
-    "cutmix": lambda item, classes: v2.CutMix(alpha=item["alpha"], num_classes=classes),
-}
-"""Steps that mix the images and the labels of a batch, given the number of classes."""
+MIXING_STEPS = {"mixup": v2.MixUp, "cutmix": v2.CutMix}
+"""Steps that mix the images and the labels of a batch."""
 
 
 BatchTransform = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -301,7 +298,8 @@ def batch_transform(items: Sequence[Item], classes: int) -> BatchTransform | Non
 
     Labels become shares [N, classes]. Torch's random state is kept.
     """
-    steps = [MIXING_STEPS[item.name](item, classes) for item in items if item.name in MIXING_STEPS]
+    found = [(MIXING_STEPS[item.name], item) for item in items if item.name in MIXING_STEPS]
+    steps = [kind(alpha=item["alpha"], num_classes=classes) for kind, item in found]
     if not steps:
         return None
     # A mixing step takes numbers of classes and returns shares, so one of several is drawn.

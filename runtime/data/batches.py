@@ -397,8 +397,8 @@ def size(shape: tuple[int, ...]) -> str:
 def _ignore_signals(number: int) -> None:
     """Let only the main process end a worker.
 
-    Ctrl-C and a scheduler's SIGTERM reach every process of a group. A worker that they end would lose
-    the batch that the main process still finishes before it saves.
+    Ctrl-C and a scheduler's SIGTERM reach every process of a group, but the main process still finishes
+    its batch, and saves.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

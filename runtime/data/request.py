@@ -85,8 +85,7 @@ class DataRequest:
         self, option: str, usual: Sequence[str], there: Collection[str], kind: str, where: str
     ) -> str:
         """Return the name ``there`` that an option gives, by default the first usual one."""
-        given = self.options.get(option)
-        names = usual if given is None else (given,)
+        names = (self.options[option],) if option in self.options else usual
         for name in names:
             if name in there:
                 return name

@@ -1,4 +1,4 @@
-"""Table of data sets. Names and places of ``--data NAME[:ARGUMENT]`` are checked without torch and numpy."""
+"""Table of data sets, whose modules import torch only when one is opened."""
 
 from __future__ import annotations
 
