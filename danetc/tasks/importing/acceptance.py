@@ -24,6 +24,7 @@ from danetc.tasks.importing.operations import ReadNetwork, Weights, load_weights
 from danetc.tasks.importing.torch_model import Takes
 
 TOLERANCE = 1e-5
+"""Largest difference of logits; if the largest of them is beyond 1000, it is 1e-8 of that."""
 LEAST_DEVIATION = 0.01
 """Minimum standard deviation of the logits over samples."""
 MOST_FLIPPED = 0.05
@@ -90,12 +91,13 @@ def agreement(
     model = emit(imported.graph, 0).eval().double()
     load_weights(model, imported, graph, runner.weights)
     worst = _differences(wanted, outputs(model))
-    agrees = worst <= TOLERANCE
+    tolerance = TOLERANCE * max(1.0, float(wanted.abs().max()) / 1000)
+    agrees = worst <= tolerance
     flipped = int((~agrees).sum())
     if flipped > MOST_FLIPPED * samples:
         raise UserError(
             f"the imported network has different outputs: {flipped} of {samples} samples differ by "
-            f"more than {TOLERANCE:g}, and by up to {float(worst.max()):.3g}"
+            f"more than {tolerance:g}, and by up to {float(worst.max()):.3g}"
         )
     return OutputAgreement(samples, deviation, float(worst[agrees].max()), own, flipped)
 
