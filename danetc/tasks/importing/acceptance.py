@@ -1,13 +1,12 @@
 """Comparison of an imported network with its source, in float64.
 
-An untrained spiking network may return the same logits for every input. Then the weights of a copy
-are changed so that the outputs of its layers vary, and the copy is compared.
+An untrained spiking network may return the same logits for every input. Then the weights of the source,
+which is a copy, are changed so that the outputs of its layers vary, and it is compared with these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from danetc.compiler.importing.program import Imported
 from danetc.errors import UserError
 from danetc.tasks.exporting import BATCH, gaps, inputs_of, outputs_of_all
 from danetc.tasks.importing.known_neurons import NEURONS, full_name
-from danetc.tasks.importing.operations import ReadNetwork, Weights, load_weights, model_of
+from danetc.tasks.importing.operations import ReadNetwork, load_weights
 from danetc.tasks.importing.torch_model import Takes
 
 TOLERANCE = 1e-5
@@ -31,17 +30,10 @@ MOST_FLIPPED = 0.05
 """Maximum share of samples that may differ: rounding can change a spike near the threshold."""
 
 
-@dataclass(frozen=True)
-class Runner:
-    """A source that can be run, and its weights.
-
-    ``run`` maps inputs [T, N, C, H, W] or [N, C, H, W] to logits [T, N, K] or [N, K]. ``varied`` returns a
-    copy with changed weights whose logits vary over the given inputs, or is None.
-    """
-
-    run: Callable[[Tensor], Tensor]
-    weights: Weights
-    varied: Callable[[Tensor], Runner] | None = None
+Run = Callable[[Tensor], Tensor]
+"""Maps inputs [T, N, C, H, W] or [N, C, H, W] to logits [T, N, K] or [N, K]."""
+Vary = Callable[[Tensor], None]
+"""Changes the weights of a source so that its logits vary over inputs."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +55,28 @@ class OutputAgreement:
 
 
 def agreement(
-    runner: Runner, source: ReadNetwork, imported: Imported, samples: int
+    run: Run, vary: Vary | None, source: ReadNetwork, imported: Imported, samples: int
 ) -> OutputAgreement:
-    """Compare a source with the network imported from it. Raises UserError if they differ."""
+    """Compare a source with the network imported from it. Raises UserError if they differ.
+
+    ``vary`` may change the weights of the source.
+    """
     graph = source.graph
     batches = [
         tuple(x.double() for x in inputs_of(graph, min(BATCH, samples - at), at))
         for at in range(0, samples, BATCH)
     ]
 
-    def outputs(run: Callable[[Tensor], Tensor]) -> Tensor:
+    def outputs(run: Run) -> Tensor:
         with torch.no_grad():
             (found,) = outputs_of_all(graph, lambda x: [run(x)], batches)
         return found
 
-    wanted = outputs(runner.run)
-    own = runner.varied is None or _deviation(wanted) > LEAST_DEVIATION
-    if not own and runner.varied is not None:
-        runner = runner.varied(*batches[0])
-        wanted = outputs(runner.run)
+    wanted, own = outputs(run), True
+    if vary is not None and _deviation(wanted) <= LEAST_DEVIATION:
+        own = False
+        vary(*batches[0])
+        wanted = outputs(run)
     deviation = _deviation(wanted)
     if deviation <= LEAST_DEVIATION:
         raise UserError(
@@ -89,7 +84,7 @@ def agreement(
             "samples), so a comparison would prove nothing; import a trained model"
         )
     model = emit(imported.graph, 0).eval().double()
-    load_weights(model, imported, graph, runner.weights)
+    load_weights(model, imported, source)
     worst = _differences(wanted, outputs(model))
     tolerance = TOLERANCE * max(1.0, float(wanted.abs().max()) / 1000)
     agrees = worst <= tolerance
@@ -115,17 +110,12 @@ def _deviation(logits: Tensor) -> float:
     return float(logits.std(0).mean())
 
 
-def graph_runner(source: ReadNetwork) -> Runner:
-    """Return the runner, in float64, of a network that was read from a file."""
-    model = model_of(source).double()
-    return Runner(lambda inputs: _tensor(model(inputs)), source.tensors())
-
-
 # -- models of torch -------------------------------------------------------------------------------
 
 
-def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
-    """Return the runner of a PyTorch or SpikingJelly model in float64 and evaluation mode."""
+def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> tuple[Run, Vary]:
+    """Return the functions that run a PyTorch or SpikingJelly model in evaluation mode, and that change
+    its weights so that its logits vary."""
     steps, frames = source.graph.steps, source.graph.input.value.varies
 
     def cast(module: nn.Module, inputs: tuple[Tensor, ...], y: Any) -> Any:
@@ -161,12 +151,10 @@ def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Runner:
         finally:
             reset()
 
-    def varied(inputs: Tensor) -> Runner:
-        copied = deepcopy(model)
-        _vary(copied, lambda: torch_runner(copied, source, takes).run(inputs))
-        return torch_runner(copied, source, takes)
+    def vary(inputs: Tensor) -> None:
+        _vary(model, lambda: run(inputs))
 
-    return Runner(run, source.tensors(model.state_dict()), varied)
+    return run, vary
 
 
 def _vary(model: nn.Module, run: Callable[[], object]) -> None:

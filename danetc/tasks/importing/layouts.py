@@ -255,8 +255,7 @@ def _merged(call: CallSite, nodes: Sequence[int]) -> bool:
     if old.op != "parameter" or x != new - 1 or old.value.shape != build.nodes[new].value.shape:
         return False
     a, b = build.weights[old.id]["weight"], build.weights.pop(new)["weight"]
-    both = StoredTensor(a.tensor + b.tensor, a.path, lambda state: a.of(state) + b.of(state))
-    build.weights[old.id] = {"weight": both}
+    build.weights[old.id] = {"weight": a.changed(lambda tensor: tensor + b.tensor)}
     del build.nodes[new]
     return True
 

@@ -25,13 +25,13 @@ from danetc.runtime.system.user_code import found_at, where_it_failed
 from danetc.tasks.exporting import SAMPLES
 from danetc.tasks.importing.acceptance import (
     OutputAgreement,
-    Runner,
+    Run,
+    Vary,
     agreement,
-    graph_runner,
     torch_runner,
 )
 from danetc.tasks.importing.nir_file import read_nir
-from danetc.tasks.importing.operations import ReadNetwork, load_weights
+from danetc.tasks.importing.operations import load_weights, model_of
 from danetc.tasks.importing.torch_model import read_model
 from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
@@ -100,31 +100,11 @@ def import_network(
     (``.agreement``). Raises UserError if part of the network cannot be read or written, or if the
     outputs of the imported network differ.
     """
-    called, read, runner = _read(source, input, steps, events, name)
-    on_progress("looking for stages, blocks and connections")
-    found = import_graph(read.graph, called)
-    on_progress("comparing outputs")
-    seen = agreement(runner, read, found, samples)
-    compiled = network_of(check_text(found.text, f"{called}.danet"), called)
-    model = emit_model(compiled.graph)
-    load_weights(model, found, read.graph, read.tensors())
-    return ImportedNetwork(found, seen, compiled, model)
-
-
-def _read(
-    source: str | os.PathLike[str] | nn.Module,
-    input: tuple[int, ...] | None,
-    steps: int | None,
-    events: bool,
-    name: str | None,
-) -> tuple[str, ReadNetwork, Runner]:
-    """Return the name of a source, its graph, and its runner."""
+    vary: Vary | None = None
     if isinstance(source, nn.Module):
         called, model = name or type(source).__name__, source
     elif (path := Path(source)).suffix == ".nir":
-        called = plain_name(name or path.stem)
-        read = read_nir(path, called, steps, events)
-        return called, read, graph_runner(read)
+        called, model = name or path.stem, None
     elif path.suffix == ".onnx":
         raise UserError(
             f"{path}: ONNX is not imported; give the PyTorch model that it was exported from "
@@ -134,18 +114,31 @@ def _read(
         called, model = load_model(os.fspath(source))
         called = name or called
     called = plain_name(called)
-    if input is None:
+    if model is None:
+        read = read_nir(path, called, steps, events)
+        run: Run = model_of(read).double()
+    elif input is None:
         raise UserError(
             "give the shape of a sample: --input 3x224x224 (channels, height, width), or "
             "input=(3, 224, 224); for vectors --input 64"
         )
-    if len(input) not in (1, 3):
+    elif len(input) not in (1, 3):
         raise UserError(
             f"a sample must be an image (channels, height, width) or a vector (features,); it has "
             f"{len(input)} dimensions"
         )
-    read, takes = read_model(model, called, tuple(input), steps, events)
-    return called, read, torch_runner(deepcopy(model).double().eval(), read, takes)
+    else:
+        model = deepcopy(model).double().eval()
+        read, takes = read_model(model, called, tuple(input), steps, events)
+        run, vary = torch_runner(model, read, takes)
+    on_progress("looking for stages, blocks and connections")
+    found = import_graph(read.graph, called)
+    compiled = network_of(check_text(found.text, f"{called}.danet"), called)
+    built = emit_model(compiled.graph)
+    load_weights(built, found, read)
+    on_progress("comparing outputs")
+    seen = agreement(run, vary, read, found, samples)
+    return ImportedNetwork(found, seen, compiled, built)
 
 
 def load_model(text: str) -> tuple[str, nn.Module]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -26,7 +27,6 @@ from danetc.errors import UserError
 from danetc.runtime.model.built import Model
 from danetc.tasks.importing.known_neurons import activation_program
 
-Weights = Mapping[int, Mapping[str, Tensor]]
 Dimension = tuple[tuple[int, int, int], ...]
 Layout = tuple[Dimension, ...]
 """Dimensions of a value; see ``layouts``."""
@@ -43,7 +43,8 @@ class ReadNetwork:
 
     Attributes:
         graph: The graph that lowering would have made.
-        weights: Tensors of each node by their names in the node's module.
+        weights: Tensors of each node by their names in the node's module: those of the source, whose
+            changes they follow.
         shape: Shape of a sample of the source.
     """
 
@@ -51,30 +52,21 @@ class ReadNetwork:
     weights: Mapping[int, Mapping[str, StoredTensor]]
     shape: tuple[int, ...]
 
-    def tensors(self, state: Mapping[str, Tensor] | None = None) -> Weights:
-        """Return the weights, or those in another state dict of the source."""
-        return {
-            id: {
-                name: item.tensor if state is None else item.of(state)
-                for name, item in held.items()
-            }
-            for id, held in self.weights.items()
-        }
 
-
-def load_weights(model: Model, imported: Imported, source: Graph, weights: Weights) -> None:
+def load_weights(model: Model, imported: Imported, source: ReadNetwork) -> None:
     """Load the weights of the source into a model of the imported network."""
     state, graph = model.state_dict(), imported.graph
     with torch.no_grad():
         for theirs, mine in imported.weights:
             called: dict[str, str] = {}
-            if source[theirs].op == "neuron":
-                programs = source.program(source[theirs]), graph.program(graph[mine])
-                called = dict(zip(*map(learnt_in_order, programs), strict=True))
+            if graph[mine].op == "neuron":
+                nodes = (source.graph, theirs), (graph, mine)
+                names = [learnt_in_order(each.program(each[id])) for each, id in nodes]
+                called = dict(zip(*names, strict=True))
             path = dotted(*graph[mine].scope, graph[mine].name)
-            for name, value in weights.get(theirs, {}).items():
+            for name, item in source.weights.get(theirs, {}).items():
                 key = f"{path}.{called.get(name, name)}"
-                state[key].copy_(value.reshape(state[key].shape))
+                state[key].copy_(item.tensor.reshape(state[key].shape))
 
 
 def model_of(source: ReadNetwork) -> Model:
@@ -82,7 +74,7 @@ def model_of(source: ReadNetwork) -> Model:
     graph = source.graph
     model = emit(graph, 0).eval()
     own = Imported(graph.name, "", graph, tuple((id, id) for id in source.weights), (), ())
-    load_weights(model, own, graph, source.tensors())
+    load_weights(model, own, source)
     return model
 
 
@@ -202,20 +194,21 @@ class ReadValue:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A parameter or buffer, or a tensor computed from one; ``path`` is empty if it is from a file."""
+    """A parameter or buffer, and the functions that compute a tensor from it, one after the other.
 
-    tensor: Tensor
+    ``path`` is empty if it is from a file.
+    """
+
+    stored: Tensor
     path: str = ""
-    make: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+    changes: tuple[Callable[[Tensor], Tensor], ...] = ()
 
-    def of(self, state: Mapping[str, Tensor]) -> Tensor:
-        """Return the tensor in another state dict of the source."""
-        if self.make is not None:
-            return self.make(state)
-        return state[self.path] if self.path else self.tensor
+    @property
+    def tensor(self) -> Tensor:
+        return reduce(lambda tensor, change: change(tensor), self.changes, self.stored)
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> StoredTensor:
-        return StoredTensor(change(self.tensor), self.path, lambda state: change(self.of(state)))
+        return replace(self, changes=(*self.changes, change))
 
 
 @dataclass(frozen=True)

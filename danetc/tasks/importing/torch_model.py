@@ -149,9 +149,9 @@ def _read(
     spiking, sequence = is_spiking(model), takes == "sequence"
     steps = requested or STEPS
     leading = (steps, 2) if sequence else (2,)
-    device = next((value.device for value in model.parameters()), None)
+    like = next(model.parameters(), torch.empty(0))
     copied, trace = _with_leaves(model)
-    trace.run(copied, torch.empty((*leading, *shape), device=device))
+    trace.run(copied, like.new_empty((*leading, *shape)))
     neurons = python_neurons(trace, model)
     counts = {neuron.steps for neuron in neurons.values()}
     if requested is None and not spiking and not events:
@@ -178,34 +178,23 @@ class _Reader:
 
     def read(self) -> ReadValue:
         graph = self.trace.graph
-        needed = self._needed(graph.output_node())
-        for node in graph.nodes:
-            if node in needed:
-                self.values[node] = self._value(node)
-        outputs: Any = map_arg(graph.output_node().args[0], self.values.__getitem__)
-        return self._output(self.trace.returned(outputs))
+        for node, neuron in self.neurons.items():
+            node.args = (neuron.source,)
+        graph.eliminate_dead_code(lambda node: node.op == "output")
+        *nodes, output = graph.nodes
+        for node in nodes:
+            if node in self.neurons:
+                self.values[node] = self._neuron(node)
+            elif node.op != "placeholder":
+                self.values[node] = self._called(node)
+            elif (place := self.trace.places.get(node)) is not None:
+                self.values[node] = self._stored(place)
+            else:
+                self.values[node] = self.build.value(self.build.entry, self.lead)
+        return self._output(self.trace.returned(self._read(output.args[0])))
 
-    def _value(self, node: fx.Node) -> Any:
-        if node in self.neurons:
-            return self._neuron(node)
-        if node.op != "placeholder":
-            return self._called(node)
-        place = self.trace.places.get(node)
-        if place is None:
-            return self.build.value(self.build.entry, self.lead)
-        return self._stored(place)
-
-    def _needed(self, output: fx.Node) -> set[fx.Node]:
-        """Return the nodes that the output depends on, without those inside of stepwise neurons."""
-        waiting = [*output.all_input_nodes]
-        found: set[fx.Node] = set()
-        while waiting:
-            node = waiting.pop()
-            if node not in found:
-                found.add(node)
-                neuron = self.neurons.get(node)
-                waiting += [neuron.source] if neuron else node.all_input_nodes
-        return found
+    def _read(self, arguments: Any) -> Any:
+        return map_arg(arguments, self.values.__getitem__)
 
     def _stored(self, place: str) -> StoredTensor:
         if place not in self.stored:
@@ -252,8 +241,7 @@ class _Reader:
 
     def _called(self, node: fx.Node) -> Any:
         """Read a call of an operation or of a leaf."""
-        args: Any = map_arg(node.args, self.values.__getitem__)
-        kwargs: Any = map_arg(node.kwargs, self.values.__getitem__)
+        args, kwargs = self._read(node.args), self._read(node.kwargs)
         name, path = operation(node), _place(node)
         if name == "leaf":
             return self._leaf(args[0], args[1], path)
@@ -275,7 +263,7 @@ class _Reader:
             shape_of(node),
         )
         key: tuple[Any, ...] = (
-            reader if all(item.make is None for item in stored) else node,
+            reader if not any(item.changes for item in stored) else node,
             *(item.path for item in stored),
         )
         if reader not in LAYERS or key not in self.calls:
