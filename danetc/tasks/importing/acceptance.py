@@ -18,7 +18,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.importing.program import Imported
 from danetc.errors import UserError
 from danetc.tasks.exporting import BATCH, gaps, inputs_of, outputs_of_all
-from danetc.tasks.importing.known_neurons import NEURONS, full_name
+from danetc.tasks.importing.known_neurons import neurons_of
 from danetc.tasks.importing.operations import ReadNetwork, load_weights
 from danetc.tasks.importing.torch_model import Takes
 
@@ -32,8 +32,6 @@ MOST_FLIPPED = 0.05
 
 Run = Callable[[Tensor], Tensor]
 """Maps inputs [T, N, C, H, W] or [N, C, H, W] to logits [T, N, K] or [N, K]."""
-Vary = Callable[[Tensor], None]
-"""Changes the weights of a source so that its logits vary over inputs."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +52,13 @@ class OutputAgreement:
     flipped: int = 0
 
 
+@torch.no_grad()
 def agreement(
-    run: Run, vary: Vary | None, source: ReadNetwork, imported: Imported, samples: int
+    run: Run, model: nn.Module | None, source: ReadNetwork, imported: Imported, samples: int
 ) -> OutputAgreement:
     """Compare a source with the network imported from it. Raises UserError if they differ.
 
-    ``vary`` may change the weights of the source.
+    The weights of the ``model`` that ``run`` runs may change, if there is one.
     """
     graph = source.graph
     batches = [
@@ -68,14 +67,12 @@ def agreement(
     ]
 
     def outputs(run: Run) -> Tensor:
-        with torch.no_grad():
-            (found,) = outputs_of_all(graph, lambda x: [run(x)], batches)
-        return found
+        return outputs_of_all(graph, lambda x: [run(x)], batches)[0]
 
     wanted, own = outputs(run), True
-    if vary is not None and _deviation(wanted) <= LEAST_DEVIATION:
+    if model is not None and _deviation(wanted) <= LEAST_DEVIATION:
         own = False
-        vary(*batches[0])
+        _vary(model, lambda: run(*batches[0]))
         wanted = outputs(run)
     deviation = _deviation(wanted)
     if deviation <= LEAST_DEVIATION:
@@ -83,9 +80,9 @@ def agreement(
             f"the logits of the source do not vary (standard deviation {deviation:.1e} over {samples} "
             "samples), so a comparison would prove nothing; import a trained model"
         )
-    model = emit(imported.graph, 0).eval().double()
-    load_weights(model, imported, source)
-    worst = _differences(wanted, outputs(model))
+    ours = emit(imported.graph, 0).eval().double()
+    load_weights(ours, imported.graph, imported.weights, source)
+    worst = _differences(wanted, outputs(ours))
     tolerance = TOLERANCE * max(1.0, float(wanted.abs().max()) / 1000)
     agrees = worst <= tolerance
     flipped = int((~agrees).sum())
@@ -113,48 +110,38 @@ def _deviation(logits: Tensor) -> float:
 # -- models of torch -------------------------------------------------------------------------------
 
 
-def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> tuple[Run, Vary]:
-    """Return the functions that run a PyTorch or SpikingJelly model in evaluation mode, and that change
-    its weights so that its logits vary."""
+def torch_runner(model: nn.Module, source: ReadNetwork, takes: Takes) -> Run:
+    """Return the function that runs a PyTorch or SpikingJelly model in evaluation mode."""
     steps, frames = source.graph.steps, source.graph.input.value.varies
 
     def cast(module: nn.Module, inputs: tuple[Tensor, ...], y: Any) -> Any:
         dtype = inputs[0].dtype
         return map_aggregate(y, lambda item: item.to(dtype) if isinstance(item, Tensor) else item)
 
-    neurons: list[Any] = [module for module in model.modules() if full_name(module) in NEURONS]
+    neurons = neurons_of(model)
     for module in neurons:
         module.register_forward_hook(cast)  # snnTorch's return spikes in float32
 
-    def reset() -> None:
-        for module in neurons:
-            for name in ("reset_mem", "reset"):  # of snnTorch; of SpikingJelly
-                if callable(found := getattr(module, name, None)):
-                    found()
-
     def run(inputs: Tensor) -> Tensor:
         inputs = inputs.reshape(*inputs.shape[:-3], *source.shape)
-        reset()
-        try:
-            if takes == "step":
-                found: list[Tensor] = []
-                state: tuple[Any, ...] = ()
-                for x in inputs if frames else [inputs] * steps:
-                    y = model(x, *state)
-                    found.append(_tensor(y))
-                    explicit = isinstance(y, tuple) and isinstance(y[1], list)  # Norse's
-                    state = (y[1],) if explicit else ()
-                return torch.stack(found)
-            if takes == "sequence" and not frames:
-                inputs = inputs.expand(steps, *inputs.shape).contiguous()
-            return _tensor(model(inputs))
-        finally:
-            reset()
+        for module in neurons:
+            for name in ("reset_mem", "reset"):  # of snnTorch; of SpikingJelly
+                if callable(reset := getattr(module, name, None)):
+                    reset()
+        if takes == "step":
+            found: list[Tensor] = []
+            state: tuple[Any, ...] = ()
+            for x in inputs if frames else [inputs] * steps:
+                y = model(x, *state)
+                found.append(_tensor(y))
+                explicit = isinstance(y, tuple) and isinstance(y[1], list)  # Norse's
+                state = (y[1],) if explicit else ()
+            return torch.stack(found)
+        if takes == "sequence" and not frames:
+            inputs = inputs.expand(steps, *inputs.shape).contiguous()
+        return _tensor(model(inputs))
 
-    def vary(inputs: Tensor) -> None:
-        _vary(model, lambda: run(inputs))
-
-    return run, vary
+    return run
 
 
 def _vary(model: nn.Module, run: Callable[[], object]) -> None:

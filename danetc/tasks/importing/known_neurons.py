@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
-from itertools import islice, product
+from itertools import chain, islice, product
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from danetc.compiler.importing.expressions import defaults_of, of_kind, standard
 from danetc.dsl.diagnostics.diagnostic import Reporter
@@ -28,41 +28,25 @@ from danetc.errors import UserError
 Arguments = Mapping[str, float | bool]
 
 ACTIVATIONS = {
+    "ReLU": "max(x, 0)",
     "ReLU6": "min(max(x, 0), 6)",
     "SiLU": "x * sigmoid(x)",
     "Hardswish": "x * min(max(x + 3, 0), 6) / 6",
     "Hardsigmoid": "min(max(x + 3, 0), 6) / 6",
     "GELU_tanh": "0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))",
 }
-"""Activation functions of PyTorch without an operation of danetc's."""
+"""Activation functions of PyTorch that are neurons without a state."""
 
 EQUATIONS = {
-    "subtract": """r = 1 - heaviside(theta - u)
-  v = beta * u + x - r * theta
-  s = 1 - heaviside(theta - v)
-  u = v - DELAYED * theta""",
-    "zero": """r = 1 - heaviside(theta - u)
-  v = beta * (1 - r) * u + x
-  s = 1 - heaviside(theta - v)
-  u = v - DELAYED * v""",
-    "none": """v = beta * u + x
-  s = 1 - heaviside(theta - v)
-  u = v""",
-    "LIFBoxCell": """v = u + rate * (x + leak - u)
-  s = 1 - heaviside(theta - v)
-  u = (1 - s) * v + s * reset""",
-    "IAFCell": """v = u + x
-  s = 1 - heaviside(theta - v)
-  u = (1 - s) * v + s * reset""",
+    "subtract": ("beta * u + x - r * theta", "v - DELAYED * theta"),
+    "zero": ("beta * (1 - r) * u + x", "v - DELAYED * v"),
+    "none": ("beta * u + x", "v"),
+    "LIFBoxCell": ("u + rate * (x + leak - u)", "(1 - s) * v + s * reset"),
+    "IAFCell": ("u + x", "(1 - s) * v + s * reset"),
 }
-"""Steps of snnTorch's Leaky, by its reset, and of Norse's cells. They fire above their thresholds."""
+"""Potentials before and after a spike, of snnTorch's Leaky, by its reset, and of Norse's cells."""
 
-FAST_SIGMOID = """
-surrogate fast_sigmoid(slope = 25.0) {
-  z  = 1 + slope * abs(x)
-  dy = 1 / (z * z)
-}
-"""
+FAST_SIGMOID = "surrogate fast_sigmoid(slope = 25.0) { z = 1 + slope * abs(x); dy = 1 / (z * z) }"
 """Surrogate of snnTorch and Norse that std does not have."""
 
 SPIKINGJELLY = "spikingjelly.activation_based.neuron."
@@ -75,39 +59,33 @@ def _declared(text: str) -> Declaration:
     return found
 
 
-def program(
-    neuron: str | Declaration, given: Arguments, surrogate: SurrogateProgram | None = None
-) -> NeuronProgram:
-    """Return the program of a neuron of std, or of another declaration. Raises UserError."""
+def program(neuron: str | Declaration, given: Arguments) -> NeuronProgram:
+    """Return the program of a neuron of std, or of another declaration, with the surrogate `atan`.
+
+    Raises UserError.
+    """
     declaration = standard()[neuron] if isinstance(neuron, str) else neuron
-    reporter = Reporter()
-    made = compile_neuron(declaration, _complete(declaration, given), None, {}, reporter)
+    surrogate, reporter = standard()["atan"], Reporter()
+    arguments = _complete(declaration, given), surrogate, _complete(surrogate, {})
+    made = compile_neuron(declaration, *arguments, reporter)
     reporter.raise_if_errors()
     assert made is not None
-    return replace(made, surrogate=surrogate)
+    return made
 
 
 @cache
 def activation_program(name: str) -> NeuronProgram:
     """Return an activation function as a neuron without a state."""
-    own = f"neuron {name} {{ s = {ACTIVATIONS.get(name)} }}"
-    return program(_declared(own) if name in ACTIVATIONS else name, {})
+    return program(_declared(f"neuron {name} {{ s = {ACTIVATIONS[name]} }}"), {})
 
 
-def usual_surrogate() -> SurrogateProgram:
-    """Return the surrogate of neurons from NIR, which stores none; it affects gradients only."""
-    declaration = standard()["atan"]
-    made = compile_surrogate(declaration, _complete(declaration, {}), Reporter())
-    assert made is not None
-    return made
-
-
-def surrogate_of(spike: Callable[[Tensor], Tensor], numbers: Iterable[object]) -> SurrogateProgram:
-    """Return the surrogate of std with the derivative of a function, whose parameters may be
-    among ``numbers``, or derived from them. Raises UserError if there is none."""
+def surrogate_of(spike: Callable[[Tensor], Tensor], held: Iterable[object]) -> SurrogateProgram:
+    """Return the surrogate of std with the derivative of a function, whose parameters may be numbers
+    among ``held`` or in its modules, or derived from them. Raises UserError if there is none."""
     places = torch.tensor(PLACES, dtype=torch.float64, requires_grad=True)
     (slopes,) = torch.autograd.grad(spike(places).sum(), places)
-    found = (x for x in numbers if isinstance(x, (int, float, Tensor)) and type(x) is not bool)
+    each = chain(*(vars(x).values() if isinstance(x, nn.Module) else (x,) for x in held))
+    found = (x for x in each if isinstance(x, (int, float, Tensor)) and type(x) is not bool)
     return surrogate_like(tuple(slopes.tolist()), tuple(map(float, found)))
 
 
@@ -138,10 +116,9 @@ def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> Sur
                 continue
             slope = made.derivative
             try:
-                at = [{"x": x, **evaluate(made.ops, {"x": x})} for x in PLACES]
+                found = [evaluate(made.ops, {"x": x}).get(slope, slope) for x in PLACES]  # type: ignore[arg-type]
             except ConstantError:  # not for these arguments
                 continue
-            found = [slope if isinstance(slope, float) else float(values[slope]) for values in at]
             if np.allclose(found, slopes, rtol=1e-6, atol=1e-9):
                 return made
     raise UserError(
@@ -152,8 +129,8 @@ def surrogate_like(slopes: tuple[float, ...], numbers: tuple[float, ...]) -> Sur
 
 # -- neurons of other libraries --------------------------------------------------------------------
 
-Described = tuple[str | Declaration, Arguments, Any]
-"""A neuron of std or a declaration, its arguments, and the function of its spikes."""
+Described = tuple[Declaration, Arguments, Any]
+"""A neuron, its arguments, and the function of its spikes."""
 
 
 def _spikingjelly(module: Any) -> Described:
@@ -167,30 +144,24 @@ def _spikingjelly(module: Any) -> Described:
     }
     if kind == "LIF":
         given["tau"] = float(module.tau)
-    soft = module.v_reset is None
-    if not soft:
+    if module.v_reset is not None:
         given["v_rest"] = float(module.v_reset)
-    decays = kind == "IF" or module.decay_input
-    name = f"{kind}_soft" if soft else kind
-    return name if decays else _undecayed(kind, soft), given, module.surrogate_function
+    found = standard()[kind if "v_rest" in given else f"{kind}_soft"]
+    if kind != "IF" and not module.decay_input:
+        found = _undecayed(found, "v_rest" if "v_rest" in given else "0.0")
+    return found, given, module.surrogate_function
 
 
-@cache
-def _undecayed(kind: str, soft: bool) -> Declaration:
-    """Return the LIF or PLIF whose input does not decay, which std does not have."""
-    rest = "0.0" if soft else "v_rest"
-    name, parameter = (f"{kind}_soft", "") if soft else (kind, "v_rest = 0.0,")
-    learnt, decay = ("w = learn(-log(tau - 1))", "* sigmoid(w)") if kind == "PLIF" else ("", "/ tau")  # fmt: skip
-    return _declared(f"""
-neuron {name}_undecayed(tau = 2.0, v_threshold = 1.0, {parameter} detach_reset = false) {{
-  state u = {rest}
-  {learnt}
-  v = u - (u - {rest}) {decay} + x
-  s = heaviside(v - v_threshold)
-  r = detach(s) if detach_reset else s
-  u = {"v - v_threshold * r" if soft else "v * (1 - r) + v_rest * r"}
-}}
-""")
+def _undecayed(neuron: Declaration, rest: str) -> Declaration:
+    """Return a LIF or PLIF of std with an input that does not decay."""
+    decay = "* sigmoid(w)" if neuron.name.startswith("PLIF") else "/ tau"
+    made = _declared(f"neuron {neuron.name}_undecayed {{ v = u - (u - {rest}) {decay} + x }}")
+    (equation,), body = made.body or (), neuron.body or ()
+    return replace(
+        made,
+        params=neuron.params,
+        body=tuple(equation if item.name == "v" else item for item in body),
+    )
 
 
 def _snntorch(module: Any) -> Described:
@@ -199,9 +170,9 @@ def _snntorch(module: Any) -> Described:
     if not module.init_hidden:
         raise UserError("it takes its state as an argument; give it init_hidden=True")
     numbers = {"beta": torch.as_tensor(module.beta).clamp(0, 1), "theta": module.threshold}
-    steps = EQUATIONS[module.reset_mechanism]
-    steps = steps.replace("DELAYED", "0" if module.reset_delay else "(s - r)")
-    return _of_equations("Leaky", steps, numbers), {}, module.spike_grad
+    v, u = EQUATIONS[module.reset_mechanism]
+    u = u.replace("DELAYED", "0" if module.reset_delay else "(s - r)")
+    return _of_equations("Leaky", v, u, numbers), {}, module.spike_grad
 
 
 def _norse(module: Any) -> Described:
@@ -214,14 +185,16 @@ def _norse(module: Any) -> Described:
             raise UserError("only reset_method=reset_value is read")
         numbers |= {"rate": module.dt * p.tau_mem_inv, "leak": p.v_leak}
     spike = partial(threshold, method=p.method, alpha=p.alpha)
-    return _of_equations(kind, EQUATIONS[kind], numbers), {}, spike
+    return _of_equations(kind, *EQUATIONS[kind], numbers), {}, spike
 
 
-def _of_equations(name: str, steps: str, numbers: Mapping[str, Any]) -> Declaration:
+def _of_equations(name: str, v: str, u: str, numbers: Mapping[str, Any]) -> Declaration:
+    """Return a neuron that fires above ``theta``; ``r`` is 1 if it is still above after a step."""
     found = {key: one_number(f"its {key}", value) for key, value in numbers.items()}
     given = ", ".join(f"{key} = {value!r}" for key, value in found.items())
     start = found.get("leak", found.get("reset", 0.0))
-    return _declared(f"neuron {name}({given}) {{\n  state u = {start!r}\n  {steps}\n}}")
+    fires = f"r = 1 - heaviside(theta - u); v = {v}; s = 1 - heaviside(theta - v)"
+    return _declared(f"neuron {name}({given}) {{ state u = {start!r}; {fires}; u = {u} }}")
 
 
 def one_number(what: str, value: Any) -> float:
@@ -248,10 +221,14 @@ def full_name(module: object) -> str:
     return f"{SPIKINGJELLY if own else f'{kind.__module__}.'}{kind.__qualname__}"
 
 
+def neurons_of(model: nn.Module) -> list[Any]:
+    """Return the neurons of other libraries in a model."""
+    return [module for module in model.modules() if full_name(module) in NEURONS]
+
+
 def neuron_program(module: Any) -> NeuronProgram:
     """Return the program of a neuron in ``NEURONS``. Raises UserError."""
     declaration, given, spike = NEURONS[full_name(module)](module)
     cells = getattr(spike, "__closure__", None) or ()
-    held = [*vars(spike).values(), *getattr(spike, "keywords", {}).values()]
-    held += [cell.cell_contents for cell in cells]
-    return program(declaration, given, surrogate_of(spike, held))
+    held = [spike, *getattr(spike, "keywords", {}).values(), *(c.cell_contents for c in cells)]
+    return replace(program(declaration, given), surrogate=surrogate_of(spike, held))

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -36,17 +37,7 @@ from danetc.tasks.importing.operations import (
 
 def _arranged(call: CallSite, x: ReadValue, dims: Layout) -> ReadValue:
     """Return a value with other dimensions; a map as one dimension is flattened."""
-    joined = []
-    for dim in dims:
-        atoms = [*dim[:1]]
-        for axis, size, stride in dim[1:]:
-            last_axis, last_size, last_stride = atoms[-1]
-            follows = (last_axis, last_stride) == (axis, size * stride)
-            atoms[-1:] = (
-                [(axis, last_size * size, stride)] if follows else [atoms[-1], (axis, size, stride)]
-            )
-        joined.append(tuple(atoms))
-    found = replace(x, dims=tuple(joined))
+    found = replace(x, dims=dims)
     usual, lead = call.usual(found), len(found.lead)
     each = tuple(itertools.chain(*usual.dims[lead:]))
     if len(call.shape(x)) > 1 and found.dims[lead:] == (each,):
@@ -56,16 +47,20 @@ def _arranged(call: CallSite, x: ReadValue, dims: Layout) -> ReadValue:
 
 def view(call: CallSite, x: ReadValue, *sizes: Any) -> ReadValue:
     atoms, dims = [*itertools.chain(*x.dims)], []
-    for size_ in call.after:
-        dim, left = [], size_
+    for size in call.after:
+        dim: list[tuple[int, int, int]] = []
+        left = size
         while left > 1:
             axis, n, stride = atoms.pop(0)
             common = math.gcd(n, left)
             if common not in (n, left):
-                raise call.refuse(f"a change of shape from {call.before} to {call.after}")
-            dim.append((axis, common, stride * (n // common)))
+                raise call.refuse(f"a change of shape from {x.shape} to {call.after}")
             atoms[:0] = [(axis, n // common, stride)] if common < n else []
             left //= common
+            stride, taken = stride * (n // common), common
+            if dim and (dim[-1][0], dim[-1][2]) == (axis, taken * stride):  # they follow each other
+                taken *= dim.pop()[1]
+            dim.append((axis, taken, stride))
         dims.append(tuple(dim))
     return _arranged(call, x, tuple(dims))
 
@@ -75,7 +70,7 @@ def permute(call: CallSite, x: ReadValue, order: Sequence[int]) -> ReadValue:
 
 
 def transpose(call: CallSite, x: ReadValue, first: int, second: int) -> ReadValue:
-    order = [*range(len(call.before))]
+    order = [*range(len(x.dims))]
     order[first], order[second] = order[second], order[first]
     return permute(call, x, order)
 
@@ -83,11 +78,11 @@ def transpose(call: CallSite, x: ReadValue, first: int, second: int) -> ReadValu
 def _repeat(call: CallSite, x: ReadValue, times: Any) -> ReadValue:
     """Read an image that is repeated at each time step."""
     others = x.dims[x.dims[0] == () :]
-    sizes = call.before[x.dims[0] == () :]
+    sizes = x.shape[x.dims[0] == () :]
     steps = call.build.steps
     if call.after != (steps, *sizes) or TIME in (axis for dim in others for axis, *_ in dim):
         raise call.refuse(f"a repetition by {times}; T is {steps} (--steps)")
-    return replace(x, dims=(call.build.time, *others))
+    return replace(x, dims=(call.build.leads[1][0], *others))
 
 
 def layer_norm(
@@ -143,7 +138,7 @@ def select(call: CallSite, x: ReadValue, dim: int, index: int) -> ReadValue:
 
 
 def slice_(call: CallSite, x: ReadValue, *ends: Any) -> ReadValue:
-    if call.before != call.after:
+    if x.shape != call.after:
         raise call.refuse(PARTS)
     return x
 
@@ -156,7 +151,7 @@ def attention(
     dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
 ) -> ReadValue:  # fmt: skip
     layouts = {item.dims for item in (query, key, value)}
-    each = int(call.before[-1])
+    each = query.shape[-1]
     heads = call.shape(query)[0] // each
     dims = query.dims[len(query.lead) :]
     split = [((0, heads, each),) if heads > 1 else (), ((0, each, 1),)]
@@ -177,14 +172,11 @@ def attention(
 
 def _parameter(call: CallSite, x: ReadValue, stored: StoredTensor) -> int:
     """Add a parameter that is broadcast to a value, for each channel or for each element."""
-    dims, shape = x.dims, call.shape(x)
-    sizes = [math.prod(size for _, size, _ in dim) for dim in dims]
+    dims, sizes, shape = x.dims, x.shape, call.shape(x)
     given = [1] * (len(dims) - stored.tensor.ndim) + [*stored.tensor.shape]
     fits = len(given) == len(sizes) and len(x.lead) == 1
     if not fits or any(size not in (1, n) for size, n in zip(given, sizes, strict=True)):
-        raise call.refuse(
-            f"a parameter of {tuple(stored.tensor.shape)} for a value of {tuple(sizes)}"
-        )
+        raise call.refuse(f"a parameter of {tuple(stored.tensor.shape)} for a value of {sizes}")
     atoms = [*itertools.chain(*dims[1:])]
     order = sorted(range(len(atoms)), key=lambda place: (atoms[place][0], -atoms[place][2]))
     varied = {
@@ -198,7 +190,9 @@ def _parameter(call: CallSite, x: ReadValue, stored: StoredTensor) -> int:
 
     stored = stored.changed(placed)
     attrs = dict(zip(("channels", "height", "width"), stored.tensor.shape, strict=False))
-    return call.build.add("parameter", [], {"init": 0.0, **attrs}, call.path, {"weight": stored})
+    id = call.build.add("parameter", [], {"init": 0.0, **attrs}, call.path)
+    call.build.weights[id] = {"weight": stored}
+    return id
 
 
 _FACTOR_AND_OFFSET: Mapping[str, Callable[[float], tuple[float, float]]] = {
@@ -211,32 +205,26 @@ _FACTOR_AND_OFFSET: Mapping[str, Callable[[float], tuple[float, float]]] = {
 """Factor and offset of x in ``x + c`` and so on, as functions of c."""
 
 
-def _arithmetic(op: str) -> Reader:
+def arithmetic(op: str, call: CallSite, a: Any, b: Any, alpha: float = 1, rounding_mode: Any = None) -> ReadValue:  # fmt: skip
     """Read an operation on two values, or on a value and a number or parameter."""
-
-    def arithmetic(call: CallSite, a: Any, b: Any, alpha: float = 1, rounding_mode: Any = None) -> ReadValue:  # fmt: skip
-        if alpha != 1 or rounding_mode:
-            raise call.refuse(f"`{op}` with a factor or rounding is not supported")
-        if isinstance(a, StoredTensor):  # operands of sums and products alone are stored
-            a, b = b, a
-        match a, b:
-            case ReadValue(), int() | float() if op in _FACTOR_AND_OFFSET:
-                factor, offset = _FACTOR_AND_OFFSET[op](float(b))
-                return call.add("affine", a, {"factor": factor, "offset": offset})
-            case ReadValue(), ReadValue() if op != "rsub":
-                other, dims = b.node, _broadcast(call, a.dims, b.dims)
-            case ReadValue(), StoredTensor():
-                other, dims = _parameter(call, a, b), a.dims
-                if op == "add" and _merged(call, (a.node, other)):
-                    return a
-            case _:
-                kinds = (
-                    "a value" if isinstance(x, ReadValue) else type(x).__name__ for x in (a, b)
-                )
-                raise call.refuse(f"`{op}` of {' and '.join(kinds)} is not supported")
-        return ReadValue(call.build.add(op, (a.node, other), {}, call.path), dims)
-
-    return arithmetic
+    if alpha != 1 or rounding_mode:
+        raise call.refuse(f"`{op}` with a factor or rounding is not supported")
+    if isinstance(a, StoredTensor):  # operands of sums and products alone are stored
+        a, b = b, a
+    match a, b:
+        case ReadValue(), int() | float() if op in _FACTOR_AND_OFFSET:
+            factor, offset = _FACTOR_AND_OFFSET[op](float(b))
+            return call.add("affine", a, {"factor": factor, "offset": offset})
+        case ReadValue(), ReadValue() if op != "rsub":
+            other, dims = b.node, _broadcast(call, a.dims, b.dims)
+        case ReadValue(), StoredTensor():
+            other, dims = _parameter(call, a, b), a.dims
+            if op == "add" and _merged(call, (a.node, other)):
+                return a
+        case _:
+            kinds = ("a value" if isinstance(x, ReadValue) else type(x).__name__ for x in (a, b))
+            raise call.refuse(f"`{op}` of {' and '.join(kinds)} is not supported")
+    return ReadValue(call.build.add(op, (a.node, other), {}, call.path), dims)
 
 
 def _broadcast(call: CallSite, a: Layout, b: Layout) -> Layout:
@@ -287,35 +275,33 @@ def concat(call: CallSite, tensors: Sequence[Any], dim: int = 0) -> ReadValue:
     return replace(x, node=call.build.add("add", nodes, {}, call.path))
 
 
-def _reduced(name: str) -> Reader:
+def reduced(
+    name: str, call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False
+) -> ReadValue:
     """Read a mean or a sum over time, or a mean over all pixels."""
-
-    def reduced(call: CallSite, x: ReadValue, dim: Any = None, keepdim: bool = False) -> ReadValue:
-        rank, shape = len(x.dims), call.shape(x)
-        places = range(rank) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
-        axes = {place % rank for place in places}
-        if axes == {0} and len(x.lead) == 2 and x.dims[0] == call.build.time and not keepdim:
-            return replace(call.add(f"{name}_over_time", x), dims=x.dims[1:])
-        over = {axis for place in axes for axis, *_ in x.dims[place]}
-        left = [() if place in axes else dim for place, dim in enumerate(x.dims)]
-        outside = {axis for dim in left for axis, *_ in dim}
-        if name != "mean" or len(shape) != 3 or min(over, default=1) < 1 or max(outside) > 0:
-            raise call.refuse(f"a {name} over dimensions {sorted(axes)} of {call.before}")
-        left = [dim for place, dim in enumerate(left) if keepdim or place not in axes]
-        return _arranged(call, call.add("global_avgpool", call.usual(x)), tuple(left))
-
-    return reduced
+    rank, shape = len(x.dims), call.shape(x)
+    places = range(rank) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
+    axes = {place % rank for place in places}
+    if axes == {0} and x.lead == call.build.leads[1] and not keepdim:
+        return replace(call.add(f"{name}_over_time", x), dims=x.dims[1:])
+    over = {axis for place in axes for axis, *_ in x.dims[place]}
+    left = [() if place in axes else dim for place, dim in enumerate(x.dims)]
+    outside = {axis for dim in left for axis, *_ in dim}
+    if name != "mean" or len(shape) != 3 or min(over, default=1) < 1 or max(outside) > 0:
+        raise call.refuse(f"a {name} over dimensions {sorted(axes)} of {x.shape}")
+    left = [dim for place, dim in enumerate(left) if keepdim or place not in axes]
+    return _arranged(call, call.add("global_avgpool", call.usual(x)), tuple(left))
 
 
 READERS: Mapping[str, Reader] = {
-    **{op: _arithmetic(op) for op in ("add", "sub", "rsub", "mul", "div", "maximum", "minimum")},
+    **{op: partial(arithmetic, op) for op in ("add", "sub", "rsub", "mul", "div", "maximum", "minimum")},
     "cat": concat, "concat": concat, "getitem": lambda call, items, place: items[place],
     "select": select, "slice": slice_, "unbind": unbind, "repeat": _repeat, "expand": _repeat,
     **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), view),
-    "permute": permute, "transpose": transpose, "mean": _reduced("mean"), "sum": _reduced("sum"),
+    "permute": permute, "transpose": transpose, "mean": partial(reduced, "mean"), "sum": partial(reduced, "sum"),
     "alias": same, "contiguous": same, "clone": same, "to": operations.converted,
-    "relu": operations.relu, "sigmoid": function("sigmoid"), "tanh": function("tanh"),
-    **{name.lower(): activation(name) for name in ("ReLU6", "SiLU", "Hardswish", "Hardsigmoid")},
+    "relu": operations.relu, "sigmoid": partial(function, "sigmoid"), "tanh": partial(function, "tanh"),
+    **{name.lower(): partial(activation, name) for name in ("ReLU6", "SiLU", "Hardswish", "Hardsigmoid")},
     "gelu": operations.gelu, "hardtanh": operations.hardtanh, "dropout": operations.dropout,
     "batch_norm": operations.batch_norm, "group_norm": operations.group_norm, "layer_norm": layer_norm,
     "conv2d": operations.conv2d, "linear": linear, "upsample_nearest2d": operations.upsample_nearest2d,

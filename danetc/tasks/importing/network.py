@@ -23,13 +23,7 @@ from danetc.runtime.model.built import Model
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.system.user_code import found_at, where_it_failed
 from danetc.tasks.exporting import SAMPLES
-from danetc.tasks.importing.acceptance import (
-    OutputAgreement,
-    Run,
-    Vary,
-    agreement,
-    torch_runner,
-)
+from danetc.tasks.importing.acceptance import OutputAgreement, Run, agreement, torch_runner
 from danetc.tasks.importing.nir_file import read_nir
 from danetc.tasks.importing.operations import load_weights, model_of
 from danetc.tasks.importing.torch_model import read_model
@@ -100,11 +94,10 @@ def import_network(
     (``.agreement``). Raises UserError if part of the network cannot be read or written, or if the
     outputs of the imported network differ.
     """
-    vary: Vary | None = None
     if isinstance(source, nn.Module):
-        called, model = name or type(source).__name__, source
+        called, model = type(source).__name__, source
     elif (path := Path(source)).suffix == ".nir":
-        called, model = name or path.stem, None
+        called, model = path.stem, None
     elif path.suffix == ".onnx":
         raise UserError(
             f"{path}: ONNX is not imported; give the PyTorch model that it was exported from "
@@ -112,8 +105,7 @@ def import_network(
         )
     else:
         called, model = load_model(os.fspath(source))
-        called = name or called
-    called = plain_name(called)
+    called = plain_name(name or called)
     if model is None:
         read = read_nir(path, called, steps, events)
         run: Run = model_of(read).double()
@@ -130,14 +122,14 @@ def import_network(
     else:
         model = deepcopy(model).double().eval()
         read, takes = read_model(model, called, tuple(input), steps, events)
-        run, vary = torch_runner(model, read, takes)
+        run = torch_runner(model, read, takes)
     on_progress("looking for stages, blocks and connections")
     found = import_graph(read.graph, called)
     compiled = network_of(check_text(found.text, f"{called}.danet"), called)
     built = emit_model(compiled.graph)
-    load_weights(built, found, read)
+    load_weights(built, found.graph, found.weights, read)
     on_progress("comparing outputs")
-    seen = agreement(run, vary, read, found, samples)
+    seen = agreement(run, model, read, found, samples)
     return ImportedNetwork(found, seen, compiled, built)
 
 

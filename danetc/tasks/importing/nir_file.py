@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +19,7 @@ import torch
 from danetc.arguments import MOST_STEPS
 from danetc.dsl.kinds import ANALOG, SPIKE
 from danetc.errors import UserError, check_installed
-from danetc.tasks.importing.known_neurons import one_number, program, usual_surrogate
+from danetc.tasks.importing.known_neurons import one_number, program
 from danetc.tasks.importing.operations import (
     STEPS,
     CallSite,
@@ -34,6 +33,11 @@ from danetc.tasks.importing.operations import (
     vector,
 )
 
+NEURONS: Mapping[str, Sequence[str]] = {
+    "IF": ["r", "v_threshold"],
+    "LIF": ["tau", "r", "v_leak", "v_threshold"],
+    "LI": ["tau", "r", "v_leak"],
+}
 FIELDS: Mapping[str, Sequence[str]] = {
     "Input": ["shape"],
     "Output": [],
@@ -43,9 +47,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "AvgPool2d": ["kernel_size", "stride", "padding"],
     "SumPool2d": ["kernel_size", "stride", "padding"],
     "Flatten": [],
-    "IF": ["r", "v_threshold"],
-    "LIF": ["tau", "r", "v_leak", "v_threshold"],
-    "LI": ["tau", "r", "v_leak"],
+    **NEURONS,
 }
 """Required fields of each kind of node that is read."""
 RANGES = {
@@ -82,12 +84,17 @@ def read_nir(file: Path | IO[bytes], name: str, steps: int | None, events: bool)
         if not inputs:
             raise UserError(f"{node} is not connected")
         for item in (item for item in sources if (item, node) in loops):
-            kind = SPIKE if nodes[item][0] in ("IF", "LIF") else ANALOG
-            inputs.append(build.carry(inputs[0], kind))
+            spikes = nodes[item][0] in ("IF", "LIF")
+            inputs.append(build.carry(inputs[0], SPIKE if spikes else ANALOG))
             carried[inputs[-1]] = item
         alone = len(sources) == 1 and readers[sources[0]] == 1
         x = build.value(inputs[0] if len(sources) == 1 else build.add("add", inputs, {}, node))
-        values[node] = _Node(CallSite(build, node), *nodes[node], dt, alone).read(x)
+        call, (kind, fields) = CallSite(build, node), nodes[node]
+        _check(call, fields, call.shape(x))
+        if kind in NEURONS:
+            values[node] = _neuron(call, kind, fields, x, dt, alone)
+        else:
+            values[node] = _layer(call, kind, fields, x)
     build.carries |= {id: values[item].node for id, item in carried.items()}
     (end,) = (node for node in order if nodes[node][0] == "Output")
     return build.finished(name, values[end].node)
@@ -124,7 +131,7 @@ def _loops(nodes: Nodes, edges: Sequence[tuple[str, str]]) -> set[tuple[str, str
     import networkx
 
     targets = Counter(target for _, target in edges)
-    joins = {name for name in nodes if targets[name] > 1 and nodes[name][0] in ("IF", "LIF", "LI")}
+    joins = {name for name in nodes if targets[name] > 1 and nodes[name][0] in NEURONS}
     circles = networkx.strongly_connected_components(networkx.DiGraph(edges))
     return {(a, b) for circle in circles for a, b in edges if a in circle and b in circle & joins}
 
@@ -205,96 +212,73 @@ def _refuse_elsewhere(file: Any) -> None:
         raise UserError(f"{name} lies elsewhere (a link), which is not followed")
 
 
-@dataclass(frozen=True)
-class _Node:
-    """A node to read; it is the only reader of its input if ``alone``."""
+def _layer(call: CallSite, kind: str, fields: Mapping[str, Any], x: ReadValue) -> ReadValue:
+    """Read a node other than a neuron. A bias that is 0 everywhere is left out."""
+    arrays = {key: fields[key] for key in ("weight", "bias") if key in fields}
+    if "bias" in arrays and not arrays["bias"].any():
+        del arrays["bias"]
+    weights: Any = {key: StoredTensor(torch.tensor(array)) for key, array in arrays.items()}
+    match kind:
+        case "Conv2d":
+            others = {key: fields[key] for key in ("stride", "padding", "dilation", "groups")}
+            return conv2d(call, x, **weights, **others)
+        case "Affine" | "Linear":
+            return linear(call, x, **weights)
+        case "SumPool2d":
+            size = math.prod(fields["kernel_size"])
+            pooled = avg_pool2d(call, x, *fields.values())
+            return call.add("affine", pooled, {"factor": float(size), "offset": 0.0})
+        case "AvgPool2d":
+            if fields["kernel_size"] == call.shape(x)[1:] and not any(fields["padding"]):
+                return call.add("global_avgpool", x)
+            return avg_pool2d(call, x, *fields.values())
+        case "Flatten":
+            return vector(call, x)
+    return x
 
-    call: CallSite
-    kind: str
-    fields: Mapping[str, Any]
-    dt: float
-    alone: bool
 
-    def read(self, x: ReadValue) -> ReadValue:
-        call, fields = self.call, self.fields
-        self._check(call.shape(x))
-        match self.kind:
-            case "Conv2d":
-                others = (fields[key] for key in ("stride", "padding", "dilation", "groups"))
-                return conv2d(call, x, *self._weights(), *others)
-            case "Affine" | "Linear":
-                return linear(call, x, *self._weights())
-            case "SumPool2d":
-                size = math.prod(fields["kernel_size"])
-                pooled = avg_pool2d(call, x, *fields.values())
-                return call.add("affine", pooled, {"factor": float(size), "offset": 0.0})
-            case "AvgPool2d":
-                if fields["kernel_size"] == call.shape(x)[1:] and not any(fields["padding"]):
-                    return call.add("global_avgpool", x)
-                return avg_pool2d(call, x, *fields.values())
-            case "Flatten":
-                return vector(call, x)
-            case "Output":
-                return x
-        return self._neuron(x)
+def _neuron(
+    call: CallSite, kind: str, fields: Mapping[str, Any], x: ReadValue, dt: float, alone: bool
+) -> ReadValue:
+    """Read a neuron. The factor of its input goes into the weights of the layer before it, if it ``alone``
+    reads that layer."""
+    numbers = {key: one_number(f"{call.path}: its {key}", value) for key, value in fields.items()}
+    given: dict[str, float | bool] = {}
+    factor = numbers["r"]
+    if kind == "IF":
+        factor *= dt
+    else:
+        given["tau"] = float(f"{numbers['tau'] / dt:.6g}")
+    if kind != "LI":
+        given |= {"v_threshold": numbers["v_threshold"], "v_rest": numbers.get("v_reset", 0.0)}
+    if numbers.get("v_leak") not in (None, given.get("v_rest", 0.0)):
+        raise call.refuse("it decays to another potential than it is reset to (without one, 0)")
+    factor, build = float(f"{factor:.7g}"), call.build
+    if factor != 1 and alone and x.node in build.weights:
+        held = build.weights[x.node].items()
+        scaled = {key: item.changed(lambda tensor: tensor * factor) for key, item in held}
+        build.weights[x.node] = scaled
+    elif factor != 1:
+        x = call.add("affine", x, {"factor": factor, "offset": 0.0})
+    # of the surrogate, which NIR does not store, only gradients depend
+    made = program("readout" if kind == "LI" else kind, given)
+    return call.add("neuron", x, build.neuron(made))
 
-    def _check(self, shape: tuple[int, ...]) -> None:
-        """Raise UserError if an array does not have the shape that the node needs."""
-        fields = self.fields
-        for field, array in fields.items():
-            if not isinstance(array, np.ndarray):
-                continue
-            match field:
-                case "weight":
-                    fits = array.ndim == (4 if len(shape) == 3 else 2)
-                    fits = fits and array.shape[1] * fields.get("groups", 1) == shape[0]
-                case "bias":
-                    fits = array.shape == fields["weight"].shape[:1]
-                case _:
-                    fits = array.size == 1 or array.shape == shape
-            if not fits:
-                raise self.call.refuse(
-                    f"its {field} has the shape {array.shape}, which does not fit its input, {shape}"
-                )
 
-    def _weights(self) -> tuple[StoredTensor, StoredTensor | None]:
-        """Return the weight and the bias, None if it is 0 everywhere."""
-        bias = self.fields.get("bias")
-        biased = bias is not None and bias.any()
-        weight = StoredTensor(torch.tensor(self.fields["weight"]))
-        return weight, StoredTensor(torch.tensor(bias)) if biased else None
-
-    def _neuron(self, x: ReadValue) -> ReadValue:
-        given: dict[str, float | bool] = {}
-        factor = self._number("r")
-        if self.kind == "IF":
-            factor *= self.dt
-        else:
-            given["tau"] = float(f"{self._number('tau') / self.dt:.6g}")
-        if self.kind != "LI":
-            reset = self._number("v_reset") if "v_reset" in self.fields else 0.0
-            given |= {"v_threshold": self._number("v_threshold"), "v_rest": reset}
-        if self.kind != "IF" and self._number("v_leak") != given.get("v_rest", 0.0):
-            raise self.call.refuse(
-                "it decays to another potential than it is reset to (without one, 0)"
+def _check(call: CallSite, fields: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Raise UserError if an array does not have the shape that the node needs."""
+    for field, array in fields.items():
+        if not isinstance(array, np.ndarray):
+            continue
+        match field:
+            case "weight":
+                fits = array.ndim == (4 if len(shape) == 3 else 2)
+                fits = fits and array.shape[1] * fields.get("groups", 1) == shape[0]
+            case "bias":
+                fits = array.shape == fields["weight"].shape[:1]
+            case _:
+                fits = array.size == 1 or array.shape == shape
+        if not fits:
+            raise call.refuse(
+                f"its {field} has the shape {array.shape}, which does not fit its input, {shape}"
             )
-        name = "readout" if self.kind == "LI" else self.kind
-        made = program(name, given, None if name == "readout" else usual_surrogate())
-        x = self._scaled(x, float(f"{factor:.7g}"))
-        return self.call.add("neuron", x, self.call.build.neuron(made))
-
-    def _number(self, field: str) -> float:
-        return one_number(f"{self.call.path}: its {field}", self.fields[field])
-
-    def _scaled(self, x: ReadValue, factor: float) -> ReadValue:
-        """Return a neuron's input times a factor, which goes into the weights before it if it can."""
-        build = self.call.build
-        if factor == 1:
-            return x
-        if self.alone and x.node in build.weights:
-            held = build.weights[x.node]
-            build.weights[x.node] = {
-                key: item.changed(lambda tensor: tensor * factor) for key, item in held.items()
-            }
-            return x
-        return self.call.add("affine", x, {"factor": factor, "offset": 0.0})

@@ -6,7 +6,8 @@ Readers have the parameters of ATen's operations. Those of layers also read node
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -17,7 +18,6 @@ from torch import Tensor
 from danetc.compiler.analysis.neuron_forms import learnt_in_order
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.names import dotted
-from danetc.compiler.importing.program import Imported
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS, OpError
@@ -43,8 +43,7 @@ class ReadNetwork:
 
     Attributes:
         graph: The graph that lowering would have made.
-        weights: Tensors of each node by their names in the node's module: those of the source, whose
-            changes they follow.
+        weights: Tensors of each node by their names in its module. They follow changes of the source.
         shape: Shape of a sample of the source.
     """
 
@@ -53,11 +52,13 @@ class ReadNetwork:
     shape: tuple[int, ...]
 
 
-def load_weights(model: Model, imported: Imported, source: ReadNetwork) -> None:
-    """Load the weights of the source into a model of the imported network."""
-    state, graph = model.state_dict(), imported.graph
+def load_weights(
+    model: Model, graph: Graph, pairs: Iterable[tuple[int, int]], source: ReadNetwork
+) -> None:
+    """Load the weights of the source into a model of a graph, for pairs of their nodes."""
+    state = model.state_dict()
     with torch.no_grad():
-        for theirs, mine in imported.weights:
+        for theirs, mine in pairs:
             called: dict[str, str] = {}
             if graph[mine].op == "neuron":
                 nodes = (source.graph, theirs), (graph, mine)
@@ -71,10 +72,8 @@ def load_weights(model: Model, imported: Imported, source: ReadNetwork) -> None:
 
 def model_of(source: ReadNetwork) -> Model:
     """Return a model of the network that was read, without detection of its structure."""
-    graph = source.graph
-    model = emit(graph, 0).eval()
-    own = Imported(graph.name, "", graph, tuple((id, id) for id in source.weights), (), ())
-    load_weights(model, own, source)
+    model = emit(source.graph, 0).eval()
+    load_weights(model, source.graph, ((id, id) for id in source.weights), source)
     return model
 
 
@@ -98,7 +97,6 @@ class SourceBuilder:
 
     def __post_init__(self) -> None:
         self.inference = Inference(self.neurons, self.nodes)
-        self._keys: dict[NeuronProgram, str] = {}
         value = Value((*self.shape, 1, 1)[:3], ANALOG, self.events)
         self.nodes[0] = Node(0, "input", (), {"events": self.events}, value, (), "input")
 
@@ -108,14 +106,7 @@ class SourceBuilder:
         x = 0 if self.events else self.add("repeat", (0,), {}, "the input")
         return x if len(self.shape) == 3 else self.add("flatten", (x,), {}, "the input")
 
-    def add(
-        self,
-        op: str,
-        inputs: Sequence[int],
-        attrs: Mapping[str, Attribute],
-        name: str,
-        weights: Mapping[str, StoredTensor] | None = None,
-    ) -> int:
+    def add(self, op: str, inputs: Sequence[int], attrs: Mapping[str, Attribute], name: str) -> int:
         """Add a node. Raises UserError, which starts with ``name``, if that is impossible."""
         id = len(self.nodes)
         given = OPS[op].completed(attrs)
@@ -124,47 +115,31 @@ class SourceBuilder:
         except OpError as error:
             raise UserError(f"{name}: {error.message}") from error
         self.nodes[id] = Node(id, op, tuple(inputs), given, value, (), f"n{id}")
-        if weights:
-            self.weights[id] = weights
         return id
 
     def neuron(self, program: NeuronProgram) -> Mapping[str, str]:
         """Return the attributes of a neuron with these equations."""
-        key = self._keys.setdefault(program, f"neuron{len(self._keys) + 1}")
+        known = {item: key for key, item in self.neurons.items()}
+        key = known.get(program, f"neuron{len(known) + 1}")
         self.neurons[key] = program
         return {"neuron": key}
 
     def carry(self, like: int, kind: Kind) -> int:
         """Add the value of a loop from one step ago, with the shape of a node; its source is added to
         ``carries``."""
-        id, value = len(self.nodes), Value(self.shape_of(like), kind, True)
+        id, value = len(self.nodes), Value(self.nodes[like].value.shape, kind, True)
         self.nodes[id] = Node(id, "carry", (), {"steps": 1}, value, (), f"n{id}")
         return id
-
-    def share(self, first: Sequence[int], again: Sequence[int]) -> None:
-        """Make the nodes of a layer's second call share the weights of its first call."""
-        if first != again:
-            each = ([id for id in ids if id in self.weights] for ids in (first, again))
-            for owner, id in zip(*each, strict=True):
-                self.shares[id] = owner
-                del self.weights[id]
-
-    def shape_of(self, id: int) -> tuple[int, ...]:
-        return self.nodes[id].value.shape
-
-    @property
-    def time(self) -> Dimension:
-        return ((TIME, self.steps, 1),) * (self.steps > 1)
 
     @property
     def leads(self) -> tuple[Layout, Layout]:
         """Dimensions before those of a sample, of an image and of a sequence."""
         samples = ((SAMPLES, 2, 1),)
-        return (samples,), (self.time, samples)
+        return (samples,), (((TIME, self.steps, 1),) * (self.steps > 1), samples)
 
     def value(self, node: int, lead: Layout = (((SAMPLES, 2, 1),),)) -> ReadValue:
         """Return a node as a map or vector in the usual order, behind the dimensions ``lead``."""
-        sizes = enumerate(self.shape_of(node))
+        sizes = enumerate(self.nodes[node].value.shape)
         return ReadValue(node, (*lead, *(((axis, n, 1),) * (n > 1) for axis, n in sizes)))
 
     def finished(self, name: str, output: int, *, each_step: bool = True) -> ReadNetwork:
@@ -184,6 +159,11 @@ class ReadValue:
 
     node: int
     dims: Layout
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of its tensor in the source."""
+        return tuple(math.prod(size for _, size, _ in dim) for dim in self.dims)
 
     @property
     def lead(self) -> Layout:
@@ -217,20 +197,18 @@ class CallSite:
 
     Attributes:
         path: Location of the call, for messages.
-        before: Shape of the first operand.
         after: Shape of the result.
     """
 
     build: SourceBuilder
     path: str
-    before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
 
     def refuse(self, why: str) -> UserError:
         return UserError(f"{self.path}: {why}")
 
     def shape(self, x: ReadValue) -> tuple[int, ...]:
-        return self.build.shape_of(x.node)
+        return self.build.nodes[x.node].value.shape
 
     def add(self, op: str, x: ReadValue, attrs: Mapping[str, Attribute] | None = None, **weights: Any) -> ReadValue:  # fmt: skip
         """Add an operation on a value. Weights that are None are ignored."""
@@ -238,8 +216,10 @@ class CallSite:
         for item in held.values():
             self.stored(item)
         if op not in ANY_LAYOUT and x != self.usual(x):
-            raise self.refuse(f"it reads {self.before}, whose dimensions are not [N, C, H, W]")
-        node = self.build.add(op, [x.node], attrs or {}, self.path, held)
+            raise self.refuse(f"it reads {x.shape}, whose dimensions are not [N, C, H, W]")
+        node = self.build.add(op, [x.node], attrs or {}, self.path)
+        if held:
+            self.build.weights[node] = held
         return replace(x, node=node) if op in ANY_LAYOUT else self.build.value(node, x.lead)
 
     def stored(self, weight: Any) -> Tensor:
@@ -306,7 +286,7 @@ def pixelwise(call: CallSite, x: ReadValue) -> None:
     channels = call.shape(x)[0]
     if x.dims[-1] != ((0, channels, 1),) * (channels > 1):
         raise call.refuse(
-            f"it reads {call.before}, whose last dimension is not its channels; permute or flatten it"
+            f"it reads {x.shape}, whose last dimension is not its channels; permute or flatten it"
         )
 
 
@@ -413,28 +393,28 @@ def dropout(call: CallSite, x: ReadValue, p: float, train: bool) -> ReadValue:
     return call.add("dropout", x, {"p": p}) if p else x
 
 
-def function(op: str) -> Reader:
-    return lambda call, x: call.add(op, x)
+def function(op: str, call: CallSite, x: ReadValue) -> ReadValue:
+    return call.add(op, x)
 
 
 def relu(call: CallSite, x: ReadValue) -> ReadValue:
-    return call.add("relu", x) if call.build.spiking else activation("ReLU")(call, x)
+    return call.add("relu", x) if call.build.spiking else activation("ReLU", call, x)
 
 
-def activation(name: str) -> Reader:
-    """Return the reader of an activation function, which becomes a neuron of this name."""
-    return lambda call, x: call.add("neuron", x, call.build.neuron(activation_program(name)))
+def activation(name: str, call: CallSite, x: ReadValue) -> ReadValue:
+    """Read an activation function, which becomes a neuron of this name."""
+    return call.add("neuron", x, call.build.neuron(activation_program(name)))
 
 
 def gelu(call: CallSite, x: ReadValue, approximate: str = "none") -> ReadValue:
     tanh = approximate == "tanh"
-    return activation("GELU_tanh")(call, x) if tanh else call.add("gelu", x)
+    return activation("GELU_tanh", call, x) if tanh else call.add("gelu", x)
 
 
 def hardtanh(call: CallSite, x: ReadValue, low: float = -1, high: float = 1) -> ReadValue:
     if (low, high) != (0, 6):
         raise call.refuse(f"hardtanh from {low} to {high}; ReLU6, from 0 to 6, is supported")
-    return activation("ReLU6")(call, x)  # type: ignore[no-any-return]
+    return activation("ReLU6", call, x)
 
 
 def same(call: CallSite, x: ReadValue, **options: Any) -> ReadValue:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor, fx, nn
 
 from danetc.dsl.neuron.opcodes import OPCODES, ConstantError, Operand
-from danetc.dsl.neuron.program import INPUT, Learnable, NeuronProgram, NeuronState, SurrogateProgram
+from danetc.dsl.neuron.program import INPUT, Learnable, NeuronProgram, NeuronState
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.errors import UserError
 from danetc.tasks.importing.known_neurons import surrogate_of
@@ -46,13 +47,12 @@ class StepwiseNeuron:
 def python_neurons(trace: TracedModel, model: nn.Module) -> dict[fx.Node, StepwiseNeuron]:
     """Return the neurons of a trace by the node of their output."""
     steps = _Steps(trace, model)
-    stacks = [
-        node
+    return {
+        node: neuron
         for node in trace.graph.nodes
         if operation(node) == "stack" and node.args[1:] in ((), (0,))
-    ]
-    found = {node: _neuron(steps, [*map(steps.operand, node.args[0])]) for node in stacks}
-    return {node: neuron for node, neuron in found.items() if neuron is not None}
+        if (neuron := _neuron(steps, [*map(steps.operand, node.args[0])])) is not None
+    }
 
 
 class _Steps:
@@ -60,14 +60,15 @@ class _Steps:
 
     def __init__(self, trace: TracedModel, model: nn.Module) -> None:
         self.trace = trace
-        self.learnt = dict(model.named_parameters())
-        self.tensors: dict[str, Tensor] = {**self.learnt, **dict(model.named_buffers())}
+        self.tensors = dict(
+            chain[tuple[str, Tensor]](model.named_parameters(), model.named_buffers())
+        )
         self.first: dict[object, fx.Node] = {}
 
-    def operation(self, value: Traced) -> tuple[str, tuple[Traced, ...]] | None:
-        """Return the opcode and the operands of a node, or None for other values."""
+    def operation(self, value: Traced) -> tuple[str, tuple[Traced, ...]]:
+        """Return the opcode and the operands of a node, both empty for other values."""
         if not isinstance(value, fx.Node):
-            return None
+            return "", ()
         name, args = operation(value), value.args
         if self.spike(value):
             name, args = "heaviside", args[:1]
@@ -82,7 +83,7 @@ class _Steps:
             or not all(isinstance(item, (fx.Node, int, float)) for item in args)
             or value.kwargs
         ):
-            return None
+            return "", ()
         return opcode, tuple(map(self.operand, args))
 
     def operand(self, value: Any) -> Traced:
@@ -102,18 +103,17 @@ class _Steps:
         tensor, place = self.tensor(value), self.trace.places.get(value, "")
         if tensor is None:
             return value
-        if tensor.numel() == 1 and place not in self.learnt:
+        if tensor.numel() == 1 and not isinstance(tensor, nn.Parameter):
             return float(tensor)
         return self.first.setdefault(place, value)
 
     def tensor(self, value: Traced) -> Tensor | None:
         """Return the parameter or buffer that a node reads, or None."""
-        stored = isinstance(value, fx.Node) and value in self.trace.places
-        return self.tensors.get(self.trace.places[value]) if stored else None  # type: ignore[index]
+        return self.tensors.get(self.trace.places.get(value, ""))  # type: ignore[arg-type]
 
-    def step(self, value: fx.Node) -> tuple[Any, Any] | None:
+    def step(self, value: Traced) -> tuple[Any, Any] | None:
         """Return the sequence and the index of a node that reads a time step, or None."""
-        match operation(value), value.args:
+        match isinstance(value, fx.Node) and (operation(value), value.args):
             case "select", (fx.Node() as source, 0, int(index)):
                 return source, index
             case "getitem", (fx.Node() as parts, int(index)) if operation(parts) == "unbind":
@@ -129,88 +129,68 @@ class _Steps:
 # -- comparison of two steps -----------------------------------------------------------------------
 
 
-class _UnequalSteps(Exception):
-    """Raised if two steps have different equations."""
-
-
 @dataclass
 class _Pair:
     """Two successive steps of a neuron, traversed together from their outputs to their inputs.
 
-    ``earlier`` maps values of the later step to the earlier step. ``sources`` contains the
-    sequences that both steps read, with their inputs. If the earlier step is the first, ``starts``
-    contains the values that the later step reads from it and their initial numbers. Otherwise these
-    values are ``known``, and ``next`` maps them to their next values.
+    ``earlier`` maps values of the later step to those of the earlier step, which are numbers if Python
+    computed them during tracing. ``next`` maps the ``known`` states of the earlier step to their next
+    values.
     """
 
     trace: _Steps
     known: Collection[Traced] = ()
     earlier: dict[Traced, Traced] = field(default_factory=dict)
-    sources: set[tuple[fx.Node, fx.Node, fx.Node]] = field(default_factory=set)
-    starts: dict[Traced, float] = field(default_factory=dict)
     next: dict[Traced, Traced] = field(default_factory=dict)
 
-    def walk(self, later: Traced, before: Traced) -> None:
-        trace = self.trace
+    def walk(self, later: Traced, before: Traced) -> bool:
+        """Return True if both steps compute a value alike."""
+        constant = isinstance(later, float) or self.trace.tensor(later) is not None
         if before in self.known:
             self.next[before] = later
-        elif later in self.earlier:
-            if self.earlier[later] != before:
-                raise _UnequalSteps
-        elif isinstance(later, float) or trace.tensor(later) is not None:
-            if later != before:
-                raise _UnequalSteps
-        elif isinstance(before, float):
-            self.starts[later] = before
-        elif later is before:
-            self.sources.add((later, later, later))
-        elif (now := trace.step(later)) and (last := trace.step(before)) and now[0] is last[0]:
-            self.sources.add((now[0], later, before))
-        else:
-            self._operation(later, before)
+            return True
+        if constant or later in self.earlier:
+            return self.earlier.get(later, later) == before
+        self.earlier[later] = before
+        known = isinstance(before, float) or self.source(later, before) is not None
+        return known or self._operation(later, before)
 
-    def _operation(self, later: fx.Node, before: fx.Node) -> None:
-        mine, other = self.trace.operation(later), self.trace.operation(before)
-        if mine is None or other is None or mine[0] != other[0]:
-            raise _UnequalSteps
-        orders = [other[1]]
-        if OPCODES[mine[0]].commutes and isinstance(other[1][-1], float):
-            orders.append(other[1][::-1])  # a number is the last operand: 0.0 + x is x + 0.0
+    def source(self, later: Traced, before: Traced) -> Any:
+        """Return the value of which both steps read their part, or that both read; else None."""
+        now, last = self.trace.step(later), self.trace.step(before)
+        if now and last and now[0] is last[0] and later is not before:
+            return now[0]
+        return later if later is before else None
+
+    def _operation(self, later: Traced, before: Traced) -> bool:
+        (mine, args), (other, others) = map(self.trace.operation, (later, before))
+        if mine != other or not mine:
+            return False
+        orders = [others]
+        if OPCODES[mine].commutes and isinstance(others[-1], float):
+            orders.append(others[::-1])  # a number is the last operand: 0.0 + x is x + 0.0
         for operands in orders:
-            tried = replace(
-                self,
-                earlier={**self.earlier, later: before},
-                sources={*self.sources},
-                starts={**self.starts},
-                next={**self.next},
-            )
-            try:
-                for a, b in zip(mine[1], operands, strict=True):
-                    tried.walk(a, b)
-            except _UnequalSteps:
-                continue
-            vars(self).update(vars(tried))
-            return
-        raise _UnequalSteps
+            saved = {**self.earlier}, {**self.next}
+            if all(map(self.walk, args, operands)):
+                return True
+            self.earlier, self.next = saved
+        return False
 
-    def states(self) -> list[Traced]:
-        """Return the values that the first step passes to the second one."""
-        return [value for value in self.starts if not self._follows(value)]
+    def states(self) -> dict[Traced, float]:
+        """Return the values that the first step passes to the second one, and their initial numbers."""
+        starts = {a: b for a, b in self.earlier.items() if isinstance(b, float)}
 
-    def _follows(self, value: Traced) -> bool:
-        """True if a value and its initial number are computed from others in ``starts``.
+        def follows(value: Traced) -> bool:  # from others, of which Python computed its number
+            opcode, args = self.trace.operation(value)
+            if starts.keys().isdisjoint(args):
+                return False
+            numbers = [item if isinstance(item, float) else starts.get(item) for item in args]
+            function = OPCODES[opcode].value
+            if function is None or None in numbers:
+                return False
+            return bool(np.float32(function(*numbers)) == np.float32(starts[value]))
 
-        In the first step it is a constant, because Python computed it during tracing.
-        """
-        operation = self.trace.operation(value)
-        if operation is None or self.starts.keys().isdisjoint(operation[1]):
-            return False
-        opcode, args = operation
-        numbers = [item if isinstance(item, float) else self.starts.get(item) for item in args]
-        function = OPCODES[opcode].value
-        if function is None or None in numbers:
-            return False
-        return bool(np.float32(function(*numbers)) == np.float32(self.starts[value]))
+        return {value: number for value, number in starts.items() if not follows(value)}
 
 
 def _neuron(trace: _Steps, outputs: Sequence[Traced]) -> StepwiseNeuron | None:
@@ -218,32 +198,45 @@ def _neuron(trace: _Steps, outputs: Sequence[Traced]) -> StepwiseNeuron | None:
     if len(outputs) < 2:
         return None
     first = _Pair(trace)
-    try:
-        first.walk(outputs[1], outputs[0])
-        states = first.states()
-        second = _Pair(trace, states)
-        if len(outputs) > 2:
-            second.walk(outputs[2], outputs[1])
-    except _UnequalSteps:
+    alike = first.walk(outputs[1], outputs[0])
+    states = first.states()
+    second = _Pair(trace, states)
+    if not alike or (len(outputs) > 2 and not second.walk(outputs[2], outputs[1])):
         return None
-    if len(first.sources) != 1 or not first.earlier:
+    pairs = first.earlier.items()
+    sources = [(a, found) for a, b in pairs if (found := first.source(a, b)) is not None]
+    if len(sources) != 1 or len(pairs) == 1:
         return None
-    ((source, now, before),) = first.sources
+    ((now, source),) = sources
     labels = {value: f"u{place or ''}" for place, value in enumerate(states)}
     made = _Equations(trace, (*labels.values(),), {now: INPUT, **labels})
     try:
         output = made.number(outputs[1])
         after = {labels[value]: made.number(later) for value, later in second.next.items()}
         if len(outputs) == 2:  # next values of states are only known for the first step
-            made.values = {b: made.value(a) for a, b in first.earlier.items()} | {before: INPUT}
+            made.values = {b: made.value(a) for a, b in pairs if not isinstance(b, float)}
             after = {label: made.number(value) for value, label in labels.items()}
-    except (_UnequalSteps, ConstantError):
+    except ConstantError:
         return None
-    if after.keys() != {*labels.values()}:
+    names = [*labels.values()]
+    if after.keys() != {*names}:
         return None
-    starts = {labels[value]: first.starts[value] for value in states}
+    ops, (output, *following) = made.build.finish([output, *(after[name] for name in names)])
+    spikes = made.spikes if any(op.opcode == "heaviside" for op in ops) else ()
+    surrogates = {surrogate_of(spike.function, spike.others) for spike in spikes}
+    if len(surrogates) > 1:
+        raise UserError("a neuron in the model's own code has several surrogates")
+    program = NeuronProgram(
+        "imported_neuron",
+        tuple(map(NeuronState, names, states.values())),
+        tuple(made.learnables.values()),
+        ops,
+        output,
+        tuple(following),
+        next(iter(surrogates), None),
+    )
     places = {learnt.parameter: place for place, learnt in made.learnables.items()}
-    return StepwiseNeuron(source, len(outputs), made.program(starts, output, after), places)
+    return StepwiseNeuron(source, len(outputs), program, places)
 
 
 # -- equations -------------------------------------------------------------------------------------
@@ -275,22 +268,21 @@ class _Equations:
             return value
         if (tensor := self.trace.tensor(value)) is not None:
             return self._learnable(self.trace.trace.places[value], tensor)
-        operation = self.trace.operation(value)
-        if operation is None:
+        opcode, args = self.trace.operation(value)
+        if not opcode:
             raise UserError(f"a neuron reads the value `{value.name}` in addition to its input")
-        opcode, args = operation
-        build = self.build
+        build, row = self.build, OPCODES[opcode]
+        operands = [
+            build.condition(self.value(item)) if place in row.conditions else self.number(item)
+            for place, item in enumerate(args)
+        ]
         if opcode == "where":
-            condition, *choices = args
-            return build.select(build.condition(self.value(condition)), *map(self.number, choices))
-        if OPCODES[opcode].conditions:
-            return build.logic(opcode, *(build.condition(self.value(item)) for item in args))
-        numbers = [self.number(item) for item in args]
-        if OPCODES[opcode].gives == "condition":
-            return build.compare(opcode, *numbers)
+            return build.select(*operands)
+        if row.gives == "condition":
+            return (build.logic if row.conditions else build.compare)(opcode, *operands)
         if (spike := self.trace.spike(value)) is not None:
             self.spikes.append(spike)
-        return build.emit(opcode, *numbers)
+        return build.emit(opcode, *operands)
 
     def _learnable(self, place: str, tensor: Tensor) -> str:
         """Return the name of a learnable tensor with one number, or one per channel."""
@@ -305,26 +297,6 @@ class _Equations:
             self.learnables[place] = Learnable(label, start, per=per)
             self.build.add_input(label, scalar=tensor.numel() == 1)
         return self.learnables[place].parameter
-
-    def program(
-        self, starts: Mapping[str, float], output: Operand, after: Mapping[str, Operand]
-    ) -> NeuronProgram:
-        ops, (given, *following) = self.build.finish([output, *(after[name] for name in starts)])
-        return NeuronProgram(
-            "imported_neuron",
-            tuple(NeuronState(name, start) for name, start in starts.items()),
-            tuple(self.learnables.values()),
-            ops,
-            given,
-            tuple(following),
-            self._surrogate() if any(op.opcode == "heaviside" for op in ops) else None,
-        )
-
-    def _surrogate(self) -> SurrogateProgram:
-        found = {surrogate_of(spike, spike.numbers) for spike in self.spikes}
-        if len(found) > 1:
-            raise UserError("a neuron in the model's own code has several surrogates")
-        return found.pop()
 
 
 def _written(value: float) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -14,20 +13,19 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate, map_arg
 
 from danetc.errors import UserError
-from danetc.tasks.importing.known_neurons import NEURONS, full_name, neuron_program
+from danetc.tasks.importing.known_neurons import NEURONS, full_name, neuron_program, neurons_of
 from danetc.tasks.importing.layouts import LAYERS, READERS, TAKES_PARAMETERS
 from danetc.tasks.importing.operations import (
     STEPS,
     CallSite,
-    Layout,
     ReadNetwork,
     ReadValue,
     SourceBuilder,
     StoredTensor,
     read,
 )
-from danetc.tasks.importing.python_neurons import StepwiseNeuron, python_neurons
-from danetc.tasks.importing.tracing import TracedModel, leaf, operation, shape_of
+from danetc.tasks.importing.python_neurons import python_neurons
+from danetc.tasks.importing.tracing import TracedModel, leaf, operation
 
 # -- modules that are read as one operation -------------------------------------------------------
 
@@ -71,19 +69,19 @@ HINT = (
 )
 
 
-def _with_leaves(model: nn.Module) -> tuple[nn.Module, TracedModel]:
-    """Return a copy of a model whose modules in ``MODULES`` call ``leaf``, and its trace, not yet run."""
-    copied, trace = deepcopy(model).eval(), TracedModel()
+def _traced(model: nn.Module, example: Tensor) -> TracedModel:
+    """Return the trace of a copy of a model whose modules in ``MODULES`` call ``leaf``."""
+    copied, leaves = deepcopy(model).eval(), dict[str, nn.Module]()
     for path, module in copied.named_modules():
         name = full_name(module)
         if name in MODULES:
-            trace.leaves[path] = module
+            leaves[path] = model.get_submodule(path)
             module.forward = partial(_called, module, path)
         elif isinstance(module, nn.MultiheadAttention):
             module.forward = partial(module.forward, need_weights=False)  # type: ignore[method-assign]
         elif any(kind.__name__ == "MemoryModule" for kind in type(module).__mro__):
             raise UserError(f"{path}: danetc cannot read a {name}. {HINT}")
-    return copied, trace
+    return TracedModel(copied, example, leaves)
 
 
 def _called(module: Any, path: str, x: Tensor, state: object = None) -> Any:
@@ -99,11 +97,6 @@ Takes = Literal["sequence", "step", "image"]
 """Input of a model: [T, N, ...]; the N samples of one step, T times; or images, once."""
 
 
-def is_spiking(model: nn.Module) -> bool:
-    """Return True if a model has neurons of SpikingJelly, snnTorch or Norse."""
-    return any(full_name(module) in NEURONS for module in model.modules())
-
-
 def read_model(
     model: nn.Module, name: str, shape: tuple[int, ...], steps: int | None, events: bool
 ) -> tuple[ReadNetwork, Takes]:
@@ -111,72 +104,55 @@ def read_model(
 
     Raises UserError with the module or the line that cannot be read.
     """
-
-    def reading(takes: Takes) -> tuple[ReadNetwork, Takes]:
-        return _read(model, name, shape, steps, events, takes), takes
-
-    if not is_spiking(model):  # or with neurons of its own code, which may repeat images
-        return reading("sequence" if events else "image")
-    modes = {
-        module.step_mode
-        for module in model.modules()
-        if full_name(module) in NEURONS and hasattr(module, "step_mode")
-    }
+    modes = {getattr(module, "step_mode", "s") for module in neurons_of(model)}
     if len(modes) > 1:
         raise UserError(
             "some of the model's neurons have step_mode 's' and some 'm'; "
             "set one for all with spikingjelly.activation_based.functional.set_step_mode"
         )
-    if modes != {"m"}:
-        return reading("step")
-    try:
-        return reading("sequence")
-    except UserError as error:
-        try:  # the model may repeat the image over time
-            return reading("image")
-        except UserError:
-            raise error from None
+    tried: list[Takes] = ["step"]
+    if modes == {"m"}:
+        tried = ["sequence", "image"]  # the model may repeat the image over time
+    elif not modes:  # or with neurons of its own code, which may repeat images
+        tried = ["sequence" if events else "image"]
+    errors: list[UserError] = []
+    for takes in tried:
+        try:
+            return _Reader(model, shape, steps, events, takes).read(name), takes
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
 
 
-def _read(
-    model: nn.Module,
-    name: str,
-    shape: tuple[int, ...],
-    requested: int | None,
-    events: bool,
-    takes: Takes,
-) -> ReadNetwork:
-    spiking, sequence = is_spiking(model), takes == "sequence"
-    steps = requested or STEPS
-    leading = (steps, 2) if sequence else (2,)
-    like = next(model.parameters(), torch.empty(0))
-    copied, trace = _with_leaves(model)
-    trace.run(copied, like.new_empty((*leading, *shape)))
-    neurons = python_neurons(trace, model)
-    counts = {neuron.steps for neuron in neurons.values()}
-    if requested is None and not spiking and not events:
-        steps = max(counts, default=1)
-    if counts - {steps}:
-        raise UserError(f"its neurons run for {min(counts)} time steps: --steps {min(counts)}")
-    build = SourceBuilder(steps, shape, events, spiking)
-    value = _Reader(build, trace, neurons, model.state_dict(), build.leads[sequence]).read()
-    return build.finished(name, value.node, each_step=spiking or len(value.lead) == 2)
-
-
-@dataclass
 class _Reader:
-    """Reads the values of a trace. ``lead`` are the dimensions of its input before those of a sample."""
+    """Reads a model from its trace."""
 
-    build: SourceBuilder
-    trace: TracedModel
-    neurons: Mapping[fx.Node, StepwiseNeuron]
-    stored: Mapping[str, Tensor]
-    lead: Layout
-    values: dict[fx.Node, Any] = field(default_factory=dict)
-    uses: Counter[str] = field(default_factory=Counter)
-    calls: dict[tuple[Any, ...], range] = field(default_factory=dict)
+    def __init__(
+        self,
+        model: nn.Module,
+        shape: tuple[int, ...],
+        steps: int | None,
+        events: bool,
+        takes: Takes,
+    ) -> None:
+        spiking = bool(neurons_of(model))
+        sequence, length = takes == "sequence", steps or STEPS
+        like = next(model.parameters(), torch.empty(0))
+        self.trace = _traced(model, like.new_empty((*[length] * sequence, 2, *shape)))
+        self.neurons = python_neurons(self.trace, model)
+        counts = {neuron.steps for neuron in self.neurons.values()}
+        if steps is None and not spiking and not events:
+            length = max(counts, default=1)
+        if counts - {length}:
+            raise UserError(f"its neurons run for {min(counts)} time steps: --steps {min(counts)}")
+        self.build = SourceBuilder(length, shape, events, spiking)
+        self.input = self.build.value(self.build.entry, self.build.leads[sequence])
+        self.stored = model.state_dict()
+        self.values: dict[fx.Node, Any] = {}
+        self.uses: Counter[str] = Counter()
+        self.calls: dict[tuple[Any, ...], range] = {}
 
-    def read(self) -> ReadValue:
+    def read(self, name: str) -> ReadNetwork:
         graph = self.trace.graph
         for node, neuron in self.neurons.items():
             node.args = (neuron.source,)
@@ -190,8 +166,10 @@ class _Reader:
             elif (place := self.trace.places.get(node)) is not None:
                 self.values[node] = self._stored(place)
             else:
-                self.values[node] = self.build.value(self.build.entry, self.lead)
-        return self._output(self.trace.returned(self._read(output.args[0])))
+                self.values[node] = self.input
+        value = self._output(self.trace.returned(self._read(output.args[0])))
+        each_step = self.build.spiking or len(value.lead) == 2
+        return self.build.finished(name, value.node, each_step=each_step)
 
     def _read(self, arguments: Any) -> Any:
         return map_arg(arguments, self.values.__getitem__)
@@ -241,7 +219,7 @@ class _Reader:
 
     def _called(self, node: fx.Node) -> Any:
         """Read a call of an operation or of a leaf."""
-        args, kwargs = self._read(node.args), self._read(node.kwargs)
+        args, kwargs = self._read((node.args, node.kwargs))
         name, path = operation(node), _place(node)
         if name == "leaf":
             return self._leaf(args[0], args[1], path)
@@ -256,22 +234,14 @@ class _Reader:
                 f"{stored[0].path}: a parameter or buffer that the model's own code reads; danetc "
                 "reads those of layers"
             )
-        call = CallSite(
-            self.build,
-            path,
-            shape_of(next(iter(node.all_input_nodes), node)),
-            shape_of(node),
-        )
-        key: tuple[Any, ...] = (
-            reader if not any(item.changes for item in stored) else node,
-            *(item.path for item in stored),
-        )
-        if reader not in LAYERS or key not in self.calls:
+        call = CallSite(self.build, path, tuple(getattr(node.meta.get("val"), "shape", ())))
+        key: tuple[Any, ...] = (node,)
+        if reader in LAYERS and not any(item.changes for item in stored):
+            key = (reader, *(item.path for item in stored))
+        if key not in self.calls:
             for item in stored:
                 self._once(item.path, path)
-        return self._shared(
-            key if reader in LAYERS else (node,), lambda: read(reader, call, args, kwargs)
-        )
+        return self._shared(key, lambda: read(reader, call, args, kwargs))
 
     def _leaf(self, x: Any, key: str, path: str) -> ReadValue:
         module = self.trace.leaves[key]
@@ -289,10 +259,15 @@ class _Reader:
 
     def _shared(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """Read a call, whose nodes share the weights of the first call with the same key."""
-        before = len(self.build.nodes)
+        build, before = self.build, len(self.build.nodes)
         result = make()
-        made = range(before, len(self.build.nodes))
-        self.build.share(self.calls.setdefault(key, made), made)
+        made = range(before, len(build.nodes))
+        first = self.calls.setdefault(key, made)
+        if first != made:
+            each = ([id for id in ids if id in build.weights] for ids in (first, made))
+            for owner, id in zip(*each, strict=True):
+                build.shares[id] = owner
+                del build.weights[id]
         return result
 
     def _computed(self, node: fx.Node) -> StoredTensor | None:
@@ -301,10 +276,9 @@ class _Reader:
         if others or not isinstance(source, StoredTensor):
             return None
 
-        def change(tensor: Tensor) -> Tensor:
-            args: Any = map_arg(node.args, lambda item: tensor)
-            kwargs: Any = map_arg(node.kwargs, lambda item: tensor)
-            return node.target(*args, **kwargs)  # type: ignore[no-any-return, operator]
+        def change(tensor: Tensor) -> Any:
+            args, kwargs = map_arg((node.args, node.kwargs), lambda item: tensor)
+            return node.target(*args, **kwargs)  # type: ignore[operator]
 
         return source.changed(change)
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
@@ -28,10 +27,10 @@ leaf: Callable[[Any, str], Any] = torch.ops.danetc.leaf
 
 @dataclass(frozen=True, eq=False)
 class Spike:
-    """A call of a custom autograd function, with its arguments other than the first."""
+    """A call of a custom autograd function: a function of its first argument, and the others."""
 
     name: str
-    apply: Callable[..., Tensor]
+    function: Callable[[Tensor], Tensor]
     others: tuple[Any, ...]
 
     def check(self) -> None:
@@ -39,37 +38,23 @@ class Spike:
         if any(isinstance(item, Tensor) for item in self.others):
             raise UserError(f"{self.name}: a custom autograd function must read one value")
         places = torch.tensor([-2.0, -1e-3, 0.0, 1e-3, 2.0], dtype=torch.float64)
-        steps = self(places)
+        steps = self.function(places)
         if not torch.equal(steps, (places >= 0).to(steps)):
             raise UserError(f"{self.name}: a custom autograd function must be a step function at 0")
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.apply(x, *self.others)
 
-    @property
-    def numbers(self) -> list[object]:
-        """Other arguments, and the attributes of modules among them."""
-        held = [vars(x).values() if isinstance(x, nn.Module) else (x,) for x in self.others]
-        return [*chain(*held)]
-
-
-@dataclass
 class TracedModel:
     """Graph of a model.
 
     Attributes:
+        leaves: Modules and custom autograd functions that are one operation, by their keys.
         places: Paths of the parameters and buffers that placeholders stand for.
-        leaves: Modules and custom autograd functions by their keys.
         returned: Function that returns the output of the model from those of the graph.
     """
 
-    leaves: dict[str, nn.Module | Spike] = field(default_factory=dict)
-    graph: fx.Graph = field(default_factory=fx.Graph)
-    places: Mapping[fx.Node, str] = field(default_factory=dict)
-    returned: Callable[[Sequence[Any]], Any] = tuple
-
-    def run(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Tensor, leaves: Mapping[str, nn.Module]) -> None:
         """Trace a model, whose modules in ``leaves`` call ``leaf``. Raises UserError if it cannot be traced."""
+        self.leaves: dict[str, nn.Module | Spike] = {**leaves}
         before, apply = logging.root.manager.disable, Function.__dict__["apply"]
         Function.apply = classmethod(partial(self._called, apply.__func__))  # type: ignore[method-assign, assignment]
         logging.disable(logging.CRITICAL)  # torch.export logs the graph at an error
@@ -93,11 +78,11 @@ class TracedModel:
             Function.apply = apply  # type: ignore[method-assign]
         targets = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs}
         self.graph = program.graph
-        self.places = {
+        self.places: Mapping[fx.Node, str] = {
             node: target for node in self.graph.nodes if (target := targets.get(node.name))
         }
         assert program.call_spec.out_spec is not None
-        self.returned = program.call_spec.out_spec.unflatten
+        self.returned: Callable[[Sequence[Any]], Any] = program.call_spec.out_spec.unflatten
         for item in self.leaves.values():
             if isinstance(item, Spike):
                 item.check()
@@ -105,7 +90,7 @@ class TracedModel:
     def _called(self, apply: Callable[..., Any], kind: type, *given: Any) -> Any:
         """Trace a call of a custom autograd function as one operation."""
         key = f"{kind.__name__} {len(self.leaves)}"
-        self.leaves[key] = Spike(kind.__name__, partial(apply, kind), given[1:])
+        self.leaves[key] = Spike(kind.__name__, lambda x: apply(kind, x, *given[1:]), given[1:])
         return leaf(given[0], key)
 
 
@@ -113,8 +98,3 @@ def operation(node: fx.Node) -> str:
     """Return the name of a node's operation, also for one in place; empty for parameters and inputs."""
     target: Any = node.target
     return str(getattr(getattr(target, "overloadpacket", target), "__name__", "")).strip("_")
-
-
-def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of a node's value; empty if it is not a tensor."""
-    return tuple(getattr(node.meta.get("val"), "shape", ()))
