@@ -30,6 +30,6 @@ def neuron_text(program: NeuronProgram) -> tuple[str, str]:
         return names[-1]
 
     neurons = Neurons(claim, set())
-    label = neurons.instance(program).target
+    label = neurons.instance(program, False, (1, 1, 1), 1).target
     needed, _ = prelude.chosen(neurons.used)
     return str(label), "\n\n\n".join([*needed, *neurons.classes])

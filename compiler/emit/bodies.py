@@ -121,9 +121,14 @@ class ScopeBody:
     def as_flat(self, id: int) -> fx.Node:
         """The value as [T * N, ...], or [N, ...] if it does not vary."""
         if id not in self.flat:
-            self._lead(self.source[id])
-            last = -len(self.nodes[id].value.shape) - 1
-            args = (self.seq[id], 0, last)
+            source = self.source[id]
+            if source not in self.leads:  # its leading dimensions: (T, N) or (N,)
+                args: tuple[Any, ...] = (self.seq[source], "shape")
+                shape = self._create("call_function", getattr, args, "shape")
+                args = (shape, slice(None, -len(self.nodes[source].value.shape)))
+                lead = self._create("call_function", operator.getitem, args, "lead")
+                self.leads[source] = lead
+            args = (self.seq[id], 0, -len(self.nodes[id].value.shape) - 1)
             self.flat[id] = self._create("call_method", "flatten", args, f"{self.local(id)}_flat")
         return self.flat[id]
 
@@ -137,22 +142,13 @@ class ScopeBody:
             value.name if value is not None and value.op == "placeholder" else self.nodes[id].name
         )
 
-    def _create(self, kind: str, target: Any, args: tuple[Any, ...], name: str) -> fx.Node:
-        return self._marked(self.graph.create_node(kind, target, args, name=attribute(name)))
-
-    def _marked(self, node: fx.Node) -> fx.Node:
+    def _create(
+        self, kind: str, target: Any, args: tuple[Any, ...], name: str, **kwargs: Any
+    ) -> fx.Node:
+        node = self.graph.create_node(kind, target, args, kwargs, name=attribute(name))
         if self.segment is not None:
             node.meta[SEGMENT] = self.segment
         return node
-
-    def _lead(self, id: int) -> None:
-        """Read the leading dimensions of a value: (T, N) or (N,)."""
-        if id not in self.leads:
-            shape = self._create("call_function", getattr, (self.seq[id], "shape"), "shape")
-            leading = slice(None, -len(self.nodes[id].value.shape))
-            self.leads[id] = self._create(
-                "call_function", operator.getitem, (shape, leading), "lead"
-            )
 
     def _layout(self, node: Node, call: TorchModule | TorchFunction) -> str:
         """The layout in which an operation runs; if it takes any, the layout of its operands."""
@@ -184,10 +180,7 @@ class ScopeBody:
 
         def apply(*args: Any, name: str = name) -> fx.Node:
             args = (*call.before, *args, *call.args)
-            made = self.graph.create_node(
-                "call_function", function, args, dict(call.kwargs), name=attribute(name)
-            )
-            return self._marked(made)
+            return self._create("call_function", function, args, name, **call.kwargs)
 
         if call.as_list:
             return apply(list(operands))

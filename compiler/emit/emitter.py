@@ -9,6 +9,7 @@ them stay in that layout. The code of a model consists of calls to an allow-list
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import nn
 
@@ -16,7 +17,7 @@ from danetc.compiler.analysis.summary import summarise, why_steps_are_fixed, why
 from danetc.compiler.emit.bodies import ScopeBody, StepBody, is_stepping, parameter, resolve
 from danetc.compiler.emit.init import construct, initialise, seed_of
 from danetc.compiler.emit.names import attribute, dotted
-from danetc.compiler.emit.scopes import LoopUnit, Path, Scopes, ScopeTree, Unit
+from danetc.compiler.emit.scopes import LoopUnit, Path, Scopes, ScopeTree, Unit, members_of
 from danetc.compiler.ir.at_node import before_neurons, call_of, same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
@@ -67,8 +68,7 @@ class Emitter:
         self.shared = same_for_all(self.graph)
         self.seed = seed
         self.modules: dict[int, nn.Module] = {}
-        self.loops: dict[Path, list[tuple[str, Loop]]] = {}
-        self.looped: list[tuple[Path, Loop, list[str]]] = []
+        self.loops: list[tuple[LoopUnit, Loop, list[str]]] = []
         self.paths = {n.id: dotted(*n.scope, n.name) for n in graph.nodes.values()}
 
     def model(self) -> Model:
@@ -103,12 +103,8 @@ class Emitter:
         graph = self.whole
         self.calls: dict[int, TorchModule | TorchFunction] = {}
         for node in graph.nodes.values():
-            if node.op == "input" or node.id in graph.carries:
-                continue
-            call = call_of(graph, node)
-            if call is None:
-                raise ValueError(f"{node.path}: {node.op} has no form in torch")
-            self.calls[node.id] = self.layer(node, call)
+            if (call := call_of(graph, node)) is not None:
+                self.calls[node.id] = self.layer(node, call)
         for id, call in sorted(self.calls.items()):  # in the order of the spec
             if id in graph.shares and isinstance(call, TorchModule):
                 self.modules[id] = self.modules[graph.shares[id]]
@@ -137,15 +133,10 @@ class Emitter:
         for group in self.groups.values():
             neuron = self.modules[group.neuron]
             assert isinstance(neuron, FusedNeuron)
-            place = self.paths[group.neuron]
-            neuron._bind(
-                [
-                    None if id is None else Registration.between(model, place, self.paths[id])
-                    for id in group.norms
-                ]
-            )
-        for scope, loop, names in self.looped:
-            loop.bind(model.get_submodule(dotted(*scope)), names)
+            between = partial(Registration.between, model, self.paths[group.neuron])
+            neuron._bind([None if id is None else between(self.paths[id]) for id in group.norms])
+        for unit, loop, names in self.loops:
+            loop.bind(model.get_submodule(dotted(*unit.path)), names)
 
     def initialise(self) -> None:
         """Draw the first weights of the modules."""
@@ -170,8 +161,7 @@ class Emitter:
 
     def _segment(self, unit: Unit) -> Segment | None:
         """The segment that contains all of a unit, if there is one."""
-        members = [unit.id] if isinstance(unit, Node) else unit.members
-        found = {self.segments.of.get(id) for id in members}
+        found = {self.segments.of.get(id) for id in members_of(unit)}
         index = found.pop()
         return None if found or index is None else Segment(index, index in self.segments.random)
 
@@ -225,8 +215,7 @@ class Emitter:
             graph.steps,
             next(place for place, id in enumerate(taken) if id not in self.shared),
         )
-        self.loops.setdefault(unit.path, []).append((unit.name, loop))
-        self.looped.append((unit.path, loop, list(called.values())))
+        self.loops.append((unit, loop, list(called.values())))
 
     def _body(
         self, tree: ScopeTree, inputs: Sequence[int], outputs: Sequence[int], inside: bool = False
@@ -275,8 +264,9 @@ class Emitter:
                 group = ModuleGroup()
                 self._register(group, entry, scopes)
                 holder.add_module(attribute(name), group)
-        for name, loop in self.loops.get(tree.path, ()):
-            holder.add_module(attribute(name), loop)
+        for unit, loop, _ in self.loops:
+            if unit.path == tree.path:
+                holder.add_module(attribute(unit.name), loop)
 
 
 def _holds(outer: Path, scope: Path) -> bool:

@@ -59,9 +59,13 @@ class FusedEmitter(Emitter):
 
         assert isinstance(call, TorchModule)
         norms = [self.modules[id] if id is not None else None for id in group.norms]
-        kinds = [self.whole[id].value.kind for id in group.inputs]
         program, steps, rank, *size = call.args
-        return FusedNeuron(program, steps, rank, norms, kinds, size)  # type: ignore[arg-type]
+        options = self.options(group)
+        return FusedNeuron(program, steps, rank, norms, size=size, **options)  # type: ignore[arg-type]
+
+    def options(self, group: FusionGroup) -> dict[str, Any]:
+        """Return further arguments of the layer of a fusion group."""
+        return {"kinds": [self.whole[id].value.kind for id in group.inputs]}
 
 
 def saves_parts(graph: Graph, node: Node, readers: Iterable[int]) -> bool:
@@ -81,7 +85,12 @@ def packed(
 ) -> TorchModule | TorchFunction:
     """Return a layer that saves its input for the backward pass in bits, if there is one."""
     if isinstance(call, TorchFunction) and call.target == "operator.mul" and len(inputs) == 2:
-        return _packed_product(call, *inputs)
+        a, b = (node.value for node in inputs)
+        alike = (a.shape, a.varies) == (b.shape, b.varies)
+        if not alike or not (a.kind.bits or b.kind.bits):
+            return call
+        numbers = tuple(x for kind in (a.kind, b.kind) for x in (kind.low, kind.high, kind.unit))
+        return replace(call, target="danetc.runtime.layers.packed.product", args=numbers)
     if not isinstance(call, TorchModule) or len(inputs) != 1:
         return call
     if call.target in ("torch.nn.MaxPool2d", "torch.nn.AvgPool2d"):
@@ -92,15 +101,6 @@ def packed(
         return call
     kwargs = {**call.kwargs, "low": kind.low, "high": kind.high, "unit": kind.unit}
     return replace(call, target="danetc.runtime.layers.packed.PackedConv2d", kwargs=kwargs)
-
-
-def _packed_product(call: TorchFunction, a: Node, b: Node) -> TorchFunction:
-    alike = (a.value.shape, a.value.varies) == (b.value.shape, b.value.varies)
-    kinds = a.value.kind, b.value.kind
-    if not alike or not any(kind.bits for kind in kinds):
-        return call
-    numbers = tuple(number for kind in kinds for number in (kind.low, kind.high, kind.unit))
-    return replace(call, target="danetc.runtime.layers.packed.product", args=numbers)
 
 
 class SpikingJellyEmitter(Emitter):

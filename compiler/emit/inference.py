@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,6 @@ from danetc.compiler.ir.ops.kinds import number
 from danetc.compiler.ir.ops.user import user_layers
 from danetc.compiler.passes.fold import Folding, plan_folding, source_of
 from danetc.compiler.passes.fusion_groups import FusionGroup, add_epilogues, plan_fusion
-from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.inference import Folded, FoldedFactors, InferenceModel, suits
 from danetc.runtime.layers.time import affine
 from danetc.runtime.layers.weight_layer import computed_state
@@ -52,12 +52,8 @@ def fold(model: Model) -> InferenceModel:
     result.requires_grad_(False)
     result.eval()
     result.backend, result.directory = "fused", model.directory
-    result.norms = Folded(
-        *(
-            tuple(_name(graph[id]) for id in ids)
-            for ids in (folding.folded, folding.moved, folding.kept)
-        )
-    )
+    norms = folding.folded, folding.moved, folding.kept
+    result.norms = Folded(*(tuple(_name(graph[id]) for id in ids) for ids in norms))
     taken = (id for ids in folding.factors.into.values() for id in ids)
     result.factors = FoldedFactors(
         tuple(dict.fromkeys(_name(source_of(graph, graph[id])) for id in taken)),
@@ -87,18 +83,13 @@ class InferenceEmitter(FusedEmitter):
         _, channels, *kernel = weights(self.whole, node)["weight"]
         if suits(kind, channels, prod(kernel)):
             kwargs = {**call.kwargs, "high": kind.high, "unit": kind.unit}
-            return replace(
-                call, target="danetc.runtime.layers.inference.SpikeConv2d", kwargs=kwargs
-            )
+            target = "danetc.runtime.layers.inference.SpikeConv2d"
+            return replace(call, target=target, kwargs=kwargs)
         return replace(call, target="danetc.runtime.layers.inference.InferenceConv2d")
 
-    def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:
-        assert isinstance(call, TorchModule)
-        norms = [self.modules[id] if id is not None else None for id in group.norms]
+    def options(self, group: FusionGroup) -> dict[str, Any]:
         owned = next((i for i, id in enumerate(group.inputs) if self._owned(id)), None)
-        added = group.neuron in self.sums
-        program, steps, rank, *size = call.args
-        return FusedNeuron(program, steps, rank, norms, size=size, owned=owned, added=added)  # type: ignore[arg-type]
+        return {"owned": owned, "added": group.neuron in self.sums}
 
     def _owned(self, id: int) -> bool:
         """True if a value has one reader and its own memory, which may be overwritten."""

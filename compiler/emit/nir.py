@@ -140,9 +140,7 @@ class _Emitter:
                 factor, offset = number(node.attrs, "factor"), number(node.attrs, "offset")
                 if offset == 0:
                     return tuple((key, factor * old) for key, old in self.values[node.inputs[0]])
-                channels = node.value.shape[0]
-                factors, offsets = np.full(channels, factor), np.full(channels, offset)
-                return self.add(node, diagonal(factors, offsets, node.value.shape))
+                return self.add(node, diagonal(factor, offset, node.value.shape))
             case "conv":
                 weight, bias = self.layer(node)
                 weight = _ungrouped(weight, whole(node.attrs, "groups"))
@@ -173,10 +171,7 @@ class _Emitter:
         found: dict[str, float] = {}
         for place, operand in enumerate(node.inputs):
             if self.graph[operand].value.shape != node.value.shape:
-                raise NotInNir(
-                    f"{node.path}: NIR cannot add values of different sizes",
-                    _OTHERS,
-                )
+                raise NotInNir(f"{node.path}: NIR cannot add values of different sizes", _OTHERS)
             sign = -1.0 if node.op == "sub" and place else 1.0
             for source, factor in self.values[operand]:
                 found[source] = found.get(source, 0.0) + sign * factor
@@ -250,7 +245,7 @@ class _Emitter:
         """Return the node that multiplies the output of another one."""
         if (source, factor) not in self.scaled:
             name = f"{source}.times_{factor:g}"  # a / would separate groups of the file
-            self.nodes[name] = diagonal(np.full(shape[0], factor), np.zeros(shape[0]), shape)
+            self.nodes[name] = diagonal(factor, 0.0, shape)
             self.edges[source, name] = None
             self.scaled[source, factor] = name
         return self.scaled[source, factor]
@@ -278,9 +273,10 @@ class _Emitter:
         return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def diagonal(factor: Array, offset: Array, shape: Shape) -> nir.NIRNode:
+def diagonal(factor: Array | float, offset: Array | float, shape: Shape) -> nir.NIRNode:
     """Return a factor and an offset per channel: a 1x1 convolution, or a matrix for vectors."""
-    weight, bias = np.diag(factor).astype(np.float32), offset.astype(np.float32)
+    factors, bias = (np.full(shape[0], each).astype(np.float32) for each in (factor, offset))
+    weight = np.diag(factors)
     if len(shape) == 1:
         return nir.Affine(weight, bias)
     return nir.Conv2d(shape[1:], weight[:, :, None, None], (1, 1), (0, 0), (1, 1), 1, bias)

@@ -168,7 +168,7 @@ def schedule(
             if isinstance(unit, ScopeTree) and (unit in opened or is_spread(unit)):
                 waiting += unit.units
             else:
-                units[_ids(unit)[0]] = unit
+                units[members_of(unit)[0]] = unit
         flow = _flow(units, graph)
         try:
             return [units[first] for first in nx.lexicographical_topological_sort(flow)]
@@ -181,13 +181,14 @@ def schedule(
         opened += scopes
 
 
-def _ids(unit: Unit) -> list[int]:
+def members_of(unit: Unit) -> list[int]:
+    """Return the nodes of a unit."""
     return [unit.id] if isinstance(unit, Node) else unit.members
 
 
 def _flow(units: Mapping[int, Unit], graph: Graph) -> nx.DiGraph[int]:
     """Edges between units, named by their first nodes: from each maker of a value to its readers."""
-    owner = {id: first for first, unit in units.items() for id in _ids(unit)}
+    owner = {id: first for first, unit in units.items() for id in members_of(unit)}
     flow: nx.DiGraph[int] = nx.DiGraph()
     flow.add_nodes_from(units)
     flow.add_edges_from(

@@ -13,10 +13,9 @@ from onnx import TensorProto, ValueInfoProto, helper
 
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.onnx.writer import Arrays, NodeWriter, StepStates, tensor
-from danetc.compiler.emit.scopes import LoopUnit, Scopes, ScopeTree, schedule
+from danetc.compiler.emit.scopes import LoopUnit, Scopes, ScopeTree
 from danetc.compiler.ir.at_node import operands, same_for_all
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS, whole
 from danetc.compiler.ir.ops.onnx.general import Site
 from danetc.compiler.ir.ops.user import refuse_code
@@ -74,11 +73,11 @@ class _Emitter:
         nodes = [n for n in graph.nodes.values() if n.id not in within and n.id not in self.values]
         if self.streaming:
             to.memory, to.step = memory, to.claim("step")
-        for unit in schedule(ScopeTree((), nodes, loops=regions), graph):
+        for unit, taken, made in self.scopes.walk(ScopeTree((), nodes, loops=regions)):
             if isinstance(unit, Node):
                 self._write(unit)
-            elif isinstance(unit, LoopUnit):
-                self._unroll(unit.members, *self.scopes.crossing(unit))
+            else:
+                self._unroll(unit.members, taken, made)
         self._carry_on([*graph.carries] if self.streaming else [])
         self._give_outputs()
         if self.streaming:
@@ -86,12 +85,12 @@ class _Emitter:
         inner = helper.make_graph(
             to.nodes, graph.name, self.inputs, self.outputs, to.constants_read()
         )
-        made = helper.make_model(
+        model = helper.make_model(
             inner, producer_name="danetc", ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET)],
         )  # fmt: skip
-        helper.set_model_props(made, about)
-        return made
+        helper.set_model_props(model, about)
+        return model
 
     # -- inputs and outputs -----------------------------------------------------------------------
 
@@ -100,8 +99,7 @@ class _Emitter:
         for node in self.graph.inputs:
             name = to.claim(attribute(node.name))
             varies = node.value.varies and not self.streaming
-            lead = [self.graph.steps] * varies
-            size: list[int | str] = [*lead, "N", *node.value.shape]
+            size: list[int | str] = [*[self.graph.steps] * varies, "N", *node.value.shape]
             self.inputs.append(tensor(name, size, node.value.kind.is_token))
             to.path = node.path
             self.values[node.id] = to.as_batch(name, node.value.shape) if varies else name
@@ -199,17 +197,12 @@ class _Emitter:
 
     def _regions(self) -> list[LoopUnit]:
         """Nodes that run step by step: loops over time, and neurons with states."""
-        graph = self.graph
-        groups = [[*loop.members] for loop in loops(graph)]
-        within = {id for members in groups for id in members}
-        groups += [
-            [node.id]
-            for node in graph.nodes.values()
-            if node.op == "neuron" and node.id not in within and graph.program(node).varies
-        ]
-        return [LoopUnit((), "", members) for members in groups]
+        graph, loops = self.graph, self.scopes.loops
+        neurons = (n for n in graph.nodes.values() if n.op == "neuron" and n.id not in loops)
+        alone = [LoopUnit((), "", [n.id]) for n in neurons if graph.program(n).varies]
+        return [*dict.fromkeys(loops.values()), *alone]
 
-    def _unroll(self, members: list[int], taken: list[int], made: list[int]) -> None:
+    def _unroll(self, members: list[int], taken: Sequence[int], made: Sequence[int]) -> None:
         to, graph, outer, steps = self.to, self.graph, dict(self.values), self.graph.steps
         to.path = graph[members[-1]].path
         frames = {id: [self.values[id]] * steps for id in taken}

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 
 from danetc.compiler.emit.names import free, singular, variable
@@ -44,6 +45,7 @@ class Statement:
     joined: int | None = None  # the dimension of a concatenation
 
 
+@record(eq=False)
 class ForwardWriter:
     """Writes the statements of scopes.
 
@@ -52,19 +54,11 @@ class ForwardWriter:
     whose input does not.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        calls: Mapping[int, TorchModule | TorchFunction],
-        functions: Callable[[str], tuple[str, tuple[str, ...]]],
-        repeats: Callable[[Node], bool],
-        reserved: Collection[str],
-    ) -> None:
-        self.graph = graph
-        self.calls = calls
-        self.functions = functions
-        self.repeats = repeats
-        self.reserved = reserved
+    graph: Graph
+    calls: Mapping[int, TorchModule | TorchFunction]
+    functions: Callable[[str], tuple[str, tuple[str, ...]]]
+    repeats: Callable[[Node], bool]
+    reserved: Collection[str]
 
     def write(
         self,
@@ -87,8 +81,7 @@ class ForwardWriter:
         statements = _accumulated([self._statement(step, depth) for step in steps])
 
         def from_end(block: re.Match[str]) -> str:
-            number = int(block[2])
-            is_last = number > 0 and number == lengths.get(block[1], 0) - 1
+            is_last = 0 < int(block[2]) == lengths.get(block[1], 0) - 1
             return f"{block[1]}[-1]" if is_last else block[0]
 
         lines = _rolled(self._lines(statements, names, outputs), lengths)
@@ -101,28 +94,24 @@ class ForwardWriter:
 
     def _statement(self, step: Step, depth: int) -> Statement:
         unit, taken, made = step
-        targets, operands = tuple(made), tuple(taken)
+        statement = partial(Statement, tuple(made), tuple(taken))
         if isinstance(unit, Node):
             label = variable(unit.name)
             target = self.calls[unit.id]
             if isinstance(target, TorchFunction):
-                return Statement(
-                    targets,
-                    operands,
+                return statement(
                     self._function(unit, target),
                     label,
-                    infix=target.target in _SIGNS and len(operands) == 2,
+                    infix=target.target in _SIGNS and len(taken) == 2,
                     plain=target.target not in (_AFFINE, *_SIGNS) and not target.as_list,
                     joined=int(str(target.kwargs["dim"])) if target.target == "torch.cat" else None,
                 )
             module = access((*unit.scope, unit.name), depth)
             if not self.repeats(unit):
-                return Statement(targets, operands, _call(module), label, call=True, plain=True)
+                return statement(_call(module), label, call=True, plain=True)
             steps = self.graph.steps
             rank = len(unit.value.shape) + bool(self.graph.program(unit).inputs)
-            return Statement(
-                targets,
-                operands,
+            return statement(
                 lambda x: (
                     f"{module}({x[0]} if {x[0]}.dim() == {rank + 2} "
                     f"else {x[0]}.expand({steps}, *{x[0]}.shape))"
@@ -132,12 +121,10 @@ class ForwardWriter:
             )
         if isinstance(unit, LoopUnit):
             label = unit.name if len(made) > 1 else self.graph[made[0]].name
-            return Statement(
-                targets, operands, _call(f"self.{unit.name}"), variable(label), call=True
-            )
+            return statement(_call(f"self.{unit.name}"), variable(label), call=True)
         plain = not unit.path[-1].isdecimal()
         write = _call(access(unit.path, depth))
-        return Statement(targets, operands, write, variable(unit.local), call=True, plain=plain)
+        return statement(write, variable(unit.local), call=True, plain=plain)
 
     def _function(self, node: Node, function: TorchFunction) -> Write:
         target = function.target

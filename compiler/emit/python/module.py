@@ -28,7 +28,7 @@ from danetc.compiler.emit.python.text import class_, constant, method, sequence,
 from danetc.compiler.emit.scopes import LoopUnit, Path, Scopes, ScopeTree
 from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Graph, Node, Value
-from danetc.compiler.ir.ops import TorchFunction, TorchModule
+from danetc.compiler.ir.ops import TorchModule
 
 _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
 
@@ -39,12 +39,10 @@ def emit_python(graph: Graph, layers: type[Layers] = Layers) -> str:
     ``layers`` chooses the constructors of layers and neurons. Raises ValueError for an operation
     that has no form in Python.
     """
-    neurons = dict(graph.neurons)
-    waiting = [graph]
-    while waiting:
-        inner = waiting.pop().weight_layers.values()
-        neurons |= {key: program for layer in inner for key, program in layer.neurons.items()}
-        waiting += inner
+    neurons, graphs = dict(graph.neurons), [graph]
+    for each in graphs:  # layers of weights are added, and theirs
+        neurons |= each.neurons
+        graphs += each.weight_layers.values()
     return _Emitter(graph, layers(replace(graph, neurons=neurons)), []).text()
 
 
@@ -65,13 +63,8 @@ class _Emitter:
             for block in stage.blocks
         }
         self.stages = {stage.scope: (stage.connection, stage.rule) for stage in graph.stages}
-        self.calls: dict[int, TorchModule | TorchFunction] = {}
-        for node in graph.nodes.values():
-            if node.op != "input" and node.id not in graph.carries:
-                found = call_of(graph, node)
-                if found is None:
-                    raise ValueError(f"{words(node.path)}: {words(node.op)} has no form in Python")
-                self.calls[node.id] = found
+        calls = ((node.id, call_of(graph, node)) for node in graph.nodes.values())
+        self.calls = {id: call for id, call in calls if call is not None}
         self.writer = ForwardWriter(
             graph, self.calls, self.layers.function, self._is_repeated, self.layers.names
         )

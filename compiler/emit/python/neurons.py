@@ -10,6 +10,7 @@ from typing import TypeAlias
 from danetc.compiler.emit.names import camel, free, variable
 from danetc.compiler.emit.python.constructors import Argument, New, Size
 from danetc.compiler.emit.python.text import class_, constant, indented, method, sequence, signature
+from danetc.compiler.ir.graph import Shape
 from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES, parameter_names
 from danetc.dsl.neuron.opcodes import ATOM, OPCODES, Operand, enclosed, torch_form
 from danetc.dsl.neuron.parameters import Origin, ParameterValue, names_of, opcodes_of
@@ -72,13 +73,7 @@ class Neurons:
         self.made: dict[_Class, tuple[str, Arguments]] = {}
         self.classes: list[str] = []
 
-    def instance(
-        self,
-        program: NeuronProgram,
-        stepping: bool = False,
-        sample: Sequence[int] = (),
-        steps: int = 1,
-    ) -> New:
+    def instance(self, program: NeuronProgram, stepping: bool, sample: Shape, steps: int) -> New:
         """Return the constructor call of a neuron for samples of a shape at ``steps`` time steps.
 
         A ``stepping`` neuron is one in a loop over time.
@@ -92,14 +87,11 @@ class Neurons:
         self.used |= {"drawn_numbers" for item in program.learnables if item.random is not None}
         neuron = _neuron_class(program, surrogate, stepping)
         label, defaults = self._name(neuron)
-        size: list[tuple[str, Argument]] = []
-        if "steps" in neuron.sizes:
-            size.append(("steps", Size("steps", steps)))
-        if "channels" in neuron.sizes:
-            size.append(("channels", Size("channels", sample[0])))
-            size += [("rank", str(len(sample)))] if len(sample) != 3 else []
-        if "size" in neuron.sizes:
-            size.append(("size", str(tuple(sample))))
+        known: dict[str, Argument] = {"steps": Size("steps", steps)}
+        known |= {"channels": Size("channels", sample[0]), "rank": str(len(sample))}
+        known["size"] = str(sample)
+        default_rank = ("rank", "3")
+        size = [item for item in known.items() if item[0] in neuron.sizes and item != default_rank]
         for (key, value), (_, default) in zip(neuron.arguments, defaults, strict=True):
             size.append((key, Size(key, value, default)))
         return New(label, tuple(size))

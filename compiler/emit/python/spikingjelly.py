@@ -77,8 +77,7 @@ class SpikingJellyLayers(Layers):
 
 
 def _is_layer(module: TorchModule) -> bool:
-    namespace, _, target = module.target.rpartition(".")
-    return namespace == "torch.nn" and target in _LAYERS
+    return module.target.removeprefix("torch.nn.") in _LAYERS
 
 
 def _with_mode(made: New, mode: str) -> New:
@@ -102,6 +101,6 @@ def _neuron(node: Node, program: NeuronProgram) -> New:
         if key not in _DEFAULTS or value != _DEFAULTS[key]
     ]
     shape = tuple((key, constant(value)) for key, value in found.shape)
-    args.append(("surrogate_function", New(f"surrogate.{found.surrogate}", shape)))
-    args.append(("step_mode", constant("m")))
+    surrogate = New(f"surrogate.{found.surrogate}", shape)
+    args += [("surrogate_function", surrogate), ("step_mode", constant("m"))]
     return New(f"neuron.{CLASSES[found.neuron]}", tuple(args))

@@ -76,7 +76,14 @@ def wrapped(line: str) -> Iterator[str]:
         yield f"{indent}{line[end:]}"
     elif len(line) > WIDTH and statement is not None and '"' not in line:
         yield f"{statement[1]}("
-        yield from _filled(statement[2], inner)
+        yield from textwrap.wrap(
+            statement[2],
+            WIDTH,
+            initial_indent=inner,
+            subsequent_indent=inner,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
         yield f"{indent})"
     else:
         yield line
@@ -115,14 +122,3 @@ def _split(text: str, separator: str) -> list[str]:
             parts.append(text[start:at])
             start = at + len(separator)
     return [*parts, text[start:]]
-
-
-def _filled(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
