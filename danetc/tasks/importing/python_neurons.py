@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor, fx, nn
 
-from danetc.dsl.neuron.opcodes import OPCODES, ConstantError, Operand
+from danetc.dsl.neuron.opcodes import OPCODES, ConstantError, Operand, compute
 from danetc.dsl.neuron.program import INPUT, Learnable, NeuronProgram, NeuronState
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.errors import UserError
@@ -185,10 +185,9 @@ class _Pair:
             if starts.keys().isdisjoint(args):
                 return False
             numbers = [item if isinstance(item, float) else starts.get(item) for item in args]
-            function = OPCODES[opcode].value
-            if function is None or None in numbers:
+            if None in numbers:
                 return False
-            return bool(np.float32(function(*numbers)) == np.float32(starts[value]))
+            return bool(np.float32(compute(opcode, *numbers)) == np.float32(starts[value]))
 
         return {value: number for value, number in starts.items() if not follows(value)}
 
