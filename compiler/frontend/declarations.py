@@ -22,7 +22,7 @@ from danetc.compiler.lowering.environment import (
 )
 from danetc.compiler.lowering.evaluator import is_known, numbers_in
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED, Lowering
-from danetc.compiler.lowering.rules import RuleReader
+from danetc.compiler.lowering.rules import FEEDS, RuleReader
 from danetc.compiler.lowering.values import Bound, Failed
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
@@ -220,8 +220,8 @@ class _Checker:
         else:
             env = Env(self.module, "rule", values)
             short, long = (self._read(bound, env, blocks) for blocks in RULE_SIZES)
-            if long:  # a rule may be valid for long stages only
-                self.lowering.report(short or long)
+            for item in (short or long) if long else ():  # it may be valid for long stages only
+                self.lowering.report(item)
 
     def _read(self, rule: Bound, env: Env, blocks: int) -> list[Diagnostic]:
         """Return the errors of a rule in a stage of ``blocks`` blocks."""
@@ -229,9 +229,9 @@ class _Checker:
         try:
             reader = RuleReader(Lowering(found), rule.declaration, env, blocks)
             for i in range(blocks):
-                reader.feed_of(i)
-                reader.shortcut_of(i)
-            reader.result_form()
+                for name in FEEDS:
+                    reader.form_of(name, i)
+            reader.form_of("result")
         except Failed:
             pass
         return found.diagnostics

@@ -237,9 +237,7 @@ def _lowered(
                 own = [label.span for label in labels if not is_library(label.span.source)]
                 labels = (Label(span, "the error occurs here"),)
                 span = own[0] if own else declaration.name_span
-            reporter.error(
-                item.code, item.message, span, label=item.label, labels=labels, hint=item.hint
-            )
+            reporter.add(replace(item, span=span, labels=labels))
         return None
     return lowered
 

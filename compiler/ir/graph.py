@@ -290,7 +290,7 @@ def shares_among(shares: Mapping[int, int], nodes: Container[int]) -> dict[int, 
     return left
 
 
-def unique(base: str, taken: Callable[[str], bool]) -> str:
+def unique(base: str, taken: Callable[[str], bool], between: str = "") -> str:
     """Return ``base``, or the first of ``base2``, ``base3``, ... that is not taken."""
-    names = chain((base,), (f"{base}{number}" for number in count(2)))
+    names = chain((base,), (f"{base}{between}{number}" for number in count(2)))
     return next(name for name in names if not taken(name))

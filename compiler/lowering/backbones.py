@@ -40,8 +40,8 @@ class Backbones(LoopsOverTime):
                 message = f"backbone `{bound.name}` is {v.describe(value)}, not stages"
                 raise self.error("E0403", message, declaration.value.span)
             self.work.spend(UNFOLDING + ITEM * len(value.items), span)
-            stages = [replace(item, use_sites=(span, *item.use_sites)) for item in value.stages]
-            return replace(value.with_stages(stages), span=span)
+            used = value.with_stages(lambda it: replace(it, use_sites=(span, *it.use_sites)))
+            return replace(used, span=span)
 
     def flow_value(self, flow: s.Flow, env: Env) -> v.Value:
         """Evaluate ``a -> b``: a value that layers are applied to, a flow, or a backbone."""
@@ -127,7 +127,7 @@ class Backbones(LoopsOverTime):
         if any(getattr(stage, kind) is not None for stage in backbone.stages):
             raise self.error("E0302", f"this backbone has two {kind}s", by.span)
         wired: dict[str, Any] = {kind: value}
-        return backbone.with_stages([replace(stage, **wired) for stage in backbone.stages])
+        return backbone.with_stages(lambda stage: replace(stage, **wired))
 
     def change_settings(self, expr: s.With, env: Env) -> v.Backbone:
         """Evaluate `BACKBONE with (neuron = ..., norm = ...)`."""
@@ -148,9 +148,7 @@ class Backbones(LoopsOverTime):
             value = self.evaluate(arg.value, env, WANTED["network"].get(arg.name, arg.name))
             changes[arg.name] = self.check_setting(arg.name, value, env, arg.value.span)
         self.work.spend(ITEM * len(backbone.items), expr.subject.span)
-        return backbone.with_stages(
-            [replace(stage, settings={**stage.settings, **changes}) for stage in backbone.stages]
-        )
+        return backbone.with_stages(lambda it: replace(it, settings={**it.settings, **changes}))
 
     def check_setting(self, name: str, value: v.Value, env: Env, span: Span) -> v.Value:
         """Check a value of one of ``LAYER_SETTINGS``."""
@@ -158,7 +156,7 @@ class Backbones(LoopsOverTime):
             value = value.layer
         if name == "weight":
             return self.weight_setting(value, span)
-        if name == "init" and isinstance(value, v.Choice):
+        if name == "init" and isinstance(value, s.Word):
             value = self.initial(value.id, env, span)
         is_norm = isinstance(value, v.OpLayer) and OPS[value.op].norm is not None
         fits = {

@@ -16,11 +16,9 @@ from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.loading import is_library
 from danetc.dsl.syntax import tree as s
-from danetc.dsl.syntax.source import Span
 
 MAX_REPEATS = 7  # depth of a recursive block
 CONNECTION_PARTS = ("each", "last", "projection", "identity", "out")
-Parts = Mapping[str, s.Define]
 
 
 class Connections(LayerCalls):
@@ -55,11 +53,16 @@ class Connections(LayerCalls):
             self.report_unused(env, declaration)
             return self.wire_of(result, out.value.span)
 
-    def no_out(self, block: s.Declaration) -> v.Failed:
-        """Report a block whose body does not define ``out``."""
-        message, labels = f"block `{block.name}` does not define `out`", misnamed(block, "out")
-        hint = "add `out = in -> ...`"
-        return self.error("E0408", message, block.name_span, labels=labels, hint=hint)
+    def no_out(self, declaration: s.Declaration) -> v.Failed:
+        """Report a block or a connection whose body does not define ``out``."""
+        code, hint = "E0408", "add `out = in -> ...`"
+        if declaration.kind == "connection":
+            code, hint = "E0601", add(declaration, "out = branch + shortcut")
+        message = f"{declaration.kind} `{declaration.name}` does not define `out`"
+        places = {item.name: item.name_span for item in declaration.body or () if item.name}
+        close = closest("out", places)  # a misspelling
+        labels = () if close is None else (Label(places[close], "did you mean `out`?"),)
+        return self.error(code, message, declaration.name_span, labels=labels, hint=hint)
 
     def define(self, declaration: s.Declaration, env: Env) -> None:
         """Add the definitions of a body to an environment; the first one of a name is used."""
@@ -130,8 +133,8 @@ class Connections(LayerCalls):
         """Apply block i. Its shortcut starts from ``start``, by default the input of the block."""
         has_body = block.declaration.body is not None
         parts = self.parts_of(connection)
-        if has_body and not parts.keys().isdisjoint(("each", "last")):
-            bad = parts["each" if "each" in parts else "last"]
+        bad = parts.get("each", parts.get("last")) if has_body else None
+        if bad is not None:
             raise self.error(
                 "E0604",
                 f"block `{block.name}` has a body, so `{bad.name}` of connection "
@@ -151,27 +154,26 @@ class Connections(LayerCalls):
         for name, part in parts.items():
             own = env if name in CONNECTION_PARTS and name != "out" else plain
             env.definitions[name] = Definition(part.value, own, part.span)
-        within = (*stage.use_sites, stage.span)
         if has_body:
-            with self.within("branch"), self.site(*within):
+            with self.within("branch"), self.site(*stage.use_sites, stage.span):
                 branch = self.self_wired(block, wire, {"i": i, "n": stage.blocks})
         else:
-            with self.site(*within):
+            with self.site(*stage.use_sites, stage.span):
                 layers = self._block_layers(block)
             width = layers[-1].attrs["width"] if isinstance(layers[-1], v.OpLayer) else None
             if isinstance(width, int):
                 env.values["channels"] = width
-            branch = self._build_branch(layers, connection, parts, env, wire, within)
+            branch = self._build_branch(stage, layers, connection, env, wire)
         env.values["channels"] = self.value(branch).shape[0]
         env.values["branch"] = branch
         out = parts["out"].value
-        if start is not None and "shortcut" not in self._names_read(out, parts):
+        if start is not None and "shortcut" not in self._names_read(out, env):
             raise self.no_shortcut(stage, f"connection `{connection.name}`")
         while isinstance(out, s.IfElse):
             out = out.then if self.condition(out.condition, env) else out.otherwise
-        if "shortcut" in self._names_read(out, parts):
+        if "shortcut" in self._names_read(out, env):
             env.values["shortcut"] = self._build_shortcut(
-                connection, parts, env, start or wire, branch, stride, within
+                stage, connection, env, start or wire, branch, stride
             )
         return self._joined(out, plain)
 
@@ -190,13 +192,7 @@ class Connections(LayerCalls):
         declaration = connection.declaration
         parts = {item.name: item for item in self.definitions_of(declaration)}
         if "out" not in parts:
-            raise self.error(
-                "E0601",
-                f"connection `{connection.name}` does not define `out`",
-                declaration.name_span,
-                labels=misnamed(declaration, "out"),
-                hint=add(declaration, "out = branch + shortcut"),
-            )
+            raise self.no_out(declaration)
         used = {name for part in parts.values() for name in self.names_in(part.value)}
         ports = PORTS["connection"]
         local = (*parts, *ports, *(param.name for param in declaration.params))
@@ -224,19 +220,11 @@ class Connections(LayerCalls):
         return layers
 
     def _build_branch(
-        self,
-        layers: list[v.Layer],
-        connection: v.Bound,
-        parts: Parts,
-        env: Env,
-        wire: v.Wire,
-        within: tuple[Span, ...],
+        self, stage: v.StageOf, layers: list[v.Layer], connection: v.Bound, env: Env, wire: v.Wire
     ) -> v.Wire:
-        """Apply each weighted layer of the block inside of ``each``, the last inside of ``last``.
-
-        ``within`` lists the uses of the block, where errors are reported.
-        """
+        """Apply each weighted layer of the block inside of ``each``, the last inside of ``last``."""
         declaration = connection.declaration
+        parts = env.definitions
         if "each" not in parts:
             message = f"connection `{connection.name}` does not define `each`"
             hint = add(declaration, "each = conv -> norm -> spike")
@@ -249,9 +237,12 @@ class Connections(LayerCalls):
                     result = self.apply(layer, result, connection.span)
                     continue
                 name = "last" if layer is layers[-1] and "last" in parts else "each"
-                around = self._around(name, parts, env)
+                around = self._around(name, env)
                 first = len(self.nodes)
-                with self.site(*within, layer.span), self.changed("block_layer", layer):
+                with (
+                    self.site(*stage.use_sites, stage.span, layer.span),
+                    self.changed("block_layer", layer),
+                ):
                     result = self.apply(around, result, parts[name].span)
         if self.settings.get("zero_init"):
             norms = [id for id in range(first, len(self.nodes)) if OPS[self.nodes[id].op].norm]
@@ -267,32 +258,33 @@ class Connections(LayerCalls):
             self.nodes[node.id] = replace(node, attrs={**node.attrs, "init": 0.0})
         return result
 
-    def _around(self, name: str, parts: Parts, env: Env) -> v.Layer:
+    def _around(self, name: str, env: Env) -> v.Layer:
         """Return ``each`` or ``last``, which must contain the block's layer exactly once."""
-        around = self.defined_layer(name, env, parts[name].span)
-        flat = self.flat_layers(around, parts[name].value.span)
+        part = env.definitions[name]
+        around = self.defined_layer(name, env, part.span)
+        flat = self.flat_layers(around, part.value.span)
         places = sum(isinstance(layer, v.BlockConv) for layer in flat)
         if places != 1:
             message = f"`{name}` must contain the block's layer once, not {places} times"
             hint = "write `conv` without a width once: `conv -> norm -> spike`"
-            raise self.error("E0606", message, parts[name].value.span, hint=hint)
+            raise self.error("E0606", message, part.value.span, hint=hint)
         return around
 
     def _build_shortcut(
         self,
+        stage: v.StageOf,
         connection: v.Bound,
-        parts: Parts,
         env: Env,
         wire: v.Wire,
         branch: v.Wire,
         stride: int,
-        within: tuple[Span, ...],
     ) -> v.Wire:
         """Apply ``projection`` if the block changes the shape, else ``identity``."""
         shape, wanted = self.value(wire).shape, self.value(branch).shape
         name = "identity" if shape == wanted else "projection"
-        own = [Label(at, "the block is used here") for at in within if not is_library(at.source)]
-        if name not in parts:
+        sites = [at for at in (*stage.use_sites, stage.span) if not is_library(at.source)]
+        labels = tuple(Label(at, "the block is used here") for at in sites[-1:])
+        if name not in env.definitions:
             if name == "identity":
                 return wire
             change = f"the shape changes from {text(shape)} to {text(wanted)}"
@@ -300,11 +292,11 @@ class Connections(LayerCalls):
             raise self.error(
                 "E0602",
                 f"{change}, and connection `{connection.name}` has no projection",
-                parts["out"].span,
-                labels=tuple(own[-1:]),
+                env.definitions["out"].span,
+                labels=labels,
                 hint=add(connection.declaration, line, more),
             )
-        span = parts[name].span
+        span = env.definitions[name].span
         layer = self.defined_layer(name, env, span)
         attrs: dict[str, Attribute] = {"width": self.value(branch).shape[0]}
         op = "linear"
@@ -320,20 +312,21 @@ class Connections(LayerCalls):
                 "E0602",
                 f"`{name}` of connection `{connection.name}` {gives}",
                 span,
-                labels=tuple(own[-1:]),
+                labels=labels,
                 hint="the shortcut must have the shape of the branch",
             )
         return result
 
-    def _names_read(self, expr: s.Expr, parts: Parts) -> set[str]:
-        """Return the names in an expression and in the parts that it reads."""
+    def _names_read(self, expr: s.Expr, env: Env) -> set[str]:
+        """Return the names in an expression and in the definitions that it reads."""
         found: set[str] = set()
         waiting = list(self.names_in(expr))
         while waiting:
             name = waiting.pop()
             if name not in found:
                 found.add(name)
-                waiting += self.names_in(parts[name].value) if name in parts else ()
+                part = env.definitions.get(name)
+                waiting += () if part is None else self.names_in(part.value)
         return found
 
     def _joined(self, expr: s.Expr, env: Env) -> v.Joined:
@@ -357,13 +350,6 @@ class Connections(LayerCalls):
 
 def _defines(declaration: s.Declaration) -> list[s.Define]:
     return [item for item in declaration.body or () if isinstance(item, s.Define)]
-
-
-def misnamed(declaration: s.Declaration, wanted: str) -> tuple[Label, ...]:
-    """Label the definition whose name is probably a misspelling of the wanted name."""
-    places = {item.name: item.name_span for item in declaration.body or () if item.name}
-    close = closest(wanted, places)
-    return () if close is None else (Label(places[close], f"did you mean `{wanted}`?"),)
 
 
 def _is_weighted(layer: v.Layer) -> bool:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import field, replace
 from math import prod
 
-from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
+from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value, unique
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.loops import without_detours
 from danetc.compiler.ir.ops import OPS, Context, OpError
 from danetc.compiler.lowering.values import Failed, Wire
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
-from danetc.dsl.diagnostics.fixes import Fix
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.record import record
@@ -77,7 +76,6 @@ class Builder:
         self.fresh_names: list[tuple[tuple[str, ...], str]] = []
         self.totals = (0, 0, 0)  # operands, weights, activations
         self._keys: dict[NeuronProgram, str] = {}
-        self._numbers: Counter[str] = Counter()  # number of programs by the names of their neurons
         self.taken: Counter[tuple[tuple[str, ...], str]] = Counter()
 
     # -- errors -----------------------------------------------------------------------------------
@@ -92,40 +90,30 @@ class Builder:
         hint: str | None = None,
         labels: tuple[Label, ...] = (),
         blame: tuple[Label, ...] = (),
-        fixes: tuple[Fix, ...] = (),
     ) -> Failed:
-        """Report an error and return the exception that ends the evaluation of its expression.
+        """Report an error and return the exception that ends the evaluation of its expression."""
+        self.report(Diagnostic(code, message, span, label, labels, hint), blame)
+        return Failed()
 
-        An error in the library is reported at the user's text that leads to it. ``blame`` labels
-        the spans of the values that cause the error.
+    def report(self, found: Diagnostic, blame: tuple[Label, ...] = ()) -> None:
+        """Report an error; one in the library is reported at the user's text that leads to it.
+
+        ``blame`` labels the spans of the values that cause the error.
         """
-        if is_library(span.source):
+        labels = found.labels
+        if is_library(found.span.source):
             own = next((item for item in blame if not is_library(item.span.source)), None)
             site = own.span if own is not None else self.own_site()
             if site is not None:
-                labels = (*labels, Label(span, label or "the error occurs here"))
-                span, label = site, own.text if own is not None else ""
+                labels = (*labels, Label(found.span, found.label or "the error occurs here"))
+                found = replace(found, span=site, label=own.text if own is not None else "")
                 blame = ()
-        places = {(place.start, place.source) for place in (span, *(item.span for item in labels))}
+        places = {(it.start, it.source) for it in (found.span, *(label.span for label in labels))}
         for item in blame:
             if (item.span.start, item.span.source) not in places:
                 places.add((item.span.start, item.span.source))
                 labels = (*labels, item)
-        self.reporter.error(code, message, span, label=label, labels=labels, hint=hint, fixes=fixes)
-        return Failed()
-
-    def report(self, found: Iterable[Diagnostic]) -> None:
-        """Report the errors of another reporter."""
-        for item in found:
-            self.error(
-                item.code,
-                item.message,
-                item.span,
-                label=item.label,
-                labels=item.labels,
-                hint=item.hint,
-                fixes=item.fixes,
-            )
+        self.reporter.add(replace(found, labels=labels))
 
     # -- scopes -----------------------------------------------------------------------------------
 
@@ -199,16 +187,19 @@ class Builder:
         own = (site for site in reversed(self.use_sites) if not is_library(site.source))
         return next(own, None)
 
-    def check_bounds(self, span: Span) -> None:
+    def check_bounds(self, span: Span, more: int = 0) -> None:
+        """Report a network that is too large, or would be with ``more`` operations."""
         operands, weights, activations = self.totals
         for number, limit, code, what in (
-            (len(self.nodes), MAX_NODES, "E0903", "operations"),
+            (len(self.nodes) + more, MAX_NODES, "E0903", "operations"),
             (operands, MAX_OPERANDS, "E0903", "connections between operations"),
             (weights, MAX_WEIGHTS, "E0904", "parameters"),
             (activations, MAX_ACTIVATIONS, "E0905", "activations for one image"),
         ):
             if number > limit:
-                raise self._too_large(code, limit, what, span)
+                message = f"the network has more than {limit:,} {what}"
+                hint = "reduce widths, depth, image size or time steps"
+                raise self.error(code, message, span, hint=hint)
 
     def count_layer(self, span: Span) -> None:
         """Count the application of a layer, whether or not it makes a node."""
@@ -221,25 +212,11 @@ class Builder:
                 hint="define parts beside each other, and repeat blocks with a stage",
             )
 
-    def check_capacity(self, nodes: int, span: Span) -> None:
-        """Report an error if ``nodes`` more nodes would exceed the limit."""
-        if len(self.nodes) + nodes > MAX_NODES:
-            raise self._too_large("E0903", MAX_NODES, "operations", span)
-
-    def _too_large(self, code: str, limit: int, what: str, span: Span) -> Failed:
-        hint = "reduce widths, depth, image size or time steps"
-        return self.error(code, f"the network has more than {limit:,} {what}", span, hint=hint)
-
     def neuron_key(self, program: NeuronProgram) -> str:
         """Return the key of a neuron's program in the graph, which is its name if possible."""
         key = self._keys.get(program)
         if key is None:
-            self._numbers[program.name] += 1
-            number = self._numbers[program.name]
-            key = program.name if number == 1 else f"{program.name}_{number}"
-            while key in self.neurons:  # the name of another neuron
-                number = self._numbers[program.name] = number + 1
-                key = f"{program.name}_{number}"
+            key = unique(program.name, self.neurons.__contains__, "_")
             self._keys[program] = key
             self.neurons[key] = program
         return key

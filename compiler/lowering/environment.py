@@ -131,16 +131,19 @@ def is_op(id: str, kind: str, want: Want) -> bool:
     return want == "norm"
 
 
+_OF_NUMBER: Mapping[str, tuple[Callable[[float], int | float], str]] = {
+    "exp": (math.exp, "e to the power of x"),
+    "log": (math.log, "natural logarithm of x"),
+    "sqrt": (math.sqrt, "square root of x"),
+    "abs": (abs, "absolute value of x"),
+    "floor": (math.floor, "largest integer that is at most x"),
+    "ceil": (math.ceil, "smallest integer that is at least x"),
+    "round": (lambda x: math.floor(x + 0.5), "nearest integer; halves are rounded up"),
+}
 MATH: Mapping[str, Callable[..., int | float]] = {
-    "exp": math.exp,
-    "log": math.log,
-    "sqrt": math.sqrt,
-    "abs": abs,
     "min": min,
     "max": max,
-    "floor": math.floor,
-    "ceil": math.ceil,
-    "round": lambda x: math.floor(x + 0.5),
+    **{name: function for name, (function, _) in _OF_NUMBER.items()},
 }
 JOINS = ("sum", "mean", "concat", "max", "min")
 """Functions of a list of values, in which a `for` is allowed."""
@@ -178,19 +181,6 @@ _MAP = (
     Parameter("width", int, "columns", low=1, high=2**16),
 )
 _VALUES = {"a, b, ...": "values, or one for each j of a range: `a -> f(j) for j in 0 .. 3`"}
-_OF_NUMBER = {
-    "exp": "e to the power of x",
-    "log": "natural logarithm of x",
-    "sqrt": "square root of x",
-    "abs": "absolute value of x",
-    "floor": "largest integer that is at most x",
-    "ceil": "smallest integer that is at least x",
-    "round": "nearest integer; halves are rounded up",
-}
-INPUTS = (
-    "write `image(C, H, W)`, `events(C, H, W)` or `tokens(VOCABULARY)`, and encoders after `->`"
-)
-"""Hint for a value that is not an input."""
 
 SPECIAL: Mapping[str, SpecFunction] = {
     "stage": SpecFunction(
@@ -340,7 +330,7 @@ SPECIAL: Mapping[str, SpecFunction] = {
         name: SpecFunction(
             f"{name}(x)", meaning, None, {"x": "a number"}, f"{name}(2.5) * a"
         )
-        for name, meaning in _OF_NUMBER.items()
+        for name, (_, meaning) in _OF_NUMBER.items()
     },
     **{
         name: SpecFunction(

@@ -38,12 +38,6 @@ from danetc.dsl.syntax.words import OF_PARAMETER
 MAX_CONSTANT = 1e15
 ROUND = "round a quotient: `floor(...)`, `round(...)`"
 MAX_BLAMED = 8
-_DECLARED: Mapping[Want, frozenset[str]] = {
-    "number": frozenset(),
-    "norm": frozenset(),
-    "layer": frozenset({"neuron", "block", "backbone"}),
-}
-"""Kinds of declarations allowed for a ``Want`` that is not itself a kind."""
 _VALUES = ("in", "x", "branch", "shortcut", "spike", "norm")
 LISTED = 8  # maximum number of names in a hint
 
@@ -479,7 +473,7 @@ def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
     if want == "any":
         return [*local, *rest], []
     names = env.module.names
-    kinds = _DECLARED.get(want, frozenset({want}))
+    kinds = ("neuron", "block", "backbone") if want == "layer" else (want,)
     may = [name for name in names if names[name].declaration.kind in kinds]
     match want:
         case "number":

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain, count, islice
+from itertools import islice
 from typing import Any
 
-from danetc.compiler.ir.graph import Attribute, Graph, Node
+from danetc.compiler.ir.graph import Attribute, Graph, Node, unique
 from danetc.compiler.ir.graph import Value as NodeValue
 from danetc.compiler.ir.ops import OPS, Context, OpError, text
 from danetc.compiler.ir.ops.forms import START, WEIGHT
@@ -100,8 +100,7 @@ class LayerCalls(NamedValues):
         known = self.weight_layers.items()
         key = next((key for key, other in known if other == graph), None)
         if key is None:
-            names = (f"{graph.name} {number}" for number in count(2))
-            key = next(key for key in chain((graph.name,), names) if key not in self.weight_layers)
+            key = unique(graph.name, self.weight_layers.__contains__, " ")
             self.weight_layers[key] = graph
         self.nodes[node.id] = replace(node, attrs={**node.attrs, "weight": key})
 
@@ -225,7 +224,8 @@ class LayerCalls(NamedValues):
                     surrogate_spans=_own_places(stand_in),
                 )
                 with self.site(span):
-                    self.report(found.diagnostics)
+                    for item in found.diagnostics:
+                        self.report(item)
                 if program is None:
                     raise v.Failed
                 programs[key] = program

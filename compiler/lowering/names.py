@@ -15,7 +15,6 @@ from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.backbones import Backbones
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
-    INPUTS,
     MATH,
     SPECIAL,
     WANTED,
@@ -404,6 +403,12 @@ class NamedValues(Backbones):
             raise self.error("E0509", message, call.span, hint=hint) from None
         return self.add("table", (), {"numbers": numbers}, call.span)
 
+    def no_input(self, name: str, value: v.Value, span: Span) -> v.Failed:
+        """Report a value in place of an input."""
+        message = f"`{name}` is {v.describe(value)}, not an image, events or tokens"
+        hint = "write `image(C, H, W)`, `events(C, H, W)` or `tokens(VOCABULARY)`, and encoders after `->`"
+        return self.error("E0502", message, span, hint=hint)
+
     def _inputs(self, call: s.Call, env: Env) -> v.Inputs:
         wires: dict[str, v.Wire] = {}
         places: dict[str, Span] = {}
@@ -417,9 +422,7 @@ class NamedValues(Backbones):
             with self.changed("input_name", arg.name):
                 value = self.evaluate(arg.value, env)
             if not isinstance(value, v.Wire):
-                message = f"`{arg.name}` is {v.describe(value)}, not an image, events or tokens"
-                hint = INPUTS
-                raise self.error("E0502", message, arg.value.span, hint=hint)
+                raise self.no_input(arg.name, value, arg.value.span)
             wires[arg.name], places[arg.name] = value, arg.span
         if len(wires) < 2:
             hint = "for a single input, write `input = image(C, H, W)`"

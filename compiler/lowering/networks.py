@@ -16,7 +16,6 @@ from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.builder import MAX_STEPS, Trace
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
-    INPUTS,
     LAYER_SETTINGS,
     SPECIAL,
     Definition,
@@ -186,8 +185,8 @@ class Lowering(Stages):
                 return self.bounded(expr.value, expr.span)
             case s.String(text):
                 return text
-            case s.Word(id):
-                return v.Choice(id)
+            case s.Word():
+                return expr
             case s.Name(id):
                 value = self.meaning(id, env, expr.span, want)
             case s.Call():
@@ -272,15 +271,11 @@ class Lowering(Stages):
             message = f"network `{name}` does not define its input"
             hint = add(declaration, "input = image(3, 224, 224)")
             raise self.error("E0404", message, span, hint=hint)
-        source: v.Wire | v.Inputs | v.Failed
         definition = env.definitions["input"]
         try:
-            value = self.evaluate(definition.value, definition.env)
-            if not isinstance(value, (v.Wire, v.Inputs)):
-                message = f"`input` is {v.describe(value)}, not an image, events or tokens"
-                hint = INPUTS
-                raise self.error("E0502", message, definition.value.span, hint=hint)
-            source = value
+            source = self.evaluate(definition.value, definition.env)
+            if not isinstance(source, (v.Wire, v.Inputs)):
+                raise self.no_input("input", source, definition.value.span)
         except v.Failed as failed:
             source = failed
         env.cache["input"] = source
@@ -318,9 +313,7 @@ class Lowering(Stages):
             for _, level in chain:
                 level.values[name] = wire
 
-    def _outputs_of(
-        self, env: Env, name: str, span: Span, source: v.Wire | v.Inputs | v.Failed
-    ) -> Mapping[str, v.Wire]:
+    def _outputs_of(self, env: Env, name: str, span: Span, source: v.Value) -> Mapping[str, v.Wire]:
         """Return the outputs by name: ``out``, or what stem, stages and head make of the input."""
         parts = ("stem", "stages", "head")
         if "out" in env.definitions:

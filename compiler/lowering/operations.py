@@ -413,15 +413,7 @@ class OperationValues(Evaluator):
                 return "x".join(map(str, self.value(value).shape))
             message = f"`{name}` of `{id}` must be a value, not {v.describe(value)}"
             raise self.reject("E0304", message, arg.value, env)
-        is_map = parameter.type is tuple
-        want = name if parameter.words else "any" if is_map else "number"
-        value = self.evaluate(arg.value, env, want)
-        is_value = not is_map and (isinstance(value, v.Wire) or v.is_layer(value))
-        hint = flows_in(arg, call) if is_value else None
-        if parameter.type is str and isinstance(value, v.Wire):
-            layer = f"{id}({name} = {parameter.words[0]})"
-            hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
-        return self._checked(parameter, value, arg.value, env, id, hint)
+        return self._checked(id, parameter, arg, call, env)
 
     def weight_setting(self, value: v.Value, span: Span) -> v.Layer:
         """Check a value of ``weight``, which must be a layer (E0401)."""
@@ -467,17 +459,18 @@ class OperationValues(Evaluator):
         return value
 
     def _checked(
-        self,
-        parameter: Parameter,
-        value: v.Value,
-        expr: s.Expr,
-        env: Env,
-        what: str,
-        hint: str | None,
+        self, id: str, parameter: Parameter, arg: s.Arg, call: s.Call, env: Env
     ) -> Attribute:
-        """Check an argument against the type, the bounds and the words of its parameter."""
-        words = parameter.words
-        if isinstance(value, v.Choice) and value.id in words:
+        """Return an argument of the type, bounds and words of its parameter (E0304, E0305)."""
+        name, words, expr, hint = parameter.name, parameter.words, arg.value, None
+        is_map = parameter.type is tuple
+        value = self.evaluate(expr, env, name if words else "any" if is_map else "number")
+        if not is_map and (isinstance(value, v.Wire) or v.is_layer(value)):
+            hint = flows_in(arg, call)
+        if parameter.type is str and isinstance(value, v.Wire):
+            layer = f"{id}({name} = {words[0]})"
+            hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
+        if isinstance(value, s.Word) and value.id in words:
             is_initial = value.id in FIRST_WEIGHTS
             return self.initial(value.id, env, expr.span).text if is_initial else value.id
         if isinstance(value, v.Initial) and value.id in words:
@@ -491,7 +484,7 @@ class OperationValues(Evaluator):
             shape: tuple[int, ...] = self.value(value).shape
             if len(shape) == 3:
                 return shape  # type: ignore[return-value]  # sugar, of which numbers are left
-            message = f"`{parameter.name}` of `{what}` must be a map, not a vector of {shape[0]}"
+            message = f"`{name}` of `{id}` must be a map, not a vector of {shape[0]}"
             raise self.reject("E0304", message, expr, env)
         whole = parameter.type is int and isinstance(value, float) and value.is_integer()
         if whole or (parameter.type is float and type(value) is int):
@@ -515,7 +508,7 @@ class OperationValues(Evaluator):
         if words:
             listed = ", ".join(f"`{word}`" for word in words)
             wanted = f"{wanted} or {listed}" if wanted else f"one of {listed}"
-        message = f"`{parameter.name}` of `{what}` must be {wanted}, not {shown}"
+        message = f"`{name}` of `{id}` must be {wanted}, not {shown}"
         raise self.reject(code, message, expr, env, hint)
 
     def initial(self, id: str, env: Env, span: Span, call: s.Call | None = None) -> v.Initial:

@@ -70,19 +70,22 @@ class RuleReader:
         self._forms: dict[str, Form] = {}
         self._lines = self._equations()
 
-    def feed_of(self, i: int) -> Form:
-        """Return the input of block i; by default the stage's input for block 0."""
-        line = self._lines.get("in[i]" if i else "in[0]")
-        return StageInput() if line is None else self._equation(line, i, f"feeds.{i}")
+    def form_of(self, name: str, i: int | None = None) -> Form | None:
+        """Return the form of ``in`` or ``shortcut`` of block i, or of ``result``; None if not defined.
 
-    def shortcut_of(self, i: int) -> Form | None:
-        """Return the value that the shortcut of block i starts from; None for the block's input."""
-        line = self._lines.get("shortcut[i]" if i else "shortcut[0]")
-        return None if line is None else self._equation(line, i, f"shortcuts.{i}")
-
-    def result_form(self) -> Form:
-        """Return the result of the stage."""
-        return self._equation(self._lines["result"], None, "feeds.result")
+        Each equation is read once; the path of its learnable factors begins with ``place``.
+        """
+        line = self._lines.get(name if i is None else f"{name}[{'i' if i else 0}]")
+        if line is None:
+            return None
+        place = f"shortcuts.{i}" if name == "shortcut" else f"feeds.{name if i is None else i}"
+        if place not in self._forms:
+            self._block, self._place = i, place
+            numbers: dict[str, v.Value] = {"n": self.n}
+            if isinstance(line.index, s.Name) and i is not None:
+                numbers[line.index.id] = i
+            self._forms[place] = self._form(line.value, self._with(self._env, numbers))
+        return self._forms[place]
 
     def _equations(self) -> dict[str, s.Define]:
         """Return the equations by what they define: ``in[i]``, ``in[0]``, ``result`` (E0607)."""
@@ -110,16 +113,6 @@ class RuleReader:
                 hint = add(self.rule, line)
                 raise self.fail("E0607", message, self.rule.name_span, hint=hint)
         return found
-
-    def _equation(self, line: s.Define, block: int | None, place: str) -> Form:
-        """Return the form of an equation, read once; ``place`` is the path of its factors."""
-        if place not in self._forms:
-            self._block, self._place = block, place
-            numbers: dict[str, v.Value] = {"n": self.n}
-            if isinstance(line.index, s.Name) and block is not None:
-                numbers[line.index.id] = block
-            self._forms[place] = self._form(line.value, self._with(self._env, numbers))
-        return self._forms[place]
 
     def _with(self, env: Env, numbers: Mapping[str, v.Value]) -> Env:
         return Env(env.module, "rule", {**env.values, **numbers}, given=env.given)

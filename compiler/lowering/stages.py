@@ -26,7 +26,7 @@ from danetc.compiler.ir.rule_forms import (
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.blocks import Connections
 from danetc.compiler.lowering.environment import Loops, RecurrentState
-from danetc.compiler.lowering.rules import RuleReader
+from danetc.compiler.lowering.rules import FEEDS, RuleReader
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
@@ -48,7 +48,7 @@ class Stages(Connections):
             self._check_wired(stage, backbone)
         if backbone.stages:  # each block has at least two operations
             blocks = sum(stage.blocks for stage in backbone.stages)
-            self.check_capacity(2 * blocks, backbone.stages[0].span)
+            self.check_bounds(backbone.stages[0].span, 2 * blocks)
         scope = self.scope
         use_sites = backbone.stages[0].use_sites if backbone.stages else ()
         for item in backbone.items:
@@ -176,7 +176,7 @@ class StageBuilder:
         for i in range(stage.blocks):
             if i == 2:  # the first two blocks tell the size of the stage
                 nodes = (len(lowering.nodes) - first) // 2
-                lowering.check_capacity(nodes * (stage.blocks - 2), stage.span)
+                lowering.check_bounds(stage.span, nodes * (stage.blocks - 2))
             self._block(i)
         with lowering.site(self.place), lowering.within("blocks"):
             return self._emit(self._result())
@@ -197,16 +197,16 @@ class StageBuilder:
         )
 
     def _result(self) -> Form:
-        return self.reader.result_form() if self.reader else OutputOf(self.stage.blocks - 1)
+        form = self.reader.form_of("result") if self.reader else None
+        return form or OutputOf(self.stage.blocks - 1)
 
     def _block(self, i: int) -> None:
         lowering = self.lowering
         with lowering.site(self.place):
-            if self.reader is None:
-                form: Form = OutputOf(i - 1) if i else StageInput()
-                second = None
-            else:
-                form, second = self.reader.feed_of(i), self.reader.shortcut_of(i)
+            form = second = None
+            if self.reader is not None:
+                form, second = (self.reader.form_of(name, i) for name in FEEDS)
+            form = form or (OutputOf(i - 1) if i else StageInput())
             with lowering.within("blocks"):
                 feed = self._emit(form)
                 start = None if second is None else self._emit(second)

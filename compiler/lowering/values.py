@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from typing import Any, TypeGuard, Union
 
@@ -12,7 +12,7 @@ from danetc.dsl.loading import Module
 from danetc.dsl.neuron.program import Learn
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import Declaration
+from danetc.dsl.syntax.tree import Declaration, Word
 
 
 class Failed(Exception):
@@ -27,13 +27,6 @@ class Wire:
     """Value computed by a node of the graph."""
 
     id: int
-
-
-@record
-class Choice:
-    """Word as an argument: ``over = time``."""
-
-    id: str
 
 
 @record
@@ -193,10 +186,9 @@ class Backbone:
     def stages(self) -> tuple[StageOf, ...]:
         return tuple(item for item in self.items if isinstance(item, StageOf))
 
-    def with_stages(self, stages: Iterable[StageOf]) -> Backbone:
-        """Return this backbone with other stages."""
-        new = iter(stages)
-        items = (next(new) if isinstance(item, StageOf) else item for item in self.items)
+    def with_stages(self, change: Callable[[StageOf], StageOf]) -> Backbone:
+        """Return this backbone with all stages changed."""
+        items = (change(item) if isinstance(item, StageOf) else item for item in self.items)
         return replace(self, items=tuple(items))
 
     def part(self, low: int, high: int) -> Backbone:
@@ -261,7 +253,7 @@ Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbo
 """Values that are allowed after ``->``; of ``Bound``, only blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Choice, Initial, LearntValue, Wire, Layer, Inputs, Outputs, Failed]
+Value = Union[Constant, Word, Initial, LearntValue, Wire, Layer, Inputs, Outputs, Failed]
 """Value of an expression."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone)
 
@@ -301,7 +293,7 @@ def describe(value: Value) -> str:
             return f"the number {value}"
         case str():
             return f'the text "{value if len(value) <= 40 else value[:37] + "..."}"'
-        case Choice(id):
+        case Word(id):
             return f"the word `{id}`"
         case Initial(id):
             return f"the initialization `{id}`"

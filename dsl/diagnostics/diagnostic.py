@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field, replace
-from itertools import islice
 from typing import TypeVar
 
 from danetc.dsl.diagnostics.codes import Severity
@@ -134,15 +133,13 @@ class Reporter:
         label: str = "",
         labels: Iterable[Label] = (),
         hint: str | None = None,
-        fixes: tuple[Fix, ...] = (),
     ) -> Reported:
-        """Add an error and return the exception to raise; ``fixes`` default to those of its ``hint``."""
-        labels = tuple(islice(labels, _MAX_LABELS))
-        self.add(Diagnostic(code, message, span, label, labels, hint, fixes=fixes))
+        """Add an error with the fixes of its ``hint``, and return the exception to raise."""
+        self.add(Diagnostic(code, message, span, label, tuple(labels), hint))
         return Reported()
 
     def add(self, found: Diagnostic) -> None:
-        """Add an error and shorten its long texts."""
+        """Add an error and shorten its long texts and its labels."""
         self.met += 1
         span, hint = found.span, found.hint
         key = (found.code, id(span.source), span.start, span.end)
@@ -156,7 +153,9 @@ class Reporter:
                 found,
                 message=_shortened(found.message),
                 label=_shortened(found.label),
-                labels=tuple(Label(it.span, _shortened(it.text)) for it in found.labels),
+                labels=tuple(
+                    Label(it.span, _shortened(it.text)) for it in found.labels[:_MAX_LABELS]
+                ),
                 hint=None if hint is None else _shortened(str(hint)),
                 fixes=found.fixes or fixes_of(hint, span),
             )
