@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from danetc.compiler.analysis.verify import verify
@@ -183,8 +183,8 @@ class Checking:
             if declaration.kind != "network" or not module.declares(declaration):
                 continue
             self.place = declaration.name_span
-            traced = None if self.traces is None else partial(self.traces.__setitem__, name)
-            lowered = _lowered(declaration, module, {}, self.reporter, shared, traced)
+            trace = None if self.traces is None else self.traces.setdefault(name, Trace())
+            lowered = _lowered(declaration, module, {}, self.reporter, shared, trace)
             if lowered is not None:
                 self.networks[name] = lowered
 
@@ -222,10 +222,10 @@ def _lowered(
     settings: Mapping[str, Expr],
     reporter: Reporter,
     shared: Shared | None = None,
-    traced: Callable[[Trace], None] | None = None,
+    trace: Trace | None = None,
 ) -> Lowered | None:
     """Lower and verify a network. Return None if errors were reported."""
-    lowered = lower(declaration, module, settings, reporter, shared, traced)
+    lowered = lower(declaration, module, settings, reporter, shared, trace)
     if lowered is None:
         return None
     try:

@@ -26,7 +26,7 @@ class Backbones(LoopsOverTime):
     def unfold(self, bound: v.Bound, span: Span) -> v.Backbone:
         """Return the stages of a declared backbone with its arguments."""
         declaration = bound.declaration
-        with self.changed("unfolding", [*self.unfolding, declaration]):
+        with self.changed(unfolding=[*self.unfolding, declaration]):
             if len(self.unfolding) > MAX_DEPTH:
                 raise self.too_deep(bound, self.unfolding[:-1])
             if declaration.value is None or declaration.body is not None:
@@ -46,22 +46,18 @@ class Backbones(LoopsOverTime):
     def flow_value(self, flow: s.Flow, env: Env) -> v.Value:
         """Evaluate ``a -> b``: a value that layers are applied to, a flow, or a backbone."""
         cut = self.cut_of(flow, env)
-        start = 1 if cut is None else cut + 1
+        later = iter(flow.steps[1 if cut is None else cut + 1 :])
         try:
             if cut is not None:
                 first: v.Value = self.carried(flow, cut, env)
             else:
                 first = self.evaluate(flow.steps[0], env, "layer")
             if isinstance(first, v.Wire):
-                wire = first
-                while start < len(flow.steps):
-                    step = flow.steps[start]
-                    start += 1
-                    wire = self.apply(self.layer_of(step, env), wire, step.span)
-                return wire
+                for step in later:
+                    first = self.apply(self.layer_of(step, env), first, step.span)
+                return first
         except v.Failed:
-            later = flow.steps[start:] if not self.unfolding else ()
-            for step in later:  # report their errors, too
+            for step in later if not self.unfolding else ():  # report their errors, too
                 with suppress(v.Failed):
                     self.layer_of(step, env)
             raise

@@ -37,7 +37,7 @@ class Connections(LayerCalls):
     def self_wired(self, block: v.Bound, wire: v.Wire, extra: Mapping[str, v.Value]) -> v.Wire:
         """Apply a block with a body, and return its ``out``."""
         declaration = block.declaration
-        with self.changed("inside", [*self.inside, declaration]):
+        with self.changed(inside=[*self.inside, declaration]):
             again = sum(item is declaration for item in self.inside)
             if again > MAX_REPEATS or len(self.inside) > MAX_DEPTH:
                 raise self.too_deep(block, self.inside[:-1])
@@ -241,7 +241,7 @@ class Connections(LayerCalls):
                 first = len(self.nodes)
                 with (
                     self.site(*stage.use_sites, stage.span, layer.span),
-                    self.changed("block_layer", layer),
+                    self.changed(block_layer=layer),
                 ):
                     result = self.apply(around, result, parts[name].span)
         if self.settings.get("zero_init"):
@@ -304,7 +304,7 @@ class Connections(LayerCalls):
             op = "conv"
             attrs |= {"kernel": 1, "stride": stride}
         conv = v.OpLayer(op, attrs, span, op)
-        with self.within("shortcut"), self.changed("block_layer", conv):
+        with self.within("shortcut"), self.changed(block_layer=conv):
             result = self.apply(layer, wire, span)
         if self.value(result).shape != wanted:
             gives = f"returns {text(self.value(result).shape)}, but the branch {text(wanted)}"
@@ -340,8 +340,7 @@ class Connections(LayerCalls):
                     layer = self.layer_of(step, env)
                     result = self.apply(layer, result, step.span)
                     after += operations(layer)
-                if self.trace is not None:
-                    self.trace.note(expr.span, result.id)
+                self.note(expr.span, result.id)
                 return v.Joined(result, join, tuple(after))
         hint = "combine `branch` and `shortcut`: `out = branch + shortcut`"
         value = self.wire_of(self.evaluate(expr, env), expr.span, hint)

@@ -47,21 +47,17 @@ class PlacedValue:
 class Trace:
     """Values of the spans of one network's text, including those computed before an error."""
 
-    nodes: Mapping[int, Node]
-    carries: Mapping[int, int]
+    nodes: Mapping[int, Node] = field(default_factory=dict)
+    carries: Mapping[int, int] = field(default_factory=dict)
     notes: list[PlacedValue] = field(default_factory=list)
-
-    def note(self, span: Span, id: int, before: int | None = None) -> None:
-        """Record the value of a span, unless it lies in the library."""
-        if not is_library(span.source):
-            self.notes.append(PlacedValue(span, id, before))
 
 
 class Builder:
     """Makes nodes in ``scope``; ``use_sites`` lists the uses that lead to it, outermost first."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, trace: Trace | None = None) -> None:
         self.reporter = reporter
+        self.trace = trace  # requested by an editor
         self.work = current()
         self.steps = 1
         self.nodes: dict[int, Node] = {}
@@ -74,6 +70,8 @@ class Builder:
         self.shares: dict[int, int] = {}
         self.weight_layers: dict[str, Graph] = {}
         self.fresh_names: list[tuple[tuple[str, ...], str]] = []
+        if trace is not None:
+            trace.nodes, trace.carries = self.nodes, self.carries
         self.totals = (0, 0, 0)  # operands, weights, activations
         self._keys: dict[NeuronProgram, str] = {}
         self.taken: Counter[tuple[tuple[str, ...], str]] = Counter()
@@ -115,25 +113,30 @@ class Builder:
                 labels = (*labels, item)
         self.reporter.add(replace(found, labels=labels))
 
+    def note(self, span: Span, id: int, before: int | None = None) -> None:
+        """Record the value of a span in the trace, unless it lies in the library."""
+        if self.trace is not None and not is_library(span.source):
+            self.trace.notes.append(PlacedValue(span, id, before))
+
     # -- scopes -----------------------------------------------------------------------------------
 
     @contextmanager
-    def changed(self, name: str, value: object) -> Iterator[None]:
-        """Set an attribute of this object inside the context."""
-        outer = getattr(self, name)
-        setattr(self, name, value)
+    def changed(self, **values: object) -> Iterator[None]:
+        """Set attributes of this object inside the context."""
+        outer = {name: getattr(self, name) for name in values}
+        vars(self).update(values)
         try:
             yield
         finally:
-            setattr(self, name, outer)
+            vars(self).update(outer)
 
     def site(self, *spans: Span) -> AbstractContextManager[None]:
         """Add uses, outermost first, that lead to the nodes made inside the context."""
-        return self.changed("use_sites", (*self.use_sites, *spans))
+        return self.changed(use_sites=(*self.use_sites, *spans))
 
     def within(self, *names: str) -> AbstractContextManager[None]:
         """Make nodes in a scope below the current one."""
-        return self.changed("scope", (*self.scope, *names))
+        return self.changed(scope=(*self.scope, *names))
 
     def fresh(self, base: str) -> str:
         """Return an unused name of a scope below this one: ``base``, ``base2``, ``base3``, ..."""

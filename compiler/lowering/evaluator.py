@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import field, replace
 from functools import partial
 from typing import Any
@@ -66,11 +67,10 @@ class Evaluator(Builder):
     """
 
     def __init__(
-        self, reporter: Reporter, shared: Shared | None = None, traced: bool = False
+        self, reporter: Reporter, shared: Shared | None = None, trace: Trace | None = None
     ) -> None:
-        super().__init__(reporter)
+        super().__init__(reporter, trace)
         self.shared = shared or Shared()
-        self.trace = Trace(self.nodes, self.carries) if traced else None  # requested by an editor
         self.settings: dict[str, v.Value] = {}
         self.learnt: dict[tuple[tuple[str, ...], str], Node] = {}  # by scope and name
         self.settings_read: set[str] = set()  # settings that a layer has read
@@ -101,9 +101,10 @@ class Evaluator(Builder):
     def mark(self) -> Callable[[], None]:
         """Return a function that rolls back to this point, but keeps reported errors."""
         first, names, stages = len(self.nodes), len(self.fresh_names), len(self.stages)
-        totals = self.totals
-        numbers, trace = dict(self.stage_numbers), self.trace
-        notes = 0 if trace is None else len(trace.notes)
+        small = ("totals", "stage_numbers", "shared_nodes", "known_blocks")
+        before = {name: copy(getattr(self, name)) for name in small}
+        notes = [] if self.trace is None else self.trace.notes
+        noted = len(notes)
 
         def roll_back() -> None:
             tables: tuple[dict[int, Any], ...]
@@ -113,17 +114,9 @@ class Evaluator(Builder):
                     table.pop(id, None)
                 self.inference.forget(id)
             self.taken.subtract(self.fresh_names[names:])
-            del self.fresh_names[names:]
-            self.totals, self.stage_numbers = totals, numbers
-            if trace is not None:
-                del trace.notes[notes:]
-            del self.stages[stages:]
-            for part, made in list(self.shared_nodes.items()):
-                if max(made, default=-1) >= first:
-                    del self.shared_nodes[part]
-            for key, item in list(self.known_blocks.items()):
-                if item.nodes.stop > first:
-                    del self.known_blocks[key]
+            for made, number in ((self.fresh_names, names), (self.stages, stages), (notes, noted)):
+                del made[number:]
+            vars(self).update(before)
 
         return roll_back
 
@@ -263,12 +256,11 @@ class Evaluator(Builder):
         """True if a name is certainly misspelt, even though a syntax error hides other names."""
         if not near or module.source.words[id] != 1 or id in module.lost:
             return False
-        for item in self.reporter.diagnostics:
-            code, line = item.code, item.span.source.line(item.span.line)
-            # an error in a module may hide any name
-            if code.startswith("E020") or (code.startswith("E01") and line.startswith("use")):
-                return False
-        return True
+        return not any(  # an error in a module may hide any name
+            item.code.startswith("E020")
+            or (item.code.startswith("E01") and item.span.source.line(item.span.line)[:3] == "use")
+            for item in self.reporter.diagnostics
+        )
 
     # -- arguments of calls ---------------------------------------------------------------------------
 
@@ -364,13 +356,7 @@ class Evaluator(Builder):
         return v.Bound(declaration, bound.module, values, call.span, given, bound.at)
 
     def _check_number(
-        self,
-        bound: v.Bound,
-        name: str,
-        value: v.Value,
-        expr: s.Expr,
-        env: Env,
-        hint: str | None = None,
+        self, bound: v.Bound, name: str, value: v.Value, expr: s.Expr, env: Env, hint: str | None
     ) -> None:
         """Report an argument of a neuron, surrogate or rule that is not a number."""
         equations = bound.kind in ("neuron", "surrogate", "rule")
@@ -401,7 +387,7 @@ class Evaluator(Builder):
             elif param.default is not None:
                 value = env.values[name] = own_numbers(self.evaluate(param.default, env))
                 given[name] = self.origin(name, value, param.default, env)
-                self._check_number(bound, name, value, param.default, env)
+                self._check_number(bound, name, value, param.default, env, None)
             else:
                 raise self.error(
                     "E0307",

@@ -82,11 +82,7 @@ class LayerCalls(NamedValues):
             return  # in the first reading of a loop
         size, first, settings = weight_map(node, weight), len(self.nodes), dict(self.settings)
         settings.pop("weight", None)  # of layers with weights inside of the layer
-        with (
-            self.changed("scope", ()),
-            self.changed("taken", Counter()),
-            self.changed("settings", settings),
-        ):
+        with self.changed(scope=(), taken=Counter(), settings=settings):
             roll_back = self.mark()
             try:
                 of = NodeValue(size, ANALOG, False)
@@ -131,11 +127,7 @@ class LayerCalls(NamedValues):
             for node in nodes
         }
         name = getattr(layer, "name", "") or getattr(layer, "op", "") or "weight"
-        with (
-            self.changed("nodes", own),
-            self.changed("carries", {}),
-            self.changed("shares", {}),
-        ):
+        with self.changed(nodes=own, carries={}, shares={}):
             return self.finish(name, {"out": made.id - first}, (), 0)
 
     def _why_not_on_weight(self, node: Node, first: int) -> str:
@@ -200,15 +192,10 @@ class LayerCalls(NamedValues):
         surrogate, stand_in = None, Env(own.module, "surrogate")
         if setting is not None:
             assert isinstance(setting, v.Bound)  # checked where it is set
-            surrogate = self.follow_alias(setting)
-            stand_in = self.complete(surrogate)
+            setting = self.follow_alias(setting)
+            surrogate, stand_in = setting.declaration, self.complete(setting)
         slopes = numbers_in(stand_in.values)
-        key = (
-            id(bound.declaration),
-            tuple(sorted(args.items(), key=lambda item: item[0])),
-            id(surrogate.declaration) if surrogate is not None else None,
-            tuple(sorted(slopes.items(), key=lambda item: item[0])),
-        )
+        key = (id(bound.declaration), *args.items(), id(surrogate), *slopes.items())
         if key not in self.programs:
             programs = self.shared.programs
             if key not in programs:
@@ -217,7 +204,7 @@ class LayerCalls(NamedValues):
                 program = compile_neuron(
                     bound.declaration,
                     args,
-                    surrogate.declaration if surrogate is not None else None,
+                    surrogate,
                     slopes,
                     found,
                     argument_spans=_own_places(own),

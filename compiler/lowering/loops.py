@@ -74,12 +74,9 @@ class LoopsOverTime(OperationValues):
             raise v.Failed
         steps, like = layer.attrs["steps"], layer.attrs.get("like")
         assert isinstance(steps, int)
-        only = before[0] if len(before) == 1 else None
-        key: object = (
-            (only.id, steps)
-            if isinstance(only, s.Name)
-            else (id(flow), steps, self.scope, env.counters)
-        )
+        key: object = (id(flow), steps, self.scope, env.counters)
+        if len(before) == 1 and isinstance(before[0], s.Name):
+            key = before[0].id, steps
         reader = env.pending[-1]
 
         def read() -> v.Wire:
@@ -156,8 +153,7 @@ class LoopsOverTime(OperationValues):
         found: dict[object, v.Wire] = {}
         while len(found) < len(carries):
             state = list(carries.values())[len(found)]
-            sites = self.changed("use_sites", state.use_sites)
-            with self.changed("scope", state.scope), sites:
+            with self.changed(scope=state.scope, use_sites=state.use_sites):
                 found[state.key] = state.read()
         return found
 

@@ -151,7 +151,7 @@ class NamedValues(Backbones):
         env.pending.append(id)
         want = WANTED.get(env.what, {}).get(id, "any")
         try:
-            with self.changed("scope", env.scope if id == "out" else (*env.scope, id)):
+            with self.changed(scope=env.scope if id == "out" else (*env.scope, id)):
                 value = named(self.evaluate(definition.value, definition.env, want), id, env)
         except v.Failed as failed:
             env.cache[id] = failed
@@ -419,7 +419,7 @@ class NamedValues(Backbones):
                 raise self.error("E0307", message, arg.span, hint=hint)
             if arg.name in wires:
                 raise self.error("E0302", f"two inputs are called `{arg.name}`", arg.span)
-            with self.changed("input_name", arg.name):
+            with self.changed(input_name=arg.name):
                 value = self.evaluate(arg.value, env)
             if not isinstance(value, v.Wire):
                 raise self.no_input(arg.name, value, arg.value.span)

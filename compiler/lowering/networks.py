@@ -6,7 +6,7 @@ time at the input. Passes make it fast; ``verify`` compares it with the spec.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from danetc.compiler.ir.graph import Graph
@@ -79,10 +79,10 @@ class Lowering(Stages):
         outside = Env(module, "--set", elsewhere=closed)
         replaced: set[str] = set()
         owned: set[str] = set()
-        shared = Env(module, "network")
+        elsewhere: dict[str, str] = {}
+        shared = Env(module, "network", elsewhere=elsewhere)
         result: list[Level] = []
         bound = v.Bound(declaration, module, {}, declaration.name_span)
-        elsewhere: dict[str, str] = {}
         while True:
             name, place = declaration.name, declaration.name_span
             if any(known is declaration for known, _ in result):
@@ -100,15 +100,9 @@ class Lowering(Stages):
                 and param not in replaced
                 and (param not in owned or param not in bound.args)
             }
+            own = self.complete(replace(bound, args={**bound.args, **given}))
             env = replace(
-                self.complete(replace(bound, args={**bound.args, **given})),
-                what="network",
-                definitions=shared.definitions,
-                cache=shared.cache,
-                pending=shared.pending,
-                used=shared.used,
-                loops=shared.loops,
-                elsewhere=elsewhere,
+                shared, module=module, values=own.values, given=own.given, places=own.places
             )
             for param in params:
                 own = f"network NAME({param} = ...) = {name}({param}) {{ ... }}"
@@ -206,8 +200,8 @@ class Lowering(Stages):
                 value = self.change_settings(expr, env)
             case _:
                 raise self.error("E0405", "this cannot be used here", expr.span)
-        if self.trace is not None and isinstance(value, v.Wire):
-            self.trace.note(expr.span, value.id)
+        if isinstance(value, v.Wire):
+            self.note(expr.span, value.id)
         return value
 
     def apply(self, layer: v.Layer, wire: v.Wire, span: Span) -> v.Wire:
@@ -237,11 +231,10 @@ class Lowering(Stages):
                 made = self.apply_block(layer, wire)
             case _:
                 raise self.error("E0401", f"{v.describe(layer)} is not a layer", span)
-        if self.trace is not None:
-            at = layer.at if isinstance(layer, v.Bound | v.OpLayer) else None  # of spike or norm
-            self.trace.note(at or layer.span, made.id, wire.id)
-            if isinstance(layer, v.BlockConv) and self.block_layer is not None:
-                self.trace.note(self.block_layer.span, made.id, wire.id)  # where it is written
+        at = layer.at if isinstance(layer, (v.Bound, v.OpLayer)) else None  # of spike or norm
+        self.note(at or layer.span, made.id, wire.id)
+        if isinstance(layer, v.BlockConv) and self.block_layer is not None:
+            self.note(self.block_layer.span, made.id, wire.id)  # where it is written
         return made
 
     def build(self, chain: list[Level], declaration: s.Declaration) -> Graph:
@@ -378,16 +371,14 @@ def lower(
     settings: Mapping[str, s.Expr],
     reporter: Reporter,
     shared: Shared | None = None,
-    traced: Callable[[Trace], None] | None = None,
+    trace: Trace | None = None,
 ) -> Lowered | None:
     """Lower a network. ``settings`` change parameters, definitions, and arguments in these.
 
-    ``shared`` is one for the networks of a check. ``traced`` gets a trace that is filled meanwhile.
+    ``shared`` is one for the networks of a check, ``trace`` is filled meanwhile.
     Return None if errors were reported.
     """
-    lowering = Lowering(reporter, shared, traced is not None)
-    if traced is not None and lowering.trace is not None:
-        traced(lowering.trace)
+    lowering = Lowering(reporter, shared, trace)
     lowering.complete_names = module.complete
     lowering.network = declaration
     before = reporter.met

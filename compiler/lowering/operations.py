@@ -283,7 +283,7 @@ class OperationValues(Evaluator):
         key = (found.scope, found.name)
         known: Node | None = self.learnt.get(key) if found.name else None
         if known is None or self.nodes.get(known.id) is not known:
-            with self.changed("scope", found.scope if found.name else self.scope):
+            with self.changed(scope=found.scope if found.name else self.scope):
                 if isinstance(learn, Draw):
                     law: dict[str, Attribute] = {
                         "law": learn.law.text,
@@ -294,10 +294,9 @@ class OperationValues(Evaluator):
                     made = self.add("random", (like,), law, span, found.name or "random")
                 else:
                     channels, height, width = (*size, None, None)[:3]
+                    init = learn.init.text if isinstance(learn.init, RandomStart) else learn.init
                     attrs: dict[str, Attribute] = {
-                        "init": learn.init.text
-                        if isinstance(learn.init, RandomStart)
-                        else learn.init,
+                        "init": init,
                         "channels": channels,
                         "height": height,
                         "width": width,

@@ -59,7 +59,7 @@ class RuleReader:
         self.n = blocks
         self.fail = lowering.error
         self.learnt: dict[str, v.LearntValue] = {}
-        self._env = env
+        self.env = env
         self._ports: Mapping[str, Sequence[Form]] = {
             "in": [*map(InputOf, range(blocks))],
             "out": [*map(OutputOf, range(blocks))],
@@ -81,10 +81,10 @@ class RuleReader:
         place = f"shortcuts.{i}" if name == "shortcut" else f"feeds.{name if i is None else i}"
         if place not in self._forms:
             self._block, self._place = i, place
-            numbers: dict[str, v.Value] = {"n": self.n}
+            values = {**self.env.values, "n": self.n}
             if isinstance(line.index, s.Name) and i is not None:
-                numbers[line.index.id] = i
-            self._forms[place] = self._form(line.value, self._with(self._env, numbers))
+                values[line.index.id] = i
+            self._forms[place] = self._form(line.value, replace(self.env, values=values))
         return self._forms[place]
 
     def _equations(self) -> dict[str, s.Define]:
@@ -113,9 +113,6 @@ class RuleReader:
                 hint = add(self.rule, line)
                 raise self.fail("E0607", message, self.rule.name_span, hint=hint)
         return found
-
-    def _with(self, env: Env, numbers: Mapping[str, v.Value]) -> Env:
-        return Env(env.module, "rule", {**env.values, **numbers}, given=env.given)
 
     def _form(self, expr: s.Expr, env: Env) -> Form:
         lowering = self.lowering
@@ -209,7 +206,7 @@ class RuleReader:
             self.lowering.work.spend(TERM * max(0, high - low + 1), value.span)
             forms = []
             for index in range(low, high + 1):
-                inner = self._with(env, {value.variable: index})
+                inner = replace(env, values={**env.values, value.variable: index})
                 if value.condition is None or self.lowering.condition(value.condition, inner):
                     forms.append(self._form(value.value, inner))
             return forms

@@ -25,7 +25,7 @@ from danetc.compiler.ir.rule_forms import (
 )
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.blocks import Connections
-from danetc.compiler.lowering.environment import Loops, RecurrentState
+from danetc.compiler.lowering.environment import RecurrentState
 from danetc.compiler.lowering.rules import FEEDS, RuleReader
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
@@ -60,13 +60,11 @@ class Stages(Connections):
             self.stage_numbers[scope] = number + 1
             use_sites, settings = item.use_sites, {**self.settings, **item.settings}
             with (
-                self.within(str(number)),
-                self.changed("settings", settings),
+                self.changed(scope=(*scope, str(number)), settings=settings),
                 self.site(*use_sites),
             ):
                 before, wire = wire, self._build_stage(item, wire)
-                if self.trace is not None:
-                    self.trace.note(item.span, wire.id, before.id)
+                self.note(item.span, wire.id, before.id)
         return wire
 
     def _check_wired(self, stage: v.StageOf, backbone: v.Backbone) -> None:
@@ -93,22 +91,14 @@ class Stages(Connections):
 
     def _build_stage(self, stage: v.StageOf, wire: v.Wire) -> v.Wire:
         """Apply a stage; if its rule reads values of earlier steps, it is a loop over time."""
-        if stage.rule is None:
-            builder = StageBuilder(self, stage, wire, stage.span)
-            result: v.Value = builder.build()
-        else:
-            place = stage.rule.span
-            rule = self.follow_alias(stage.rule)
+        reader, place = None, stage.span
+        if stage.rule is not None:
+            place, rule = stage.rule.span, self.follow_alias(stage.rule)
             env = self.complete(rule)
             with self.site(place):
                 reader = RuleReader(self, rule.declaration, env, stage.blocks)
-
-            def read() -> v.Value:
-                nonlocal builder
-                builder = StageBuilder(self, stage, wire, place, reader, env.loops)
-                return builder.build()
-
-            result = self.converged(env, read)
+        builder = StageBuilder(self, stage, wire, place, reader)
+        result = builder.build() if reader is None else self.converged(reader.env, builder.build)
         assert isinstance(result, v.Wire)
         self.stages.append(builder.finish(result))
         return result
@@ -160,15 +150,12 @@ class StageBuilder:
     entry: v.Wire
     place: Span  # of the rule
     reader: RuleReader | None = None
-    loops: Loops | None = None  # of the rule's body
-    inputs: list[v.Wire] = field(default_factory=list)
-    outputs: list[v.Wire] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     parts: tuple[object, ...] | None = None  # part of the key of copied blocks; None: no copies
 
     def build(self) -> v.Wire:
         """Build all blocks; return the result of the stage."""
-        lowering, stage = self.lowering, self.stage
+        lowering, stage, self.blocks = self.lowering, self.stage, []
         used = [bound for bound in (stage.block, stage.connection) if bound is not None]
         if lowering.trace is None and not any(map(self._varies, used)):
             self.parts = (stage.blocks, *map(_part, used))
@@ -210,11 +197,9 @@ class StageBuilder:
             with lowering.within("blocks"):
                 feed = self._emit(form)
                 start = None if second is None else self._emit(second)
-        self.inputs.append(feed)
         with lowering.within("blocks", str(i)), lowering.site(self.stage.span):
             scope = lowering.scope
             joined = self._joined(feed, i, start)
-        self.outputs.append(joined.output)
         shortcut = None if start is None or second is None else (start.id, second)
         self.blocks.append(
             Block(scope, feed.id, joined.output.id, joined.join.id, joined.after, form, shortcut)
@@ -302,20 +287,20 @@ class StageBuilder:
         """Add the nodes of a form in the current scope."""
         lowering = self.lowering
         match form:
-            case OutputOf(block) if block < len(self.outputs):
-                return self.outputs[block]
-            case InputOf(block) if block < len(self.inputs):
-                return self.inputs[block]
+            case OutputOf(block) if block < len(self.blocks):
+                return v.Wire(self.blocks[block].output)
+            case InputOf(block) if block < len(self.blocks):
+                return v.Wire(self.blocks[block].input)
             case OutputOf() | InputOf():  # an error, which was reported, came before it
                 raise v.Failed
             case StageInput():
                 return self.entry
             case Delayed(steps, value):
-                assert self.loops is not None
+                assert self.reader is not None
                 earlier = RecurrentState(
                     form, steps, lambda: self._emit(value), self.place, _SHAPE_HINT
                 )
-                return lowering.carry(self.loops, earlier)
+                return lowering.carry(self.reader.env.loops, earlier)
             case Join(name, parts):
                 wires = tuple([self._emit(part) for part in parts])
                 return lowering.add(_JOINS[name], wires, {}, self.place)

@@ -15,6 +15,7 @@ from pathlib import Path
 from struct import unpack
 
 from danetc.dsl.diagnostics.visible import visible
+from danetc.dsl.reading import open_regular
 from danetc.dsl.syntax import tree as s
 
 MAX_BYTES = 2**20
@@ -52,10 +53,8 @@ def read_table(place: str, entry: str | None, folder: Path) -> str:
     if not inside:
         raise TableError(f"{shown} is outside of the spec's folder", "copy it beside the spec")
     try:
-        data = b""
-        if file.is_file():  # no device, and no pipe that waits
-            with file.open("rb") as opened:
-                data = opened.read(MAX_BYTES + 1)
+        with open_regular(file) as opened:
+            data = opened.read(MAX_BYTES + 1)
     except (OSError, ValueError):
         data = b""
     if not data:
