@@ -8,7 +8,7 @@ from typing import Any
 
 from danetc.compiler.ir.ops import OPS, norm_names
 from danetc.compiler.lowering import values as v
-from danetc.compiler.lowering.environment import LAYER_SETTINGS, WANTED, Env, is_op
+from danetc.compiler.lowering.environment import LAYER_SETTINGS, WANTED, Env, Want, is_op
 from danetc.compiler.lowering.evaluator import MAX_DEPTH
 from danetc.compiler.lowering.loops import LoopsOverTime
 from danetc.dsl.diagnostics.fixes import Hint, replacing, using_std
@@ -105,17 +105,24 @@ class Backbones(LoopsOverTime):
             hint = f"write `stage({value.name}(...), 1) {word} ...`"
         raise self.error("E0403", message, subject.span, hint=hint)
 
+    def _subject(
+        self, expr: s.Via | s.By | s.With, word: str, env: Env, others: list[tuple[s.Expr, Want]]
+    ) -> v.Backbone:
+        """Return the backbone before a word; if it has errors, report those of the others, too."""
+        try:
+            subject = self.evaluate(expr.subject, env, "backbone")
+            return self._as_backbone(subject, expr.subject, word)
+        except v.Failed:
+            for other, want in others:
+                with suppress(v.Failed):
+                    self.evaluate(other, env, want)
+            raise
+
     def wire_stages(self, expr: s.Via | s.By, env: Env) -> v.Backbone:
         """Evaluate `BACKBONE via CONNECTION` or `BACKBONE by RULE`."""
         word, kind = ("via", "connection") if isinstance(expr, s.Via) else ("by", "rule")
         by = expr.connection if isinstance(expr, s.Via) else expr.rule
-        try:
-            subject = self.evaluate(expr.subject, env, "backbone")
-            backbone = self._as_backbone(subject, expr.subject, word)
-        except v.Failed:
-            with suppress(v.Failed):  # report its errors, too
-                self.evaluate(by, env, kind)
-            raise
+        backbone = self._subject(expr, word, env, [(by, kind)])
         value = self.evaluate(by, env, kind)
         if not isinstance(value, v.Bound) or value.kind != kind:
             raise self.error("E0403", f"`{word}` takes a {kind}, not {v.describe(value)}", by.span)
@@ -127,14 +134,8 @@ class Backbones(LoopsOverTime):
 
     def change_settings(self, expr: s.With, env: Env) -> v.Backbone:
         """Evaluate `BACKBONE with (neuron = ..., norm = ...)`."""
-        try:
-            subject = self.evaluate(expr.subject, env, "backbone")
-            backbone = self._as_backbone(subject, expr.subject, "with")
-        except v.Failed:
-            for arg in expr.settings:
-                with suppress(v.Failed):  # report its errors, too
-                    self.evaluate(arg.value, env, arg.name or "any")
-            raise
+        others = [(arg.value, arg.name or "any") for arg in expr.settings]
+        backbone = self._subject(expr, "with", env, others)
         changes: dict[str, v.Value] = {}
         for arg in expr.settings:
             if arg.name not in LAYER_SETTINGS:
@@ -152,8 +153,6 @@ class Backbones(LoopsOverTime):
             value = value.layer
         if name == "weight":
             return self.weight_setting(value, span)
-        if name == "init" and isinstance(value, s.Word):
-            value = self.initial(value.id, env, span)
         is_norm = isinstance(value, v.OpLayer) and OPS[value.op].norm is not None
         fits = {
             "norm": is_norm or isinstance(value, v.Identity),

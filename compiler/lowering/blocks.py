@@ -146,10 +146,8 @@ class Connections(LayerCalls):
                 ),
                 hint="use a connection without `each`, or write the block as a flow of weighted layers",
             )
-        env = self.complete(connection)
+        env = replace(self.complete(connection), scope=self.scope, block_conv=True)
         env.values |= {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
-        env.scope = self.scope
-        env.block_conv = True
         plain = replace(env, block_conv=False)
         for name, part in parts.items():
             own = env if name in CONNECTION_PARTS and name != "out" else plain
@@ -179,13 +177,10 @@ class Connections(LayerCalls):
 
     def no_shortcut(self, stage: v.StageOf, what: str) -> v.Failed:
         """Report a rule that defines the start of a shortcut for a block without a shortcut."""
-        rule = stage.rule.name if stage.rule is not None else "chain"
-        return self.error(
-            "E0610",
-            f"rule `{rule}` defines `shortcut[i]`, but {what} has no `shortcut`",
-            stage.rule.span if stage.rule is not None else stage.span,
-            hint="combine `branch` and `shortcut` in the `out` of a connection, or use a rule without `shortcut[i]`",
-        )
+        assert stage.rule is not None
+        message = f"rule `{stage.rule.name}` defines `shortcut[i]`, but {what} has no `shortcut`"
+        hint = "combine `branch` and `shortcut` in the `out` of a connection, or use a rule without `shortcut[i]`"
+        return self.error("E0610", message, stage.rule.span, hint=hint)
 
     def parts_of(self, connection: v.Bound) -> dict[str, s.Define]:
         """Return the definitions of a connection by name, with ``out``; all must be used."""
@@ -233,7 +228,7 @@ class Connections(LayerCalls):
         first = len(self.nodes)  # first node of the last weighted layer
         with self.within("branch"):
             for layer in layers:
-                if not (isinstance(layer, v.OpLayer) and _is_weighted(layer)):
+                if not _is_weighted(layer):
                     result = self.apply(layer, result, connection.span)
                     continue
                 name = "last" if layer is layers[-1] and "last" in parts else "each"

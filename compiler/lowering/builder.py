@@ -27,29 +27,21 @@ MAX_WEIGHTS = 20_000_000_000
 MAX_ACTIVATIONS = 100_000_000_000
 MAX_STEPS = 4096
 _NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # a mapping proxy cannot be pickled
-NODE, LAYER, FINISHED = 22, 2, 2
-"""Steps of work for adding an operation, applying a layer, and naming an operation at the end."""
-
-
-@record
-class PlacedValue:
-    """Node of an expression, or of a layer with the input ``before``.
-
-    A span in a block has one node for each use of the block.
-    """
-
-    span: Span
-    id: int
-    before: int | None = None
+NODE, FINISHED = 22, 2
+"""Steps of work for adding an operation, and for naming it at the end."""
 
 
 @record(frozen=False)
 class Trace:
-    """Values of the spans of one network's text, including those computed before an error."""
+    """Values of the spans of one network's text, including those computed before an error.
+
+    A note is a span of an expression or layer, its node, and the node of a layer's input. A span in
+    a block has one for each use of the block.
+    """
 
     nodes: Mapping[int, Node] = field(default_factory=dict)
     carries: Mapping[int, int] = field(default_factory=dict)
-    notes: list[PlacedValue] = field(default_factory=list)
+    notes: list[tuple[Span, int, int | None]] = field(default_factory=list)
 
 
 class Builder:
@@ -69,7 +61,6 @@ class Builder:
         self.carries: dict[int, int] = {}  # see ``Graph``
         self.shares: dict[int, int] = {}
         self.weight_layers: dict[str, Graph] = {}
-        self.fresh_names: list[tuple[tuple[str, ...], str]] = []
         if trace is not None:
             trace.nodes, trace.carries = self.nodes, self.carries
         self.totals = (0, 0, 0)  # operands, weights, activations
@@ -116,7 +107,7 @@ class Builder:
     def note(self, span: Span, id: int, before: int | None = None) -> None:
         """Record the value of a span in the trace, unless it lies in the library."""
         if self.trace is not None and not is_library(span.source):
-            self.trace.notes.append(PlacedValue(span, id, before))
+            self.trace.notes.append((span, id, before))
 
     # -- scopes -----------------------------------------------------------------------------------
 
@@ -140,10 +131,8 @@ class Builder:
 
     def fresh(self, base: str) -> str:
         """Return an unused name of a scope below this one: ``base``, ``base2``, ``base3``, ..."""
-        key = (self.scope, f"/{base}")
-        self.taken[key] += 1
-        self.fresh_names.append(key)
-        number = self.taken[key]
+        self.taken[self.scope, base] += 1
+        number = self.taken[self.scope, base]
         return base if number == 1 else f"{base}{number}"
 
     # -- nodes ------------------------------------------------------------------------------------
@@ -204,17 +193,6 @@ class Builder:
                 hint = "reduce widths, depth, image size or time steps"
                 raise self.error(code, message, span, hint=hint)
 
-    def count_layer(self, span: Span) -> None:
-        """Count the application of a layer, whether or not it makes a node."""
-        self.work.spend(LAYER, span)
-        if len(self.scope) > MAX_SCOPES:
-            raise self.error(
-                "E0902",
-                f"layers are nested more than {MAX_SCOPES} deep",
-                span,
-                hint="define parts beside each other, and repeat blocks with a stage",
-            )
-
     def neuron_key(self, program: NeuronProgram) -> str:
         """Return the key of a neuron's program in the graph, which is its name if possible."""
         key = self._keys.get(program)
@@ -248,10 +226,8 @@ class Builder:
             nodes[node.id] = Node(
                 node.id, node.op, node.inputs, node.attrs, node.value, node.scope, own, node.origin
             )
-        carries = self.carries
-        graph = Graph(name, self.steps, nodes, outputs, stages, dict(self.neurons), stem, carries)
-        if self.shares:
-            graph = replace(graph, shares=dict(self.shares))
+        neurons, carries, shares = dict(self.neurons), self.carries, dict(self.shares)
+        graph = Graph(name, self.steps, nodes, outputs, stages, neurons, stem, carries, shares)
         if self.weight_layers:
             used = {value for node in nodes.values() for value in node.attrs.values()}
             neurons = {key: item for key, item in self.neurons.items() if key in used}

@@ -18,19 +18,13 @@ from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.words import LEARNT_PER, OF_PARAMETER
 
 Want = str
-"""Expected value: ``layer``, ``number``, ``norm``, a kind of declaration, the parameter of a word
-(``over``), or ``any``."""
+"""Expected value: ``layer``, ``number``, ``norm``, a kind of declaration, ``over``, or ``any``."""
 
 WANTED: Mapping[str, Mapping[str, Want]] = {
     "network": {
-        "neuron": "neuron",
-        "surrogate": "surrogate",
-        "norm": "norm",
-        "init": "init",
-        "weight": "layer",
-        "stem": "layer",
+        **{name: name for name in ("neuron", "surrogate", "norm", "init")},
+        **dict.fromkeys(("weight", "stem", "head"), "layer"),
         "stages": "backbone",
-        "head": "layer",
     },
     "connection": dict.fromkeys(("each", "last", "projection", "identity"), "layer"),
 }
@@ -74,7 +68,6 @@ class RecurrentState:
     read: Callable[[], Wire]
     span: Span
     hint: str
-    role: str = "delay"
     shape: Shape | None = None
     id: int = -1
     scope: tuple[str, ...] = ()
@@ -384,10 +377,9 @@ def wants(root: s.Expr, want: Want) -> Iterator[tuple[s.Name | s.Call, Want]]:
                 inner = [(it, want if it is value else "number") for it in s.children(node)]
             case s.Flow(steps):
                 inner = [(step, "layer") for step in steps]
-            case s.Via(subject, connection):
-                inner = [(subject, "backbone"), (connection, "connection")]
-            case s.By(subject, rule):
-                inner = [(subject, "backbone"), (rule, "rule")]
+            case s.Via(subject, other) | s.By(subject, other):
+                kind = "connection" if isinstance(node, s.Via) else "rule"
+                inner = [(subject, "backbone"), (other, kind)]
             case s.With(subject, settings):
                 wanted = WANTED["network"]
                 inner = [(arg, wanted.get(arg.name or "", "number")) for arg in settings]

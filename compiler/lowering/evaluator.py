@@ -100,8 +100,8 @@ class Evaluator(Builder):
 
     def mark(self) -> Callable[[], None]:
         """Return a function that rolls back to this point, but keeps reported errors."""
-        first, names, stages = len(self.nodes), len(self.fresh_names), len(self.stages)
-        small = ("totals", "stage_numbers", "shared_nodes", "known_blocks")
+        first, stages = len(self.nodes), len(self.stages)
+        small = ("totals", "taken", "stage_numbers", "shared_nodes", "known_blocks")
         before = {name: copy(getattr(self, name)) for name in small}
         notes = [] if self.trace is None else self.trace.notes
         noted = len(notes)
@@ -113,9 +113,8 @@ class Evaluator(Builder):
                 for table in tables:
                     table.pop(id, None)
                 self.inference.forget(id)
-            self.taken.subtract(self.fresh_names[names:])
-            for made, number in ((self.fresh_names, names), (self.stages, stages), (notes, noted)):
-                del made[number:]
+            del self.stages[stages:]
+            del notes[noted:]
             vars(self).update(before)
 
         return roll_back
@@ -350,8 +349,7 @@ class Evaluator(Builder):
                 if arg.name is not None:
                     continue  # an input
                 if any(p.name == name and p.default is None for p in declaration.params):
-                    named = f"{bound.name}({name} = ...)"
-                    hint = f"additional inputs are given by name: `{named}`"
+                    hint = f"additional inputs are given by name: `{bound.name}({name} = ...)`"
             self._check_number(bound, name, value, arg.value, env, hint)
         return v.Bound(declaration, bound.module, values, call.span, given, bound.at)
 

@@ -44,9 +44,7 @@ class LayerCalls(NamedValues):
             layer = layer.having(init=start.text)
         weight: Any = None
         if WEIGHT in row.parameters:
-            weight = layer.attrs.get("weight") or self.settings.get("weight")
-        if isinstance(weight, v.Failed):
-            raise v.Failed
+            weight = layer.attrs.get("weight") or v.known(self.settings.get("weight"))
         if weight is not None:
             layer = layer.having(weight=None)
         try:
@@ -168,11 +166,9 @@ class LayerCalls(NamedValues):
         setting = self.setting_of("neuron", span)
         assert isinstance(setting, v.Bound)  # checked where it is set
         neuron = self.follow_alias(setting)
-        value = self.complete(neuron).values.get("v_threshold")
-        if isinstance(value, v.LearntValue) and isinstance(value.learn, Learn):
-            return value.learn.start
-        if isinstance(value, (bool, int, float)):
-            return float(value)
+        value = numbers_in(self.complete(neuron).values).get("v_threshold")
+        if value is not None:
+            return value.start if isinstance(value, Learn) else float(value)
         message = f"tdbn needs a constant `v_threshold`, which `{neuron.name}` does not have"
         hint = "give the neuron a parameter `v_threshold`, or choose another norm"
         raise self.error("E0404", message, span, hint=hint)
@@ -184,11 +180,9 @@ class LayerCalls(NamedValues):
         own = self.complete(bound)
         others = {name: value for name, value in own.values.items() if isinstance(value, v.Wire)}
         args = {**numbers_in(own.values), **dict.fromkeys(others, Wired.INPUT)}
-        setting = self.settings.get("surrogate")
+        setting = v.known(self.settings.get("surrogate"))
         if setting is None and "heaviside" in self.names_in(bound.declaration):
             self.setting_of("surrogate", span)
-        if isinstance(setting, v.Failed):
-            raise v.Failed
         surrogate, stand_in = None, Env(own.module, "surrogate")
         if setting is not None:
             assert isinstance(setting, v.Bound)  # checked where it is set
@@ -218,13 +212,12 @@ class LayerCalls(NamedValues):
                 programs[key] = program
             self.programs[key] = self.neuron_key(programs[key])
         attrs: dict[str, Attribute] = {"neuron": self.programs[key]}
-        taken = wire
         draws = map(v.LearntValue, self.neurons[self.programs[key]].draws)
         inputs = wire, *others.values(), *(self.parameter(draw, wire, span) for draw in draws)
         if len(inputs) > 1:
-            taken = self.join("beside", inputs, span)
+            wire = self.join("beside", inputs, span)
             attrs["inputs"] = len(inputs)
-        made = self.add("neuron", (taken,), attrs, span, "spike")
+        made = self.add("neuron", (wire,), attrs, span, "spike")
         self._note_place(made, at)
         if at is None and (reset := self._reset_settings(bound, own)):
             self.resets[made.id] = reset
@@ -301,8 +294,7 @@ def _operations_of(layer: v.OpLayer, value: NodeValue, steps: int) -> list[v.OpL
     assert row.chosen is not None
     attrs = {**{item.name: item.default for item in row.parameters}, **layer.attrs}
     chosen = row.chosen(attrs, (value,), steps)
-    last = len(chosen) - 1
-    named = next((i for i, (op, _) in enumerate(chosen) if OPS[op].weighted), last)
+    named = next((i for i, (op, _) in enumerate(chosen) if OPS[op].weighted), len(chosen) - 1)
     return [
         v.OpLayer(op, dict(attrs), layer.span, layer.role if i == named else OPS[op].role)
         for i, (op, attrs) in enumerate(chosen)

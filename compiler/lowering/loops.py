@@ -92,7 +92,7 @@ class LoopsOverTime(OperationValues):
 
         hint = "give a value of the same shape: `delay(1, like = a)`"
         shape = None if like is None else tuple(map(int, str(like).split("x")))
-        earlier = RecurrentState(key, steps, read, step.span, hint, layer.role, shape)
+        earlier = RecurrentState(key, steps, read, step.span, hint, shape)
         return self.carry(env.loops, earlier)
 
     def carry(self, loops: Loops, state: RecurrentState) -> v.Wire:
@@ -102,12 +102,12 @@ class LoopsOverTime(OperationValues):
         if state.key not in carries:
             shape = state.shape or ANY_SHAPE
             value = loops.known.get(state.key) or NodeValue(shape, ZERO, varies=True)
-            made = self.add("carry", (), {"steps": state.steps}, state.span, state.role, value)
+            made = self.add("carry", (), {"steps": state.steps}, state.span, "delay", value)
             state.id, state.scope, state.use_sites = made.id, self.scope, self.use_sites
             carries[state.key] = state
         return v.Wire(carries[state.key].id)
 
-    def converged(self, env: Env, read: Callable[[], v.Value]) -> v.Value:
+    def converged(self, env: Env, read: Callable[[], v.T]) -> v.T:
         """Read a definition until its loops give the shapes and kinds that they take."""
         loops = env.loops
         errors = self.reporter.met

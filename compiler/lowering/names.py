@@ -41,13 +41,8 @@ class NamedValues(Backbones):
     def meaning(self, id: str, env: Env, span: Span, want: Want = "any") -> v.Value:
         """Return the value of a name; ``want`` selects between two meanings."""
         if id in env.values:
-            value = env.values[id]
-            if isinstance(value, v.Failed):
-                raise v.Failed
-            return named(value, id, env)
-        if id == "norm" and env.what == "network":
-            return self.default_layer("norm", span)
-        if id in env.definitions:
+            return named(v.known(env.values[id]), id, env)
+        if id in env.definitions and (id, env.what) != ("norm", "network"):  # a setting
             value = self.defined(id, env, span)
             return v.Named(id, value, span) if want == "layer" and v.is_layer(value) else value
         if id in CONSTANTS:
@@ -138,10 +133,7 @@ class NamedValues(Backbones):
     def _evaluated(self, id: str, env: Env) -> v.Value:
         """Return the value of a definition; a failure is cached, and so is reported once."""
         if id in env.cache:
-            known = env.cache[id]
-            if isinstance(known, v.Failed):
-                raise v.Failed
-            return known
+            return v.known(env.cache[id])
         if not env.pending and env.loops.carries is None and self.has_delays(env):
             return self.converged(env, lambda: self._read(id, env))
         return self._read(id, env)
@@ -164,8 +156,8 @@ class NamedValues(Backbones):
     def setting_of(self, id: str, span: Span) -> v.Value:
         """Return the neuron, surrogate or norm of the network or stage."""
         self.settings_read.add(id)
-        value = self.settings.get(id)
-        if isinstance(value, v.Failed) or id in self.misspelt:
+        value = v.known(self.settings.get(id))
+        if id in self.misspelt:
             raise v.Failed
         if value is None:
             lines = {"neuron": "neuron = IF", "surrogate": "surrogate = sigmoid(alpha = 4)"}
@@ -183,12 +175,11 @@ class NamedValues(Backbones):
 
     def refer(self, bound: v.Bound, span: Span) -> v.Value:
         """Return the value of a declaration's name: a backbone is unfolded."""
-        kind = bound.kind
-        if kind == "backbone":
+        if bound.kind == "backbone":
             return self.unfold(bound, span)
-        if kind in ("network", "recipe"):
+        if bound.kind in ("network", "recipe"):
             labels = (Label(bound.declaration.name_span, "declared here"),)
-            message = f"the {kind} `{bound.name}` cannot be used here"
+            message = f"the {bound.kind} `{bound.name}` cannot be used here"
             raise self.error("E0403", message, span, labels=labels)
         return bound
 
@@ -201,9 +192,7 @@ class NamedValues(Backbones):
             raise self.error("E0402", "only names can be called", call.function.span)
         id = call.function.id
         target: v.Value | None = None
-        if id == "norm" and env.what == "network" and id not in env.values:
-            return self._norm(call, env)  # the setting, as the bare name is
-        if id in env.values or id in env.definitions:
+        if id in env.values or (id in env.definitions and (id, env.what) != ("norm", "network")):
             target = self._called_value(call, id, env)
         elif id == "spike":
             target = self.default_layer("neuron", span)

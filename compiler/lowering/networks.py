@@ -13,7 +13,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.row import Parameter
 from danetc.compiler.lowering import values as v
-from danetc.compiler.lowering.builder import MAX_STEPS, Trace
+from danetc.compiler.lowering.builder import MAX_SCOPES, MAX_STEPS, Trace
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
     LAYER_SETTINGS,
@@ -40,7 +40,8 @@ Level = tuple[s.Declaration, Env]
 """A network, or one that it is a variant of, and the environment of its parameters."""
 TOO_NESTED = "this definition is nested too deeply"
 FLATTEN = "reduce the nesting of definitions, blocks and parentheses"
-EVALUATION = 4  # steps of work for an expression, besides those of its parts
+EVALUATION, LAYER = 4, 2
+"""Steps of work for an expression, besides those of its parts, and for applying a layer."""
 
 
 @record(slots=False)
@@ -100,9 +101,9 @@ class Lowering(Stages):
                 and param not in replaced
                 and (param not in owned or param not in bound.args)
             }
-            own = self.complete(replace(bound, args={**bound.args, **given}))
+            level = self.complete(replace(bound, args={**bound.args, **given}))
             env = replace(
-                shared, module=module, values=own.values, given=own.given, places=own.places
+                shared, module=module, values=level.values, given=level.given, places=level.places
             )
             for param in params:
                 own = f"network NAME({param} = ...) = {name}({param}) {{ ... }}"
@@ -179,8 +180,8 @@ class Lowering(Stages):
                 return self.bounded(expr.value, expr.span)
             case s.String(text):
                 return text
-            case s.Word():
-                return expr
+            case s.Word(id):
+                return self.initial(id, env, expr.span) if want == "init" else expr
             case s.Name(id):
                 value = self.meaning(id, env, expr.span, want)
             case s.Call():
@@ -205,7 +206,11 @@ class Lowering(Stages):
         return value
 
     def apply(self, layer: v.Layer, wire: v.Wire, span: Span) -> v.Wire:
-        self.count_layer(span)
+        self.work.spend(LAYER, span)
+        if len(self.scope) > MAX_SCOPES:
+            message = f"layers are nested more than {MAX_SCOPES} deep"
+            hint = "define parts beside each other, and repeat blocks with a stage"
+            raise self.error("E0902", message, span, hint=hint)
         made = wire
         match layer:
             case v.Identity():
@@ -403,7 +408,6 @@ def lower(
     ):
         return None  # an unfinished loop, by a name that an earlier error explains
     says = {id: env.definitions[id].value.span for id in SETTINGS if id in env.definitions}
-    nodes = (node for value in settings.values() for node in s.walk(value))
-    outside = frozenset(node.id for node in nodes if isinstance(node, s.Name))
+    outside = frozenset(name for expr in settings.values() for name in lowering.names_in(expr))
     read = frozenset(lowering.settings_read)
     return Lowered(graph, lowering.used, lowering.written_at, lowering.resets, says, read, outside)

@@ -27,8 +27,6 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span, shorten
 
 VALUE = 10  # work for each value of a `for`
-BODIES = ("network", "block", "connection")
-"""Declarations in which names stand for values."""
 
 
 def _divide(a: float, b: float) -> int | float:
@@ -38,7 +36,7 @@ def _divide(a: float, b: float) -> int | float:
     return a / b
 
 
-_ARITHMETIC: Mapping[str, Callable[[v.Number, v.Number], v.Number]] = {
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], v.Number]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
@@ -88,34 +86,26 @@ class OperationValues(Evaluator):
         value = self.evaluate(expr.operand, env, want)
         if expr.op == "not":
             return not self.truth(value, expr.operand, env)
-        if isinstance(value, v.Wire):
-            return self.add("affine", (value,), {"factor": -1.0, "offset": 0.0}, expr.span)
-        if isinstance(value, v.LearntValue):
-            return self._calculated("*", -1, value, expr.span)
-        if not v.is_number(value):
+        if not isinstance(value, (v.Wire, v.LearntValue)) and not v.is_number(value):
             message = f"`-` takes a number or a value, not {v.describe(value)}"
             raise self.error("E0406", message, expr.span)
-        return -value
+        return self._combine("*", -1, value, expr, expr.operand, env)
 
     def _combine(
         self, op: str, left: v.Value, right: v.Value, expr: s.Expr, operand: s.Expr, env: Env
     ) -> v.Value:
         if isinstance(left, v.Wire):
-            right = self.met(right, left, expr.span)
-        elif isinstance(right, v.Wire):
-            left = self.met(left, right, expr.span)
-        if isinstance(left, v.Wire) or isinstance(right, v.Wire):
-            return self._join(op, left, right, expr.span)
+            return self._join(op, left, self.met(right, left, expr.span), expr.span)
+        if isinstance(right, v.Wire):
+            return self._join(op, self.met(left, right, expr.span), right, expr.span)
         if any(isinstance(value, v.LearntValue) for value in (left, right)):
             return self._calculated(op, left, right, expr.span)
-        numbers: list[v.Number] = []
         for value in (left, right):
             if not isinstance(value, (bool, int, float)):
                 message = f"`{op}` joins numbers or values, not {v.describe(value)}"
                 raise self.reject("E0406", message, expr, env, _hint(value))
-            numbers.append(value)
         try:
-            return self.bounded(_ARITHMETIC[op](*numbers), expr.span)
+            return self.bounded(_ARITHMETIC[op](left, right), expr.span)
         except ZeroDivisionError:
             raise self.reject("E0306", "division by zero", operand, env) from None
         except OverflowError:
@@ -376,10 +366,8 @@ class OperationValues(Evaluator):
             elif parameter.unless in given:
                 values[name] = None
             else:
-                shown = (
-                    f"{name} = {parameter.words[0]}" if parameter.type is str else f"{name}, ..."
-                )
-                usage = f"{id}({shown})" if id in OPS else SPECIAL[id].usage
+                more = f" = {parameter.words[0]}" if parameter.type is str else ", ..."
+                usage = f"{id}({name}{more})" if id in OPS else SPECIAL[id].usage
                 message, hint = f"`{id}` needs `{name}`", f"write `{usage}`"
                 failed = self.error("E0307", message, call.span, hint=hint)
         if failed is not None:
@@ -469,11 +457,8 @@ class OperationValues(Evaluator):
         if parameter.type is str and isinstance(value, v.Wire):
             layer = f"{id}({name} = {words[0]})"
             hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
-        if isinstance(value, s.Word) and value.id in words:
-            is_initial = value.id in FIRST_WEIGHTS
-            return self.initial(value.id, env, expr.span).text if is_initial else value.id
-        if isinstance(value, v.Initial) and value.id in words:
-            return value.text
+        if isinstance(value, (s.Word, v.Initial)) and value.id in words:
+            return value.id if isinstance(value, s.Word) else value.text
         start = None
         if parameter.schedule and isinstance(value, v.LearntValue) and value.is_plain:
             learn = value.learn
@@ -538,6 +523,6 @@ def _hint(value: v.Value) -> str | None:
 
 def named(value: v.Value, id: str, env: Env) -> v.Value:
     """Return the value of a name; learnt numbers of a body are the same wherever it is read."""
-    if not isinstance(value, v.LearntValue) or env.what not in BODIES:
+    if not isinstance(value, v.LearntValue) or env.what not in ("network", "block", "connection"):
         return value
     return value if value.name else replace(value, name=id, scope=env.scope)

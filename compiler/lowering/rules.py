@@ -28,7 +28,6 @@ from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.first_weights import Draw
 from danetc.dsl.syntax import tree as s
-from danetc.dsl.syntax.source import Span
 
 FEEDS = ("in", "shortcut")
 """Values that a rule defines for each block."""
@@ -49,8 +48,7 @@ _FORMS = (
 class RuleReader:
     """Reads the equations of a rule for the blocks of one stage.
 
-    ``env`` holds the parameters of the rule. ``learnt`` are the learnable factors of the forms read
-    so far, by name.
+    ``env`` holds the rule's parameters, ``learnt`` the learnable factors read so far, by name.
     """
 
     def __init__(self, lowering: Evaluator, rule: s.Declaration, env: Env, blocks: int) -> None:
@@ -81,7 +79,7 @@ class RuleReader:
         place = f"shortcuts.{i}" if name == "shortcut" else f"feeds.{name if i is None else i}"
         if place not in self._forms:
             self._block, self._place = i, place
-            values = {**self.env.values, "n": self.n}
+            values: dict[str, v.Value] = {**self.env.values, "n": self.n}
             if isinstance(line.index, s.Name) and i is not None:
                 values[line.index.id] = i
             self._forms[place] = self._form(line.value, replace(self.env, values=values))
@@ -226,7 +224,19 @@ class RuleReader:
             if low > high:
                 continue
             for number, end in zip(numbers, ends, strict=True):
-                self._check(base.id, number, end.span)
+                value = f"`{base.id}[{number}]`"
+                if not 0 <= number < self.n:
+                    stage = f"a stage of {self.n} block{'s' if self.n > 1 else ''}"
+                    hint = "indices are 0 .. `n - 1`: bound them by `max(0, ...)`, or test them with `if`"
+                    message = f"{value} does not exist in {stage}"
+                    raise self.fail("E0609", message, end.span, hint=hint)
+                if self._block is not None and self._block <= number and not self._earlier:
+                    message = f"block {self._block} reads {value}, which is computed later"
+                    hint = (
+                        "a block reads earlier values: `in`, `in[0 .. i - 1]`, `out[0 .. i - 1]`; use a "
+                        "delay to read others at the previous step: `(out[n - 1] -> delay(1))`"
+                    )
+                    raise self.fail("E0603", message, end.span, hint=hint)
             self.lowering.work.spend(TERM * (high - low + 1), index.span)
             forms += self._ports[base.id][low : high + 1]
         return forms
@@ -234,26 +244,13 @@ class RuleReader:
     def _index(self, expr: s.Expr, env: Env) -> int:
         return self.lowering.whole(expr, env, "an index", -MAX_INDEX, MAX_INDEX)
 
-    def _check(self, port: str, j: int, span: Span) -> None:
-        """Report a value that does not exist, or that a later block gives."""
-        value, block = f"`{port}[{j}]`", self._block
-        if not 0 <= j < self.n:
-            stage = f"a stage of {self.n} block{'s' if self.n > 1 else ''}"
-            hint = "indices are 0 .. `n - 1`: bound them by `max(0, ...)`, or test them with `if`"
-            raise self.fail("E0609", f"{value} does not exist in {stage}", span, hint=hint)
-        if block is not None and block <= j and not self._earlier:
-            raise self.fail(
-                "E0603",
-                f"block {block} reads {value}, which is computed later",
-                span,
-                hint="a block reads earlier values: `in`, `in[0 .. i - 1]`, `out[0 .. i - 1]`; use a "
-                "delay to read others at the previous step: `(out[n - 1] -> delay(1))`",
-            )
-
 
 def _reads(expr: s.Expr) -> bool:
     """True if an expression reads inputs or outputs of blocks."""
     return any(isinstance(node, s.Name) and node.id in PORTS for node in s.walk(expr))
+
+
+_WORDS = {StageInput: "in", Scaled: "scale", ScaledByLearnt: "learn", Delayed: "delay"}
 
 
 def _word(form: Form) -> str:
@@ -265,6 +262,4 @@ def _word(form: Form) -> str:
             return f"in{block}"
         case Join(name):
             return name
-    return {StageInput: "in", Scaled: "scale", ScaledByLearnt: "learn", Delayed: "delay"}[
-        type(form)
-    ]
+    return _WORDS[type(form)]

@@ -26,7 +26,7 @@ from danetc.compiler.ir.rule_forms import (
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.blocks import Connections
 from danetc.compiler.lowering.environment import RecurrentState
-from danetc.compiler.lowering.rules import FEEDS, RuleReader
+from danetc.compiler.lowering.rules import RuleReader
 from danetc.dsl.record import record
 from danetc.dsl.syntax.source import Span
 
@@ -44,13 +44,12 @@ class Stages(Connections):
         if not self.scope:
             with self.within(self.fresh("stages")):
                 return self.apply_backbone(backbone, wire)
-        for stage in backbone.stages:
+        stages, scope = backbone.stages, self.scope
+        for stage in stages:
             self._check_wired(stage, backbone)
-        if backbone.stages:  # each block has at least two operations
-            blocks = sum(stage.blocks for stage in backbone.stages)
-            self.check_bounds(backbone.stages[0].span, 2 * blocks)
-        scope = self.scope
-        use_sites = backbone.stages[0].use_sites if backbone.stages else ()
+        blocks = sum(stage.blocks for stage in stages)
+        self.check_bounds(stages[0].span, 2 * blocks)  # each block has at least two operations
+        use_sites = stages[0].use_sites
         for item in backbone.items:
             if not isinstance(item, v.StageOf):
                 with self.site(*use_sites):
@@ -99,7 +98,6 @@ class Stages(Connections):
                 reader = RuleReader(self, rule.declaration, env, stage.blocks)
         builder = StageBuilder(self, stage, wire, place, reader)
         result = builder.build() if reader is None else self.converged(reader.env, builder.build)
-        assert isinstance(result, v.Wire)
         self.stages.append(builder.finish(result))
         return result
 
@@ -157,8 +155,9 @@ class StageBuilder:
         """Build all blocks; return the result of the stage."""
         lowering, stage, self.blocks = self.lowering, self.stage, []
         used = [bound for bound in (stage.block, stage.connection) if bound is not None]
-        if lowering.trace is None and not any(map(self._varies, used)):
-            self.parts = (stage.blocks, *map(_part, used))
+        if lowering.trace is None:
+            parts = [self._part(bound) for bound in used]
+            self.parts = None if None in parts else (stage.blocks, *parts)
         first = len(lowering.nodes)
         for i in range(stage.blocks):
             if i == 2:  # the first two blocks tell the size of the stage
@@ -190,9 +189,8 @@ class StageBuilder:
     def _block(self, i: int) -> None:
         lowering = self.lowering
         with lowering.site(self.place):
-            form = second = None
-            if self.reader is not None:
-                form, second = (self.reader.form_of(name, i) for name in FEEDS)
+            form = self.reader.form_of("in", i) if self.reader else None
+            second = self.reader.form_of("shortcut", i) if self.reader else None
             form = form or (OutputOf(i - 1) if i else StageInput())
             with lowering.within("blocks"):
                 feed = self._emit(form)
@@ -207,16 +205,20 @@ class StageBuilder:
 
     # -- copies -----------------------------------------------------------------------------------
 
-    def _varies(self, bound: v.Bound) -> bool:
-        """True if a block or connection may differ from one block of the stage to the next."""
+    def _part(self, bound: v.Bound) -> tuple[object, ...] | None:
+        """Return the key of a block or connection with its arguments (`1` is not `true`).
+
+        It is None if it may differ from one block of the stage to the next.
+        """
         if bound.env is not None:
-            return False
+            return (bound,)  # by identity
         lowering = self.lowering
         declarations = bound.declaration, lowering.follow_alias(bound).declaration
-        reads_index = any("i" in lowering.names_in(declaration) for declaration in declarations)
-        return reads_index or any(
-            not isinstance(value, (bool, int, float, str)) for value in bound.args.values()
-        )
+        constant = all(isinstance(it, (bool, int, float, str)) for it in bound.args.values())
+        if not constant or any("i" in lowering.names_in(each) for each in declarations):
+            return None
+        args = sorted((name, type(value).__name__, value) for name, value in bound.args.items())
+        return id(bound.declaration), *args
 
     def _joined(self, feed: v.Wire, i: int, start: v.Wire | None) -> v.Joined:
         """Build block i in the current scope, or copy one like it."""
@@ -313,15 +315,6 @@ class StageBuilder:
                 *place, leaf = name.split(".")  # path of the numbers, relative to the stage
                 scope = (*lowering.scope[:-1], *place)
                 learnt = replace(self.reader.learnt[name], name=leaf, scope=scope)
-                numbers = lowering.met(learnt, wire, self.place)
-                assert isinstance(numbers, v.Wire)
+                numbers = lowering.parameter(learnt, wire, self.place)
                 return lowering.add("mul", (numbers, wire), {}, self.place)
         assert_never(form)
-
-
-def _part(bound: v.Bound) -> tuple[object, ...]:
-    """Key of a block or connection with its arguments (`1` is not `true`)."""
-    if bound.env is not None:
-        return (bound,)  # by identity
-    args = sorted((name, type(value).__name__, value) for name, value in bound.args.items())
-    return id(bound.declaration), *args

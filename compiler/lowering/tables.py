@@ -28,12 +28,16 @@ class TableError(Exception):
     """A file contains no table. The arguments are a message and a hint."""
 
 
-def read_table(place: str, entry: str | None, folder: Path) -> str:
-    """Return the text of a table, which ``place`` may be. Raises TableError.
+def table_of(call: s.Call) -> str:
+    """Return the text of the table of ``table(PLACE, ENTRY)``. Raises TableError.
 
-    ``place`` is an .npy file, or an .npz file with the array ``entry``, inside ``folder``. Pickled
-    objects are refused.
+    The place is the text of a table, or an .npy file, or an .npz file with the array of the entry,
+    inside the folder of the spec. Pickled objects are refused.
     """
+    texts = [arg.value.value for arg in call.args if isinstance(arg.value, s.String)]
+    if len(texts) < len(call.args) or not 1 <= len(texts) <= 2:
+        raise TableError("`table` takes a path in quotes", 'write `table("FILE.npy")`')
+    place, folder = texts[0], Path(call.span.source.name).parent
     if (text := TEXT.fullmatch(place)) is not None:
         count = prod(map(int, text[1].split("x")))
         data = b64decode(text[2]) if len(text[2]) % 4 == 0 else b""
@@ -60,7 +64,7 @@ def read_table(place: str, entry: str | None, folder: Path) -> str:
     if not data:
         raise TableError(f"{shown} cannot be read", "paths are relative to the spec")
     if place.endswith(".npz") and len(data) <= MAX_BYTES:
-        data = _entry(data, entry, shown)
+        data = _entry(data, (*texts, None)[1], shown)
     if len(data) > MAX_BYTES:
         raise TableError(f"{shown} is larger than 1 MiB", "tables are small: up to 32,768 numbers")
     return _text(data, shown)
@@ -89,11 +93,9 @@ def _text(data: bytes, shown: str) -> str:
 
     stream = BytesIO(data)
     try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0
-        shape, _, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(
-            stream
-        )
+        form, version = np.lib.format, np.lib.format.read_magic(stream)
+        read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
+        shape, _, dtype = read(stream)
         if dtype.kind not in "fiub":
             raise TableError(f"{shown} has no real numbers but {dtype}", "save an array of numbers")
         if len(shape) not in (1, 3) or 0 in shape:
@@ -108,12 +110,3 @@ def _text(data: bytes, shown: str) -> str:
         raise TableError(f"{shown} has numbers that are not finite", "tables are finite")
     sizes = "x".join(map(str, shape))
     return f"f8:{sizes}:{b64encode(np.ascontiguousarray(array).tobytes()).decode()}"
-
-
-def table_of(call: s.Call) -> str:
-    """Return the text of the table of ``table(PLACE, ENTRY)``. Raises TableError."""
-    places = [arg.value for arg in call.args]
-    texts = [place.value for place in places if isinstance(place, s.String)]
-    if len(texts) < len(places) or not 1 <= len(texts) <= 2:
-        raise TableError("`table` takes a path in quotes", 'write `table("FILE.npy")`')
-    return read_table(texts[0], (*texts, None)[1], Path(call.span.source.name).parent)

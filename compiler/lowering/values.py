@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
-from typing import Any, TypeGuard, Union
+from typing import Any, TypeGuard, TypeVar, Union
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.dsl.first_weights import Draw
@@ -221,8 +221,7 @@ class LoweredBlock:
     """A block lowered in ``scope``, which later blocks may copy.
 
     ``totals`` holds the operands, weights and activations of its nodes, ``feed`` its input, and
-    ``use_sites`` the uses that led to it. ``settings`` keeps the settings alive, whose ids are part
-    of its key.
+    ``use_sites`` the uses that led to it. ``settings`` keeps alive the settings with ids in its key.
     """
 
     scope: tuple[str, ...]
@@ -251,11 +250,19 @@ class Outputs:
 
 Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone, Bound]
 """Values that are allowed after ``->``; of ``Bound``, only blocks and neurons."""
+T = TypeVar("T")
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
 Value = Union[Constant, Word, Initial, LearntValue, Wire, Layer, Inputs, Outputs, Failed]
 """Value of an expression."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, SharedLayer, Backbone)
+
+
+def known(value: T) -> T:
+    """Return a value, or raise the Failed that stands for it."""
+    if isinstance(value, Failed):
+        raise Failed
+    return value
 
 
 def is_number(value: Value) -> TypeGuard[int | float]:
@@ -279,8 +286,6 @@ _WORDS: Mapping[type, str] = {
     BlockConv: "the block's layer",
     Wire: "a value",
     Backbone: "a backbone",
-    Identity: "a layer",
-    Named: "a layer",
 }
 
 
@@ -303,4 +308,4 @@ def describe(value: Value) -> str:
             return f"the layer `{value.op}`"
         case LearntValue(Draw()):
             return "random numbers"
-    return _WORDS.get(type(value), "an invalid value")
+    return _WORDS.get(type(value), "a layer")

@@ -70,14 +70,13 @@ class PlaceValues:
         for each in (analysis, *(other for other in others if other is not analysis)):
             same: dict[SourceFile, bool] = {}
             for network, trace in each.survey.traces.items():
-                for note in trace.notes:
-                    source = note.span.source
+                for span, id, before in trace.notes:
+                    source = span.source
                     if source not in same:
                         same[source] = _is_same(source, analysis.source)
                     if same[source]:
-                        reached = self._found[note.span.start, note.span.end]
-                        value = Reached(network, trace, note.id, note.before)
-                        reached.setdefault((network, note.id), value)
+                        reached = self._found[span.start, span.end]
+                        reached.setdefault((network, id), Reached(network, trace, id, before))
             if self._found:
                 break
 

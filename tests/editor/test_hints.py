@@ -85,11 +85,9 @@ def test_a_traced_check_comes_out_as_one_without(name: str) -> None:
         key: str(graph) for key, graph in graphs.items()
     }
     for key, trace in found.traces.items():
-        for note in trace.notes:  # what was taken back leaves no note
-            assert (
-                trace.nodes[note.id].value
-                == graphs[key].nodes.get(note.id, trace.nodes[note.id]).value
-            )
+        for _, id, _ in trace.notes:  # what was taken back leaves no note
+            value = trace.nodes[id].value
+            assert value == graphs[key].nodes.get(id, trace.nodes[id]).value
 
 
 def test_copies_of_a_block_have_the_values_that_lowering_each_would_give() -> None:
