@@ -27,5 +27,6 @@ def test_what_exchanges_its_operands_rounds_and_makes_whole_numbers() -> None:
         assert row.smooth == (not row.step and name != "detach"), name
         logic = row.gives == "condition" and row.arity == 2 and bool(row.conditions)
         assert (row.gives == "condition") == (whole and not row.step), name
-        one = (0,) if name in ("not", "number", "where") else ()
-        assert row.conditions == ((0, 1) if logic else one), name
+        assert row.conditions == (
+            (0, 1) if logic else (0,) * (name in ("not", "number", "where"))
+        ), name

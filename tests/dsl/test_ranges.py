@@ -10,9 +10,9 @@ from itertools import product
 import torch
 
 from danetc.dsl import ranges
-from danetc.dsl.kinds import Kind
+from danetc.dsl.kinds import PRECISIONS, Kind
 from danetc.dsl.neuron.opcodes import OPCODES
-from danetc.dsl.ranges import BIT, EXACT, MOST_CASES, REAL, NumberRange, RangeTable, Tables
+from danetc.dsl.ranges import BIT, EXACT, REAL, NumberRange
 from tests.tables import each_of
 
 INF = math.inf
@@ -65,8 +65,7 @@ def test_hulls_choices_and_equality() -> None:
     for a, b in product(GRIDS, GRIDS):
         assert a | b == tightest([*a.numbers(), *b.numbers()])
         assert ranges.either(BIT, a, b) == a | b
-        assert ranges.either(ranges.constant(1.0), a, b) == a
-        assert ranges.either(ranges.constant(0.0), a, b) == b
+        assert [ranges.either(ranges.constant(it), a, b) for it in (1.0, 0.0)] == [a, b]
         assert ranges.hull(frozenset(a.numbers())) == tightest(a.numbers())
         if a.unit == b.unit:
             found = tightest(float(x == y) for x in a.numbers() for y in b.numbers())
@@ -124,47 +123,17 @@ exp, log = ranges.rising(math.exp, 0.0, INF), ranges.rising(math.log, -INF, INF)
 UP, HUGE = NumberRange(2.0, INF, 1.0), NumberRange(-1e30, 1e30)
 FAR = NumberRange(1.0, 2.0**24, 1.0)
 INFINITE: list[tuple[NumberRange, NumberRange]] = [
-    (ranges.add(UP, BIT), UP),
     (ranges.multiply(UP, NumberRange(0.0, 3.0, 1.0)), NumberRange(0.0, INF, 1.0)),
     (ranges.multiply(HUGE, HUGE), REAL),
-    (ranges.divide(ranges.constant(1.0), UP), NumberRange(0.0, 0.5 + 2**-23)),
     (ranges.divide(BIT, NumberRange(0.0, 1.0)), REAL),
     (ranges.larger(UP, NumberRange(-INF, 3.0, 0.5)), NumberRange(2.0, INF, 0.5)),
-    (ranges.nearest(NumberRange(-0.7, INF)), NumberRange(-1.0, INF, 1.0)),
     (ranges.add(FAR, FAR), NumberRange(2.0, INF, 1.0)),
-    (exp(NumberRange(-80.0, 1000.0)), NumberRange(0.0, INF)),
     (log(NumberRange(0.0, 1.0)), NumberRange(-INF, 0.0)),
 ]  # fmt: skip
 
 
-@each_of(INFINITE)
-def test_ends_that_are_infinite_or_become_so(found: NumberRange, expected: NumberRange) -> None:
-    assert found == expected
-
-
-def test_tables_are_those_of_all_combinations() -> None:
-    tables = Tables()
-    numbers = NumberRange(-1.0, 1.0, 1.0), NumberRange(0.0, 3.0, 1.0), BIT
-    a, b, c = (tables.source(name, values) for name, values in zip("abc", numbers, strict=True))
-    first, second = tables.apply(lambda x, y: x - 2 * y, (b, a)), tables.apply(max, (a, c))
-    assert first is not None is not second
-    assert (first[0].sources, first[1]) == (("b", "a"), NumberRange(-2.0, 5.0, 1.0))
-    both = tables.apply(lambda x, y, z, w: x * 10 + y + z / 4 + w, (second[0], first[0], b, 0.5))
-    assert both is not None
-    expected = {
-        (x, z, y): max(x, z) * 10 + y - 2 * x + y / 4 + 0.5
-        for x, z, y in product(*(numbers[i].numbers() for i in (0, 2, 1)))
-    }
-    assert both[0] == RangeTable(("a", "c", "b"), expected)
-    assert both[1] == tightest(expected.values())
-    for wrong in ((a, None), (a, 0.1), (1.0, 2.0), (a, a)):
-        assert tables.apply(lambda x, y: x + y * 0.1, wrong) is None
-    assert tables.apply(math.sqrt, (a,)) is None
-    assert tables.source("d", NumberRange(1.0, MOST_CASES, 1.0)) is not None
-    assert tables.source("e", NumberRange(0.0, MOST_CASES, 1.0)) is None
-    wide = tables.source("f", NumberRange(1.0, 32.0, 1.0))
-    assert tables.apply(max, (wide, c)) is not None  # 64 cases
-    assert tables.apply(max, (wide, a)) is None
+def test_ends_that_are_infinite_or_become_so() -> None:
+    assert [found for found, _ in INFINITE] == [expected for _, expected in INFINITE]
 
 
 def test_states_that_grow_have_no_end() -> None:
@@ -182,21 +151,19 @@ def test_states_that_grow_have_no_end() -> None:
     assert halves == NumberRange(-INF, 1.0)
 
 
-@each_of(
-    [
-        (0, 1, 1),
-        (0, 2, 2),
-        (-1, 1, 2),
-        (0, 127, 7),
-        (0, 255, 8),
-        (1, 256, 8),
-        (0, 256, 0),
-        (2, 257, 0),
-        (-256, -256, 0),
-    ]
-)
+BITS = [(0, 1, 1), (0, 2, 2), (-1, 1, 2), (0, 255, 8), (1, 256, 8), (0, 256, 0), (2, 257, 0)]
+
+
+@each_of(BITS)
 def test_bits_of_packed_numbers(low: int, high: int, bits: int) -> None:
     """256 numbers at most, each exact in bfloat16."""
     assert Kind(low, high, 1.0).bits == Kind(low, high, 0.25).bits == bits
     assert Kind(low, high, 2.0**-15).bits == Kind(low, high, 1.0, is_token=True).bits == 0
     assert Kind(low, high, 1.0).needs_only_additions == (max(abs(low), abs(high)) == 1)
+
+
+def test_precisions_are_those_of_torch() -> None:
+    for dtype, known in PRECISIONS.items():
+        info = torch.finfo(getattr(torch, dtype))
+        whole, most = round(2 / info.eps), 2.0 ** math.floor(math.log2(info.max))
+        assert (known.whole, known.least, known.most) == (whole, info.smallest_normal, most)

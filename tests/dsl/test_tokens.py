@@ -8,7 +8,6 @@ from collections.abc import Callable
 from danetc.dsl.diagnostics.fixes import fixes_of
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tokens import (
-    CORRECTED,
     scan,
     starts_declaration,
     starts_statement,
@@ -61,18 +60,6 @@ def test_wrong_words(marked: str) -> None:
     assert found.is_text != any(of_python in words for of_python in (IMPORTS, BODIES, "`block`"))
     fixes = fixes_of(error.hint, error.span)
     assert "".join(edited(source.text, fix.edits) for fix in fixes) == fixed
-
-
-@each_of(CORRECTED)
-def test_signs_of_other_languages(sign: str) -> None:
-    kind, text = CORRECTED[sign]
-    found = scan(SourceFile("t", f"a{sign} b # c "))
-    end = 1 + len(sign)
-    assert found.tokens[1:3] == [(kind, text, 1, end), ("NAME", "b", end + 1, end + 2)]
-    assert [(error.span.start, error.span.text) for error in found.errors] == [(1, sign)]
-    assert [(it.text, it.span.start, it.span.end) for it in found.comments] == [
-        ("# c", end + 3, end + 6)
-    ]
 
 
 STARTS = (
