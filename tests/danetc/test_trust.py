@@ -810,3 +810,24 @@ def test_touched_files_are_not_changed(tmp_path: Path, monkeypatch: pytest.Monke
     git("add", "--all", "..")
     found = git_state()
     assert (found["changed"], found["more_changed"]) == ([f"{n:02}" for n in range(50)], 15)
+
+
+@pytest.mark.parametrize(("late", "missing"), [("status", ""), ("rev-parse", "the commit and ")])
+def test_the_commit_is_recorded_without_the_changed_files(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, late: str, missing: str
+) -> None:
+    """Comparing the files may take longer than git is given."""
+    commit, run = git("rev-parse", "HEAD"), subprocess.run
+
+    def slow(command: list[str], **options: Any) -> Any:
+        if late in command:
+            raise subprocess.TimeoutExpired(command, options["timeout"])
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", slow)
+    text = f"{SMALL}recipe r {{ epochs = 1; batch = 12; optimizer = sgd(lr = 0.1) }}"
+    done = package.train(text=text, data=DATA, output="run", backend="eager")
+    expected = {"commit": None if missing else commit, "changed": None, "more_changed": None}
+    assert read_record(done.directory / "run.json")["facts"]["git"] == expected
+    told = f"git did not report {missing}the changed files: run.json has null there"
+    assert [note for note in done.notes if "git" in note] == [told]

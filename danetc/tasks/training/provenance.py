@@ -76,20 +76,18 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def git_state() -> dict[str, Any] | None:
     """Return the commit and changed files of the current work tree, or None outside of one.
 
-    Programs in the configuration of the repository are not run. Filters are disabled, so a file
-    that a filter rewrites may be listed as changed.
+    Parts that git does not report, for instance in time, are None. Programs in the configuration of the
+    repository are not run. Filters are disabled, so a file that a filter rewrites may be listed as changed.
     """
+    state: dict[str, Any] = dict.fromkeys(("commit", "changed", "more_changed"))
     try:
-        commit = _git("rev-parse", "HEAD").strip()
+        state["commit"] = _git("rev-parse", "HEAD").strip()
         changed = _git("status", "--porcelain", "-z", *_STATUS, filters=_filters()).split("\0")
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        is_late = isinstance(error, subprocess.TimeoutExpired)
+        return state if is_late or state["commit"] is not None else None
     names = sorted(line[3:] for line in changed if line)
-    return {
-        "commit": commit,
-        "changed": names[:CHANGED],
-        "more_changed": max(0, len(names) - CHANGED),
-    }
+    return state | {"changed": names[:CHANGED], "more_changed": max(0, len(names) - CHANGED)}
 
 
 _STATUS = ("--no-renames", "--untracked-files=no", "--ignore-submodules=all")

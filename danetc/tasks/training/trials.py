@@ -151,6 +151,11 @@ class Trial:
                         f"the run continues, but {difference}: from here on its numbers are not "
                         "those of an uninterrupted run"
                     )
+                if (git := facts["git"]) is not None and git["changed"] is None:
+                    both = "the commit and " if git["commit"] is None else ""
+                    self.note(
+                        f"git did not report {both}the changed files: run.json has null there"
+                    )
                 directory.write_run(settings, facts, changes)
             for index, phase in enumerate(phases[begun:], begun):
                 model, matched = self.model(phase)
