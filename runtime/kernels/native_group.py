@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from danetc.dsl.neuron.kernel_cpp import neuron_source
 from danetc.dsl.neuron.program import NeuronProgram
@@ -60,8 +60,8 @@ class GroupKey(NamedTuple):
 class NativeGroup:
     """The functions of a library; ``group.hpp`` lists their arguments."""
 
-    forward: Callable[[Sequence[int], Sequence[int], Sequence[float]], None]
-    backward: Callable[[Sequence[int], Sequence[int]], None]
+    forward: Callable[..., None]
+    backward: Callable[..., None]
     per_channel: bool
     """True if a learnable has a value per channel."""
 
@@ -113,22 +113,18 @@ def _load(key: GroupKey, text: str) -> NativeGroup | None:
     made = library(f"the kernel of {read_program(key.program).name}", text, _OPTION)
     if made is None:
         return None
-    first = made.forward
-    first.restype = None
+    backward = _never if key.added or key.carries else _caller(made.backward)
+    return NativeGroup(_caller(made.forward), backward, _per_channel(key))
 
-    def forward(tensors: Sequence[int], sizes: Sequence[int], numbers: Sequence[float]) -> None:
-        of_norms = (ctypes.c_double * len(numbers))(*numbers)
-        first(_addresses(len(tensors))(*tensors), _sizes(len(sizes))(*sizes), of_norms)
 
-    if key.added or key.carries:
-        return NativeGroup(forward, _never, _per_channel(key))
-    second = made.backward
-    second.restype = None
+def _caller(function: Any) -> Callable[..., None]:
+    function.restype = None
 
-    def backward(tensors: Sequence[int], sizes: Sequence[int]) -> None:
-        second(_addresses(len(tensors))(*tensors), _sizes(len(sizes))(*sizes))
+    def call(tensors: Sequence[int], sizes: Sequence[int], *numbers: Sequence[float]) -> None:
+        of_norms = [(ctypes.c_double * len(each))(*each) for each in numbers]
+        function(_addresses(len(tensors))(*tensors), _sizes(len(sizes))(*sizes), *of_norms)
 
-    return NativeGroup(forward, backward, _per_channel(key))
+    return call
 
 
 @lru_cache(maxsize=256)

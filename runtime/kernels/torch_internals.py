@@ -16,7 +16,7 @@ from pkgutil import resolve_name
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 _PLAIN = (Tensor, nn.Parameter)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -213,10 +213,10 @@ def is_transformed() -> bool:
     )
 
 
-def is_traced() -> bool:
-    """True while torch compiles, exports, traces (torch.jit) or transforms the caller, which must then run
-    operations of torch alone."""
-    if torch.compiler.is_compiling():
+def is_traced(*values: object) -> bool:
+    """True while torch compiles, exports, traces (torch.jit, or torch.fx by one of the ``values``) or transforms the
+    caller, which must then run operations of torch alone."""
+    if torch.compiler.is_compiling() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
         return True
     return has(InternalUse.TRANSFORMS) and (  # (in one function: each layer asks)
         torch._C._are_functorch_transforms_active()

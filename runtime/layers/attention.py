@@ -8,12 +8,12 @@ Factors of a given kind are saved in bits.
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from danetc.dsl.kinds import ANALOG, PRECISIONS, Kind
+from danetc.dsl.kinds import PRECISIONS, Kind
 from danetc.runtime.kernels.torch_internals import is_traced
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.packed import autocast_dtype, packed_product
@@ -25,21 +25,18 @@ def tokens(x: Tensor, heads: int) -> Tensor:
     return parts
 
 
-def as_map(x: Tensor, like: Tensor) -> Tensor:
-    """Reshape tokens [..., heads, d, P] to a map with the pixels of ``like``."""
-    whole: Tensor = x.flatten(-3, -2).unflatten(-1, like.shape[-2:])
-    return whole
-
-
 class Attention(Leaf):
     """A product of ``factors`` operands; a further operand gives the size of the result."""
 
     factors: ClassVar[int] = 2
 
-    def __init__(self, heads: int = 0, **kinds: float) -> None:
+    def __init__(self, heads: int = 0, **kinds: Any) -> None:
         super().__init__()
         self.heads = heads
-        self.kinds = tuple(_kind(kinds, place) for place in range(self.factors))
+        self.kinds = tuple(
+            Kind(*(kinds.get(f"{name}{place}", 0) for name in ("low", "high", "unit")))
+            for place in range(self.factors)
+        )
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}" if self.heads else ""
@@ -47,7 +44,8 @@ class Attention(Leaf):
     def product(self, *factors: Tensor, like: Tensor) -> Tensor:
         """Return the product, in operations of torch: a map with the pixels of ``like``."""
         a, b = self.multiplied(*factors)[-1]
-        return as_map(a @ b, like)
+        whole: Tensor = (a @ b).flatten(-3, -2).unflatten(-1, like.shape[-2:])
+        return whole
 
     def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return the pairs of matrices [..., n, m] and [..., m, p] that are multiplied; the last gives the result."""
@@ -55,20 +53,13 @@ class Attention(Leaf):
 
     def forward(self, *operands: Tensor) -> Tensor:
         factors, like = operands[: self.factors], operands[-1]
-        if any(isinstance(x, fx.Proxy) for x in factors) or is_traced():
+        if is_traced(*factors):
             return self.product(*factors, like=like)
         dtype = autocast_dtype(factors[0])
         if dtype is not None:
             factors = tuple(x.to(dtype) for x in factors)
         like = like.new_empty(1).expand(like.shape)  # only its shape counts, and is saved
         return packed_product(partial(self.product, like=like), self.kinds, factors)
-
-
-def _kind(numbers: dict[str, float], place: int) -> Kind:
-    if f"unit{place}" not in numbers:
-        return ANALOG
-    low, high, unit = (numbers[f"{name}{place}"] for name in ("low", "high", "unit"))
-    return Kind(int(low), int(high), unit)
 
 
 class Scores(Attention):
@@ -101,7 +92,7 @@ class KeysFirst(Attention):
 
     factors: ClassVar[int] = 3
 
-    def __init__(self, heads: int, most: int, **kinds: float) -> None:
+    def __init__(self, heads: int, most: int, **kinds: Any) -> None:
         super().__init__(heads, **kinds)
         self.most = most
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.bit_packing import save_slices
 from danetc.runtime.kernels.composed_operators import aligned
+from danetc.runtime.kernels.torch_internals import is_known, is_traced
 from danetc.runtime.layers.layouts import layout_of
+from danetc.runtime.model.stepping import is_step_under_way
 
 
 def concat(values: Sequence[Tensor], dim: int) -> Tensor:
     """Concatenate values; fused neurons that read the result save the slices for backward."""
-    if _is_traced(values):
+    if is_traced(*values):
         whole: Tensor = torch.ops.danetc.concat(list(values), dim)
         return whole
     slices = aligned(values, -dim)
@@ -23,10 +24,6 @@ def concat(values: Sequence[Tensor], dim: int) -> Tensor:
     if torch.is_grad_enabled():
         save_slices(out, slices, dim)
     return out
-
-
-def _is_traced(values: Sequence[object]) -> bool:
-    return internals.is_traced() or any(isinstance(x, fx.Proxy) for x in values)
 
 
 class Slice:
@@ -38,9 +35,7 @@ class Slice:
     def __init__(self, x: Tensor) -> None:
         self.tensor = x
         self.layout = layout_of(x)
-        supported = (
-            x.is_cpu and x.dtype in (torch.float32, torch.bfloat16) and internals.is_known(x)
-        )
+        supported = x.is_cpu and x.dtype in (torch.float32, torch.bfloat16) and is_known(x)
         self.dtype = x.dtype if supported else None
 
 
@@ -78,8 +73,8 @@ Value = Tensor | LazyConcatenation
 
 
 def lazy_concat(values: Sequence[Value], dim: int) -> Value:
-    """Concatenate values lazily; as a tensor while torch traces the model."""
-    if _is_traced(values):
+    """Concatenate values lazily; as a tensor while torch traces the model, and in a stream."""
+    if is_traced(*values) or is_step_under_way():
         return concat([whole(x) for x in values], dim)
     return LazyConcatenation([each for x in values for each in slices_of(x)], dim)
 

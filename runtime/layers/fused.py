@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.reading import read_program
@@ -27,10 +27,8 @@ from danetc.runtime.layers.layouts import is_last, laid_out, new_value
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.registered import Registration
-from danetc.runtime.layers.statistics import SYNC, Norm, is_standard, mode_of
+from danetc.runtime.layers.statistics import SYNC, Norm, is_standard, mode_of, repeats_of
 from danetc.runtime.model.stepping import is_later_step
-
-_UNKNOWN = object()
 
 
 class FusedNeuron(Neuron):
@@ -64,7 +62,7 @@ class FusedNeuron(Neuron):
         self._per_pixel = rank > 1 and any(item.per == "neuron" for item in learnables)
         self._shapes = [torch.Size(item.shape(tuple(size), steps)) for item in learnables]
         self._built: tuple[Any, ...] = (*[None] * added, *norms)
-        self._places: tuple[Registration | None, ...] = ()
+        self._places: tuple[Registration | None, ...] = (None,) * len(self._built)
         self._normed = tuple(norm is not None for norm in self._built)
         self._kinds = tuple(kinds) or (ANALOG,) * len(self._built)
         self._owned = None if owned is None else owned + added
@@ -79,14 +77,8 @@ class FusedNeuron(Neuron):
     @property
     def _norms(self) -> tuple[Any, ...]:
         """The norm of each term at this moment, or None."""
-        if not self._places:
-            return self._built
-        return tuple(
-            [
-                norm if place is None or norm is None else place.now(norm)
-                for norm, place in zip(self._built, self._places, strict=True)
-            ]
-        )
+        places = zip(self._built, self._places, strict=True)
+        return tuple([norm if place is None else place.now(norm) for norm, place in places])
 
     @property
     def _is_group(self) -> bool:
@@ -99,7 +91,7 @@ class FusedNeuron(Neuron):
     def replace_norms(self, new: Callable[[nn.Module], Any]) -> None:
         """Use ``new(norm)`` in place of each norm, wherever that is registered."""
         self._built = tuple(norm if norm is None else new(norm) for norm in self._norms)
-        self._places, self._plans = (), {}
+        self._places, self._plans = (None,) * len(self._built), {}
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without libraries, which belong to this process."""
@@ -108,8 +100,7 @@ class FusedNeuron(Neuron):
     # -- a call ------------------------------------------------------------------------------------
 
     def forward(self, *values: Value) -> Tensor:
-        # (Lists, because a generator per layer takes longer than the check.)
-        if is_traced() or any([isinstance(x, fx.Proxy) for x in values]):  # noqa: C419
+        if is_traced(*values):
             return self._by_operation(values)
         norms = self._norms
         if not self._is_standard(norms, values):
@@ -169,10 +160,8 @@ class FusedNeuron(Neuron):
         out = super().forward(self._total(inputs))
         return inputs[0] + out if self._added else out
 
-    def _flat_learnables(self, now: int | None = None) -> list[Tensor]:
-        """The learnables, with those of each time step one by one; only those of the step ``now`` if given."""
-        if now is not None:
-            return kernel(self.program).at(self.params(), now)
+    def _flat_learnables(self) -> list[Tensor]:
+        """The learnables, with those of each time step one by one."""
         if not self._per_step:
             return self.params()
         learnables = read_program(self.program).learnables
@@ -204,13 +193,12 @@ class FusedNeuron(Neuron):
         if not compiled.COMPILE or not x.is_cpu or "cpu" in compiled.DEVICES:
             return None
         modes = tuple([mode_of(norm) for norm in norms])
-        layouts = tuple([(each.layout, each.dtype) for each in slices])
-        counts = tuple([len(term) for term in terms])
-        key = counts, layouts, modes, torch.get_num_threads(), is_fake(x), is_step
-        known = self._plans.get(key, _UNKNOWN)
-        if isinstance(known, NativePlan) and all([p.dtype is torch.float32 for p in others]):  # noqa: C419
+        layouts = tuple([tuple([(each.layout, each.dtype) for each in term]) for term in terms])
+        key = layouts, modes, torch.get_num_threads(), is_fake(x), is_step
+        known = self._plans.get(key)
+        if known is not None and all([p.dtype is torch.float32 for p in others]):  # noqa: C419
             return known, [each.tensor for each in slices]
-        if known is None:
+        if known is None and key in self._plans:
             return None
         dtypes = {each.dtype for each in slices}
         if None in dtypes or SYNC in modes or any(p.dtype is not torch.float32 for p in others):
@@ -226,16 +214,11 @@ class FusedNeuron(Neuron):
             dtype = torch.bfloat16 if dtypes == {torch.bfloat16} else torch.float32
             plain = [laid_out(whole(x).to(dtype), last) for x in values]
             return self._native_plan(plain, norms, others, is_step)
-        self._plans[key] = self._plan(terms, norms, modes, last, is_step)
+        self._plans[key] = self._plan(terms, norms, last, is_step)
         return self._native_plan(values, norms, others, is_step)
 
     def _plan(
-        self,
-        terms: Sequence[Slices],
-        norms: Sequence[Norm],
-        modes: tuple[str, ...],
-        last: bool,
-        is_step: bool,
+        self, terms: Sequence[Slices], norms: Sequence[Norm], last: bool, is_step: bool
     ) -> NativePlan | None:
         first = terms[0][0].tensor
         if not first.numel():
@@ -257,11 +240,9 @@ class FusedNeuron(Neuron):
         if group is None:
             return None
         static = [term.static for term in forms if term.normed]
-        repeats = [
-            norm.steps if same and isinstance(norm, StaticBatchNorm2d) else 1
-            for norm, same in zip(norms, static, strict=True)
-        ]
-        return NativePlan.of(group, key, terms, self._kinds, modes, tuple(repeats), timeless)
+        repeats = tuple(map(repeats_of, norms, static))
+        modes = [mode_of(norm) for norm in norms]
+        return NativePlan.of(group, key, terms, self._kinds, modes, repeats, timeless)
 
     def _likely(self, key: GroupKey) -> GroupKey:
         """The library that this layer will need where another one needs ``key``, as far as its norms tell."""
@@ -271,9 +252,8 @@ class FusedNeuron(Neuron):
 
     # -- a step of a stream ------------------------------------------------------------------------
 
-    def advance(self, values: Sequence[Value], before: Any) -> tuple[Tensor, Any]:
+    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
         """As ``Neuron.advance``; in one pass by a library if no gradients are needed."""
-        inputs: Sequence[Tensor] = [whole(x) for x in values]
         norms = native = None
         if not (torch.is_grad_enabled() or is_traced()):
             # (Later steps of a stream use the norms of its first, as they use its layers.)
@@ -283,7 +263,7 @@ class FusedNeuron(Neuron):
             norms = self._streamed
         number, states = (before or (0, None)) if self._per_step else (0, before)
         if norms is not None:
-            params = self._flat_learnables(number)
+            params = kernel(self.program).at(self.params(), number)
             present = [norm for norm in norms if norm is not None]
             native = self._native_plan(inputs, present, params, is_step=True)
         if native is None:
@@ -312,7 +292,5 @@ class FusedNeuron(Neuron):
             else:
                 flat = x.flatten(0, -self.rank - 1)
                 terms.append(norm(flat).unflatten(0, x.shape[: -self.rank]))
-        total: Tensor = terms[0]
-        for term in terms[1:]:
-            total = total + term
+        total: Tensor = sum(terms[1:], terms[0])
         return total

@@ -102,14 +102,12 @@ class KernelPlan:
             affine(norm, x, term.static, self.last)
             for norm, (x, term) in zip(norms, normed, strict=True)
         ]
-        shape: Sequence[int] = inputs[0].shape
-        if not all(term.static for term in self.terms):
-            shape = next(x.shape for x, t in zip(inputs, self.terms, strict=True) if not t.static)
-        elif not self.timeless:
+        shape: Sequence[int] = max(inputs, key=Tensor.dim).shape
+        if not self.timeless and all(term.static for term in self.terms):
             shape = (self.steps, *shape)
         scales, shifts = [each.scale for each in affines], [each.shift for each in affines]
         (out,) = self.kernel.forward(*flats, *self._flat([*scales, *shifts, *params]))
-        known = [*[norm.weight for norm in norms], *[value for each in affines for value in each]]
+        known = [x for norm, each in zip(norms, affines, strict=True) for x in (norm.weight, *each)]
         return unflat(out, shape, self.last), known
 
     def _flat(self, params: Sequence[Tensor]) -> list[Tensor]:
@@ -123,8 +121,7 @@ class KernelPlan:
         known: Sequence[Tensor],
         params: Sequence[Tensor],
     ) -> Gradients:
-        weights, rest = known[: len(self.modes)], known[len(self.modes) :]
-        means, inverses, scales, shifts = (rest[place::4] for place in range(4))
+        weights, means, inverses, scales, shifts = (known[place::5] for place in range(5))
         flats = [flat_view(x, t, self.last) for x, t in zip(inputs, self.terms, strict=True)]
         grad = flat_view(grad, Term(False, self.timeless), self.last)
         if self.timeless:
@@ -165,21 +162,18 @@ class KernelPlan:
 class NativePlan:
     """What all calls of a group in a library share.
 
-    ``counts`` are the numbers of slices of the terms, and ``kinds`` the kinds of all slices; ``repeats`` is, for
-    each norm, the number of equal steps that its values represent; ``shape`` is the shape of the output, and
-    ``sizes`` are the library's arguments.
+    ``forms`` are the terms of all slices, and ``kinds`` their kinds; ``repeats`` is, for each norm, the number of
+    equal steps that its values represent; ``shape`` is the shape of the output, and ``sizes`` are the library's
+    arguments.
     """
 
     group: NativeGroup
     key: GroupKey
-    counts: tuple[int, ...]
+    forms: tuple[Term, ...]
     kinds: tuple[Kind, ...]
-    modes: tuple[str, ...]
     repeats: tuple[int, ...]
     shape: torch.Size
     sizes: tuple[int, ...]
-    is_single: bool
-    """True if a norm takes statistics of a single value."""
 
     @property
     def channels(self) -> int:
@@ -191,29 +185,31 @@ class NativePlan:
         key: GroupKey,
         terms: Sequence[Slices],
         kinds: tuple[Kind, ...],
-        modes: tuple[str, ...],
+        modes: Sequence[str],
         repeats: tuple[int, ...],
         timeless: bool,
     ) -> NativePlan:
-        """Raises RuntimeError, as torch does, if the terms differ in size: libraries do not check it."""
+        """Raises RuntimeError, as torch does, if the terms differ in size, which libraries do not check, and ValueError
+        if a norm takes statistics of a single value."""
         widths, rests, lengths = _checked(terms, key.terms)
-        counts = tuple(len(slices) for slices in terms)
-        of_slices = tuple(
-            kind if len(slices) == 1 else ANALOG
-            for kind, slices in zip(kinds, terms, strict=True)
-            for _ in slices
-        )
+        counts = [len(slices) for slices in terms]
+        of_slices = [
+            (form, kind if count == 1 else ANALOG)
+            for form, kind, count in zip(key.terms, kinds, counts, strict=True)
+            for _ in range(count)
+        ]
+        forms, kinds = zip(*of_slices, strict=True)
         channels = sum(widths[: counts[0]])
         images, *size = rests
         lead = (*lengths, images) if lengths else (images,) if timeless else (key.steps, images)
         shape = torch.Size((*lead, channels, *size))
         length = torch.Size(size).numel()
-        is_single, norm = False, 0
-        for form in key.terms:
-            if form.normed and modes[norm] == BATCH:
-                times = repeats[norm] if form.static else key.steps
-                is_single |= images * length * times == 1
-            norm += form.normed
+        normed = zip((form for form in key.terms if form.normed), modes, repeats, strict=True)
+        if any(
+            mode == BATCH and images * length * (times if form.static else key.steps) == 1
+            for form, mode, times in normed
+        ):
+            raise ValueError("training needs more than one value per channel, not 1")
         threads = torch.get_num_threads()
         if not (modes or group.per_channel or key.channels_last) and len(widths) == len(terms):
             # The result does not depend on the channel: pass channels as pixels, and images as channels.
@@ -221,7 +217,7 @@ class NativePlan:
         else:
             own = [_MODES[mode] for mode in modes]
             sizes = (images, channels, length, threads, *own, *counts, *widths)
-        return NativePlan(group, key, counts, of_slices, modes, repeats, shape, sizes, is_single)
+        return NativePlan(group, key, forms, kinds, repeats, shape, sizes)
 
     def forward(
         self,
@@ -237,13 +233,9 @@ class NativePlan:
         for norm in norms:
             if norm.weight.shape[0] != self.channels:
                 raise RuntimeError(f"a norm of {norm.weight.shape[0]} channels got {self.channels}")
-        if self.is_single:
-            raise ValueError("training needs more than one value per channel, not 1")
         table = inputs[0].new_empty(len(norms), 4, self.channels, dtype=torch.float32)
-        place = None if owned is None else inputs[owned]
-        if place is not None and place.shape == self.shape and has_values(place):
-            out = place
-        else:
+        out = None if owned is None else inputs[owned]
+        if out is None or out.shape != self.shape or not has_values(out):
             out = new_value(self.shape, inputs[0], self.key.channels_last)
         numbers: list[float] = []
         tensors: list[Tensor | None] = [out, *inputs]
@@ -255,7 +247,6 @@ class NativePlan:
             self,
             [*tensors, *params, *carried],
             lambda: [*inputs, *params, *[p for norm in norms for p in norm.parameters()]],
-            self.sizes,
             numbers,
         )
         return out, [table]
@@ -272,36 +263,24 @@ class NativePlan:
         grad = laid_out(grad.resolve_neg(), last)
         # A concatenation that was saved as its slices has its channels before the pixels.
         inputs = [laid_out(x, last) for x in inputs]
-        if (is_known(grad) and is_fake(grad) != is_fake(inputs[0])) or not is_known(grad):
+        if not is_known(grad) or is_fake(grad) != is_fake(inputs[0]):
             raise RuntimeError(
                 f"the gradient of this layer is a {type(grad).__name__}, its values are none: build the "
                 "model with backend='eager'"
             )
-        channels, norms = self.channels, len(self.modes)
-        forms = [
-            t for t, count in zip(self.key.terms, self.counts, strict=True) for _ in range(count)
-        ]
-        written: list[Tensor] = []
-        of_sums: dict[bool, Tensor] = {}  # shared by all terms without a norm
-        for x, term in zip(inputs, forms, strict=True):
-            if term.normed or len(forms) > len(self.key.terms):
-                written.append(torch.empty_like(x))
-            else:
-                if term.static not in of_sums:
-                    of_sums[term.static] = torch.empty_like(x)
-                written.append(of_sums[term.static])
+        channels, norms = self.channels, len(table)
+        is_split = len(inputs) > len(self.key.terms)  # else terms without a norm share gradients
+        keys = [n if is_split or term.normed else term for n, term in enumerate(self.forms)]
+        made = {key: torch.empty_like(x) for key, x in dict(zip(keys, inputs, strict=True)).items()}
+        written = [made[key] for key in keys]
         of_norms = [table.new_empty(channels) for _ in range(2 * norms)]
         of_params = [table.new_empty(channels) for _ in params]
         tensors: list[Tensor | None] = [grad, *inputs, *written]
         rows = table.unbind(0)
         for place in range(norms):
             tensors += rows[place], of_norms[place], of_norms[norms + place]
-        _launch(
-            self,
-            [*tensors, *params, *of_params],
-            lambda: [grad, *inputs, *rows, *params],
-            self.sizes,
-        )
+        read = [grad, *inputs, *rows, *params]
+        _launch(self, [*tensors, *params, *of_params], lambda: read)
         return written, of_norms, of_params
 
 
@@ -327,18 +306,15 @@ def _launch(
     plan: NativePlan,
     tensors: Sequence[Tensor | None],
     read_only: Callable[[], Sequence[Tensor]],
-    sizes: Sequence[int],
-    numbers: Sequence[float] | None = None,
+    *numbers: Sequence[float],
 ) -> None:
     """Call the library with the addresses of ``tensors``; without ``numbers`` it is the backward pass."""
     first = tensors[0]
     assert first is not None
     if has_values(first):
         addresses = [0 if x is None else x.data_ptr() for x in tensors]
-        if numbers is None:
-            plan.group.backward(addresses, sizes)
-        else:
-            plan.group.forward(addresses, sizes, numbers)
+        run = plan.group.forward if numbers else plan.group.backward
+        run(addresses, plan.sizes, *numbers)
         return
     # Dispatch modes see an operator, which does nothing for fake tensors.
     written, read = {id(x): x for x in tensors if x is not None}, [*read_only()]
@@ -346,8 +322,8 @@ def _launch(
         written.pop(id(x), None)
     places = {id(x): place for place, x in enumerate([*written.values(), *read])}
     torch.ops.danetc.fusion_group(
-        [*written.values()], read, [-1 if x is None else places[id(x)] for x in tensors], [*sizes],
-        numbers, str(plan.key),
+        [*written.values()], read, [-1 if x is None else places[id(x)] for x in tensors],
+        plan.sizes, numbers[0] if numbers else None, str(plan.key),
     )  # fmt: skip
 
 

@@ -127,20 +127,15 @@ def suits(kind: Kind, channels: int, pixels: int) -> bool:
     """True if numbers fit in bytes, their sums in 32-bit integers, and integers are faster for a kernel of so many
     channels and pixels."""
     are_bytes = kind.is_integer and kind.low >= 0 and kind.high < 256
-    return (
-        are_bytes
-        and channels * pixels * kind.high * 128 < 2**31
-        and channels >= LEAST_CHANNELS
-        and pixels > 1
-    )
+    are_enough = channels >= LEAST_CHANNELS and pixels > 1
+    return are_bytes and are_enough and channels * pixels * kind.high * 128 < 2**31
 
 
 @lru_cache(maxsize=1)
 def multiplies_integers() -> bool:
     """True if this processor multiplies matrices of 8-bit integers, and torch supports that."""
-    if not internals.has(InternalUse.INTEGERS):
-        return False
-    return bool(internals.find("cpu._is_amx_tile_supported")())
+    has_check = internals.has(InternalUse.INTEGERS)
+    return has_check and bool(internals.find("cpu._is_amx_tile_supported")())
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -193,22 +188,21 @@ class InferenceModel(Model):
         return super().train(False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        _no_gradients(args)
-        with torch.no_grad():
+        with _no_gradients(args):
             return super().__call__(*args, **kwargs)
 
     def stream(
         self, x: Tensor | Sequence[Tensor], states: States | None = None
     ) -> tuple[Any, States]:
-        _no_gradients(x if isinstance(x, tuple | list) else (x,))
-        with torch.no_grad():
+        with _no_gradients(x if isinstance(x, tuple | list) else (x,)):
             return super().stream(x, states)
 
 
-def _no_gradients(inputs: Sequence[Any]) -> None:
-    """Raise RuntimeError if gradients are required."""
+def _no_gradients(inputs: Sequence[Any]) -> torch.no_grad:
+    """Return ``torch.no_grad()``. Raises RuntimeError if gradients are required."""
     wanted = any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
     if wanted and torch.is_grad_enabled():
         raise RuntimeError(
             "a folded model has no gradients: compute them with the model from which it was made"
         )
+    return torch.no_grad()

@@ -63,12 +63,25 @@ class Loop(Leaf):
     step: ScopeModule
 
     def forward(self, *inputs: Tensor) -> Any:
-        self.look_up()
-        watched = self._watched()
+        return self._with_hooks(self.over_time, inputs)
+
+    def stream(self, frames: Sequence[Tensor], before: Memory) -> tuple[Sequence[Tensor], Memory]:
+        """As ``advance``, with hooks of the layers."""
+        found: tuple[Sequence[Tensor], Memory] = self._with_hooks(self.advance, frames, before)
+        return found
+
+    def _with_hooks(self, run: Callable[..., Any], *values: Any) -> Any:
+        """Return ``run(*values, step)`` for a step of the layers that are registered now, and run their hooks."""
+        for name, place in self._places:
+            layer = self.step.get_submodule(name)
+            now = place.now(layer)
+            if now is not layer and now is not None:
+                self.step.set_submodule(name, now)
+        watched = [name for name in self.states if self.step.get_submodule(name)._forward_hooks]
         if not watched or torch.compiler.is_compiling():
-            return self.over_time(inputs, self.step)
+            return run(*values, self.step)
         recorder = _Recorder(self.step, watched)
-        result = self.over_time(inputs, recorder.run)
+        result = run(*values, recorder.run)
         recorder.show()
         return result
 
@@ -93,10 +106,7 @@ class Loop(Leaf):
         return results[0] if len(results) == 1 else tuple(results)
 
     def advance(
-        self,
-        frames: Sequence[Tensor],
-        before: Memory,
-        step: Callable[..., Sequence[Any]] | None = None,
+        self, frames: Sequence[Tensor], before: Memory, step: Callable[..., Sequence[Any]]
     ) -> tuple[Sequence[Tensor], Memory]:
         """Return the outputs of one time step of frames [N, ...], and the next state."""
         kept = [before.get(item.name, ()) for item in self.carried]
@@ -107,7 +117,7 @@ class Loop(Leaf):
             for item, values in zip(self.carried, kept, strict=True)
         ]
         states = [before.get(name) for name in self.states]
-        results = (self.step if step is None else step)(*frames, *carried, *states)
+        results = step(*frames, *carried, *states)
         count = self.outputs + len(self.carried)
         after: dict[str, Any] = dict(zip(self.states, results[count:], strict=True))
         for item, values, new in zip(
@@ -115,17 +125,6 @@ class Loop(Leaf):
         ):
             after[item.name] = (*values, new)[-item.steps :]
         return results[: self.outputs], after
-
-    def stream(self, frames: Sequence[Tensor], before: Memory) -> tuple[Sequence[Tensor], Memory]:
-        """As ``advance``, with hooks of the layers."""
-        self.look_up()
-        recorder = _Recorder(self.step, self._watched())
-        result = self.advance(frames, before, recorder.run if recorder.layers else None)
-        recorder.show()
-        return result
-
-    def _watched(self) -> list[str]:
-        return [name for name in self.states if self.step.get_submodule(name)._forward_hooks]
 
     @property
     def memory(self) -> tuple[str, ...]:
@@ -135,14 +134,6 @@ class Loop(Leaf):
     def bind(self, scope: nn.Module, names: Sequence[str]) -> None:
         """Look the layers of the step up in ``scope``, under the same names, in each call."""
         self._places = tuple((name, Registration(scope, name)) for name in names)
-
-    def look_up(self) -> None:
-        """Update the step to the layers that are registered now."""
-        for name, place in self._places:
-            layer = self.step.get_submodule(name)
-            now = place.now(layer)
-            if now is not layer and now is not None:
-                self.step.set_submodule(name, now)
 
     def extra_repr(self) -> str:
         return f"{', '.join(item.name for item in self.carried)}, steps={self.steps}"
@@ -158,8 +149,7 @@ class _Beside(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        (grad,) = grads
-        return grad, *(grad.new_zeros(shape, dtype=dtype) for shape, dtype in ctx.shapes)
+        return grads[0], *(grads[0].new_zeros(shape, dtype=dtype) for shape, dtype in ctx.shapes)
 
 
 class _Recorder(fx.Interpreter):

@@ -104,14 +104,12 @@ class Neuron(nn.Module):
         x: Tensor = inputs[0]
         return x
 
-    def step(
-        self, x: Tensor, states: Sequence[Tensor] | None, now: int = 0
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the output of one time step [N, ...] and the next states.
-
-        ``states`` is None at the first step; ``now`` is the number of the step, if each has its own learnables.
-        """
-        params, before = kernel(self.program).at(self.params(), now), list(states or [])
+    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
+        """Return the output of one time step of inputs [N, ...], and the state for the next: the neuron's states (None
+        at the first step), with the number of steps so far if learnables depend on it."""
+        (x,) = inputs
+        now, states = (before or (0, None)) if self._per_step else (0, before)
+        params = kernel(self.program).at(self.params(), now)
         run: Callable[..., list[Tensor]] = torch.ops.danetc.neuron_step
         if is_transformed():
             run = differentiable_one_step
@@ -119,18 +117,8 @@ class Neuron(nn.Module):
             type(x) is Tensor and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
         ):
             run = one_step
-        out = run(x, before, params, self.program)
-        return out[0], out[1:]
-
-    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
-        """Return the output of one time step of inputs [N, ...], and the state for the next: the neuron's states, with
-        the number of steps so far if learnables depend on it."""
-        (x,) = inputs
-        if not self._per_step:
-            return self.step(x, before)
-        now, states = before or (0, None)
-        y, after = self.step(x, states, now)
-        return y, (now + 1, after)
+        y, *after = run(x, list(states or []), params, self.program)
+        return y, (now + 1, after) if self._per_step else after
 
     def extra_repr(self) -> str:
         return f"{read_program(self.program).name}, steps={self.steps}"

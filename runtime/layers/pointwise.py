@@ -58,10 +58,7 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the convolution of images [N, C, H, W] by a weight [O, C, 1, 1], in the layout of the images."""
     matrix = weight.flatten(1)
     if layout_of(x).is_last:
-        rows = _rows(x)
-        by_pixel = matrix.t()
-        out = torch.mm(rows, by_pixel) if bias is None else torch.addmm(bias, rows, by_pixel)
-        return _images(out, x.shape)
+        return _images(torch.nn.functional.linear(_rows(x), matrix, bias), x.shape)
     maps, by_image = x.flatten(2), matrix.expand(len(x), -1, -1)
     if bias is None:
         out = torch.bmm(by_image, maps)

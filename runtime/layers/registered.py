@@ -80,6 +80,5 @@ def _weak(module: nn.Module | None) -> Callable[[], nn.Module | None]:
 
 def has_hooks(module: nn.Module) -> bool:
     """True if a call of ``module`` runs hooks."""
-    own = module.__dict__
-    tables = [own[name] for name in internals.HOOKS]
+    tables = [module.__dict__[name] for name in internals.HOOKS]
     return any(tables) or any(internals.global_hooks())

@@ -32,9 +32,7 @@ class Window(NamedTuple):
         weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
     ) -> Window:
         """Return the window of a convolution with a weight [O, C, KH, KW]."""
-        down, across = weight.shape[2:]
-        (s0, s1), (p0, p1), (d0, d1) = stride, padding, dilation
-        return Window((down, across), (s0, s1), (p0, p1), (d0, d1))
+        return Window(*map(tuple, (weight.shape[2:], stride, padding, dilation)))  # type: ignore[arg-type]
 
     def outputs(self, shape: Sequence[int]) -> tuple[int, int]:
         """Return height and width of the output for [..., H, W]."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from danetc.dsl.neuron.reading import read_program
 from danetc.dsl.neuron.spikingjelly import match_neuron
-from danetc.runtime.kernels.composed_operators import is_static
+from danetc.runtime.kernels.composed_operators import per_step
 from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.neuron import Neuron
@@ -55,8 +55,7 @@ class SpikingJellyNeuron(Leaf, Neuron):
         self._run: Callable[..., tuple[Tensor, ...]] = partial(run, **settings)
 
     def forward(self, x: Tensor) -> Tensor:
-        if is_static(x, self.rank):
-            x = x.unsqueeze(0).expand(self.steps, *x.shape)
+        x = per_step(x, self.steps, self.rank)
         dtype = torch.float32 if x.dtype in HALF else x.dtype
         start = torch.full_like(x[0], self._match.v_reset or 0.0, dtype=dtype)
         out: Tensor = self._run(x, start, *self.params())[0]

@@ -34,15 +34,19 @@ def mode_of(norm: Norm) -> str:
     return SYNC if is_synchronised(norm) else BATCH
 
 
+def repeats_of(norm: Norm, static: bool) -> int:
+    """Return the number of equal time steps that the values of a norm's input represent."""
+    return norm.steps if static and isinstance(norm, StaticBatchNorm2d) else 1
+
+
 def is_standard(norm: nn.Module | None, built: type[nn.Module], x: Tensor) -> bool:
     """True if fused code may take the place of ``norm(x)`` and update its buffers.
 
     ``built`` is the class that the norm was built as. (A subclass, such as that of a parametrized norm, may
     compute something else.)
     """
-    same = type(norm) is built or (
-        type(norm) is SyncBatchNorm2d and built in (nn.BatchNorm1d, nn.BatchNorm2d)
-    )
+    is_converted = type(norm) is SyncBatchNorm2d and built in (nn.BatchNorm1d, nn.BatchNorm2d)
+    same = type(norm) is built or is_converted
     if norm is None or not same or has_hooks(norm) or "forward" in norm.__dict__:
         return False
     parameters, buffers = norm._parameters, norm._buffers
@@ -52,25 +56,19 @@ def is_standard(norm: nn.Module | None, built: type[nn.Module], x: Tensor) -> bo
     # Mixed precision is that of ``torch.autocast``: a batch in half precision, all else in float32.
     if not (weight.dtype is x.dtype or (weight.dtype is torch.float32 and x.dtype in HALF)):
         return False
-    shape = weight.shape
     others = parameters.get("bias"), buffers.get("running_mean"), buffers.get("running_var")
     for value in (weight, *others):
         if (
             value is None
             or not is_known(value)
             or value.dtype is not weight.dtype
-            or value.shape != shape
+            or value.shape != weight.shape
             or value.device != x.device
             or not value.is_contiguous()
         ):
             return False
-    return (
-        len(shape) == 1
-        and is_known(count)
-        and count.dtype is torch.int64
-        and count.numel() == 1
-        and count.device == x.device
-    )
+    is_count = is_known(count) and count.dtype is torch.int64 and count.numel() == 1
+    return len(weight.shape) == 1 and is_count and count.device == x.device
 
 
 class Affine(NamedTuple):
@@ -93,7 +91,7 @@ def affine(norm: Any, x: Tensor, static: bool, last: bool = False) -> Affine:
     weight, bias, eps = norm.weight, norm.bias, norm.eps
     if not norm.training:
         return _finished(running_mean, running_var, weight, bias, eps)
-    repeats = norm.steps if static and isinstance(norm, StaticBatchNorm2d) else 1
+    repeats = repeats_of(norm, static)
     synchronised = is_synchronised(norm)
     count = x.numel() // weight.numel()
     if not synchronised and count * repeats == 1:

@@ -310,9 +310,6 @@ class ConstantTable(nn.Module):
     def forward(self) -> Tensor:
         return self.get_buffer("numbers")
 
-    def at(self, step: int) -> Tensor:
-        return self.forward()
-
 
 class Learnt(nn.Module):
     """Learnable numbers of the shape ``size``, initialised by ``raw`` or drawn (``drawn_numbers``).

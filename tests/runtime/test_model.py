@@ -19,6 +19,7 @@ from danetc.runtime.model.built import Model, ScopeModule
 from danetc.runtime.model.stepping import STEP
 from tests.compiler.emit.graphs import Net, head, resnet
 from tests.differential.helpers import randn, streamed
+from tests.differential.networks import variety
 
 NEURONS = ["IF", "PLIF", "ReLU"]
 
@@ -161,6 +162,15 @@ def test_streaming_gives_what_forward_gives(neuron: str) -> None:
         rtol=1e-12,
         atol=1e-12,
     )
+
+
+def test_streaming_with_concatenations_that_only_fused_neurons_read() -> None:
+    model = emit(variety("densenet"), 0, "fused").eval()
+    x = torch.randn(
+        2, *model.topology.input.value.shape, generator=torch.Generator().manual_seed(0)
+    )
+    mean = torch.stack(streamed(model, [x] * model.topology.steps)).mean(0)
+    torch.testing.assert_close(mean, model(x))
 
 
 def test_states_are_values() -> None:
