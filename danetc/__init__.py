@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from danetc.tasks.data_report import data as data
     from danetc.tasks.drawing import draw as draw
     from danetc.tasks.evaluate import evaluate as evaluate
+    from danetc.tasks.evaluate import predict as predict
     from danetc.tasks.exporting import export as export
     from danetc.tasks.grid.comparison import compare as compare
     from danetc.tasks.importing.network import import_network as import_network
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from danetc.tasks.model_directory import load as load
     from danetc.tasks.networks import build as build
     from danetc.tasks.networks import check as check
-    from danetc.tasks.predicting import predict as predict
     from danetc.tasks.searching.search import search as search
     from danetc.tasks.training.train import train as train
 
@@ -71,7 +71,7 @@ _HOMES = {
     "import_network": "danetc.tasks.importing.network",
     "load": "danetc.tasks.model_directory",
     "measure": "danetc.tasks.measuring.measure",
-    "predict": "danetc.tasks.predicting",
+    "predict": "danetc.tasks.evaluate",
     "record": "danetc.tasks.measuring.recording",
     "search": "danetc.tasks.searching.search",
     "train": "danetc.tasks.training.train",

@@ -191,11 +191,10 @@ def _show_warning(
     if isinstance(message, SpecWarning):
         if is_first():
             show_diagnostics(message.diagnostics)
-        return
-    if category is RuntimeWarning and Path(filename).is_relative_to(Path(__file__).parent):
+    elif category is RuntimeWarning and Path(filename).is_relative_to(Path(__file__).parent):
         echo(f"warning: {message}", err=True)
-        return
-    echo(warnings.formatwarning(message, category, filename, lineno), err=True, nl=False)
+    else:
+        echo(warnings.formatwarning(message, category, filename, lineno), err=True, nl=False)
 
 
 def _no_output() -> int:

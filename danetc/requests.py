@@ -124,9 +124,8 @@ class TrainingRequest(TrainingOptions):
         words = ["danetc", "train"]
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name in ("spec", "set", "deterministic"):
-                continue
-            if value == each.default and each.name != "data":  # which the command line requires
+            is_default = value == each.default and each.name != "data"  # which commands require
+            if is_default or each.name in ("spec", "set", "deterministic"):
                 continue
             option = f"--{each.name.replace('_', '-')}"
             for item in value if isinstance(value, tuple | list) else (value,):

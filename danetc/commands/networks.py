@@ -122,19 +122,18 @@ def build_command(
     """
     if isinstance(memory, int) and batch is None:
         raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
+    from danetc.tasks import model_directory
     from danetc.tasks.memory import choose
-    from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
 
     compiled = compile_spec(spec, network=network, settings=set)
     directory = output if output is not None else Path("build") / compiled.lowered.graph.name
-    refuse_unless_replaceable(directory)
+    model_directory.refuse_unless_replaceable(directory)
     admit_layers(compiled.graph, spec, no_code=no_code)
     chosen = choose(compiled.graph, memory, batch=batch or 1, backend=backend)
     model, matched = initialise(compiled.graph, seed, init, skip=init_skip)
     policy = None if memory == "none" else asdict(chosen)
-    record = write_model_directory(
-        directory, compiled, model, seed=seed, init=matched, memory=policy, note=note
-    )
+    files = model_directory.model_files(compiled, seed=seed, init=matched, memory=policy, note=note)
+    record = model_directory.write_model_directory(directory, files, model)
 
     def show() -> None:
         print_summary(compiled.summary)

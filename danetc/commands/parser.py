@@ -30,7 +30,7 @@ class Answer:
     record: Any
     show: Callable[[], object]
     status: int = 0
-    then: Callable[[], object] | None = None
+    then: Callable[[], object] = lambda: None
 
 
 def json_wanted() -> bool:
@@ -61,10 +61,8 @@ def make_command(name: str, function: Callable[..., Any]) -> click.Command:
     """
     hints = hints_of(function)
     result = hints.pop("return")
-    kinds: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-    requests = {name: _parameters(kind) for name, kind in kinds.items()}
-    own = _parameters(function)
-    params = [*chain(*requests.values()), *own]
+    requests = {key: _parameters(hints[key]) for key in hints if is_dataclass(hints[key])}
+    params = [*chain(*requests.values()), *_parameters(function)]
     form = "form" in hints
     if form or Answer in (result, *get_args(result)):
         text = "Short for --format json." if form else "Print JSON."
@@ -96,10 +94,8 @@ def make_command(name: str, function: Callable[..., Any]) -> click.Command:
             echo(json_text(answer.record))
         else:
             answer.show()
-        if answer.then is not None:
-            answer.then()
-        if answer.status:
-            raise click.exceptions.Exit(answer.status)
+        answer.then()
+        raise click.exceptions.Exit(answer.status)
 
     return _Command(name, params=params, callback=call, help=described(function)[0])
 

@@ -216,14 +216,13 @@ def eval_command(
         raise click.UsageError("a figure of the confusion matrix needs --per-class")
     if output is not None and not request.over_time and len(request.steps) < 2:
         raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
-    from danetc.tasks.trained import data_of, open_trained, trials_in
+    from danetc.tasks.model_directory import EVALUATION, RUN, data_of, open_trained, trials_in
 
     opened = [open_trained(place) for place in trials_in(str(request.model))]
     texts = [request.data or data_of(trained) for trained in opened]  # before torch is imported
     from danetc.pretrained import PREFIX
     from danetc.runtime.system.files import save_record
     from danetc.tasks.evaluate import evaluate_trained, evaluations_figure
-    from danetc.tasks.model_directory import EVALUATION, RUN
 
     found = [
         evaluate_trained(trained, replace(request, data=text), silent=json_wanted())
@@ -358,10 +357,10 @@ def predict_command(
         top: Number of classes to print.
         logits: Print the outputs before softmax instead of probabilities.
     """
-    from danetc.tasks.trained import open_trained
+    from danetc.tasks.model_directory import open_trained
 
     trained = open_trained(str(request.directory))  # before torch is imported
-    from danetc.tasks.predicting import predict_trained
+    from danetc.tasks.evaluate import predict_trained
 
     found = predict_trained(trained, request, note)
     record = found.as_dict(top)
@@ -478,8 +477,7 @@ def measure_command(
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.measure import measure_subject
     from danetc.tasks.measuring.tables import overall, print_measures, whole_record
-    from danetc.tasks.model_directory import MEASURES, TRAINING, record_if_any
-    from danetc.tasks.trained import data_of
+    from danetc.tasks.model_directory import MEASURES, TRAINING, data_of, record_if_any
 
     if output is not None:  # before the measurement, which would be lost otherwise
         output.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from danetc.compiler.ir.ops import OPS, REQUIRED, Op
 from danetc.compiler.ir.ops import Parameter as Row
@@ -27,6 +28,7 @@ def operations() -> Iterator[Entry]:
         example = row.example or row.name
         first = example.replace("(", " ").split()[0]
         starts = first in ("a", "b", "in") or (first in OPS and bool(OPS[first].arguments))
+        tokens = {"input": "tokens(256)"} if row.takes_tokens else {}
         shape, kind = (
             " ".join((rule.__doc__ or "").split()).replace("``", "`")
             for rule in (row.shape, row.kind)
@@ -38,9 +40,7 @@ def operations() -> Iterator[Entry]:
             sentence(row.meaning),
             parameters,
             f"Shape: {shape}\n\nKind: {kind}",
-            examples.flow(
-                example, starts=starts, **({"input": "tokens(256)"} if row.takes_tokens else {})
-            ),
+            examples.flow(example, starts=starts, **tokens),
             row.source or None,
         )
 
@@ -51,10 +51,8 @@ def _parameter(op: Op, row: Row) -> EntryParameter:
         other, default = f"; without it {OPS[op.bare].meaning}", ""
     elif row.default is REQUIRED and row.unless:
         other, default = f"; required without `{row.unless}`", ""
-    required = row.default is REQUIRED and not other
-    return EntryParameter(
-        row.name, _values(row), None if required else default, row.meaning + other
-    )
+    shown = None if row.default is REQUIRED and not other else default
+    return EntryParameter(row.name, _values(row), shown, row.meaning + other)
 
 
 def _values(row: Row) -> str:
@@ -81,9 +79,8 @@ def spec_functions() -> Iterator[Entry]:
     """Yield the functions of expressions in specs."""
     for name, row in SPECIAL.items():
         if name not in FIRST_WEIGHTS:
-            said = _arguments(
-                {**row.says, **{item.name: item.meaning for item in row.parameters or ()}}
-            )
+            meanings = {item.name: item.meaning for item in row.parameters or ()}
+            said = _arguments({**row.says, **meanings})
             example = examples.flow(row.example, starts=row.starts, input=row.input)
             yield Entry(name, "function", row.usage, sentence(row.meaning), said, "", example)
 
@@ -135,7 +132,7 @@ def first_weights() -> Iterator[Entry]:
             EntryParameter(
                 name,
                 modes if default in MODES else "a number",
-                None if default is None else written(default),
+                _default(default),
                 ARGUMENTS[name],
             )
             for name, default in row.arguments.items()
@@ -181,6 +178,11 @@ def settings() -> Iterator[Entry]:
         )
 
 
+def _default(value: Any) -> str | None:
+    """Return a default as it is written, None if there is none."""
+    return None if value is None else written(value)
+
+
 def _takes(kind: Type) -> str:
     """Return the text for a type of recipes, with its bounds."""
     bounds = f" {describe_range(kind)}" if isinstance(kind, IntType | FloatType) else ""
@@ -195,12 +197,7 @@ def items() -> Iterator[Entry]:
         keys = [key for key, of in SETTINGS.items() if getattr(of.type, "family", None) in families]
         several = [] if row.many is None else [row.many]
         arguments = [
-            EntryParameter(
-                each.name,
-                _takes(each.type),
-                None if each.default is None else written(each.default),
-                each.meaning,
-            )
+            EntryParameter(each.name, _takes(each.type), _default(each.default), each.meaning)
             for each in (*several, *row.arguments)
         ]
         shown = [f"{each.name}, ..." for each in several]

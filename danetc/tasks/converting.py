@@ -34,13 +34,15 @@ from danetc.tasks.measuring.data import batches_of
 from danetc.tasks.model_directory import (
     CONVERSION,
     WEIGHTS,
+    data_of,
     load,
+    model_files,
     open_directory,
+    open_trained,
     refuse_unless_replaceable,
     write_model_directory,
 )
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
-from danetc.tasks.trained import data_of, open_trained
 from danetc.tasks.training.tested import open_set
 
 FORMAT = 1  # version of conversion.json
@@ -184,9 +186,8 @@ def convert(how: ConversionRequest) -> Converted:
         | {f"{path}.theta": theta for path, theta in thresholds.items()}
         | {f"{path}.last": torch.tensor(float(path in last)) for path in thresholds if how.srp}
     )
-    write_model_directory(
-        place, compiled, model, seed=0, init=f"converted from {source}", note=told
-    )
+    files = model_files(compiled, seed=0, init=f"converted from {source}", note=told)
+    write_model_directory(place, files, model)
     request = EvaluationRequest(place, data=text, backend="eager", device=how.device)
     of_ann = DirectoryEvaluator(trained, request, told, not shown)
     figures = of_ann.at(of_ann.steps, "ANN")
@@ -276,10 +277,7 @@ def _last_neurons(graph: Graph) -> set[str]:
     def sources(ids: Iterable[int]) -> set[str]:
         found: set[str] = set()
         for node in map(graph.__getitem__, ids):
-            if node.op == "neuron":
-                found.add(node.path)
-            else:
-                found |= sources(node.inputs)
+            found |= {node.path} if node.op == "neuron" else sources(node.inputs)
         return found
 
     last = sources(graph.outputs.values())
@@ -299,9 +297,9 @@ def _with_neurons(before: CompiledNetwork, how: ConversionRequest) -> CompiledNe
     per, start = ", per = channel" if how.channels else "", "0.5" if how.half else "0"
     for name, value in {"PER": per, "START": start, "FIRST": str(how.srp)}.items():
         declared = declared.replace(name, value)
-    settings: dict[str, Setting] = {"neuron": NEURON, "surrogate": "rate_window"}
     checked = check_text(before.resolved + declared, "spec.danet")
-    found = network_of(checked, before.graph.name, {**settings, "steps": how.steps})
+    own: dict[str, Setting] = {"neuron": NEURON, "surrogate": "rate_window", "steps": how.steps}
+    found = network_of(checked, before.graph.name, own)
     for node in found.graph.nodes.values():
         if node.op == "neuron" and found.graph.program(node).name != NEURON:
             raise UserError(

@@ -227,13 +227,8 @@ def _samples(data: DataSet, reader: Fetcher) -> Iterator[ShownSample]:
 
 
 def _targets(record: Mapping[str, Any]) -> str:
-    kind = {
-        "classes": "classes",
-        "steps": "classes of steps",
-        "pixels": "classes of pixels",
-        "numbers": "numbers",
-    }
-    return f"{record['classes']} {kind[record['target']]}"
+    kinds = {"steps": "classes of steps", "pixels": "classes of pixels"}
+    return f"{record['classes']} {kinds.get(record['target'], record['target'])}"
 
 
 def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

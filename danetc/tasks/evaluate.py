@@ -1,4 +1,4 @@
-"""Evaluation of a trained network on a data set, at its own T, at others, and at all up to one."""
+"""Evaluation of a trained network on a data set, at its own T, at others, and at all up to one; predictions."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from danetc.output.console import image_bar, shows_progress
 from danetc.output.echo import Note, note
 from danetc.output.figures import percent, scores
 from danetc.output.returned import LinePanel, Returned, confusion_figure, frame, line_figure
-from danetc.requests import EvaluationRequest
+from danetc.requests import EvaluationRequest, PredictionRequest
 from danetc.runtime.data.batches import Prepared
+from danetc.runtime.data.fit import read_samples
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system.devices import arithmetic, device_name, find_device, has_streams
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.checkpoints import BEST
 from danetc.runtime.training.evaluation import Evaluation, unlike
-from danetc.runtime.training.losses import Objective, main_output
+from danetc.runtime.training.losses import Objective, main_output, over_time
 from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
 from danetc.tasks.exporting import at_checkpoint, with_steps
-from danetc.tasks.model_directory import load
-from danetc.tasks.trained import Trained, data_of, open_trained
+from danetc.tasks.model_directory import Trained, data_of, load, open_trained
 from danetc.tasks.training.plan import backend_on
 from danetc.tasks.training.tested import open_set
 
@@ -73,14 +73,10 @@ def accuracy_figure(lines: Mapping[str, Sequence[Figures]], title: str) -> Any:
     Raises UserError without matplotlib.
     """
     accuracy = all(each.top1 is not None for items in lines.values() for each in items)
-    drawn = {
-        name: (
-            [each.steps for each in items],
-            [each.loss if each.top1 is None else 100 * each.top1 for each in items],
-        )
-        for name, items in lines.items()
-        if items
-    }
+    drawn: dict[str, Any] = {}
+    for name, items in lines.items():
+        if points := [(x.steps, x.loss if x.top1 is None else 100 * x.top1) for x in items]:
+            drawn[name] = tuple(zip(*points, strict=True))
     what = "top-1 accuracy [%]" if accuracy else "loss"
     return line_figure([LinePanel("time steps T", what, drawn, title)])
 
@@ -141,8 +137,7 @@ class DirectoryEvaluator:
 
     def at(self, steps: int, label: str = "") -> Figures:
         """Return the figures of the network at T = ``steps``, whatever T it was trained with."""
-        model = self.at_steps(steps)
-        images, loss = self._data(model)
+        model, images, loss = self._data(steps)
         per_class, classes = self.asked.per_class, images.data.classes
         if per_class and images.data.target != "classes":
             raise UserError(
@@ -172,8 +167,7 @@ class DirectoryEvaluator:
                 f"the accuracy of {self.graph.name} at each T does not follow from one run: "
                 f"{reason}; --steps 1,2,4 runs it at each"
             )
-        model = self.at_steps(steps)
-        images, loss = self._data(model)
+        model, images, loss = self._data(steps)
 
         def add(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
             states: Any = None
@@ -206,9 +200,9 @@ class DirectoryEvaluator:
             to_channels_last(model)
         return model.to(self.device)
 
-    def _data(self, model: Model) -> tuple[Prepared, Objective]:
-        """Return the data set and the loss for a model; recordings of events are cut anew for each T."""
-        asked, now, found = self.asked, self.conditions, self._images
+    def _data(self, steps: int) -> tuple[Model, Prepared, Objective]:
+        """Return the network at a T, the data set and the loss; recordings of events are cut anew for each T."""
+        model, asked, now, found = self.at_steps(steps), self.asked, self.conditions, self._images
         if found is None or found.data.events:
             found = open_set(
                 asked.data or data_of(self.trained),
@@ -225,7 +219,8 @@ class DirectoryEvaluator:
                 self.note(notice)
             self.conditions = replace(now, evaluate=found.steps, data=found.data.describe())
         self._images = found
-        return found, Objective(now.loss, model.signature, now.output, target=found.data.target)
+        loss = Objective(now.loss, model.signature, now.output, target=found.data.target)
+        return model, found, loss
 
     def _each(
         self,
@@ -432,3 +427,100 @@ def evaluate_trained(trained: Trained, asked: EvaluationRequest, *, silent: bool
         tuple(line),
         tuple(notes),
     )
+
+
+# -- predictions ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Predictions(Returned):
+    """Outputs of a network for images.
+
+    Attributes:
+        images: Names of the images.
+        class_names: Names of the classes, or of the numbers in a regression.
+        logits: Outputs [N, classes] of the network, before softmax.
+        numbers: True for a regression, False for a classification.
+    """
+
+    images: tuple[str, ...]
+    class_names: tuple[str, ...]
+    logits: Tensor
+    numbers: bool = False
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Softmax of the logits, [N, classes]."""
+        return self.logits.softmax(1)
+
+    @property
+    def classes(self) -> list[str]:
+        """Name of the most probable class of each image."""
+        return [self.class_names[number] for number in self.logits.argmax(1).tolist()]
+
+    def as_dict(self, top: int = 5) -> dict[str, Any]:
+        """Return JSON data of the ``top`` classes of each image, or of all numbers."""
+        found: list[dict[str, Any]] = []
+        for image, logits, shares in zip(self.images, self.logits, self.probabilities, strict=True):
+            order = logits.argsort(descending=True, stable=True)[:top].tolist()
+            best = [
+                {
+                    "class": self.class_names[n],
+                    "logit": float(logits[n]),
+                    "probability": None if self.numbers else float(shares[n]),
+                }
+                for n in (range(len(logits)) if self.numbers else order)
+            ]
+            found.append({"image": image, "classes": best})
+        return {"predictions": found}
+
+    def frame(self) -> Any:
+        rows = self.logits if self.numbers else self.probabilities
+        return frame(
+            {"image": image} | dict(zip(self.class_names, row, strict=True))
+            for image, row in zip(self.images, rows.tolist(), strict=True)
+        )
+
+    def _line(self) -> str:
+        return ", ".join([] if self.numbers else self.classes[:5]) or f"{len(self.images)} images"
+
+
+@takes(PredictionRequest)
+def predict(request: PredictionRequest) -> Predictions:
+    """Predict the classes of images, as ``danetc predict`` does.
+
+    Images are prepared as in the tests of the training. Raises UserError where the directory or an
+    image is wrong.
+    """
+    return predict_trained(open_trained(os.fspath(request.directory)), request)
+
+
+def predict_trained(
+    trained: Trained, request: PredictionRequest, note: Note = lambda text: None
+) -> Predictions:
+    """Return the outputs of a network. ``note`` gets notes. Raises as ``predict``."""
+    if not request.images:
+        raise UserError("there are no images to predict")
+    same = ("prepare", "checkpoint", "backend", "device")
+    asked = EvaluationRequest(trained.path, **{name: getattr(request, name) for name in same})
+    one = DirectoryEvaluator(trained, asked, note)
+    now, data = one.conditions, one.conditions.data or {}
+    if data.get("target") in ("pixels", "steps"):
+        each = str(data["target"])[:-1]
+        raise UserError(
+            f"{trained.path} gives a class for each {each}, which predict does not show"
+        )
+    if now.evaluate is None:
+        note("no recipe says how images are prepared: nothing is done to them")
+    model = one.at_steps(request.steps or one.steps).eval()
+    signature = model.signature
+    place = list(signature.outputs).index(main_output(now.loss, signature, now.output))
+    x, names = read_samples([*map(str, request.images)], signature, now.evaluate or (), data)
+    outputs, how = [], (now.precision, one.device)
+    with torch.inference_mode(), arithmetic(*how), autocast(*how):
+        for batch in x.split(now.batch, int(signature.sequence)):
+            found = outputs_of(model(batch.to(one.device)))[place]
+            outputs.append(over_time(found).cpu())
+    logits = torch.cat(outputs).float()
+    classes = now.class_names or tuple(map(str, range(logits.shape[1])))
+    return Predictions(tuple(names), classes, logits, data.get("target") == "numbers")

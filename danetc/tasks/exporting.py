@@ -30,10 +30,9 @@ from danetc.runtime.model.weight_files import set_tensors
 from danetc.runtime.system.devices import arithmetic, find_device
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.tasks.formats import FORMATS, Content, Format
-from danetc.tasks.model_directory import SPEC, load
+from danetc.tasks.formats import FORMATS, Content, Format, stepwise
+from danetc.tasks.model_directory import SPEC, evaluation_in, load, open_trained
 from danetc.tasks.networks import compile_spec, emit_model, initialise
-from danetc.tasks.trained import evaluation_in, open_trained
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
 
 SAMPLES, BATCH = 100, 20
@@ -144,7 +143,7 @@ def compare_file(
     batches = [inputs_of(graph, min(BATCH, samples - at), at) for at in range(0, samples, BATCH)]
     model = emit_model(graph).eval().to(place)
     model.load_state_dict(content.model.state_dict())
-    whole = _stepwise(model, graph) if content.streaming else lambda *x: outputs_of(model(*x))
+    whole = stepwise(model.stream, graph) if content.streaming else lambda *x: outputs_of(model(*x))
 
     def run(*inputs: Tensor) -> list[Tensor]:
         with arithmetic("float32", place):
@@ -205,23 +204,6 @@ def outputs_of_all(
         torch.cat([y.movedim(y.dim() - rank - 1, 0) for y in parts])
         for rank, parts in zip(ranks, found, strict=True)
     ]
-
-
-def _stepwise(model: Model, graph: Graph) -> Callable[..., Sequence[Tensor]]:
-    """Return a function that runs a model step by step; its outputs are those of all steps."""
-
-    def run(*inputs: Tensor) -> list[Tensor]:
-        states, steps = None, []
-        for t in range(graph.steps):
-            frames = tuple(
-                x[t] if node.value.varies else x
-                for x, node in zip(inputs, graph.inputs, strict=True)
-            )
-            given, states = model.stream(frames if len(frames) > 1 else frames[0], states)
-            steps.append(outputs_of(given))
-        return [torch.stack(values) for values in zip(*steps, strict=True)]
-
-    return run
 
 
 def at_checkpoint(

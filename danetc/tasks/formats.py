@@ -45,9 +45,8 @@ class Content:
     @property
     def about(self) -> dict[str, str]:
         """Metadata of a file: version, name of the network, and names of classes as a JSON list."""
-        found = {"danetc": version("danetc"), "network": self.graph.name}
         named = {"class_names": json.dumps(self.class_names)} if self.class_names else {}
-        return found | named
+        return {"danetc": version("danetc"), "network": self.graph.name, **named}
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -79,6 +78,21 @@ class Format:
     use: str
     run: Callable[[bytes, Content], Run] | None = None
     needs: tuple[str, ...] = ()
+
+
+def stepwise(stream: Callable[..., tuple[Any, Any]], graph: Graph) -> Run:
+    """Return a function that runs a network by single steps (``Model.stream``); its outputs are those of all."""
+
+    def run(*inputs: Tensor) -> Sequence[Tensor]:
+        states, steps = None, []
+        for t in range(graph.steps):
+            pairs = zip(inputs, graph.inputs, strict=True)
+            frames = tuple(x[t] if node.value.varies else x for x, node in pairs)
+            found, states = stream(frames if len(frames) > 1 else frames[0], states)
+            steps.append(outputs_of(found))
+        return [torch.stack(values) for values in zip(*steps, strict=True)]
+
+    return run
 
 
 def _state_dict(content: Content) -> bytes:
@@ -127,30 +141,26 @@ def _run_onnx(data: bytes, content: Content) -> Run:
     quiet.log_severity_level = 3
     quiet.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(data, quiet)
-    graph, takes = content.graph, session.get_inputs()
-    names = [*graph.outputs]
+    takes, outputs = session.get_inputs(), len(content.graph.outputs)
+    states = takes[len(content.graph.inputs) :]
+    names = [*content.graph.outputs, *(f"{item.name}_next" for item in states)]
     starts = session.get_modelmeta().custom_metadata_map
     kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
-    def run(*inputs: Tensor) -> Sequence[Tensor]:
-        given = {item.name: x.numpy() for item, x in zip(takes, inputs, strict=False)}
-        if not content.streaming:
-            return [torch.from_numpy(x) for x in session.run(names, given)]
-        varying = [key for key, node in zip(given, graph.inputs, strict=True) if node.value.varies]
-        samples = inputs[0].shape[int(graph.inputs[0].value.varies)]
-        memory, steps = {}, []
-        for item in takes[len(inputs) :]:
-            size = [part if isinstance(part, int) else samples for part in item.shape]
-            start = float(starts.get(f"start of {item.name}", "0"))
-            memory[item.name] = np.full(size, start, kinds[item.type])
-        for t in range(graph.steps):
-            frames = given | {key: given[key][t] for key in varying}
-            found = session.run([*names, *(f"{name}_next" for name in memory)], frames | memory)
-            memory = dict(zip(memory, found[len(names) :], strict=True))
-            steps.append([torch.from_numpy(x) for x in found[: len(names)]])
-        return [torch.stack(values) for values in zip(*steps, strict=True)]
+    def stream(x: Tensor | tuple[Tensor, ...], memory: Any = None) -> tuple[list[Tensor], Any]:
+        frames = x if isinstance(x, tuple) else (x,)
+        given = {item.name: each.numpy() for item, each in zip(takes, frames, strict=False)}
+        if memory is None:
+            memory = {}
+            for item in states:
+                size = [part if isinstance(part, int) else len(frames[0]) for part in item.shape]
+                start = float(starts.get(f"start of {item.name}", "0"))
+                memory[item.name] = np.full(size, start, kinds[item.type])
+        found = session.run(names, given | memory)
+        after = dict(zip(memory, found[outputs:], strict=True))
+        return [torch.from_numpy(x) for x in found[:outputs]], after
 
-    return run
+    return stepwise(stream, content.graph) if content.streaming else lambda *x: stream(x)[0]
 
 
 def _nir(content: Content) -> bytes:

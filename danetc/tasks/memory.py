@@ -154,28 +154,28 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
             to_channels_last(model)
         value = taken(step.graph)
         size = (*[step.graph.steps] * value.varies, step.batch, *value.shape)
-        images = torch.empty(size, dtype=torch.int64 if value.kind.is_token else None)
+        x = torch.empty(size, dtype=torch.int64 if value.kind.is_token else None)
         loss = step.loss(model, teachers)
         pixels = loss.shape[1:] if isinstance(loss, Objective) else ()
-        labels = torch.zeros(step.batch, *pixels, dtype=torch.int64)
+        data = x, torch.zeros(step.batch, *pixels, dtype=torch.int64)
         optimizer = make_optimizer(model, step.optimizer)
         for parameter in filter(lambda p: p.requires_grad, model.parameters()):
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()  # makes its state
         weights = [*model.parameters(), *model.buffers()]
-        state = [x for each in optimizer.state.values() for x in each.values()]
+        values = (x for each in optimizer.state.values() for x in each.values())
+        state = [x for x in values if torch.is_tensor(x)]
         if step.averaged:
             state += [torch.empty_like(x) for x in weights]
             state.append(torch.zeros((), dtype=torch.int64))  # the number of averages
-        state = [x for x in state if torch.is_tensor(x)]
         gradients = [x.grad for x in model.parameters() if x.grad is not None]
         held = [*weights, *state]
         if step.processes > 1:  # distributed training keeps the gradients
             held += gradients
         optimizer.zero_grad(set_to_none=step.processes == 1)
-        live = _Live([*held, images, labels])
+        live = _Live([*held, *data])
         with watching(live.see):
-            saved = _run(step, model, loss, images, labels, live)
+            saved = _run(step, model, loss, data, live)
             optimizer.step()
     drawing = {  # segments that save a random state, which no operator allocates
         (module, node.meta[SEGMENT].index)
@@ -185,7 +185,7 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
         if SEGMENT in node.meta and node.meta[SEGMENT].random
     }
     saved += len(drawing) * torch.get_rng_state().nbytes
-    standing, batch = size_of(held), size_of([images, labels])
+    standing, batch = size_of(held), size_of(data)
     if step.on_cpu:
         batch *= 3  # the one before, and the next
         standing = 2 * standing + size_of(weights)
@@ -204,14 +204,9 @@ def step_memory(step: Step, policy: str = "none") -> StepMemory:
 
 
 def _run(
-    step: Step,
-    model: Model,
-    loss: Callable[..., Tensor],
-    images: Tensor,
-    labels: Tensor,
-    live: _Live,
+    step: Step, model: Model, loss: Callable[..., Tensor], data: tuple[Tensor, Tensor], live: _Live
 ) -> int:
-    """Run forward and backward passes; return the bytes that the first forward pass saves."""
+    """Run forward and backward passes of images and labels; return the bytes that the first forward pass saves."""
     saved: list[int] = []
     other = 0
 
@@ -230,8 +225,8 @@ def _run(
 
     run = make_backward(step.gradient)
     for x, y in zip(
-        images.tensor_split(step.accumulate, int(taken(step.graph).varies)),
-        labels.tensor_split(step.accumulate),
+        data[0].tensor_split(step.accumulate, int(taken(step.graph).varies)),
+        data[1].tensor_split(step.accumulate),
         strict=True,
     ):
         precision = partial(autocast, step.precision, torch.device("cpu"))

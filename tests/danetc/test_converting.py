@@ -18,7 +18,7 @@ from danetc.errors import UserError
 from danetc.requests import ConversionRequest
 from danetc.runtime.data.registry import open_data
 from danetc.tasks.converting import LEAST, _heights, convert, height_of, thresholds_of
-from danetc.tasks.model_directory import write_model_directory
+from danetc.tasks.model_directory import model_files, write_model_directory
 from danetc.tasks.networks import compile_spec, emit_model
 
 from .conftest import Run
@@ -53,7 +53,8 @@ def trained(tmp_path: Path) -> Path:
     for _ in range(30):
         model(images_of("train", 128))
     assert model.eval()(images_of("test", 64)).std(0).max() > 0.01
-    write_model_directory(tmp_path / "ann", compiled, model, seed=1, note=lambda text: None)
+    files = model_files(compiled, seed=1, note=lambda text: None)
+    write_model_directory(tmp_path / "ann", files, model)
     return tmp_path / "ann"
 
 
@@ -189,7 +190,7 @@ def write(text: str, place: Path) -> Any:
     """Write an untrained network to a directory, and return its model."""
     compiled = compile_spec(text=text)
     model = emit_model(compiled.graph)
-    write_model_directory(place, compiled, model, seed=0, note=lambda text: None)
+    write_model_directory(place, model_files(compiled, seed=0, note=lambda text: None), model)
     return model
 
 

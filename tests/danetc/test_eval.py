@@ -24,7 +24,7 @@ from danetc.requests import EvaluationRequest
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.files import read_record
 from danetc.tasks.evaluate import DirectoryEvaluator, Figures, accuracy_figure
-from danetc.tasks.trained import Trained, data_of, open_trained
+from danetc.tasks.model_directory import Trained, data_of, open_trained
 
 from .conftest import QUICK, SMALL, Run
 

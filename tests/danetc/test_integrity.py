@@ -24,8 +24,7 @@ from danetc.runtime.model.weight_files import NUMBERS, read_tensors, set_tensors
 from danetc.runtime.model.weights import read_weights
 from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.tasks.grid.results import read_results
-from danetc.tasks.model_directory import epochs_in, open_directory
-from danetc.tasks.trained import trials_in
+from danetc.tasks.model_directory import epochs_in, open_directory, trials_in
 from danetc.tasks.training.directory import read_run
 
 from .conftest import SMALL

@@ -24,7 +24,7 @@ from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.benchmark import bench
 from danetc.tasks.measuring.data import Subject
 from danetc.tasks.measuring.measure import measure
-from danetc.tasks.trained import Trained
+from danetc.tasks.model_directory import Trained
 
 from .conftest import Run
 

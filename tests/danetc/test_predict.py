@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 import danetc as package
 from danetc.errors import UserError
-from danetc.tasks.predicting import Predictions
+from danetc.tasks.evaluate import Predictions
 
 from .conftest import Run
 from .datasets import make_folder

@@ -37,9 +37,9 @@ from danetc.runtime.system import files
 from danetc.runtime.system.files import digest, read_record, save_record
 from danetc.runtime.training.checkpoints import read_checkpoint
 from danetc.tasks.grid.results import read_results
+from danetc.tasks.model_directory import trials_in
 from danetc.tasks.reporting.page import make_page
 from danetc.tasks.reporting.runs import open_runs
-from danetc.tasks.trained import trials_in
 from danetc.tasks.training.provenance import git_state
 
 from .conftest import SMALL, Run

@@ -22,12 +22,12 @@ from danetc.output.echo import Note
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.system.user_code import found_at, where_it_failed
+from danetc.tasks import model_directory
 from danetc.tasks.exporting import SAMPLES
 from danetc.tasks.importing.acceptance import OutputAgreement, Run, agreement, torch_runner
 from danetc.tasks.importing.nir_file import read_nir
 from danetc.tasks.importing.operations import load_weights, model_of
 from danetc.tasks.importing.torch_model import read_model
-from danetc.tasks.model_directory import refuse_unless_replaceable, write_model_directory
 from danetc.tasks.networks import CompiledNetwork, emit_model, network_of
 
 
@@ -202,13 +202,12 @@ def check_output(output: Path, *, force: bool) -> Path:
     if output.exists() and not force:
         raise UserError(f"{output} exists already; --force replaces it")
     directory = output.with_suffix("")
-    refuse_unless_replaceable(directory)
+    model_directory.refuse_unless_replaceable(directory)
     return directory
 
 
 def write_imported(found: ImportedNetwork, output: Path, directory: Path, note: Note) -> None:
     """Write the spec to ``output``, and a model directory with the weights."""
     replace_file(output, found.text.encode(), follow=True)
-    write_model_directory(
-        directory, found.compiled, found.model, seed=0, init="imported", note=note
-    )
+    files = model_directory.model_files(found.compiled, seed=0, init="imported", note=note)
+    model_directory.write_model_directory(directory, files, found.model)

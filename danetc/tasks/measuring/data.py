@@ -24,9 +24,8 @@ from danetc.runtime.model.built import Model
 from danetc.runtime.system.devices import find_device
 from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.tasks.model_directory import load
+from danetc.tasks.model_directory import Trained, data_of, load, open_trained
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
-from danetc.tasks.trained import Trained, data_of, open_trained
 from danetc.tasks.training.plan import find_recipe
 from danetc.tasks.training.tested import open_set
 

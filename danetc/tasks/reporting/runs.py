@@ -25,8 +25,8 @@ from danetc.tasks.model_directory import (
     open_directory,
     record_if_any,
     record_in,
+    trials_in,
 )
-from danetc.tasks.trained import trials_in
 
 
 @dataclass(frozen=True)

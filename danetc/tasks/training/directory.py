@@ -45,7 +45,6 @@ from danetc.tasks.model_directory import (
     TRAINING,
     TRIALS,
     WEIGHTS,
-    model_files,
     record_if_any,
     refuse_unless_replaceable,
 )
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
     from danetc.output.echo import Note
     from danetc.requests import TrainingRequest
     from danetc.runtime.training.checkpoints import Snapshot
-    from danetc.tasks.networks import CompiledNetwork
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
@@ -103,17 +101,8 @@ class RunDirectory:
         }
         save_record(record, self.path / RUN)
 
-    def write_model(
-        self,
-        compiled: CompiledNetwork,
-        *,
-        seed: int,
-        init: str | None,
-        memory: Mapping[str, object] | None,
-        note: Note,
-    ) -> None:
-        """Write the files of the model directory that have changed, except the weights."""
-        files = model_files(compiled, seed=seed, init=init, memory=memory, note=note)
+    def write_model(self, files: Mapping[str, bytes]) -> None:
+        """Write the ``model_files`` that have changed."""
         if PICTURE not in files:  # the existing picture is outdated
             (self.path / PICTURE).unlink(missing_ok=True)
         for name, data in files.items():

@@ -16,7 +16,7 @@ from danetc.runtime.data.request import Split, TokenInput
 from danetc.runtime.data.sources.python import InMemory
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError
-from danetc.tasks.trained import Trained
+from danetc.tasks.model_directory import Trained
 
 
 def open_set(

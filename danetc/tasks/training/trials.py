@@ -28,7 +28,7 @@ from danetc.runtime.training.observer import Callback, Callbacks
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
-from danetc.tasks.model_directory import TRAINING, TRIALS
+from danetc.tasks.model_directory import TRAINING, TRIALS, model_files
 from danetc.tasks.networks import initialise
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run, weights_of
 from danetc.tasks.training.plan import TrainingPlan, fields_of, make_plan, teachers_of, with_steps
@@ -192,9 +192,10 @@ class Trial:
                 chosen = plan.policies[phase.name]
                 memory = None if chosen.policy == "none" else asdict(chosen)
                 network = with_steps(plan.compiled, phase)
-                directory.write_model(
+                files = model_files(
                     network, seed=self.seed, init=matched, memory=memory, note=self.note
                 )
+                directory.write_model(files)
                 network_written = True
             if run is not None:
                 directory.write_results(run.weights, self._record(run))

@@ -12,8 +12,7 @@ from danetc.dsl.reading import shipped_specs
 from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.requests import TrainingRequest
-from danetc.tasks.model_directory import RUN, TRIALS, open_directory
-from danetc.tasks.trained import open_trained
+from danetc.tasks.model_directory import RUN, TRIALS, open_directory, open_trained
 from danetc.tasks.training.directory import read_run
 from danetc.tasks.training.repeat import recipe_text
 
