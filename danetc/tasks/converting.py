@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from danetc.arguments import Setting, takes
 from danetc.compiler import check_text
 from danetc.compiler.analysis.summary import why_not_stepwise
+from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
@@ -175,10 +176,9 @@ def convert(how: ConversionRequest) -> Converted:
     images = open_set(text, ann.signature, trained, split="train")
     seen = batches_of(images, split="train", batch=how.batch, count=how.batches)
     device = find_device(how.device)
+    inputs = (x.to(device) for x, _ in seen)
     with arithmetic("float32", device):
-        thresholds = thresholds_of(
-            ann.to(device), graph, (x.to(device) for x, _ in seen), heights, how
-        )
+        thresholds = thresholds_of(ann.to(device), graph, inputs, heights, how)
     model = emit_model(compiled.graph)
     weights = {key: value for key, value in ann.state_dict().items() if key in model.state_dict()}
     model.load_state_dict(
@@ -192,9 +192,8 @@ def convert(how: ConversionRequest) -> Converted:
     of_ann = DirectoryEvaluator(trained, request, told, not shown)
     figures = of_ann.at(of_ann.steps, "ANN")
     tested = replace(trained.evaluation or Evaluation(steps=steps), steps=steps)
-    of_snn = DirectoryEvaluator(
-        replace(trained, path=place, evaluation=tested), request, silent=not shown
-    )
+    snn = replace(trained, path=place, evaluation=tested)
+    of_snn = DirectoryEvaluator(snn, request, silent=not shown)
     line = of_snn.up_to(steps)[how.srp :]
     flat = {path: tuple(values.flatten().tolist()) for path, values in thresholds.items()}
     found = Converted(place, source, how, compiled.graph.name, text, figures, tuple(line), flat)
@@ -219,14 +218,14 @@ def _heights(graph: Graph, ann: nn.Module) -> dict[str, Tensor]:
             program, height = graph.program(node), None
             whole = any(item.per == "neuron" for item in program.learnables)
             if not (program.varies or program.inputs or whole):
-                height = height_of(ann.get_submodule(node.path), node.value.shape)
+                height = height_of(ann.get_submodule(_path(node)), node.value.shape)
             if height is None:
                 why = (
                     f"is a neuron `{program.name}`, but only ReLU, with or without an upper bound, and "
                     "QCFS are converted: train the network with `neuron = ReLU`"
                 )
             else:
-                found[node.path] = height
+                found[_path(node)] = height
         elif node.op == "input" and node.attrs["events"]:
             why = "takes frames that differ, but only images are converted"
         elif node.op == "relu":
@@ -243,6 +242,11 @@ def _heights(graph: Graph, ann: nn.Module) -> dict[str, Tensor]:
     if not found:
         raise UserError(f"{graph.name} cannot be converted: it has no neurons in place of ReLU")
     return found
+
+
+def _path(node: Node) -> str:
+    """Return the path of the module of a node, whose names differ where Python or torch uses them."""
+    return dotted(*node.scope, node.name)
 
 
 def height_of(layer: nn.Module, shape: Sequence[int]) -> Tensor | None:
@@ -277,7 +281,7 @@ def _last_neurons(graph: Graph) -> set[str]:
     def sources(ids: Iterable[int]) -> set[str]:
         found: set[str] = set()
         for node in map(graph.__getitem__, ids):
-            found |= {node.path} if node.op == "neuron" else sources(node.inputs)
+            found |= {_path(node)} if node.op == "neuron" else sources(node.inputs)
         return found
 
     last = sources(graph.outputs.values())
@@ -325,14 +329,14 @@ def thresholds_of(
 
     ``batches`` are images [N, C, H, W]. Where ``heights`` are finite, they are the thresholds.
     """
-    nodes = {node.path: node for node in graph.nodes.values() if node.op == "neuron"}
+    nodes = {_path(node): node for node in graph.nodes.values() if node.op == "neuron"}
     measured: dict[str, list[Tensor]] = {}
 
     def see(node: Node, module: object, inputs: object, y: Tensor) -> None:
         y = y.detach().reshape(-1, *node.value.shape)  # [N, C, ...]
         rows = y.movedim(1, 0).flatten(1) if how.channels else y.reshape(1, -1)
         values = numpy.percentile(rows.cpu().numpy(), how.percentile, axis=1)
-        measured.setdefault(node.path, []).append(torch.as_tensor(values, dtype=y.dtype))
+        measured.setdefault(_path(node), []).append(torch.as_tensor(values, dtype=y.dtype))
 
     seen = [
         (path, partial(see, node)) for path, node in nodes.items() if heights[path].isinf().any()

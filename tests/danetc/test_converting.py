@@ -365,3 +365,13 @@ def test_srp_needs_steps_after_its_first(trained: Path) -> None:
 def test_a_network_is_not_written_over_itself(trained: Path) -> None:
     with pytest.raises(UserError, match="would be replaced"):
         convert(trained, trained, data="digits")
+
+
+def test_lines_are_called_like_attributes_of_modules(tmp_path: Path) -> None:
+    settings = "input = image(1, 8, 8); steps = 1; neuron = ReLU; train = in -> conv(4) -> spike"
+    text = f"use std\nnetwork n {{ {settings}; out = train -> avgpool -> linear(10) }}"
+    compiled = compile_spec(text=text)
+    files = model_files(compiled, seed=0, note=lambda text: None)
+    write_model_directory(tmp_path / "ann", files, emit_model(compiled.graph))
+    options: Any = {"data": "digits", "steps": 2, "batches": 1, "srp": 1}
+    assert [*convert(tmp_path / "ann", tmp_path / "snn", **options).thresholds] == ["train_.spike"]
