@@ -242,7 +242,7 @@ def _sign(form: Made) -> str:
     match form:
         case Join(name):
             return _SIGNS[name]
-        case Scaled(factor):
+        case Scaled(float(factor)):
             return f"×{factor:g}"
         case _:
             return "×learn"

@@ -22,7 +22,6 @@ from danetc.compiler.ir.rule_forms import (
     Join,
     OutputOf,
     Scaled,
-    ScaledByLearnt,
     Source,
     StageInput,
 )
@@ -135,11 +134,11 @@ class Stage:
                     total[part] = total.get(part, 0.0) + weight
                 case InputOf(block):
                     inputs[block] = inputs.get(block, 0.0) + weight
-                case Scaled(factor, value):
+                case Scaled(float(factor), value):
                     waiting.append((value, factor * weight))
                 case Join("sum", parts):
                     waiting += [(item, weight) for item in parts]
-                case Join() | ScaledByLearnt() | Delayed():
+                case Join() | Scaled() | Delayed():
                     return None
                 case _:
                     assert_never(part)
@@ -210,6 +209,11 @@ class Graph:
         key = node.attrs.get("weight")
         return self.weight_layers[key] if isinstance(key, str) else None
 
+    def stage_of(self, node: Node) -> Stage | None:
+        """Return the stage that contains a node."""
+        found = (stage for stage in self.stages if node.scope[: len(stage.scope)] == stage.scope)
+        return next(found, None)
+
     def with_plain_weights(self) -> Graph:
         """Return the graph of the same layers with the weights that weight layers compute."""
         if not self.weight_layers:
@@ -230,12 +234,15 @@ class Graph:
         source = self.carries.get(node.id)
         return node.inputs if source is None else (source,)
 
-    def behind(self, starts: Iterable[int]) -> set[int]:
-        """Return these nodes and all that they depend on, through loops too."""
+    def behind(
+        self, starts: Iterable[int], through: Callable[[Node], bool] = lambda node: True
+    ) -> set[int]:
+        """Return these nodes and all that they depend on ``through`` others, through loops too."""
         found = set(starts)
         waiting = [*found]
         while waiting:
-            new = {*self.reads(self.nodes[waiting.pop()])} - found
+            node = self.nodes[waiting.pop()]
+            new = {*self.reads(node)} - found if through(node) else set()
             found |= new
             waiting += new
         return found

@@ -42,21 +42,9 @@ class Join:
 
 @record
 class Scaled:
-    """A value times a number."""
+    """A value times a number, or times learnt numbers: the path of their node below the stage."""
 
-    factor: float
-    value: Form
-
-    @property
-    def parts(self) -> tuple[Form, ...]:
-        return (self.value,)
-
-
-@record
-class ScaledByLearnt:
-    """A value times learnt numbers. ``name`` is the path of their node below the stage."""
-
-    name: str
+    factor: float | str
     value: Form
 
     @property
@@ -74,7 +62,7 @@ class Delayed:
 
 Source: TypeAlias = StageInput | InputOf | OutputOf | Delayed
 """Value that is known before a form is computed."""
-Made: TypeAlias = Join | Scaled | ScaledByLearnt
+Made: TypeAlias = Join | Scaled
 Form: TypeAlias = Source | Made
 
 SOURCES = (StageInput, InputOf, OutputOf, Delayed)
@@ -102,8 +90,6 @@ def spread(form: Form, steps: int = 0) -> Form:
             return Join(name, tuple(spread(part, steps) for part in parts))
         case Scaled(factor, value):
             return Scaled(factor, spread(value, steps))
-        case ScaledByLearnt(name, value):
-            return ScaledByLearnt(name, spread(value, steps))
         case StageInput() | InputOf() | OutputOf():
             return Delayed(steps, form) if steps else form
     assert_never(form)
@@ -124,10 +110,10 @@ def shown(form: Form, *, cut: bool = True) -> str:
             return f"out[{block}]"
         case Delayed(steps, value):
             return f"({text(value)} -> delay({steps}))"
+        case Scaled(str(name), value):
+            return f"learn({'...' if cut else name}) * {text(value)}"
         case Scaled(factor, value):
             return f"{f'{factor:g}' if cut else repr(factor)} * {text(value)}"
-        case ScaledByLearnt(name, value):
-            return f"learn({'...' if cut else name}) * {text(value)}"
         case Join(name, parts):
             left_out = ", ..." if cut and len(parts) > 3 else ""
             return f"{name}({', '.join(map(text, parts[:3] if cut else parts))}{left_out})"

@@ -16,7 +16,6 @@ from danetc.compiler.ir.rule_forms import (
     Join,
     OutputOf,
     Scaled,
-    ScaledByLearnt,
     StageInput,
 )
 from danetc.compiler.lowering import values as v
@@ -177,8 +176,8 @@ class RuleReader:
             raise self.fail("E0608", message, factor.span, hint=hint)
         name = unique(f"{self._place}.{_word(form)}", self.learnt.__contains__)
         self.learnt[name] = replace(value, factor=1.0)
-        product = ScaledByLearnt(name, form)
-        return product if value.is_plain else Scaled(value.factor, product)
+        product = Scaled(name, form)
+        return product if value.is_plain else Scaled(float(value.factor), product)
 
     def _steps(self, delay: s.Expr, env: Env) -> int:
         """Return the number of steps of a delay."""
@@ -250,9 +249,6 @@ def _reads(expr: s.Expr) -> bool:
     return any(isinstance(node, s.Name) and node.id in PORTS for node in s.walk(expr))
 
 
-_WORDS = {StageInput: "in", Scaled: "scale", ScaledByLearnt: "learn", Delayed: "delay"}
-
-
 def _word(form: Form) -> str:
     """Name of a learnable factor of a value."""
     match form:
@@ -262,4 +258,6 @@ def _word(form: Form) -> str:
             return f"in{block}"
         case Join(name):
             return name
-    return _WORDS[type(form)]
+        case Scaled(factor):
+            return "learn" if isinstance(factor, str) else "scale"
+    return "in" if isinstance(form, StageInput) else "delay"

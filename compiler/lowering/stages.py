@@ -20,7 +20,6 @@ from danetc.compiler.ir.rule_forms import (
     Join,
     OutputOf,
     Scaled,
-    ScaledByLearnt,
     StageInput,
 )
 from danetc.compiler.lowering import values as v
@@ -306,10 +305,7 @@ class StageBuilder:
             case Join(name, parts):
                 wires = tuple([self._emit(part) for part in parts])
                 return lowering.add(_JOINS[name], wires, {}, self.place)
-            case Scaled(factor, value):
-                attrs = {"factor": factor, "offset": 0.0}
-                return lowering.add("affine", (self._emit(value),), attrs, self.place)
-            case ScaledByLearnt(name, value):
+            case Scaled(str(name), value):
                 wire = self._emit(value)
                 assert self.reader is not None
                 *place, leaf = name.split(".")  # path of the numbers, relative to the stage
@@ -317,4 +313,7 @@ class StageBuilder:
                 learnt = replace(self.reader.learnt[name], name=leaf, scope=scope)
                 numbers = lowering.parameter(learnt, wire, self.place)
                 return lowering.add("mul", (numbers, wire), {}, self.place)
+            case Scaled(factor, value):
+                attrs = {"factor": factor, "offset": 0.0}
+                return lowering.add("affine", (self._emit(value),), attrs, self.place)
         assert_never(form)
