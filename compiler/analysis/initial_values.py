@@ -6,8 +6,7 @@ returns 0 equals its shortcut: the identity initialisation of Propositions 1 and
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import lru_cache
 from math import isfinite
 
@@ -37,15 +36,6 @@ def last_norms(graph: Graph) -> Mapping[tuple[str, ...], Node]:
 def in_branch(block: Block, node: Node) -> bool:
     """True if a node of a block is in its branch, not after the join."""
     return node.scope[len(block.scope) : len(block.scope) + 1] == ("branch",)
-
-
-def with_zeros(graph: Graph, norms: Collection[int]) -> Graph:
-    """Return the graph with an initial weight of 0 for these norms."""
-    nodes = {
-        id: replace(node, attrs={**node.attrs, "init": 0.0}) if id in norms else node
-        for id, node in graph.nodes.items()
-    }
-    return replace(graph, nodes=nodes)
 
 
 def initial_values(graph: Graph) -> Mapping[int, Known]:

@@ -15,7 +15,6 @@ from danetc.compiler.analysis.initial_values import (
     in_branch,
     initial_values,
     last_norms,
-    with_zeros,
 )
 from danetc.compiler.analysis.summary import fires, summarise
 from danetc.compiler.ir.at_node import weights
@@ -161,7 +160,11 @@ def _sums(stage: Stage) -> list[tuple[str, Mapping[int, float]]]:
 def _plan(graph: Graph, stage: Stage, sums: list[tuple[str, Mapping[int, float]]]) -> GradientPlan:
     last = last_norms(graph)
     norms = {_zeroed(last.get(block.scope), stage, i, block) for i, block in _fed(stage)}
-    start = with_zeros(replace(graph, steps=1), norms)
+    nodes = {
+        id: replace(node, attrs={**node.attrs, "init": 0.0}) if id in norms else node
+        for id, node in graph.nodes.items()
+    }
+    start = replace(graph, steps=1, nodes=nodes)
     known = initial_values(start)
     outputs: dict[str, int] = {}
     programs: list[NeuronProgram | None] = []
@@ -219,26 +222,16 @@ def _interblock(graph: Graph, stage: Stage, i: int, block: Block) -> Node | None
 # -- Proposition 2: surrogate factors --------------------------------------------------------------
 
 
-@record
-class Factors:
-    """Smallest and largest number of spiking neurons on paths from a layer's weights to the loss.
+def surrogate_factors(graph: Graph) -> Mapping[int, tuple[int, int]]:
+    """Return the fewest and the most spiking neurons on paths from each node with weights to the
+    outputs, by id.
 
     Each neuron multiplies the gradient by its surrogate derivative (Eqs. 5, 7). The weights of a
-    neuron are followed by that neuron.
-    """
-
-    path: str
-    fewest: int
-    most: int
-
-
-def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
-    """Return the surrogate factors on paths from each node with weights to the outputs, by id.
-
-    Only paths through layers are counted: a path through time has more factors.
+    neuron are followed by that neuron. Only paths through layers are counted: a path through time
+    has more factors.
     """
     ways: dict[int, tuple[int, int]] = dict.fromkeys(graph.outputs.values(), (0, 0))
-    result: dict[int, Factors] = {}
+    result: dict[int, tuple[int, int]] = {}
     for node in reversed(list(graph.nodes.values())):
         if node.id not in ways:
             continue
@@ -248,20 +241,20 @@ def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
             low, high = ways.get(operand, (fewest + own, most + own))
             ways[operand] = min(low, fewest + own), max(high, most + own)
         if weights(graph, node):
-            result[node.id] = Factors(node.path, fewest + own, most + own)
+            result[node.id] = fewest + own, most + own
     return dict(reversed(result.items()))
 
 
 def factors_on_paths(graph: Graph) -> list[dict[str, object]]:
     """Return the numbers of neurons on paths from the weights of each part to the loss, and from the
     stem's output to the end of each stage."""
-    parts: dict[str, list[Factors]] = {}
-    for id, found in surrogate_factors(graph).items():
-        parts.setdefault(_part(graph, graph[id]), []).append(found)
+    parts: dict[str, list[tuple[str, int, int]]] = {}
+    for id, factors in surrogate_factors(graph).items():
+        parts.setdefault(_part(graph, graph[id]), []).append((graph[id].path, *factors))
     from_stem = {stage.name: stage.fewest_neurons for stage in summarise(graph).stages}
     rows: list[dict[str, object]] = []
     for part, layers in parts.items():
-        fewest, most = [layer.fewest for layer in layers], [layer.most for layer in layers]
+        _, fewest, most = zip(*layers, strict=True)
         says = (
             f"{_between(fewest)} on the shortest path from its weights to the loss, {_between(most)} on "
             "the longest"
@@ -271,20 +264,18 @@ def factors_on_paths(graph: Graph) -> list[dict[str, object]]:
         if part in from_stem:
             row["fewest_from_stem"] = from_stem[part]
             says += f"; {from_stem[part]} on the shortest from the stem's output to its end"
-        each = [{"path": item.path, "fewest": item.fewest, "most": item.most} for item in layers]
+        each = [{"path": path, "fewest": low, "most": high} for path, low, high in layers]
         rows.append({**row, "says": says, "layers": each})
     return rows
 
 
 def _part(graph: Graph, node: Node) -> str:
     """Return the stage of a node, or the part of the network outside stages."""
-    for stage in graph.stages:
-        if node.scope[: len(stage.scope)] == stage.scope:
-            return ".".join(stage.scope)
-    return node.scope[0] if node.scope else node.name
+    stage = graph.stage_of(node)
+    return ".".join(node.scope[:1] if stage is None else stage.scope) or node.name
 
 
-def _between(numbers: list[int]) -> str:
+def _between(numbers: tuple[int, ...]) -> str:
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low} to {high}"
 

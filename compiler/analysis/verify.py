@@ -39,10 +39,8 @@ def verify(graph: Graph, after: str = "lowering") -> None:
 
 def _stage_of(graph: Graph, node: Node) -> tuple[Label, ...]:
     """Return a label at the stage of a node."""
-    for stage in graph.stages:
-        if node.scope[: len(stage.scope)] == stage.scope:
-            return (Label(stage.origin, "in this stage"),)
-    return ()
+    stage = graph.stage_of(node)
+    return () if stage is None else (Label(stage.origin, "in this stage"),)
 
 
 def _faults(graph: Graph) -> Iterator[tuple[Node, str]]:
@@ -127,15 +125,10 @@ def _reached(graph: Graph) -> set[int]:
         key: not item.reaching(gradients=True).isdisjoint(item.takes)
         for key, item in graph.neurons.items()
     }
-    reached = set(graph.outputs.values())
-    waiting = [*reached]
-    while waiting:
-        node = graph[waiting.pop()]
-        if passing.get(str(node.attrs.get("neuron")), OPS[node.op].gradient):
-            new = [id for id in graph.reads(node) if id not in reached]
-            reached.update(new)
-            waiting += new
-    return reached
+    return graph.behind(
+        graph.outputs.values(),
+        lambda node: passing.get(str(node.attrs.get("neuron")), OPS[node.op].gradient),
+    )
 
 
 def _gradients(graph: Graph) -> Found:

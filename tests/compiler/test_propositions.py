@@ -291,8 +291,7 @@ def test_surrogate_factors_are_shortest_and_longest_paths_of_networkx(name: str)
     assert set(found) == {n.id for n in graph.nodes.values() if weights_of(graph, n)}
     for id, factors in found.items():
         own = int(fires(graph, graph[id]))
-        assert factors.fewest == fewest[id] + own
-        assert factors.most == own - most[id]
+        assert factors == (fewest[id] + own, own - most[id])
 
 
 # -- variances -------------------------------------------------------------------------------------

@@ -160,10 +160,8 @@ def layers(run: ShownRun) -> list[PageTable]:
 
 
 def _part(run: ShownRun, node: Node) -> str:
-    for stage in run.graph.stages:
-        if node.scope[: len(stage.scope)] == stage.scope:
-            return ".".join(stage.scope)
-    return ".".join(node.scope[:1]) or "network"
+    stage = run.graph.stage_of(node)
+    return ".".join(node.scope[:1] if stage is None else stage.scope) or "network"
 
 
 def _distributions(measures: Mapping[str, Any]) -> dict[str, dict[str, str]]:
