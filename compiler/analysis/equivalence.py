@@ -19,14 +19,13 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from math import frexp, prod
-from types import MappingProxyType
 from typing import Literal
 
 from danetc.compiler.analysis.neuron_forms import program_form
-from danetc.compiler.ir.at_node import has_own_state, operands, weights
+from danetc.compiler.ir.at_node import has_own_state, site, weights
 from danetc.compiler.ir.graph import Graph, Node, Value
 from danetc.compiler.ir.inference import Inference
-from danetc.compiler.ir.ops import OPS, Context, OpError
+from danetc.compiler.ir.ops import OPS, OpError, Site, text
 from danetc.compiler.passes.simplify import merge_duplicates, remove_dead
 from danetc.dsl.record import record
 
@@ -102,7 +101,7 @@ def _interface(graph: Graph) -> dict[str, str]:
 
     def listed(values: Mapping[str, Value]) -> str:
         return ", ".join(
-            f"{f'{name} ' * (len(values) > 1)}{' x '.join(map(str, value.shape))}"
+            f"{f'{name} ' * (len(values) > 1)}{text(value.shape)}"
             f"{' at each time step' * value.varies}"
             for name, value in values.items()
         )
@@ -138,15 +137,13 @@ def passes_on(graph: Graph, node: Node) -> bool:
     return alike and (row.same_shape or row.same(node.attrs))
 
 
-def label(
-    graph: Graph, node: Node, weight_layers: Mapping[str, int] = MappingProxyType({})
-) -> tuple[Hashable, ...]:
+def label(graph: Graph, node: Node, weight_layers: Mapping[str, int]) -> tuple[Hashable, ...]:
     """Return the name, attributes and shapes of an operation. ``weight_layers`` has the hashes of layers
     that are applied to weights."""
     row, shapes = OPS[node.op], tuple(item.value.shape for item in graph.inputs_of(node))
     if node.op == "neuron":
         return "neuron", program_form(graph.program(node)), shapes
-    if alias := row.alias(node.attrs, operands(graph, node)):
+    if alias := row.alias(node.attrs, site(graph, node).values):
         return alias, shapes
     weight = node.attrs.get("weight")
     attrs = (
@@ -404,12 +401,13 @@ def resized(graph: Graph, height: int, width: int) -> Graph | None:
             shape = (node.value.shape[0], height, width)
             nodes[node.id] = replace(node, value=replace(node.value, shape=shape))
             continue
-        row, values = OPS[node.op], tuple(nodes[i].value for i in node.inputs)
+        values = tuple(nodes[i].value for i in node.inputs)
         try:
             value = inference.value(node.op, node.attrs, node.inputs)
         except OpError:
             return None
-        if row.weights(node.attrs, values, Context.of(graph)) != weights(graph, node):
+        at = Site(node.attrs, values, value, graph.steps, graph.neurons)
+        if OPS[node.op].weights(at) != weights(graph, node):
             return None
         nodes[node.id] = replace(node, value=value)
     return replace(graph, nodes=nodes)

@@ -8,9 +8,9 @@ from dataclasses import asdict, field
 from functools import reduce
 from typing import NamedTuple
 
-from danetc.compiler.ir.at_node import operands, per_step, products_of, weights_of, why_fixed
+from danetc.compiler.ir.at_node import per_step, products_of, site, weights_of, why_fixed
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops import OPS, text
 from danetc.compiler.ir.ops.user import user_layers
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import NeuronProgram, called_with
@@ -95,10 +95,10 @@ class Summary:
         return {key: x for key, x in asdict(self).items() if x or key not in optional}
 
     def __str__(self) -> str:
-        table = stage_table(self)
-        head = [f"{self.name}, T = {self.steps}"]
-        rows = [_in_columns([table.heads, *table.rows], table.right)] if table.rows else []
-        return "\n".join([*head, *rows, _in_columns(lines(self), frozenset())])
+        heads, rows, right = stage_table(self)
+        table = [_in_columns([heads, *rows], right)] if rows else []
+        facts = _in_columns(lines(self), frozenset())
+        return "\n".join([f"{self.name}, T = {self.steps}", *table, facts])
 
 
 def is_neuron(graph: Graph, node: Node) -> bool:
@@ -146,7 +146,7 @@ def operations(graph: Graph) -> Operations:
     macs = additions = count_macs = count_additions = 0
     for node in graph.nodes.values():
         for product in products_of(graph, node):
-            varies = any(value.varies for value in OPS[node.op].reads(operands(graph, node)))
+            varies = any(value.varies for value in OPS[node.op].reads(site(graph, node).values))
             number = product.macs * (graph.steps if varies else 1)
             if any(kind.needs_only_additions for kind in product.kinds):
                 additions += number
@@ -279,10 +279,8 @@ def why_steps_are_fixed(graph: Graph) -> str:
 
 def why_whole(graph: Graph) -> str:
     """Why a model cannot run step by step; empty if it can."""
-    for node in graph.nodes.values():
-        if OPS[node.op].ahead(node.attrs):
-            return f"what {node.path} gives at a step depends on later ones"
-    return ""
+    ahead = (node for node in graph.nodes.values() if OPS[node.op].ahead(node.attrs))
+    return next((f"what {node.path} gives at a step depends on later ones" for node in ahead), "")
 
 
 # -- as text --------------------------------------------------------------------------------------
@@ -297,37 +295,31 @@ NOTES = (
 def _in_columns(rows: Sequence[Sequence[str]], right: frozenset[int]) -> str:
     """Return rows as lines, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    texts = (
+    aligned = (
         "  ".join(
             cell.rjust(width) if place in right else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     )
-    return "\n".join(text.rstrip() for text in texts)
+    return "\n".join(line.rstrip() for line in aligned)
 
 
-class StageTable(NamedTuple):
-    """Heads and rows of a table; ``right`` are the columns of numbers."""
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    right: frozenset[int]
-
-
-def stage_table(summary: Summary) -> StageTable:
-    """Return a table with a row for each stage."""
+def stage_table(
+    summary: Summary,
+) -> tuple[tuple[str, ...], list[tuple[str, ...]], frozenset[int]]:
+    """Return heads, rows and the columns of numbers of a table with a row for each stage."""
     heads = (
         "stage", "connection", "rule", "blocks", "C x H x W", "block reads", "block gives",
         "stage gives", "neurons", "params",
     )  # fmt: skip
-    rows = tuple(
+    rows: list[tuple[str, ...]] = [
         (
             stage.name.removeprefix("stages."),
             stage.connection,
             stage.rule,
             str(stage.blocks),
-            size(stage.shape),
+            text(stage.shape),
             stage.block_reads,
             stage.block_gives,
             stage.gives,
@@ -335,21 +327,21 @@ def stage_table(summary: Summary) -> StageTable:
             f"{stage.parameters:,}",
         )
         for stage in summary.stages
-    )
-    return StageTable(heads, rows, frozenset({3, 8, 9}))
+    ]
+    return heads, rows, frozenset({3, 8, 9})
 
 
 def lines(summary: Summary) -> list[tuple[str, str]]:
     """Return names and texts of lines; a line without a name continues the one before."""
     several = len(summary.inputs) > 1
     takes = (
-        f"{f'{name} ' * several}{size(shape)}"
+        f"{f'{name} ' * several}{text(shape)}"
         + (f" of {vocabulary:,} tokens" if (vocabulary := summary.vocabularies.get(name)) else "")
         for name, shape in summary.inputs.items()
     )
     found = [
         ("takes", ", ".join(takes)),
-        ("gives", ", ".join(f"{name} {size(shape)}" for name, shape in summary.outputs.items())),
+        ("gives", ", ".join(f"{name} {text(shape)}" for name, shape in summary.outputs.items())),
         ("parameters", f"{summary.parameters:,}"),
         (
             "neurons",
@@ -374,7 +366,3 @@ def lines(summary: Summary) -> list[tuple[str, str]]:
         ("per image", f"{summary.macs:,} multiply-accumulates{counts}"),
         ("", f"{summary.additions:,} additions, where the input is spikes"),
     ]
-
-
-def size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

@@ -11,10 +11,10 @@ from torch import nn
 
 from danetc.compiler.emit.bodies import resolve
 from danetc.compiler.emit.emitter import Emitter
-from danetc.compiler.ir.at_node import operands, same_kinds, weights
+from danetc.compiler.ir.at_node import same_kinds, site, weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loop_of
-from danetc.compiler.ir.ops import OPS, Context, TorchFunction, TorchModule
+from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, plan_fusion
 from danetc.compiler.passes.recompute import NO_SEGMENTS, POLICIES, plan_segments
 from danetc.dsl.neuron.spikingjelly import match_neuron
@@ -35,8 +35,7 @@ class FusedEmitter(Emitter):
             return replace(call, target="danetc.runtime.layers.concatenation.concat")
         row = OPS[node.op]
         if row.fused is not None:
-            values = operands(self.whole, node)
-            own = row.fused(node.attrs, values, node.value, Context.of(self.whole))
+            own = row.fused(site(self.whole, node))
             assert own is not None
             return own
         return packed(call, self.whole.inputs_of(node)) if same_kinds(self.whole, node) else call

@@ -24,8 +24,8 @@ import numpy as np
 from danetc.compiler.emit.names import dotted
 from danetc.compiler.ir.graph import Graph, Node, Shape
 from danetc.compiler.ir.ops import OPS, whole
-from danetc.compiler.ir.ops.forms import pair
 from danetc.compiler.ir.ops.kinds import number
+from danetc.compiler.ir.ops.row import pair
 from danetc.compiler.ir.ops.user import refuse_code
 from danetc.dsl.errors import UserError
 from danetc.dsl.neuron.spikingjelly import is_standard, match_neuron

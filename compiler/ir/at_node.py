@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from math import prod
 
 from danetc.compiler.ir.graph import Graph, Node, Shape, Value
-from danetc.compiler.ir.ops import OPS, Context, Product, TorchFunction, TorchModule
-from danetc.compiler.ir.ops.kinds import Values
+from danetc.compiler.ir.ops import OPS, Product, Site, TorchFunction, TorchModule, text
 from danetc.dsl.errors import UserError
 
 
-def operands(graph: Graph, node: Node) -> Values:
-    """Return the values of a node's operands."""
-    return tuple(graph.nodes[id].value for id in node.inputs)
+def site(graph: Graph, node: Node) -> Site:
+    """Return a node for the rules of its row."""
+    values = tuple(graph.nodes[id].value for id in node.inputs)
+    return Site(node.attrs, values, node.value, graph.steps, graph.neurons)
 
 
 def weights(graph: Graph, node: Node) -> Mapping[str, Shape]:
@@ -22,8 +22,7 @@ def weights(graph: Graph, node: Node) -> Mapping[str, Shape]:
     If a layer is applied to the weight, that is ``weight_raw``, and the names of the layer's own
     tensors start with ``weight_layer``.
     """
-    row = OPS[node.op]
-    found = row.weights(node.attrs, operands(graph, node), Context.of(graph))
+    found = OPS[node.op].weights(site(graph, node))
     if (layer := graph.weight_layer(node)) is None:
         return found
     return {"weight_raw": found.pop("weight"), **found} | {
@@ -44,7 +43,7 @@ def same_kinds(graph: Graph, node: Node) -> bool:
         return True
     owner = graph.shares.get(node.id, node.id)
     places = [owner, *(use for use, of in graph.shares.items() if of == owner)]
-    kinds = {tuple(value.kind for value in operands(graph, graph[id])) for id in places}
+    kinds = {tuple(value.kind for value in site(graph, graph[id]).values) for id in places}
     return len(kinds) == 1
 
 
@@ -94,17 +93,16 @@ def macs_of(graph: Graph, node: Node) -> int:
 
 def products_of(graph: Graph, node: Node) -> tuple[Product, ...]:
     """Return the products of a node, for one sample at one step."""
-    row, values = OPS[node.op], operands(graph, node)
+    row, at = OPS[node.op], site(graph, node)
     if row.products is not None:
-        return row.products(node.attrs, values, node.value.shape)
-    macs = row.macs(node.attrs, values, node.value.shape)
-    return (Product(macs, (values[0].kind,)),) if macs else ()
+        return row.products(at)
+    macs = row.macs(at)
+    return (Product(macs, (at.values[0].kind,)),) if macs else ()
 
 
 def call_of(graph: Graph, node: Node) -> TorchModule | TorchFunction | None:
     """Return the module or function of a node in a model; None if it has none."""
-    row = OPS[node.op]
-    return row.emit(node.attrs, operands(graph, node), node.value, Context.of(graph))
+    return OPS[node.op].emit(site(graph, node))
 
 
 def taken(graph: Graph) -> Value:
@@ -117,8 +115,7 @@ def taken(graph: Graph) -> Value:
 def why_apart(graph: Graph) -> str:
     """Return why a network does not have exactly one input."""
     sizes = ", ".join(
-        f"{node.name} {' x '.join(map(str, node.value.shape))}"
-        f"{' at each step' if node.value.varies else ''}"
+        f"{node.name} {text(node.value.shape)}{' at each step' if node.value.varies else ''}"
         for node in graph.inputs
     )
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from danetc.compiler.ir.graph import Attribute, Graph, Node, shares_among, unique
+from danetc.compiler.ir.graph import Attribute, Block, Graph, Node, shares_among, unique
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
 
@@ -55,24 +55,15 @@ class Rewriter:
     def finish(self, outputs: Mapping[str, int] | None = None) -> Graph:
         """Return the rewritten graph, without the stages of which a node was removed."""
         to = self.mapping
+
+        def moved(b: Block) -> Block:
+            cut = b.shortcut and (to[b.shortcut[0]], b.shortcut[1])
+            return replace(b, input=to[b.input], output=to[b.output], join=to[b.join], shortcut=cut)
+
         stages = tuple(
-            replace(
-                stage,
-                entry=to[stage.entry],
-                result=to[stage.result],
-                blocks=tuple(
-                    replace(
-                        b,
-                        input=to[b.input],
-                        output=to[b.output],
-                        join=to[b.join],
-                        shortcut=b.shortcut and (to[b.shortcut[0]], b.shortcut[1]),
-                    )
-                    for b in stage.blocks
-                ),
-            )
-            for stage in self.graph.stages
-            if all(i in to for i in stage.nodes())
+            replace(s, entry=to[s.entry], result=to[s.result], blocks=tuple(map(moved, s.blocks)))
+            for s in self.graph.stages
+            if to.keys() >= s.nodes()
         )
         return replace(
             self.graph,

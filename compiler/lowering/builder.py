@@ -11,7 +11,7 @@ from math import prod
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value, unique
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.loops import without_detours
-from danetc.compiler.ir.ops import OPS, Context, OpError
+from danetc.compiler.ir.ops import OPS, OpError, Site
 from danetc.compiler.lowering.values import Failed, Wire
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.loading import is_library
@@ -161,7 +161,7 @@ class Builder:
             except OpError as error:
                 raise self.error("E0501", error.message, span, hint=error.hint) from None
         inputs, numbers, activations = self.totals
-        weights = OPS[op].weights(attrs, values, Context(self.steps, self.neurons))
+        weights = OPS[op].weights(Site(attrs, values, value, self.steps, self.neurons))
         self.totals = (
             inputs + len(values),
             numbers + sum(map(prod, weights.values())),

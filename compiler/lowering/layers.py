@@ -11,9 +11,9 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, unique
 from danetc.compiler.ir.graph import Value as NodeValue
-from danetc.compiler.ir.ops import OPS, Context, OpError, text
-from danetc.compiler.ir.ops.forms import START, WEIGHT
-from danetc.compiler.ir.ops.unknown import is_known
+from danetc.compiler.ir.ops import OPS, OpError, Site, text
+from danetc.compiler.ir.ops.row import START, WEIGHT
+from danetc.compiler.ir.ops.shapes import is_known
 from danetc.compiler.ir.ops.weighted import weight_map
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import Env
@@ -278,7 +278,8 @@ class LayerCalls(NamedValues):
 
     def _weights(self, node: Node) -> dict[str, tuple[int, ...]]:
         values = tuple(self.nodes[i].value for i in node.inputs)
-        return OPS[node.op].weights(node.attrs, values, Context(self.steps, self.neurons))
+        at = Site(node.attrs, values, node.value, self.steps, self.neurons)
+        return OPS[node.op].weights(at)
 
     def _is_stateful(self, node: Node) -> bool:
         """True for layers in Python, a neuron with learnables, and a value that training passes update."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from danetc.compiler.ir.graph import Value as NodeValue
 from danetc.compiler.ir.ops import OPS, text
 from danetc.compiler.ir.ops.kinds import ZERO, or_zero
-from danetc.compiler.ir.ops.unknown import ANY_SHAPE, is_known
+from danetc.compiler.ir.ops.shapes import ANY_SHAPE, is_known
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import Env, Loops, RecurrentState, is_op
 from danetc.compiler.lowering.operations import OperationValues

@@ -16,7 +16,7 @@ from typing import Any
 from danetc.compiler.ir.graph import Attribute, Node, Shape
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter, text
 from danetc.compiler.ir.ops.row import scheduled
-from danetc.compiler.ir.ops.unknown import AnyShape
+from danetc.compiler.ir.ops.shapes import AnyShape
 from danetc.compiler.lowering import values as v
 from danetc.compiler.lowering.environment import PORTS, SPECIAL, Env, Want
 from danetc.compiler.lowering.evaluator import ROUND, Evaluator, flows_in, is_known

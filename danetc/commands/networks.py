@@ -86,9 +86,8 @@ def print_summary(summary: Summary) -> None:
     from danetc.compiler.analysis.summary import NOTES, lines, stage_table
 
     echo(f"{summary.name}, T = {summary.steps}\n")
-    table = stage_table(summary)
-    if table.rows:
-        print_table(*table)
+    if summary.stages:
+        print_table(*stage_table(summary))
         print_columns([("", text) for text in NOTES])
         echo()
     print_columns([(what, visible(value)) for what, value in lines(summary)])

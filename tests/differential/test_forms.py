@@ -14,7 +14,7 @@ from danetc.compiler.emit.python import emit_python
 from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.ops.forms import nothing
+from danetc.compiler.ir.ops.row import nothing
 from tests.alternating import alternating
 from tests.differential.helpers import all_zero, assert_same, built, observe, randn, text
 from tests.differential.networks import TOKENS, VARIETY, variety

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from danetc.compiler import Checked
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.ops.forms import nothing
+from danetc.compiler.ir.ops.row import nothing
 from danetc.compiler.ir.rule_forms import Delayed, sources
 from danetc.compiler.lowering.environment import JOINS, MATH, SPECIAL
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS

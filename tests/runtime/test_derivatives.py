@@ -17,7 +17,7 @@ from danetc.compiler.analysis.summary import weights_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Attribute, Value
 from danetc.compiler.ir.ops import OPS, REQUIRED, Op
-from danetc.compiler.ir.ops.forms import nothing
+from danetc.compiler.ir.ops.row import nothing
 from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.values import Failed, Wire
 from danetc.dsl.diagnostics.diagnostic import Reporter

@@ -14,10 +14,9 @@ from onnx import TensorProto, ValueInfoProto, helper
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.onnx.writer import Arrays, NodeWriter, StepStates, tensor
 from danetc.compiler.emit.scopes import LoopUnit, Scopes, ScopeTree
-from danetc.compiler.ir.at_node import operands, same_for_all
+from danetc.compiler.ir.at_node import same_for_all, site
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, whole
-from danetc.compiler.ir.ops.onnx.general import Site
 from danetc.compiler.ir.ops.user import refuse_code
 from danetc.dsl.errors import UserError
 from danetc.dsl.neuron.opcodes import OPCODES
@@ -157,12 +156,11 @@ class _Emitter:
         form = OPS[node.op].onnx
         if form is None:
             raise NotInOnnx(f"{node.path}: {node.op} has no form in ONNX")
-        site = Site(node.attrs, operands(self.graph, node), node.value)
-        taken = [self.values[id] for id in node.inputs]
+        at, taken = site(self.graph, node), [self.values[id] for id in node.inputs]
         varying = [id for id in node.inputs if self.graph[id].value.varies]
         to = self.to
         if to.step or len(taken) < 2 or not varying:
-            return form(to, site, taken)
+            return form(to, at, taken)
         for place, id in enumerate(node.inputs):
             shape = self.graph[id].value.shape
             ones = to.ints(*[1] * len(shape))
@@ -173,7 +171,7 @@ class _Emitter:
                 size = to.node("Concat", to.ints(1), self._batch(), ones, axis=0)
                 each = to.node("Expand", to.as_steps(taken[place], shape), size)
                 taken[place] = to.as_batch(each, shape)
-        return form(to, site, taken)
+        return form(to, at, taken)
 
     def _batch(self) -> str:
         """N, [1]."""

@@ -19,7 +19,7 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
 class NodeWriter:
-    """Implements ``compiler.ir.ops.onnx.general.OnnxWriter``.
+    """Implements ``compiler.ir.ops.onnx.OnnxWriter``.
 
     ``may_differ`` is True if batch sizes may differ: values that are the same for all samples have
     the shape [1, ...].

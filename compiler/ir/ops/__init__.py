@@ -18,18 +18,16 @@ from danetc.compiler.ir.ops import (
     user,
     weighted,
 )
-from danetc.compiler.ir.ops.row import (
-    REQUIRED,
-    Context,
-    Op,
-    OpError,
-    Parameter,
-    Product,
-    TorchFunction,
-    TorchModule,
-    whole,
-)
-from danetc.compiler.ir.ops.shapes import text
+from danetc.compiler.ir.ops.row import REQUIRED as REQUIRED
+from danetc.compiler.ir.ops.row import Op as Op
+from danetc.compiler.ir.ops.row import OpError as OpError
+from danetc.compiler.ir.ops.row import Parameter as Parameter
+from danetc.compiler.ir.ops.row import Product as Product
+from danetc.compiler.ir.ops.row import Site as Site
+from danetc.compiler.ir.ops.row import TorchFunction as TorchFunction
+from danetc.compiler.ir.ops.row import TorchModule as TorchModule
+from danetc.compiler.ir.ops.row import whole as whole
+from danetc.compiler.ir.ops.shapes import text as text
 
 _FAMILIES = (weighted, norms, joins, attention, pooling, axes, constants, functions, time, user)
 
@@ -40,19 +38,3 @@ OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family
 def norm_names() -> list[str]:
     """Return the names of the operations that normalise."""
     return [name for name, row in OPS.items() if row.norm is not None]
-
-
-__all__ = [
-    "OPS",
-    "REQUIRED",
-    "Context",
-    "Op",
-    "OpError",
-    "Parameter",
-    "Product",
-    "TorchFunction",
-    "TorchModule",
-    "norm_names",
-    "text",
-    "whole",
-]

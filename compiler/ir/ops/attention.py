@@ -12,19 +12,9 @@ from functools import reduce
 from math import prod
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import shapes
+from danetc.compiler.ir.ops import onnx, shapes
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.onnx import forms as onnx
-from danetc.compiler.ir.ops.row import (
-    Context,
-    Emit,
-    Op,
-    OpError,
-    Product,
-    TorchModule,
-    integer,
-    whole,
-)
+from danetc.compiler.ir.ops.row import Emit, Op, OpError, Product, Site, TorchModule, integer, whole
 from danetc.dsl import ranges
 from danetc.dsl.kinds import PRECISIONS, Kind
 
@@ -102,8 +92,7 @@ def _terms(attrs: Attrs, values: Values) -> int:
 
 def _kind_of_sums(attrs: Attrs, values: Values) -> Kind:
     """Range of a sum of products if both factors are integers, else analog."""
-    a, b = values[:2]
-    return product_of(a.kind, b.kind, _terms(attrs, values))
+    return product_of(values[0].kind, values[1].kind, _terms(attrs, values))
 
 
 def _kinds_at_once(attrs: Attrs, values: Values) -> tuple[Kind, Kind, Kind]:
@@ -139,28 +128,29 @@ def _most(attrs: Attrs, values: Values) -> int:
 # -- cost and emission ------------------------------------------------------------------------------
 
 
-def _products(attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
-    a, b = values[:2]
-    return (Product(prod(shape) * _terms(attrs, values), (a.kind, b.kind)),)
+def _products(at: Site) -> tuple[Product, ...]:
+    a, b = at.values[:2]
+    return (Product(prod(at.value.shape) * _terms(at.attrs, at.values), (a.kind, b.kind)),)
 
 
-def _products_at_once(attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
-    q, k, v = values[:3]
-    size = q.shape[0] // whole(attrs, "heads")
-    _, memory, _ = _kinds_at_once(attrs, values)
+def _products_at_once(at: Site) -> tuple[Product, ...]:
+    q, k, v = at.values[:3]
+    size = _terms(at.attrs, at.values)
+    _, memory, _ = _kinds_at_once(at.attrs, at.values)
     return (
         Product(v.shape[0] * size * _pixels(k.shape), (k.kind, v.kind)),
-        Product(prod(shape) * size, (q.kind, memory)),
+        Product(prod(at.value.shape) * size, (q.kind, memory)),
     )
 
 
 def _module(name: str, *, saved: int = 0) -> Emit:
     """Return a module of ``runtime.layers.attention``, which saves the first operands as bits."""
 
-    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-        args = (*attrs.values(), *([_most(attrs, values)] if name == "KeysFirst" else []))
+    def emit(at: Site) -> TorchModule:
+        args = tuple(at.attrs.values())
+        args += (_most(at.attrs, at.values),) if name == "KeysFirst" else ()
         kwargs: dict[str, Attribute] = {}
-        for place, kind in enumerate(operand.kind for operand in values[:saved]):
+        for place, kind in enumerate(operand.kind for operand in at.values[:saved]):
             if kind.bits:
                 kwargs |= {f"low{place}": kind.low, f"high{place}": kind.high}
                 kwargs |= {f"unit{place}": kind.unit}

@@ -10,24 +10,21 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-from danetc.compiler.ir.graph import Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes
-from danetc.compiler.ir.ops.forms import nothing, ours
+from danetc.compiler.ir.graph import Shape
+from danetc.compiler.ir.ops import kinds, onnx, shapes
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.onnx import forms as onnx
-from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import (
-    Context,
     Emit,
     OnnxForm,
     Op,
     OpError,
-    Stands,
+    Parameter,
     Steps,
     TorchFunction,
+    function,
     integer,
+    nothing,
     whole,
-    word,
 )
 from danetc.dsl import ranges
 from danetc.dsl.kinds import Kind
@@ -38,26 +35,7 @@ _MODULE = "danetc.runtime.layers.axes"
 
 def axis_function(name: str, *names: str) -> Emit:
     """Return a call of ``runtime.layers.axes`` with some attributes and the rank of a sample."""
-
-    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-        args = tuple(attrs[item] for item in names)
-        return TorchFunction(f"{_MODULE}.{name}", (*args, len(values[0].shape)), layout="any")
-
-    return emit
-
-
-def _reduced(name: str, over_pixels: str = "") -> Stands:
-    """Return the function that replaces ``NAME(over = ...)`` by the operation for the axis."""
-
-    def stands_for(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
-        if attrs["groups"] == 1:
-            if attrs["over"] == "time":
-                return f"{name}_over_time", {}
-            if attrs["over"] == "pixels" and over_pixels:
-                return over_pixels, {}
-        return f"{name}_over", attrs
-
-    return stands_for
+    return function(f"{_MODULE}.{name}", *names, "rank", layout="any")
 
 
 def _summed(attrs: Attrs, values: Values) -> Kind:
@@ -71,7 +49,7 @@ def _averaged(attrs: Attrs, values: Values) -> Kind:
 
 
 _OVER = (
-    word("over", "axis to reduce", words=AXES),
+    Parameter("over", str, "axis to reduce", words=AXES),
     integer("groups", "number of groups of channels, each reduced separately", 1),
 )
 
@@ -80,6 +58,11 @@ def _reduction(
     name: str, meaning: str, kind: kinds.Rule, sign: str, *, pixels: str = "", example: str
 ) -> tuple[Op, Op]:
     """Return the rows of ``NAME(over = ...)`` and of the operation over an axis other than time."""
+    for_one_group = {"time": f"{name}_over_time"} | ({"pixels": pixels} if pixels else {})
+
+    def stands_for(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
+        found = for_one_group.get(str(attrs["over"])) if attrs["groups"] == 1 else None
+        return (found, {}) if found else (f"{name}_over", attrs)
 
     def label(attrs: Attrs) -> tuple[str, str]:
         groups = f"groups {attrs['groups']}" if attrs["groups"] != 1 else ""
@@ -88,11 +71,11 @@ def _reduction(
     return (
         Op(
             name, meaning, shapes.reduced, kind, nothing, _OVER,
-            stands_for=_reduced(name, pixels), example=example,
+            stands_for=stands_for, example=example,
         ),
         Op(
             f"{name}_over", meaning, shapes.reduced, kind, axis_function(f"{name}_over", "over", "groups"),
-            (word("over", "axis to reduce", words=AXES[:-1]), _OVER[1]), public=False,
+            (Parameter("over", str, "axis to reduce", words=AXES[:-1]), _OVER[1]), public=False,
             linear=name != "max", label=label, onnx=onnx.reduced(f"Reduce{name.capitalize()}"),
         ),
     )  # fmt: skip
@@ -121,10 +104,8 @@ def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
     given: Attrs = {"axis": names[0], "steps": steps}
     if values[0].varies and extent == 1 and steps > 1:
         return (("steps_as_axis", given),)
-    if not values[0].varies and extent == steps:
-        return (("axis_as_steps", given),)
-    if values[0].varies and extent == steps:
-        return (("swap_with_time", given),)
+    if extent == steps:
+        return (("swap_with_time" if values[0].varies else "axis_as_steps", given),)
     length = steps if values[0].varies else 1
     raise OpError(
         f"swap: {length} time step{'s' * (length != 1)} and {extent} {names[0]} of "
@@ -132,12 +113,6 @@ def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
         f"it needs {steps} {names[0]}, or 1 if the value varies over time: put "
         f"`mean(over = {names[0]})` or a layer of that width before it",
     )
-
-
-def _swap(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-    rank = len(value.shape)
-    first, second = (shapes.axis(values, str(attrs[name]), "swap") - rank for name in ("a", "b"))
-    return TorchFunction(f"{_MODULE}.swap", (first, second), layout="any")
 
 
 def _with_time(
@@ -156,14 +131,10 @@ def _with_time(
         found[place] = 1 if time == "creates" else whole(attrs, "steps")
         return tuple(found)
 
-    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-        rank = len(value.shape)
-        axis = shapes.axis(values, str(attrs["axis"]), "swap") - rank
-        return TorchFunction(f"{_MODULE}.{name}", (axis, rank))
-
     return Op(
-        name, meaning, shape, kinds.kept, emit,
-        (word("axis", "axis to swap with time", words=shapes.AXES), integer("steps", "T")),
+        name, meaning, shape, kinds.kept,
+        lambda at: TorchFunction(f"{_MODULE}.{name}", (shapes.last_axis(at, "axis"), at.rank)),
+        (Parameter("axis", str, "axis to swap with time", words=shapes.AXES), integer("steps", "T")),
         public=False, time=time, whole_run=whole_run, ahead=lambda attrs: True,
         fixes_steps="a place in its shape", label=lambda attrs: (f"T ↔ {attrs['axis']}", ""), onnx=form,
     )  # fmt: skip
@@ -197,21 +168,22 @@ ROWS = (
     ),
     Op(
         "sum_over_time", "sum over the time steps", shapes.same, kinds.analog,
-        ours("sum_over_time", steps=False), public=False, time="reduces", whole_run=True,
+        function("torch.ops.danetc.sum_over_time", "rank"), public=False, time="reduces", whole_run=True,
         ahead=lambda attrs: True, linear=True, label=lambda attrs: ("Σ over T", ""),
-        onnx=general.over_time("ReduceSum"),
+        onnx=onnx.over_time("ReduceSum"),
     ),
     Op(
         "max_over_time", "maximum over the time steps", shapes.same, kinds.kept,
-        ours("max_over_time", steps=False), public=False, time="reduces",
+        function("torch.ops.danetc.max_over_time", "rank"), public=False, time="reduces",
         ahead=lambda attrs: True, label=lambda attrs: ("max over T", ""),
-        onnx=general.over_time("ReduceMax"),
+        onnx=onnx.over_time("ReduceMax"),
     ),
     Op(
-        "swap", "swaps two axes", _swapped, kinds.kept, _swap,
+        "swap", "swaps two axes", _swapped, kinds.kept,
+        lambda at: TorchFunction(f"{_MODULE}.swap", (shapes.last_axis(at, "a"), shapes.last_axis(at, "b")), layout="any"),
         (
-            word("a", "first axis", words=(*shapes.AXES, "time")),
-            word("b", "second axis", words=(*shapes.AXES, "time")),
+            Parameter("a", str, "first axis", words=(*shapes.AXES, "time")),
+            Parameter("b", str, "second axis", words=(*shapes.AXES, "time")),
         ),
         chosen=_swap_chosen, linear=True, label=lambda attrs: (f"{attrs['a']} ↔ {attrs['b']}", ""), onnx=onnx.swap,
         example="swap(channels, rows)",
@@ -230,7 +202,8 @@ ROWS = (
         "slice", "range of channels of a value", _sliced, kinds.kept,
         axis_function("slice_channels", "first", "last"),
         (integer("first", "first channel", low=0), integer("last", "last channel, included", low=0)),
-        public=False, linear=True, label=lambda attrs: (f"[{attrs['first']} .. {attrs['last']}]", ""), onnx=onnx.slice_channels,
+        public=False, linear=True, label=lambda attrs: (f"[{attrs['first']} .. {attrs['last']}]", ""),
+        onnx=lambda to, at, x: to.node("Slice", x[0], to.ints(at["first"]), to.ints(at["last"] + 1), to.ints(1)),
     ),
     Op(
         "shuffle", "channel shuffle: interleaves the channels of the groups",
@@ -250,12 +223,13 @@ ROWS = (
             integer("columns", "number of columns of the result", 1),
         ),
         linear=True, label=lambda attrs: ("reshape", " × ".join(str(attrs[name]) for name in shapes.AXES)),
-        onnx=onnx.reshape, example="reshape(8, 256)",
+        onnx=lambda to, at, x: onnx.reshaped(to, x[0], *at.value.shape), example="reshape(8, 256)",
     ),
     Op(
         "as_map", "a vector as a map of one pixel",
         lambda attrs, values: (*values[0].shape, 1, 1), kinds.kept,
-        lambda attrs, values, value, context: TorchFunction(f"{_MODULE}.as_map", layout="any"),
-        public=False, same=lambda attrs: True, linear=True, onnx=onnx.as_map,
+        function(f"{_MODULE}.as_map", layout="any"),
+        public=False, same=lambda attrs: True, linear=True,
+        onnx=lambda to, at, x: to.node("Unsqueeze", x[0], to.ints(2, 3)),
     ),
 )  # fmt: skip

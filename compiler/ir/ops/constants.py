@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from math import prod
 
-from danetc.compiler.ir.graph import Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.graph import Shape
+from danetc.compiler.ir.ops import kinds, onnx, shapes
 from danetc.compiler.ir.ops.axes import axis_function
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.row import (
-    Context,
     Op,
     OpError,
     Parameter,
     TorchModule,
     integer,
+    module,
     shown,
     whole,
-    word,
 )
 from danetc.dsl.syntax.words import BASES
 
@@ -39,11 +37,6 @@ def _transformed(attrs: Attrs, values: Values) -> Shape:
     return values[0].shape
 
 
-def _transform(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = (attrs["by"], attrs["over"], attrs["inverse"], len(value.shape))
-    return TorchModule("danetc.runtime.layers.axes.Transform", args, {}, "any")
-
-
 def _positions(attrs: Attrs, values: Values) -> Shape:
     """Shape of the input, a map."""
     return shapes.map_of(values, "sinusoidal")
@@ -59,34 +52,24 @@ def _masked(attrs: Attrs, values: Values) -> Shape:
     return values[0].shape
 
 
-def _mask(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = (attrs["kept"], attrs["parts"], *value.shape)
-    return TorchModule("danetc.runtime.layers.weight_layer.Mask", args, layout="any")
-
-
-def _table_shape(attrs: Attrs, values: Values) -> Shape:
-    return tuple(map(int, str(attrs["numbers"]).split(":")[1].split("x")))
-
-
 ROWS = (
     Op(
         "transform", "orthogonal transform along an axis, by a matrix that is not trained", _transformed,
-        kinds.analog, _transform,
+        kinds.analog, module("danetc.runtime.layers.axes.Transform", "by", "over", "inverse", "rank", layout="any"),
         (
-            word("by", "matrix: the recursive Haar wavelets of a power of two, or the DCT-II", words=BASES),
-            word("over", "axis to transform", words=shapes.AXES),
+            Parameter("by", str, "matrix: the recursive Haar wavelets of a power of two, or the DCT-II", words=BASES),
+            Parameter("over", str, "axis to transform", words=shapes.AXES),
             Parameter("inverse", bool, "if true, the inverse transform", False),
         ),
-        linear=True, macs=lambda attrs, values, shape: prod(shape) * _extent(attrs, values),
+        linear=True, macs=lambda at: prod(at.shape) * _extent(at.attrs, at.values),
         label=lambda attrs: (f"{'inverse ' * bool(attrs['inverse'])}{attrs['by']}", f"over {attrs['over']}"),
         onnx=onnx.transform,
         example="transform(haar, over = rows)",
     ),
     Op(
-        "table", "constant numbers of a file", _table_shape, kinds.analog,
-        lambda attrs, values, value, context: TorchModule(
-            "danetc.runtime.layers.time.ConstantTable", (attrs["numbers"],), {}, "seq"
-        ),
+        "table", "constant numbers of a file",
+        lambda attrs, values: tuple(map(int, str(attrs["numbers"]).split(":")[1].split("x"))), kinds.analog,
+        module("danetc.runtime.layers.time.ConstantTable", "numbers", layout="seq"),
         (Parameter("numbers", str, "sizes of the axes, and the numbers in base64"),),
         public=False, operands=(0, 0), for_samples=False,
         label=lambda attrs: ("table", str(attrs["numbers"]).split(":")[1].replace("x", "×")),
@@ -94,7 +77,10 @@ ROWS = (
     ),
     Op(
         "mask", "product with a mask of 0 and 1 that is drawn once, from the seed, and is not trained", _masked,
-        kinds.with_zero, _mask,
+        kinds.with_zero,
+        lambda at: TorchModule(
+            "danetc.runtime.layers.weight_layer.Mask", (at["kept"], at["parts"], *at.shape), layout="any"
+        ),
         (
             Parameter("kept", float, "probability of 1 for each entry", low=0, high=1, unless="parts"),
             integer(
@@ -111,7 +97,7 @@ ROWS = (
         "sinusoidal", "sinusoidal positions: for pixel p, channels 2k and 2k + 1 are the sine and cosine of "
         "p / 10000^(2k / channels). Only the size of the input is used",
         _positions, kinds.analog, axis_function("sinusoidal", "over"),
-        (word("over", "axis that counts positions", "pixels", ("pixels", "rows", "columns")),),
+        (Parameter("over", str, "axis that counts positions", "pixels", words=("pixels", "rows", "columns")),),
         gradient=False, label=lambda attrs: ("sinusoidal", f"over {attrs['over']}"),
         onnx=onnx.sinusoidal,
         example="a + (a -> sinusoidal)", source="Vaswani et al., NeurIPS 2017",

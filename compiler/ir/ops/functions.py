@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes
-from danetc.compiler.ir.ops.forms import function
+from danetc.compiler.ir.graph import Attribute, Shape
+from danetc.compiler.ir.ops import kinds, onnx, shapes
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
-from danetc.compiler.ir.ops.onnx import forms as onnx
-from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import (
-    Context,
     Op,
     Parameter,
+    Site,
     TorchFunction,
     TorchModule,
+    function,
     integer,
     shown,
     whole,
-    word,
 )
 from danetc.dsl import ranges
 from danetc.dsl.first_weights import RandomStart, random_start
@@ -38,16 +35,8 @@ def _pointwise(
     """Return the row of a function of real numbers with one operator of ONNX."""
     options = {"example": f"conv(16) -> {name}", **more}
     emit = function(target, layout="any")
-    form = general.operator(operator)
+    form = onnx.operator(operator)
     return Op(name, meaning, shapes.same, kind, emit, onnx=form, **options)
-
-
-def _softmax(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-    rank = len(value.shape)
-    if "over" not in attrs:  # over time
-        return TorchFunction("torch.softmax", kwargs={"dim": -rank - 2})
-    dim = shapes.AXES.index(str(attrs["over"])) - rank
-    return TorchFunction("torch.softmax", kwargs={"dim": dim}, layout="any")
 
 
 def _softmax_shape(attrs: Attrs, values: Values) -> Shape:
@@ -70,10 +59,9 @@ def _learnt_shape(attrs: Attrs, values: Values) -> Shape:
     return tuple(whole(attrs, name) for name in names if attrs[name] is not None)
 
 
-def _learnt_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    shape = _learnt_shape(attrs, values)
-    name = "weight" if all(attrs[bound] is None for bound in BOUNDS) else "weight_raw"
-    return {name: (context.steps, *shape) if attrs["per_step"] else shape}
+def _learnt_weights(at: Site) -> dict[str, Shape]:
+    name = "weight" if all(at[bound] is None for bound in BOUNDS) else "weight_raw"
+    return {name: (*[at.steps] * at["per_step"], *at.value.shape)}
 
 
 def start_of(attrs: Attrs) -> float | RandomStart:
@@ -82,13 +70,13 @@ def start_of(attrs: Attrs) -> float | RandomStart:
     return random_start(init) if isinstance(init, str) else number(attrs, "init")
 
 
-def _learnt(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    bounds = {name: number(attrs, name) for name in BOUNDS if attrs[name] is not None}
-    kwargs: dict[str, Attribute] = {"steps": context.steps} if attrs["per_step"] else {}
-    learn = Learn(start_of(attrs), bounds.get("above"), bounds.get("below"))
+def _learnt(at: Site) -> TorchModule:
+    bounds = {name: at[name] for name in BOUNDS if at[name] is not None}
+    kwargs: dict[str, Attribute] = {"steps": at.steps} if at["per_step"] else {}
+    learn = Learn(start_of(at.attrs), bounds.get("above"), bounds.get("below"))
     law = {"law": learn.init.text} if isinstance(learn.init, RandomStart) else {}
     target = "danetc.runtime.layers.time.Learnt"
-    return TorchModule(target, (learn.raw, *value.shape), {**kwargs, **bounds, **law}, "seq")
+    return TorchModule(target, (learn.raw, *at.value.shape), {**kwargs, **bounds, **law}, "seq")
 
 
 def _learnt_label(attrs: Attrs) -> tuple[str, str]:
@@ -104,7 +92,7 @@ ROWS = (
     _pointwise("relu", "max(x, 0)", "torch.relu", "Relu", _above_zero),
     Op(
         "detach", "identity without a gradient", shapes.same, kinds.kept,
-        function("torch.detach", layout="any"), gradient=False, linear=True, nir="same", onnx=general.same,
+        function("torch.detach", layout="any"), gradient=False, linear=True, nir="same", onnx=onnx.same,
         example="a * (a -> detach)",
     ),
     _pointwise("sigmoid", "logistic function", "torch.sigmoid", "Sigmoid"),
@@ -121,17 +109,18 @@ ROWS = (
     _pointwise("sqrt", "square root", "torch.sqrt", "Sqrt", public=False, example=""),
     _pointwise("exp", "e to the power of x", "torch.exp", "Exp", public=False, example=""),
     Op(
-        "softmax", "softmax along an axis", _softmax_shape, kinds.analog, _softmax,
-        (word("over", "axis along which the result sums to 1", "channels", (*shapes.AXES, "time")),),
+        "softmax", "softmax along an axis", _softmax_shape, kinds.analog,
+        lambda at: TorchFunction("torch.softmax", kwargs={"dim": shapes.last_axis(at, "over")}, layout="any"),
+        (Parameter("over", str, "axis along which the result sums to 1", "channels", words=(*shapes.AXES, "time")),),
         stands_for=lambda attrs, threshold: ("softmax_over_time", {}) if attrs["over"] == "time" else ("softmax", attrs),
-        onnx=onnx.softmax,
+        onnx=lambda to, at, x: to.node("Softmax", x[0], axis=onnx.axis_of(at, "over")),
         example="scores(a, b) -> softmax(over = columns)",
     ),
     Op(
         "softmax_over_time", "softmax along the time steps", shapes.same, kinds.analog,
-        _softmax, public=False, time="mixes", ahead=lambda attrs: True,
+        lambda at: TorchFunction("torch.softmax", kwargs={"dim": -at.rank - 2}), public=False, time="mixes", ahead=lambda attrs: True,
         label=lambda attrs: ("softmax over T", ""),
-        onnx=onnx.softmax_over_time,
+        onnx=lambda to, at, x: to.as_batch(to.node("Softmax", to.as_steps(x[0], at.shape), axis=0), at.shape),
     ),
     Op(
         "parameter", "learnable parameters", _learnt_shape, kinds.analog, _learnt,

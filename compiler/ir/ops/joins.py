@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from math import prod
 
-from danetc.compiler.ir.graph import Value
-from danetc.compiler.ir.ops import kinds, shapes
-from danetc.compiler.ir.ops.forms import function
-from danetc.compiler.ir.ops.kinds import Attrs, Values, number
-from danetc.compiler.ir.ops.onnx import forms as onnx
-from danetc.compiler.ir.ops.onnx import general
-from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchFunction, shown
+from danetc.compiler.ir.ops import kinds, onnx, shapes
+from danetc.compiler.ir.ops.kinds import Attrs, number
+from danetc.compiler.ir.ops.row import Op, Parameter, Site, TorchFunction, function, shown
 from danetc.dsl import ranges
 
 
-def _affine(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-    factor, offset = attrs["factor"], attrs["offset"]
+def _affine(at: Site) -> TorchFunction:
+    factor, offset = at["factor"], at["offset"]
     if offset == 0:
         return TorchFunction("operator.mul", (factor,), layout="any")
     if factor == 1:
@@ -43,15 +39,10 @@ def _affine_label(attrs: Attrs) -> tuple[str, str]:
     return _affine_equation(attrs, "x")[0], ""
 
 
-def _concat(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-    alike = len({operand.varies for operand in values}) == 1
+def _concat(at: Site) -> TorchFunction:
+    alike = len({operand.varies for operand in at.values}) == 1
     target = "torch.cat" if alike else "torch.ops.danetc.concat"
-    return TorchFunction(target, kwargs={"dim": -len(value.shape)}, as_list=True)
-
-
-def _beside(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-    target = "torch.ops.danetc.beside"
-    return TorchFunction(target, kwargs={"rank": len(value.shape) - 1}, as_list=True)
+    return TorchFunction(target, kwargs={"dim": -at.rank}, as_list=True)
 
 
 ROWS = (
@@ -59,36 +50,36 @@ ROWS = (
         "add", "sum, evaluated from left to right", shapes.joined, kinds.folded(ranges.add),
         function("operator.add", fold=True), public=False, operands=(2, None),
         linear=True, numbers=sum, neutral=0.0, commutes=True, rule="sum", sign="+",
-        nir="sum", onnx=general.folded("Add"),
+        nir="sum", onnx=onnx.folded("Add"),
     ),
     Op(
         "sub", "difference", shapes.joined, kinds.folded(ranges.subtract),
         function("operator.sub", fold=True), public=False, operands=(2, 2),
         linear=True, numbers=lambda x: x[0] - x[1], neutral=0.0, sign="−",
-        nir="sum", onnx=general.folded("Sub"),
+        nir="sum", onnx=onnx.folded("Sub"),
     ),
     Op(
         "mul", "product", shapes.joined, kinds.folded(ranges.multiply),
         function("operator.mul", fold=True), public=False, operands=(2, None),
         numbers=prod, neutral=1.0, absorbing=0.0, commutes=True, sign="×",
-        onnx=general.folded("Mul"),
+        onnx=onnx.folded("Mul"),
     ),
     Op(
         "div", "quotient", shapes.joined, kinds.analog,
         function("operator.truediv", fold=True), public=False, operands=(2, 2), sign="/",
-        onnx=general.folded("Div"),
+        onnx=onnx.folded("Div"),
     ),
     Op(
         "maximum", "elementwise maximum", shapes.joined, kinds.folded(ranges.larger),
         function("torch.maximum", fold=True), public=False, operands=(2, None),
         numbers=max, commutes=True, rule="max", sign="max",
-        onnx=general.folded("Max"),
+        onnx=onnx.folded("Max"),
     ),
     Op(
         "minimum", "elementwise minimum", shapes.joined, kinds.folded(ranges.smaller),
         function("torch.minimum", fold=True), public=False, operands=(2, None),
         numbers=min, commutes=True, rule="min", sign="min",
-        onnx=general.folded("Min"),
+        onnx=onnx.folded("Min"),
     ),
     Op(
         "affine", "factor * x + offset", shapes.same, kinds.scaled, _affine,
@@ -102,13 +93,15 @@ ROWS = (
         nir="scale", onnx=onnx.affine,
     ),
     Op(
-        "beside", "inputs of a neuron with several inputs", shapes.beside, kinds.either, _beside,
+        "beside", "inputs of a neuron with several inputs",
+        lambda attrs, values: (*shapes.joined(attrs, values), len(values)), kinds.either,
+        lambda at: TorchFunction("torch.ops.danetc.beside", kwargs={"rank": at.rank - 1}, as_list=True),
         public=False, operands=(2, None), linear=True, sign="[]",
         onnx=onnx.beside,
     ),
     Op(
         "concat", "concatenation of channels", shapes.concatenated, kinds.either, _concat,
         public=False, operands=(2, None), linear=True, rule="concat", sign="cat",
-        onnx=onnx.concat,
+        onnx=lambda to, at, x: to.node("Concat", *onnx.alike(to, x), axis=1),
     ),
 )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import reduce
-from math import prod
 
 from danetc.compiler.ir.graph import Attribute, Value
 from danetc.dsl import ranges
@@ -71,10 +70,6 @@ def averaged(attrs: Attrs, values: Values) -> Kind:
     inside = values[0].kind.range
     padded = inside | ranges.constant(0.0) if attrs["padding"] else inside
     return mean(padded, kernel**2)
-
-
-def averaged_map(attrs: Attrs, values: Values) -> Kind:
-    return mean(values[0].kind.range, prod(values[0].shape[1:]))
 
 
 def mean(values: NumberRange, count: int) -> Kind:

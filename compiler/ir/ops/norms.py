@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import forms, kinds, shapes
-from danetc.compiler.ir.ops.forms import nothing
+from danetc.compiler.ir.graph import Attribute, Shape
+from danetc.compiler.ir.ops import kinds, onnx, shapes
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
-from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.row import (
-    Context,
     Op,
     OpError,
     Parameter,
+    Site,
     TorchModule,
     integer,
+    module,
+    nothing,
     shown,
     whole,
-    word,
+    with_bias,
 )
 
 _NORM = "danetc.runtime.layers.norm"
 
 
-def _affine(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    return {"weight": values[0].shape[:1], "bias": values[0].shape[:1]}
+def _affine(at: Site) -> dict[str, Shape]:
+    return {"weight": at.shape[:1], "bias": at.shape[:1]}
 
 
 def _silent(attrs: Attrs) -> float | None:
@@ -77,24 +77,22 @@ def _bordered(attrs: Attrs, values: Values) -> Shape:
     return channels, height + more, width + more
 
 
-def _batch_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    each = (values[0].shape[0] * (context.steps if attrs["per_step"] else 1),)
-    return forms.with_bias(attrs, each, each[0])
+def _batch_weights(at: Site) -> dict[str, Shape]:
+    each = at.shape[0] * (at.steps if at["per_step"] else 1)
+    return with_bias(at, (each,), each)
 
 
-def _batch_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    channels, rank = value.shape[0], len(value.shape)
-    kwargs = forms.unusual(attrs, eps=1e-5)
-    plain = not attrs["per_step"] and attrs["statistics"] is None and _is_affine(attrs)
-    if plain and value.varies:
-        return TorchModule(f"torch.nn.BatchNorm{2 if rank == 3 else 1}d", (channels,), kwargs)
-    kwargs = {"rank": rank, **kwargs, **forms.unusual(attrs, bias=True, pad=0)}
-    target = f"{_NORM}.{'Static' if plain else 'Bordered'}BatchNorm2d"
-    if attrs["statistics"] == "cumulative":
-        target = "danetc.runtime.layers.norm.CumulativeBatchNorm2d"
-    elif attrs["statistics"] or attrs["per_step"]:
-        target = f"{_NORM}.Step{'wise' if attrs['statistics'] else ''}BatchNorm2d"
-    return TorchModule(target, (channels, context.steps), kwargs, "seq")
+def _batch_module(at: Site) -> TorchModule:
+    plain = not at["per_step"] and at["statistics"] is None and _is_affine(at.attrs)
+    if plain and at.value.varies:
+        return module(f"torch.nn.BatchNorm{2 if at.rank == 3 else 1}d", "C", eps=1e-5)(at)
+    name = "Static" if plain else "Bordered"
+    if at["statistics"] == "cumulative":
+        name = "Cumulative"
+    elif at["statistics"] or at["per_step"]:
+        name = "Stepwise" if at["statistics"] else "Step"
+    usual: dict[str, Attribute] = {"rank": None, "eps": 1e-5, "bias": True, "pad": 0}
+    return module(f"{_NORM}.{name}BatchNorm2d", "C", "T", layout="seq", **usual)(at)
 
 
 def _is_affine(attrs: Attrs) -> bool:
@@ -104,29 +102,10 @@ def _is_affine(attrs: Attrs) -> bool:
 # -- other norms ------------------------------------------------------------------------------------
 
 
-def _tebn_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args, kwargs = (value.shape[0], context.steps), {"rank": len(value.shape)}
-    return TorchModule(f"{_NORM}.TemporalEffectiveBatchNorm2d", args, kwargs, "seq")
-
-
-def _group_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    return TorchModule("torch.nn.GroupNorm", (attrs["groups"], value.shape[0]))
-
-
-def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs: dict[str, Attribute] = {"rank": len(value.shape), **forms.unusual(attrs, eps=1e-5)}
-    return TorchModule(f"{_NORM}.ChannelLayerNorm", value.shape[:1], kwargs, "any")
-
-
 def _of_groups(attrs: Attrs, values: Values) -> Shape:
     """One number for each group of channels."""
     shape = shapes.grouped("running_mean")(attrs, values)
     return (whole(attrs, "groups"), *[1] * (len(shape) - 1))
-
-
-def _running_mean(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = (attrs["groups"], attrs["momentum"])
-    return TorchModule(f"{_NORM}.RunningMean", args, {"rank": len(value.shape)}, layout="seq")
 
 
 _INIT = Parameter("init", float, "initial value of the weights", 1.0, 0.0, 1e3)
@@ -135,9 +114,9 @@ _EPS = Parameter("eps", float, "constant added to the variance", 1e-5, 1e-12, 1.
 _BATCH = (
     _INIT,
     Parameter("per_step", bool, "if true, each time step has its own norm", False),
-    word(
-        "statistics", "`step`: statistics of each time step, with shared weights; `cumulative`: "
-        "statistics of steps 0 to t, with weights per step", None, ("step", "cumulative"),
+    Parameter(
+        "statistics", str, "`step`: statistics of each time step, with shared weights; `cumulative`: "
+        "statistics of steps 0 to t, with weights per step", None, words=("step", "cumulative"),
     ),
     _EPS,
     Parameter("bias", bool, "if true, add a learnable bias per channel", True),
@@ -159,23 +138,25 @@ ROWS = (
         example="conv(16) -> batchnorm(init = 0.5)", source="Ioffe and Szegedy, ICML 2015",
     ),
     Op(
-        "tebn", "batch norm over T and N jointly, scaled by a learnable factor per time step", shapes.same, kinds.analog, _tebn_module, (_INIT,),
+        "tebn", "batch norm over T and N jointly, scaled by a learnable factor per time step", shapes.same, kinds.analog,
+        module(f"{_NORM}.TemporalEffectiveBatchNorm2d", "C", "T", layout="seq", rank=None), (_INIT,),
         time="per_step", all_steps=lambda attrs: True, norm="channel",
-        weights=lambda attrs, values, context: {**_affine(attrs, values, context), "scale": (context.steps,)},
+        weights=lambda at: {**_affine(at), "scale": (at.steps,)},
         constant=_silent, label=_label("TEBN"),
         onnx=onnx.tebn,
         example="conv(16) -> tebn", source="Duan et al., NeurIPS 2022",
     ),
     Op(
         "groupnorm", "group norm", shapes.grouped("groupnorm"),
-        kinds.analog, _group_module,
+        kinds.analog, module("torch.nn.GroupNorm", "groups", "C"),
         (integer("groups", "number of groups of channels", 32), _INIT),
         weights=_affine, norm="group", constant=_silent, label=lambda attrs: ("GN", str(attrs["groups"])),
         onnx=onnx.groupnorm,
         example="conv(16) -> groupnorm(4)", source="Wu and He, ECCV 2018",
     ),
     Op(
-        "layernorm", "layer norm over the channels of each pixel", shapes.same, kinds.analog, _layer_norm,
+        "layernorm", "layer norm over the channels of each pixel", shapes.same, kinds.analog,
+        module(f"{_NORM}.ChannelLayerNorm", "C", layout="any", rank=None, eps=1e-5),
         (_INIT, _EPS), weights=_affine, norm="group", constant=_silent, label=lambda attrs: ("LN", ""),
         onnx=onnx.layernorm,
         example="conv(16) -> layernorm", source="Ba et al., 2016",
@@ -189,14 +170,14 @@ ROWS = (
     ),
     Op(
         "running_mean", "running mean of each group of channels over training passes, without a gradient",
-        _of_groups, kinds.analog, _running_mean,
+        _of_groups, kinds.analog, module(f"{_NORM}.RunningMean", "groups", "momentum", layout="seq", rank=None),
         (
             integer("groups", "number of groups of channels with a separate mean", 1),
             Parameter("momentum", float, "weight of a new pass in the running mean", 0.1, 0.0, 1.0),
         ),
         time="constant", gradient=False,
         label=lambda attrs: ("running mean", f"{attrs['groups']} groups" if attrs["groups"] != 1 else ""),
-        onnx=onnx.running_mean,
+        onnx=lambda to, at, x: to.array(to.stored("mean").reshape(1, -1, *[1] * (at.rank - 1))),
         example="a - (a -> running_mean)",
     ),
 )  # fmt: skip

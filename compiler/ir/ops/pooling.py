@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
-from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import forms, kinds, shapes
-from danetc.compiler.ir.ops.forms import pooling
+from danetc.compiler.ir.graph import Shape
+from danetc.compiler.ir.ops import kinds, onnx, shapes
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.onnx import forms as onnx
-from danetc.compiler.ir.ops.onnx import general
 from danetc.compiler.ir.ops.row import (
-    Context,
     Op,
     OpError,
     Parameter,
+    Site,
     TorchFunction,
     TorchModule,
     integer,
+    module,
+    unusual,
     whole,
-    word,
 )
 from danetc.compiler.ir.ops.weighted import windows
 from danetc.dsl.kinds import Kind
@@ -61,11 +60,6 @@ def _is_global(attrs: Attrs, values: Values) -> str:
     return "global_avgpool" if whole_map else ""
 
 
-def _flatten(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-    start = {"start_dim": -len(values[0].shape)}
-    return TorchFunction("torch.flatten", kwargs=start, layout="any")
-
-
 def _upsample_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
     mode = {"mode": attrs.get("mode", "nearest")}
     like: Any = attrs.get("like")
@@ -93,20 +87,17 @@ def _interpolated(attrs: Attrs, values: Values) -> Kind:
     return kinds.kept(attrs, values) if attrs["mode"] == "nearest" else Kind()
 
 
-def _upsample(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs: dict[str, Attribute | tuple[int, int]] = (
-        {"scale_factor": attrs["scale"]}
-        if "scale" in attrs
-        else {"size": (value.shape[1], value.shape[2])}
-    )
-    return TorchModule("torch.nn.Upsample", kwargs=kwargs | forms.unusual(attrs, mode="nearest"))
+def _upsample(at: Site) -> TorchModule:
+    scaled = "scale" in at.attrs
+    size: dict[str, Any] = {"scale_factor": at["scale"]} if scaled else {"size": at.value.shape[1:]}
+    return TorchModule("torch.nn.Upsample", (), size | unusual(at.attrs, mode="nearest"))
 
 
-_MODE = word("mode", "interpolation: nearest pixel or bilinear (corners not aligned)", "nearest", ("nearest", "bilinear"))  # fmt: skip
+_MODE = Parameter("mode", str, "interpolation: nearest pixel or bilinear (corners not aligned)", "nearest", words=("nearest", "bilinear"))  # fmt: skip
 
 ROWS = (
     Op(
-        "maxpool", "max pooling", shapes.pooled, kinds.kept, pooling("torch.nn.MaxPool2d"),
+        "maxpool", "max pooling", shapes.pooled, kinds.kept, module("torch.nn.MaxPool2d", "kernel", stride=None, padding=0),
         _window("half of a kernel of odd size, else 0"),
         complete=_complete_max,
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
@@ -115,7 +106,7 @@ ROWS = (
     ),
     Op(
         "avgpool", "average pooling; global without a kernel", shapes.pooled, kinds.averaged,
-        pooling("torch.nn.AvgPool2d"), _window("0"),
+        module("torch.nn.AvgPool2d", "kernel", stride=None, padding=0), _window("0"),
         complete=_complete, bare="global_avgpool",
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, alias=_is_global,
         label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
@@ -123,10 +114,12 @@ ROWS = (
         example="avgpool(2)",
     ),
     Op(
-        "global_avgpool", "average over height and width", shapes.one_pixel, kinds.averaged_map,
-        lambda attrs, values, value, context: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
+        "global_avgpool", "average over height and width",
+        lambda attrs, values: (shapes.map_of(values, "avgpool")[0], 1, 1),
+        lambda attrs, values: kinds.mean(values[0].kind.range, prod(values[0].shape[1:])),
+        lambda at: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
         public=False, same_shape=True, linear=True, label=lambda attrs: ("avgpool", ""),
-        nir="avgpool", onnx=general.operator("GlobalAveragePool"),
+        nir="avgpool", onnx=onnx.operator("GlobalAveragePool"),
     ),
     Op(
         "upsample", "upsampling by repetition or bilinear interpolation", shapes.scaled, _interpolated, _upsample,
@@ -151,8 +144,9 @@ ROWS = (
         onnx=onnx.resize,
     ),
     Op(
-        "flatten", "flattens a map into a vector", shapes.vector, kinds.kept, _flatten,
-        same=lambda attrs: True, linear=True, nir="flatten", onnx=general.operator("Flatten", axis=1),
+        "flatten", "flattens a map into a vector", shapes.vector, kinds.kept,
+        lambda at: TorchFunction("torch.flatten", kwargs={"start_dim": -len(at.shape)}, layout="any"),
+        same=lambda attrs: True, linear=True, nir="flatten", onnx=onnx.operator("Flatten", axis=1),
         example="flatten",
     ),
 )  # fmt: skip

@@ -6,13 +6,14 @@ one time step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from danetc.compiler.ir.graph import Attribute, Graph, Shape, Value
+from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds
 from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.record import record
@@ -92,19 +93,28 @@ class TorchFunction:
 
 
 @record
-class Context:
-    """Number of time steps and programs of the neurons, for rules that need more than operands."""
+class Site:
+    """A node for rules that need more than its attributes and operands: its value, the number of
+    time steps and the programs of the neurons."""
 
+    attrs: Attrs
+    values: Values
+    value: Value
     steps: int
     neurons: Mapping[str, NeuronProgram]
 
-    @staticmethod
-    def of(graph: Graph) -> Context:
-        return Context(graph.steps, graph.neurons)
+    def __getitem__(self, name: str) -> Any:
+        """Return an attribute."""
+        return self.attrs[name]
 
-    def neuron(self, attrs: Attrs) -> NeuronProgram:
-        """Return the program of a neuron with these attributes."""
-        return self.neurons[str(attrs["neuron"])]
+    @property
+    def rank(self) -> int:
+        return len(self.value.shape)
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of a sample of the first operand, or of the result if it has no operands."""
+        return (*self.values, self.value)[0].shape
 
 
 @record
@@ -116,13 +126,12 @@ class Product:
     kinds: tuple[Kind, ...]
 
 
-Emit: TypeAlias = Callable[[Attrs, Values, Value, Context], TorchModule | TorchFunction | None]
+Emit: TypeAlias = Callable[[Site], TorchModule | TorchFunction | None]
 Steps: TypeAlias = tuple[tuple[str, Attrs], ...]
 Stands: TypeAlias = Callable[[Attrs, Callable[[], float]], tuple[str, Attrs]]
-OnnxForm: TypeAlias = Callable[[Any, Any, Sequence[str]], str]
+OnnxForm: TypeAlias = Callable[[Any, Site, Sequence[str]], str]
 """Writes operators of ONNX, given a writer, the node and the names of the operands
 (``compiler.ir.ops.onnx``)."""
-Weights: TypeAlias = Callable[[Attrs, Values, Context], dict[str, Shape]]
 
 
 @record
@@ -200,7 +209,7 @@ class Op:
     """True if gradients flow through it (for a neuron its equations decide)."""
 
     # -- weights and cost
-    weights: Weights = lambda attrs, values, context: {}
+    weights: Callable[[Site], dict[str, Shape]] = lambda at: {}
     """Shapes of trained tensors by name."""
     weighted: bool = False
     """True for a layer like a convolution: ``weight`` has a row for each output channel, ``bias`` a
@@ -215,9 +224,9 @@ class Op:
     """Form in an ONNX file; None if it has none."""
     nir: str = ""
     """Form in a NIR graph (``compiler.emit.nir``); empty if it has none."""
-    macs: Callable[[Attrs, Values, Shape], int] = lambda attrs, values, shape: 0
+    macs: Callable[[Site], int] = lambda at: 0
     """Multiply-accumulates of one sample at one step, by weights."""
-    products: Callable[[Attrs, Values, Shape], tuple[Product, ...]] | None = None
+    products: Callable[[Site], tuple[Product, ...]] | None = None
     """Products of operands by each other."""
     window: Callable[[Attrs], int] | None = None
     """Pixels that a window spans, for an operation with a ``kernel`` and a ``stride``."""
@@ -302,13 +311,13 @@ class Op:
                 "`norm = batchnorm(statistics = step)`), or move it before or after the loop",
             )
         together = self.time == "reduces" or (self.time == "mixes" and not self.cuts)
-        if together or self.whole_run or self.ahead(attrs):
-            return "needs all steps at once", "move it before or after the loop"
-        if self.drops_samples:
-            return "draws one mask for all steps", "move it before or after the loop"
-        if self.time == "creates":
-            return "computes all steps of its input at once", "move it before or after the loop"
-        return None
+        reasons = {
+            "needs all steps at once": together or self.whole_run or self.ahead(attrs),
+            "draws one mask for all steps": self.drops_samples,
+            "computes all steps of its input at once": self.time == "creates",
+        }
+        found = (why for why, holds in reasons.items() if holds)
+        return next(((why, "move it before or after the loop") for why in found), None)
 
     def completed(self, attrs: Attrs) -> dict[str, Attribute]:
         """Return the given attributes and the defaults of the others."""
@@ -324,13 +333,6 @@ def whole(attrs: Attrs, name: str) -> int:
     value = attrs[name]
     assert isinstance(value, int)
     return value
-
-
-def word(
-    name: str, meaning: str, default: Attribute = REQUIRED, words: tuple[str, ...] = ()
-) -> Parameter:
-    """Return a parameter that takes words."""
-    return Parameter(name, str, meaning, default, words=words)
 
 
 def integer(
@@ -361,3 +363,67 @@ def is_scheduled(value: Attribute) -> bool:
 def at_start(value: Attribute) -> float:
     """Return a number, or the one that a scheduled number starts at."""
     return float(str(value).removeprefix("scheduled "))
+
+
+# -- what several rows have in common ----------------------------------------------------------------
+
+START = Parameter(
+    "init",
+    str,
+    "initialisation of the weights; by default `he_normal` for convolutions, `torch_uniform` for `linear`",
+    None,
+    words=tuple(FIRST_WEIGHTS),
+)
+WEIGHT = Parameter(
+    "weight",
+    object,
+    "layer that is applied to the weights in each pass: a block, an activation or a flow; by default none",
+    None,
+)
+
+
+def nothing(at: Site) -> None:
+    """Emit nothing, for an operation that no model has."""
+
+
+def _given(at: Site, names: Iterable[str]) -> tuple[Attribute, ...]:
+    """Return attributes, ``T``, and the ``rank`` and number of channels ``C`` of the first operand."""
+    facts = {**at.attrs, "T": at.steps, "rank": len(at.shape), "C": at.shape[0]}
+    return tuple(facts[name] for name in names)
+
+
+def function(target: str, *names: str, **options: Any) -> Emit:
+    """A function of the operands, and then of what is ``_given`` by these ``names``.
+
+    ``options`` are those of ``TorchFunction``.
+    """
+    return lambda at: TorchFunction(target, _given(at, names), **options)
+
+
+def module(
+    target: str, *names: str, layout: Any = "flat", **usual: Attribute
+) -> Callable[[Site], TorchModule]:
+    """A module of what is ``_given`` by these ``names``, and by keyword what differs from the ``usual``."""
+
+    def emit(at: Site) -> TorchModule:
+        named = dict(zip(usual, _given(at, usual), strict=True))
+        return TorchModule(target, _given(at, names), unusual(named, **usual), layout)
+
+    return emit
+
+
+def unusual(attrs: Attrs, **usual: Attribute) -> dict[str, Attribute]:
+    """Return the attributes that differ from the defaults of a module."""
+    return {name: attrs[name] for name, value in usual.items() if attrs[name] != value}
+
+
+def with_bias(at: Site, weight: Shape, count: int) -> dict[str, Shape]:
+    """Return the shapes of a weight and, if there is one, of the bias."""
+    return {"weight": weight, **({"bias": (count,)} if at["bias"] else {})}
+
+
+def pair(attrs: Attrs, name: str, other: int) -> tuple[int, int]:
+    """Return an attribute for rows and columns; a layer over one axis has ``other`` for the other."""
+    one = whole(attrs, name) if name in attrs else other
+    ways = {"rows": (one, other), "columns": (other, one)}
+    return ways.get(str(attrs.get("axis")), (one, one))

@@ -7,11 +7,66 @@ from math import prod
 
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import OpError, whole
-from danetc.compiler.ir.ops.unknown import UNKNOWN, AnyShape, is_known, met
+from danetc.compiler.ir.ops.row import OpError, Site, whole
 
 AXES = ("channels", "rows", "columns")
 """Axes of a map, in order."""
+
+# -- unknown sizes ----------------------------------------------------------------------------------
+# The output of a loop's ``delay`` has the shape of a later value. In the first pass over a loop its
+# sizes are unknown: arithmetic with one results in one, comparisons hold, and a known size replaces
+# it. The second pass uses and checks the sizes found.
+
+
+class Unknown(int):
+    """An unknown size. The only instance is ``UNKNOWN``."""
+
+    __add__ = __radd__ = __sub__ = __rsub__ = lambda self, other: self
+    __mul__ = __rmul__ = __floordiv__ = __rfloordiv__ = lambda self, other: self
+    __neg__ = __pow__ = lambda self, *others: self
+    __eq__ = __le__ = __ge__ = lambda self, other: True  # type: ignore[assignment]
+    __ne__ = __lt__ = __gt__ = lambda self, other: False  # type: ignore[assignment]
+
+    def __mod__(self, other: object) -> int:
+        return 0
+
+    def __hash__(self) -> int:
+        return hash("an unknown size")
+
+    def __str__(self) -> str:
+        return "?"
+
+    __repr__ = __str__
+
+    def __format__(self, form: str) -> str:
+        return "?"
+
+
+UNKNOWN = Unknown(1)
+
+
+class AnyShape(tuple[int, ...]):
+    """An unknown shape, treated as that of a map until it meets a known one."""
+
+
+ANY_SHAPE = AnyShape((UNKNOWN, UNKNOWN, UNKNOWN))
+
+
+def is_known(shape: tuple[int, ...]) -> bool:
+    """Return True if all sizes of a shape are known."""
+    return not any(isinstance(extent, Unknown) for extent in shape)
+
+
+def met(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the common shape of two, with each size that either knows."""
+    if isinstance(a, AnyShape):
+        return b
+    if isinstance(b, AnyShape):
+        return a
+    return tuple(y if isinstance(x, Unknown) else x for x, y in zip(a, b, strict=True))
+
+
+# -- rules ------------------------------------------------------------------------------------------
 
 
 def text(shape: Shape) -> str:
@@ -68,6 +123,11 @@ def axis(values: Values, name: str, what: str) -> int:
     if name != "channels":
         map_of(values, f"{what} with {name}")
     return AXES.index(name)
+
+
+def last_axis(at: Site, name: str) -> int:
+    """Return the place of an attribute's axis, counted from the last."""
+    return AXES.index(at[name]) - at.rank
 
 
 def reach(attrs: Attrs, values: Values) -> int:
@@ -127,11 +187,6 @@ def joined(attrs: Attrs, values: Values) -> Shape:
     return result
 
 
-def beside(attrs: Attrs, values: Values) -> Shape:
-    """Common shape with an additional last axis."""
-    return (*joined(attrs, values), len(values))
-
-
 def of_neuron(attrs: Attrs, values: Values) -> Shape:
     """Shape of the input, without the axis of several inputs."""
     shape = values[0].shape
@@ -172,11 +227,6 @@ def connected(attrs: Attrs, values: Values) -> Shape:
     if len(values[0].shape) != 1:
         raise OpError("linear needs a vector", "flatten its input")
     return (whole(attrs, "width"),)
-
-
-def one_pixel(attrs: Attrs, values: Values) -> Shape:
-    """One number for each channel."""
-    return (map_of(values, "avgpool")[0], 1, 1)
 
 
 def scaled(attrs: Attrs, values: Values) -> Shape:

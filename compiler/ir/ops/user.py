@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from danetc.compiler.ir.graph import Attribute, Graph, Node, Shape, Value
+from danetc.compiler.ir.graph import Attribute, Graph, Node, Shape
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Op, OpError, Parameter, TorchModule, integer, word
-from danetc.compiler.ir.ops.unknown import UNKNOWN
+from danetc.compiler.ir.ops.row import Op, OpError, Parameter, Site, TorchModule, integer
+from danetc.compiler.ir.ops.shapes import UNKNOWN
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
 from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.errors import UserError
@@ -50,10 +50,9 @@ def _kind(attrs: Attrs, values: Values) -> Kind:
     return SPIKE if attrs["gives"] == "spikes" else ANALOG
 
 
-def _emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = (attrs["place"], extents(value.shape), attrs["gives"] == "spikes")
-    own = json.loads(str(attrs["arguments"]))
-    return TorchModule("danetc.compiler.emit.init.user_module", args, own)
+def _emit(at: Site) -> TorchModule:
+    args = (at["place"], extents(at.value.shape), at["gives"] == "spikes")
+    return TorchModule("danetc.compiler.emit.init.user_module", args, json.loads(at["arguments"]))
 
 
 ROWS = (
@@ -65,8 +64,8 @@ ROWS = (
             integer("width", "number of channels of the result", None, high=2**16),
             integer("rows", "number of rows of the result", None, high=2**16),
             integer("columns", "number of columns of the result", None, high=2**16),
-            word("gives", "kind of the result: real numbers, or spikes (0 or 1)", "analog",
-                 ("analog", "spikes")),
+            Parameter("gives", str, "kind of the result: real numbers, or spikes (0 or 1)", "analog",
+                      words=("analog", "spikes")),
             Parameter("arguments", object, "arguments of the class, as JSON"),
         ),
         public=False, random=True, opaque=True,

@@ -9,23 +9,28 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from danetc.compiler.ir.graph import Attribute, Node, Shape, Value
-from danetc.compiler.ir.ops import forms, kinds, shapes
-from danetc.compiler.ir.ops.forms import START, WEIGHT, nothing, pair
+from danetc.compiler.ir.graph import Attribute, Node, Shape
+from danetc.compiler.ir.ops import kinds, onnx, shapes
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.onnx import forms as onnx
 from danetc.compiler.ir.ops.row import (
-    Context,
+    START,
+    WEIGHT,
     Op,
     OpError,
     Parameter,
+    Site,
     Steps,
     TorchModule,
     at_start,
+    function,
     integer,
     is_scheduled,
+    module,
+    nothing,
+    pair,
+    unusual,
     whole,
-    word,
+    with_bias,
 )
 from danetc.dsl.syntax.words import AXES
 
@@ -143,24 +148,24 @@ def _kernel(attrs: Attrs) -> Shape:
     return (whole(attrs, "kernel"),) if "before" in attrs else pair(attrs, "kernel", 1)
 
 
-def _conv_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    width, group = whole(attrs, "width"), values[0].shape[0] // whole(attrs, "groups")
-    return forms.with_bias(attrs, (width, group, *_kernel(attrs)), width)
+def _conv_weights(at: Site) -> dict[str, Shape]:
+    group = at.shape[0] // at["groups"]
+    return with_bias(at, (at["width"], group, *_kernel(at.attrs)), at["width"])
 
 
-def _conv_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
-    group = values[0].shape[0] // whole(attrs, "groups")
-    return prod(shape) * group * prod(_kernel(attrs))
+def _conv_macs(at: Site) -> int:
+    _, *each = _conv_weights(at)["weight"]
+    return prod((*at.value.shape, *each))
 
 
-def _conv_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs: dict[str, Attribute | tuple[int, int]] = {"kernel_size": attrs["kernel"]}
-    kwargs |= forms.unusual(attrs, stride=1, padding=0, dilation=1)
-    if "axis" in attrs:
-        other = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
-        kwargs = {name: pair(attrs, name.removesuffix("_size"), other[name]) for name in kwargs}
-    kwargs |= forms.unusual(attrs, groups=1, bias=True)
-    return TorchModule("torch.nn.Conv2d", (values[0].shape[0], attrs["width"]), kwargs)
+def _conv_module(at: Site) -> TorchModule:
+    other = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
+    kwargs: dict[str, Attribute | tuple[int, int]] = {"kernel_size": at["kernel"]}
+    kwargs |= unusual(at.attrs, stride=1, padding=0, dilation=1)
+    if "axis" in at.attrs:
+        kwargs = {name: pair(at.attrs, name.removesuffix("_size"), other[name]) for name in kwargs}
+    kwargs |= unusual(at.attrs, groups=1, bias=True)
+    return TorchModule("torch.nn.Conv2d", (at.shape[0], at["width"]), kwargs)
 
 
 def _half_padded(attrs: dict[str, Any]) -> None:
@@ -178,13 +183,6 @@ def windows(attrs: Attrs, size: str = "") -> str:
 def _convolved_in_time(attrs: Attrs, values: Values) -> Shape:
     shapes.check_groups(attrs, values)
     return (whole(attrs, "width"), *values[0].shape[1:])
-
-
-def _time_conv(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs = forms.unusual(attrs, before=0, after=0, groups=1, dilation=1, bias=True)
-    args = (values[0].shape[0], attrs["width"], attrs["kernel"])
-    kwargs["rank"] = len(value.shape)
-    return TorchModule(f"{_TIME}.TimeConv", args, kwargs, "seq")
 
 
 def _time_conv_label(attrs: Attrs) -> tuple[str, str]:
@@ -214,21 +212,15 @@ def _transposed(attrs: Attrs, values: Values) -> Shape:
     return whole(attrs, "width"), height, width
 
 
-def _transposed_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    width, sizes = whole(attrs, "width"), pair(attrs, "kernel", 1)
-    weight = (values[0].shape[0], width // whole(attrs, "groups"), *sizes)
-    return forms.with_bias(attrs, weight, width)
+def _transposed_weights(at: Site) -> dict[str, Shape]:
+    weight = (at.shape[0], at["width"] // at["groups"], at["kernel"], at["kernel"])
+    return with_bias(at, weight, at["width"])
 
 
-def _transposed_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs = {"kernel_size": attrs["kernel"]}
-    kwargs |= forms.unusual(attrs, stride=1, padding=0, output_padding=0, groups=1, bias=True)
-    return TorchModule("torch.nn.ConvTranspose2d", (values[0].shape[0], attrs["width"]), kwargs)
-
-
-def _transposed_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
-    part = whole(attrs, "width") // whole(attrs, "groups")
-    return prod(values[0].shape) * part * whole(attrs, "kernel") ** 2
+def _transposed_module(at: Site) -> TorchModule:
+    kwargs = {"kernel_size": at["kernel"]}
+    kwargs |= unusual(at.attrs, stride=1, padding=0, output_padding=0, groups=1, bias=True)
+    return TorchModule("torch.nn.ConvTranspose2d", (at.shape[0], at["width"]), kwargs)
 
 
 def weight_map(node: Node, weight: Shape) -> Shape:
@@ -278,58 +270,28 @@ def _embedded(attrs: Attrs, values: Values) -> Shape:
     return (width,) if first == 1 else (width, 1, first)
 
 
-def _table(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    return {"weight": (_vocabulary(attrs, values), whole(attrs, "width"))}
-
-
-def _embedding(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = (_vocabulary(attrs, values), attrs["width"])
-    return TorchModule("danetc.runtime.layers.time.Embedding", args, layout="any")
-
-
-def _embedding_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
-    return 0 if values[0].kind.is_token else whole(attrs, "width") * prod(shape)
+def _table(at: Site) -> tuple[int, int]:
+    return _vocabulary(at.attrs, at.values), at["width"]
 
 
 # -- linear layers, padding, neurons ----------------------------------------------------------------
 
 
-def _linear_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    width = whole(attrs, "width")
-    return forms.with_bias(attrs, (width, values[0].shape[0]), width)
-
-
-def _linear_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    args = values[0].shape[0], attrs["width"]
-    return TorchModule("torch.nn.Linear", args, forms.unusual(attrs, bias=True), layout="any")
-
-
-def _time_linear(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    kwargs = forms.unusual(attrs, bias=True)
-    if attrs["window"] is None:
-        return TorchModule(f"{_TIME}.TimeLinear", (attrs["steps"],), kwargs, "seq")
-    kwargs["rank"] = len(value.shape)
-    if not _hides(attrs):
-        kwargs["masked"] = at_start(attrs["masked"])
-    if is_scheduled(attrs["masked"]):
+def _time_linear(at: Site) -> TorchModule:
+    kwargs = unusual(at.attrs, bias=True)
+    if at["window"] is None:
+        return TorchModule(f"{_TIME}.TimeLinear", (at["steps"],), kwargs, "seq")
+    kwargs["rank"] = at.rank
+    if not _hides(at.attrs):
+        kwargs["masked"] = at_start(at["masked"])
+    if is_scheduled(at["masked"]):
         kwargs["schedule"] = MASKED
-    args = (attrs["steps"], attrs["window"])
-    return TorchModule(f"{_TIME}.MaskedTimeLinear", args, kwargs, "seq")
-
-
-def _time_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    steps = whole(attrs, "steps")
-    return forms.with_bias(attrs, (steps, steps), steps)
+    return TorchModule(f"{_TIME}.MaskedTimeLinear", (at["steps"], at["window"]), kwargs, "seq")
 
 
 def _hides(attrs: Attrs) -> bool:
     """Return True for a window whose outside always counts as 0."""
     return attrs["window"] is not None and attrs["masked"] == 1.0
-
-
-def _time_linear_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
-    """Each step reads zeros before the first step too."""
-    return whole(attrs, "window" if _hides(attrs) else "steps") * prod(shape)
 
 
 def _time_linear_label(attrs: Attrs) -> tuple[str, str]:
@@ -342,13 +304,10 @@ def _time_linear_label(attrs: Attrs) -> tuple[str, str]:
 
 def _padded(attrs: Attrs, values: Values) -> Shape:
     """Shape of the input with the border."""
-    channels, *sizes = shapes.map_of(values, "padding")
+    channels, height, width = shapes.map_of(values, "padding")
     more = whole(attrs, "before") + whole(attrs, "after")
-    height, width = (
-        size + more * (attrs["over"] in (name, "pixels"))
-        for size, name in zip(sizes, ("rows", "columns"), strict=True)
-    )
-    return channels, height, width
+    over = attrs["over"]
+    return channels, height + more * (over != "columns"), width + more * (over != "rows")
 
 
 def _both_ends(attrs: dict[str, Any]) -> None:
@@ -356,16 +315,15 @@ def _both_ends(attrs: dict[str, Any]) -> None:
         attrs["after"] = attrs["before"]
 
 
-def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    sample = shapes.of_neuron(attrs, values)
-    items = context.neuron(attrs).learnables
-    return {i.parameter: i.shape(sample, context.steps) for i in items if not i.scheduled}
+def _neuron_weights(at: Site) -> dict[str, Shape]:
+    items = at.neurons[at["neuron"]].learnables
+    return {i.parameter: i.shape(at.value.shape, at.steps) for i in items if not i.scheduled}
 
 
-def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    program = context.neuron(attrs)
-    size: Shape = () if all(item.is_scalar for item in program.learnables) else value.shape
-    args: tuple[Attribute, ...] = (program.text(), context.steps, len(value.shape), *size)
+def _neuron_module(at: Site) -> TorchModule:
+    program = at.neurons[at["neuron"]]
+    size: Shape = () if all(item.is_scalar for item in program.learnables) else at.value.shape
+    args: tuple[Attribute, ...] = (program.text(), at.steps, at.rank, *size)
     return TorchModule("danetc.runtime.layers.neuron.Neuron", args, {}, "seq")
 
 
@@ -401,7 +359,7 @@ ROWS = (
         example="conv(16, kernel = 5, stride = 2)",
     ),
     Op(
-        "linear", "fully connected layer, which flattens its input", shapes.connected, kinds.analog, _linear_module,
+        "linear", "fully connected layer, which flattens its input", shapes.connected, kinds.analog, module("torch.nn.Linear", "C", "width", layout="any", bias=True),
         (
             replace(integer("width", "number of outputs; over time, equal to the number of steps"), unless="over"),
             Parameter("bias", bool, "if true, add a learnable bias per output", True),
@@ -417,10 +375,10 @@ ROWS = (
                 "multiplied by 1 - masked", 1.0, 0, 1, sugar=True, schedule=MASKED,
             ),
         ),
-        chosen=_linear_chosen, flattens=True, weights=_linear_weights, weighted=True,
-        macs=lambda attrs, values, shape: values[0].shape[0] * shape[0],
+        chosen=_linear_chosen, flattens=True, weights=lambda at: with_bias(at, (at["width"], at.shape[0]), at["width"]), weighted=True,
+        macs=lambda at: at.shape[0] * at["width"],
         linear=True, label=lambda attrs: (f"linear {attrs['width']}", ""),
-        nir="linear", onnx=onnx.linear,
+        nir="linear", onnx=lambda to, at, x: to.node("Gemm", x[0], *onnx.with_bias(to, at), transB=1),
         example="flatten -> linear(10)",
     ),
     Op(
@@ -434,13 +392,14 @@ ROWS = (
             integer("output_padding", "rows and columns added at the bottom and right of the output; less than the stride", 0, 0, 4095),
             _GROUPS, _BIAS, START, WEIGHT,
         ),
-        weights=_transposed_weights, macs=_transposed_macs, linear=True,
+        weights=_transposed_weights, macs=lambda at: prod(at.shape) * (at["width"] // at["groups"]) * at["kernel"] ** 2, linear=True,
         label=lambda attrs: (f"conv T {attrs['kernel']}×{attrs['kernel']}", f"{attrs['width']} ×{attrs['stride']}"),
         onnx=onnx.conv_transposed,
         example="conv_transposed(4)",
     ),
     Op(
-        "embedding", "learnable vector for each token of the vocabulary", _embedded, kinds.analog, _embedding,
+        "embedding", "learnable vector for each token of the vocabulary", _embedded, kinds.analog,
+        lambda at: TorchModule(f"{_TIME}.Embedding", _table(at), layout="any"),
         (
             integer("width", "number of elements of a vector"),
             replace(START, meaning="initialisation of the vectors; by default `normal(1)`"),
@@ -449,7 +408,8 @@ ROWS = (
                 "table, which are logits; with `shared`, their weights are tied", None, 2, 2**24,
             ),
         ),
-        takes_tokens=True, weights=_table, macs=_embedding_macs, label=lambda attrs: (f"embedding {attrs['width']}", ""),
+        takes_tokens=True, weights=lambda at: {"weight": _table(at)},
+        macs=lambda at: 0 if at.values[0].kind.is_token else at["width"] * prod(at.value.shape), label=lambda attrs: (f"embedding {attrs['width']}", ""),
         onnx=onnx.embedding,
         example="in -> embedding(16) -> spike",
     ),
@@ -459,14 +419,18 @@ ROWS = (
             *_OVER_ONE,
             integer("stride", "distance between windows", 1, high=4096),
             integer("padding", "zeros added at both ends", 0, 0, 4096),
-            word("axis", "axis of the convolution", words=("rows", "columns")),
+            Parameter("axis", str, "axis of the convolution", words=("rows", "columns")),
         ),
         public=False, complete=_half_padded, weights=_conv_weights, weighted=True, macs=_conv_macs, linear=True,
         label=lambda attrs: (f"conv {attrs['kernel']} over {attrs['axis']},", str(attrs["width"])),
         nir="conv", onnx=onnx.conv,
     ),
     Op(
-        "conv_over_time", "convolution over time", _convolved_in_time, kinds.analog, _time_conv,
+        "conv_over_time", "convolution over time", _convolved_in_time, kinds.analog,
+        module(
+            f"{_TIME}.TimeConv", "C", "width", "kernel", layout="seq",
+            before=0, after=0, groups=1, dilation=1, bias=True, rank=None,
+        ),
         (
             *_OVER_ONE,
             integer("before", "zero steps added before the first", low=0),
@@ -486,16 +450,18 @@ ROWS = (
             Parameter("masked", float, "degree of masking of steps outside the window, 0 to 1", 1.0, 0, 1, schedule=MASKED),
         ),
         public=False, time="mixes", ahead=lambda attrs: not _hides(attrs), fixes_steps="weights",
-        weights=_time_weights, macs=_time_linear_macs, linear=True, label=_time_linear_label,
+        weights=lambda at: with_bias(at, (at["steps"], at["steps"]), at["steps"]),
+        macs=lambda at: at["window" if _hides(at.attrs) else "steps"] * prod(at.shape),
+        linear=True, label=_time_linear_label,
         onnx=onnx.linear_over_time,
     ),
     Op(
         "pad", "zero padding", _padded, kinds.with_zero,
-        forms.function("danetc.runtime.layers.axes.pad", "before", "after", "over", layout="any"),
+        function("danetc.runtime.layers.axes.pad", "before", "after", "over", layout="any"),
         (
             integer("before", "zeros added before the first entry", low=0, high=4096),
             integer("after", "zeros added after the last entry; by default equal to `before`", None, low=0, high=4096),
-            word("over", "axis to pad: rows, columns or both", "pixels", words=("pixels", "rows", "columns")),
+            Parameter("over", str, "axis to pad: rows, columns or both", "pixels", words=("pixels", "rows", "columns")),
         ),
         complete=_both_ends, same=lambda attrs: not attrs["before"] and not attrs["after"], linear=True,
         label=lambda attrs: (f"pad {attrs['before']}, {attrs['after']}", ""), onnx=onnx.pad,

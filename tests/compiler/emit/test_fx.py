@@ -15,7 +15,7 @@ from danetc.compiler.emit.names import RESERVED, attribute
 from danetc.compiler.emit.scopes import schedule, scope_tree
 from danetc.compiler.ir.graph import Attribute, Graph, Value
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.ops.forms import nothing
+from danetc.compiler.ir.ops.row import nothing
 from danetc.dsl.kinds import ANALOG, tokens
 from danetc.runtime.model.signature import random_input
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet

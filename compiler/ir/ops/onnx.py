@@ -1,43 +1,133 @@
-"""Forms of operations as operators of ONNX, family by family."""
+"""ONNX operators of the operations: forms for the field ``onnx`` of a row.
+
+A form gets its operands and gives its value by name. Time and batch are one leading dimension B:
+a map is [B, C, H, W], a vector [B, C]; B is N for what does not vary and T * N, step by step, for
+what does. What all samples share is [1, ...]. Where a network runs one step at a time
+(``OnnxWriter.step``) B is N for all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops import shapes
-from danetc.compiler.ir.ops.forms import pair
-from danetc.compiler.ir.ops.kinds import number
-from danetc.compiler.ir.ops.onnx.general import (
-    Array,
-    Form,
-    OnnxWriter,
-    Site,
-    repeat,
-    reshaped,
-    window,
-)
-from danetc.compiler.ir.ops.row import at_start, is_scheduled, whole
+from danetc.compiler.ir.ops.row import Site, at_start, is_scheduled, pair
 from danetc.dsl.first_weights import random_start
 
+if TYPE_CHECKING:
+    import numpy as np
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+
+class OnnxWriter(Protocol):
+    """Writer of the operators of a node (``compiler.emit.onnx``)."""
+
+    step: str
+    """Number of the time step [1] if the network runs one step at a time; else empty."""
+
+    def node(self, operator: str, *inputs: str, **attributes: Any) -> str: ...
+    def weight(self, name: str) -> str:
+        """Return a stored tensor of the node."""
+
+    def stored(self, name: str) -> Array:
+        """Return a stored tensor of the node as an array."""
+
+    def array(self, values: Any) -> str:
+        """Return a constant of the network's type."""
+
+    def applied(self, name: str, x: Array, *args: Any) -> Array:
+        """Return the result of a function of ``runtime.layers`` for a constant."""
+
+    def ints(self, *values: int) -> str:
+        """Return an int64 constant."""
+
+    def length(self) -> str:
+        """Return T, [1]."""
+
+    def as_steps(self, x: str, shape: Shape) -> str:
+        """Return [T * N, ...] as [T, N, ...]; ``shape`` is that of a sample."""
+
+    def as_batch(self, x: str, shape: Shape) -> str:
+        """Return [T, N, ...] as [T * N, ...]."""
+
+    def like(self, x: str, other: str) -> str:
+        """Return ``x``, [1, ...] or [B, ...], with as many samples as ``other``."""
+
+    def before(self, name: str, shape: Shape, steps: int) -> str:
+        """Return the value that the previous step remembered, [N, ...] or [steps, N, ...]; 0 in the
+        first step."""
+
+    def remember(self, name: str, value: str) -> None:
+        """Remember a value for the next step."""
+
+
+Form: TypeAlias = Callable[[OnnxWriter, Site, Sequence[str]], str]  # ``row.OnnxForm``
+
+
+def same(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    """Return the operand, for an operation without effect in inference."""
+    return x[0]
+
+
+def operator(name: str, **attributes: Any) -> Form:
+    """Return the form of a single operator."""
+    return lambda to, at, x: to.node(name, *x, **attributes)
+
+
+def folded(name: str) -> Form:
+    """Return the form of an operator of two operands, folded from the left."""
+    return lambda to, at, x: reduce(lambda a, b: to.node(name, a, b), x)
+
+
+def reshaped(to: OnnxWriter, x: str, *shape: int) -> str:
+    """Return ``x`` as [B, ...]."""
+    return to.node("Reshape", x, to.ints(0, *shape))
+
+
+def over_time(name: str) -> Form:
+    """Return the form of a reduction over time steps, which returns static values themselves."""
+
+    def form(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+        if not at.values[0].varies or to.step:
+            return x[0]
+        return to.node(name, to.as_steps(x[0], at.shape), to.ints(0), keepdims=0)
+
+    return form
+
+
+def repeat(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    """Repeat [N, ...] T times."""
+    if to.step or at.values[0].varies:
+        return x[0]
+    ones = to.ints(*[1] * at.rank)
+    return to.node("Tile", x[0], to.node("Concat", to.length(), ones, axis=0))
+
+
+def window(at: Site) -> dict[str, tuple[int, ...]]:
+    """Return kernel, stride and padding of windows under their ONNX names."""
+    return {
+        "kernel_shape": pair(at.attrs, "kernel", 1),
+        "strides": pair(at.attrs, "stride", 1),
+        "pads": 2 * pair(at.attrs, "padding", 0),
+    }
+
+
 # -- axes ---------------------------------------------------------------------------------------------
-
-
-def as_map(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    return to.node("Unsqueeze", x[0], to.ints(2, 3))
 
 
 def reduced(name: str) -> Form:
     """Return the form of a reduction over an axis to one entry, or to one for each group."""
 
     def form(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-        if at.attrs["over"] != "channels":
-            axes = {"rows": [2], "columns": [3], "pixels": [2, 3]}[str(at.attrs["over"])]
+        if at["over"] != "channels":
+            axes = {"rows": [2], "columns": [3], "pixels": [2, 3]}[at["over"]]
             return to.node(name, x[0], to.ints(*axes), keepdims=1)
         channels, *rest = at.shape
-        groups = whole(at.attrs, "groups")
+        groups = at["groups"]
         split = reshaped(to, x[0], groups, channels // groups, *rest)
         return to.node(name, split, to.ints(2), keepdims=0)
 
@@ -46,7 +136,7 @@ def reduced(name: str) -> Form:
 
 def axis_of(at: Site, name: str) -> int:
     """Return the place of a sample's axis in [B, ...]."""
-    return 1 + shapes.AXES.index(str(at.attrs[name]))
+    return 1 + shapes.AXES.index(at[name])
 
 
 def _exchanged(rank: int, a: int, b: int) -> list[int]:
@@ -56,9 +146,8 @@ def _exchanged(rank: int, a: int, b: int) -> list[int]:
 
 
 def swap(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    return to.node(
-        "Transpose", x[0], perm=_exchanged(at.rank + 1, axis_of(at, "a"), axis_of(at, "b"))
-    )
+    perm = _exchanged(at.rank + 1, axis_of(at, "a"), axis_of(at, "b"))
+    return to.node("Transpose", x[0], perm=perm)
 
 
 def steps_as_axis(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
@@ -92,19 +181,15 @@ def embedding(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.node("Unsqueeze", to.node("Transpose", rows, perm=[0, 2, 1]), to.ints(2))
 
 
-def reshape(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    return reshaped(to, x[0], *at.value.shape)
-
-
 def transform(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     import numpy as np  # late: `check` does not need it
 
-    over, all_axes = str(at.attrs["over"]), "chw"[: at.rank]
+    over, all_axes = at["over"], "chw"[: at.rank]
     axis = all_axes[shapes.AXES.index(over)]
     size = at.shape[all_axes.index(axis)]
-    matrix = to.applied("axes.basis", np.zeros(1), at.attrs["by"], size)
+    matrix = to.applied("axes.basis", np.zeros(1), at["by"], size)
     form = f"k{axis},...{all_axes}->...{all_axes.replace(axis, 'k')}"
-    matrix = matrix.T if at.attrs["inverse"] else matrix
+    matrix = matrix.T if at["inverse"] else matrix
     return to.node("Einsum", to.array(matrix), x[0], equation=form)
 
 
@@ -112,47 +197,30 @@ def sinusoidal(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     import numpy as np
 
     zeros = np.zeros((1, *at.shape))
-    positions = to.array(to.applied("axes.sinusoidal", zeros, at.attrs["over"]))
+    positions = to.array(to.applied("axes.sinusoidal", zeros, at["over"]))
     return to.node("Expand", positions, to.node("Shape", x[0]))
 
 
 def repeat_channels(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     channels, *rest = at.shape
     y = to.node("Unsqueeze", x[0], to.ints(2))
-    y = to.node("Expand", y, to.ints(1, channels, whole(at.attrs, "scale"), *rest))
+    y = to.node("Expand", y, to.ints(1, channels, at["scale"], *rest))
     return reshaped(to, y, *at.value.shape)
 
 
-def slice_channels(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    first, last = whole(at.attrs, "first"), whole(at.attrs, "last")
-    return to.node("Slice", x[0], to.ints(first), to.ints(last + 1), to.ints(1))
-
-
 def shuffle(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    groups = whole(at.attrs, "groups")
+    groups = at["groups"]
     channels, *rest = at.shape
     y = reshaped(to, x[0], groups, channels // groups, *rest)
     y = to.node("Transpose", y, perm=_exchanged(at.rank + 2, 1, 2))
     return reshaped(to, y, *at.shape)
 
 
-# -- softmax ------------------------------------------------------------------------------------------
-
-
-def softmax(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    return to.node("Softmax", x[0], axis=axis_of(at, "over"))
-
-
-def softmax_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    y = to.node("Softmax", to.as_steps(x[0], at.shape), axis=0)
-    return to.as_batch(y, at.shape)
-
-
 # -- joins --------------------------------------------------------------------------------------------
 
 
 def affine(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    factor, offset = number(at.attrs, "factor"), number(at.attrs, "offset")
+    factor, offset = at["factor"], at["offset"]
     if factor == -1 and offset:
         return to.node("Sub", to.array(offset), x[0])
     y = x[0] if factor == 1 else to.node("Mul", x[0], to.array(factor))
@@ -163,17 +231,13 @@ def beside(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Stack values along a new last dimension."""
     size = shapes.joined(at.attrs, at.values)
     parts = []
-    for each, value in zip(_alike(to, x), at.values, strict=True):
+    for each, value in zip(alike(to, x), at.values, strict=True):
         whole_map = each if value.shape == size else to.node("Expand", each, to.ints(1, *size))
         parts.append(to.node("Unsqueeze", whole_map, to.ints(-1)))
     return to.node("Concat", *parts, axis=-1)
 
 
-def concat(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    return to.node("Concat", *_alike(to, x), axis=1)
-
-
-def _alike(to: OnnxWriter, x: Sequence[str]) -> list[str]:
+def alike(to: OnnxWriter, x: Sequence[str]) -> list[str]:
     """Return values with equal numbers of samples."""
     last = reduce(lambda a, b: to.like(b, a), x)
     return [to.like(each, last) for each in x]
@@ -184,10 +248,10 @@ def _alike(to: OnnxWriter, x: Sequence[str]) -> list[str]:
 
 def parameter(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Return learnt numbers as [1, ...], or as [T, ...] if each step has its own."""
-    above, below = at.attrs["above"], at.attrs["below"]
+    above, below = at["above"], at["below"]
     raw = to.stored("weight" if above is None and below is None else "weight_raw")
     value = to.applied("neuron.within", raw, above, below)
-    if not at.attrs["per_step"]:
+    if not at["per_step"]:
         return to.array(value[None])
     y = to.array(value)
     return to.node("Gather", y, to.step, axis=0) if to.step else y
@@ -204,18 +268,18 @@ def _batch_norm(to: OnnxWriter, at: Site, x: str) -> str:
 
 
 def _epsilon(at: Site) -> float:
-    return number(at.attrs, "eps") if "eps" in at.attrs else 1e-5
+    return at["eps"] if "eps" in at.attrs else 1e-5
 
 
 def batchnorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    if not at.attrs["per_step"]:
-        border = to.ints(*[whole(at.attrs, "pad")] * 4)
-        y = to.node("Pad", x[0], border, "", to.ints(2, 3)) if at.attrs["pad"] else x[0]
+    if not at["per_step"]:
+        border = to.ints(*[at["pad"]] * 4)
+        y = to.node("Pad", x[0], border, "", to.ints(2, 3)) if at["pad"] else x[0]
         return _batch_norm(to, at, y)
     weight, mean, variance = (
         to.stored(name).astype(float) for name in ("weight", "running_mean", "running_var")
     )
-    bias = to.stored("bias").astype(float) if at.attrs["bias"] else 0.0
+    bias = to.stored("bias").astype(float) if at["bias"] else 0.0
     scale = weight / (variance + _epsilon(at)) ** 0.5
     factors, offsets = (_of_steps(to, at, each) for each in (scale, bias - mean * scale))
     y = x[0] if to.step else to.as_steps(repeat(to, at, x), at.shape)
@@ -244,7 +308,7 @@ def groupnorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     y = x[0] if at.rank > 1 else to.node("Unsqueeze", x[0], to.ints(2))
     y = to.node(
         "GroupNormalization", y, to.weight("weight"), to.weight("bias"),
-        num_groups=whole(at.attrs, "groups"), epsilon=1e-5,
+        num_groups=at["groups"], epsilon=1e-5,
     )  # fmt: skip
     return y if at.rank > 1 else to.node("Squeeze", y, to.ints(2))
 
@@ -253,30 +317,23 @@ def layernorm(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     y = to.node("Transpose", x[0], perm=[0, 2, 3, 1]) if at.rank > 1 else x[0]
     y = to.node(
         "LayerNormalization", y, to.weight("weight"), to.weight("bias"),
-        axis=-1, epsilon=number(at.attrs, "eps"),
+        axis=-1, epsilon=at["eps"],
     )  # fmt: skip
     return to.node("Transpose", y, perm=[0, 3, 1, 2]) if at.rank > 1 else y
-
-
-def running_mean(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    return to.array(to.stored("mean").reshape(1, -1, *[1] * (at.rank - 1)))
 
 
 # -- pooling and sizes --------------------------------------------------------------------------------
 
 
 def pooling(name: str, **attributes: Any) -> Form:
-    def form(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-        return to.node(name, x[0], **window(at), **attributes)
-
-    return form
+    return lambda to, at, x: to.node(name, x[0], **window(at), **attributes)
 
 
 def resize(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Resize to the nearest pixel from the upper left, or bilinearly."""
     _, height, width = at.value.shape
     ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}  # fmt: skip
-    if at.attrs["mode"] == "bilinear":
+    if at["mode"] == "bilinear":
         ways = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
     return to.node("Resize", x[0], "", "", to.ints(height, width), axes=[2, 3], **ways)
 
@@ -285,7 +342,7 @@ def resize(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def delay(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    count = whole(at.attrs, "steps")
+    count = at["steps"]
     if to.step and count == 1:
         known = to.before("past", at.shape, 1)
         to.remember("past", x[0])
@@ -306,10 +363,10 @@ def poisson(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def random(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    law = random_start(str(at.attrs["law"]))
-    if at.attrs["evaluate"] == "mean":
+    law = random_start(at["law"])
+    if at["evaluate"] == "mean":
         return to.node("Expand", to.array(law.mean), to.node("Shape", x[0]))
-    same = at.attrs["per"] == "sample" and at.values[0].varies
+    same = at["per"] == "sample" and at.values[0].varies
     steps = to.as_steps(x[0], at.shape) if same and not to.step else ""
     like = to.node("Slice", steps, to.ints(0), to.ints(1), to.ints(0)) if steps else x[0]
     names = {"uniform": ("low", "high"), "normal": ("mean", "scale")}[law.name]
@@ -327,7 +384,7 @@ def random(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 def latency(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Return a spike at the step that the input encodes."""
     within = to.node("Clip", x[0], to.array(0.0), to.array(1.0))
-    delayed = to.node("Mul", to.node("Log", within), to.array(-number(at.attrs, "tau")))
+    delayed = to.node("Mul", to.node("Log", within), to.array(-at["tau"]))
     when = to.node("Floor", delayed)
     if to.step:
         return to.node("Cast", to.node("Equal", when, to.node("Cast", to.step, to=1)), to=1)
@@ -343,40 +400,36 @@ def latency(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 # -- layers of weights --------------------------------------------------------------------------------
 
 
-def _with_bias(to: OnnxWriter, at: Site) -> list[str]:
-    return [to.weight("weight"), *([to.weight("bias")] if at.attrs["bias"] else [])]
+def with_bias(to: OnnxWriter, at: Site) -> list[str]:
+    return [to.weight("weight"), *([to.weight("bias")] if at["bias"] else [])]
 
 
 def conv(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.node(
-        "Conv", x[0], *_with_bias(to, at), **window(at),
-        dilations=pair(at.attrs, "dilation", 1), group=whole(at.attrs, "groups"),
+        "Conv", x[0], *with_bias(to, at), **window(at),
+        dilations=pair(at.attrs, "dilation", 1), group=at["groups"],
     )  # fmt: skip
 
 
 def conv_transposed(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.node(
-        "ConvTranspose", x[0], *_with_bias(to, at), **window(at),
-        output_padding=pair(at.attrs, "output_padding", 0), group=whole(at.attrs, "groups"),
+        "ConvTranspose", x[0], *with_bias(to, at), **window(at),
+        output_padding=pair(at.attrs, "output_padding", 0), group=at["groups"],
     )  # fmt: skip
-
-
-def linear(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    return to.node("Gemm", x[0], *_with_bias(to, at), transB=1)
 
 
 def conv_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Convolve [N, C, T, pixels], or one step and those before."""
-    before, after = (whole(at.attrs, name) for name in ("before", "after"))
+    before, after = (at[name] for name in ("before", "after"))
     weight = to.stored("weight")[..., None]
-    bias = [to.weight("bias")] if at.attrs["bias"] else []
+    bias = [to.weight("bias")] if at["bias"] else []
     steps = _seen(to, at, x[0], before) if to.step else to.as_steps(x[0], at.shape)
     turned = to.node("Transpose", steps, perm=[1, 2, 0, *range(3, at.rank + 2)])
     y = to.node(
         "Conv", to.node("Reshape", turned, to.ints(0, 0, 0, -1)), to.array(weight), *bias,
-        kernel_shape=[whole(at.attrs, "kernel"), 1],
+        kernel_shape=[at["kernel"], 1],
         pads=[0, 0, 0, 0] if to.step else [before, 0, after, 0],
-        dilations=[whole(at.attrs, "dilation"), 1], group=whole(at.attrs, "groups"),
+        dilations=[at["dilation"], 1], group=at["groups"],
     )  # fmt: skip
     y = to.node("Transpose", y, perm=[2, 0, 1, 3])
     return to.node("Reshape", y, to.ints(-1, *at.value.shape))
@@ -401,11 +454,11 @@ def linear_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     """Multiply a matrix whose rows are the steps."""
     import numpy as np
 
-    steps, window = whole(at.attrs, "steps"), at.attrs["window"]
+    steps, window = at["steps"], at["window"]
     weight = to.stored("weight")
     if window is not None:
         assert isinstance(window, int)
-        masked = at.attrs["masked"]
+        masked = at["masked"]
         share = float(to.stored("masked")) if is_scheduled(masked) else at_start(masked)
         inside = np.triu(np.tril(np.ones_like(weight)), 1 - window)
         weight = (share * inside + (1 - share)) * weight
@@ -420,15 +473,15 @@ def linear_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     else:
         matrix, seen = to.array(weight), to.as_steps(x[0], at.shape)
     y = to.node("MatMul", matrix, to.node("Flatten", seen, axis=1))
-    if at.attrs["bias"]:
+    if at["bias"]:
         bias = to.array(to.stored("bias").reshape(-1, 1))
         y = to.node("Add", y, to.node("Gather", bias, to.step, axis=0) if to.step else bias)
     return to.node("Reshape", y, to.ints(-1, *at.value.shape))
 
 
 def pad(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    before, after = whole(at.attrs, "before"), whole(at.attrs, "after")
-    axes = [axis for name, axis in (("rows", 2), ("columns", 3)) if at.attrs["over"] in (name, "pixels")]  # fmt: skip
+    before, after = at["before"], at["after"]
+    axes = [axis for name, axis in (("rows", 2), ("columns", 3)) if at["over"] in (name, "pixels")]  # fmt: skip
     ends = to.ints(*[before] * len(axes), *[after] * len(axes))
     return to.node("Pad", x[0], ends, "", to.ints(*axes))
 
@@ -446,8 +499,7 @@ def _turned(to: OnnxWriter, x: str) -> str:
 
 
 def scores(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    heads = whole(at.attrs, "heads")
-    q, k = (_tokens(to, x[i], at.values[i].shape, heads) for i in range(2))
+    q, k = (_tokens(to, x[i], at.values[i].shape, at["heads"]) for i in range(2))
     return to.node("MatMul", _turned(to, q), k)
 
 
@@ -457,7 +509,6 @@ def mix(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
 
 
 def keys_first(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
-    heads = whole(at.attrs, "heads")
-    q, k, v = (_tokens(to, x[i], at.values[i].shape, heads) for i in range(3))
+    q, k, v = (_tokens(to, x[i], at.values[i].shape, at["heads"]) for i in range(3))
     memory = to.node("MatMul", v, _turned(to, k))
     return reshaped(to, to.node("MatMul", memory, q), *at.value.shape)
