@@ -152,7 +152,8 @@ class StageBuilder:
 
     def build(self) -> v.Wire:
         """Build all blocks; return the result of the stage."""
-        lowering, stage, self.blocks = self.lowering, self.stage, []
+        lowering, stage = self.lowering, self.stage
+        self.blocks = []
         used = [bound for bound in (stage.block, stage.connection) if bound is not None]
         if lowering.trace is None:
             parts = [self._part(bound) for bound in used]

@@ -93,7 +93,8 @@ def _text(data: bytes, shown: str) -> str:
 
     stream = BytesIO(data)
     try:
-        form, version = np.lib.format, np.lib.format.read_magic(stream)
+        form = np.lib.format
+        version = form.read_magic(stream)
         read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
         shape, _, dtype = read(stream)
         if dtype.kind not in "fiub":
