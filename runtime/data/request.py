@@ -186,7 +186,7 @@ def reported(
     """
     try:
         yield
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:
         why = reason(error) if callable(reason) else getattr(error, "strerror", None) or reason
