@@ -59,7 +59,7 @@ from danetc.runtime.layers.statistics import chunked
 from danetc.runtime.model.built import to_channels_last
 from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.training.backward import GraphedPass
-from danetc.runtime.training.settings import determinism
+from danetc.runtime.training.state import determinism
 
 GAP = 1e-9  # of float64, relative to the largest value
 ANN_MOST, OTHERS_LEAST, COPY_MOST = 1.05, 1.0, 1.15

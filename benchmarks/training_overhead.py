@@ -28,10 +28,8 @@ from danetc.runtime.data.dataset import Memory
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.devices import find_device
 from danetc.runtime.training.checkpoints import Checkpoints
-from danetc.runtime.training.engine import fit
-from danetc.runtime.training.observer import Callback, StepReport
-from danetc.runtime.training.run import PhaseRun
-from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.engine import PhaseRun, fit
+from danetc.runtime.training.observer import Callback, RunSettings, StepReport
 from danetc.tasks.networks import compile_spec, initialise
 from danetc.tasks.training.plan import backend_on, find_recipe
 

@@ -32,8 +32,7 @@ from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.checkpoints import BEST
 from danetc.runtime.training.evaluation import Evaluation, unlike
 from danetc.runtime.training.losses import Objective, main_output, over_time
-from danetc.runtime.training.settings import autocast, determinism
-from danetc.runtime.training.state import own_random_state, seed_everything
+from danetc.runtime.training.state import autocast, determinism, own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
 from danetc.tasks.exporting import at_checkpoint, with_steps
 from danetc.tasks.model_directory import Trained, data_of, load, open_trained

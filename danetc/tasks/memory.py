@@ -36,8 +36,7 @@ from danetc.runtime.system.devices import find_device
 from danetc.runtime.training.backward import Part, make_backward
 from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.optim import freeze, make_optimizer
-from danetc.runtime.training.settings import autocast
-from danetc.runtime.training.state import random_state
+from danetc.runtime.training.state import autocast, random_state
 
 DTYPES = {"float32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Type of activations by a recipe's ``precision``."""

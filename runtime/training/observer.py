@@ -11,8 +11,38 @@ from typing import Any
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data.request import Split
 from danetc.runtime.training.evaluation import check_record
-from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import BY_CODE, StopRequest
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Settings of a phase that are not part of the recipe.
+
+    ``trial`` of ``trials`` and ``phase`` of ``phases`` count from 0. A checkpoint is due after
+    ``checkpoint_steps`` steps (0: never) or ``checkpoint_minutes`` minutes, whichever comes first,
+    and after every epoch; one is kept permanently every ``keep_every`` epochs (0: none).
+    ``train_output`` names the trained output if there are several. ``backend`` and
+    ``channels_last`` describe the built model, for the record of its evaluations. With ``cuda_graphs``,
+    steps are recorded as CUDA graphs. If the model is ``watched`` by a callback, a step is reported before
+    the next one begins.
+    """
+
+    seed: int = 0
+    phase: int = 0
+    phases: int = 1
+    trial: int = 0
+    trials: int = 1
+    workers: int = 0
+    sync_norm: bool = False
+    train_output: str | None = None
+    checkpoint_steps: int = 0
+    checkpoint_minutes: float = 5.0
+    keep_every: int = 0
+    deterministic: bool = True
+    backend: str = "eager"
+    channels_last: bool = False
+    cuda_graphs: bool = False
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

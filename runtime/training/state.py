@@ -1,11 +1,11 @@
-"""Copies of an optimizer, of weights and of random generators, and their restoration."""
+"""Copies of an optimizer, of weights and of random generators, their restoration, and modes of torch."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import isfinite
 from typing import Any
 
@@ -100,9 +100,7 @@ def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
     """Return the states of torch's generator, the device's current one, and those of Python and NumPy as JSON."""
-    legacy: Any = np.random.get_state()
-    name, words, *rest = legacy
-    text = json.dumps([random.getstate(), [name, words.tolist(), *rest]])
+    text = json.dumps([random.getstate(), np.random.get_state()], default=np.ndarray.tolist)
     found = {
         "torch": torch.get_rng_state(),
         "python": torch.frombuffer(bytearray(text, "ascii"), dtype=torch.uint8),
@@ -138,3 +136,38 @@ def own_random_state(device: torch.device) -> Iterator[None]:
         yield
     finally:
         set_random_state(before, device)
+
+
+PRECISIONS = {"float32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Autocast type of each ``precision`` of a recipe."""
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return the autocast context of a forward pass in this precision."""
+    dtype = PRECISIONS[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+@contextmanager
+def determinism(device: torch.device, wanted: bool) -> Iterator[None]:
+    """On a GPU, select deterministic kernels if ``wanted``, else the fastest.
+
+    New memory is not filled with NaN, which torch does in deterministic mode by default: that finds
+    errors, but takes as long as a kernel.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    flags = cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    cudnn.benchmark, cudnn.deterministic = not wanted, wanted
+    memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory = flags

@@ -19,7 +19,7 @@ from danetc.runtime.system.devices import has_streams
 from danetc.runtime.system.errors import DataError, TrainingError
 from danetc.runtime.system.seeds import derive
 from danetc.runtime.training.distributed import World
-from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.observer import RunSettings
 
 Piece = tuple[Tensor, Tensor, Tensor]
 """Input of the network, labels, and targets of the loss: labels, or mixed ones (mixup, cutmix)."""
@@ -29,8 +29,8 @@ class TrainingBatches:
     """Batches of a data set for this process, for training and evaluation.
 
     ``output`` is the shape of the trained output. This process takes ``part`` images of each batch. An
-    epoch has ``steps`` steps and is evaluated on the split ``judged_on``; an evaluation of the ``tests`` of
-    a split has at most ``rounds`` batches in any process.
+    epoch has ``steps`` steps; an evaluation of the ``tests`` of a split has at most ``rounds`` batches in
+    any process.
 
     Raises DataError if the data do not fit the network, TrainingError if a batch cannot be divided.
     """
@@ -82,7 +82,6 @@ class TrainingBatches:
         self._batches = Batches(
             data.train, augment, later=later, train=True, seed=self._seed, **common
         )
-        self.judged_on = data.judged_on
         splits: set[Split] = {data.judged_on, "test"}
         self.tests = {split: tests.batches(split=split, **common) for split in sorted(splits)}
         self.steps = len(self._batches)
@@ -96,8 +95,7 @@ class TrainingBatches:
         """
         world, accumulate = self._world, self._phase.accumulate
         for batch in self._read(self._batches.epoch(epoch, start, world.device)):
-            x, labels = batch.images.to(self._dtype), batch.labels
-            targets = labels
+            x, labels, targets = batch.images.to(self._dtype), batch.labels, batch.labels
             if self._mix is not None:
                 seed = derive("mix", self._seed, epoch, batch.step, world.rank)
                 x, targets = self._mix(x, labels, seed)
@@ -114,10 +112,9 @@ class TrainingBatches:
 
     def zeros(self) -> Tensor:
         """Return an input of zeros in the shape of a part of a batch."""
-        count = self.part // self._phase.accumulate
-        time_steps = (self._signature.steps,) if self._events else ()
-        shape = (count, *time_steps, *self._signature.input)
-        return self._input(torch.zeros(shape, device=self._world.device, dtype=self._dtype))
+        count, lead = self.part // self._phase.accumulate, [self._signature.steps] * self._events
+        size = (*lead, count, *self._signature.input)
+        return torch.zeros(size, device=self._world.device, dtype=self._dtype)
 
     def close(self) -> None:
         """Stop the loaders."""

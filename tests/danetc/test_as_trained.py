@@ -15,7 +15,7 @@ import pytest
 from danetc.main import main
 from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.system.files import read_record
-from danetc.runtime.training.run import PhaseRun
+from danetc.runtime.training.engine import PhaseRun
 from danetc.runtime.training.signals import Stopped
 from tests.forked import in_two
 

@@ -12,9 +12,9 @@ import danetc
 from danetc.main import main
 from danetc.runtime.model.weight_files import read_tensors
 from danetc.runtime.system.files import read_record
-from danetc.runtime.training import run as running
+from danetc.runtime.training import engine as running
 from danetc.runtime.training.engine import fit
-from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.observer import RunSettings
 from tests.runtime.training.common import BARE, digits, phase
 
 FEW = "synthetic:size=8,channels=1,classes=10,count=100,test=20"

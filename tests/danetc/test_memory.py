@@ -21,9 +21,8 @@ from danetc.runtime.data.registry import open_data
 from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import World
-from danetc.runtime.training.engine import fit
-from danetc.runtime.training.run import PhaseRun
-from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.engine import PhaseRun, fit
+from danetc.runtime.training.observer import RunSettings
 from danetc.runtime.training.state import random_state
 from danetc.tasks.memory import StepMemory, choose, fitting, plain_step, size_of, step_memory
 from danetc.tasks.networks import compile_spec, emit_model

@@ -14,8 +14,7 @@ from danetc.dsl.loading import load_module
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.syntax.source import SourceFile
-from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
-from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.observer import Epoch, PhasePlan, RunSettings, StepReport
 from danetc.tasks.grid.run import GridProgress, Outcome
 from danetc.tasks.training.progress import TrainingProgress
 

@@ -16,9 +16,8 @@ from danetc.compiler.ir.graph import Graph
 from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import World
-from danetc.runtime.training.engine import fit
-from danetc.runtime.training.run import PhaseRun
-from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.engine import PhaseRun, fit
+from danetc.runtime.training.observer import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from tests.differential import helpers
 from tests.differential.networks import VARIETY

@@ -18,7 +18,7 @@ from danetc.compiler.passes.recompute import POLICIES
 from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
-from danetc.runtime.training.settings import autocast
+from danetc.runtime.training.state import autocast
 from danetc.tasks.memory import plain_step, size_of, step_memory
 from tests.differential.helpers import text
 from tests.differential.looped import LOOPED

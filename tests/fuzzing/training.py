@@ -23,9 +23,8 @@ from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.distributed import World
-from danetc.runtime.training.engine import fit
-from danetc.runtime.training.run import PhaseRun
-from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.engine import PhaseRun, fit
+from danetc.runtime.training.observer import RunSettings
 from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, Subject, modules
 from tests.reference import functions as f
 from tests.reference.network import Network, Weights

@@ -17,9 +17,8 @@ from danetc.output.figures import show_size
 from danetc.output.table import print_table
 from danetc.requests import TrainingRequest
 from danetc.runtime.training.distributed import World
-from danetc.runtime.training.engine import fit
+from danetc.runtime.training.engine import PhaseRun, fit
 from danetc.runtime.training.observer import Callback, PhasePlan, StepReport
-from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.tasks.memory import free_for, step_memory
 from danetc.tasks.training.directory import state_of

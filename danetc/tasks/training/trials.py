@@ -23,10 +23,8 @@ from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.system.files import explain_os_error, save_record
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot, read_checkpoint
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
-from danetc.runtime.training.engine import fit
-from danetc.runtime.training.observer import Callback, Callbacks
-from danetc.runtime.training.run import PhaseRun
-from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.engine import PhaseRun, fit
+from danetc.runtime.training.observer import Callback, Callbacks, RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.tasks.model_directory import TRAINING, TRIALS, model_files
 from danetc.tasks.networks import initialise

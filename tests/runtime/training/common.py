@@ -21,10 +21,8 @@ from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.training.distributed import World
-from danetc.runtime.training.engine import fit
-from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, StepReport
-from danetc.runtime.training.run import PhaseRun
-from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.engine import PhaseRun, fit
+from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, RunSettings, StepReport
 
 NETWORK = """
 use std

@@ -19,9 +19,8 @@ from danetc.runtime.system.errors import DataError, TrainingError, UnreadableErr
 from danetc.runtime.training import distributed
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import joined
-from danetc.runtime.training.engine import fit
-from danetc.runtime.training.run import PhaseRun
-from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.engine import PhaseRun, fit
+from danetc.runtime.training.observer import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from tests.forked import as_rank, forked, free_port
 from tests.runtime.training.common import NETWORK, TIMES, Watcher, digits, phase

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 import danetc
 from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.training import run as running
+from danetc.runtime.training import engine as running
 from danetc.runtime.training.optim import Average
 from tests.runtime.training.common import ADAM, RELU, digits, phase, run, small
 

@@ -14,7 +14,7 @@ import danetc
 from danetc.runtime.data.dataset import DataSet
 from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.training.observer import StepReport
-from danetc.runtime.training.settings import determinism
+from danetc.runtime.training.state import determinism
 
 from .common import ADAM, STILL, Watcher, phase, run, small
 
