@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -18,17 +18,21 @@ import torch.distributed as dist
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
+from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.neuron.reading import read_program
+from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.settings import Phase
+from danetc.runtime.kernels.neuron import Step, differentiable_step
 from danetc.runtime.layers.loop import Loop
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.weight_layer import layers_of
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.guards import is_out_of_memory
-from danetc.runtime.training.losses import Objective
-from danetc.runtime.training.representation import check_represented, represented
+from danetc.runtime.training.losses import Objective, values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +53,11 @@ class Part:
     update: Callable[[], object] = lambda: None
 
 
-Backward = Callable[[Part], tuple[Any, Tensor]]
-"""Adds the gradients of a part to those of the weights; returns the outputs and the loss."""
+def make_backward(item: Item) -> Callable[[Part], tuple[Any, Tensor]]:
+    """Return the function that a recipe's ``gradient`` names.
 
-
-def make_backward(item: Item) -> Backward:
-    """Return the function that a recipe's ``gradient`` names."""
+    It adds the gradients of a part to those of the weights, and returns the outputs and the loss.
+    """
     return partial(BACKWARD[item.name], **dict(item.arguments))
 
 
@@ -69,23 +72,20 @@ def check_backward(item: Item, model: Model, objective: Objective, accumulate: i
         check_represented(model)
     if item.name in ("bptt", "eprop", "representation"):
         return
-    given, most = dict(item.arguments), model.signature.steps
-    drawn = given.get("steps") if item.name == "online" else None
-    if isinstance(drawn, int) and drawn > most and not model.signature.sequence:
+    most = model.signature.steps
+    if item.name == "online" and item["steps"] > most and not model.signature.sequence:
         raise TrainingError(
-            f"`gradient = online(steps = {drawn})` exceeds the network's T of {most} time steps; use "
+            f"`gradient = online(steps = {item['steps']})` exceeds the network's T of {most} time steps; use "
             f"at most {most}"
         )
-    if given.get("update") == "step" and accumulate > 1:
+    if item.name == "online" and item["update"] == "step" and accumulate > 1:
         raise TrainingError(
             "`update = step` changes the weights after each time step of a batch, which cannot have "
             f"{accumulate} parts; set `accumulate = 1`, or use `update = batch`"
         )
     how = f"`gradient = {item.name}` runs the network step by step"
-    if model.signature.whole:
-        raise TrainingError(
-            f"{how}, which it cannot: {model.signature.whole}; use `gradient = bptt`"
-        )
+    if whole := model.signature.whole:
+        raise TrainingError(f"{how}, which it cannot: {whole}; use `gradient = bptt`")
     if objective.reads_neurons:
         raise TrainingError(
             f"{how}, in which terms of the loss cannot read neurons; leave them out, or use "
@@ -102,14 +102,11 @@ def _bptt(part: Part) -> tuple[Any, Tensor]:
 
 
 def _eprop(part: Part) -> tuple[Any, Tensor]:
-    loops = _loops(part.model)
-    for loop in loops:
-        loop.detached = True
-    try:
+    with ExitStack() as stack:
+        for loop in _loops(part.model):
+            stack.callback(setattr, loop, "detached", False)
+            loop.detached = True
         return _bptt(part)
-    finally:
-        for loop in loops:
-            loop.detached = False
 
 
 def _loops(model: nn.Module) -> list[Loop]:
@@ -210,6 +207,108 @@ def _traced(model: nn.Module, trace: float, untraced: Container[str]) -> Iterato
         yield
 
 
+# -- gradients of firing rates (DSR: Meng et al., CVPR 2022) ---------------------------------------
+#
+# A neuron ``v = leak * u + gain * x`` that gives ``height`` and subtracts ``reset`` when it fires has a mean output
+# close to ``min(max(slope * mean of x, 0), height)`` with ``slope = gain * height / reset``, if step t of T has the
+# weight leak^(T - t) in both means. The gradient of a layer is that of this function, which all steps of the input
+# share equally, as in the authors' code: no surrogate and no state take part.
+
+
+@contextmanager
+def represented(model: nn.Module, slope: float = 0.0) -> Iterator[None]:
+    """Give all layers of neurons the gradients of their rates; with a ``slope`` in place of that of the equations.
+
+    The context must include the backward pass if segments run again in it. Outputs do not change.
+    """
+    with ExitStack() as stack:
+        for _, layer in layers_of(model):
+            if isinstance(layer, Neuron) and read_program(layer.program).has_step:
+                hook = partial(_learn_rate, slope=slope)
+                stack.enter_context(layer.register_forward_hook(hook, prepend=True))
+        yield
+
+
+def check_represented(model: nn.Module) -> None:
+    """Raise TrainingError if the rate of a layer does not follow from its equations."""
+    for name, layer in layers_of(model):
+        if fault := _fault(layer):
+            raise TrainingError(
+                f"`gradient = representation` has no rate for `{name}`: {fault}; it is for neurons "
+                "without loops that leak and subtract a constant, as IF and LIF with a soft reset do"
+            )
+
+
+def _learn_rate(layer: Neuron, inputs: Any, out: Tensor, slope: float) -> Tensor | None:
+    """Forward hook of a layer: its output with the gradient of its rate."""
+    if not torch.is_grad_enabled():
+        return None
+    x = values_of(layer, inputs, out, "current")
+    leak, gain, height, reset = _constants(layer, x)
+    ages = torch.arange(len(x) - 1, -1, -1, device=x.device).view(-1, *[1] * (x.dim() - 1))
+    weights = leak.detach() ** ages
+    weights = weights / weights.sum(0)
+    factor = slope or gain * height / reset
+    rate = factor * (weights * x).sum(0)
+    bounded = torch.where(rate > height, height, torch.zeros_like(rate))
+    learning = torch.where((rate > 0) & (rate < height), factor * x.mean(0), bounded)
+    change = len(x) * weights * (learning - learning.detach())  # 0, with a gradient
+    return out.detach() + change.to(out.dtype)
+
+
+@lru_cache(maxsize=256)
+def _forced(program: str, spike: float) -> Step:
+    """Return the step of a program whose neurons always or never fire."""
+    parsed = read_program(program)
+    ops: list[Instruction] = []
+    for op in parsed.ops:
+        if op.opcode == "heaviside":  # 0 times its argument, which keeps the shape
+            ops.append(replace(op, name="_forced", opcode="mul", args=(*op.args, 0.0)))
+            op = replace(op, opcode="add", args=("_forced", spike))
+        ops.append(op)
+    return differentiable_step(replace(parsed, ops=tuple(ops)).text())
+
+
+def _probe(layer: Neuron, like: Tensor, spike: float) -> tuple[Tensor, Tensor]:
+    """Return output and next state for (input, state) = (0, 0), (1, 0), (0, 1) and (0.7, -1.3)."""
+    shape = (4, *[1] * layer.rank)
+    x = like.new_tensor([0.0, 1.0, 0.0, 0.7]).view(shape)
+    u = like.new_tensor([0.0, 0.0, 1.0, -1.3]).view(shape)
+    out, after = _forced(layer.program, spike)(x, u, *layer.params())
+    return out, after
+
+
+def _constants(layer: Neuron, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return leak, gain, height and reset in the type of ``like``: numbers, or one for each channel or neuron."""
+    (_, silent), (output, fired) = _probe(layer, like, 0.0), _probe(layer, like, 1.0)
+    return silent[2], silent[1], output[0], (silent - fired)[0]
+
+
+def _fault(layer: nn.Module) -> str | None:
+    """Return the reason why a layer of neurons has no rate of the form above, or None."""
+    if isinstance(layer, Loop):
+        return "it runs in a loop, in which an input is not known before the output"
+    if not isinstance(layer, Neuron) or not (program := read_program(layer.program)).has_step:
+        return None
+    steps = [op for op in program.ops if OPCODES[op.opcode].step]
+    if len(program.states) != 1 or program.inputs or program.per_step:
+        return "it needs one state, one input, and the same numbers at all steps"
+    if [op.opcode for op in steps] != ["heaviside"]:
+        return "its output is not that of one heaviside"
+    like = next(iter(layer.params()), torch.zeros(()))
+    with torch.no_grad():
+        (none, silent), (output, fired) = _probe(layer, like, 0.0), _probe(layer, like, 1.0)
+        leak, gain, height, reset = _constants(layer, like)
+        linear = silent[0].abs().max() < 1e-6 and torch.allclose(silent[3], 0.7 * gain - 1.3 * leak)
+        if not linear or (leak < 0).any():
+            return "its membrane is not a leak times the state plus a gain times the input"
+        if not torch.allclose(silent - fired, reset) or (reset <= 0).any():
+            return "what it subtracts when it fires is not a positive constant"
+        if none.any() or not torch.allclose(output, height) or (height <= 0).any():
+            return "its output is not a positive constant when it fires, and 0 when it does not"
+    return None
+
+
 # -- CUDA graphs: a training step is recorded once, and then takes one launch ----------------------
 #
 # Recorded kernels read and write the same memory at each replay, so inputs are copied to where they were
@@ -249,14 +348,11 @@ class GraphedPass:
         self._run, self._parameters = run, parameters
         self._seen: Counter[object] = Counter()
         self._form: object = None
-        self._graph: Any = None
-        self._inputs: list[Tensor] = []
-        self._grads: list[Tensor | None] = []
 
     def __call__(self, *inputs: Tensor, share: float) -> None:
         form = (*((x.shape, x.stride(), x.dtype) for x in inputs), share)
         self._seen[form] += 1
-        if self._graph is None and self._seen[form] > WARM_UP:
+        if self._form is None and self._seen[form] > WARM_UP:
             self._form = form
             self._record(inputs, share)
         if form != self._form:
@@ -270,7 +366,7 @@ class GraphedPass:
 
     def _record(self, inputs: Sequence[Tensor], share: float) -> None:
         self._inputs = [torch.empty_like(x).copy_(x) for x in inputs]
-        self._graph = torch.cuda.CUDAGraph()
+        self._graph: Any = torch.cuda.CUDAGraph()
         try:
             # Other threads, which pin memory for the loader, may go on.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):

@@ -43,8 +43,8 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import taken
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.weight_layer import layers_of
+from danetc.runtime.training.backward import represented
 from danetc.runtime.training.losses import Objective
-from danetc.runtime.training.representation import represented
 from danetc.tasks.training.plan import find_recipe
 from tests.zoo.harness import assert_alive, checked, graph
 

@@ -13,9 +13,8 @@ from torch.nn import functional as F
 import danetc
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.training.backward import Part, make_backward
+from danetc.runtime.training.backward import Part, check_represented, make_backward
 from danetc.runtime.training.losses import Objective
-from danetc.runtime.training.representation import check_represented
 from tests.runtime.training.common import digits, phase, run
 from tests.surrogates import sigmoid, step
 
