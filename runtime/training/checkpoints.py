@@ -152,7 +152,23 @@ class Checkpoints:
         old = self.folder / f".{aside.name}.old-{os.getpid()}"
         try:
             shutil.rmtree(new, ignore_errors=True)
-            _write(snapshot, new, place)
+            with files.naming(place):  # errors name files as they will be there
+                new.mkdir()
+            contents: dict[str, files.Content] = {
+                f"{stem}.safetensors": tensor_file(found)
+                for stem, found in snapshot.tensors.items()
+            }
+            record = {
+                "format": FORMAT,
+                "position": snapshot.position._asdict(),
+                "files": list(contents),
+                "state": snapshot.state,
+            }
+            contents[STATE] = files.seal_record(record)
+            for file, content in contents.items():
+                with files.naming(place / file):
+                    files.write_flushed(new / file, content)
+            files.flush_folder(new)
             if place.exists():
                 if aside.exists():  # after an interrupted removal, it would look damaged
                     aside.rename(old)
@@ -164,29 +180,6 @@ class Checkpoints:
             return place
         finally:  # if it failed
             shutil.rmtree(new, ignore_errors=True)
-
-
-# -- one checkpoint --------------------------------------------------------------------------------
-
-
-def _write(snapshot: Snapshot, folder: Path, place: Path) -> None:
-    """Write a checkpoint to a new folder. Errors name the files as they will be in ``place``."""
-    with files.naming(place):
-        folder.mkdir()
-    contents: dict[str, files.Content] = {
-        f"{stem}.safetensors": tensor_file(tensors) for stem, tensors in snapshot.tensors.items()
-    }
-    record = {
-        "format": FORMAT,
-        "position": snapshot.position._asdict(),
-        "files": list(contents),
-        "state": snapshot.state,
-    }
-    contents[STATE] = files.seal_record(record)
-    for name, content in contents.items():
-        with files.naming(place / name):
-            files.write_flushed(folder / name, content)
-    files.flush_folder(folder)
 
 
 def read_checkpoint(folder: Path) -> Snapshot:

@@ -71,18 +71,16 @@ class World:
 
     def gather(self, item: Result) -> list[Result]:
         """Return the items of all processes by rank, in every process."""
-        if self.size == 1:
-            return [item]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, item, group=self.control)
+        found = [item] * self.size
+        if self.size > 1:
+            dist.all_gather_object(found, item, group=self.control)
         return found
 
     def from_first(self, item: Result) -> Result:
         """Return the item of rank 0 in every process."""
-        if self.size == 1:
-            return item
         held = [item]
-        dist.broadcast_object_list(held, src=0, group=self.control)
+        if self.size > 1:
+            dist.broadcast_object_list(held, src=0, group=self.control)
         return held[0]
 
     def on_first(self, work: Callable[[], Result]) -> Result:
@@ -90,18 +88,16 @@ class World:
 
         An error is raised on rank 0, and FailedElsewhere in the other processes.
         """
-        result: Any = None
-        failure: Exception | None = None
+        results: list[Result] = []
+        failure: Exception = FailedElsewhere()
         if self.first:
             try:
-                result = work()
+                results = [work()]
             except Exception as error:
                 failure = error
-        failed, result = self.from_first((failure is not None, result))
-        if failed:
-            raise failure or FailedElsewhere()
-        found: Result = result
-        return found
+        if not (results := self.from_first(results)):
+            raise failure
+        return results[0]
 
     def own(self, error: Failure) -> Failure:
         """Mark an error that other processes may not meet, and name its rank."""
@@ -157,12 +153,12 @@ def joined(
     on_gpu = place.type != "cpu"
     if place.index is not None:
         raise TrainingError(f"each process uses its own device; write --device {place.type}")
-    if on_gpu and local >= len(found):
-        raise TrainingError(
-            f"process {local} of this machine has no GPU: there are "
-            f"{len(found)}; start as many processes (--nproc-per-node), or use --device cpu"
-        )
     if on_gpu:
+        if local >= len(found):
+            raise TrainingError(
+                f"process {local} of this machine has no GPU: there are {len(found)}; start as many "
+                "processes (--nproc-per-node), or use --device cpu"
+            )
         place = torch.device(found[local])
         torch.accelerator.set_device_index(local)
     try:

@@ -66,10 +66,10 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """JSON data."""
         record = {each.name: plain(getattr(self, each.name)) for each in fields(self)}
-        for key in _RECIPE:
-            if record[key] is not None:
-                record[key] = write_setting(key, record[key])
-        return record
+        written = {
+            key: write_setting(key, record[key]) for key in _RECIPE if record[key] is not None
+        }
+        return record | written
 
 
 def read_evaluation(record: object) -> Evaluation:
@@ -77,9 +77,7 @@ def read_evaluation(record: object) -> Evaluation:
     if not isinstance(record, dict):
         raise ValueError("it does not say how the network was tested")
     values = dict(record)
-    for key in _RECIPE:
-        if values.get(key) is None:
-            continue
+    for key in (key for key in _RECIPE if values.get(key) is not None):
         try:
             values[key] = read_setting(key, str(values[key]), "the record")
         except SpecError as error:
@@ -124,8 +122,6 @@ def fits(value: object, hint: Any) -> bool:
     kinds: dict[Any, Any] = {int: Integral, float: Real, tuple: Sequence}
     return isinstance(value, kinds.get(kind, kind))
 
-
-# -- printing --------------------------------------------------------------------------------------
 
 _SHOWN = (
     "backend", "precision", "batch", "processes", "evaluate", "loss", "output", "channels_last",

@@ -44,11 +44,8 @@ def first_not_finite(
     if not _finite(x):  # after the pass, which the other processes make too
         return "the input itself: an image holds a value that is not finite"
     if found:
-        place = f"layer {found[0]}"
-        return f"{place}, whose `{broken}` is not finite" if broken is not None else place
-    if broken is not None:
-        return f"`{broken}`, which is not finite"
-    return ONLY_LOSS
+        return f"layer {found[0]}" + (f", whose `{broken}` is not finite" if broken else "")
+    return ONLY_LOSS if broken is None else f"`{broken}`, which is not finite"
 
 
 class _Watched(fx.Interpreter):
@@ -68,15 +65,12 @@ class _Watched(fx.Interpreter):
 def not_finite_tensor(model: nn.Module) -> str | None:
     """Return the name of the first parameter or buffer that is not finite, or None."""
     named = (*model.named_parameters(), *model.named_buffers())
-    floats = [(name, value.detach()) for name, value in named if value.is_floating_point()]
-    finite = torch.stack([torch.isfinite(value).all() for _, value in floats]).tolist()
-    return next((name for (name, _), each in zip(floats, finite, strict=True) if not each), None)
+    finite = torch.stack([torch.isfinite(value).all() for _, value in named]).tolist()
+    return next((name for (name, _), each in zip(named, finite, strict=True) if not each), None)
 
 
 def _finite(value: object) -> bool:
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        return True
-    return bool(torch.isfinite(value).all())
+    return not isinstance(value, Tensor) or bool(torch.isfinite(value).all())
 
 
 # -- dead layers -----------------------------------------------------------------------------------

@@ -211,7 +211,6 @@ class Objective:
         self.reads_neurons = any(row.reads == "neurons" for row in rows)
         self._teachers = teachers or {}
         self._images: Tensor | None = None  # the last input of the teachers
-        self._taught: dict[str, tuple[Tensor, ...]] = {}
         if model is None:
             default = NUMBERS_LOSS if target == "numbers" else DEFAULT_LOSS
             terms = [term for term in terms if not ROWS[term.item.name].training] or default
@@ -247,14 +246,7 @@ class Objective:
                 f"the teacher {teacher} gives {shown}, and the output `{name}` has {shape[0]} classes"
             )
         taught = list(theirs).index(chosen)
-        return lambda y, labels: term(outputs_of(y)[place], self._teach(teacher)[taught])
-
-    def _teach(self, directory: str) -> tuple[Tensor, ...]:
-        """Return the outputs of a teacher, which is run once for all terms."""
-        if directory not in self._taught:
-            with torch.no_grad():
-                self._taught[directory] = outputs_of(self._teachers[directory](self._images))
-        return self._taught[directory]
+        return lambda y, labels: term(outputs_of(y)[place], self._taught[teacher][taught])
 
     def answers(self, outputs: Any) -> Tensor:
         """Return the output that accuracy refers to, averaged over time unless each step has a label."""
@@ -275,7 +267,10 @@ class Objective:
         if self.target == "steps":
             labels = labels[:, first : first + len(outputs_of(outputs)[self.main])]
         if images is not self._images:  # one batch may be used for several groups of steps
-            self._images, self._taught = images, {}
+            self._images = images
+            with torch.no_grad():
+                taught = {name: each(images) for name, each in self._teachers.items()}
+            self._taught = {name: outputs_of(y) for name, y in taught.items()}
         values = [factor * term(outputs, labels) for factor, term in self._terms]
         if share != 1:
             values = [share * value for value in values]
@@ -316,26 +311,25 @@ def _read_layers(model: nn.Module, item: Item, of: str) -> list[str]:
             continue
         program = read_program(module.program)
         known.setdefault(program.name, []).append(name)
-        fires = program.is_neuron and output_kind(program).is_integer
-        fires = program.has_step if "of" in item else fires
-        if (wanted and program.name != wanted) or not (fires or (wanted and "of" in item)):
-            continue
-        if not fnmatchcase(name, item["layers"] or "*"):
+        fits = program.is_neuron and output_kind(program).is_integer
+        if "of" in item:
+            fits = program.has_step or bool(wanted)
+        fits = fits and program.name == (wanted or program.name)
+        if not fits or not fnmatchcase(name, item["layers"] or "*"):
             continue
         if of == "potential" and isinstance(none := instrument(module.program).membrane, str):
             raise TrainingError(f"the loss `{item.name}` cannot read `{name}`: {none}")
         found.append(name)
     if not found:
         what = f"no neuron `{wanted}`" if wanted else "no neuron that fires"
-        if item["layers"]:
-            what += f" in layers `{item['layers']}`"
+        where = f" in layers `{item['layers']}`" if item["layers"] else ""
         shown = [
             f"{neuron} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
             for neuron, names in known.items()
         ]
         there = f"; it has {', '.join(shown)}" if known else ""
         raise TrainingError(
-            f"the loss `{item.name}` reads neurons, and the network has {what}{there}"
+            f"the loss `{item.name}` reads neurons, and the network has {what}{where}{there}"
         )
     return found
 

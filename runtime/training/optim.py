@@ -37,13 +37,8 @@ def make_optimizer(
     """
     given: dict[str, Any] = dict(item.arguments)
     kinds = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear
-    weights = {
-        parameter
-        for module in model.modules()
-        if isinstance(module, kinds)
-        for name, parameter in module.named_parameters(recurse=False)
-        if name != "bias"
-    }
+    layers = [each for each in model.modules() if isinstance(each, kinds)]
+    weights = {x for each in layers for key, x in each._parameters.items() if key != "bias"}
     some = given.pop("decay", "all") == "weights"
     members: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -106,9 +101,7 @@ class Average:
     @torch.no_grad()
     def update(self, model: nn.Module, first: bool) -> None:
         """Add the weights after a step. The average starts at those of the ``first`` one."""
-        averages, values = (
-            [*module.parameters(), *module.buffers()] for module in (self.module, model)
-        )
+        averages, values = (each.state_dict().values() for each in (self.module, model))
         pairs = [*zip(averages, values, strict=True)]
         means = [pair for pair in pairs if not first and pair[0].is_floating_point()]
         if means:  # one kernel for all

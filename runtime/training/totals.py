@@ -1,8 +1,7 @@
 """Sums over the images of an epoch, the steps in flight, and the clock.
 
-For classes, correct answers are counted; for pixels, also the overlap of each class; for numbers,
-squared errors are added. On a GPU the host queues a step while the device computes the one
-before, so it reads the metrics of that one when the next is queued. On a CPU it reads them at once.
+On a GPU the host queues a step while the device computes the one before, so it reads the metrics of
+that one when the next is queued. On a CPU it reads them at once.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -23,50 +22,28 @@ from danetc.runtime.data.request import IGNORED, Target
 from danetc.runtime.system.devices import has_streams
 from danetc.runtime.training.observer import PARTS
 
-_IMAGES, _LOSS, _ANSWERS, _TOP1, _TOP5, _SKIPPED = range(6)
-_COMMON = 6
-"""Number of sums that do not depend on the target."""
+_LOSS, _SKIPPED, _COMMON = 1, 5, 6
+"""Places of the loss and of unreadable images, and number of sums that do not depend on the target."""
 
 
-@dataclass(frozen=True, slots=True)
 class Sums:
     """Sums on the host: images, loss, answers (images or pixels), correct ones, unreadable images.
 
     Accuracies are from 0 to 1; None if numbers are learned. Top-5 accuracy is None below ten classes.
+    ``terms`` has the value of each term of the loss by its name; their sums are the last.
     """
 
-    values: tuple[float, ...]
-    target: Target = "classes"
-    outputs: int = 0
-    names: tuple[str, ...] = ()  # of the terms of the loss, whose sums are the last
-
-    @property
-    def terms(self) -> dict[str, float]:
-        """Value of each term of the loss, by its name."""
-        values = self.values[len(self.values) - len(self.names) :]
-        return {
-            name: _ratio(value, self.images) for name, value in zip(self.names, values, strict=True)
-        }
-
-    @property
-    def images(self) -> int:
-        return int(self.values[_IMAGES])
-
-    @property
-    def skipped(self) -> int:
-        return int(self.values[_SKIPPED])
-
-    @property
-    def loss(self) -> float:
-        return _ratio(self.values[_LOSS], self.values[_IMAGES])
-
-    @property
-    def top1(self) -> float | None:
-        return self._accuracy(_TOP1)
-
-    @property
-    def top5(self) -> float | None:
-        return self._accuracy(_TOP5) if self.outputs >= 10 else None
+    def __init__(
+        self, values: tuple[float, ...], target: Target, outputs: int, names: tuple[str, ...]
+    ) -> None:
+        self.values, self.form = values, (target, outputs, names)
+        images, loss, answers, top1, top5, skipped = values[:_COMMON]
+        self.images, self.skipped = int(images), int(skipped)
+        self.loss = _ratio(loss, images)
+        self.top1 = None if target == "numbers" else _ratio(top1, answers)
+        self.top5 = None if target == "numbers" or outputs < 10 else _ratio(top5, answers)
+        terms = values[len(values) - len(names) :]
+        self.terms = {name: _ratio(x, images) for name, x in zip(names, terms, strict=True)}
 
     @property
     def scores(self) -> dict[str, float]:
@@ -76,22 +53,18 @@ class Sums:
         pixels, averaged over the classes that occur; ``perplexity`` the exponential of the loss of
         steps.
         """
-        own = self.values[_COMMON : len(self.values) - len(self.names)]
-        if self.target == "numbers":
+        target, outputs, names = self.form
+        own = self.values[_COMMON : len(self.values) - len(names)]
+        if target == "numbers":
             return {"rmse": _ratio(*own) ** 0.5}
-        if self.target == "classes":
+        if target == "classes":
             return {}
-        if self.target == "steps":
+        if target == "steps":
             return {"perplexity": math.exp(min(self.loss, 700.0))}
-        classes = len(own) // 3
-        correct, predicted, labelled = (own[n * classes : (n + 1) * classes] for n in range(3))
+        correct, predicted, labelled = (own[n * outputs : (n + 1) * outputs] for n in range(3))
         unions = [a + b - c for a, b, c in zip(predicted, labelled, correct, strict=True)]
         shares = [c / union for c, union in zip(correct, unions, strict=True) if union]
         return {"miou": _ratio(sum(shares), len(shares))}
-
-    def _accuracy(self, which: int) -> float | None:
-        has_classes = self.target != "numbers"
-        return _ratio(self.values[which], self.values[_ANSWERS]) if has_classes else None
 
 
 def _ratio(total: float, count: float) -> float:
@@ -125,11 +98,9 @@ class Totals:
     ) -> None:
         # MPS has no float64
         self._device = device if device.type != "mps" else torch.device("cpu")
-        self._target, self._outputs, self._terms = target, outputs, terms
-        more = {"classes": 0, "steps": 0, "pixels": 3 * outputs, "numbers": 2}[target]
-        self._sums = torch.zeros(
-            _COMMON + more + len(terms), dtype=torch.float64, device=self._device
-        )
+        self._target, self._form = target, (target, outputs, terms)
+        size = _COMMON + {"pixels": 3 * outputs, "numbers": 2}.get(target, 0) + len(terms)
+        self._sums = torch.zeros(size, dtype=torch.float64, device=self._device)
 
     def add(
         self, output: Tensor, labels: Tensor, loss: Tensor, terms: Sequence[Tensor] = ()
@@ -152,9 +123,7 @@ class Totals:
                 row += [*[count * 0] * 4, distance, torch.full_like(distance, labels.numel())]
             else:
                 best = output.topk(min(5, output.shape[1]), 1).indices
-                predicted, counted = output.argmax(1), torch.ones_like(labels, dtype=torch.bool)
-                if self._target in ("steps", "pixels"):
-                    counted = labels != IGNORED
+                predicted, counted = output.argmax(1), labels != IGNORED
                 correct = (predicted == labels) & counted
                 among = (best == labels.unsqueeze(1)) & counted.unsqueeze(1)
                 row += [counted.sum(), correct.sum(), among.sum(), count * 0]
@@ -177,7 +146,7 @@ class Totals:
     def arriving(self) -> Callable[[], Sums]:
         """Start to copy the sums to the host, as ``arriving``."""
         values = arriving(self._sums)
-        return lambda: Sums(values(), self._target, self._outputs, self._terms)
+        return lambda: Sums(values(), *self._form)
 
     def read(self) -> Sums:
         return self.arriving()()
@@ -202,7 +171,7 @@ def _per_class(values: Tensor, where: Tensor, classes: int) -> Tensor:
 def added_up(parts: Sequence[Sums]) -> Sums:
     """Return the sum of several sums. The order matters for the rounding of floats."""
     columns = zip(*(part.values for part in parts), strict=True)
-    return replace(parts[0], values=tuple(sum(column) for column in columns))
+    return Sums(tuple(sum(column) for column in columns), *parts[0].form)
 
 
 @dataclass(slots=True)
@@ -244,12 +213,8 @@ class Clock:
 
     def lap(self, part: str) -> None:
         """Count the time since the last lap as ``part``."""
-        now = self._now()
-        if self._streams:
-            self._open.append((part, self._last, now))
-        else:
-            self._seconds[part] += now - self._last
-        self._last = now
+        last, self._last = self._last, self._now()
+        self._open.append((part, last, self._last))
 
     def move(self, source: str, target: str, seconds: float) -> None:
         """Count up to ``seconds`` of one part's time as another's."""
@@ -263,10 +228,10 @@ class Clock:
         return {part: value / total if total else 0.0 for part, value in self._seconds.items()}
 
     def _resolved(self) -> dict[str, float]:
-        """Return the seconds of each part after the laps of a GPU that are over."""
-        while self._open and self._open[0][2].query():
+        """Return the seconds of each part after the laps that are over."""
+        while self._open and (not self._streams or self._open[0][2].query()):
             part, start, end = self._open.popleft()
-            self._seconds[part] += start.elapsed_time(end) / 1000
+            self._seconds[part] += start.elapsed_time(end) / 1000 if self._streams else end - start
         return self._seconds
 
     def _now(self) -> Any:
