@@ -67,10 +67,8 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
     ``root`` holds the children; their order need not be that of the calls in ``graph``.
     """
 
-    def __init__(
-        self, root: nn.Module, graph: torch.fx.Graph, class_name: str | None = None
-    ) -> None:
-        super().__init__(nn.Module(), torch.fx.Graph(), class_name or "Scope")
+    def __init__(self, root: nn.Module, graph: torch.fx.Graph, class_name: str = "Scope") -> None:
+        super().__init__(nn.Module(), torch.fx.Graph(), class_name)
         self.graph.owning_module = None
         self._take(graph)  # before the children, which would be compiled again
         for name, child in root.named_children():
@@ -138,12 +136,11 @@ class Model(ScopeModule):
         root: nn.Module,
         graph: torch.fx.Graph,
         signature: Signature,
-        topology: Any = None,
-        show: Callable[[Any], str] | None = None,
-        describe: Callable[[Any], Any] | None = None,
-        class_name: str | None = None,
+        topology: Any,
+        show: Callable[[Any], str],
+        describe: Callable[[Any], Any],
     ) -> None:
-        super().__init__(root, graph, class_name or "Model")
+        super().__init__(root, graph, "Model")
         self.signature = signature
         self.topology = topology
         self.backend = "eager"
@@ -163,8 +160,7 @@ class Model(ScopeModule):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = (*args, *kwargs.values())
         if self.signature.inputs:
-            args, kwargs = self.signature.arguments(args, kwargs), {}
-            args = self.signature.check_all(args, self)
+            args, kwargs = self.signature.check_all(args, kwargs, self), {}
         elif len(given) == 1:  # Python refuses other calls
             x = self.signature.check(given[0], self)
             args, kwargs = ((x,), kwargs) if args else (args, dict.fromkeys(kwargs, x))
@@ -174,17 +170,12 @@ class Model(ScopeModule):
                 return super().__call__(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
-    def _repr_html_(self) -> str | None:
+    def _repr_html_(self) -> str:
         """The topology, for notebooks."""
-        return self.show(self.topology) if self.show is not None else None
+        return self.show(self.topology)
 
     def summary(self) -> Any:
-        """Return stages, parameters, neurons and operations, as ``danetc summary`` prints them.
-
-        Raises ValueError for a model without a topology.
-        """
-        if self.describe is None or self.topology is None:
-            raise ValueError("the topology of this model is not known; build it with danetc.build")
+        """Return stages, parameters, neurons and operations, as ``danetc summary`` prints them."""
         return self.describe(self.topology)
 
     def stream(
@@ -202,8 +193,7 @@ class Model(ScopeModule):
             raise ValueError(f"the model cannot run step by step: {self.signature.whole}")
         if self.signature.inputs:
             given = x if isinstance(x, tuple | list) else (x,)
-            given = self.signature.arguments(given, {})
-            frames = self.signature.check_all(given, self, frame=True)
+            frames = self.signature.check_all(given, {}, self, frame=True)
         else:
             frames = (self.signature.check(x, self, frame=True),)
         before = states or {}

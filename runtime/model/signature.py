@@ -105,12 +105,12 @@ class Signature:
             ) from None
 
     def check_all(
-        self, given: Sequence[Any], model: nn.Module, *, frame: bool = False
+        self, args: Sequence[Any], named: Mapping[str, Any], model: nn.Module, frame: bool = False
     ) -> tuple[Any, ...]:
-        """Check each of several inputs, which must have the same N and T."""
+        """Return the inputs of a call as ``arguments``, after a check of each. They must have the same N and T."""
+        given = zip(self.arguments(args, named), self.inputs.items(), strict=True)
         taken = tuple(
-            self.check(x, model, frame=frame, of=item, name=name)
-            for x, (name, item) in zip(given, self.inputs.items(), strict=True)
+            self.check(x, model, frame=frame, of=item, name=name) for x, (name, item) in given
         )
         if any(not isinstance(x, Tensor) or _is_symbolic(x) for x in taken):
             return taken

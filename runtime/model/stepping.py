@@ -6,11 +6,11 @@ the states before the step and writes the next one to those after it, under its 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from operator import getitem
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -81,9 +81,8 @@ def frame(y: Tensor, rank: int) -> Tensor:
 
 def _written(model: fx.GraphModule) -> StepCode:
     writer = _Writer()
-    inputs = [
-        writer.graph.placeholder(node.name) for node in model.graph.find_nodes(op="placeholder")
-    ]
+    given = model.graph.find_nodes(op="placeholder")
+    inputs = [writer.graph.placeholder(node.name) for node in given]
     for placed in inputs:  # an input may be called `before`
         placed.target = placed.name
     writer.graph.output(writer.scope(model, "", inputs))
@@ -111,34 +110,24 @@ class _Writer:
         """Write the nodes of a scope, with ``prefix`` before the names of modules; return its output."""
         placeholders = scope.graph.find_nodes(op="placeholder")
         values: dict[fx.Node, Any] = dict(zip(placeholders, inputs, strict=True))
-
-        def known(given: Any) -> Any:
-            return fx.map_arg(given, values.__getitem__)
-
         for node in scope.graph.nodes:
+            args: Any = fx.map_arg(node.args, values.__getitem__)
+            is_item = node.target is getitem and isinstance(args[0], tuple | list)  # of a scope's
             match node.op:
                 case "placeholder":
                     pass
                 case "output":
-                    return known(node.args[0])
+                    return args[0]
                 case "call_module":
-                    values[node] = self._module(scope, prefix, node, known(node.args))
+                    values[node] = self._module(scope, prefix, node, args)
                 case "get_attr":
                     values[node] = self.graph.create_node("get_attr", f"{prefix}{node.target}")
                 case "call_method" if node.target in _LEADING:
-                    call = _LEADING[str(node.target)]
-                    values[node] = self.graph.call_function(call, known(node.args))
-                case "call_function" if node.target is operator.getitem:
-                    source, index = known(node.args)
-                    is_known = isinstance(source, tuple | list)  # the outputs of a scope
-                    values[node] = (
-                        source[index]
-                        if is_known
-                        else self.graph.call_function(operator.getitem, (source, index))
-                    )
+                    values[node] = self.graph.call_function(_LEADING[str(node.target)], args)
+                case "call_function" if is_item:
+                    values[node] = args[0][args[1]]
                 case "call_function" if node.target is torch.ops.danetc.latency.default:
-                    args = (self.before, *known(node.args))
-                    values[node] = self.graph.call_function(_code_now, args)
+                    values[node] = self.graph.call_function(_code_now, (self.before, *args))
                 case _:
                     values[node] = self.graph.node_copy(node, values.__getitem__)
         raise ValueError("a scope has no output")
