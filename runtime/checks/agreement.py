@@ -112,10 +112,8 @@ def _step(model: nn.Module, x: Tensor, seed: int) -> tuple[list[Tensor], Tensor 
         result = model(x)
     outputs = outputs_of(result)
     generator = torch.Generator().manual_seed(seed + 1)
-    loss = torch.zeros((), dtype=torch.float64)
-    for y in outputs:
-        loss = loss + (y * torch.randn(y.shape, generator=generator, dtype=y.dtype)).sum()
-    loss.backward()
+    terms = ((y * torch.randn(y.shape, generator=generator, dtype=y.dtype)).sum() for y in outputs)
+    sum(terms, torch.zeros((), dtype=torch.float64)).backward()
     return [y.detach() for y in outputs], x.grad
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import hypot
@@ -120,11 +120,9 @@ def split_gradients(
         known = [pair for pair in zip(roots, seeds, strict=True) if pair[0].requires_grad]
         if not known:
             return {name: torch.zeros_like(value) for name, value in parameters.items()}
-        found = torch.autograd.grad(
-            *([each[0] for each in known], [*parameters.values()], [each[1] for each in known]),
-            retain_graph=keep,
-            materialize_grads=True,
-        )
+        outputs, given = zip(*known, strict=True)
+        inputs = [*parameters.values()]
+        found = torch.autograd.grad(outputs, inputs, given, keep, materialize_grads=True)
         return dict(zip(parameters, found, strict=True))
 
     with _hooks(model, layout, cut=False) as passes, torch.enable_grad():
@@ -168,15 +166,11 @@ def _hooks(model: nn.Module, layout: Layout, cut: bool) -> Iterator[dict[str, _P
             out.register_hook(lambda grad: setattr(passed, "grad", grad))
         return None
 
-    handles = [
-        model.get_submodule(each.name).register_forward_hook(partial(hook, each.name))
-        for each in layout.neurons
-    ]
-    try:
+    with ExitStack() as stack:
+        for each in layout.neurons:
+            layer = model.get_submodule(each.name)
+            stack.enter_context(layer.register_forward_hook(partial(hook, each.name)))
         yield passes
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _split_neuron(passed: _Passed) -> tuple[list[Tensor], ...]:

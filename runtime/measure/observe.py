@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -35,12 +35,10 @@ def observed(
         own.setdefault(model.get_submodule(name), []).append(_watching(name, see))
     found = [(module, _in_turn(hooks)) for module, hooks in own.items()]
     found += [(model.get_submodule(name), _watching(name, see)) for name, see in outputs]
-    handles = [module.register_forward_hook(hook) for module, hook in found]
-    try:
+    with ExitStack() as stack:
+        for module, hook in found:
+            stack.enter_context(module.register_forward_hook(hook))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _in_turn(hooks: list[Hook]) -> Hook:

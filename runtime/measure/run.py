@@ -95,10 +95,9 @@ def mean_loss(output: Tensor, labels: Tensor) -> Tensor:
     label."""
     if output.dim() == 3 and labels.dim() == 2 and not labels.is_floating_point():
         return nn.functional.cross_entropy(output.permute(1, 2, 0), labels)
-    if labels.is_floating_point():
-        return nn.functional.mse_loss(output.mean(0) if output.dim() == 3 else output, labels)
-    logits = output.mean(0) if output.dim() in (3, 5) else output
-    return nn.functional.cross_entropy(logits, labels)
+    output = output.mean(0) if output.dim() in (3, 5) else output
+    real = labels.is_floating_point()
+    return (nn.functional.mse_loss if real else nn.functional.cross_entropy)(output, labels)
 
 
 def measure(

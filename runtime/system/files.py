@@ -210,9 +210,7 @@ def _check(path: Path, start: bytes, rest: BinaryIO, at: int, head: bytes) -> No
     end = place + len(BLANK)
     if start[at:place] != head or len(start) < end:
         raise DamagedError(path, "it does not begin with the SHA-256 that danetc writes there")
-    taken = hashlib.sha256(start[:place])
-    taken.update(BLANK.encode())
-    taken.update(start[end:])
+    taken = hashlib.sha256(start[:place] + BLANK.encode() + start[end:])
     while piece := rest.read(2**20):
         taken.update(piece)
     if taken.hexdigest().encode() != start[place:end]:

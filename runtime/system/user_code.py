@@ -90,11 +90,8 @@ def where_it_failed(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         line = f" (`{error.text.strip()}`)" if error.text else ""
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}{line}"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<", _OWN))
-    ]
+    called = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in called if not frame.filename.startswith(("<", _OWN))]
     own = [frame for frame in frames if not _of_library(frame.filename)]
     return _place((own or frames)[-1], error) if frames else _what(error)
 
