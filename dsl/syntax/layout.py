@@ -38,7 +38,7 @@ class Chain:
 
     items: tuple[tuple[str, Doc], ...]
     flat: str
-    steps: bool = False
+    steps: bool
 
 
 Doc: TypeAlias = Text | Bracketed | Chain

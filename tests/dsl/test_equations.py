@@ -159,6 +159,8 @@ TEXTS = {
     "state u = 0.0; state count = 0.0; count = count + x; u = x + 1; y = exp(x); s = x * 2": (
         "s = mul x 2.0; out s"
     ),
+    "s = x + random() + random(normal(0, 1))": "input s_random uniform 0.0 1.0 draw step; "
+    "input s_random_ normal 0.0 1.0 draw step; _1 = add x s_random; s = add _1 s_random_; out s",
     "w = delay(x, 3); s = 2 * x": "s = mul 2.0 x; out s",
     # one chain for each value, as long as the longest delay; 0 steps are the value itself
     "s = delay(x, 0) + delay(x, 2) + 2 * delay(x, 1)": "state x_kept1 = 0.0; state x_kept2 = 0.0; "

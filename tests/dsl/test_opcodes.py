@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import product
 
-from danetc.dsl.neuron.opcodes import OPCODES
+import torch
+
+from danetc.dsl.neuron.opcodes import ATOM, OPCODES, enclosed, torch_form
 
 NUMBERS = (-2.0, -1.5, -0.5, 0.0, 0.5, 1.5, 3.0)
 
@@ -30,3 +32,29 @@ def test_what_exchanges_its_operands_rounds_and_makes_whole_numbers() -> None:
         assert row.conditions == (
             (0, 1) if logic else (0,) * (name in ("not", "number", "where"))
         ), name
+
+
+def test_operations_of_operations_keep_their_order() -> None:
+    draws = torch.randn(6, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    enclosed_operands = 0
+    for (outer, o), (inner, i) in product(OPCODES.items(), repeat=2):
+        for place in (
+            at for at in range(o.arity) if (at in o.conditions) == (i.gives == "condition")
+        ):
+            scope = {**dict(zip("abcdef", draws, strict=True)), "torch": torch, "x": draws[0]}
+            for row, names in ((o, "abc"), (i, "def")):
+                scope |= {names[at]: scope[names[at]] > 0 for at in row.conditions}
+            form, binds = torch_form(inner, tuple("def"[: i.arity]))
+            text = enclosed(form, binds, [(name, ATOM) for name in "def"[: i.arity]], "x")
+            scope["v"] = eval(text, dict(scope))
+            form, needs = torch_form(outer, tuple("abc"[: o.arity]))
+            operands = [(name, ATOM) for name in "abc"[: o.arity]]
+            wholes = []
+            for operands[place] in ((text, binds[0]), ("v", ATOM)):
+                wholes.append(enclosed(form, needs, operands, "x"))
+            found, right = (eval(whole, dict(scope)).double().nan_to_num() for whole in wholes)
+            assert torch.equal(found, right), wholes
+            enclosed_operands += (
+                wholes[0] == wholes[1].replace("v", f"({text})") != wholes[1].replace("v", text)
+            )
+    assert enclosed_operands == 84  # no more parentheses than these
