@@ -31,9 +31,8 @@ class Labels:
 def images_of(x: np.ndarray, where: str, last: bool | None = None) -> Tensor:
     """Return images [N, C, H, W], or frames of events [N, T, C, H, W].
 
-    ``x`` is [N, F] (features, which become F x 1 x 1), [N, H, W] (grey), or has four (images) or
-    five (events) dimensions, channels first or ``last``, which is guessed by default. Integers from 0 to 255
-    become bytes in images, and floats in frames of events.
+    ``x`` is [N, F] (features, F x 1 x 1), [N, H, W] (grey), or has four (images) or five (events) dimensions,
+    channels first or ``last`` (None: it is guessed). Integers become bytes in images, floats in frames.
     """
     if not 2 <= x.ndim <= 5 or 0 in x.shape:
         raise DataError(
@@ -82,10 +81,8 @@ def tokens_of(x: np.ndarray, where: str, takes: TokenInput) -> Tensor:
 
 
 def finite(x: np.ndarray, where: str) -> Tensor:
-    """Return bytes as they are and other numbers as float32. Raises UnreadableError for infinite ones.
-
-    The tensor shares the memory of ``x`` if that is possible; read-only arrays are copied.
-    """
+    """Return bytes as they are, other numbers as float32, in the memory of ``x`` if that is possible and can be
+    written. Raises UnreadableError for infinite numbers."""
     with np.errstate(over="ignore"):
         x = x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
     if x.dtype == np.float32 and not np.isfinite(x).all():
@@ -98,9 +95,8 @@ def labels_of(
 ) -> Labels:
     """Return the labels in an array; ``classes`` are the names that the user lists.
 
-    Names or whole numbers [N] (or [N, 1]) are classes, whole numbers [N, H, W] are classes of pixels
-    (255: none), and floats [N] or [N, D] are numbers. Whole numbers [N, L] are classes of ``tokens``
-    (-100: none).
+    Names or whole numbers [N] or [N, 1] are classes, whole numbers [N, H, W] those of pixels (255: none) and
+    [N, L] those of ``tokens`` (-100: none); floats [N] or [N, D] are numbers.
     """
     shape, kind = list(y.shape), y.dtype.kind
     if tokens is not None and y.ndim == 2 and kind in "ui" and shape[1] > 1:
@@ -174,10 +170,8 @@ def _damage(error: Exception) -> str:
 def read_numpy(
     path: str, wanted: Callable[[Sequence[str]], Iterable[str]] = lambda names: ()
 ) -> np.ndarray | dict[str, np.ndarray]:
-    """Return the array of an npy file, or those of an npz file that ``wanted`` selects from their names.
-
-    Pickles are refused. Raises UnreadableError, which names the file and, in an npz file, the array.
-    """
+    """Return the array of an npy file, or those of an npz file that ``wanted`` selects from their names. Raises
+    UnreadableError, which names the file and, in an npz file, the array; pickles are refused."""
     with reported(f"{path} cannot be read", _damage, UnreadableError), open_regular(path) as stream:
         loaded = np.load(stream, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

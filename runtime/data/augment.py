@@ -1,7 +1,6 @@
 """The augmentation of a recipe: of one image, of a batch at once, and the mixing of a batch.
 
-All random numbers are from torch's CPU generator, which the caller seeds. The arguments of the steps, with
-bounds and defaults, are in ``dsl.recipe.items``.
+Random numbers are from torch's CPU generator, which the caller seeds. Arguments are in ``dsl.recipe.items``.
 """
 
 from __future__ import annotations
@@ -98,10 +97,7 @@ class _Normalize(nn.Module):
 
 
 class _Own(nn.Module):
-    """A user's function of an image of floats. A map of classes stays as it is.
-
-    Draws from torch, NumPy and ``random`` are seeded by one of torch's CPU generator.
-    """
+    """A user's function of an image of floats, with draws of torch, NumPy and ``random``. A map stays."""
 
     def __init__(self, item: Item) -> None:
         super().__init__()
@@ -163,9 +159,8 @@ BatchTransform = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 class ImageTransform:
     """The steps that change one image, and the conversion of its values to those of a network.
 
-    ``last`` are the final steps, which change each value by itself: ``finish`` applies them to a
-    batch, on any device, so that images travel there as bytes. ``random`` is true if a step uses
-    random numbers.
+    ``last`` are the final steps, which change each value by itself: ``finish`` applies them to a batch, on
+    any device, so that images travel there as bytes. ``random`` is true if a step draws numbers.
     """
 
     steps: tuple[tuple[str, nn.Module], ...]
@@ -174,11 +169,9 @@ class ImageTransform:
     random: bool
 
     def change(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Pass an image [C, H, W] (uint8, or a float from 0 to 1) or frames of events [T, C, H, W]
-        through all steps but ``last``, with its label.
-
-        The classes in a map [H, W] move with the pixels (the nearest ones if the image is resized);
-        any other label stays. Raises DataError if a step cannot be applied.
+        """Pass an image [C, H, W] (uint8, or a float from 0 to 1) or frames of events [T, C, H, W], with its
+        label, through all steps but ``last``. The classes in a map [H, W] move with the pixels (the nearest
+        ones if the image is resized). Raises DataError if a step cannot be applied.
         """
         if label.dim() != 2 or not self.steps:
             return _through(self.steps, image), label
@@ -259,10 +252,8 @@ def _through(steps: Sequence[tuple[str, nn.Module]], value: Any) -> Any:
 
 
 def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTransform:
-    """Return the steps of ``items`` that change one image.
-
-    With ``events``, images are frames, which share the draws of a step. Raises DataError for colours then.
-    """
+    """Return the steps of ``items`` that change one image, or with ``events`` its frames, by the same draws.
+    Raises DataError for steps that change colours of frames."""
     steps = [(item.name, STEPS[item.name](item)) for item in items if item.name not in MIXING_STEPS]
     for name, step in steps:
         if events and isinstance(step, COLOURS):
@@ -294,10 +285,8 @@ def split_steps(items: Sequence[Item], one_size: bool) -> tuple[Sequence[Item], 
 
 
 def batch_transform(items: Sequence[Item], classes: int) -> BatchTransform | None:
-    """Return the steps that mix images [N, ...] and labels [N] of a batch by a seed, or None without any.
-
-    Labels become shares [N, classes]. Torch's random state is kept.
-    """
+    """Return the steps that mix images [N, ...] and labels [N] of a batch by a seed, or None without any. Labels
+    become shares [N, classes]. Torch's random state is kept."""
     found = [(MIXING_STEPS[item.name], item) for item in items if item.name in MIXING_STEPS]
     steps = [kind(alpha=item["alpha"], num_classes=classes) for kind, item in found]
     if not steps:

@@ -1,12 +1,9 @@
 """Batches whose content depends only on (seed, epoch, step), not on workers, ranks or a resume.
 
-The global batch ``step`` of an epoch is a slice of that epoch's order, and each process takes its
-part of it. Each sample is augmented with its own seed (``seeds.derive``), regardless of the process
-and of the samples before it.
-
-Images travel to the device as they were read, bytes as bytes, and become floats there. Copies run on a
-stream of their own, beside the computation that the host has queued before: the host never waits for
-the batch that is computed, only for the one before it, and is at most ``AHEAD`` batches ahead.
+A batch is a slice of its epoch's order, of which each process takes a part. Each sample is augmented
+with a seed of its own. Images travel to the device as they were read, bytes as bytes, and become floats
+there. Copies run on a stream of their own: the host never waits for the batch that is computed, only for
+the one ``AHEAD`` of it.
 """
 
 from __future__ import annotations
@@ -48,11 +45,10 @@ AHEAD = 1
 class Batch:
     """One process's part of a batch.
 
-    ``images`` are [N, C, H, W] or [N, T, C, H, W], float32 or what becomes that on the device;
-    ``labels`` are classes [N], int64, maps [N, H, W] or numbers [N, D], float32. ``indices`` [N] are
-    the numbers of the samples in the source, on the CPU. ``unreadable`` holds a reason for each
-    sample that was skipped. ``step`` counts the batches of the epoch from 0, ``total`` the samples in the
-    parts of all processes, skipped ones included.
+    ``images`` are [N, C, H, W] or [N, T, C, H, W], float32 or what becomes that on the device; ``labels``
+    are classes [N], int64, maps [N, H, W] or numbers [N, D], float32; ``indices`` [N], on the CPU, are those
+    in the source. ``unreadable`` has a reason for each skipped sample. ``step`` counts the batches of the
+    epoch from 0, ``total`` the samples in the parts of all processes, with skipped ones.
     """
 
     images: Tensor
@@ -85,8 +81,7 @@ def on_device(
         return
     module = torch.get_device_module(device)
     copying = module.Stream()
-    # Copies are kept until the device has computed with them: the copying stream may reuse their
-    # memory as soon as it is free.
+    # Copies are kept until the device has computed with them: their stream may reuse free memory.
     computing: deque[tuple[Any, Batch]] = deque()
     try:
         for batch in batches:
@@ -106,15 +101,12 @@ def on_device(
 class Batches:
     """The batches of this process (``rank`` of ``world``) over a source.
 
-    ``batch`` is the size of one process's part. In training, each epoch has its own order and
-    samples are augmented; otherwise every sample comes once, in order, in one of the processes.
+    ``batch`` is the size of one process's part. In training, each epoch has its own order, and an end of it
+    that does not fill a batch is dropped if a process would get fewer than two samples, over which a norm
+    has no variance; otherwise every sample comes once, in order, in one of the processes.
 
-    The end of a training epoch that does not fill a batch is dropped if a process would get fewer
-    than two samples, over which a norm has no variance.
-
-    ``workers`` processes read ahead. The first epoch starts them, ``close`` ends them. With ``pin``,
-    a thread moves their batches to pinned memory. ``later`` are the steps after ``transform`` that are
-    applied on the device.
+    The first epoch starts ``workers`` processes that read ahead, ``close`` ends them. With ``pin``, a thread
+    moves their batches to pinned memory. ``later`` are the steps after ``transform``, on the device.
     """
 
     def __init__(
@@ -174,12 +166,10 @@ class Batches:
     def epoch(
         self, epoch: int, start: int = 0, device: torch.device | None = None
     ) -> Iterator[Batch]:
-        """Yield the batches of an epoch from batch ``start`` on, which are those of the whole epoch,
-        with images and labels on ``device`` (None: the CPU).
+        """Yield the batches of an epoch from batch ``start`` on, on ``device`` (None: the CPU).
 
-        The random state of torch is kept. Starting an epoch ends the previous one. Raises DataError
-        if a sample cannot be read and the source's policy is to stop, if samples have different
-        sizes, or if a worker has died.
+        The random state of torch is kept. Starting an epoch ends the previous one. Raises DataError if a
+        sample cannot be read and the policy is to stop, if sizes differ, or if a worker has died.
         """
 
         def finish(batch: Batch) -> Batch:
@@ -251,7 +241,7 @@ class Prepared:
     def batches(
         self, *, split: Split = "test", order: Tensor | None = None, **options: Any
     ) -> Batches:
-        """Return the batches of a split in its order, or of the samples ``order`` [M], with these ``options``."""
+        """Return the batches of a split in its order, or of the samples ``order`` [M]."""
         source = self.data.split(split)
         if order is not None:
             source = source.select(order, source.labels[order])
@@ -259,10 +249,8 @@ class Prepared:
 
 
 def _check_shared_memory(fetcher: Fetcher, batch: int, workers: int, batches: int) -> None:
-    """Raise DataError if the batches that workers read ahead exceed what is free in shared memory.
-
-    Otherwise a worker would hang or be killed. All samples count as the first that can be read.
-    """
+    """Raise DataError if the batches that workers read ahead, with samples like the first that can be read,
+    exceed what is free in shared memory: a worker would hang or be killed."""
     if not SHARED_MEMORY.is_dir():
         return
     _, image, label = next(fetcher.samples(evenly(len(fetcher.source))))
@@ -281,12 +269,9 @@ def _check_shared_memory(fetcher: Fetcher, batch: int, workers: int, batches: in
 
 
 def worker_death(error: BaseException, *, sending: bool = False) -> str | None:
-    """Return the message for an error that reports the death of a worker, else None.
-
-    The death is reported by a signal, so the error can be raised anywhere in the main process. While
-    a worker is ``sending`` a batch, its connection breaks instead. (Messages of errors that a worker
-    has raised itself begin with "Caught".)
-    """
+    """Return the message for an error that reports the death of a worker, else None. A signal reports it, so any
+    line of the main process can raise the error, but while a worker is ``sending`` a batch, its connection
+    breaks instead. (Messages of errors of the worker itself begin with "Caught".)"""
     text = str(error)
     died = isinstance(error, RuntimeError) and "DataLoader worker" in text
     broken = sending and isinstance(error, OSError | EOFError) and not text.startswith("Caught ")
@@ -305,8 +290,7 @@ class Fetcher(Dataset[Batch | str]):
     source: Source
     transform: ImageTransform
     seed: int
-    _shape: tuple[int, ...] | None = None
-    _first: str = ""
+    _first: tuple[tuple[int, ...], str] | None = None
 
     @property
     def at_once(self) -> bool:
@@ -314,10 +298,7 @@ class Fetcher(Dataset[Batch | str]):
         return isinstance(self.source, Memory) and self.transform.at_once(self.source.labels)
 
     def __getitems__(self, job: list[int]) -> Batch | str:
-        """Return a batch, or the message of the error that prevents it.
-
-        A DataLoader would add a worker's traceback to the message of an exception.
-        """
+        """Return a batch, or the message of its error, to which a DataLoader would add a traceback."""
         epoch, *indices = job
         try:
             return self._read(epoch, indices)
@@ -330,10 +311,8 @@ class Fetcher(Dataset[Batch | str]):
             return where
 
     def samples(self, indices: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the index, the image and the label of each sample that can be read.
-
-        Samples may have several sizes. Raises DataError if none of them can be read.
-        """
+        """Yield the index, the image (of any size) and the label of each sample that can be read.
+        Raises DataError if none can."""
         unreadable: list[str] = []
         for index in indices:
             found = Fetcher(self.source, self.transform, self.seed).__getitems__([0, index])
@@ -357,7 +336,7 @@ class Fetcher(Dataset[Batch | str]):
         unreadable: list[str] = []
         with drawn_anew() as seed_all, one_thread():
             for index, seed in zip(indices, seeds, strict=True):
-                if isinstance(self.source, Samples) and self.source.draws:
+                if isinstance(self.source, Samples):  # a user's Dataset may draw
                     seed_all(self.source.number(index), epoch, self.seed)
                 try:
                     sample, label = self.source[index]
@@ -369,13 +348,12 @@ class Fetcher(Dataset[Batch | str]):
                 if self.transform.random:
                     torch.default_generator.manual_seed(seed)
                 image, target = self.transform.change(sample, label)
-                shape = tuple(image.shape)
-                if self._shape is None:
-                    self._shape, self._first = shape, self.source.where(index)
-                elif shape != self._shape:
+                shape, where = tuple(image.shape), self.source.where(index)
+                self._first = self._first or (shape, where)
+                if shape != self._first[0]:
                     raise DataError(
-                        f"{self.source.where(index)} is {size(shape)} after the recipe's steps, but "
-                        f"{self._first} is {size(self._shape)}; add a step that gives all one size, such "
+                        f"{where} is {size(shape)} after the recipe's steps, but "
+                        f"{self._first[1]} is {size(self._first[0])}; add a step that gives all one size, such "
                         "as random_resized_crop in augment, and resize -> center_crop in evaluate"
                     )
                 found.append((index, image, target))
@@ -395,10 +373,7 @@ def size(shape: tuple[int, ...]) -> str:
 
 
 def _ignore_signals(number: int) -> None:
-    """Let only the main process end a worker.
-
-    Ctrl-C and a scheduler's SIGTERM reach every process of a group, but the main process still finishes
-    its batch, and saves.
-    """
+    """Let only the main process end a worker: after Ctrl-C or a scheduler's SIGTERM, which reach every process
+    of a group, it still finishes its batch, and saves."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -28,11 +27,10 @@ def converted(images: Tensor, channels: int) -> Tensor:
 
 
 class Reader(Protocol):
-    """Reads samples by their numbers: images [C, H, W], uint8 from 0 to 255 or float32, or frames of events
-    [T, C, H, W] of any real dtype."""
+    """Reads images [C, H, W], uint8 or float32, or frames of events [T, C, H, W] of any real dtype."""
 
     def read(self, number: int) -> tuple[Tensor, Tensor | None]:
-        """Return a sample, and the map of its classes [H, W] if pixels are learned; or raise UnreadableError."""
+        """Return a sample, and a map of its classes [H, W], if any. Raises UnreadableError."""
 
     def where(self, number: int) -> str:
         """Return the file of a sample, or what else identifies it in messages."""
@@ -43,15 +41,13 @@ class Samples:
     """Samples that are read when they are used.
 
     ``labels`` are classes [N], int64, or numbers [N, D], float32 (zeros [N] for maps, which are read
-    with their samples); ``numbers`` [N] are those of the reader. ``draws`` is true if reading draws
-    random numbers, which are seeded before. Images are converted to ``channels``, if given.
+    with their samples); ``numbers`` [N] are those of the reader. Images are converted to ``channels``.
     """
 
     reader: Reader
     labels: Tensor
     numbers: Tensor
     on_unreadable: Policy = "stop"
-    draws: bool = False
     channels: int | None = None
 
     def __len__(self) -> int:
@@ -122,12 +118,10 @@ def evenly(count: int, most: int = PROBES) -> list[int]:
 class DataSet:
     """An open data set.
 
-    ``shape`` is the shape of a raw sample, [C, H, W] or [T, C, H, W], or None if samples differ.
-    ``class_names`` has a name for each class, or for each number if numbers are learned.
-    ``val`` are the training samples that are held out for validation, None if none are. ``subset``
-    are the numbers of drawn classes in the whole set, None if none were drawn. Samples of ``tokens`` are
-    [L], or [T, 1] with ``events``, int64. ``details`` are further facts for the record, ``notices`` are
-    shown to the user once.
+    ``shape`` is that of a raw sample, [C, H, W] or [T, C, H, W], or None if samples differ. ``class_names``
+    has a name for each class, or for each number if numbers are learned. ``val`` are the training samples
+    held out for validation, ``subset`` the numbers of drawn classes in the whole set. Samples of ``tokens``
+    are [L], or [T, 1] with ``events``, int64. ``details`` are recorded, ``notices`` shown to the user once.
     """
 
     name: str
@@ -141,7 +135,7 @@ class DataSet:
     tokens: bool = False
     target: Target = "classes"
     subset: tuple[int, ...] | None = None
-    details: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    details: Mapping[str, object] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     val: Source | None = None
 
@@ -212,11 +206,8 @@ def held_out(
 def split_off(
     source: Source, share: float, purpose: str, target: Target, name: str
 ) -> tuple[Source, Source]:
-    """Split off a share of the samples: of each class, or of all for other targets.
-
-    Returns the rest and the share, which depend on the labels and the other arguments alone. In memory,
-    the share gets a ``name``.
-    """
+    """Return the rest and a share of the samples, of each class, or of all for other targets. They depend on the
+    arguments alone. In memory, the share gets a ``name``."""
     labels, generator = source.labels, torch.Generator().manual_seed(derive(purpose))
     groups = [torch.arange(len(labels))]
     if target == "classes":
@@ -227,3 +218,85 @@ def split_off(
         mask[group[order[: round(share * len(group))]]] = True
     rest, part = (source.select(side.nonzero().flatten(), labels[side]) for side in (~mask, mask))
     return rest, replace(part, name=name) if isinstance(part, Memory) else part
+
+
+def with_validation(data: DataSet, share: float) -> DataSet:
+    """Move a share of the training samples to ``val``, as ``split_off`` does. Raises DataError if a part gets no
+    samples, or none of a class."""
+    train, val = split_off(data.train, share, "validation", data.target, f"{data.text} (val)")
+    classes = data.target == "classes"
+    of = "each class" if classes else "all samples"
+    counts = (
+        each.labels.bincount(minlength=data.classes).tolist() if classes else [len(each)]
+        for each in (train, val)
+    )
+    for name, kept, held in zip(data.class_names, *counts, strict=classes):
+        if (kept == 0) != (held == 0):
+            raise DataError(
+                f"{data.name}: val={share:g} of {of} leaves none of the {kept + held} training samples"
+                f"{f' of class `{name}`' * classes} to {'validate' if kept else 'train'} on; choose "
+                "another share, or add samples"
+            )
+    validation = {"share": share, "of": of}
+    return replace(
+        data,
+        train=train,
+        val=val,
+        details={**data.details, "validation": validation},
+        fingerprint=facts_fingerprint((data.fingerprint, validation)),
+    )
+
+
+def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
+    """Draw ``count`` classes of ``data``, which keep their order and get new numbers: the first of an order that
+    depends on ``seed`` and the number of classes alone, so that the 5 classes of a seed are among its 20.
+    Raises DataError for less than 2 or too many."""
+    if data.target != "classes":
+        raise DataError(
+            f"classes cannot be drawn from {data.name}, whose labels are {data.target}; leave out "
+            "--classes"
+        )
+    if not 2 <= count <= data.classes:
+        raise DataError(
+            f"{count} classes cannot be drawn from the {data.classes} of {data.name}; "
+            f"--classes takes 2 to {data.classes}"
+        )
+    places = {n: derive("class", seed, data.classes, n) for n in range(data.classes)}
+    chosen = tuple(sorted(sorted(places, key=places.__getitem__)[:count]))
+    names = tuple(data.class_names[number] for number in chosen)
+    subset = {"seed": seed, "of": data.classes, "indices": list(chosen), "names": list(names)}
+    renumbered = torch.full((data.classes,), -1, dtype=torch.int64)
+    renumbered[list(chosen)] = torch.arange(count)
+
+    def only_drawn(source: Source) -> Source:
+        labels = renumbered[source.labels]
+        kept = (labels >= 0).nonzero().flatten()
+        return source.select(kept, labels[kept])
+
+    return data.map_splits(
+        only_drawn,
+        class_names=names,
+        subset=chosen,
+        details={**data.details, "subset": subset},
+        fingerprint=facts_fingerprint((data.fingerprint, chosen)),
+    )
+
+
+def with_channels(data: DataSet, channels: int) -> DataSet:
+    """Convert grey images to 3 equal channels, or colour images to grey (luma of ITU-R BT.601), with a notice.
+
+    Frames of events, and images of other numbers of channels, stay: ``check_fit`` refuses them.
+    """
+    own = data.shape[0] if data.shape is not None else COLOUR
+    if data.events or own == channels or {own, channels} != {COLOUR, GREY}:
+        return data
+    what = "grey; each is given to the network's 3 channels"
+    if channels == GREY:
+        what = "in colour; the network gets their grey values"
+
+    return data.map_splits(
+        lambda source: source.converted(channels),
+        shape=(channels, *data.shape[1:]) if data.shape is not None else None,
+        notices=(*data.notices, f"the images of {data.name} are {what}"),
+        details={**data.details, "converted_to_channels": channels},
+    )

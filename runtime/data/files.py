@@ -33,10 +33,7 @@ _SIZED = 1000
 
 
 def packed(texts: Iterable[str]) -> np.ndarray:
-    """Return texts as one array of bytes, which workers share.
-
-    Of a list, each would get a copy, since it touches the reference counts of its objects.
-    """
+    """Return texts as one array of bytes. Of a list, whose references are counted, each worker gets a copy."""
     return np.array([os.fsencode(text) for text in texts])
 
 
@@ -108,11 +105,8 @@ def _class_files(split: Path, content: str, classes: tuple[str, ...]) -> tuple[n
 def event_reader(
     root: Path, names: np.ndarray, request: DataRequest
 ) -> tuple[tuple[int, ...], Callable[[str], Tensor]]:
-    """Return the common shape of the samples in npz and npy files, frames or events that are cut into
-    frames, and the function that reads them.
-
-    The first file has that shape (the first that can be read, if others are skipped).
-    """
+    """Return the function that reads the frames in npz and npy files, or cuts their events into frames, and
+    the shape of all, which is that of the first file (that can be read, if others are skipped)."""
     cut = cutting(request)
     for name in names:
         try:
@@ -184,10 +178,9 @@ def shard_set(
     request: DataRequest, train_shards: Sequence[Path], test_shards: Sequence[Path]
 ) -> DataSet:
     """Return the samples of shards: images, and ``.cls`` files with their classes, numbered from 0."""
-    shards = (*train_shards, *test_shards)
     index = _index(train_shards, test_shards)
     labels, places = (torch.from_numpy(index[name]) for name in ("labels", "places"))
-    reader = Shards(index["names"], places, packed(map(str, shards)))
+    reader = Shards(index["names"], places, packed(map(str, (*train_shards, *test_shards))))
     train, test = (
         Samples(reader, labels[side], side.nonzero().flatten(), request.policy)
         for side in (places[:, 0] < len(train_shards), places[:, 0] >= len(train_shards))
@@ -220,12 +213,11 @@ def _index(train: Sequence[Path], test: Sequence[Path]) -> Mapping[str, Any]:
     ``Shards``, and the ``fingerprint`` of the data set. It is saved beside the first shard, or in the folder
     of kernels if nothing can be written there, under a name made of the names, sizes and times of all.
     """
-    folder = train[0].parent
     facts: list[object] = [len(train)]
     for path in (*train, *test):
         found = path.stat()
         facts.append((path.parent.name, path.name, found.st_size, found.st_mtime_ns))
-    folder = folder if os.access(folder, os.W_OK) else kernel_folder()
+    folder = train[0].parent if os.access(train[0].parent, os.W_OK) else kernel_folder()
     file = folder / f".danetc-index-{facts_fingerprint(facts)}.npz"
     with alone(folder / ".danetc-index.lock"):  # wait for a process that saves it
         index = _saved(file, len(train) + len(test))

@@ -35,10 +35,9 @@ def check_fit(
 ) -> None:
     """Check that a network can be trained on ``data`` with these transforms. Raises DataError.
 
-    ``augment`` is for training images, None if nothing is trained; ``evaluate`` is for those of
-    ``split``. ``output`` is the shape of the network's output for one sample. ``steps`` is the T of
-    the recipe's phase (the network's, if None), which frames of events must have. Torch's random
-    state is kept.
+    ``augment`` is for training images (None: nothing is trained), ``evaluate`` for those of ``split``.
+    ``output`` is the shape of the network's output for one sample; ``steps`` the T that frames of events
+    must have (None: the network's). Torch's random state is kept.
     """
     check_together(data.name, signature)
     if data.tokens != signature.kind.is_token:
@@ -122,10 +121,9 @@ def read_samples(
     """Return the samples in image files and .npy files as a network takes them, [N, ...] or
     [T, N, ...], and the name of each.
 
-    An array is one sample, or N samples with a leading dimension. Samples go through ``steps``, those
-    of a recipe's ``evaluate``. Colour images are converted to grey, or grey ones to colour, if the
-    network needs it, as in the data set that ``trained_on`` describes. Raises DataError, which names
-    the file.
+    An array is one sample, or N with a leading dimension. ``steps`` are those of a recipe's ``evaluate``.
+    Colour images become grey, or grey ones coloured, if the network needs it, as in the data set that
+    ``trained_on`` describes. Raises DataError, which names the file.
     """
     check_together(paths[0], signature)
     if takes := TokenInput.of(signature.kind, signature.input):

@@ -46,10 +46,9 @@ def read_image(path: str, where: str = "", start: int = 0, length: int = -1) -> 
 def decode_image(data: bytes, where: str) -> Tensor:
     """Decode a colour image [3, H, W], uint8, as torchvision's ImageFolder does.
 
-    Grey images are converted to three equal channels and palettes to their colours; transparency
-    and the orientation in EXIF data are dropped. Pillow reads the header, which limits the number of
-    pixels, and decodes what torchvision does not. Raises UnreadableError, which names ``where``,
-    unless the image is complete and has 8 bits a value.
+    Grey images get three equal channels and palettes their colours; transparency and the orientation in
+    EXIF data are dropped. Pillow reads the header, which limits the number of pixels, and decodes what
+    torchvision does not. Raises UnreadableError unless the image is complete and has 8 bits a value.
     """
     with reported(f"{where} cannot be read", reason, UnreadableError), warnings.catch_warnings():
         if not data:
@@ -80,10 +79,8 @@ def reason(error: Exception) -> str:
 
 
 class Rows:
-    """A table as a Dataset, with ``classes``, and ``targets`` if the labels are single values.
-
-    Images are decoded here, since the library would decode formats that start programs.
-    """
+    """A table as a Dataset, with ``classes``, and ``targets`` if labels are single values. Images are decoded here,
+    since the library would decode formats that start programs."""
 
     def __init__(self, table: Any, image: str, label: str) -> None:
         table = table.select_columns([image, label])  # otherwise the library decodes all columns

@@ -36,10 +36,7 @@ from danetc.runtime.system.user_code import UserCodeError, failure_of_user, wher
 
 @dataclass(frozen=True, eq=False)
 class Own:
-    """Reads the samples of a user's ``dataset``, whose ``[index]`` gives an image and a label.
-
-    With ``pixels``, the labels are maps of classes. ``tokens`` are those that the network takes.
-    """
+    """Reads the samples of a user's ``dataset``. With ``pixels``, the labels are maps of classes."""
 
     dataset: Any
     name: str
@@ -133,10 +130,9 @@ def own_set(
 ) -> DataSet:
     """Return a data set of ``splits``, pairs of arrays (images, labels) or Datasets.
 
-    Samples to test on are ``test``, else the share of ``train`` that ``request`` names, else all of
-    ``train``. Names of classes are those that the user lists, else ``class_names`` of ``splits``, else
-    those of the Dataset. ``last`` says whether the channels of arrays come last (by default it is
-    guessed). Raises DataError if the splits do not fit.
+    To test on is the share of ``train`` that ``request`` names, else ``test``, else all of ``train``. Names of
+    classes are those that the user lists, else ``class_names`` of ``splits``, else those of the Dataset.
+    ``last`` says whether channels come last (None: it is guessed). Raises DataError if splits do not fit.
     """
     train, share = splits["train"], request.share
     named = map(str, splits.get("class_names", ()))
@@ -231,7 +227,7 @@ def _dataset_side(dataset: Any, request: DataRequest, name: str) -> _Side:
             shapes.append(tuple(own.image(sample, own.where(number)).shape))
     labels = _labels(own, count, seen, request)
     own = replace(own, pixels=labels.target == "pixels" and own.tokens is None)
-    source = Samples(own, labels.values, torch.arange(count), request.policy, draws=True)
+    source = Samples(own, labels.values, torch.arange(count), request.policy)
     shape = shapes[0] if len({*shapes}) == 1 else None
     return _Side(source, labels, shape, len(shapes[0]) in (2, 4))
 
@@ -336,10 +332,8 @@ FORMS = (
 
 
 def returned(code: Any, request: DataRequest) -> dict[str, Any]:
-    """Return the data by split that a function or class returns, or an object that is not callable.
-
-    The code is called for each split if it has a parameter ``train`` or ``split``.
-    """
+    """Return the data by split that a function or class returns, which is called for each split if it has a
+    parameter ``train`` or ``split``, or those of an object that is not callable."""
     given = code
     if callable(code) and (isinstance(code, type) or not hasattr(code, "__getitem__")):
         calls: list[dict[str, Any]] = [{}]
@@ -369,10 +363,8 @@ def returned(code: Any, request: DataRequest) -> dict[str, Any]:
 
 
 def splits_of(given: Any, takes: str) -> dict[str, Any]:
-    """Return data by their splits, in one of ``FORMS``, and their ``class_names`` if there are any.
-
-    A split may be a number. Raises DataError, which begins with ``takes``, for anything else.
-    """
+    """Return data in one of ``FORMS`` by their splits, which may be numbers, and any ``class_names``.
+    Raises DataError, which begins with ``takes``, for anything else."""
     found = {"train": given}
     if isinstance(given, Mapping):
         found = dict(given)
@@ -392,10 +384,7 @@ def splits_of(given: Any, takes: str) -> dict[str, Any]:
 
 
 def _dataset(given: Any) -> Any:
-    """Return the Dataset of a DataLoader, and anything else as it is.
-
-    Raises DataError for a loader that selects samples or changes them.
-    """
+    """Return the Dataset of a DataLoader (DataError if it selects or changes samples), or else ``given``."""
     if not isinstance(given, data.DataLoader):
         return given
     plain = data.SequentialSampler, data.RandomSampler, data.DistributedSampler
@@ -411,10 +400,7 @@ def _dataset(given: Any) -> Any:
 
 
 def class_names_of(side: Any) -> tuple[str, ...]:
-    """Return the ``classes`` of a Dataset, or of the one that a Subset selects from, else ().
-
-    torchvision and tonic have them (in SHD as bytes).
-    """
+    """Return the ``classes`` of a Dataset, or of that of a Subset: names, in tonic also bytes."""
     while isinstance(side, data.Subset):
         side = side.dataset
     found = getattr(side, "classes", None)

@@ -1,7 +1,5 @@
-"""Recordings of event cameras, as frames in which their events are counted.
-
-An event has a time, a column, a row and a polarity: t, x, y, p, as in SpikingJelly and tonic.
-"""
+"""Recordings of event cameras, as frames that count their events: t, x, y, p (time, column, row, polarity), as in
+SpikingJelly and tonic."""
 
 from __future__ import annotations
 
@@ -20,8 +18,8 @@ from danetc.runtime.system.errors import DataError
 class Cutting:
     """How a recording becomes frames [T, P, H, W].
 
-    ``frames`` is T and ``size`` is (H, W), None if unknown. With one polarity, all events count
-    alike. With ``number``, all frames have the same number of events; with ``time``, the same duration.
+    ``frames`` is T and ``size`` is (H, W), None if unknown. All frames have the same ``number`` of events, or
+    the same duration (``time``).
     """
 
     frames: int | None
@@ -30,10 +28,8 @@ class Cutting:
     by: str = "number"
 
     def cut(self, events: Any, where: str) -> Tensor:
-        """Return the counts of the events (``events["x"]`` and so on, [M] each), float32.
-
-        Frames begin where those of SpikingJelly do (``split_by``); the last one takes the rest.
-        """
+        """Return the counts of the events (``events["x"]`` and so on, [M] each), float32. Frames begin where those
+        of SpikingJelly do (``split_by``); the last one takes the rest."""
         frames = self.frames
         if frames is None:
             raise DataError(
@@ -78,8 +74,7 @@ def cutting(request: DataRequest, dataset: Any = None) -> Cutting:
     inner = getattr(dataset, "dataset", None)  # in a cache of tonic
     sensor = getattr(dataset, "sensor_size", getattr(inner, "sensor_size", None))
     if size := request.options.get("size"):
-        height, width = map(int, size.split("x"))
-        return Cutting(request.frames, (height, width), by=by)
+        sensor = *reversed(size.split("x")), 2
     if sensor is None:
         return Cutting(request.frames, None, by=by)
     width, height, polarities = map(int, sensor)

@@ -52,8 +52,7 @@ class TokenInput:
 class DataRequest:
     """The data that a user asks for: ``NAME:PLACE,option=value,...``.
 
-    ``classes`` are the names that the option ``classes`` lists. ``frames`` is the T into which recordings
-    of events are cut, if known. ``tokens`` are those that a network takes, None if it takes numbers.
+    ``frames`` is the T into which recordings are cut, if known; ``tokens`` are None for a network of numbers.
     """
 
     name: str
@@ -98,11 +97,8 @@ class DataRequest:
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """A kind of data that ``--data`` takes.
-
-    ``look`` checks that the data exist, without importing torch or reading the data. Its result is
-    passed to ``open``, which returns the ``DataSet``.
-    """
+    """A kind of data that ``--data`` takes. ``look`` checks that they exist, without importing torch or reading
+    them. Its result is passed to ``open``, which returns the ``DataSet``."""
 
     usage: str
     meaning: str
@@ -117,10 +113,7 @@ class DataSource:
         return re.split(r"[:\[]", self.usage)[0]
 
     def request(self, argument: str, **asked: Any) -> DataRequest:
-        """Parse ``PLACE,key=value,...``, where every source has the option ``val``.
-
-        What else is ``asked`` for are the last fields of the ``DataRequest``.
-        """
+        """Parse ``PLACE,key=value,...``, where every source has ``val``; ``asked`` are further fields."""
         given = _VAL.findall(argument)
         options = {"val": " and ".join(map(str.strip, given))} if given else {}
         parts = _VAL.sub("", argument).split(",")
@@ -177,19 +170,24 @@ def class_list(text: str) -> tuple[str, ...]:
 @contextmanager
 def reported(
     what: str,
-    reason: str | Callable[[Exception], str] = lambda error: str(error).partition("\n")[0],
+    reason: str | Callable[[Exception], str] | None = None,
     kind: type[DataError] = DataError,
 ) -> Iterator[None]:
-    """Turn errors into DataErrors ``WHAT: REASON``.
-
-    If ``reason`` is a text, that of the operating system comes first, and that of the error last.
-    """
+    """Turn errors into DataErrors ``WHAT: REASON``, by default with the first line of the error. If ``reason`` is a
+    text, that of the operating system comes first, and that of the error last."""
     try:
         yield
-    except (DataError, MemoryError):
+    except DataError:
         raise
     except Exception as error:
-        why = reason(error) if callable(reason) else getattr(error, "strerror", None) or reason
+        if callable(reason):  # so that decoders and code of users tell of a lack of memory, too
+            why = reason(error)
+        elif isinstance(error, MemoryError):
+            raise
+        elif reason is None:
+            why = str(error).partition("\n")[0]
+        else:
+            why = getattr(error, "strerror", None) or reason
         raise kind(f"{what}: {why or str(error) or type(error).__name__}") from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.runtime.data.request import DataSource
+from danetc.runtime.data.request import DataSource, reported
 from danetc.runtime.data.sources import folders, libraries, own_files, published, python, synthetic
 from danetc.runtime.system.errors import DataError
 
@@ -67,11 +67,7 @@ def find(text: str) -> tuple[DataSource, str]:
 
 def look_at(text: str) -> None:
     """Raise DataError unless the data that ``text`` names exist, as far as quick checks tell."""
-    try:
+    # a name that is too long or has a zero byte; no access; `~somebody` who does not exist
+    with reported(f"`{text:.200}`", ""):
         source, argument = find(text)
         source.look(source.request(argument))
-    except DataError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        # a name that is too long or has a zero byte; no access; `~somebody` who does not exist
-        raise DataError(f"`{text:.200}`: {getattr(error, 'strerror', None) or error}") from error

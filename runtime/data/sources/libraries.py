@@ -33,10 +33,7 @@ def _look_at_tables(request: DataRequest) -> Path:
 
 
 def _open_tables(request: DataRequest, path: Path) -> Any:
-    """Return the columns of images and labels of two splits, whose rows are read when they are used.
-
-    The library downloads a data set of the hub unless its cache has it.
-    """
+    """Return the columns of two splits. The library downloads a data set of the hub that its cache lacks."""
     from danetc.runtime.data.images import Rows
     from danetc.runtime.data.own import own_set
     from danetc.runtime.data.texts import joined, text_set
@@ -121,10 +118,7 @@ def _look_at_events(request: DataRequest) -> tuple[str, Path]:
 
 
 def _open_events(request: DataRequest, found: tuple[str, Path]) -> Any:
-    """Return recordings, whose events are counted in T frames [T, 2, H, W] when they are read.
-
-    A data set without its own split needs a share to test on: ``,test=0.2``.
-    """
+    """Return recordings. A data set without its own split needs a share to test on: ``,test=0.2``."""
     from danetc.runtime.data.own import own_set, returned
     from danetc.runtime.system.locks import alone
 

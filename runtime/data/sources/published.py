@@ -22,10 +22,7 @@ def _look_at_digits(request: DataRequest) -> None:
 
 
 def splits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Return images [N, 1, 8, 8], from 0 to 1, and labels [N], to train and to test on.
-
-    They are part of the package; ``digits.txt`` names the authors and the licence.
-    """
+    """Return images [N, 1, 8, 8], from 0 to 1, and labels [N], to train and to test on."""
     import numpy as np
 
     home = files("danetc.runtime.data")
@@ -37,8 +34,7 @@ def splits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 def _open_digits(request: DataRequest, found: None) -> Any:
     from danetc.runtime.data.own import own_set
 
-    train, test = splits()
-    return own_set(request, {"train": train, "test": test}, request.name)
+    return own_set(request, dict(zip(("train", "test"), splits(), strict=True)), request.name)
 
 
 DIGITS = DataSource(
@@ -47,10 +43,8 @@ DIGITS = DataSource(
 
 # -- Fashion-MNIST, which Debian's dataset-fashion-mnist has in /usr/share/datasets/fashion-mnist ----
 
-_FILES = (
-    "train-images-idx3-ubyte", "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
-)  # fmt: skip
+_KINDS = ("images-idx3", "labels-idx1")
+_FILES = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in _KINDS]
 _HOLDS = "train-images-idx3-ubyte and the three files beside it, packed (.gz) or not"
 
 
@@ -81,10 +75,8 @@ def _open_fashion(request: DataRequest, found: list[Path]) -> Any:
 
 
 def read_idx(path: Path, dimensions: int) -> Any:
-    """Return the bytes of an idx file as an array: a magic number, the sizes, the values.
-
-    torchvision can only read files that are not compressed. Raises DataError if the file is not valid.
-    """
+    """Return the bytes of an idx file (a magic number, the sizes, the values), which may be compressed,
+    unlike those that torchvision reads, as an array. Raises DataError if it is not valid."""
     import numpy as np
 
     with reported(f"{path} cannot be read"):
@@ -125,12 +117,8 @@ def _look_at_cifar(request: DataRequest) -> Path:
 
 
 def _open_cifar(request: DataRequest, home: Path) -> Any:
-    """Read the files, which are pickles, and run code when they are read, by torchvision.
-
-    It opens them only after it has checked that every file has the MD5 of the published one. MD5 is
-    sufficient here: nobody can make another file with the sum of a given one (a second preimage), only
-    pairs of files with the same sum.
-    """
+    """Read the files, which are pickles and could run code, by torchvision, after it has checked that each has
+    the MD5 of the published one. (Nobody can make a file with a given MD5, only pairs with the same one.)"""
     import numpy as np
     from torchvision import datasets
 

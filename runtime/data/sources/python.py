@@ -56,10 +56,9 @@ def _exists(home: str) -> bool:
 
 
 def _open(request: DataRequest, place: str) -> Any:
-    """Call the code, and return a data set of what it gives, or of an object that is not callable.
+    """Return a data set of what the code gives, with the SHA-256 of its file in the fingerprint.
 
-    The SHA-256 of its file is part of the fingerprint. Errors of the code, also in the lengths and
-    properties of its Datasets, are DataErrors that name its line.
+    Errors of the code, also of its Datasets, are DataErrors that name its line.
     """
     from danetc.runtime.data.dataset import facts_fingerprint
     from danetc.runtime.data.own import blamed, own_set, returned
@@ -112,8 +111,7 @@ class InMemory(str):
 def in_memory(data: Any, test: float | None = None) -> str:
     """Return ``data`` as a text: names and paths as they are, arrays and Datasets as ``InMemory``.
 
-    A share ``test`` is held out if there are no test samples; without it, both splits have all samples.
-    Raises DataError if ``data`` is something else.
+    Without test samples, a share ``test`` is held out, or both splits have all. Raises DataError.
     """
     if isinstance(data, str | os.PathLike):
         return os.fspath(data)
@@ -138,7 +136,6 @@ def in_memory(data: Any, test: float | None = None) -> str:
 
 
 def _open_memory(request: DataRequest, data: InMemory) -> Any:
-    """Return the data set. Errors of the user's code are DataErrors that name its line."""
     from danetc.runtime.data.own import blamed, own_set
 
     with blamed("`data`"):

@@ -22,12 +22,8 @@ OPTIONS: Mapping[str, tuple[int, int, int]] = {
     "noise": (50, 0, 100),
     "seed": (0, 0, 2**32 - 1),
 }
-"""Default, least and largest value of each option.
-
-``count`` images are for training and ``test`` for testing (by default a quarter of ``count``);
-if ``frames`` is greater than 0, the samples are frames of events; ``noise`` is the percentage of an image that does not
-depend on its class.
-"""
+"""Default, least and largest value of each option. 0 ``test`` images are a quarter of ``count``; with ``frames``,
+samples are frames of events; ``noise`` is the percentage of an image that does not depend on its class."""
 
 
 def _look(request: DataRequest) -> dict[str, int]:
@@ -94,9 +90,8 @@ def _open(request: DataRequest, options: dict[str, int]) -> Any:
 
     width = len(str(classes - 1))
     names = tuple(f"class{number:0{width}}" for number in range(classes))
-    train, test = split("train", options["count"]), split("test", options["test"])
-    splits = {"train": train, "test": test, "class_names": names}
-    return own_set(request, splits, request.name, last=False)
+    splits = {"train": split("train", options["count"]), "test": split("test", options["test"])}
+    return own_set(request, {**splits, "class_names": names}, request.name, last=False)
 
 
 SOURCE = DataSource(

@@ -19,8 +19,8 @@ from torchvision.transforms import AutoAugmentPolicy, v2
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import image_transform, split_steps
 from danetc.runtime.data.batches import Batch, Batches, worker_death
-from danetc.runtime.data.dataset import Memory, Samples, Source
-from danetc.runtime.data.registry import open_data, with_channels
+from danetc.runtime.data.dataset import Memory, Samples, Source, with_channels
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive, epoch_order
 

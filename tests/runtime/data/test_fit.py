@@ -12,9 +12,9 @@ from torchvision.transforms.v2 import functional as F
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.data.dataset import DataSet, Memory
+from danetc.runtime.data.dataset import DataSet, Memory, with_channels
 from danetc.runtime.data.fit import check_fit
-from danetc.runtime.data.registry import open_data, with_channels
+from danetc.runtime.data.registry import open_data
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError
 
