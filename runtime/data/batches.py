@@ -3,7 +3,7 @@
 A batch is a slice of its epoch's order, of which each process takes a part. Each sample is augmented
 with a seed of its own. Images travel to the device as they were read, bytes as bytes, and become floats
 there. Copies run on a stream of their own: the host never waits for the batch that is computed, only for
-the one ``AHEAD`` of it.
+the one before it, and is at most ``AHEAD`` batches ahead.
 """
 
 from __future__ import annotations
