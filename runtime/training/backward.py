@@ -54,10 +54,7 @@ class Part:
 
 
 def make_backward(item: Item) -> Callable[[Part], tuple[Any, Tensor]]:
-    """Return the function that a recipe's ``gradient`` names.
-
-    It adds the gradients of a part to those of the weights, and returns the outputs and the loss.
-    """
+    """Return the function that learns from a part by a recipe's ``gradient``, and returns outputs and loss."""
     return partial(BACKWARD[item.name], **dict(item.arguments))
 
 
@@ -178,11 +175,9 @@ def _together(steps: list[tuple[Tensor, ...]]) -> Any:
 
 @contextmanager
 def _traced(model: nn.Module, trace: float, untraced: Container[str]) -> Iterator[None]:
-    """Compute weight gradients from the sum of a layer's inputs so far, decayed by ``trace`` a step,
-    except in the layers named by ``untraced``.
+    """Compute weight gradients from the sum of a layer's inputs so far, decayed by ``trace`` a step.
 
-    This is OTTT (Xiao et al., NeurIPS 2022, Eq. 9 to 11). Outputs and the gradients of inputs do
-    not change.
+    This is OTTT (Xiao et al., NeurIPS 2022, Eq. 9 to 11); only weights have other gradients.
     """
     sums: dict[nn.Module, Tensor] = {}
     running: set[nn.Module] = set()
@@ -217,9 +212,9 @@ def _traced(model: nn.Module, trace: float, untraced: Container[str]) -> Iterato
 
 @contextmanager
 def represented(model: nn.Module, slope: float = 0.0) -> Iterator[None]:
-    """Give all layers of neurons the gradients of their rates; with a ``slope`` in place of that of the equations.
+    """Give layers of neurons the gradients of their rates, with a ``slope`` in place of that of the equations.
 
-    The context must include the backward pass if segments run again in it. Outputs do not change.
+    The context must include the backward pass, in which segments may run again.
     """
     with ExitStack() as stack:
         for _, layer in layers_of(model):
@@ -244,7 +239,7 @@ def _learn_rate(layer: Neuron, inputs: Any, out: Tensor, slope: float) -> Tensor
     if not torch.is_grad_enabled():
         return None
     x = values_of(layer, inputs, out, "current")
-    leak, gain, height, reset = _constants(layer, x)
+    leak, gain, height, reset = _probe(layer, x)[0]
     ages = torch.arange(len(x) - 1, -1, -1, device=x.device).view(-1, *[1] * (x.dim() - 1))
     weights = leak.detach() ** ages
     weights = weights / weights.sum(0)
@@ -269,19 +264,17 @@ def _forced(program: str, spike: float) -> Step:
     return differentiable_step(replace(parsed, ops=tuple(ops)).text())
 
 
-def _probe(layer: Neuron, like: Tensor, spike: float) -> tuple[Tensor, Tensor]:
-    """Return output and next state for (input, state) = (0, 0), (1, 0), (0, 1) and (0.7, -1.3)."""
-    shape = (4, *[1] * layer.rank)
-    x = like.new_tensor([0.0, 1.0, 0.0, 0.7]).view(shape)
-    u = like.new_tensor([0.0, 0.0, 1.0, -1.3]).view(shape)
-    out, after = _forced(layer.program, spike)(x, u, *layer.params())
-    return out, after
+def _probe(layer: Neuron, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return leak, gain, height and reset in the type of ``like``: numbers, or one for each channel or neuron.
 
-
-def _constants(layer: Neuron, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return leak, gain, height and reset in the type of ``like``: numbers, or one for each channel or neuron."""
-    (_, silent), (output, fired) = _probe(layer, like, 0.0), _probe(layer, like, 1.0)
-    return silent[2], silent[1], output[0], (silent - fired)[0]
+    Also return the values from which they are read: output and next state of neurons that never fire,
+    and of those that always do, for (input, state) = (0, 0), (1, 0), (0, 1) and (0.7, -1.3).
+    """
+    pairs = like.new_tensor([[0.0, 1.0, 0.0, 0.7], [0.0, 0.0, 1.0, -1.3]])
+    inputs = *pairs.view(2, 4, *[1] * layer.rank), *layer.params()
+    values = [value for spike in (0.0, 1.0) for value in _forced(layer.program, spike)(*inputs)]
+    _, silent, output, fired = values
+    return [silent[2], silent[1], output[0], (silent - fired)[0]], values
 
 
 def _fault(layer: nn.Module) -> str | None:
@@ -297,8 +290,7 @@ def _fault(layer: nn.Module) -> str | None:
         return "its output is not that of one heaviside"
     like = next(iter(layer.params()), torch.zeros(()))
     with torch.no_grad():
-        (none, silent), (output, fired) = _probe(layer, like, 0.0), _probe(layer, like, 1.0)
-        leak, gain, height, reset = _constants(layer, like)
+        (leak, gain, height, reset), (none, silent, output, fired) = _probe(layer, like)
         linear = silent[0].abs().max() < 1e-6 and torch.allclose(silent[3], 0.7 * gain - 1.3 * leak)
         if not linear or (leak < 0).any():
             return "its membrane is not a leak times the state plus a gain times the input"
@@ -311,9 +303,8 @@ def _fault(layer: nn.Module) -> str | None:
 
 # -- CUDA graphs: a training step is recorded once, and then takes one launch ----------------------
 #
-# Recorded kernels read and write the same memory at each replay, so inputs are copied to where they were
-# recorded, and gradients are found where they were. The optimizer, clipping and the loss scaler, which
-# read the host, run as usual.
+# Recorded kernels use the same memory at each replay, so inputs are copied to where they were, and gradients
+# found there. The optimizer, clipping and the loss scaler, which read the host, run as usual.
 
 DEVICES = ("cuda",)
 """Types of devices that have graphs."""
@@ -340,8 +331,8 @@ def check_graphs(phase: Phase, world: World) -> None:
 class GraphedPass:
     """A function of tensors that is recorded as a CUDA graph when inputs of a form come for the fourth time.
 
-    ``run(*inputs, share=share)`` must compute on the device alone and leave gradients in ``parameters``, which
-    have none before. Inputs of any other form, as the last batch of an epoch, run as usual.
+    ``run`` must compute on the device alone and leave gradients in ``parameters``, which have none before.
+    Inputs of any other form, as the last batch of an epoch, run as usual.
     """
 
     def __init__(self, run: Callable[..., object], parameters: Sequence[nn.Parameter]) -> None:

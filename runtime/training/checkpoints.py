@@ -1,17 +1,14 @@
 """Checkpoints on disk, which are written atomically and verified when they are read.
 
-A checkpoint is a folder of safetensors files and a ``state.json``, each with its own SHA-256
-(``danetc.runtime.system.files``). It is written to a temporary folder, flushed to the
-disk, and renamed. Nothing is pickled.
+A checkpoint is a folder of safetensors files and a ``state.json``, each with its own SHA-256. It is
+written to a temporary folder, flushed to the disk, and renamed. Nothing is pickled.
 
-======================= ============================================================
-``last``                the newest
-``previous``            the one before it, in case ``last`` is damaged
-``best``                the one with the highest accuracy of its phase (``Epoch.quality``)
-``epoch-0010``          every k epochs, counted over all phases
-``phase-NAME``          the end of a phase that has a next one
-``.NAME.tmp-PID``       one that was incomplete when its process died
-======================= ============================================================
+- ``last``: the newest
+- ``previous``: the one before it, in case ``last`` is damaged
+- ``best``: the one with the highest accuracy of its phase (``Epoch.quality``)
+- ``epoch-0010``: every k epochs, counted over all phases
+- ``phase-NAME``: the end of a phase that has a next one
+- ``.NAME.tmp-PID``: one that was incomplete when its process died
 """
 
 from __future__ import annotations
@@ -54,8 +51,7 @@ class Position(NamedTuple):
 class Snapshot:
     """An independent copy of a run at a position, on the CPU.
 
-    ``tensors`` are by file (``model``, ``optimizer``, ``ema``, ``rank-0`` ...) and name; ``state``
-    is JSON data.
+    ``tensors`` are by file (``model``, ``optimizer``, ``ema``, ``rank-0`` ...) and name.
     """
 
     position: Position

@@ -1,8 +1,4 @@
-"""The processes of a training: a single one, or those started by torchrun.
-
-``World`` is a process's view of the others. Its methods are trivial with one process, so the loop
-needs no branches for that case.
-"""
+"""The processes of a training: a single one, or those started by torchrun."""
 
 from __future__ import annotations
 
@@ -47,7 +43,7 @@ class FailedElsewhere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Device and rank of this process, and number of processes; by default a single process.
+    """A process's view of the others; by default, there are none.
 
     ``control`` is the group for agreements on the CPU, whatever the backend of the gradients.
     """
@@ -111,9 +107,8 @@ class World:
 def meet(timeout: timedelta) -> tuple[Any, int, int]:
     """Return a store for this start of the processes, this rank and the number of processes.
 
-    torchrun keeps its store when it restarts the processes, and machines may count restarts
-    differently, so each start uses a prefix that rank 0 chooses. A process asks for it under a
-    random name and confirms it, which cannot be confused with keys of an earlier start.
+    torchrun keeps its store when it restarts processes, so each start uses a prefix that rank 0 chooses.
+    Others ask for it under random names and confirm it, unlike any key of an earlier start.
     """
     store, rank, size = next(iter(rendezvous("env://", timeout=timeout)))
     own = start = uuid.uuid4().hex
@@ -139,10 +134,9 @@ def joined(
 ) -> Iterator[World]:
     """Join the processes that torchrun has started, with NCCL on GPUs and gloo on CPUs.
 
-    Every process raises errors of the types ``together`` at once, unless they are marked by
-    ``World.own``, so rank 0 is left the time to report them. Raises UserError if there is no such
-    ``device``, TrainingError if the processes cannot connect to each other or share a GPU, and if one of
-    them ends before this one.
+    All processes raise errors of the types ``together``, unless marked by ``World.own``; rank 0 is left
+    the time to report them. Raises UserError if there is no such ``device``, TrainingError if the
+    processes cannot connect to each other or share a GPU, and if one of them ends before this one.
     """
     if not under_torchrun():
         yield World(find_device(device))
@@ -199,9 +193,6 @@ def is_own(error: BaseException) -> bool:
     return getattr(error, OF_ONE, False)
 
 
-# -- the model on several processes ----------------------------------------------------------------
-
-
 def share(model: Model, world: World, *, synchronised: bool) -> nn.Module:
     """Return DDP around a model, in which the loss may not depend on all of several outputs.
 
@@ -221,11 +212,10 @@ def share(model: Model, world: World, *, synchronised: bool) -> nn.Module:
 
 
 def form_buckets(shared: nn.Module, loss: Callable[[], Tensor]) -> None:
-    """Run passes with a dummy ``loss`` so that DDP forms its final buckets.
+    """Run passes with a dummy ``loss`` so that DDP forms its final buckets; only the random states change.
 
-    DDP regroups the gradients after the first pass, and the rounding of a sum depends on its place
-    in a bucket. Without this, the first step of a resumed training would differ from the same step
-    of an uninterrupted one. Only the random states change.
+    DDP regroups the gradients after the first pass, and the rounding of a sum depends on its place in a
+    bucket, so the first step of a resumed training would differ without this.
     """
     if not isinstance(shared, DistributedDataParallel):
         return

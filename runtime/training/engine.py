@@ -1,8 +1,6 @@
 """The training loop: one phase of a recipe, from its start or a checkpoint to its end.
 
-``fit`` reads from top to bottom: set up, restore, then epochs of steps. ``PhaseRun`` holds what survives a
-step, and ``checkpoints`` writes it. The same settings on the same machine give the same bits, however often
-the run is killed and resumed.
+The same settings on the same machine give the same bits, however often the run is killed and resumed.
 """
 
 from __future__ import annotations
@@ -187,8 +185,6 @@ class PhaseRun:
         self.in_flight: deque[InFlightStep] = deque()
         self._speed = 0.0
 
-    # -- beginning, saving, restoring --------------------------------------------------------------
-
     def begin(self, resume: Snapshot | None) -> Position:
         """Restore a snapshot, and return the position from which the phase goes on."""
         settings, world = self.settings, self.world
@@ -325,8 +321,6 @@ class PhaseRun:
         signum = max(self.world.gather(self.stop.signal or 0))
         raise Stopped(signum, f"{self.phase.name}, {position}", saved)
 
-    # -- steps -------------------------------------------------------------------------------------
-
     def train_epoch(self, epoch: int, start: int) -> None:
         """Run the steps of an epoch from ``start`` on; ``totals`` then has its sums."""
         world, scaler = self.world, self.scaler
@@ -344,13 +338,10 @@ class PhaseRun:
             for number, (x, labels, targets) in enumerate(parts, 1):
                 # DDP averages gradients over processes; a part is weighted by its number of images.
                 share = len(labels) * world.size / batch.total
-                with (
-                    self.shared.no_sync()  # gradients are exchanged with the last part of a batch only
-                    if number < len(parts) and isinstance(self.shared, DistributedDataParallel)
-                    else nullcontext()
-                ):
-                    (self.graphed or self.learn)(x, labels, targets, share=share)
-                    clock.lap("backward")
+                if isinstance(self.shared, DistributedDataParallel):  # with the last part only
+                    self.shared.require_backward_grad_sync = number == len(parts)
+                (self.graphed or self.learn)(x, labels, targets, share=share)
+                clock.lap("backward")
             self.average_gradients()
             self.totals.skip(len(batch.unreadable))
             self.rate, sums = self.schedules.rate, self.totals.arriving()
@@ -449,8 +440,6 @@ class PhaseRun:
         place, newest = self.checkpoints.folder / LAST, self.checkpoints.saved
         return "" if newest is None else f"; the last good checkpoint is {place} ({newest})"
 
-    # -- reports -----------------------------------------------------------------------------------
-
     def report(self, done: Sequence[InFlightStep]) -> None:
         for step in done:
             sums, number, steps = step.sums(), step.batch.step + 1, self.batches.steps
@@ -504,10 +493,9 @@ class PhaseRun:
         )
 
     def _evaluate(self, epoch: int, split: Split) -> tuple[Sums, dict[str, list[float]]]:
-        """Return loss and accuracy of the kept model on the images of a split, over all processes.
+        """Return figures of the kept model on a split, over all processes, and rates on its first batch.
 
-        Firing rates are those of the first batch. Random numbers of the network are seeded by the
-        epoch, and the training continues with its own.
+        Random numbers of the network are seeded by the epoch, and the training continues with its own.
         """
         world, kept = self.world, self.kept
         evaluation = replace(self.evaluation, epoch=epoch + 1)
@@ -523,8 +511,7 @@ class PhaseRun:
             for number in range(rounds):
                 if stopping := any(world.any(self.stop.wanted)):
                     break
-                found = next(batches, None)
-                if found is None:
+                if (found := next(batches, None)) is None:
                     continue  # other processes have one more
                 x, labels = found
                 with (

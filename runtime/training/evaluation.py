@@ -1,7 +1,6 @@
 """Conditions of an evaluation, which together with the weights determine its figures.
 
-A training records them with the figures of its last evaluation, so that another evaluation of the
-same weights can give the same figures. Never imports torch.
+A training records them with the figures of its last evaluation. Never imports torch.
 """
 
 from __future__ import annotations
@@ -29,10 +28,9 @@ class Evaluation:
     """Conditions of an evaluation.
 
     Each of ``processes`` takes its part of the images, ``batch`` at a time, transformed by
-    ``evaluate`` (a recipe's setting; None if unknown). ``steps`` is T. ``ema`` is True if the
-    weights are a moving average. ``seed``, ``phase_index`` and ``epoch`` (complete epochs of the
-    phase) seed the random numbers of the network. ``data`` describes the data set
-    (``DataSet.describe``).
+    ``evaluate`` (a recipe's setting; None if unknown). ``steps`` is T; ``ema``, whether weights are
+    averages. ``seed``, ``phase_index`` and ``epoch`` (complete epochs of the phase) seed the random
+    numbers of the network. ``data`` is what ``DataSet.describe`` returns.
     """
 
     phase: str = ""

@@ -25,10 +25,9 @@ ONLY_LOSS = "only the loss: every layer's output is finite"
 def first_not_finite(
     model: nn.Module, x: Tensor, autocast: Callable[[], AbstractContextManager[object]]
 ) -> str:
-    """Return the first place in a forward pass of ``x`` with a value that is not finite.
+    """Return the first place in a forward pass of ``x`` with a value that is not finite, as the spec names it.
 
-    The text names the layer as the spec does, with its line. All processes call this together if norms
-    are synchronised. Norms and additions that are fused with a neuron are reported as the neuron.
+    All processes call this together if norms are synchronised. What is fused with a neuron counts as it.
     """
     broken = not_finite_tensor(model)
     found: list[str] = []
@@ -73,15 +72,11 @@ def _finite(value: object) -> bool:
     return not isinstance(value, Tensor) or bool(torch.isfinite(value).all())
 
 
-# -- dead layers -----------------------------------------------------------------------------------
-
-
 @contextmanager
 def watching_firing(model: nn.Module, found: dict[str, list[float]]) -> Iterator[None]:
     """Record the firing rate and the lowest and highest output of each layer by its name.
 
-    A rate is spikes averaged over T, N and neurons, where outputs that are whole numbers other than 0 and 1
-    count as that many spikes. Activation functions and neurons with real-valued output have no rate.
+    A rate is a mean over T, N and neurons, where n is n spikes. Layers of real numbers have none.
     """
     seen: dict[str, Tensor] = {}
 
@@ -115,16 +110,12 @@ def constant_layers(firing: Mapping[str, Sequence[float]]) -> list[str]:
     ]
 
 
-# -- memory ----------------------------------------------------------------------------------------
-
-_SIGNS = ("not enough memory", "can't allocate memory", "out of memory")
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """True if a device or the machine had no memory left."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+    signs = "not enough memory", "can't allocate memory", "out of memory"
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def out_of_memory(phase: Phase, world: int, device: torch.device) -> str:

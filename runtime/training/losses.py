@@ -42,8 +42,7 @@ def over_time(output: Tensor) -> Tensor:
 
 
 def _entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Return the mean over the images, where a map or a sequence counts with the mean of its labelled
-    pixels or steps."""
+    """Return the mean over images, of which each counts with the mean of its labelled pixels or steps."""
     entropy = partial(F.cross_entropy, label_smoothing=label_smoothing)
     if labels.dim() == 2 and not labels.is_floating_point():
         if output.dim() != 3:
@@ -102,8 +101,7 @@ def _firing_rate(layer: Neuron, values: Tensor, target: float, power: float) -> 
 def values_of(layer: Neuron, inputs: Sequence[Any], out: Tensor, of: str) -> Tensor:
     """Return the spikes, currents or membrane potentials before the reset of a call of a layer.
 
-    Norms that are part of a fused layer run again for the two latter, without an effect on their statistics;
-    so does the neuron for potentials.
+    For the two latter, fused norms run again, without an effect on their statistics.
     """
     if of == "spikes":
         return over_steps(out, layer.steps, layer.rank)
@@ -174,11 +172,10 @@ def of_term(item: Item) -> Callable[..., Tensor]:
 class Objective:
     """Loss of a phase, and the output that accuracy refers to.
 
-    That output is ``main``, or that of the first term which names one; ``shape`` is its shape for
-    one sample at one step. With a ``model``, the loss is that of training: its terms observe the
-    model's neurons from now on and run the ``teachers`` (by their directories). Without, it is the
-    loss of test images. ``terms`` are the names of the terms of training, if there are several, and each
-    call adds their values, times their factors, to ``seen``.
+    That output is ``main_output``, of ``shape`` for one sample at one step. With a ``model``, the loss is
+    that of training: its terms observe the model's neurons from now on and run the ``teachers`` (by their
+    directories). Without, it is the loss of test images. ``terms`` are the names of the terms of
+    training, if there are several, and each call adds their values, times their factors, to ``seen``.
 
     Raises TrainingError for names that the network does not have, outputs whose shape does not fit
     the ``target``, terms of another target, and neurons that cannot be observed.
@@ -284,8 +281,7 @@ def _term_of_neurons(
 ) -> Callable[[Any, Tensor], Tensor]:
     """Return the mean of ``term`` over layers of the model's latest pass, which hooks compute as it runs.
 
-    So nothing of a layer has to be saved for the loss, and a segment that runs again for the backward pass computes
-    its terms again, too.
+    So nothing of a layer is saved for the loss, and a segment that runs again computes its terms again.
     """
     of = str(dict(item.arguments).get("of", "spikes"))
     names = _read_layers(model, item, of)

@@ -19,12 +19,10 @@ class RunSettings:
     """Settings of a phase that are not part of the recipe.
 
     ``trial`` of ``trials`` and ``phase`` of ``phases`` count from 0. A checkpoint is due after
-    ``checkpoint_steps`` steps (0: never) or ``checkpoint_minutes`` minutes, whichever comes first,
-    and after every epoch; one is kept permanently every ``keep_every`` epochs (0: none).
-    ``train_output`` names the trained output if there are several. ``backend`` and
-    ``channels_last`` describe the built model, for the record of its evaluations. With ``cuda_graphs``,
-    steps are recorded as CUDA graphs. If the model is ``watched`` by a callback, a step is reported before
-    the next one begins.
+    ``checkpoint_steps`` steps (0: never), ``checkpoint_minutes`` minutes, and every epoch; one is
+    kept permanently every ``keep_every`` epochs (0: none). ``train_output`` names the trained output
+    if there are several. ``backend`` and ``channels_last`` describe the built model, for records. If a
+    callback has ``watched`` the model, a step is reported before the next one begins.
     """
 
     seed: int = 0
@@ -65,9 +63,8 @@ class PhasePlan:
 class StepReport:
     """A finished step. ``step`` counts from 1 in its epoch (from 1), ``global_step`` in its phase.
 
-    Loss and accuracies (None if numbers are learned) are means of the epoch so far over the images
-    of this process. ``shares`` are the shares of time of PARTS in this epoch. ``grad_norm`` is that
-    before clipping; None without clipping. ``terms`` are those of the loss, as in ``Epoch``.
+    Loss, ``terms`` and accuracies are those of ``Epoch``, of the epoch so far and the images of this
+    process. ``shares`` are of time, by PARTS. ``grad_norm`` is that before clipping; None without.
     """
 
     phase: str
@@ -91,12 +88,11 @@ class Epoch:
 
     Figures of the training are means over the epoch, in which the weights change. With validation
     images, every epoch is evaluated on them, and the test figures are None before the last epoch of
-    the training; without, the validation figures are None. If pixels are classified, accuracies are of
-    pixels and ``scores`` of the test has ``miou``; if numbers are learned, accuracies are None and
-    ``scores`` has ``rmse``. ``images_per_second`` and ``shares`` are of training, ``firing`` has the
-    rates of layers on a batch of validation images, or else of test images, and ``skipped`` counts
-    unreadable images. If the loss of training has several terms, ``terms`` has the value of each times its
-    factor; they add up to ``train_loss``. Only times and speeds differ in a run that was interrupted.
+    the training; without, the validation figures are None. Accuracies of pixels come with the score
+    ``miou``; where numbers are learned, they are None, and the score is ``rmse``. ``images_per_second``
+    and ``shares`` are of training, ``firing`` has the rates of layers on a batch of the evaluation, and
+    ``skipped`` counts unreadable images. If the loss has several ``terms``, their values times their
+    factors add up to ``train_loss``. Only times and speeds differ in a run that was interrupted.
     """
 
     phase: str
@@ -123,9 +119,7 @@ class Epoch:
 
     @property
     def quality(self) -> float:
-        """Accuracy on the validation images if there are any, else on the test images, or the negative
-        loss if there is no accuracy; the best epoch has the highest.
-        """
+        """Accuracy of the evaluation, or the negative loss; the best epoch has the highest."""
         _, loss, accuracy, *_ = next(self.evaluations())
         return -loss if accuracy is None else accuracy
 
@@ -165,9 +159,7 @@ class Callback:
     """
 
     def on_phase_start(self, plan: PhasePlan) -> None:
-        """Called when a phase begins, or resumes after ``plan.epoch`` epochs and ``plan.step`` steps, with
-        ``plan.model`` and ``plan.optimizer``, which later methods may read and change.
-        """
+        """Called when a phase begins or resumes. Later methods may change the ``plan``'s model and optimizer."""
 
     def on_step_end(self, report: StepReport) -> None:
         """Called after each step with its loss, accuracy and learning rate; it should be fast."""
@@ -176,9 +168,7 @@ class Callback:
         """Called when ``done`` of ``batches`` batches of an evaluation are done."""
 
     def on_epoch_end(self, epoch: Epoch) -> None:
-        """Called after an epoch and its evaluation: ``epoch.test_loss``, ``epoch.test_accuracy``,
-        ``epoch.scores``, or ``epoch.val_loss``, ... with validation images.
-        """
+        """Called after an epoch and its evaluation, with the figures of both."""
 
     def on_checkpoint(self, path: Path) -> None:
         """Called when a checkpoint is on disk."""
@@ -208,5 +198,4 @@ class Callbacks(Callback):
 
 PARTS = ("data", "forward", "backward", "communication", "optimizer")
 """``data`` is the wait for a batch and its copy to the device. ``communication`` is the wait for
-other processes: exchanges of gradients that computation does not hide, and agreements. Exchanges of
-synchronised norms count as part of the pass."""
+other processes, but not that of synchronised norms, which is part of the pass."""

@@ -112,17 +112,15 @@ class Average:
 
 
 def schedule(phase: Phase, epoch: float, batch: float) -> float:
-    """Return the factor of the learning rate at a time in epochs (0 at the start of training).
+    """Return the factor of the learning rate at a time in epochs, of which a batch takes ``batch``.
 
-    ``batch`` is the length of one batch in epochs. The warm-up reaches 1 with its last batch, and
-    the cosine reaches its end with the last batch of the phase.
+    The last batch of the warm-up has factor 1, and that of the phase the end of a cosine.
     """
     if epoch < phase.warmup:
         return min(1.0, (epoch + batch) / phase.warmup)
-    given: dict[str, Any] = dict(phase.schedule.arguments)
     length = phase.epochs - batch - phase.warmup
     done = min(1.0, (epoch - phase.warmup) / length) if length > 0 else 1.0
-    return float(SCHEDULES[phase.schedule.name](epoch, done, **given))
+    return float(SCHEDULES[phase.schedule.name](epoch, done, **dict(phase.schedule.arguments)))
 
 
 def _cosine(start: float, end: float, share: float) -> float:
@@ -136,10 +134,8 @@ SCHEDULES: Mapping[str, Callable[..., float]] = {
     ),
     "cosine": lambda epoch, done, end: _cosine(1.0, end, done),
 }
-"""Factor of the learning rate after the warm-up, by the schedule's name in ``dsl.recipe.items``.
-
-Arguments: the time in epochs, the share done of the time after the warm-up, and the schedule's own.
-"""
+"""Factor of the learning rate after the warm-up, of the time in epochs and the share of that part
+of the phase, by the name in ``dsl.recipe.items``, whose arguments follow."""
 
 
 def value_at(phase: Phase, item: Item, done: int, steps: int) -> float:
@@ -162,10 +158,9 @@ CHANGES: Mapping[str, Callable[[float, float, float], float]] = {
 
 
 class Schedules:
-    """Learning rate of a phase, and parameters that it changes in the network and in the average of its weights.
+    """Learning rate of a phase of ``steps`` steps per epoch, and parameters that it changes in ``models``.
 
-    Values depend on the recipe and the step alone, so checkpoints do not store them. ``steps`` is the number of
-    steps per epoch.
+    Values depend on the recipe and the step alone, so checkpoints do not store them.
     """
 
     def __init__(

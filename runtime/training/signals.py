@@ -16,8 +16,7 @@ BY_CODE = 0
 class StopRequest:
     """Records a signal that arrives inside of the context; the training checks ``signal`` after each step.
 
-    A process that stops for a signal has the exit status of one that the signal kills
-    (``Stopped.status``). Outside the main thread Python allows no handlers, and none is installed.
+    Outside the main thread Python allows no handlers, and none is installed.
     """
 
     def __init__(self) -> None:
@@ -54,14 +53,12 @@ class StopRequest:
 
 
 class Stopped(Exception):
-    """A training has stopped on request. ``saved`` says whether its state is on disk."""
+    """A training has stopped on request; its exit ``status`` is that of a process which the signal kills."""
 
     def __init__(self, signum: int, where: str, saved: bool) -> None:
         self.signum = signum
         self.directory: Path | None = None  # of the run, where one is known
         self.status = 128 + signum
-        kept = "its state could not be saved"
-        if saved:
-            kept = "its state is saved; the same command resumes from there"
+        kept = "is saved; the same command resumes from there" if saved else "could not be saved"
         by = "a callback" if signum == BY_CODE else signal.Signals(signum).name
-        super().__init__(f"stopped by {by} after {where}; {kept}")
+        super().__init__(f"stopped by {by} after {where}; its state {kept}")

@@ -152,8 +152,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 def determinism(device: torch.device, wanted: bool) -> Iterator[None]:
     """On a GPU, select deterministic kernels if ``wanted``, else the fastest.
 
-    New memory is not filled with NaN, which torch does in deterministic mode by default: that finds
-    errors, but takes as long as a kernel.
+    New memory is not filled with NaN, which torch does by default and takes as long as a kernel.
     """
     if device.type != "cuda":
         yield

@@ -1,7 +1,6 @@
 """Sums over the images of an epoch, the steps in flight, and the clock.
 
-On a GPU the host queues a step while the device computes the one before, so it reads the metrics of
-that one when the next is queued. On a CPU it reads them at once.
+On a GPU, the host reads the metrics of a step when the next one is queued, on a CPU at once.
 """
 
 from __future__ import annotations
@@ -47,12 +46,7 @@ class Sums:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Scores of the target other than accuracies.
-
-        ``rmse`` is the root mean squared error of numbers; ``miou`` the intersection over union of
-        pixels, averaged over the classes that occur; ``perplexity`` the exponential of the loss of
-        steps.
-        """
+        """Scores of the target other than accuracies; ``miou`` is a mean over the classes that occur."""
         target, outputs, names = self.form
         own = self.values[_COMMON : len(self.values) - len(names)]
         if target == "numbers":
@@ -89,9 +83,7 @@ def arriving(values: Tensor) -> Callable[[], tuple[float, ...]]:
 
 
 class Totals:
-    """Running sums on the device, for ``outputs`` classes or numbers and the ``terms`` of a loss. Only
-    ``read`` waits for it.
-    """
+    """Running sums on the device for ``outputs`` classes or numbers. Only ``read`` waits for it."""
 
     def __init__(
         self, device: torch.device, target: Target, outputs: int, terms: tuple[str, ...] = ()
@@ -178,8 +170,7 @@ def added_up(parts: Sequence[Sums]) -> Sums:
 class InFlightStep:
     """A step of an epoch (from 0) with the images of its ``parts``, whose metrics may not have arrived.
 
-    ``sums`` are those of the epoch up to it on this process; ``norm`` is that of the gradient before
-    clipping.
+    ``sums`` are those of the epoch so far; ``norm`` is that of the gradient before clipping.
     """
 
     epoch: int
@@ -196,10 +187,7 @@ class InFlightStep:
 
 
 class Clock:
-    """Adds up the times between laps by the name of the lap.
-
-    On a GPU, laps are events of the stream, so that nothing waits for it.
-    """
+    """Adds up times by the names of laps, which are events of the stream on a GPU: nothing waits for it."""
 
     def __init__(self, device: torch.device) -> None:
         self._streams = has_streams(device)
@@ -208,7 +196,7 @@ class Clock:
         self._open: deque[tuple[str, Any, Any]] = deque()
 
     def start(self) -> None:
-        """Restart: the next lap counts from here."""
+        """Begin the next lap here."""
         self._last = self._now()
 
     def lap(self, part: str) -> None:

@@ -28,9 +28,8 @@ Piece = tuple[Tensor, Tensor, Tensor]
 class TrainingBatches:
     """Batches of a data set for this process, for training and evaluation.
 
-    ``output`` is the shape of the trained output. This process takes ``part`` images of each batch. An
-    epoch has ``steps`` steps; an evaluation of the ``tests`` of a split has at most ``rounds`` batches in
-    any process.
+    ``output`` is the shape of the trained output. This process takes ``part`` images in each of the
+    ``steps`` of an epoch. No process has more than ``rounds`` batches of the ``tests`` of a split.
 
     Raises DataError if the data do not fit the network, TrainingError if a batch cannot be divided.
     """
@@ -90,8 +89,7 @@ class TrainingBatches:
     def training(self, epoch: int, start: int) -> Iterator[tuple[Batch, list[Piece]]]:
         """Iterate over the batches of an epoch (from 0) from step ``start`` on, with their parts.
 
-        A batch has ``accumulate`` parts in every process. If the last batch of an epoch is too small,
-        it has fewer parts of at least two images, because a norm has no variance over one.
+        The last batch may have fewer than ``accumulate``, because a norm has no variance over one image.
         """
         world, accumulate = self._world, self._phase.accumulate
         for batch in self._read(self._batches.epoch(epoch, start, world.device)):
