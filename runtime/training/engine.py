@@ -338,7 +338,7 @@ class PhaseRun:
             for number, (x, labels, targets) in enumerate(parts, 1):
                 # DDP averages gradients over processes; a part is weighted by its number of images.
                 share = len(labels) * world.size / batch.total
-                if isinstance(self.shared, DistributedDataParallel):  # with the last part only
+                if isinstance(self.shared, DistributedDataParallel):  # exchange the sum of parts
                     self.shared.require_backward_grad_sync = number == len(parts)
                 (self.graphed or self.learn)(x, labels, targets, share=share)
                 clock.lap("backward")

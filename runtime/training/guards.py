@@ -76,7 +76,7 @@ def _finite(value: object) -> bool:
 def watching_firing(model: nn.Module, found: dict[str, list[float]]) -> Iterator[None]:
     """Record the firing rate and the lowest and highest output of each layer by its name.
 
-    A rate is a mean over T, N and neurons, where n is n spikes. Layers of real numbers have none.
+    A rate is a mean over T, N and neurons; an output n counts as n spikes. Real-valued layers have none.
     """
     seen: dict[str, Tensor] = {}
 
