@@ -83,10 +83,9 @@ def _compiled(kernel: Kernel, target: str, config: Any) -> Needs:
     return Needs(registers, stack + local, min(64, blocks * config.num_warps) / 64)
 
 
-STANDARD = [
-    Case(name, "norm + value", torch.bfloat16, 4, size=(1, 64, 14, 14)) for name in standard()
-]
-"""The layers of the table in docs/machines.md."""
+TABLE = (1, 64, 14, 14)
+STANDARD = [Case(name, "norm + value", torch.bfloat16, 4, size=TABLE) for name in standard()]
+"""The layers of the table in docs/machines.md, and the size of their maps."""
 PAGE = Path(__file__).parents[2] / "docs" / "machines.md"
 BEGIN, END = "<!-- kernels: python -m tests.gpu.check --write -->\n", "<!-- end of kernels -->\n"
 BANDWIDTH = {"H100": 3.35e12, "A100": 2.04e12, "MI300X": 5.3e12}
