@@ -128,6 +128,9 @@ def meet(timeout: timedelta) -> tuple[Any, int, int]:
     return PrefixStore(f"danetc/{start}", store), rank, size
 
 
+_GROUPS: list[Any] = []  # kept: torch frees the last with the GIL, which threads of gloo may need
+
+
 @contextmanager
 def joined(
     *together: type[Exception], device: str | None = None, timeout: timedelta = TIMEOUT
@@ -162,6 +165,7 @@ def joined(
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes cannot connect to each other: {error}") from error
     control = dist.new_group(backend="gloo", timeout=timeout) if on_gpu else dist.group.WORLD
+    _GROUPS.extend((dist.group.WORLD, control))
     world = World(place, rank, size, control)
     liveness = Liveness(PrefixStore("alive", store.clone()), rank, world.gather(platform.node()))
     dist.barrier(group=control)
