@@ -79,7 +79,7 @@ class LayerCalls(NamedValues):
         if not is_known(weight):
             return  # in the first reading of a loop
         size, first, settings = weight_map(node, weight), len(self.nodes), dict(self.settings)
-        settings.pop("weight", None)  # of layers with weights inside of the layer
+        settings.pop("weight", None)  # not for layers inside the weight layer
         with self.changed(scope=(), taken=Counter(), settings=settings):
             roll_back = self.mark()
             try:

@@ -232,10 +232,9 @@ def _gaps(found: Results, expected: Results, moved: Results | None = None) -> di
     gaps = {}
     for name, b in expected.items():
         a, own = found[name].double(), (moved or {}).get(name, 0)
-        gap = ((a - b.double()).abs() - own).max() / b.double().abs().max().clamp_min(1e-3)
-        gaps[name] = max(0.0, float(gap))
-        if a.shape != b.shape or not a.isfinite().all():
-            gaps[name] = float("inf")
+        gap = ((a - b.double()).abs() - own).clamp_min(0).max()  # NaN stays NaN, within no bound
+        gap = gap / b.double().abs().max().clamp_min(1e-3)
+        gaps[name] = float(gap) if a.shape == b.shape and a.isfinite().all() else float("inf")
     return gaps
 
 
@@ -299,6 +298,7 @@ class Layer:
         """Return by how much the results of the reference move if its inputs change by ``ROUNDING`` of themselves:
         where a steep surrogate or the edge of one lets rounding decide, far more than rounding."""
         others = [self.eager(change) for change in (-ROUNDING, ROUNDING)]
+        assert all(value.isfinite().all() for other in others for value in other.values())
         return {
             name: torch.stack([(other[name] - value).abs() for other in others]).amax(0)
             for name, value in eager.items()

@@ -365,7 +365,7 @@ def at_start(value: Attribute) -> float:
     return float(str(value).removeprefix("scheduled "))
 
 
-# -- what several rows have in common ----------------------------------------------------------------
+# -- shared by several rows ------------------------------------------------------------------------
 
 START = Parameter(
     "init",
