@@ -267,8 +267,9 @@ class SearchRequest(GridRequest):
         front: Use operations (MACs and additions for one image) as a second objective.
         sampler: Sampler that draws the values of a trial.
         sampler_seed: Seed of the sampler.
-        pruner: Pruner that ends a trial after an epoch, by its validation accuracy there and that of
-            others.
+        pruner: Pruner that ends a trial by the validation accuracies after an epoch.
+        predict: Rank the trials by a prediction and train none. ``paths`` is the fewest neurons on a path
+            from an input to an output; fewer are better.
     """
 
     _: KW_ONLY
@@ -281,6 +282,7 @@ class SearchRequest(GridRequest):
     sampler: Literal["tpe", "random", "nsga2"] = "tpe"
     sampler_seed: Annotated[int, arg.Option(least=0, most=2**31 - 1)] = 0
     pruner: Literal["none", "median", "hyperband"] = "none"
+    predict: Literal["paths"] | None = None
 
     parse_axis = arg.late("danetc.tasks.searching.study", "parse_dimension")
 
@@ -288,8 +290,8 @@ class SearchRequest(GridRequest):
         super().__post_init__()
         if self.seeds not in (None, 1):
             raise UserError("a search trains each cell with one seed; compare the best with more")
-        if self.front and self.pruner != "none":
-            raise UserError("a pruner needs a single objective: leave out the pruner or the front")
+        if self.pruner != "none" and (self.front or self.predict):
+            raise UserError("a pruner needs trainings with one objective: leave out the pruner")
 
 
 @dataclass(frozen=True)

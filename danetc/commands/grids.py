@@ -136,6 +136,9 @@ def search_command(
     on the validation images (`,val=0.1`), which is optimistic for the best trial; each trial is tested
     once, at its end.
 
+    `--predict paths` trains nothing. It ranks combinations by the fewest neurons on a path, which had a
+    rank correlation of 0.70 [0.38, 0.87] with the accuracy of 24 networks (results/experiments).
+
     \b
     danetc search net.danet --grid rule=chain,densely_additive --grid width=8..64:8 --data digits,val=0.1
     danetc search net.danet --grid width=8..64 --front --sampler nsga2 --data digits,val=0.1

@@ -108,7 +108,7 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["compare", "x", "--data", "digits", "--address", "auto"], "choose the engine ray"),
         (["compare", "--data", "digits"], "Missing argument"),
         (["search", "x"], "Missing option '--data'. Data sets are"),
-        (["search", "x", "--data", "digits", "--front", "--pruner", "median"], "single objective"),
+        (["search", "x", "--data", "digits", "--front", "--pruner", "median"], "one objective"),
         (["train", "--data", "digits"], "Missing argument"),
         (["import", "m:f", "-o", "a.danet", "--input", "3x"], "channels x height x width"),
         (["list", "neruons"], "did you mean `neurons`?"),

@@ -221,7 +221,8 @@ def test_the_best_are_beaten_by_no_other(tmp_path: Path, front: bool, best: set[
     """Equal ones are all on the front, but a cell is there once."""
     study = open_study(tmp_path, ["maximize", "minimize"][: 1 + front])
     space = {"a": [1], "network": ["n"]}
-    study.set_user_attr("danetc", {"front": front, "space": space, "data": "d"})
+    record = {"front": front, "space": space, "data": "d", "select_on": "test", "predict": None}
+    study.set_user_attr("danetc", record)
     study.ask()  # its process was killed before it drew values
     points = ((0.5, 10), (0.5, 10), (0.5, 11), (0.4, 10), (0.9, 90), (0.3, 5), (0.9, 90))
     for number, values in enumerate(points):
@@ -452,7 +453,6 @@ def test_a_signal_before_the_first_trial(
 def test_a_search_on_test_images_says_so(
     spec: Path, tmp_path: Path, pretend: Callable[..., Trainings]
 ) -> None:
-    """So does one whose study does not, which an older danetc has begun."""
     pretend(lambda axes, epoch: 0.5).split = "test"
     asked: dict[str, Any] = {"grid": {"steps": "1..2"}, "backend": "eager", "trials": 1}
     asked |= {"select_on": "test", "output": tmp_path / "out"}
@@ -460,11 +460,39 @@ def test_a_search_on_test_images_says_so(
     assert found.as_dict()["split"] == "test"
     assert "test top-1 %" in table(found).heads
     assert json.loads((tmp_path / "out" / GRID).read_text())["select_on"] == "test"
-    study = open_study(tmp_path / "out")
-    record = study.user_attrs["danetc"]
-    assert record.pop("select_on") == "test"
-    study.set_user_attr("danetc", record)
+    assert open_study(tmp_path / "out").user_attrs["danetc"]["select_on"] == "test"
     assert package.search([spec], FEW, **{**asked, "trials": 2}).as_dict()["split"] == "test"
+
+
+def test_predicted_paths_rank_networks_without_training(
+    danetc: Run, tmp_path: Path, pretend: Callable[..., Trainings]
+) -> None:
+    """The stem has a neuron; each of three stages adds two neurons to a path of Origin (the first and
+    the last of its blocks), those with a stride one to a path of SEW, and PA-A adds none."""
+    fewest = {"origin": 1 + 3 * 2, "sew": 1 + 2 * 1, "pa_a": 1}
+    engine = pretend(lambda axes, epoch: 0.5)
+    asked = [
+        "search",
+        "danet_c_small",
+        "--predict",
+        "paths",
+        "--sampler",
+        "random",
+        "--trials",
+        "12",
+    ]
+    asked += ["--grid", "connection=origin,sew,pa_a", "--grid", "steps=1,4", "-o", "out"]
+    trials = json.loads(danetc(*asked, "--data", "digits", "--format", "json").out)["trials"]
+    found = {row["values"]["connection"]: row["score"] for row in trials}
+    assert found == fewest
+    assert {row["values"]["connection"] for row in trials if row["best"]} == {"pa_a"}
+    made = table(read_search(tmp_path / "out"))
+    assert made.heads[-2] == "fewest neurons on a path"
+    keys = [(int(row[-2].text), int(row[3].text.replace(",", ""))) for row in made.rows]
+    assert keys == sorted(keys)
+    assert not engine.started
+    assert not [each for each in (tmp_path / "out").iterdir() if each.is_dir()]
+    danetc.fails("holds another search, which differs in data", *asked, "--data", "digits,val=0.1")
 
 
 def test_wrong_calls_say_so(spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,7 @@ def _facts(plan: TrainingPlan) -> dict[str, Any]:
         "recipe": plan.recipe.name,
         # The number of MACs and additions for one image, over all time steps.
         "operations": graphs[-1].summary.macs + graphs[-1].summary.additions,
+        "fewest_neurons": graphs[-1].summary.fewest_neurons,
         "cost": sum(map(operator.mul, epochs, steps)),
     }
 

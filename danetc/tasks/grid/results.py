@@ -26,7 +26,7 @@ TRAINED = ("train_loss", "train_accuracy")
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Metric on a ``split`` by which cells are compared.
+    """Metric on a ``split`` by which cells are compared; without a split, it needs no training.
 
     ``trained`` are the names of the training curves. Values are shown times ``scale``, with ``unit``.
     """
@@ -36,7 +36,7 @@ class Measure:
     scale: int
     higher: bool
     trained: tuple[str, ...] = TRAINED
-    split: Split = "test"
+    split: Split | None = "test"
 
     @property
     def curve(self) -> str:
@@ -46,7 +46,7 @@ class Measure:
     @property
     def head(self) -> str:
         """Title of a column or an axis."""
-        return f"{self.split} {self.unit}"
+        return " ".join(filter(None, (self.split, self.unit)))
 
     def of(self, epoch: Mapping[str, Any]) -> float:
         """Return the value in the record of an epoch."""
@@ -72,7 +72,10 @@ class Measure:
 ACCURACY = Measure("accuracy", "top-1 %", 100, True)
 OF_PIXELS = Measure("pixel accuracy", "pixel accuracy %", 100, True)
 OF_NUMBERS = Measure("rmse", "RMSE", 1, False, ("train_loss",))
-MEASURES: Mapping[str, Measure] = {each.name: each for each in (ACCURACY, OF_PIXELS, OF_NUMBERS)}
+PATHS = Measure("paths", "fewest neurons on a path", 1, False, (), None)
+MEASURES: Mapping[str, Measure] = {
+    each.name: each for each in (ACCURACY, OF_PIXELS, OF_NUMBERS, PATHS)
+}
 
 
 def measure_of(epochs: Iterable[Mapping[str, Any]], split: Split) -> Measure:

@@ -23,12 +23,12 @@ from danetc.tasks.searching.study import RECORD, STORAGE, open_study
 class TrialRow:
     """A trial and its result.
 
-    ``cell`` is the name of its folder, and ``values`` are its values on the axes. ``score`` is the
-    accuracy from 0 to 1, or the error of a regression; None unless the trial is complete.
-    ``operations`` is the number of MACs and additions for one image over all time steps; None if
-    the network cannot be built. ``state`` is ``complete``, ``pruned``, ``failed``, ``running`` or
-    ``waiting``, ``epochs`` the number of epochs reported to the pruner, and ``reason`` tells why
-    the trial was pruned or failed. ``best`` is True for the first trial of a best cell.
+    ``cell`` is the name of its folder, and ``values`` are its values on the axes. ``score`` is the accuracy
+    from 0 to 1, the error of a regression or a prediction; None unless the trial is complete.
+    ``operations`` counts MACs and additions for one image over all time steps; None if it cannot be built.
+    ``state`` is ``complete``, ``pruned``, ``failed``, ``running`` or ``waiting``, ``epochs`` the number of
+    epochs reported to the pruner, ``reason`` why it was pruned or failed. ``best`` is True for the first
+    trial of a best cell.
     """
 
     number: int
@@ -97,7 +97,7 @@ def read_search(folder: Path) -> SearchResult:
     study = open_study(folder)
     try:
         record = study.user_attrs[RECORD]
-        split = record.get("select_on", "test")
+        split = None if record["predict"] else record["select_on"]
         front = {trial.number: trial.user_attrs[RECORD]["cell"] for trial in study.best_trials}
         first = {cell: number for number, cell in sorted(front.items(), reverse=True)}
         rows, measure = [], replace(ACCURACY, split=split)
@@ -129,8 +129,9 @@ def table(found: SearchResult) -> Table:
     """Return a table of the trials on the front, or of all trials with the best first."""
     measure = found.measure
 
-    def order(row: TrialRow) -> tuple[bool, float, int]:
-        return row.state != "complete", -measure.objective(row.score or 0.0), row.number
+    def order(row: TrialRow) -> tuple[bool, float, int, int]:
+        score = -measure.objective(row.score or 0.0)
+        return row.state != "complete", score, row.operations or 0, row.number
 
     rows = found.best if found.front else sorted(found.trials, key=order)
     several = len({row.values.get("network") for row in found.trials}) > 1

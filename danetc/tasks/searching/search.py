@@ -30,7 +30,7 @@ from danetc.tasks.grid.cells import (
 from danetc.tasks.grid.comparison import check_folder
 from danetc.tasks.grid.engines import Engine, start_engine
 from danetc.tasks.grid.plan import CHECKED, CellChecker, GridRun, refuse_changed
-from danetc.tasks.grid.results import Measure, measure_of, refuse_test
+from danetc.tasks.grid.results import PATHS, Measure, measure_of, refuse_test
 from danetc.tasks.grid.run import GridProgress, GridRecord, Outcome, in_parallel, train_run
 from danetc.tasks.model_directory import GRID, TRAINING, epochs_in, record_if_any
 from danetc.tasks.searching.results import SearchResult, read_search
@@ -56,12 +56,12 @@ def run_search(request: SearchRequest, *, quiet: bool) -> int | None:
     another search.
     """
     need_optuna()
-    refuse_test("the best trial", request.data, request.select_on)
+    if request.predict is None:
+        refuse_test("the best trial", request.data, request.select_on)
     find_device(request.device)  # fail before the first trial
     folder = request.folder
     networks = {each.name: each for each in find_networks(request.patterns, request.networks)}
-    names = [each.name for each in request.axes]
-    check_axes(list(networks.values()), names, request.training)
+    check_axes([*networks.values()], [each.name for each in request.axes], request.training)
     space = request.axes
     if len(networks) > 1:
         space = (Axis("network", tuple(networks)), *space)
@@ -102,7 +102,7 @@ def _cells(request: SearchRequest) -> GridRecord:
 
 _SHARED = (
     "data", "set", "recipe", "classes", "subset_seed", "seed", "init", "init_skip",
-    "accuracy", "front", "select_on",
+    "accuracy", "front", "select_on", "predict",
 )  # fmt: skip
 """Fields of a request that must be the same when a search is resumed."""
 
@@ -121,8 +121,7 @@ def _refuse_another(
         },
         **{name: getattr(request, name) for name in _SHARED},
     }
-    # older versions of danetc selected on test images, without recording it
-    known = {"select_on": "test", **study.user_attrs.get(RECORD, record)}
+    known = study.user_attrs.get(RECORD, record)
     study.set_user_attr(RECORD, known)
     changed = [name for name in record if known.get(name) != record[name]]
     if changed:
@@ -214,6 +213,10 @@ class _Search:
             return None
         refuse_changed([run], "choose another directory with -o DIR")
         self._note(trial, **_sizes(run))
+        if self.request.predict:
+            self._complete([trial], run)
+            self.shown.passed(f"{cell}: fewest neurons on a path: {run.facts['fewest_neurons']}")
+            return None
         if run.state == "done" or cell in self.done:
             self._complete([trial], run)
             self.cells.keep(run, Outcome("done"))
@@ -223,6 +226,8 @@ class _Search:
 
     def _curve(self, run: GridRun) -> tuple[Measure, list[float]]:
         """Return the measure of a run, and its value after each epoch."""
+        if self.request.predict:
+            return PATHS, [float(run.facts["fewest_neurons"])]
         epochs = epochs_in(run.path / TRAINING)
         measure = measure_of(epochs, self.request.select_on)
         return measure, [measure.of(epoch) for epoch in epochs]
@@ -258,11 +263,9 @@ def search(request: SearchRequest) -> SearchResult:
     A trial is a cell of ``danetc.compare`` with one seed. The same call resumes a search. ``grid`` has
     values, as in ``{"rule": ["chain", "densely_additive"]}``, or ranges: ``{"width": "8..64:8"}``.
 
-    Raises UserError for errors in the specs, the axes or the data, if Optuna is missing, if no
-    trial is complete at the end, and if a signal stops the search.
+    Raises UserError as the command does, if no trial is complete at the end, or a signal stops it.
     """
-    quiet = not shows_progress(request.progress)
-    if run_search(request, quiet=quiet) is not None:
+    if run_search(request, quiet=not shows_progress(request.progress)) is not None:
         raise UserError(f"stopped; the same call resumes the search in {request.folder}")
     found = read_search(request.folder)
     refuse_empty(found)

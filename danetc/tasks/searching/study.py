@@ -142,13 +142,9 @@ def open_study(folder: Path, directions: Sequence[str] | None = None) -> optuna.
     place = path.resolve().as_posix().replace("{", "{{").replace("}", "}}")
     try:
         storage = library.storages.RDBStorage(f"sqlite:///{place}")
-        study: optuna.Study
-        if directions is not None:
-            study = library.create_study(
-                study_name=STUDY, storage=storage, directions=directions, load_if_exists=True
-            )
-        else:
-            study = library.load_study(study_name=STUDY, storage=storage)
+        make = library.create_study if directions else library.load_study
+        options = {"directions": directions, "load_if_exists": True} if directions else {}
+        study: optuna.Study = make(study_name=STUDY, storage=storage, **options)
     except KeyError:
         raise UserError(f"{path} is not a search of danetc") from None
     except DatabaseError as error:
