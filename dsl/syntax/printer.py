@@ -168,11 +168,7 @@ class _Formatter:
         """Return the offset of the opening brace of a body; 0 without text."""
         if not self.was_text:
             return 0
-        end = item.name_span.end
-        if isinstance(item, syntax.Declaration):
-            ends = [param.span.end for param in item.params]
-            end = max([end, *ends] if item.value is None else [item.value.span.end])
-        found = _BRACE.search(self.text, end)
+        found = _BRACE.search(self.text, item.name_span.end)
         while found is not None and found.group() != "{":
             found = _BRACE.search(self.text, found.end())
         return item.span.end if found is None else found.start()
@@ -285,7 +281,7 @@ class _Formatter:
         return True
 
 
-_BRACE = re.compile(r"#[^\n]*|\{")
+_BRACE = re.compile(r"#[^\n]*|\"[^\"\n]*\"|\{")  # outside comments and strings
 
 
 def _start(comment: syntax.Comment) -> int:

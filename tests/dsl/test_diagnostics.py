@@ -8,7 +8,9 @@ from danetc.dsl.diagnostics.diagnostic import (
     render,
     render_all,
 )
+from danetc.dsl.diagnostics.fixes import line_removed
 from danetc.dsl.syntax.source import SourceFile, Span
+from tests.tables import each_of
 
 LONG = SourceFile("long.danet", "a\n" * 8 + "\tbad x\u202ey = 1\n\nend")
 OTHER, EMPTY = SourceFile("o\n.danet", "one two\nthree"), SourceFile("gone", "")
@@ -44,3 +46,19 @@ def test_the_text_of_a_diagnostic() -> None:
     assert render(FOUND) == RENDERED
     warning = Diagnostic("W0101", "unused", span(OTHER, "one"), severity="warning")
     assert render_all([FOUND, warning]) == f"{RENDERED}\n\n{render(warning)}"
+
+
+@each_of(
+    [
+        ("a = 1\n  bad = 2 ;\nc = 3", "remove this line", "a = 1\nc = 3"),
+        ("a = 1\nbad = 2", "remove this line", "a = 1\n"),
+        ("a = 1; bad = 2; c = 3", "remove this", "a = 1; c = 3"),
+        ("a = 1;\n bad = 2; c\nd", "remove this", "a = 1;\n c\nd"),
+        ("a = 1; bad = 2\nc", "remove this", "a = 1; \nc"),
+    ]
+)
+def test_a_statement_is_removed_with_its_line(before: str, title: str, after: str) -> None:
+    fix = line_removed(span(SourceFile("a.danet", before), "bad = 2"))
+    (edit,) = fix.edits
+    assert (fix.title, edit.text) == (title, "")
+    assert before[: edit.span.start] + before[edit.span.end :] == after

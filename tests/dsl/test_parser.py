@@ -169,6 +169,11 @@ ERRORS = {
     ),
     "network a {\n x = 1\n«use std»\nnetwork b { }": ("E0102", "where `use std` begins"),
     "network a {\n  x = «b»\n": ("E0102", "`network a` is not closed at the end of the file"),
+    'network a {\n x = 1\n«use "f.danet"» (x)\nnetwork b { }': (
+        "E0102",
+        'where `use "f.danet"` begins',
+    ),
+    "network a {\n x = 1\n«use» = 4\n y = 3 }\nnetwork b { }": ("E0101", "found `use`"),
     "network a {\n x = 1\n «use» std\n}": ("E0101", "at the top of a file"),
     # statements
     "network a { x «==» 3 }": ("E0112", "assign a value to a name with `=`"),
@@ -193,6 +198,7 @@ ERRORS = {
     "network a { «block» block = b\n x = 1 }": ("E0111", "`block` is written twice"),
     # values
     "network a { x «=»\n y = 3 }": ("E0119", "`=` has no value after it"),
+    "neuron a { x «=»\n state u = 0\n s = x }": ("E0119", "`=` has no value after it"),
     "network a { x = b «->»\n in[i] = 3 }": ("E0119", "`->` has no value after it"),
     "network a { x = b «-> ->» c }": ("E0119", "`->` is written twice"),
     "network a { x = b «+ *» c }": ("E0119", "expected a value after `+`, found `*`"),

@@ -103,6 +103,10 @@ CASES = {
         "block a {\n  out = in      # first\n    -> conv(3)  # weights\n    # then\n"
         "    -> norm  # last\n}\n",
     ),
+    "braces in comments and strings before a body": (
+        'neuron a(x = 1, # {\n y = "{") { # open\n out = in }\nneuron b = c("{" # {\n) { d = 1 }',
+        '# {\nneuron a(x = 1, y = "{") {  # open\n  out = in\n}\n\n# {\nneuron b = c("{") { d = 1 }\n',
+    ),
     "a comment inside a call": (
         "block a { out = conv(3, # why\n 4) }",
         "block a {\n  # why\n  out = conv(3, 4)\n}\n",

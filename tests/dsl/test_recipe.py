@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 
 import pytest
@@ -80,24 +81,111 @@ def test_every_default_of_the_schema_may_be_written() -> None:
             assert good(recipe(BASE + f" {key} = {row.default}\n")) == good(recipe(BASE))
 
 
+NEEDED = {
+    "lr": "0.1", "size": "32", "steps": "2", "start": "1.5", "end": "3", "teacher": '"runs/teacher"',
+    "function": '"my_loss.py:focal"',
+}  # fmt: skip
+"""Values of arguments without a default."""
+
+
+def with_item(family: str, name: str, **arguments: object) -> str:
+    """Return a recipe with an item, with these arguments and those that it needs."""
+    spec = ITEMS[family][name]
+    given = {a.name: NEEDED[a.name] for a in spec.arguments if a.default is None} | arguments
+    many = {} if spec.many is None else {spec.many.name: given.pop(spec.many.name, "10, 20")}
+    written = [*map(str, many.values()), *(f"{key} = {value}" for key, value in given.items())]
+    before = {"loss": "cross_entropy + ", "change": "surrogate(alpha = "}.get(family, "")
+    after = ")" * (family == "change")
+    key = "freeze" if family == "part" else family
+    others = "epochs = 50\n" if family == "optimizer" else BASE
+    return recipe(f"{others} {key} = {before}{name}({', '.join(written)}){after}")
+
+
 @pytest.mark.parametrize("family", ITEMS)
 def test_every_item_with_its_defaults_written_out(family: str) -> None:
-    needed = {"lr": 0.1, "size": 32, "steps": 2, "start": 1.5, "end": 3}
-    needed |= {"teacher": '"runs/teacher"', "function": '"my_loss.py:focal"'}
-    others = "epochs = 50\n" if family == "optimizer" else BASE
     for name, spec in ITEMS[family].items():
-        short = ["10", "20"] if spec.many is not None else []
-        short += [f"{a.name} = {needed[a.name]}" for a in spec.arguments if a.default is None]
         given = [a for a in spec.arguments if a.default not in (None, "")]
-        full = [*short, *(f"{a.name} = {str(a.default).lower()}" for a in given)]
-        before = {"loss": "cross_entropy + ", "change": "surrogate(alpha = "}.get(family, "")
-        after = ")" * (family == "change")
-        key = "freeze" if family == "part" else family
-        texts = [
-            recipe(f"{others} {key} = {before}{name}({', '.join(args)}){after}")
-            for args in (short, full)
-        ]
-        assert good(texts[0]).phases == good(texts[1]).phases
+        full = {a.name: str(a.default).lower() for a in given}
+        assert good(with_item(family, name)).phases == good(with_item(family, name, **full)).phases
+
+
+RANGES: dict[str, dict[str, tuple[str, float | None]]] = {
+    # item: the interval and the default of each number; [ and ] include an end, ( and ) do not
+    "optimizer.sgd": {
+        "lr": ("(0, 1000]", None), "momentum": ("[0, 1)", 0), "weight_decay": ("[0, 1]", 0),
+    },
+    "optimizer.adamw": {
+        "lr": ("(0, 1000]", None), "weight_decay": ("[0, 1]", 0), "beta1": ("[0, 1)", 0.9),
+        "beta2": ("[0, 1)", 0.999),
+    },
+    "optimizer.python": {"lr": ("(0, 1000]", None), "weight_decay": ("[0, 1]", 0)},
+    "schedule.step": {"factor": ("(0, 1]", 0.1), "epochs": ("(0, 50)", None)},
+    "schedule.cosine": {"end": ("[0, 1]", 0)},
+    **{
+        f"change.{name}": {
+            "start": ("[-1e6, 1e6]", None), "end": ("[-1e6, 1e6]", None), "epochs": ("[0, 1e5]", 0)
+        }
+        for name in ("linear", "cosine")
+    },
+    "change.exponential": {
+        "start": ("(0, inf)", None), "end": ("(0, inf)", None), "epochs": ("[0, 1e5]", 0),
+    },
+    "loss.cross_entropy": {"label_smoothing": ("[0, 1)", 0)},
+    "loss.tet": {
+        "weight": ("[0, 1]", 0.05), "target": ("[-1000, 1000]", 1), "label_smoothing": ("[0, 1)", 0),
+    },
+    "loss.distill": {"temperature": ("(0, inf)", 4)},
+    "loss.firing_rate": {"target": ("[0, 1000]", 0), "power": ("[1, 4]", 2)},
+    "loss.membrane": {"target": ("[-1000, 1000]", 1)},
+    "gradient.truncated": {"steps": ("[1, 10000]", None)},
+    "gradient.online": {"trace": ("[0, 1)", 0), "steps": ("[0, 10000]", 0)},
+    "gradient.representation": {"slope": ("[0, 1e6]", 0)},
+    "augment.random_resized_crop": {"size": ("[1, 10000]", None), "smallest": ("(0, 1]", 0.08)},
+    "augment.random_crop": {"size": ("[1, 10000]", None), "padding": ("[0, 1000]", 0)},
+    "augment.horizontal_flip": {"p": ("[0, 1]", 0.5)},
+    "augment.rand_augment": {"n": ("[1, 20]", 2), "m": ("[0, 30]", 9)},
+    "augment.color_jitter": {
+        "brightness": ("[0, 10]", 0.4), "contrast": ("[0, 10]", 0.4), "saturation": ("[0, 10]", 0.4),
+        "hue": ("[0, 0.5]", 0),
+    },
+    "augment.random_erasing": {"p": ("[0, 1]", 0.25)},
+    "augment.mixup": {"alpha": ("(0, inf)", 0.2)},
+    "augment.cutmix": {"alpha": ("(0, inf)", 1)},
+    **{
+        f"{family}.{name}": {"size": ("[1, 10000]", None)}
+        for family in ("augment", "evaluate") for name in ("resize", "center_crop")
+    },
+}  # fmt: skip
+
+
+def test_the_table_of_ranges_has_all_numbers_of_items() -> None:
+    for family in ITEMS.keys() - {"part"}:
+        for name, spec in ITEMS[family].items():
+            arguments = [*spec.arguments, *([spec.many] if spec.many else [])]
+            found = {
+                a.name: a.default for a in arguments if isinstance(a.type, IntType | FloatType)
+            }
+            known = RANGES.get(f"{family}.{name}", {})
+            assert found == {key: default for key, (_, default) in known.items()}, (family, name)
+
+
+@each_of(list(RANGES.items()))
+def test_ranges_of_an_item(item: str, rows: dict[str, tuple[str, float | None]]) -> None:
+    family, name = item.split(".")
+    spec = ITEMS[family][name]
+    whole = {a.name for a in spec.arguments if isinstance(a.type, IntType)}
+    for key, (interval, _) in rows.items():
+        for end, away in zip(interval[1:-1].split(","), (-math.inf, math.inf), strict=True):
+            bound, closed = float(end), interval[0 if away < 0 else -1] in "[]"
+            inner = math.nextafter(bound, -away)
+            values = [bound, math.nextafter(bound, away)] if closed else [inner, bound]
+            if key in whole:
+                values = [int(bound), int(bound) + (1 if away > 0 else -1)]
+            inside, outside = (f"{value!r}".replace("inf", "1e999") for value in values)
+            assert good(with_item(family, name, **{key: inside})), (item, key, inside)
+            ends = item == "schedule.step" and away > 0 and key == "epochs"
+            code = "E0807" if ends else "E0803"  # an epoch after those of the recipe
+            assert bad(with_item(family, name, **{key: outside}), code), (item, key, outside)
 
 
 def test_flows_keep_their_order() -> None:
@@ -316,6 +404,25 @@ def test_bounds_of_a_setting(key: str) -> None:
         assert bad(recipe(BASE), "E0803", **{key: value}).span.text == str(value)
 
 
+@each_of(
+    [("20, 20", "goes back from epoch 20 to 20"), ("20, 50", "epoch 50 of the schedule is never")]
+)
+def test_epochs_of_a_schedule(epochs: str, told: str) -> None:
+    assert told in bad(recipe(BASE + f"schedule = step({epochs})"), "E0807").message
+
+
+def test_errors_that_follow_from_a_syntax_error_are_left_out() -> None:
+    """Missing settings, and errors at a place that is marked already; others stay."""
+    text = recipe("epochs = 5 5\n optimizer = sgd(lr = 2000)\n batch = (\n seed = -1")
+    reporter = Reporter()
+    found = load_module(SourceFile("main.danet", text), reporter).names["r"]
+    assert [(item.code, item.span.text) for item in reporter.diagnostics] == [
+        ("E0108", "5 5"), ("E0112", "="),
+    ]  # fmt: skip
+    assert resolve_recipe(found.declaration, {}, reporter, found.module) is None
+    assert [(item.code, item.span.text) for item in reporter.diagnostics[2:]] == [("E0803", "2000")]
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 
@@ -323,6 +430,7 @@ ERRORS = [  # the marked text, and the beginning of the label, the hint and the 
     (BASE + "warm_up = 5", "E0801", "warm_up", "not a setting here; did you mean `warmup`?"),
     (BASE + "phase a { seed = 5 }", "E0801", "seed", "not a setting here; move it out of the phase"),
     (BASE + "start = a", "E0801", "start", "not a setting here; move it into a phase"),
+    (BASE + "phase { steps = 2 }", "E0805", "phase { steps = 2 }", "phase NAME { ... }"),
     (BASE + "augment { size = 3 }", "E0801", "augment { size = 3 }", "not a setting; a setting is written `augment = ...`"),
     (BASE + "epochs[0] = 3", "E0801", "epochs[0] = 3", "not a setting"),
     (BASE + "state u = 3", "E0801", "state u = 3", "not a setting"),
