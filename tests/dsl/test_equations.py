@@ -161,6 +161,12 @@ TEXTS = {
     ),
     "s = x + random() + random(normal(0, 1))": "input s_random uniform 0.0 1.0 draw step; "
     "input s_random_ normal 0.0 1.0 draw step; _1 = add x s_random; s = add _1 s_random_; out s",
+    # a choice between scalars for each number has the type of the numbers
+    "w = learn(3); s = x + (2 * w if x > 0 else w / 3)": "learn w = 3.0; _1 = gt x 0.0; "
+    "_2 = mul 2.0 w; _3 = div w 3.0; _4 = cast _2; _5 = cast _3; _6 = where _1 _4 _5; "
+    "s = add x _6; out s",
+    "w = learn(3); s = x + (2 * w if w > 0 else w / 3)": "learn w = 3.0; _1 = gt w 0.0; "
+    "_2 = mul 2.0 w; _3 = div w 3.0; _4 = where _1 _2 _3; s = add x _4; out s",
     "w = delay(x, 3); s = 2 * x": "s = mul 2.0 x; out s",
     # one chain for each value, as long as the longest delay; 0 steps are the value itself
     "s = delay(x, 0) + delay(x, 2) + 2 * delay(x, 1)": "state x_kept1 = 0.0; state x_kept2 = 0.0; "

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from itertools import product
+from math import inf
 
+import pytest
 import torch
 
 from danetc.dsl.neuron.opcodes import ATOM, OPCODES, enclosed, torch_form
+from danetc.dsl.ranges import REAL
 
 NUMBERS = (-2.0, -1.5, -0.5, 0.0, 0.5, 1.5, 3.0)
 
@@ -58,3 +61,23 @@ def test_operations_of_operations_keep_their_order() -> None:
                 wholes[0] == wholes[1].replace("v", f"({text})") != wholes[1].replace("v", text)
             )
     assert enclosed_operands == 84  # no more parentheses than these
+
+
+LIMITS = {
+    "exp": (0, inf), "log": (-inf, inf), "sqrt": (0, inf), "sigmoid": (0, 1), "tanh": (-1, 1),
+    "erf": (-1, 1), "softplus": (0, inf), "sin": (-1, 1), "cos": (-1, 1), "abs": (0, inf),
+    "relu": (0, inf), "sign": (-1, 1), "heaviside": (0, 1),
+}  # fmt: skip
+"""The least and the greatest value of functions of any number."""
+
+
+def test_ranges_of_all_numbers() -> None:
+    unary = {name: row for name, row in OPCODES.items() if (row.arity, row.conditions) == (1, ())}
+    assert LIMITS.keys() <= unary.keys()
+    for name, row in unary.items():
+        found = row.range(REAL)
+        low, high = LIMITS.get(name, (-inf, inf))
+        assert (found.low, found.high) == (
+            pytest.approx(low, abs=1e-6),
+            pytest.approx(high, abs=1e-6),
+        ), name

@@ -144,6 +144,12 @@ def test_every_node_has_the_span_of_its_text() -> None:
     assert (comment.text, comment.span.text) == ("# end", "# end")
 
 
+def test_a_statement_outside_names_the_declaration_before() -> None:
+    ((label,),) = (item.labels for item in errors("network a { x = 1 }\nhead = y"))
+    assert (label.text, label.span.start) == ("the previous declaration ends here", 18)
+    assert [item.labels for item in errors("use std\nsteps = 4")] == [()]
+
+
 # What stands between « and » is what the error marks.
 ERRORS = {
     # files and declarations

@@ -167,3 +167,35 @@ def test_precisions_are_those_of_torch() -> None:
         info = torch.finfo(getattr(torch, dtype))
         whole, most = round(2 / info.eps), 2.0 ** math.floor(math.log2(info.max))
         assert (known.whole, known.least, known.most) == (whole, info.smallest_normal, most)
+
+
+def test_tables_of_all_values() -> None:
+    """The exclusive or of spikes is 0 or 1, which intervals alone do not show."""
+    tables = ranges.Tables()
+    a, b = (tables.source(name, BIT) for name in ("a", "b"))
+    found = tables.apply(lambda x, y: x + y - 2 * x * y, (a, b))
+    assert found is not None
+    table, values = found
+    assert values == BIT
+    assert (table.sources, table.cases) == (
+        ("a", "b"), {(0, 0): 0.0, (0, 1): 1.0, (1, 0): 1.0, (1, 1): 0.0},
+    )  # fmt: skip
+    again = tables.apply(lambda x, y: x * y, (table, a))  # not (b and a), but a and not b
+    assert again is not None
+    assert again[0].cases == {
+        (0, 0): 0.0,
+        (0, 1): 0.0,
+        (1, 0): 1.0,
+        (1, 1): 0.0,
+    }
+    assert tables.apply(lambda x, y: x + y, (a, None)) is None
+    assert tables.apply(lambda x, y: x * y, (a, 1 / 41)) is None, "float32 rounds the constant"
+    assert tables.apply(lambda x, y: x / y, (a, b)) is None, "0 / 0"
+    assert tables.apply(lambda: 1.0, ()) is None
+    whole = NumberRange(0.0, float(ranges.MOST_CASES - 1), 1.0)
+    many = tables.source("c", whole)
+    assert many is not None
+    assert len(many.cases) == ranges.MOST_CASES
+    assert tables.apply(lambda x: 2 * x, (many,)) is not None
+    assert tables.apply(lambda x, y: x + y, (many, a)) is None
+    assert tables.source("d", NumberRange(0.0, float(ranges.MOST_CASES), 1.0)) is None
