@@ -92,6 +92,18 @@ CASES = {
         "network a {\n\n\nsteps = 1\n\n\n\nneuron = IF\n\n}",
         "network a {\n  steps = 1\n\n  neuron = IF\n}\n",
     ),
+    "names of up to 20 letters are aligned": (
+        f"network a {{\n {20 * 'x'} = 1\n b = 2 }}",
+        f"network a {{\n  {20 * 'x'} = 1\n  b{19 * ' '} = 2\n}}\n",
+    ),
+    "longer names are not": (
+        f"network a {{\n {21 * 'x'} = 1\n b = 2 }}",
+        f"network a {{\n  {21 * 'x'} = 1\n  b = 2\n}}\n",
+    ),
+    "only names are aligned": (
+        "neuron a {\n long = 1\n state u = 0\n c = 3\n g { y = 1 }\n dd = 4\n}",
+        "neuron a {\n  long = 1\n  state u = 0\n  c = 3\n  g { y = 1 }\n  dd = 4\n}\n",
+    ),
     "comments": (
         "#  head\n\nuse std # all\n# above\nnetwork a { # open\n# own\na = 1;# one\nbcd = 2 # two\n"
         "# last\n}# end\n# file",
