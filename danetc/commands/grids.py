@@ -136,8 +136,8 @@ def search_command(
     on the validation images (`,val=0.1`), which is optimistic for the best trial; each trial is tested
     once, at its end.
 
-    `--predict paths` trains nothing. It ranks combinations by the fewest neurons on a path, which had a
-    rank correlation of 0.70 [0.38, 0.87] with the accuracy of 24 networks (results/experiments).
+    `--predict paths` trains nothing. It ranks combinations by the fewest neurons on a path; see
+    results/experiments for how well that predicts accuracy.
 
     \b
     danetc search net.danet --grid rule=chain,densely_additive --grid width=8..64:8 --data digits,val=0.1
