@@ -29,6 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from queue import SimpleQueue
@@ -258,8 +259,19 @@ def measure(jobs: int) -> tuple[Path, dict[str, float]]:
     return data, read_json(times)
 
 
+@cache
+def imports(test: str, path: str) -> bool:
+    """True if a test file imports the module of a source file."""
+    folder, _, name = f"danetc/{path.removesuffix('.py')}".replace("/", ".").rpartition(".")
+    folder = folder.replace("danetc.danetc", "danetc")
+    text = (TREE / test).read_text("utf-8")
+    listed = rf"from {re.escape(folder)} import [^\n]*\b{name}\b"
+    return re.search(rf"\b{re.escape(f'{folder}.{name}')}\b|{listed}", text) is not None
+
+
 class Chooser:
-    """Chooses the tests of a mutant, the ones that execute fewest files first."""
+    """Chooses the tests of a mutant: those of files that import its module first, then the ones that execute
+    fewest files."""
 
     def __init__(self, path: Path, times: Mapping[str, float]) -> None:
         from coverage import CoverageData
@@ -267,39 +279,53 @@ class Chooser:
         self.times = times
         self.breadth: Counter[str] = Counter()
         self.by_file: dict[str, dict[int, set[str]]] = {}
+        self.at_import: dict[str, set[int]] = {}
+        """Lines of each file that run outside of tests."""
         data = CoverageData(str(path))
         data.read()
-        for name in data.measured_files():
-            if Path(name).is_relative_to(TREE):
+        for file in data.measured_files():
+            if Path(file).is_relative_to(TREE):
+                name, contexts = (
+                    Path(file).relative_to(TREE).as_posix(),
+                    data.contexts_by_lineno(file),
+                )
                 lines = {
-                    line: {context.rpartition("|")[0] for context in contexts} & times.keys()
-                    for line, contexts in data.contexts_by_lineno(name).items()
+                    line: {context.rpartition("|")[0] for context in found} & times.keys()
+                    for line, found in contexts.items()
                 }
-                self.by_file[Path(name).relative_to(TREE).as_posix()] = lines
+                self.by_file[name] = lines
+                self.at_import[name] = {line for line, found in contexts.items() if "" in found}
                 self.breadth.update(set().union(*lines.values()))
 
     def candidates(self, mutant: Mutant) -> set[str]:
-        """Return the tests that execute the line.
+        """Return the tests that execute the line; if it runs at import, the importing ones as well, since
+        they may read what it defines.
 
-        For a line that runs only at import, or in processes that are not measured: the tests that
-        execute other lines of the file, and those of the test file with its name. For a file that is
-        never imported: the tests that execute its folder or the one above.
+        For a line that runs in processes that are not measured, or only at import: also the tests that
+        execute other lines of the file. For a file that is never imported: the tests that execute its
+        folder or the one above.
         """
         lines = self.by_file.get(mutant.path, {})
-        if found := lines.get(mutant.line):
-            return found
-        near = [lines] if mutant.line in lines else []
-        if not lines:  # text that is copied into programs, and not imported
-            folder = str(Path(mutant.path).parents[1])
-            near = [each for path, each in self.by_file.items() if path.startswith(folder)]
-        named = {name for name in self.times if f"/test_{Path(mutant.path).stem}.py::" in name}
-        return named.union(*(tests for each in near for tests in each.values()))
+        found = set(lines.get(mutant.line, ()))
+        if not found or mutant.line in self.at_import[mutant.path]:
+            found |= {name for name in self.times if imports(name.partition("::")[0], mutant.path)}
+        if not lines.get(mutant.line):
+            near = [lines] if mutant.line in lines else []
+            if not lines:  # text that is copied into programs, and not imported
+                folder = str(Path(mutant.path).parents[1])
+                near = [each for path, each in self.by_file.items() if path.startswith(folder)]
+            found = found.union(*(tests for each in near for tests in each.values()))
+        return found
 
     def tests(self, mutant: Mutant) -> list[str]:
         taken: list[str] = []
         seconds, cases = 0.0, Counter[str]()
-        found = self.candidates(mutant)
-        for name in sorted(found, key=lambda name: (self.breadth[name], self.times[name], name)):
+
+        def order(name: str) -> tuple[bool, int, float, str]:
+            near = imports(name.partition("::")[0], mutant.path)
+            return not near, self.breadth[name], self.times[name], name
+
+        for name in sorted(self.candidates(mutant), key=order):
             function = name.partition("[")[0]
             within = not taken or seconds + self.times[name] <= BUDGET_S
             if within and cases[function] < PER_FUNCTION and len(taken) < MOST_TESTS:

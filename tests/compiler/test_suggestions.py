@@ -28,6 +28,7 @@ from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration
 from tests.compiler.error_cases import errors
+from tests.tables import each_of
 
 KINDS = ("swap", "delete", "double", "replace", "insert")
 _LETTERS = string.ascii_lowercase + "_"
@@ -266,3 +267,10 @@ def test_the_work_for_one_name_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(("known", "found"), [("norm", ("norm",)), ("max", ())])
 def test_a_shared_word_counts_from_four_letters_on(known: str, found: tuple[str, ...]) -> None:
     assert nearest(f"{known}_of_everything", [known, "unlike"], words=True) == found
+
+
+@each_of([(1, "ab"), (1, "abcdef"), (2, "abcdefg"), (2, "abcdefghijk"), (3, "abcdefghijkl")])
+def test_the_edits_that_are_allowed_grow_with_the_length(most: int, name: str) -> None:
+    for edited in range(1, min(5, len(name))):
+        other = "wxyz"[:edited] + name[edited:]
+        assert nearest(name, [other]) == ((other,) if edited <= most else ()), (name, other)

@@ -9,6 +9,7 @@ from danetc.dsl.diagnostics.diagnostic import (
     render_all,
 )
 from danetc.dsl.diagnostics.fixes import line_removed
+from danetc.dsl.errors import UserError
 from danetc.dsl.syntax.source import SourceFile, Span
 from tests.tables import each_of
 
@@ -62,3 +63,7 @@ def test_a_statement_is_removed_with_its_line(before: str, title: str, after: st
     (edit,) = fix.edits
     assert (fix.title, edit.text) == (title, "")
     assert before[: edit.span.start] + before[edit.span.end :] == after
+
+
+def test_a_notebook_shows_the_lines_of_an_error() -> None:
+    assert UserError("no file\nhint")._render_traceback_() == ["no file", "hint"]

@@ -339,7 +339,11 @@ def test_what_is_and_what_is_no_logistic_function(y: str) -> None:
 
 def test_the_derivative_of_a_straight_line_and_of_no_surrogate() -> None:
     result, _ = surrogate("surrogate a { y = x + 1 }")
+    assert result is not None
     assert result.derivative == 1.0
+    steep, _ = surrogate("surrogate a(b = 3) { y = b * x + 1 }")
+    assert steep is not None
+    assert (steep.derivative, parameters_of(steep)) == (3.0, {"b"})
     neuron = compile_neuron(declare("neuron n { s = heaviside(x) }"), {}, None, {}, Reporter())
     assert neuron is not None
     with pytest.raises(ValueError, match="has no surrogate"):

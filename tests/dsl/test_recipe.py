@@ -203,6 +203,13 @@ def test_a_recipe_is_plain_data() -> None:
     assert json.loads(json.dumps(two.as_dict()))["phases"][1]["start"] == "first"
 
 
+def test_numbers_are_computed() -> None:
+    found = good(
+        recipe(BASE + "warmup = max(1, 2, min(7, 3)) + sqrt(4) * 0.5\n batch = 3 * (7 - 2) / 5")
+    )
+    assert (found.phases[0].warmup, found.phases[0].batch) == (4.0, 3)
+
+
 # -- phases and layers -----------------------------------------------------------------------------
 
 
