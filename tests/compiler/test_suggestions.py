@@ -274,3 +274,17 @@ def test_the_edits_that_are_allowed_grow_with_the_length(most: int, name: str) -
     for edited in range(1, min(5, len(name))):
         other = "wxyz"[:edited] + name[edited:]
         assert nearest(name, [other]) == ((other,) if edited <= most else ()), (name, other)
+
+
+@each_of(
+    [
+        ("a", "aa", True),
+        ("aa", "a", True),
+        ("a", "aaa", False),
+        ("aaa", "a", False),
+        ("a", "ab", False),
+        ("b", "a", False),
+    ]
+)
+def test_a_single_letter_may_be_doubled(name: str, other: str, near: bool) -> None:
+    assert nearest(name, [other]) == ((other,) if near else ())

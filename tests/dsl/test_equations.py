@@ -211,6 +211,13 @@ def test_learnables_start_where_they_should(learn: Learn, raw: float) -> None:
     assert item.start == pytest.approx(learn.init, rel=1e-9)
 
 
+@each_of([(1.0, 1.0, 2.0), (2.0, 1.0, 2.0), (0.5, 1.0, None), (3.0, None, 3.0), (1.5, 1.0, 2.0)])
+def test_learnt_numbers_start_between_their_bounds(
+    init: float, above: float | None, below: float | None
+) -> None:
+    assert (Learn(init, above, below).fault is None) == (init == 1.5)
+
+
 def test_a_state_whose_next_value_is_learnt() -> None:
     text = "neuron n { state a = 0; s = heaviside(x - a); a = learn(2.0, above = 1) }"
     found = program(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from math import inf
+from math import inf, isfinite
 
 import pytest
 import torch
@@ -35,6 +35,27 @@ def test_what_exchanges_its_operands_rounds_and_makes_whole_numbers() -> None:
         assert row.conditions == (
             (0, 1) if logic else (0,) * (name in ("not", "number", "where"))
         ), name
+
+
+def test_numbers_are_computed_as_torch_does() -> None:
+    for name, row in OPCODES.items():
+        form, binds = torch_form(name, tuple("abc"[: row.arity]))
+        text = enclosed(form, binds, [(letter, ATOM) for letter in "abc"[: row.arity]], "x")
+        assert row.value is not None
+        for args in product(NUMBERS, repeat=row.arity):
+            given = [x > 0 if i in row.conditions else x for i, x in enumerate(args)]
+            tensors = [
+                torch.tensor(x, dtype=None if x is True or x is False else torch.float64)
+                for x in given
+            ]
+            scope = {"torch": torch, "x": torch.zeros((), dtype=torch.float64)}
+            right = eval(text, {**scope, **dict(zip("abc", tensors, strict=False))}).double().item()
+            try:
+                found = float(row.value(*given))
+            except ArithmeticError:
+                assert not isfinite(right), (name, args)
+                continue
+            assert found == pytest.approx(right, rel=1e-12, nan_ok=True), (name, args)
 
 
 def test_operations_of_operations_keep_their_order() -> None:
