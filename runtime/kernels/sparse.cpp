@@ -1,4 +1,5 @@
-// A convolution that reads the weights of those of its inputs alone that are not 0.
+// Convolutions of spikes: one that reads the weights of those of its inputs alone that are not 0, and the
+// bytes that another takes.
 
 #include <cstdint>
 #include <cstring>
@@ -19,6 +20,20 @@ void add_one(float* __restrict__ out, const float* row, float value, int64_t out
 }
 
 }  // namespace
+
+// Writes x / unit [values] as bytes. Gives 1 if these are whole numbers from 0 to 255, up to rounding, else 0.
+PUBLIC int as_bytes(const float* x, uint8_t* bytes, int64_t values, float unit) {
+    int32_t strange = 0;
+    for (int64_t i = 0; i < values; ++i) {
+        const float real = x[i] / unit;
+        const float known = real > -0.5f && real < 255.5f ? real : 0.0f;  // no NaN
+        const int32_t whole = static_cast<int32_t>(known + 0.5f);
+        const float gap = real - static_cast<float>(whole), most = 1e-5f + 1e-5f * static_cast<float>(whole);
+        strange |= !(gap <= most && gap >= -most);
+        bytes[i] = static_cast<uint8_t>(whole);
+    }
+    return !strange;
+}
 
 // x [pixels, channels], weight [places, channels, outputs], bias [outputs] or null, out [positions,
 // outputs]. reads [places, positions] says which pixel each place of the kernel reads for each position

@@ -87,9 +87,8 @@ class SpikeConv2d(InferenceConv2d):
         pixels = height * width
         if pixels <= 1 or len(x) * pixels * self.weight.numel() < LEAST_PRODUCTS:
             return super().convolve(x)
-        whole = x if self.unit == 1.0 else (x / self.unit).round_()
-        numbers = whole.to(torch.uint8, memory_format=torch.channels_last)
-        if not torch.allclose(numbers.float(), x / self.unit, atol=1e-5):  # a hook has changed it
+        numbers = sparse.as_bytes(x, self.unit)
+        if numbers is None:  # a hook has changed them
             return super().convolve(x)
         first, *others = form(self, "digits", partial(self._digits, x.shape))
         out = self._convolved(numbers, first, self.bias)

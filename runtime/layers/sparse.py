@@ -8,7 +8,6 @@ the batch.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -52,8 +51,8 @@ def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
     window = Window.of(weight, layer.stride, layer.padding, layer.dilation)
     table, size, readings, places_read = _plan((images, height, width), window)
     places, positions = table.shape
-    run = _convolve()
-    if run is None or not 0 < positions <= POSITIONS:
+    native = _native()
+    if native is None or not 0 < positions <= POSITIONS:
         return None
     outputs, pixels = weight.shape[0], images * height * width
     x = x.contiguous(memory_format=torch.channels_last)
@@ -63,7 +62,7 @@ def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor | None:
     found = torch.empty(pixels * (channels + 1) + 3, dtype=torch.int32, device=x.device)
     begins = found.data_ptr() + (pixels * channels + 1) * found.itemsize
     most = (readings * PER_READING + places_read * ONCE) * channels / torch.get_num_threads()
-    is_done = run(
+    is_done = native.convolve(
         x.data_ptr(), rows.data_ptr(), None if bias is None else bias.data_ptr(),
         table.data_ptr(), out.data_ptr(), found.data_ptr(), begins, pixels, channels, outputs,
         places, positions, int(most),
@@ -83,12 +82,18 @@ def _plan(shape: tuple[int, int, int], window: Window) -> tuple[Tensor, tuple[in
     return table, size, int(is_pixel.sum()), int(is_pixel.any(1).sum())
 
 
+def as_bytes(x: Tensor, unit: float) -> Tensor | None:
+    """Return ``x / unit`` as bytes, with channels last in memory; None if it is not whole numbers from 0 to 255."""
+    x, native = x.contiguous(memory_format=torch.channels_last), _native()
+    found = torch.empty_like(x, dtype=torch.uint8)
+    places = x.data_ptr(), found.data_ptr()
+    return found if native and native.as_bytes(*places, x.numel(), unit) else None
+
+
 @lru_cache(maxsize=1)
-def _convolve() -> Callable[..., int] | None:
+def _native() -> ctypes.CDLL | None:
     native = library("the convolution of spikes", source("sparse.cpp"))
-    if native is None:
-        return None
-    function = native.convolve
-    function.argtypes = [ctypes.c_void_p] * 7 + [ctypes.c_int64] * 6
-    function.restype = ctypes.c_int
-    return function
+    if native is not None:
+        native.convolve.argtypes = [ctypes.c_void_p] * 7 + [ctypes.c_int64] * 6
+        native.as_bytes.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_int64, ctypes.c_float]
+    return native

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.layers import inference
 from danetc.runtime.layers.inference import DIGITS, InferenceConv2d, SpikeConv2d, suits
+from danetc.runtime.layers.sparse import as_bytes
 from tests.compiler.emit.test_inference import NETWORKS, compiling, trained
 
 pytestmark = pytest.mark.skipif(
@@ -107,6 +109,30 @@ def test_a_folded_model_computes_the_same(key: str) -> None:
         expected = model(x)
         assert float(expected.std(0).mean()) > 0.001
         torch.testing.assert_close(folded(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.25, 1 / 3])
+def test_only_whole_numbers_are_bytes(unit: float) -> None:
+    """A hook may have changed one of them."""
+    whole = torch.arange(256).repeat(2).view(2, 16, 4, 4)
+    for x in (whole * unit, (whole * unit).contiguous(memory_format=torch.channels_last)):
+        found = as_bytes(x, unit)
+        assert found is not None
+        assert torch.equal(found.long(), whole)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        for sample, channel, row in ((0, 0, 0), (1, 3, 2), (1, 15, 3)):
+            for value in (0.5, 1.001, -1.0, -0.001, 256.0, 1e30, -1e30, math.inf, math.nan):
+                changed = x.clone()
+                changed[sample, channel, row, row] = value * unit
+                assert as_bytes(changed, unit) is None, value
+
+
+def test_changed_spikes_are_convolved_as_they_are() -> None:
+    layer = SpikeConv2d(8, 4, 3, padding=1, high=1, unit=1.0)
+    x = numbers(1, 1.0, 3, 8, 6, 6)
+    x[1, 2, 3, 4] = 0.5
+    with torch.no_grad():
+        assert torch.equal(layer(x), InferenceConv2d.convolve(layer, x))
 
 
 def test_what_is_convolved_as_integers(monkeypatch: pytest.MonkeyPatch) -> None:
