@@ -138,8 +138,7 @@ class StageBuilder:
 
     A block is a copy of an earlier one of the network if its declaration, its connection, their
     arguments, the settings, its stride and the shape of its input are the same; kinds are inferred
-    anew. Blocks that read their index or take more than numbers, and those of a traced network, are
-    lowered each time.
+    anew. Blocks that read their index or take more than numbers are lowered each time.
     """
 
     lowering: Stages
@@ -155,9 +154,8 @@ class StageBuilder:
         lowering, stage = self.lowering, self.stage
         self.blocks = []
         used = [bound for bound in (stage.block, stage.connection) if bound is not None]
-        if lowering.trace is None:
-            parts = [self._part(bound) for bound in used]
-            self.parts = None if None in parts else (stage.blocks, *parts)
+        parts = [self._part(bound) for bound in used]
+        self.parts = None if None in parts else (stage.blocks, *parts)
         first = len(lowering.nodes)
         for i in range(stage.blocks):
             if i == 2:  # the first two blocks tell the size of the stage
@@ -233,6 +231,8 @@ class StageBuilder:
         if known is not None and len(known.use_sites) == len(lowering.use_sites):
             return self._copied(known, feed)
         before, first, totals = self._made(), len(lowering.nodes), lowering.totals
+        notes = [] if lowering.trace is None else lowering.trace.notes
+        noted = len(notes)
         joined = lowering.build_block(self.stage, feed, i, None)
         if before == self._made():
             lowering.known_blocks[key] = v.LoweredBlock(
@@ -243,6 +243,7 @@ class StageBuilder:
                 joined,
                 lowering.use_sites,
                 settings,
+                tuple(notes[noted:]),
             )
         return joined
 
@@ -277,6 +278,11 @@ class StageBuilder:
                     places[id + shift] = use_sites.get(place, place)
             if id in lowering.resets:
                 lowering.resets[id + shift] = lowering.resets[id]
+        if lowering.trace is not None:
+            lowering.trace.notes += [
+                (span, moved(node), None if read is None else moved(read))
+                for span, node, read in known.notes
+            ]
         operands, weights, activations = map(add, lowering.totals, known.totals)
         lowering.totals = operands, weights, activations
         lowering.check_bounds(self.stage.span)

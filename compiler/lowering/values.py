@@ -222,6 +222,7 @@ class LoweredBlock:
 
     ``totals`` holds the operands, weights and activations of its nodes, ``feed`` its input, and
     ``use_sites`` the uses that led to it. ``settings`` keeps alive the settings with ids in its key.
+    ``notes`` are those of the trace.
     """
 
     scope: tuple[str, ...]
@@ -231,6 +232,7 @@ class LoweredBlock:
     joined: Joined
     use_sites: tuple[Span, ...]
     settings: tuple[object, ...]
+    notes: tuple[tuple[Span, int, int | None], ...]
 
 
 @record

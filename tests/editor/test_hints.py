@@ -8,8 +8,11 @@ import pytest
 
 from danetc import compiler
 from danetc.compiler.frontend.program import Checking
+from danetc.compiler.lowering.builder import Trace
+from danetc.compiler.lowering.stages import StageBuilder
 from danetc.dsl.loading import standard
 from danetc.dsl.reading import find_spec, read_source
+from danetc.dsl.syntax.source import SourceFile
 from danetc.editor import Analysis, analyse
 from danetc.editor.hints import PlaceValues, inlay_hints
 from danetc.editor.hover import hover
@@ -180,3 +183,28 @@ def test_every_name_of_the_library_is_explained() -> None:
 def test_comments_and_blank_lines_have_no_hover() -> None:
     assert text_at("use std\n|\n") == ""
     assert text_at("# a com|ment\n") == ""
+
+
+def test_an_editor_sees_copied_blocks_as_built_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block of a stage, with the values of its own nodes."""
+    text = (
+        "use std\nblock own(c) = conv(c) -> conv(c, kernel = 1)\n"
+        "network n { input = image(3, 16, 16); stem = conv(8) -> norm -> spike; neuron = IF; surrogate = sigmoid\n"
+        "  stages = (stage(own(8), 4) -> stage(own(8), 3)) via origin by densely_additive\n"
+        "  head = avgpool -> linear(10) }\n"
+    )
+
+    source = SourceFile("a.danet", text)
+
+    def traced() -> Trace:
+        survey = Checking(source).survey()
+        assert not survey.errors
+        return survey.traces["n"]
+
+    copied = traced()
+    monkeypatch.setattr(StageBuilder, "_part", lambda self, bound: None)
+    built = traced()
+    assert copied.nodes == built.nodes
+    assert copied.notes == built.notes
+    inner = [id for span, id, _ in built.notes if span.text == "conv(c, kernel = 1)"]
+    assert len({*inner}) == 7
