@@ -285,6 +285,7 @@ def test_commands_are_those_of_the_runs_that_are_not_done(
                 "network": "small", "connection": "origin", "rule": "densely_additive", "depth": 6,
                 "classes": 10, "steps": [steps], "epochs": [2], "recipe": "quick",
                 "parameters": summary.parameters, "operations": summary.macs + summary.additions,
+                "fewest_neurons": summary.fewest_neurons,
                 "cost": 2 * steps,
             },
             "runs": [
