@@ -34,7 +34,7 @@ from danetc.runtime.system.torchrun import processes_here
 from danetc.runtime.system.user_code import failure_of_user
 
 SHARED_MEMORY = Path("/dev/shm")
-"""Folder through which workers pass batches on Linux; Docker limits it to 64 MB by default."""
+"""Folder of shared memory, which holds the batches of workers on Linux; Docker limits it to 64 MB by default."""
 PREFETCH = 4
 """Number of batches that each worker prefetches, which is enough for a few slow files."""
 AHEAD = 1

@@ -79,8 +79,8 @@ def text_set(
 ) -> DataSet:
     """Return a data set of a corpus, text or tokens [L], or of labelled texts for each split.
 
-    A sample has as many tokens as the network takes at once, or as there are time steps. A corpus is cut
-    into samples; its end is held out to test on. Labelled texts are cut, or filled with 0 at the end.
+    A sample has as many tokens as the network takes at once, or as there are time steps. A corpus is split
+    into samples; its end is held out to test on. Labelled texts are truncated, or padded with 0 at the end.
     """
     takes = request.tokens
     length = request.frames if takes is None or takes.length == 1 else takes.length

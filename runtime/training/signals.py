@@ -53,7 +53,7 @@ class StopRequest:
 
 
 class Stopped(Exception):
-    """A training has stopped on request; its exit ``status`` is that of a process which the signal kills."""
+    """Raised when a training stops on request. ``status`` is the exit status of a process that the signal kills."""
 
     def __init__(self, signum: int, where: str, saved: bool) -> None:
         self.signum = signum

@@ -471,17 +471,9 @@ def test_predicted_paths_rank_networks_without_training(
     the last of its blocks), those with a stride one to a path of SEW, and PA-A adds none."""
     fewest = {"origin": 1 + 3 * 2, "sew": 1 + 2 * 1, "pa_a": 1}
     engine = pretend(lambda axes, epoch: 0.5)
-    asked = [
-        "search",
-        "danet_c_small",
-        "--predict",
-        "paths",
-        "--sampler",
-        "random",
-        "--trials",
-        "12",
-    ]
-    asked += ["--grid", "connection=origin,sew,pa_a", "--grid", "steps=1,4", "-o", "out"]
+    options = "--predict paths --sampler random --trials 12 -o out"
+    grid = "--grid connection=origin,sew,pa_a --grid steps=1,4"
+    asked = ["search", "danet_c_small", *options.split(), *grid.split()]
     trials = json.loads(danetc(*asked, "--data", "digits", "--format", "json").out)["trials"]
     found = {row["values"]["connection"]: row["score"] for row in trials}
     assert found == fewest

@@ -26,7 +26,7 @@ TRAINED = ("train_loss", "train_accuracy")
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Metric on a ``split`` by which cells are compared; without a split, it needs no training.
+    """Metric that compares cells on a ``split``, or without training if that is None.
 
     ``trained`` are the names of the training curves. Values are shown times ``scale``, with ``unit``.
     """
