@@ -40,6 +40,8 @@ MAX_ERRORS = 100
 
 Settings = Mapping[str, Constant]
 """Settings from outside of the file; a string is the text of an expression."""
+Reused = tuple[Lowered, Trace]
+"""A network of an earlier check."""
 
 
 @record(slots=False)
@@ -139,6 +141,7 @@ class Checking:
         self.module: Module | None = None
         self.networks: dict[str, Lowered] = {}
         self.traces: dict[str, Trace] | None = None  # if requested by an editor
+        self.reused: Mapping[str, Reused] = {}  # networks that an edit left unchanged
         self.syntax = 0  # number of errors when all files were read
         self.work = Work()
         self.cut: Diagnostic | None = None  # the error if a limit is reached
@@ -162,9 +165,12 @@ class Checking:
             _drop_follow_ups(self.module, self.reporter, self.syntax)
         return _errors(self.reporter, self.cut)
 
-    def survey(self) -> Survey:
-        """Check for an editor: also record the values at all spans of the text."""
-        self.traces = {}
+    def survey(self, reused: Mapping[str, Reused]) -> Survey:
+        """Check for an editor: also record the values at all spans of the text.
+
+        The networks of ``reused`` are not lowered again.
+        """
+        self.traces, self.reused = {}, reused
         errors = tuple(self.errors())
         module = self.module
         checked = None if module is None or errors else Checked(module, self.networks)
@@ -183,10 +189,17 @@ class Checking:
             if declaration.kind != "network" or not module.declares(declaration):
                 continue
             self.place = declaration.name_span
+            if self.traces is not None and name in self.reused:
+                self.networks[name], self.traces[name] = self.reused[name]
+                self.work.spend(self.traces[name].steps)
+                continue
             trace = None if self.traces is None else self.traces.setdefault(name, Trace())
+            before = self.work.steps
             lowered = _lowered(declaration, module, {}, self.reporter, shared, trace)
             if lowered is not None:
                 self.networks[name] = lowered
+            if trace is not None:
+                trace.steps = self.work.steps - before
 
 
 def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagnostic | None:

@@ -36,12 +36,13 @@ class Trace:
     """Values of the spans of one network's text, including those computed before an error.
 
     A note is a span of an expression or layer, its node, and the node of a layer's input. A span in
-    a block has one for each use of the block.
+    a block has one for each use of the block. ``steps`` counts the work of a check of the network.
     """
 
     nodes: Mapping[int, Node] = field(default_factory=dict)
     carries: Mapping[int, int] = field(default_factory=dict)
     notes: list[tuple[Span, int, int | None]] = field(default_factory=list)
+    steps: int = 0
 
 
 class Builder:

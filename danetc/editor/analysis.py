@@ -15,17 +15,20 @@ from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tokens import Scan, scan
 from danetc.dsl.syntax.tree import Program
 from danetc.editor.meanings import Meanings
+from danetc.editor.reuse import unchanged
 
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """The analysis of a text. Each part is computed when it is first used.
 
-    ``texts`` maps real paths to the texts that replace the files on disk.
+    ``texts`` maps real paths to the texts that replace the files on disk. ``earlier`` is the check
+    before an edit, whose unchanged networks are reused.
     """
 
     source: SourceFile
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    earlier: Survey | None = field(default=None, repr=False)
 
     @property
     def text(self) -> str:
@@ -43,7 +46,9 @@ class Analysis:
     @cached_property
     def survey(self) -> Survey:
         """The errors of the file and the values of its networks."""
-        return self._checking.survey()
+        if self.earlier is None or self.module is None:
+            return self._checking.survey({})
+        return self._checking.survey(unchanged(self.earlier, self.module))
 
     @cached_property
     def program(self) -> Program:
@@ -69,11 +74,17 @@ class Analysis:
 
 
 def analyse(
-    text: str, name: str = "untitled.danet", texts: Mapping[str, str] | None = None
+    text: str,
+    name: str = "untitled.danet",
+    texts: Mapping[str, str] | None = None,
+    before: Analysis | None = None,
 ) -> Analysis:
     """Return the analysis of a text, which may contain errors.
 
     ``name`` is the path of the file; paths in the file are relative to it. ``texts`` maps the real
-    paths of open files to their texts; all other files are read from disk.
+    paths of open files to their texts; all other files are read from disk. ``before`` is the analysis
+    of the file before an edit.
     """
-    return Analysis(SourceFile(name, text), texts or {})
+    # The check of the text before the edit may not have been needed.
+    earlier = None if before is None else vars(before).get("survey", before.earlier)
+    return Analysis(SourceFile(name, text), texts or {}, earlier)

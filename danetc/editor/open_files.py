@@ -69,7 +69,7 @@ class OpenFiles:
         ):
             return known
         others = {path: other for path, other in self.texts.items() if path != key}
-        found = analyse(text, name, others)
+        found = analyse(text, name, others, known)
         if key is not None:
             self._known[name] = self._generation, found
         return found

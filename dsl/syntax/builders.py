@@ -202,10 +202,11 @@ class Builders:
         return syntax.With(subject, tuple(settings), span=span)
 
     def call(self, span: Span, name: Token, args: list[syntax.Arg] | None = None) -> syntax.Call:
-        words = OF_CALL.get(name.text, ())
-        given = tuple(
-            arg if arg.name else replace(arg, value=_word(arg.value, words)) for arg in args or ()
-        )
+        given = tuple(args or ())
+        if words := OF_CALL.get(name.text):
+            given = tuple(
+                arg if arg.name else replace(arg, value=_word(arg.value, words)) for arg in given
+            )
         return syntax.Call(self.name(self._at(name), name), given, span=span)
 
     def at(self, span: Span, base: Expr, indices: list[Expr]) -> syntax.At:

@@ -127,7 +127,8 @@ class _Run:
         self.errors: list[Diagnostic] = []
         self.lost: dict[int, syntax.Lost] = {}  # by first token
         self.builders = Builders(source)
-        self.states = [table().start]
+        self.table = table()
+        self.states = [self.table.start]
         self.values: list[Any] = []
         self.starts: list[int] = []
         self.ends: list[int] = []
@@ -136,7 +137,7 @@ class _Run:
         self.inserted_before = -1  # index of the last token that a missing one was inserted before
         self.rules: list[tuple[str, int, Callable[..., Any] | None, tuple[int, ...]]] = [
             (origin, length, getattr(self.builders, name) if name else None, places)
-            for origin, length, name, places in table().rules
+            for origin, length, name, places in self.table.rules
         ]
 
     def run(self) -> list[syntax.Use | syntax.Declaration]:
@@ -157,22 +158,19 @@ class _Run:
 
     def feed(self, token: Token) -> bool:
         """Apply reductions until the token can be shifted. Return False if it is not allowed here."""
-        actions = table().actions
+        actions, states = self.table.actions, self.states
         kind = token.type
         while True:
-            action = actions[self.states[-1]].get(kind)
+            action = actions[states[-1]].get(kind)
             if action is None:
                 return False
             if action >= 0:
-                self.states.append(action)
-                self.push(token, token.start, token.end)
+                states.append(action)
+                self.values.append(token)
+                self.starts.append(token.start)
+                self.ends.append(token.end)
                 return True
             self.reduce(~action)
-
-    def push(self, value: Any, start: int, end: int) -> None:
-        self.values.append(value)
-        self.starts.append(start)
-        self.ends.append(end)
 
     def reduce(self, rule: int) -> None:
         states, values = self.states, self.values
@@ -180,19 +178,22 @@ class _Run:
         if length == 1 and build is None:
             states.pop()
         else:
+            starts, ends = self.starts, self.ends
             first = len(values) - length
-            end = self.ends[-1] if values else 0
-            start = self.starts[first] if length else end
+            end = ends[-1] if values else 0
+            start = starts[first] if length else end
             chosen = [values[first + place] for place in places]
-            self.cut(first)
-            made = build(Span(self.source, start, end), *chosen) if build else chosen[0]
-            self.push(made, start, end)
-        states.append(table().gotos[states[-1]][origin])
+            if length:
+                del states[-length:], values[-length:], starts[-length:], ends[-length:]
+            values.append(build(Span(self.source, start, end), *chosen) if build else chosen[0])
+            starts.append(start)
+            ends.append(end)
+        states.append(self.table.gotos[states[-1]][origin])
 
     def settle(self) -> None:
         """Make all reductions that do not depend on the next token."""
         while True:
-            actions = set(table().actions[self.states[-1]].values())
+            actions = set(self.table.actions[self.states[-1]].values())
             action = actions.pop()
             if actions or action >= 0:
                 return
@@ -285,7 +286,7 @@ class _Run:
         raise AssertionError("a file begins with declarations")
 
     def begins(self, place: int, nonterminal: str) -> bool:
-        return nonterminal in table().gotos[self.states[place]]
+        return nonterminal in self.table.gotos[self.states[place]]
 
     def region_start(self, base: int, i: int) -> int:
         """Return the first token of the current statement or declaration."""
@@ -305,12 +306,12 @@ class _Run:
         """True if a token of this type is allowed here."""
         states = list(self.states)
         while True:
-            action = table().actions[states[-1]].get(kind)
+            action = self.table.actions[states[-1]].get(kind)
             if action is None or action >= 0:
                 return action is not None
-            origin, length, *_ = table().rules[~action]
+            origin, length, *_ = self.table.rules[~action]
             del states[len(states) - length :]
-            states.append(table().gotos[states[-1]][origin])
+            states.append(self.table.gotos[states[-1]][origin])
 
     def is_unclosed(self, begin: int, i: int) -> bool:
         """True if the body is still open at the end of the file or at the next declaration."""

@@ -79,12 +79,14 @@ _PYTHON = re.compile(
 def _scanner() -> re.Pattern[str]:
     """Return one pattern for foreign syntax, the terminals of the grammar, and invalid words."""
     signs = "|".join(re.escape(word) for word in sorted(CORRECTED, key=len, reverse=True))
+    ignored = table().ignored
     parts = [
+        *(part for part in table().terminals if part[0] in ignored),  # first: the most frequent
         ("REMARK", r"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?"),
         ("CHOICE", r"\?(?:[^:;\n{}]*:)?"),
         ("FOREIGN", f"(?!!=(?!=))(?:{signs})"),
         ("DOTTED", r"(?!zoo\.\w+(?![\w.]))[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"),
-        *table().terminals,
+        *(part for part in table().terminals if part[0] not in ignored),
         ("BAD_NUMBER", r"\.?[0-9](?:[eE][+-](?=[0-9])|\.(?!\.)|\w)*"),
         ("BAD_STRING", r"'[^'\n]*'|[“”][^“”\n]*[“”]"),
         ("OPEN_STRING", r'"[^"\n]*'),
@@ -99,7 +101,7 @@ def scan(source: SourceFile, part: Span | None = None) -> Scan:
     out = Scan()
     text = source.text
     ignored = table().ignored
-    known = {name for name, _ in table().terminals}
+    kept = {name for name, _ in table().terminals} - ignored
     last_bad: Span | None = None
     begin, stop = (0, len(text)) if part is None else (part.start, part.end)
     if text.startswith("\ufeff", begin):
@@ -118,7 +120,7 @@ def scan(source: SourceFile, part: Span | None = None) -> Scan:
             comment = word.rstrip()
             out.comments.append(Comment(comment, span=Span(source, start, start + len(comment))))
             _report_hidden(out, source, comment, start, "comment")
-        elif kind in known - ignored:
+        elif kind in kept:
             out.tokens.append(Token(kind, word, start, end))
             if kind == "STRING":
                 _report_hidden(out, source, word, start, "string")

@@ -83,7 +83,7 @@ def test_a_file_without_networks_has_the_hints_of_one_that_uses_it(tmp_path: Pat
 def test_a_traced_check_comes_out_as_one_without(name: str) -> None:
     source = read_source(find_spec(name))
     graphs = compiler.check_source(source).graphs
-    found = Checking(source).survey()
+    found = Checking(source).survey({})
     assert {key: str(graph) for key, graph in found.checked.graphs.items()} == {
         key: str(graph) for key, graph in graphs.items()
     }
@@ -197,7 +197,7 @@ def test_an_editor_sees_copied_blocks_as_built_ones(monkeypatch: pytest.MonkeyPa
     source = SourceFile("a.danet", text)
 
     def traced() -> Trace:
-        survey = Checking(source).survey()
+        survey = Checking(source).survey({})
         assert not survey.errors
         return survey.traces["n"]
 
