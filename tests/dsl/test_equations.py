@@ -141,7 +141,7 @@ def test_constants_that_are_made_of_a_parameter_follow_it(body: str) -> None:
 
 
 @each_of(["2.0[b]", "3.0[a]", "2.0[a", "2.0[a]]", "2.0[]", "2.0[mul(a]", "2.0[div(a,0.0)]", "2.0[f(a)]",
-     "2.0[where(a,a)]", "2.0[__import__(a)]", "2.0[log(a)]", f"2.0[{'neg(' * 500}a{')' * 500}]"])  # fmt: skip
+     "2.0[where(a,a)]", "2.0[__import__(a)]", "2.0[log(a)]", f"2.0[{'neg(' * 5000}a{')' * 5000}]"])  # fmt: skip
 def test_a_constant_has_to_be_what_it_says_it_was_made_of(wrong: str) -> None:
     right = "neuron n; param a = 2.0; s = mul x 2.0[a]; out s"
     assert read_program(right).text() == right

@@ -14,6 +14,7 @@ from tests.gpu.cases import Case, compare
 from tests.gpu.compilers import TARGETS, compiled
 from tests.gpu.interpreter import Launch
 
+pytestmark = pytest.mark.thorough
 SIZE = (1, 16, 64, 16)
 GROUP = Case("LIF", "norm + value", torch.bfloat16, steps=4, size=SIZE)
 
@@ -23,10 +24,7 @@ def launches(last: bool) -> list[Launch]:
     return compare(GROUP._replace(last=last)).interpreter.launches
 
 
-LAYOUTS = [False, pytest.param(True, marks=pytest.mark.thorough)]
-
-
-@pytest.mark.parametrize("last", LAYOUTS)
+@pytest.mark.parametrize("last", [False, True])
 def test_a_fusion_group_reads_each_value_once(last: bool) -> None:
     """In bfloat16, T = 4, of a norm and a value, a value takes 8 bytes for the statistics, 24 forward, 24 for
     the sums of the norm's gradient, and 40 backward."""
@@ -38,7 +36,7 @@ def test_a_fusion_group_reads_each_value_once(last: bool) -> None:
         assert pointers <= launch.kernel.divisible()
 
 
-@pytest.mark.parametrize("last", LAYOUTS)
+@pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_fusion_group_compiles(
     target: str, last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

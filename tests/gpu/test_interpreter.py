@@ -35,14 +35,21 @@ from tests.gpu.modules import Module
 from tests.runtime.test_fused import both, compare_models
 from tests.runtime.triton_source import on_gpu, written
 
-CHEAP = [
+EACH = [
     Case(name, [*FORMS][i % len(FORMS)], DTYPES[i % 4], 2 + i % 2, bool(i // 2 % 2), SIZES[i % 5])
     for i, name in enumerate(name for name in standard() if " per " not in name)
 ]
 """Each neuron of the standard library, and each form."""
 
 
-@pytest.mark.parametrize("case", CHEAP, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.thorough) if i % 4 else case
+        for i, case in enumerate(EACH)
+    ],
+    ids=str,
+)
 def test_a_layer_is_what_both_references_compute(case: Case) -> None:
     compare(case)
 

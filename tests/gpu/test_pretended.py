@@ -12,28 +12,26 @@ from tests.gpu.pretended import ROOT, inside, lacking, rows
 
 NO_GRAPHS = "--ignore=tests/runtime/training/test_graphs.py"
 """Its graphs record what one thread computes; the backward pass of a device has its own."""
-pytestmark = pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(lacking() is not None, reason=str(lacking())),
+]
 
 
 @pytest.mark.parametrize(
     "tests",
-    [
-        ["tests/gpu/test_on_gpu.py"],
-        pytest.param(["tests/gpu/test_on_gpu.py", "-m", "thorough"], marks=pytest.mark.thorough),
-        pytest.param(["tests/runtime/training", "-m", "", NO_GRAPHS], marks=pytest.mark.thorough),
-    ],
+    [["tests/gpu/test_on_gpu.py"], ["tests/runtime/training", NO_GRAPHS]],
     ids=lambda words: "-".join(words).replace("/", "."),
 )
 def test_tests_pass_on_pretended_devices(tests: list[str]) -> None:
     run = inside(
-        "pytest", "-p", "tests.gpu.device", "-q", "-x", *tests,
+        "pytest", "-p", "tests.gpu.device", "-q", "-x", "-m", "", *tests,
         devices=4, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout
     assert " passed" in run.stdout
 
 
-@pytest.mark.thorough
 def test_rows_of_shipped_networks() -> None:
     found = rows()
     assert len(found) == 8
@@ -71,7 +69,6 @@ atexit.register(lambda: print("peaks", *map(torch.cuda.max_memory_allocated, (0,
 """
 
 
-@pytest.mark.thorough
 def test_each_job_has_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings are processes of their own, in which Python imports ``sitecustomize`` first; none of them uses the other
     device."""

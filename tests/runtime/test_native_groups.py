@@ -371,6 +371,7 @@ def test_every_operation_is_torch_s(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "change", [{}, {"channels_last": True}, {"bfloat16": True}, {"added": True, "carries": True}]
 )

@@ -40,7 +40,13 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=[pytest.mark.thorough] * c.startswith("parts")) for c in CASES]
+    "case",
+    [
+        pytest.param(
+            c, marks=[pytest.mark.thorough] * c.startswith(("parts", "updates", "shared t"))
+        )
+        for c in CASES
+    ],
 )
 def test_two_processes_are_one_with_the_whole_batch(case: str, tmp_path: Path) -> None:
     """In float64, with norms over both."""
