@@ -288,6 +288,21 @@ def test_an_empty_batch_is_left_to_torch() -> None:
     assert made(torch.empty(STEPS, 0, CHANNELS, 2, 2)).shape == (STEPS, 0, CHANNELS, 2, 2)
 
 
+@pytest.mark.filterwarnings("ignore:this layer also computes the norms")
+def test_single_pixels_are_contiguous() -> None:
+    """A convolution of torch copies its weight to channels last for an input with such strides."""
+    model = emit(text(small(stem="conv(4, kernel = 8, padding = 0) -> norm -> spike")), 0, "fused")
+    found: list[Tensor] = []
+    for module in model.modules():
+        if isinstance(module, FusedNeuron):
+            module.register_forward_hook(lambda _, __, out: found.append(out))
+    model.train()(randn(2, 3, 8, 8).float())
+    assert len(found) == 11
+    for each in found:
+        assert each.shape[-2:] == (1, 1)
+        assert each.stride()[-3:] == (1, 1, 1)
+
+
 def test_a_dense_block_is_never_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     def no(self: LazyConcatenation) -> Tensor:
         raise AssertionError("it was joined")
