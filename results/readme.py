@@ -23,7 +23,7 @@ from results.data import (
     read_diverged,
     shown,
 )
-from results.experiments import lead, predictors, read_runs
+from results.experiments import average, equal_runs, lead, predictors, read_runs
 from results.experiments import paths as paths_verdict
 from results.findings import DANET_C, ORIGIN, PA_B, shape
 from results.networks import facts, millions, network_of
@@ -48,6 +48,13 @@ def effect(cells: Sequence[Cell]) -> str:
         counts = facts()[network_of(own[0].name)][name]
         return millions(counts if isinstance(counts, list) else [counts])
 
+    equal = equal_runs({"equal": read_runs("equal")})
+    ranked = sorted(equal, key=lambda name: -average(equal[name]))
+    at_equal_cost = ", ".join(
+        f"`via {' by '.join(name.split()).removesuffix(' by chain')}` {average(equal[name]):.1f}"
+        for name in ranked
+    )
+    (trained,) = {len(own) for own in equal.values()}
     (seeds,) = {len(own) for own in (dense, origin, *zero)}
     (one,) = {len(own) for own in (pa_b, chain_all)}
     bound, measured = "additions", "measured_additions"
@@ -65,8 +72,9 @@ def effect(cells: Sequence[Cell]) -> str:
         {percent(pa_b, 1)} % ({one} seed) with {cost(bound, pa_b)} and {cost(measured, pa_b)}, but
         {cost("multiplications", pa_b)} multiplications instead of {cost("multiplications", dense)};
         `via origin by chain_all` has {percent(chain_all, 1)} % ({one} seed) with
-        {cost(bound, chain_all)} and {cost(measured, chain_all)}. [Results](#results) explains the
-        interval in brackets."""
+        {cost(bound, chain_all)} and {cost(measured, chain_all)}. With widths that give all the same cost, and
+        `via origin` zero-initialised, the accuracies in per cent are ({trained} seeds): {at_equal_cost}.
+        [Results](#results) explains the interval in brackets."""
     )
 
 
