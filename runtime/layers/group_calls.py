@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from danetc.dsl.kinds import ANALOG, Kind
+from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels import native_group
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.compiled import is_compiled
@@ -52,8 +53,9 @@ class GroupFunction(torch.autograd.Function):
         count = len(plan.kinds)
         inputs, params = tensors[:count], tensors[count + 2 * len(norms) :]
         out, known = plan.forward(inputs, norms, params)
-        ctx.saved = [SavedTensor(x, kind) for x, kind in zip(inputs, plan.kinds, strict=True)]
-        saved = [part for each, x in zip(ctx.saved, inputs, strict=True) for part in each.split(x)]
+        ctx.saved = [k and SavedTensor(x, k) for x, k in zip(inputs, plan.kinds, strict=True)]
+        pairs = zip(ctx.saved, inputs, strict=True)
+        saved = [part for each, x in pairs for part in (each.split(x) if each else (x,))]
         ctx.known = len(known)
         ctx.save_for_backward(*saved, *known, *params)
         return out
@@ -62,7 +64,7 @@ class GroupFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_order(grads[0])
         tensors = iter(ctx.saved_tensors)
-        inputs = [saved.join([*islice(tensors, saved.count)]) for saved in ctx.saved]
+        inputs = [s.join([*islice(tensors, s.count)]) if s else next(tensors) for s in ctx.saved]
         known, params = [*islice(tensors, ctx.known)], [*tensors]
         dx, of_norms, of_params = ctx.plan.gradients(grads[0], inputs, known, params)
         results = [
@@ -162,15 +164,15 @@ class KernelPlan:
 class NativePlan:
     """What all calls of a group in a library share.
 
-    ``forms`` are the terms of all slices, and ``kinds`` their kinds; ``repeats`` is, for each norm, the number of
-    equal steps that its values represent; ``shape`` is the shape of the output, and ``sizes`` are the library's
-    arguments.
+    ``forms`` are the terms of all slices, and ``kinds`` their kinds, None in a concatenation; ``repeats`` is, for
+    each norm, the number of equal steps that its values represent; ``shape`` is the shape of the output, and
+    ``sizes`` are the library's arguments.
     """
 
     group: NativeGroup
     key: GroupKey
     forms: tuple[Term, ...]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[Kind | None, ...]
     repeats: tuple[int, ...]
     shape: torch.Size
     sizes: tuple[int, ...]
@@ -194,7 +196,7 @@ class NativePlan:
         widths, rests, lengths = _checked(terms, key.terms)
         counts = [len(slices) for slices in terms]
         of_slices = [
-            (form, kind if count == 1 else ANALOG)
+            (form, kind if count == 1 else None)
             for form, kind, count in zip(key.terms, kinds, counts, strict=True)
             for _ in range(count)
         ]
@@ -228,28 +230,28 @@ class NativePlan:
         carried: Sequence[Tensor | None] = (),
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the output, written over the input ``owned`` if it has its size, and mean, 1/sqrt(var + eps),
-        scale and shift of each norm, [norms, 4, C]; in training the running statistics are updated. ``carried`` are
+        scale and shift of each norm, [4, C]; in training the running statistics are updated. ``carried`` are
         the states before the step, or None, and after it."""
         for norm in norms:
             if norm.weight.shape[0] != self.channels:
                 raise RuntimeError(f"a norm of {norm.weight.shape[0]} channels got {self.channels}")
-        table = inputs[0].new_empty(len(norms), 4, self.channels, dtype=torch.float32)
+        tables = [inputs[0].new_empty(4, self.channels, dtype=torch.float32) for _ in norms]
         out = None if owned is None else inputs[owned]
         if out is None or out.shape != self.shape or not has_values(out):
             out = new_value(self.shape, inputs[0], self.key.channels_last)
         numbers: list[float] = []
         tensors: list[Tensor | None] = [out, *inputs]
-        for norm, repeats, row in zip(norms, self.repeats, table.unbind(0), strict=True):
+        for norm, repeats, table in zip(norms, self.repeats, tables, strict=True):
             numbers += norm.momentum or 0.0, norm.eps, repeats
             tensors += norm.weight, norm.bias, norm.running_mean, norm.running_var
-            tensors += row, norm.num_batches_tracked
+            tensors += table, norm.num_batches_tracked
         _launch(
             self,
             [*tensors, *params, *carried],
             lambda: [*inputs, *params, *[p for norm in norms for p in norm.parameters()]],
             numbers,
         )
-        return out, [table]
+        return out, tables
 
     def gradients(
         self,
@@ -259,7 +261,7 @@ class NativePlan:
         params: Sequence[Tensor],
     ) -> Gradients:
         """Gradients of learnables are summed over all but the channels."""
-        (table,), last = known, self.key.channels_last
+        last = self.key.channels_last
         grad = laid_out(grad.resolve_neg(), last)
         # A concatenation that was saved as its slices has its channels before the pixels.
         inputs = [laid_out(x, last) for x in inputs]
@@ -268,20 +270,18 @@ class NativePlan:
                 f"the gradient of this layer is a {type(grad).__name__}, its values are none: build the "
                 "model with backend='eager'"
             )
-        channels, norms = self.channels, len(table)
+        numbers_of = partial(grad.new_empty, self.channels, dtype=torch.float32)
         is_split = len(inputs) > len(self.key.terms)  # else terms without a norm share gradients
         keys = [n if is_split or term.normed else term for n, term in enumerate(self.forms)]
         made = {key: torch.empty_like(x) for key, x in dict(zip(keys, inputs, strict=True)).items()}
         written = [made[key] for key in keys]
-        of_norms = [table.new_empty(channels) for _ in range(2 * norms)]
-        of_params = [table.new_empty(channels) for _ in params]
-        tensors: list[Tensor | None] = [grad, *inputs, *written]
-        rows = table.unbind(0)
-        for place in range(norms):
-            tensors += rows[place], of_norms[place], of_norms[norms + place]
-        read = [grad, *inputs, *rows, *params]
-        _launch(self, [*tensors, *params, *of_params], lambda: read)
-        return written, of_norms, of_params
+        of_weights, of_biases, of_params = [
+            [numbers_of() for _ in each] for each in (known, known, params)
+        ]
+        of_norms = [x for each in zip(known, of_weights, of_biases, strict=True) for x in each]
+        read = [grad, *inputs, *known, *params]
+        _launch(self, [grad, *inputs, *written, *of_norms, *params, *of_params], lambda: read)
+        return written, [*of_weights, *of_biases], of_params
 
 
 def _checked(
@@ -338,12 +338,10 @@ def _run_library(
     group = native_group.native_group(GroupKey.parse(key))
     if group is None:
         raise RuntimeError("the library of this layer can no longer be compiled")
-    known = [x.data_ptr() for x in (*written, *read)]
-    addresses = [0 if place < 0 else known[place] for place in places]
-    if numbers is None:
-        group.backward(addresses, sizes)
-    else:
-        group.forward(addresses, sizes, numbers)
+    tensors = [*written, *read]
+    addresses = [0 if place < 0 else tensors[place].data_ptr() for place in places]
+    run = group.backward if numbers is None else group.forward
+    run(addresses, sizes, *(() if numbers is None else (numbers,)))
 
 
 _OPERATOR = "danetc::fusion_group"

@@ -57,12 +57,11 @@ def new_value(
 
 @lru_cache(maxsize=1024)
 def strides_of(shape: torch.Size) -> tuple[int, ...]:
-    """Return the strides of [..., C, H, W] with channels last in memory.
-
-    Those of single pixels are contiguous, else convolutions would copy their weights to channels last.
-    """
+    """Return the strides of [..., C, H, W] with channels last in memory."""
     *lead, channels, height, width = shape
-    if height * width == 1:
+    if (
+        height * width == 1
+    ):  # contiguous, else convolutions would copy their weights to channels last
         return torch.empty(shape, device="meta").stride()
     like = torch.empty(*lead, height, width, channels, device="meta")
     return like.movedim(-1, -3).stride()

@@ -121,6 +121,26 @@ def test_packing_runs_in_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"pack", "unpack"} <= set(calls)
 
 
+@pytest.mark.usefixtures("compiling")
+@pytest.mark.parametrize("count", [8, 61, 64, 70_000, 70_001])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, 1e-6, 1 - 1e-6, 0.5, -1.0, 2.0, float("nan")])
+def test_spikes_are_packed_in_cpp_as_by_torch(
+    count: int, dtype: torch.dtype, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also values that are 0 or 1 up to rounding, wherever they are."""
+    for place in (0, count // 3, count - 1):
+        x = whole(1, count, dtype=dtype)
+        x[place] = value
+        bits, are_spikes = pack(x, SPIKE)
+        with monkeypatch.context() as patched:
+            patched.setattr("danetc.runtime.kernels.compiled.COMPILE", False)
+            expected, expected_flag = pack(x, SPIKE)
+        assert are_spikes == expected_flag
+        if are_spikes:
+            assert torch.equal(bits, expected)
+
+
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, 1e-3, 1e9, float("inf"), float("nan")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("is_compiled", [False, True])
