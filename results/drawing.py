@@ -204,8 +204,10 @@ def gradients(cells: Sequence[Cell]) -> Figure:
             runs = experiments.read_all()["gradients"]
             for cell in experiments.of(runs, n=9, zero_init=zero, **of):
                 if "diverged" not in cell.record:
-                    norms = list(cell.record["gradients"][epoch]["neurons"].values())
-                    line(axes, range(1, len(norms) + 1), norms, style, name)
+                    norms = cell.record["gradients"][epoch]["neurons"].values()
+                    # Branches that end with a norm of 0 pass no gradient.
+                    shown = {place: norm for place, norm in enumerate(norms, 1) if norm}
+                    line(axes, list(shown), list(shown.values()), style, name)
         when = "before training" if epoch == 0 else "after 3 epochs"
         title = f"{when}{', zero-initialised' if zero else ''}"
         axes.set(title=title, xlabel="layer of neurons", yscale="log")
