@@ -57,8 +57,8 @@ lint: $(VENV)/.test
 	$(BIN)/hadolint Dockerfile
 
 types: $(VENV)/.test
-	$(BIN)/mypy -p danetc --explicit-package-bases
-	$(BIN)/mypy -p danetc --explicit-package-bases --platform win32 --cache-dir .mypy_cache/win32
+	$(BIN)/python -c 'import sys; print(sys.platform, "win32")' | xargs -n 1 | xargs -P 2 -I{} \
+		$(BIN)/mypy -p danetc --explicit-package-bases --platform {} --cache-dir .mypy_cache/{}
 
 unit: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
