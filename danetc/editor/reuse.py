@@ -89,11 +89,9 @@ def _move(pairs: list[tuple[Span, Span]]) -> Move:
 
 def _moved(graph: Graph, move: Move) -> Graph:
     nodes = {
-        id: Node(
-            id, it.op, it.inputs, it.attrs, it.value, it.scope, it.name, move(it.origin)
-        )
+        id: Node(id, it.op, it.inputs, it.attrs, it.value, it.scope, it.name, move(it.origin))
         for id, it in graph.nodes.items()
-    }  # fmt: skip
+    }
     return replace(
         graph,
         nodes=nodes,

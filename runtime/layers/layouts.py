@@ -59,9 +59,8 @@ def new_value(
 def strides_of(shape: torch.Size) -> tuple[int, ...]:
     """Return the strides of [..., C, H, W] with channels last in memory."""
     *lead, channels, height, width = shape
-    if (
-        height * width == 1
-    ):  # contiguous, else convolutions would copy their weights to channels last
+    if height * width == 1:
+        # Contiguous, else convolutions would copy their weights to channels last.
         return torch.empty(shape, device="meta").stride()
     like = torch.empty(*lead, height, width, channels, device="meta")
     return like.movedim(-1, -3).stride()
