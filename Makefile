@@ -46,7 +46,8 @@ demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_small.danet
 	$(BIN)/danetc train specs/danet_c_small.danet --data digits --seed 0 --min-accuracy 0.9
 
-test: lint types unit wheel docs
+test: lint types unit
+	$(MAKE) --jobs 2 --output-sync wheel docs
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -251,10 +251,9 @@ def run_command(arguments: Sequence[str], rank: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "more"),
     [
-        ("precision = bf16; ema = 0.5", ()),
-        ("sync_norm = true; precision = fp16", ("--channels-last",)),
+        pytest.param("precision = bf16; ema = 0.5", (), id="ddp", marks=pytest.mark.thorough),
+        pytest.param("sync_norm = true; precision = fp16", ("--channels-last",), id="sync_norm"),
     ],
-    ids=["ddp", "sync_norm"],
 )
 def test_one_process_evaluates_two(danetc: Run, settings: str, more: tuple[str, ...]) -> None:
     """21 test images: 11 of the first process and 10 of the second, 4 at a time, each process with

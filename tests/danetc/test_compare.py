@@ -94,6 +94,7 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path
     assert danetc(*run["command"][1:]).status == 0
 
 
+@pytest.mark.thorough
 def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,7 +132,7 @@ def test_runs_can_be_left_out(watched: Page, two: Path) -> None:
     assert page.locator("article:visible").count() == 6
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.thorough), "dark"])
 def test_accessible_in_both_themes(browser: Browser, two: Path, scheme: Any) -> None:
     """Everything opened."""
     page = browser.new_page(color_scheme=scheme, viewport={"width": 1400, "height": 900})

@@ -45,7 +45,7 @@ EACH = [
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, marks=pytest.mark.thorough) if i % 4 else case
+        pytest.param(case, marks=pytest.mark.thorough) if i % 8 else case
         for i, case in enumerate(EACH)
     ],
     ids=str,
@@ -129,7 +129,10 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, marks=[pytest.mark.thorough] * (FAULTS[f][0] is not LIF)) for f in FAULTS],
+)
 def test_a_fault_in_the_text_of_a_kernel_is_noticed(fault: str) -> None:
     case, pattern, other = FAULTS[fault]
     changed: list[int] = []

@@ -41,6 +41,7 @@ def compiles(source: bytes, to: Path, *options: str) -> None:
         subprocess.run(command, input=source, check=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_each_source_compiles_without_a_warning(source: Path, tmp_path: Path) -> None:
     compiles(source.read_bytes(), tmp_path / "library")

@@ -371,9 +371,17 @@ VISION_MODELS: dict[str, tuple[Make, int]] = {
     "timm efficientnet": (partial(timm_model, "test_efficientnet"), 32),
     "timm mobilenetv3": (partial(timm_model, "mobilenetv3_small_050"), 32),
 }  # fmt: skip
+OF_MANY_LAYERS = ("mobilenet_v2", "mobilenet_v3", "efficientnet")
+"""Each takes a second or more; those of timm have the same kinds of layers."""
 
 
-@pytest.mark.parametrize("name", VISION_MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.thorough] * (name in OF_MANY_LAYERS))
+        for name in VISION_MODELS
+    ],
+)
 def test_networks_for_images_are_imported(name: str) -> None:
     """With warmed norms and no parameter at its initial value, the outputs are the same."""
     make, size = VISION_MODELS[name]

@@ -43,7 +43,8 @@ CASES = {
     "case",
     [
         pytest.param(
-            c, marks=[pytest.mark.thorough] * c.startswith(("parts", "updates", "shared t"))
+            c,
+            marks=[pytest.mark.thorough] * c.startswith(("parts", "trunc", "updates", "shared t")),
         )
         for c in CASES
     ],

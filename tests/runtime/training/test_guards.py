@@ -103,7 +103,7 @@ def test_the_last_good_checkpoint_is_named(
 ) -> None:
     """Also where the disk is so slow that it is still being written when the loss breaks."""
     flush, model = os.fsync, small()
-    monkeypatch.setattr(os, "fsync", lambda handle: (time.sleep(0.2), flush(handle))[1])
+    monkeypatch.setattr(os, "fsync", lambda handle: (time.sleep(0.05), flush(handle))[1])
     checkpoints = Checkpoints(tmp_path, print, print)
     last = f".*the last good checkpoint is {tmp_path / LAST}"
     with pytest.raises(TrainingError, match=says + last):
