@@ -202,7 +202,7 @@ def test_the_mean_converges_to_the_outputs_of_the_ann(trained: Path, tmp_path: P
     how = ConversionRequest("", percentile=100)
     thresholds = thresholds_of(ann, graph, iter([x]), _heights(graph, ann), how)
     errors = []
-    for steps in (16, 512):
+    for steps in (8, 256):
         convert(trained, tmp_path / str(steps), data="digits", steps=steps, batches=1)
         model = package.load(tmp_path / str(steps), backend="eager").double().eval()
         state = model.state_dict() | {f"{path}.theta": t for path, t in thresholds.items()}
