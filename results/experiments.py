@@ -106,9 +106,14 @@ def predicted(borne_out: bool, refuted: bool) -> str:
 # -- 1: fair baselines -----------------------------------------------------------------------------
 
 
+def fair_pair(runs: Sequence[Cell], depth: int, recipe: str = "one_step") -> list[list[Cell]]:
+    """Return the runs of Origin and of DANet-C, both zero-initialised."""
+    return [of(runs, recipe, depth=depth, rule=rule) for rule in (CHAIN, EQ_11)]
+
+
 def lead(cells: Cells, depth: int, recipe: str = "one_step") -> Interval:
     """Return the lead of DANet-C over Origin, both zero-initialised."""
-    dense, origin = (of(cells["fair"], recipe, depth=depth, rule=rule) for rule in (EQ_11, CHAIN))
+    origin, dense = fair_pair(cells["fair"], depth, recipe)
     return difference(dense, origin)
 
 
@@ -139,7 +144,7 @@ def fair_table(cells: Cells) -> str:
     rows = []
     for recipe, data in (("one_step", "Fashion-MNIST"), ("digits_14", "digits")):
         for depth in (34, 50):
-            groups = [of(cells["fair"], recipe, depth=depth, rule=r) for r in (CHAIN, EQ_11)]
+            groups = fair_pair(cells["fair"], depth, recipe)
             row = [f"{data}, ResNet-{depth}'s shape", *(shown_accuracy(own) for own in groups)]
             found = paired(groups[1], groups[0], accuracy)
             rows.append([*row, MISSING if found is None else found.text()])

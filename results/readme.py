@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from statistics import mean
 from textwrap import fill
 
 from results.beyond import found
@@ -17,7 +16,6 @@ from results.data import (
     SUPPORTED,
     Cell,
     older_accuracies,
-    paired,
     pick,
     read_cells,
     read_diverged,
@@ -29,9 +27,10 @@ from results.experiments import (
     average,
     difference,
     equal_runs,
-    lead,
+    fair_pair,
     predictors,
     read_runs,
+    shown_accuracy,
 )
 from results.experiments import paths as paths_verdict
 from results.findings import DANET_C, ORIGIN, PA_B, shape
@@ -41,55 +40,67 @@ from results.tables import accuracies, rank_correlations, table
 
 
 def effect(cells: Sequence[Cell]) -> str:
-    """Return the effect of dense addition in ResNet-34's shape, with its control and its cost."""
+    """Return the effect of dense addition in ResNet-34's shape, with its controls and its cost."""
     dense, origin = (shape(cells, name, 34) for name in (DANET_C, ORIGIN))
-    zero = [shape(cells, name, 34, zero_init=True) for name in (DANET_C, ORIGIN)]
+    zero = [shape(cells, name, 34, zero_init=True) for name in (ORIGIN, DANET_C)]
+    fresh, slow = read_runs("fair"), {"slow": read_runs("slow")}
+    nine = {name: after_nine(slow, name) for name in FOUR}
+    pairs = {
+        "as networks start by default": (origin, dense),
+        "control: the last norm of each block starts at 0": zero,
+        **{
+            f"the control with fresh seeds, ResNet-{depth}": fair_pair(fresh, depth)
+            for depth in (34, 50)
+        },
+        "nine epochs, learning rates chosen on validation images": (
+            nine["Origin"], nine["DANet-C"]
+        ),
+        "nine epochs, last norms of `via origin` start at 0": (
+            nine["Origin, zero-initialised"], nine["DANet-C"]
+        ),
+    }  # fmt: skip
+    rows = [
+        [name, *map(shown_accuracy, own), difference(own[1], own[0]).text()]
+        for name, own in pairs.items()
+    ]
+    head = ["", "`via origin`", "`via origin by densely_additive`", "difference"]
     pa_b = shape(cells, PA_B, 34)
     chain_all = found(read_cells("beyond"), "shape34", ("origin", "chain_all", False))
-    control = paired(zero[0], zero[1])
-    assert control is not None
-    fresh = [lead({"fair": read_runs("fair")}, depth) for depth in (34, 50)]
-
-    def percent(own: Sequence[Cell], digits: int = 0) -> str:
-        return f"{mean(cell.accuracy for cell in own):.{digits}f}"
+    (one,) = {len(own) for own in (pa_b, chain_all)}
 
     def cost(name: str, own: Sequence[Cell]) -> str:
         counts = facts()[network_of(own[0].name)][name]
         return millions(counts if isinstance(counts, list) else [counts])
 
+    bound, measured = "additions", "measured_additions"
+    legend = """The effect of that one line on the test accuracy of a narrow ResNet-34, in per cent, after three
+        epochs on Fashion-MNIST: mean ± standard deviation (seeds), and differences paired by seed with their
+        95 % interval."""
+    controls = f"""In the control, networks start as those do from which the paper takes Origin's accuracy. An
+        interval that contains 0 leaves the effect of the rule open. The last four rows are from [experiments](results/experiments/README.md) whose criteria were written before their
+        first run. After nine epochs `via sew` is better than `densely_additive`, by
+        {difference(nine["SEW"], nine["DANet-C"]).text()} points."""
+    costs = f"""The rule costs additions: at most {cost(bound, dense)} for an image instead of
+        {cost(bound, origin)}, and {cost(measured, dense)} instead of {cost(measured, origin)} at the measured
+        firing rates. Others are better with fewer: `via pa_b` has {average(pa_b):.1f} % ({one} seed) with
+        {cost(bound, pa_b)} and {cost(measured, pa_b)}, but {cost("multiplications", pa_b)} multiplications
+        instead of {cost("multiplications", dense)}; `via origin by chain_all` has {average(chain_all):.1f} %
+        ({one} seed) with {cost(bound, chain_all)} and {cost(measured, chain_all)}."""
+    texts = [paragraph(text) for text in (controls, costs, at_equal_cost())]
+    return "\n\n".join([paragraph(legend), table(head, rows), *texts])
+
+
+def at_equal_cost() -> str:
+    """Return the accuracies of networks whose widths give all the same cost."""
     equal = equal_runs({"equal": read_runs("equal")})
+    (seeds,) = {len(own) for own in equal.values()}
     ranked = sorted(equal, key=lambda name: -average(equal[name]))
-    at_equal_cost = ", ".join(
+    texts = (
         f"`via {' by '.join(name.split()).removesuffix(' by chain')}` {average(equal[name]):.1f}"
         for name in ranked
     )
-    (trained,) = {len(own) for own in equal.values()}
-    slow = {"slow": read_runs("slow")}
-    nine = {name: after_nine(slow, name) for name in FOUR}
-    ahead = [difference(nine["DANet-C"], nine[name]).text() for name in FOUR if name != "DANet-C"]
-    (seeds,) = {len(own) for own in (dense, origin, *zero)}
-    (one,) = {len(own) for own in (pa_b, chain_all)}
-    bound, measured = "additions", "measured_additions"
-    return paragraph(
-        f"""The effect of that one line: with `via origin by densely_additive`, a narrow ResNet-34
-        trained for three epochs on Fashion-MNIST classifies {percent(dense)} % of the test images
-        correctly, and with `via origin` {percent(origin)} % ({seeds} seeds). The control: if the last
-        norm of each block is initialised to 0, as in the networks from which the paper takes Origin's
-        accuracy, it is {percent(zero[0])} and {percent(zero[1])} %, {control.text()} points. With other
-        seeds, in an [experiment](results/experiments/README.md) whose criteria were written before its
-        first run, it is {fresh[0].text()}, so that the effect of the rule is {fresh[0].verdict}, and in
-        ResNet-50's shape {fresh[1].text()}: {fresh[1].verdict}. After nine epochs with learning rates chosen on validation
-        images, its difference from `via origin` is {ahead[0]}, from the zero-initialised one {ahead[1]},
-        and from `via sew` {ahead[2]}. The rule costs additions: at most
-        {cost(bound, dense)} for an image instead of {cost(bound, origin)}, and {cost(measured, dense)}
-        instead of {cost(measured, origin)} at the measured firing rates. Others are better with fewer: `via pa_b` has
-        {percent(pa_b, 1)} % ({one} seed) with {cost(bound, pa_b)} and {cost(measured, pa_b)}, but
-        {cost("multiplications", pa_b)} multiplications instead of {cost("multiplications", dense)};
-        `via origin by chain_all` has {percent(chain_all, 1)} % ({one} seed) with
-        {cost(bound, chain_all)} and {cost(measured, chain_all)}. With widths that give all the same cost, and
-        `via origin` zero-initialised, the accuracies in per cent are ({trained} seeds): {at_equal_cost}.
-        [Results](#results) explains the interval in brackets."""
-    )
+    return f"""With widths that give all the same cost, and all networks `via origin` zero-initialised, the
+        accuracies are ({seeds} seeds): {", ".join(texts)}."""
 
 
 def paragraph(text: str) -> str:
