@@ -28,6 +28,9 @@ from results.experiments import (
     difference,
     equal_runs,
     fair_pair,
+    finalists,
+    fresh,
+    over_baselines,
     predictors,
     read_runs,
     shown_accuracy,
@@ -43,13 +46,13 @@ def effect(cells: Sequence[Cell]) -> str:
     """Return the effect of dense addition in ResNet-34's shape, with its controls and its cost."""
     dense, origin = (shape(cells, name, 34) for name in (DANET_C, ORIGIN))
     zero = [shape(cells, name, 34, zero_init=True) for name in (ORIGIN, DANET_C)]
-    fresh, slow = read_runs("fair"), {"slow": read_runs("slow")}
+    fair, slow = read_runs("fair"), {"slow": read_runs("slow")}
     nine = {name: after_nine(slow, name) for name in FOUR}
     pairs = {
         "as networks start by default": (origin, dense),
         "control: the last norm of each block starts at 0": zero,
         **{
-            f"the control with fresh seeds, ResNet-{depth}": fair_pair(fresh, depth)
+            f"the control with fresh seeds, ResNet-{depth}": fair_pair(fair, depth)
             for depth in (34, 50)
         },
         "nine epochs, learning rates chosen on validation images": (
@@ -86,7 +89,7 @@ def effect(cells: Sequence[Cell]) -> str:
         {cost(bound, pa_b)} and {cost(measured, pa_b)}, but {cost("multiplications", pa_b)} multiplications
         instead of {cost("multiplications", dense)}; `via origin by chain_all` has {average(chain_all):.1f} %
         ({one} seed) with {cost(bound, chain_all)} and {cost(measured, chain_all)}."""
-    texts = [paragraph(text) for text in (controls, costs, at_equal_cost())]
+    texts = [paragraph(text) for text in (controls, costs, f"{at_equal_cost()} {searched()}")]
     return "\n\n".join([paragraph(legend), table(head, rows), *texts])
 
 
@@ -101,6 +104,32 @@ def at_equal_cost() -> str:
     )
     return f"""With widths that give all the same cost, and all networks `via origin` zero-initialised, the
         accuracies are ({seeds} seeds): {", ".join(texts)}."""
+
+
+def searched() -> str:
+    """Return what the search at equal cost has found."""
+    cells = {"search": read_runs("search")}
+    rows = finalists("candidates", cells)
+    leads = [over_baselines(row, cells) for row in rows]
+    better = sum(min(each.low for each in own) > 0 for own in leads)
+    accuracies, (dense, sew) = fresh(rows[0], cells), leads[0]
+    pa_b = equal_runs({"equal": read_runs("equal")})["pa_b chain"]
+    feed, spec = SPECS[rows[0]["axes"]["connection"], rows[0]["axes"]["rule"]]
+    return f"""An [experiment](results/experiments/README.md#6-beyond-the-paper-a-search) searched what feeds a
+        block, what a stage gives and where neurons stand, at this cost and on validation images. {better} of
+        {len(rows)} finalists are better than DANet-C and `via sew` with fresh seeds. The first, {feed},
+        has {average(accuracies):.1f} % ({len(accuracies)} seeds): {dense.text()} over DANet-C and
+        {sew.text()} over `via sew`, but only {average(accuracies) - average(pa_b):+.1f} over `via pa_b`, which
+        was trained with other seeds. [{spec}](specs/{spec}.danet) is its spec."""
+
+
+SPECS = {
+    ("pa_a", "learnt_last"): (
+        "`via pa_a` with each block fed by a sum of all before it with learnt weights",
+        "pa_a_learnt_r34",
+    )
+}
+"""Description and spec of what the search may put first, by connection and rule."""
 
 
 def paragraph(text: str) -> str:

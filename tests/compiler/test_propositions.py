@@ -61,6 +61,7 @@ APPLIES = {
     "danet_a_dense_r34": "3",
     "spiking_densenet121": "",
     "averaged_r34": "4",
+    "pa_a_learnt_r34": "",
     "own_rule": "4",
     "own_connection": "4",
 }
