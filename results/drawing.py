@@ -12,12 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from results import experiments
-from results.data import (
-    RULES,
-    Cell,
-    pick,
-    read_cells,
-)
+from results.data import CHAIN, RULES, Cell, pick, read_cells
 from results.networks import facts, network_of
 from results.tables import BLOCKS, CONNECTIONS, by_network, in_shape_34
 
@@ -135,6 +130,9 @@ def blocks(cells: Sequence[Cell]) -> Figure:
                 n: pick(cells, connection="origin", rule=rule, n=n, zero_init=start) for n in BLOCKS
             }
             over(axes, found, style, name)
+        if not start:
+            found = {n: pick(cells, connection="sew", rule=CHAIN, n=n) for n in BLOCKS}
+            over(axes, found, len(RULES), "SEW")
         axes.set(
             title=f"test accuracy, %, {title}",
             xlabel="blocks a stage",

@@ -146,22 +146,19 @@ def architecture(cells: Sequence[Cell]) -> str:
 
 
 def blocks(cells: Sequence[Cell]) -> str:
-    rows = [
-        [
-            name + (", zero-initialised" if zero else ""),
-            *(
-                accuracies(
-                    *(
-                        pick(some, connection="origin", rule=rule, n=n, zero_init=zero)
-                        for some in (cells, read_diverged())
-                    )
-                )
-                for n in BLOCKS
-            ),
-        ]
+    diverged = read_diverged()
+    networks = [
+        (name + (", zero-initialised" if zero else ""), "origin", rule, zero)
         for zero in (False, True)
         for rule, name in RULES.items()
     ]
+    rows = []
+    for name, connection, rule, zero in (*networks, ("SEW", "sew", CHAIN, False)):
+        axes = {"connection": connection, "rule": rule, "zero_init": zero}
+        found = (
+            accuracies(*(pick(some, n=n, **axes) for some in (cells, diverged))) for n in BLOCKS
+        )
+        rows.append([name, *found])
     return table(["blocks a stage", *map(str, BLOCKS)], rows)
 
 
