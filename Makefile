@@ -1,6 +1,7 @@
 # make demo    install, build a ResNet-50 and train a small network on digits
 # make test    lint, types, tests and the wheel: what must pass
-# make thorough    the long tests: from end to end, random networks, deep ones, kills; continuous integration runs both
+# make thorough    the long tests: from end to end, random networks, deep ones, kills, and types for Windows; continuous
+#                  integration runs both
 # make editors    the extension for VS Code, editors/vscode/build/danet.vsix (needs node and npm)
 # make playground    the page that checks and draws specs in a browser, build/playground (needs node)
 # make docs    the reference, tutorial and guides as pages in build/docs
@@ -39,15 +40,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit thorough wheel editors playground playground-test docs bench results fuzz edits mutants soak gpu gpu-check clean
+.PHONY: demo test lint types types-windows unit thorough wheel editors playground playground-test docs bench results fuzz edits mutants soak gpu gpu-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
 	$(BIN)/danetc build specs/danet_c_small.danet
 	$(BIN)/danetc train specs/danet_c_small.danet --data digits --seed 0 --min-accuracy 0.9
 
-test: lint types unit
-	$(MAKE) --jobs 2 --output-sync wheel docs
+test: lint
+	$(MAKE) --jobs 2 --output-sync types wheel docs
+	$(MAKE) unit
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -57,14 +59,19 @@ lint: $(VENV)/.test
 	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/hadolint Dockerfile
 
+MYPY := $(BIN)/mypy -p danetc --explicit-package-bases
+
 types: $(VENV)/.test
-	$(BIN)/python -c 'import sys; print(sys.platform, "win32")' | xargs -n 1 | xargs -P 2 -I{} \
-		$(BIN)/mypy -p danetc --explicit-package-bases --platform {} --cache-dir .mypy_cache/{}
+	$(MYPY)
+
+# The sources must not need POSIX.
+types-windows: $(VENV)/.test
+	$(MYPY) --platform win32 --cache-dir .mypy_cache/win32
 
 unit: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-thorough: $(VENV)/.test
+thorough: $(VENV)/.test types-windows
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m thorough
 
 # In an empty folder, so that neither specs nor sources of this one can be found by accident.
