@@ -79,9 +79,10 @@ def effect(cells: Sequence[Cell]) -> str:
     legend = """The effect of that one line on the test accuracy of a narrow ResNet-34, in per cent, after three
         epochs on Fashion-MNIST: mean ± standard deviation (seeds), and differences paired by seed with their
         95 % interval."""
-    controls = f"""In the control, networks start as those do from which the paper takes Origin's accuracy. An
-        interval that contains 0 leaves the effect of the rule open. The last four rows are from [experiments](results/experiments/README.md) whose criteria were written before their
-        first run. After nine epochs `via sew` is better than `densely_additive`, by
+    controls = f"""In the control, networks start like those from which the paper takes Origin's accuracy.
+        An interval that contains 0 leaves the effect of the rule open. The last four rows are from
+        [experiments](results/experiments/README.md) whose criteria were written before their first run.
+        After nine epochs `via sew` is better than `densely_additive`, by
         {difference(nine["SEW"], nine["DANet-C"]).text()} points."""
     costs = f"""The rule costs additions: at most {cost(bound, dense)} for an image instead of
         {cost(bound, origin)}, and {cost(measured, dense)} instead of {cost(measured, origin)} at the measured
