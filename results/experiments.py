@@ -517,7 +517,7 @@ def trials_table(cells: Cells) -> str:
         for row in drawn("search")[name]:
             runs = [trial(row, cells, recipe) for recipe in ("one_epoch", "one_step")]
             if name == "random":
-                runs[0] = []  # that of an equal candidate
+                runs[0] = []  # a candidate is the same network
             scores = [shown(list(map(validation, own))) for own in runs]
             rows.append(
                 [name, spelt(row), str(row["fewest"]), f"{row['cost'] / 1e6:.2f} M", *scores]

@@ -79,7 +79,7 @@ def effect(cells: Sequence[Cell]) -> str:
     legend = """The effect of that one line on the test accuracy of a narrow ResNet-34, in per cent, after three
         epochs on Fashion-MNIST: mean ± standard deviation (seeds), and differences paired by seed with their
         95 % interval."""
-    controls = f"""In the control, networks start like those from which the paper takes Origin's accuracy.
+    controls = f"""The control has the initialisation of the networks whose accuracy the paper gives for Origin.
         An interval that contains 0 leaves the effect of the rule open. The last four rows are from
         [experiments](results/experiments/README.md) whose criteria were written before their first run.
         After nine epochs `via sew` is better than `densely_additive`, by
@@ -130,7 +130,7 @@ SPECS = {
         "pa_a_learnt_r34",
     )
 }
-"""Description and spec of what the search may put first, by connection and rule."""
+"""Description and spec of the first finalist, by its connection and rule."""
 
 
 def paragraph(text: str) -> str:
