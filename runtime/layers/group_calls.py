@@ -271,9 +271,7 @@ class NativePlan:
                 "model with backend='eager'"
             )
         numbers_of = partial(grad.new_empty, self.channels, dtype=torch.float32)
-        is_split = len(inputs) > len(
-            self.key.terms
-        )  # otherwise, terms without a norm have the same gradient
+        is_split = len(inputs) > len(self.key.terms)  # else terms without a norm share gradients
         keys = [n if is_split or term.normed else term for n, term in enumerate(self.forms)]
         made = {key: torch.empty_like(x) for key, x in dict(zip(keys, inputs, strict=True)).items()}
         written = [made[key] for key in keys]
