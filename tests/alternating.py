@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from _pytest.mark import ParameterSet
 
-
-def alternating(names: Iterable[str], start: int = 0) -> list[ParameterSet]:
+def alternating(names: Iterable[str], start: int = 0) -> list[Any]:
     """Names, of which every other one is thorough, from that at ``start`` (0 or 1) on: of two tests
     with different starts one always runs."""
     return [

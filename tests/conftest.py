@@ -66,7 +66,6 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def _size() -> int:
-    """Return the resident memory of this process in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
@@ -89,7 +88,6 @@ def _unflushed() -> Iterator[None]:
 
 @pytest.fixture
 def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile kernels, or load them from the disk cache."""
     monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", True)
 
 
@@ -122,7 +120,6 @@ def all_digits(few_digits: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time one step per sample."""
     monkeypatch.setattr("benchmarks.timing.SAMPLE", 0.0)
     monkeypatch.setattr("danetc.tasks.benchmark.SAMPLE", 0.0)
 

@@ -46,7 +46,7 @@ MOST_TESTS = 60
 SLOWER, START_S = 5, 60
 """The tests of a mutant count as hanging after so many times their usual duration plus START_S seconds."""
 MOST_MEMORY = 8 * 2**30
-"""Bytes that a process under test can allocate, reserved address space not counted."""
+"""Bytes that a process under test, which may append for ever, can allocate."""
 PER_FUNCTION = 4
 """Cases of one parametrized test that are run for a mutant."""
 
@@ -107,9 +107,6 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
         begin = starts[node.lineno - 1] + node.col_offset
         return begin, starts[node.end_lineno - 1] + node.end_col_offset
 
-    def text(node: ast.AST) -> str:
-        return source[slice(*span(node))].decode()
-
     def between(left: ast.AST, right: ast.AST, new: str) -> Iterator[tuple[int, int, str]]:
         """Replace the operator between two operands, keeping parentheses around them."""
         start = span(left)[1]
@@ -118,7 +115,6 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
             yield start + gap.start(1), start + gap.end(1), new
 
     def changes(node: ast.AST) -> Iterator[tuple[int, int, str]]:
-        negated: list[ast.expr] = []
         match node:
             case ast.Compare(left=left, ops=ops, comparators=others):
                 for one, operator, other in zip([left, *others], ops, others, strict=False):
@@ -127,19 +123,14 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
                 for pair in pairwise(values):
                     yield from between(*pair, "or" if isinstance(op, ast.And) else "and")
             case ast.BinOp(left=left, op=op, right=right) if type(op) in BINARY:
-                texts = ast.JoinedStr | ast.List | ast.Tuple
-                if not isinstance(left, texts) and not isinstance(right, texts):
+                if not {type(left), type(right)} & {ast.JoinedStr, ast.List, ast.Tuple}:
                     yield from between(left, right, BINARY[type(op)])
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                yield *span(node), text(operand)
+                yield *span(node), source[slice(*span(operand))].decode()
             case ast.Constant(value=bool(value)):
                 yield *span(node), str(not value)
             case ast.Constant(value=int(value) | float(value)):
                 yield *span(node), f"({value!r} + 1)"
-            case ast.If(test=test) | ast.IfExp(test=test):
-                negated = [test]
-            case ast.comprehension(ifs=tests):
-                negated = tests
             case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
                 yield *span(node), "return None"
             case ast.Expr(value=ast.Call()):
@@ -148,8 +139,9 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
                 yield *span(function), CALLS[name]
             case ast.Break() | ast.Continue():
                 yield *span(node), "continue" if isinstance(node, ast.Break) else "break"
-        for test in negated:
-            yield *span(test), f"(not ({text(test)}))"
+        tests = [node.test] if isinstance(node, ast.If | ast.IfExp) else getattr(node, "ifs", ())
+        for start, end in map(span, tests):
+            yield start, end, f"(not ({source[start:end].decode()}))"
 
     def visit(node: ast.AST) -> Iterator[Mutant]:
         found = list(children(node))
@@ -203,10 +195,10 @@ def copy_tree(to: Path) -> None:
         shutil.copy2(path, target, follow_symlinks=False)
 
 
-def environment(tree: Path, **more: str) -> dict[str, str]:
+def environment(tree: Path) -> dict[str, str]:
     """The environment in which the copy is imported, also by processes that tests start."""
-    changed = {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    return os.environ | changed | more
+    few = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    return os.environ | {"PYTHONPATH": str(tree), **few}
 
 
 # This module is also the plugin of the run that measures.
@@ -252,7 +244,7 @@ def measure(jobs: int) -> tuple[Path, dict[str, float]]:
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "worksteal"]
     command += ["-p", "tests.mutants", "--cov", f"--cov-config={config}", "--cov-context=test"]
     command += ["--cov-report=", "-p", "no:cacheprovider"]
-    env = environment(TREE, DANETC_MUTANT_TIMES=str(times))
+    env = environment(TREE) | {"DANETC_MUTANT_TIMES": str(times)}
     with (BUILD / "measuring.log").open("w") as log:
         subprocess.run(command, cwd=TREE, env=env, check=False, stdout=log, stderr=log)
     stamp.write_text(json.dumps(now), "utf-8")
@@ -283,19 +275,16 @@ class Chooser:
         """Lines of each file that run outside of tests."""
         data = CoverageData(str(path))
         data.read()
-        for file in data.measured_files():
-            if Path(file).is_relative_to(TREE):
-                name, contexts = (
-                    Path(file).relative_to(TREE).as_posix(),
-                    data.contexts_by_lineno(file),
-                )
-                lines = {
+        for file in map(Path, data.measured_files()):
+            if file.is_relative_to(TREE):
+                contexts = data.contexts_by_lineno(str(file))
+                name = file.relative_to(TREE).as_posix()
+                self.by_file[name] = {
                     line: {context.rpartition("|")[0] for context in found} & times.keys()
                     for line, found in contexts.items()
                 }
-                self.by_file[name] = lines
                 self.at_import[name] = {line for line, found in contexts.items() if "" in found}
-                self.breadth.update(set().union(*lines.values()))
+                self.breadth.update(set().union(*self.by_file[name].values()))
 
     def candidates(self, mutant: Mutant) -> set[str]:
         """Return the tests that execute the line; if it runs at import, the importing ones as well, since
@@ -320,12 +309,10 @@ class Chooser:
     def tests(self, mutant: Mutant) -> list[str]:
         taken: list[str] = []
         seconds, cases = 0.0, Counter[str]()
-
-        def order(name: str) -> tuple[bool, int, float, str]:
-            near = imports(name.partition("::")[0], mutant.path)
-            return not near, self.breadth[name], self.times[name], name
-
-        for name in sorted(self.candidates(mutant), key=order):
+        names = sorted(self.candidates(mutant), key=lambda name: (self.times[name], name))
+        names.sort(key=self.breadth.__getitem__)
+        names.sort(key=lambda name: not imports(name.partition("::")[0], mutant.path))
+        for name in names:
             function = name.partition("[")[0]
             within = not taken or seconds + self.times[name] <= BUDGET_S
             if within and cases[function] < PER_FUNCTION and len(taken) < MOST_TESTS:
@@ -342,10 +329,10 @@ def run(tests: Sequence[str], tree: Path, seconds: float) -> set[str] | None:
     """Run tests in a copy; return the first that fails, or None if they did not end in time."""
     shutil.rmtree(tree / "cache", ignore_errors=True)
     (tree / "mutant-tests.txt").write_text("\n".join(tests), "utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-o", "cache_dir=cache"]
-    command += ["@mutant-tests.txt"]
+    command = [sys.executable, "-m", "pytest", "-qx", "-ocache_dir=cache", "@mutant-tests.txt"]
     process = subprocess.Popen(
-        command, cwd=tree, env=environment(tree), start_new_session=True, preexec_fn=limit_memory,
+        command, cwd=tree, env=environment(tree), start_new_session=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY)),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -360,11 +347,6 @@ def run(tests: Sequence[str], tree: Path, seconds: float) -> set[str] | None:
     return set(failed) or ({"pytest"} if status else set())
 
 
-def limit_memory() -> None:
-    """Bound what a mutant that appends for ever can allocate."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
-
-
 def replace(path: Path, source: bytes) -> None:
     """Write a source without leaving byte code of another text of the same size and second."""
     path.write_bytes(source)
@@ -375,25 +357,25 @@ def replace(path: Path, source: bytes) -> None:
 def outcomes(picked: Sequence[Mutant], chooser: Chooser, jobs: int) -> Iterator[tuple[Mutant, str]]:
     trees: SimpleQueue[Path] = SimpleQueue()
     for number in range(1, jobs + 1):
-        tree = BUILD / f"tree-{number}"
-        shutil.rmtree(tree, ignore_errors=True)
-        shutil.copytree(TREE, tree, symlinks=True)
-        trees.put(tree)
+        shutil.rmtree(tree := BUILD / f"tree-{number}", ignore_errors=True)
+        trees.put(shutil.copytree(TREE, tree, symlinks=True))
 
     def one(mutant: Mutant) -> tuple[Mutant, str]:
         tests, tree = chooser.tests(mutant), trees.get()
         path = tree / mutant.path
         original = path.read_bytes()
         try:
+            if not tests:
+                return mutant, "not run"
             replace(path, apply(mutant, original))
             seconds = sum(chooser.times[test] for test in tests)
-            failed = run(tests, tree, seconds) if tests else set()
+            failed = run(tests, tree, seconds)
             replace(path, original)
-            if tests and failed == set():
+            if failed == set():
                 return mutant, "survived"
             # A hang or a failed import is a kill; a test that fails without the mutant proves nothing.
             proves = failed is None or not failed <= {*tests} or not run([*failed], tree, seconds)
-            return mutant, "killed" if tests and proves else "not run"
+            return mutant, "killed" if proves else "not run"
         finally:
             replace(path, original)
             trees.put(tree)
@@ -427,9 +409,7 @@ def main() -> None:
         counts[outcome] += 1
         if outcome != "killed":
             print(f"{outcome}: {shown(mutant)}", flush=True)
-    print(
-        *(f"{count} of {counts.total()} {outcome}" for outcome, count in counts.items()), sep=", "
-    )
+    print(*(f"{count} of {counts.total()} {what}" for what, count in counts.items()), sep=", ")
 
 
 if __name__ == "__main__":

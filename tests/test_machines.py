@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -21,7 +22,6 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.thorough
 def test_everything_but_the_fused_backend_works_without_posix(tmp_path: Path) -> None:
-    """Checked, drawn, built, trained with a loader process, evaluated, measured, exported."""
     done = subprocess.run(
         [sys.executable, "-X", "warn_default_encoding", ROOT / "tests" / "elsewhere.py"],
         cwd=tmp_path,
@@ -54,13 +54,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 )
 def test_memory_that_is_freed_is_kept(keeps: bool, given: dict[str, str], is_new: bool) -> None:
     """Its pages are new where it is not asked for, and where the environment says something else."""
-    program = AGAIN.format(keeps=keeps)
+    command = [sys.executable, "-c", AGAIN.format(keeps=keeps)]
     env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | given
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
-    )
     pages = 2**26 // mmap.PAGESIZE
-    assert (int(done.stdout) > pages / 20) == is_new  # (of huge ones there are fewer)
+    assert (
+        int(subprocess.check_output(command, env=env)) > pages / 20
+    ) == is_new  # fewer huge ones
 
 
 def test_cores_and_memory() -> None:
@@ -68,8 +67,8 @@ def test_cores_and_memory() -> None:
     assert 2**20 < free_memory() < 2**50
     if hasattr(os, "sched_setaffinity"):
         before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(before)})
         try:
-            os.sched_setaffinity(0, {min(before)})
             assert usable_cores() == 1
         finally:
             os.sched_setaffinity(0, before)
@@ -114,9 +113,7 @@ def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
 
 
 def test_no_place_for_a_lock_no_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
+    refused = Mock(side_effect=PermissionError(13, "Permission denied"))
     monkeypatch.setattr("filelock.BaseFileLock.acquire", refused)
     with locks.alone(tmp_path / "lock"):
         pass

@@ -63,7 +63,8 @@ TESTS: Mapping[str, str] = {
     "In its own directories":
         "test_training_replaces_links_and_follows_none test_training_writes_to_no_linked_folder "
         "test_a_grid_and_a_search_follow_no_links test_files_of_our_own_replace_links",
-    "A link that you specify": "danetc/test_build.py::test_an_older_directory_is_replaced",
+    "A link that you specify":
+        "danetc/test_build.py::test_an_older_directory_is_replaced_through_a_link",
     "The cache of compiled kernels":
         "runtime/test_kernel_cache.py::test_it_is_made_for_the_user_alone "
         "runtime/test_kernel_cache.py::test_what_others_could_have_written_is_not_read "

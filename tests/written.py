@@ -16,7 +16,6 @@ from danetc.runtime.system.files import replace_file
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Tensors by name, as safetensors with their digest."""
     replace_file(path, tensor_file(tensors))
 
 

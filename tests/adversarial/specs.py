@@ -94,21 +94,13 @@ TEMPLATES: dict[str, str | Files] = {
     "a_wrong_statement_a_line": "network n {\n«a% = = %\n»}",
     "wrong_declarations_in_one_line": "«neuron n% { s = ) } »",
     "unclosed_networks": "«network n% { a = %\n»",
-    "a_long_chain_of_minus": net("a = «- »1; out = in -> conv(a)"),
     "a_long_chain_of_not": net("a = «not »1; out = in -> conv(4 if a else 8)"),
-    "a_long_choice": net("a = «1 if 0 else »1; out = in -> conv(a)"),
-    "a_long_sum_of_numbers": net("a = «1 + »1; out = in -> conv(a)"),
     "a_long_condition": net("a = 1 if «1 and »1 else 2; out = in -> conv(a)"),
     "a_long_flow": net("out = in -> «norm -> »avgpool"),
-    "a_long_sum_of_values": net("out = in« + in»"),
     "a_long_concatenation": net("out = concat(«in, »in)"),
-    "many_indices": STD + staged("resnet18«[0 .. 3]» via pa_a"),
-    "many_connections": STD + staged("resnet18« via pa_a»"),
     # errors
     "close_names": net("«value_number_%% = valeu_number_%%\n»out = in -> avgpool"),
-    "close_long_names": net(
-        f"«{'abcdefghij' * 5}%% = {'jihgfedcba' * 5}%%\n»out = in -> avgpool"
-    ),
+    "close_long_names": net(f"«{'abcdefghij' * 5}%% = {'jihgfedcba' * 5}%%\n»out = in -> avgpool"),
     "close_settings": net("«neruon% = 1\n»out = in"),
     "close_letters": f"«/2:rule {'a' * 50}%% = chain\n»«/2:block b% = b{'a' * 48}%%\n»",
     "unknown_names_in_one_line": "use std\nblock b { out = in« -> x%» }",
@@ -143,9 +135,7 @@ TEMPLATES: dict[str, str | Files] = {
         "use std\nblock b0 { out = in -> identity }\n"
         "«17:block b%+1 { out = in -> b% -> b% }\n»" + network("out = in -> b17 -> avgpool")
     ),
-    "backbones_that_double": (
-        FIRST + "«39:backbone b%+1 = b% -> b%\n»" + staged("b39 via pa_a")
-    ),
+    "backbones_that_double": FIRST + "«39:backbone b%+1 = b% -> b%\n»" + staged("b39 via pa_a"),
     "backbones_by_default": (
         FIRST + "«39:backbone b%+1(x = b%, y = b%) = x\n»" + staged("b39 via pa_a")
     ),
@@ -239,9 +229,7 @@ TEMPLATES: dict[str, str | Files] = {
     "rules_of_deep_stages": rule(
         nested("out[0]", 2, "100"), "stage(basic(4), 10000) via pa_a by r"
     ),
-    "scaled_terms": rule(
-        "«40:0.5 * (»out[0]«40:)»", "stage(basic(4), 10000) via pa_a by r"
-    ),
+    "scaled_terms": rule("«40:0.5 * (»out[0]«40:)»", "stage(basic(4), 10000) via pa_a by r"),
     # equations
     "many_neurons": (
         "«neuron n% { state u = 0.0; v = u + x; s = heaviside(v - 1); u = v * (1 - s) }\n»"

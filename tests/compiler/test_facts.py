@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from functools import cache
+from itertools import accumulate
 
 import networkx
 import pytest
@@ -38,32 +39,16 @@ PARAMETERS = {
 }
 """Table VI in exact counts, and the peers of Tables III and VI from their authors' code."""
 
-CHAIN = {
-    18: [2, 4, 6, 8],
-    34: [3, 7, 13, 16],
-    50: [3, 7, 13, 16],
-    101: [3, 7, 30, 33],
-    152: [3, 11, 47, 50],
-}
-DENSE = [2, 4, 6, 8]
+OF_STAGES = ((2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3))
+BLOCKS = dict(zip(DEPTHS, OF_STAGES, strict=True))
 FEWEST = {
-    **{f"{n}_r{d}": CHAIN[d] for n in ("origin", "tdbn", "baa") for d in DEPTHS},
-    **{f"danet_{n}_r{d}": DENSE for n in "cd" for d in DEPTHS},
+    **{f"{n}_r{d}": [*accumulate(BLOCKS[d])] for n in ("origin", "tdbn", "baa") for d in DEPTHS},
+    **{f"danet_{n}_r{d}": [2, 4, 6, 8] for n in "cd" for d in DEPTHS},
     **{f"danet_{n}_r{d}": [0, 0, 0, 0] for n in "ab" for d in DEPTHS},
     **{f"sew_r{d}": [0, 1, 2, 3] for d in (18, 34)},
     **{f"sew_r{d}": [1, 2, 3, 4] for d in (50, 101, 152)},
 }
 """The fewest spiking neurons from the stem's output to the end of each stage."""
-
-SEW_COUNTS = {
-    18: [3, 3, 3, 3],
-    34: [4, 5, 7, 4],
-    50: [4, 5, 7, 4],
-    101: [4, 5, 24, 4],
-    152: [4, 9, 37, 4],
-}
-"""A stage of n blocks gives at most n + 1 spikes to a place: the projection's too. In R18 and R34
-the first stage adds n to the stem's."""
 
 
 @cache
@@ -149,114 +134,87 @@ def test_what_passes_between_blocks_is_table_1s_row(depth: int) -> None:
         assert kinds(family) == ["spike"] * 4
     for family in ("danet_a", "danet_b"):
         assert kinds(family) == ["analog"] * 4
-    assert kinds("sew") == [f"0 .. {most}" for most in SEW_COUNTS[depth]]
-
-
-# -- operations -----------------------------------------------------------------------------------
+    # a stage of n blocks gives at most n + 1 spikes to a place: the projection's too
+    assert kinds("sew") == [f"0 .. {n + 1}" for n in BLOCKS[depth]]
 
 
 def hooked_macs(model: nn.Module, size: int) -> int:
     """Multiply-accumulates as a forward pass of torch meets them."""
-    total = 0
+    found: list[int] = []
 
     def count(module: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal total
-        if isinstance(module, nn.Conv2d):
-            total += output.numel() * module.weight[0].numel()
-        elif isinstance(module, nn.Linear):
-            total += output.numel() * module.in_features
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            found.append(output.numel() * module.weight[0].numel())
 
     for module in model.modules():
         module.register_forward_hook(count)
     model(torch.empty(1, 3, size, size, device="meta"))
-    return total
+    return sum(found)
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        ("origin_r18", "resnet18"),
-        ("origin_r50", "resnet50"),
-        ("spiking_densenet121", "densenet121"),
-    ],
-)
-def test_operations_are_those_of_torchvision(ours: str, theirs: str) -> None:
+@pytest.mark.parametrize("theirs", ["resnet18", "resnet50", "densenet121"])
+def test_operations_are_those_of_torchvision(theirs: str) -> None:
     with torch.device("meta"):
         reference = getattr(torchvision.models, theirs)(weights=None)
     expected = hooked_macs(reference.eval(), 224)
-    analog = graph_of(check_file(ours), settings={"neuron": "ReLU", "steps": 1})
-    assert operations(analog) == (expected, 0, 0, 0)
+    ours = theirs.replace("resnet", "origin_r").replace("densenet", "spiking_densenet")
+    assert operations(as_ann(ours)) == (expected, 0, 0, 0)
     if theirs == "resnet50":
         assert round(expected / 1e9, 2) == 4.09
 
 
+def as_ann(name: str) -> Graph:
+    return graph_of(check_file(name), settings={"neuron": "ReLU", "steps": 1})
+
+
+STEM_AND_HEAD = 64 * 3 * 49 * 112 * 112 + 512 * 1000
+
+
 def test_convolutions_of_spikes_are_additions_at_every_step() -> None:
     """All of Origin but its stem and head reads spikes; the stem's work is done once."""
-    once, steps = graph_of(check_file("origin_r18"), settings={"neuron": "ReLU", "steps": 1}), 4
-    stem = 64 * 3 * 49 * 112 * 112
-    head = 512 * 1000
-    total = operations(once).macs
-    assert operations(graph("origin_r18")) == (stem + head, steps * (total - stem - head), 0, 0)
+    additions = 4 * (operations(as_ann("origin_r18")).macs - STEM_AND_HEAD)
+    assert operations(graph("origin_r18")) == (STEM_AND_HEAD, additions, 0, 0)
 
 
 def test_a_convolution_of_counts_multiplies() -> None:
     """In SEW the first convolution of a block reads counts, the second spikes."""
     net = graph_of(check_file("sew_r18"), settings={"steps": 1})
     found = operations(net)
-    both = operations(graph_of(check_file("origin_r18"), settings={"neuron": "ReLU", "steps": 1}))
-    assert found.macs + found.additions == both.macs
-    counted = dict(_reads_counts(net))
-    stem_and_head = 64 * 3 * 49 * 112 * 112 + 512 * 1000
-    assert set(counted) == {2, 3}
-    assert found.macs == stem_and_head + found.count_macs
-    assert found.count_macs == sum(counted.values())
-    assert found.count_additions == sum(most * number for most, number in counted.items())
-
-
-def _reads_counts(net: Graph) -> Counter[int]:
-    """Multiply-accumulates of convolutions by the largest number of what they read, from shapes."""
-    found: Counter[int] = Counter()
+    assert found.macs + found.additions == operations(as_ann("origin_r18")).macs
+    counted: Counter[int] = Counter()  # by the largest number that is read, from shapes
     for node in net.nodes.values():
         source = net[node.inputs[0]].value if node.inputs else None
         if node.op == "conv" and source is not None and source.kind.high > 1:
             channels, height, width = node.value.shape
             window = source.shape[0] * int(node.attrs["kernel"] or 0) ** 2
-            found[source.kind.high] += channels * height * width * window
-    return found
+            counted[source.kind.high] += channels * height * width * window
+    assert set(counted) == {2, 3}
+    assert found.macs == STEM_AND_HEAD + found.count_macs
+    assert found.count_macs == sum(counted.values())
+    assert found.count_additions == sum(most * number for most, number in counted.items())
 
 
-# -- kinds ----------------------------------------------------------------------------------------
+STAGE_KINDS = [
+    ("stage(basic(4), 5) via origin by chain", ["spike", "spike", "spike"]),
+    ("stage(basic(4), 5) via origin by densely_additive", ["0 .. 4", "spike", "spike"]),
+    ("stage(basic(4), 5) via origin by densely_additive_all", ["0 .. 4", "spike", "0 .. 5"]),
+    ("stage(basic(4), 5) via sew by chain", ["0 .. 5", "0 .. 6", "0 .. 6"]),
+    ("stage(basic(4), 3) via sew by densely_additive", ["0 .. 5", "0 .. 6", "0 .. 6"]),
+    ("stage(basic(4), 3) via sew_iand by chain", ["spike", "spike", "spike"]),
+    ("stage(basic(4), 3) via pa_a by chain", ["analog", "analog", "analog"]),
+    ("stage(dense(2), 3) via dense_layer by densely_concatenated", ["analog"] * 3),
+    ("stage(basic(4), 3) via baa by mean", ["0 .. 3 of 1/2", "spike", "spike"]),
+]
 
 
-def stage_kinds(stages: str, more: str = "", stem: str = "conv(4) -> norm -> spike") -> list[str]:
-    """What the blocks of a stage read and give, and what the stage gives."""
-    head = "spike -> avgpool -> mean_over_time -> linear(5)"
-    (stage,) = summarise(text(small(stages, stem=stem, head=head, more=more))).stages
-    return [stage.block_reads, stage.block_gives, stage.gives]
-
-
-@pytest.mark.parametrize(
-    ("stages", "kinds"),
-    [
-        ("stage(basic(4), 5) via origin by chain", ["spike", "spike", "spike"]),
-        ("stage(basic(4), 5) via origin by densely_additive", ["0 .. 4", "spike", "spike"]),
-        ("stage(basic(4), 5) via origin by densely_additive_all", ["0 .. 4", "spike", "0 .. 5"]),
-        ("stage(basic(4), 5) via sew by chain", ["0 .. 5", "0 .. 6", "0 .. 6"]),
-        ("stage(basic(4), 3) via sew by densely_additive", ["0 .. 5", "0 .. 6", "0 .. 6"]),
-        ("stage(basic(4), 3) via sew_iand by chain", ["spike", "spike", "spike"]),
-        ("stage(basic(4), 3) via pa_a by chain", ["analog", "analog", "analog"]),
-        (
-            "stage(dense(2), 3) via dense_layer by densely_concatenated",
-            ["analog", "analog", "analog"],
-        ),
-        ("stage(basic(4), 3) via baa by mean", ["0 .. 3 of 1/2", "spike", "spike"]),
-    ],
-)
+@pytest.mark.parametrize(("stages", "kinds"), STAGE_KINDS)
 def test_what_blocks_read_and_give_and_what_the_stage_gives(stages: str, kinds: list[str]) -> None:
     """In SEW block i of a dense stage reads the sum of i outputs: 2, then 2 + 3, of the stem's 1."""
     mean = "rule mean { in[i] = (sum(out[0 .. i-1]) + out[i-1]) / 2; result = out[n-1] }"
-    assert stage_kinds(stages, mean) == kinds
+    head = "spike -> avgpool -> mean_over_time -> linear(5)"
+    (stage,) = summarise(text(small(stages, head=head, more=mean))).stages
+    assert [stage.block_reads, stage.block_gives, stage.gives] == kinds
 
 
 LEAKY = "state u = 0.0; v = 0.5 * u + x; "

@@ -6,8 +6,8 @@ meant, ``python -m tests.compiler.test_pass_texts`` writes before and after anew
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,13 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.text import write
 from danetc.compiler.passes import PIPELINE
 from danetc.compiler.passes.fold import plan_factors, plan_folding
-from danetc.compiler.passes.fusion_groups import FusionPlan, add_epilogues, plan_fusion
+from danetc.compiler.passes.fusion_groups import add_epilogues, plan_fusion
 from danetc.compiler.passes.recompute import plan_segments
 
 FOLDER = Path(__file__).with_name("passes")
-_TITLE, _BEFORE, _AFTER = "=== ", "--- before", "--- after"
+CASE = re.compile(
+    r"=== (.*?)\n(.*?)(?:\n--- before\n(.*?)\n--- after\n(.*?))?\n*(?=\n=== |\Z)", re.DOTALL
+)
 
 
 def nodes(graph: Graph) -> str:
@@ -39,11 +41,8 @@ def paths(graph: Graph, ids: tuple[int, ...]) -> str:
 
 def fusion_groups(graph: Graph) -> str:
     plan = plan_fusion(graph)
-    return nodes(plan.graph) + "".join(_group(graph, plan, id) for id in plan.groups)
-
-
-def _group(graph: Graph, plan: FusionPlan, id: int) -> str:
-    return f"\ngroup of {graph[id].path}: {plan.groups[id].form}"
+    forms = (f"\ngroup of {graph[id].path}: {group.form}" for id, group in plan.groups.items())
+    return nodes(plan.graph) + "".join(forms)
 
 
 def epilogues(graph: Graph) -> str:
@@ -68,10 +67,8 @@ def fold(graph: Graph) -> str:
 
 def recompute(graph: Graph) -> str:
     of = plan_segments(graph).of
-    lines = []
-    for node in graph.nodes.values():
-        lines.append(f"{f'segment {of[node.id]}' if node.id in of else 'kept':<10} {node.path}")
-    return "\n".join(lines)
+    names = {id: f"segment {of[id]}" if id in of else "kept" for id in graph.nodes}
+    return "\n".join(f"{name:<10} {graph[id].path}" for id, name in names.items())
 
 
 def factors(graph: Graph) -> str:
@@ -94,55 +91,25 @@ TEXTS: Mapping[str, Callable[[Graph], str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Case:
-    title: str
-    spec: str
-    before: str
-    after: str
-
-    @property
-    def text(self) -> str:
-        return "\n".join((_TITLE + self.title, self.spec, _BEFORE, self.before, _AFTER, self.after))
-
-
-def read(name: str) -> list[Case]:
-    cases = []
-    text = (FOLDER / f"{name}.txt").read_text("utf-8")
-    for part in text.removeprefix(_TITLE).split(f"\n{_TITLE}"):
-        head, _, after = part.strip("\n").partition(f"\n{_AFTER}\n")
-        head, _, before = head.partition(f"\n{_BEFORE}\n")
-        title, _, spec = head.partition("\n")
-        cases.append(Case(title, spec, before, after))
-    return cases
-
-
-def worked_out(name: str, case: Case) -> Case:
-    """The case with what the compiler makes of its spec."""
-    graph = graph_of(check_text(f"use std\n{case.spec}"), passes=())
-    return Case(case.title, case.spec, nodes(graph), TEXTS[name](graph))
+def written(name: str) -> str:
+    """The file of a pass, with what the compiler makes of its specs."""
+    texts = []
+    for title, spec, _, _ in CASE.findall((FOLDER / f"{name}.txt").read_text("utf-8")):
+        graph = graph_of(check_text(f"use std\n{spec}"), passes=())
+        after = TEXTS[name](graph)
+        texts.append(f"=== {title}\n{spec}\n--- before\n{nodes(graph)}\n--- after\n{after}")
+    return "\n\n\n".join(texts) + "\n"
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_pass_does_what_its_text_shows(name: str) -> None:
-    cases = read(name)
-    for case in cases:
-        assert worked_out(name, case).text == case.text
-    assert any(case.before not in case.after for case in cases), "no case changes anything"
-    unchanged = [case for case in cases if case.after.startswith(case.before)]
-    assert all("stay" in case.title for case in unchanged)
-
-
-def test_every_module_of_passes_has_its_text() -> None:
-    files = {path.stem for path in FOLDER.glob("*.txt")}
-    assert files == set(TEXTS)
-    folder = Path(__file__).parents[2] / "compiler" / "passes"
-    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    of_pipeline = {item.apply.__module__.rpartition(".")[2] for item in PIPELINE}
-    assert modules - of_pipeline <= set(TEXTS)
+    text = (FOLDER / f"{name}.txt").read_text("utf-8")
+    assert written(name) == text
+    cases = [(title, before, after) for title, _, before, after in CASE.findall(text)]
+    assert any(before not in after for _, before, after in cases), "no case changes anything"
+    assert all("stay" in title for title, before, after in cases if after.startswith(before))
 
 
 if __name__ == "__main__":
     for name in TEXTS:
-        cases = [worked_out(name, case).text for case in read(name)]
-        (FOLDER / f"{name}.txt").write_text("\n\n\n".join(cases) + "\n", "utf-8", newline="\n")
+        (FOLDER / f"{name}.txt").write_text(written(name), "utf-8", newline="\n")

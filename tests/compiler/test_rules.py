@@ -6,34 +6,23 @@ from collections.abc import Callable
 
 import pytest
 
-from danetc.compiler import check_text
 from danetc.compiler.ir.graph import Graph, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import Delayed, Form, InputOf, Join, OutputOf, Scaled, StageInput
 from danetc.compiler.passes import run
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from tests.compiler.error_cases import errors
-
-BLOCKS = 5
-SPEC = """use std
-
-network n {{
-  input = image(1, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
-  stem = conv(8) -> norm -> spike
-  stages = stage(basic(8), {blocks}) via {connection} by {use}
-}}
-{text}"""
-
-CHAIN = "in[i] = out[i - 1]; result = out[n - 1]"
+from tests.compiler.error_cases import assert_says, errors, unmarked
+from tests.differential.helpers import text
+from tests.differential.networks import small
 
 
-def graph(text: str, use: str = "mine", blocks: int = BLOCKS, connection: str = "sew") -> Graph:
-    spec = SPEC.format(use=use, text=text, blocks=blocks, connection=connection)
-    return check_text(spec).graphs["n"]
+def spec(rule: str, use: str = "mine", blocks: int = 5, connection: str = "sew") -> str:
+    own = f"rule mine {{ {rule} }}"
+    return small(f"stage(basic(4), {blocks}) via {connection} by {use}", more=own)
 
 
-def stage(text: str, use: str = "mine", blocks: int = BLOCKS, connection: str = "sew") -> Stage:
-    (found,) = graph(text, use, blocks, connection).stages
+def stage(rule: str, use: str = "mine", blocks: int = 5, connection: str = "sew") -> Stage:
+    (found,) = text(spec(rule, use, blocks, connection), ()).stages
     return found
 
 
@@ -48,7 +37,7 @@ def joined(join: str, parts: tuple[Form, ...]) -> Form:
 # A rule's equations, what feeds block i > 0, and what the stage of 5 blocks gives.
 Equations = tuple[str, Callable[[int], Form], Form]
 RULES: dict[str, Equations] = {
-    "chain": (CHAIN, lambda i: OutputOf(i - 1), OutputOf(4)),
+    "chain": ("in[i] = out[i - 1]; result = out[n - 1]", lambda i: OutputOf(i - 1), OutputOf(4)),
     "Eq. 11": (
         "in[i] = sum(out[0 .. i - 1]); result = out[n - 1]",
         lambda i: joined("sum", outs(0, i - 1)),
@@ -104,66 +93,50 @@ RULES: dict[str, Equations] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("use", "name"),
-    [
-        *(("mine", name) for name in RULES),
-        ("chain", "chain"),
-        ("densely_additive", "Eq. 11"),
-        ("densely_additive_all", "Listing 1"),
-        ("densely_additive_after_opening", "Listing 1 after the opening block"),
-    ],
-)
+FORMS = [
+    *(("mine", name) for name in RULES),
+    ("chain", "chain"),
+    ("densely_additive", "Eq. 11"),
+    ("densely_additive_all", "Listing 1"),
+    ("densely_additive_after_opening", "Listing 1 after the opening block"),
+]
+
+
+@pytest.mark.parametrize(("use", "name"), FORMS)
 def test_forms(use: str, name: str) -> None:
     """The rules of std say the equations of the paper."""
-    text, feed, result = RULES[name]
-    found = stage(f"rule mine {{ {text} }}", use)
+    rule, feed, result = RULES[name]
+    found = stage(rule, use)
     assert [block.feed for block in found.blocks] == [StageInput(), *(feed(i) for i in range(1, 5))]
     assert found.result_form == result
 
 
-def test_the_nodes_of_a_sum_have_its_operands_in_order() -> None:
-    lowered = graph("rule mine { in[i] = sum(out[0 .. i - 1]); result = out[n - 1] }")
-    (found,) = lowered.stages
-    node = lowered[found.blocks[4].input]
-    assert node.op == "add"
-    assert list(node.inputs) == [block.output for block in found.blocks[:4]]
-
-
 def test_parameters_given_and_by_default() -> None:
-    text = "rule mine(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }"
-    assert stage(text).blocks[4].feed == Join("sum", outs(1, 3))
-    assert stage(text, "mine(k = 1)").blocks[4].feed == OutputOf(3)
+    own = "rule mine(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }"
+    for use, feed in (("mine", Join("sum", outs(1, 3))), ("mine(k = 1)", OutputOf(3))):
+        (found,) = text(small(f"stage(basic(4), 5) via sew by {use}", more=own)).stages
+        assert found.blocks[4].feed == feed
 
 
 def test_a_rule_for_long_stages_alone_is_right_where_they_are_long() -> None:
-    text = "rule mine { in[i] = out[i - 1]; result = out[n - 1] + out[n - 3] }"
-    assert stage(text).result_form == Join("sum", (OutputOf(4), OutputOf(2)))
+    rule = "in[i] = out[i - 1]; result = out[n - 1] + out[n - 3]"
+    assert stage(rule).result_form == Join("sum", (OutputOf(4), OutputOf(2)))
     with pytest.raises(SpecError, match="E0609"):
-        stage(text, blocks=2)
+        stage(rule, blocks=2)
 
 
-# -- values of earlier steps -----------------------------------------------------------------------
-
-LATE = """rule mine {
+LATE = """
   in[0]  = in + (out[n-1] -> delay(2))
   in[i]  = out[i-1] + (sum(out[0 .. n-1]) -> delay(1)) if i == 1 else out[i-1] + (in[0] -> delay(1))
   result = out[n-1] + (in -> delay(1) -> delay(2))
-}"""
+"""
 
 
-def late(lines: str, connection: str = "pa_a", block: str = "single(4)") -> Graph:
-    """A network of events with a stage of three blocks, of norms with the statistics of one step."""
-    return check_text(
-        f"""use std
-        {lines}
-        network n {{
-          input = events(2, 8, 8, bound = 1); steps = 3; neuron = IF; surrogate = atan
-          norm = batchnorm(statistics = step)
-          stem = conv(4) -> spike; stages = stage({block}, 3) {f"via {connection}" * bool(connection)} by mine
-          head = avgpool -> mean_over_time -> linear(2)
-        }}"""
-    ).graphs["n"]
+def late(rule: str, connection: str = "pa_a", width: int = 4) -> Graph:
+    """A network with a stage of three blocks, of norms with the statistics of one step."""
+    settings = "neuron = IF; norm = batchnorm(statistics = step)"
+    stages = f"stage(single({width}), 3) via {connection} by mine"
+    return text(small(stages, settings=settings, more=f"rule mine {{ {rule} }}"), ())
 
 
 def test_a_rule_reads_values_of_earlier_steps() -> None:
@@ -187,98 +160,78 @@ def test_a_rule_reads_values_of_earlier_steps() -> None:
 @pytest.mark.parametrize(("connection", "kind"), [("origin", "spike"), ("sew", "analog")])
 def test_kinds_of_a_rule_in_a_loop(connection: str, kind: str) -> None:
     """A sum that grows from step to step has no bound."""
-    rule = "rule mine { in[i] = out[i-1] + (out[n-1] -> delay(1)); result = out[n-1] }"
-    lowered = late(rule, connection)
+    lowered = late("in[i] = out[i-1] + (out[n-1] -> delay(1)); result = out[n-1]", connection)
     assert [str(lowered[id].value.kind) for id in lowered.carries] == [kind]
 
 
 def test_a_rule_says_of_its_first_block_what_it_says_of_others() -> None:
-    found = stage(
-        "rule mine { in[0] = 2 * in; shortcut[0] = in; in[i] = in[0]; result = sum(out[0 .. n - 1]) }"
-    )
+    found = stage("in[0] = 2 * in; shortcut[0] = in; in[i] = in[0]; result = sum(out[0 .. n - 1])")
     assert found.blocks[0].feed == Scaled(2.0, StageInput())
     assert found.blocks[0].shortcut == (found.entry, StageInput())
     assert found.blocks[1].feed == InputOf(0)
 
 
-@pytest.mark.parametrize(
-    ("lines", "code", "words"),
-    [
-        ("in[0] = in + (out[n-1] -> delay(1)); in[i] = out[i-1]", "E0501", "4 x 8 x 8 and 6 x 8 x 8"),
-        ("in[i] = out[n-1] -> delay(1)", "E0507", "is unknown"),
-    ],
-)  # fmt: skip
-def test_shapes_of_what_is_delayed(lines: str, code: str, words: str) -> None:
+DELAYED = [
+    ("in[0] = in + (out[n-1] -> delay(1)); in[i] = out[i-1]", "E0501 4 x 8 x 8 and 6 x 8 x 8 | add"),
+    ("in[i] = out[n-1] -> delay(1)", "E0507 is unknown | join it with a value"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "said"), DELAYED)
+def test_shapes_of_what_is_delayed(rule: str, said: str) -> None:
     with pytest.raises(SpecError) as caught:
-        late(f"rule mine {{ {lines}; result = out[n-1] }}", "pa_a", "single(6)")
+        late(f"{rule}; result = out[n-1]", "pa_a", 6)
     (error,) = caught.value.diagnostics
-    assert (error.code, error.span.text) == (code, "mine")
-    assert words in error.message
-    assert error.hint
+    assert error.span.text == "mine"
+    assert_says(error, said)
 
 
 def test_a_norm_of_all_steps_stands_in_no_loop() -> None:
     with pytest.raises(SpecError, match="E0506"):
-        graph("", "feedback")
+        stage("", "feedback")
 
-
-# -- what a rule cannot say ------------------------------------------------------------------------
 
 WRONG = {
-    "in[i] = out[«i»]; result = out[n - 1]": ("E0603", "computed later"),
-    "in[i] = out[«i + 1»]; result = out[n - 1]": ("E0603", "block 1 reads `out[2]`"),
-    "in[i] = sum(out[0 .. «n - 1»]); result = out[n - 1]": ("E0603", "computed later"),
-    "in[i] = out[«i - 2»]; result = out[n - 1]": ("E0609", "`out[-1]` does not exist"),
-    "in[i] = out[i - 1]; result = out[«n»]": ("E0609", "`out[5]` does not exist"),
-    "in[i] = out[«i / 2»]; result = out[n - 1]": ("E0304", "whole number, not 0.5"),
-    "in[i] = out[«IF»]; result = out[n - 1]": ("E0304", "not the neuron `IF`"),
-    "in[i] = «out[0 .. i - 1]»; result = out[n - 1]": ("E0608", "2 values, but expected one"),
-    "in[i] = «sum(out[j] for j in 0 .. i - 1 if j > 90)»; result = out[n - 1]": (
-        "E0608", "`sum` has no operands for block 1",
-    ),
-    "in[i] = «out[i - 1] * out[i - 1]»; result = out[n - 1]": ("E0608", "unsupported expression"),
-    "in[i] = «out[i - 1] - in[0]»; result = out[n - 1]": ("E0608", "unsupported expression"),
-    "in[i] = out[i - 1] -> «norm»; result = out[n - 1]": ("E0608", "only layer"),
-    "in[i] = out[i] -> delay(«0»); result = out[n - 1]": ("E0305", "between 1 and 4,096, not 0"),
-    "in[i] = out[i] -> delay(1, like = «in»); result = out[n - 1]": ("E0210", "`in`"),
-    "in[i] = «average(out[0 .. i - 1])»; result = out[n - 1]": ("E0608", "no join `average`"),
-    "in[i] = sum(«ot»[0 .. i - 1]); result = out[n - 1]": ("E0608", "have an index"),
-    "in[i] = «out»; result = out[n - 1]": ("E0608", "`out` is not a value"),
-    "in[i] = «3»; result = out[n - 1]": ("E0608", "unsupported expression"),
-    "in[i] = out[i - 1] / («i - i»); result = out[n - 1]": ("E0306", "division by zero"),
-    "in[i] = sum(out[0 .. «k» - 1]); result = out[n - 1]": ("E0210", "`k`"),
-    "in[i] = sum(out[j] for j in 0 .. i - 1 if «IF»); result = out[n - 1]": ("E0304", "condition"),
-    "in[i] = sum(«x = out[0]»); result = out[n - 1]": ("E0301", "no parameter `x`"),
-    "in[i] = out[i - 1]; result = out[n - 1]; «rest» = 3": ("E0607", "not an equation of a rule"),
-    "in[i] = out[i - 1]; result = out[n - 1]; «out»[i] = 3": ("E0607", "not an equation"),
-    "in[i] = out[i - 1]; «result»[i] = out[n - 1]": ("E0607", "takes no index"),
-    "«in» = out[0]; result = out[n - 1]": ("E0607", "takes the index"),
-    "«state in = 3»; result = out[n - 1]": ("E0607", "not an equation"),
+    "in[i] = out[«i»]; result = out[n - 1]": "E0603 computed later",
+    "in[i] = out[«i + 1»]; result = out[n - 1]": "E0603 block 1 reads `out[2]`",
+    "in[i] = sum(out[0 .. «n - 1»]); result = out[n - 1]": "E0603 computed later",
+    "in[i] = out[«i - 2»]; result = out[n - 1]": "E0609 `out[-1]` does not exist",
+    "in[i] = out[i - 1]; result = out[«n»]": "E0609 `out[5]` does not exist",
+    "in[i] = out[«i / 2»]; result = out[n - 1]": "E0304 whole number, not 0.5",
+    "in[i] = out[«IF»]; result = out[n - 1]": "E0304 not the neuron `IF`",
+    "in[i] = «out[0 .. i - 1]»; result = out[n - 1]": "E0608 2 values, but expected one",
+    "in[i] = «sum(out[j] for j in 0 .. i - 1 if j > 90)»; result = out[n - 1]":
+        "E0608 `sum` has no operands for block 1",
+    "in[i] = «out[i - 1] * out[i - 1]»; result = out[n - 1]": "E0608 unsupported expression",
+    "in[i] = «out[i - 1] - in[0]»; result = out[n - 1]": "E0608 unsupported expression",
+    "in[i] = out[i - 1] -> «norm»; result = out[n - 1]": "E0608 only layer",
+    "in[i] = out[i] -> delay(«0»); result = out[n - 1]": "E0305 between 1 and 4,096, not 0",
+    "in[i] = out[i] -> delay(1, like = «in»); result = out[n - 1]": "E0210 `in`",
+    "in[i] = «average(out[0 .. i - 1])»; result = out[n - 1]": "E0608 no join `average`",
+    "in[i] = sum(«ot»[0 .. i - 1]); result = out[n - 1]": "E0608 have an index",
+    "in[i] = «out»; result = out[n - 1]": "E0608 `out` is not a value",
+    "in[i] = «3»; result = out[n - 1]": "E0608 unsupported expression",
+    "in[i] = out[i - 1] / («i - i»); result = out[n - 1]": "E0306 division by zero",
+    "in[i] = sum(out[0 .. «k» - 1]); result = out[n - 1]": "E0210 `k`",
+    "in[i] = sum(out[j] for j in 0 .. i - 1 if «IF»); result = out[n - 1]": "E0304 condition",
+    "in[i] = sum(«x = out[0]»); result = out[n - 1]": "E0301 no parameter `x`",
+    "in[i] = out[i - 1]; result = out[n - 1]; «rest» = 3": "E0607 not an equation of a rule",
+    "in[i] = out[i - 1]; result = out[n - 1]; «out»[i] = 3": "E0607 not an equation",
+    "in[i] = out[i - 1]; «result»[i] = out[n - 1]": "E0607 takes no index",
+    "«in» = out[0]; result = out[n - 1]": "E0607 takes the index",
+    "«state in = 3»; result = out[n - 1]": "E0607 not an equation",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("marked", WRONG)
 def test_what_a_rule_cannot_say(marked: str) -> None:
     """Found in a library that no network uses, and not reported again by a network that does."""
-    before, rest = f"rule mine {{ {marked} }}\n".split("«")
-    wrong, after = rest.split("»")
-    text = before + wrong + after
-    code, words = WRONG[marked]
-    for spec in (
-        "use std\n" + text,
-        SPEC.format(use="mine", text=text, blocks=5, connection="sew"),
-    ):
-        (error,) = errors(spec)
-        assert (error.code, error.span.text) == (code, wrong)
-        assert error.span.start == spec.index(text) + len(before)
-        assert words in error.message
-
-
-def test_both_equations_are_needed() -> None:
-    for body, missing in (("in[i] = out[i - 1]", "result"), ("result = out[n - 1]", "in[i]")):
-        (error,) = errors(f"rule mine {{ {body} }}")
-        assert (error.code, error.span.text) == ("E0607", "mine")
-        assert f"does not define `{missing}`" in error.message
+    rule, start, end = unmarked(marked)
+    for whole in (f"rule mine {{ {rule} }}", spec(rule)):
+        (error,) = errors(f"use std\n{whole}")
+        place = error.span.source.text.index(rule)
+        assert (error.span.start - place, error.span.end - place) == (start, end)
+        assert_says(error, WRONG[marked])
 
 
 def test_terms_are_counted_before_they_are_made() -> None:

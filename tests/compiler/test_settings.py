@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
 
 import pytest
 
-from danetc.compiler import check_text, graph_of
+from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.frontend.resolved import resolved_spec
+from danetc.compiler.frontend.topology import TopologyError, restaged
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl.diagnostics.diagnostic import SpecError
+from tests.compiler.error_cases import assert_says
 
 SPEC = """use std
 
 block twin(w) = conv(w) -> conv(w)
+backbone twins(w) = stage(twin(w), 1) via sew  # allow W0102
 
 network n(classes = 10, broad = 8) {
   input = image(3, 16, 16)
@@ -27,7 +36,27 @@ network n(classes = 10, broad = 8) {
 }
 
 network m(width = 8) = n(7, width) { steps = 3 }
-network k(broad = 8) = n { head = spike -> avgpool -> linear(broad) }
+network k(broad = 8) = n { head = avgpool -> linear(broad) }
+
+neuron plif { v = learn(0.5) * delay(v, 1) + x; s = heaviside(v - 1) }
+network plif(width = 8) {
+  input = image(3, 16, 16); neuron = plif; surrogate = atan; steps = 2
+  out = in -> conv(width) -> norm -> spike -> avgpool -> linear(10)
+}
+network wide = plif(width = 16) { norm = groupnorm(4) }
+network LIF = plif { neuron = LIF }
+
+network base(width = 8, steps = 4) {
+  input = image(3, 16, 16); steps = steps; neuron = LIF; surrogate = sigmoid
+  stem = conv(width) -> norm -> spike
+  head = avgpool -> mean_over_time -> linear(10)
+}
+network alike = base
+network fixed = base { steps = 2 }
+network given = base(steps = 3)
+network wider(width = 16) = base(2 * width) { head = avgpool -> linear(width) }
+network wider_fixed = wider { steps = 2 }
+network again(width = 8) = base { head = avgpool -> linear(width) }
 """
 LINES = [
     ("n", "stages", "stage(basic(2 * broad), 1, stride = 2) via sew"),
@@ -40,7 +69,50 @@ LINES = [
     ("m", "head", "spike -> avgpool -> linear(width)"),
     ("m", "input", "events(2, width, 2 * width)"),
     ("m", "steps", "width / 2"),
-    ("m", "out", "in -> first -> norm -> linear(width)"),
+    ("m", "out", "outputs(in -> first -> norm -> linear(width), in -> stem -> stages -> head)"),
+]
+Settings = dict[str, object]
+CHANGES: list[tuple[str, Settings, str, str]] = [
+    ("m", {"width": 4, "stages": "twins(width)"}, "n(7, width) {", "n(7, 4) { stages = twins(4);"),
+    ("m", {"classes": 3}, "n(7, width)", "n(3, width)"),  # given by position
+    (
+        "m",
+        {"classes": 3, "neuron": "LIF(3.0)"},
+        "n(7, width) {",
+        "n(3, width) { neuron = LIF(3.0);",
+    ),
+    ("m", {"broad": "2 * 6"}, "n(7, width)", "n(7, 12)"),
+    ("k", {"broad": 4, "classes": 3}, "k(broad = 8) = n", "k(broad = 4) = n(3, 4)"),
+    ("n", {"first.kernel": 3}, "kernel = 5", "kernel = 3"),
+    ("n", {"surrogate.alpha": 2}, "sigmoid\n  first", "sigmoid(2)\n  first"),
+    # a network with the name of its neuron
+    ("plif", {"width": 4}, "plif(width = 8)", "plif(width = 4)"),
+    ("wide", {"width": 4}, "plif(width = 16)", "plif(width = 4)"),
+    ("LIF", {"width": 4}, "LIF = plif", "LIF = plif(width = 4)"),
+    # a name is that of the outermost network that has it
+    ("alike", {"steps": 3, "width": 4}, "alike = base", "alike = base(4, 3)"),
+    ("again", {"width": 4}, "again(width = 8) = base", "again(width = 4) = base(4)"),
+    ("fixed", {"steps": 3}, "base { steps = 2 }", "base { steps = 3 }"),
+    ("given", {"steps": 5}, "base(steps = 3)", "base(steps = 5)"),
+    (
+        "wider",
+        {"width": 4, "steps": 5},
+        "(width = 16) = base(2 * width)",
+        "(width = 4) = base(8, 5)",
+    ),
+    ("wider_fixed", {"width": 4, "steps": 1}, "wider { steps = 2 }", "wider(4) { steps = 1 }"),
+]
+ARGUMENTS: list[tuple[str, Settings, str]] = [
+    ("LIF", {"neuron.tau": 3}, "LIF(tau = 3)"),
+    ("LIF(2.5, 0.9)", {"neuron.tau": "classes / 2"}, "LIF(classes / 2, 0.9)"),
+    ("LIF(2.5, v_rest = -0.1)", {"neuron.v_rest": 0.1}, "LIF(2.5, v_rest = 0.1)"),
+    ("IF", {"neuron.tau": 3, "neuron": "PLIF"}, "PLIF(tau = 3)"),  # in whichever order
+    ("IF", {"neuron.v_threshold": 0.5, "neuron.v_rest": -1}, "IF(0.5, -1)"),
+    (
+        "IF; norm = none",
+        {"norm": "groupnorm", "norm.groups": 4},
+        "IF; norm = groupnorm(groups = 4)",
+    ),
 ]
 
 
@@ -51,156 +123,141 @@ def with_line(network: str, name: str, value: str) -> str:
     return f"{head}{kept}\n  {name} = {value}\n}}{rest}"
 
 
-@pytest.mark.parametrize(("network", "name", "value"), LINES)
-def test_a_setting_means_what_the_line_means(network: str, name: str, value: str) -> None:
-    if name == "out":  # stem, stages and head would have no effect
-        value = f"outputs({value}, in -> stem -> stages -> head)"
-    checked = check_text(SPEC)
-    changed = graph_of(checked, network, {name: value})
-    assert changed == graph_of(check_text(with_line(network, name, value)), network)
-    assert changed != graph_of(checked, network)
+def meant() -> Iterator[tuple[str, str, Settings, str]]:
+    """A text, a network, settings, and the text that says the same."""
+    for network, name, value in LINES:
+        yield SPEC, network, {name: value}, with_line(network, name, value)
+    for network, settings, old, new in CHANGES:
+        yield SPEC, network, settings, SPEC.replace(old, new)
+    for network, (before, settings, after) in product("nm", ARGUMENTS):  # in a base too
+        texts = [SPEC.replace("= IF", f"= {neuron}") for neuron in (before, after)]
+        yield texts[0], network, settings, texts[1]
 
 
-def test_a_setting_and_the_parameter_that_it_reads_are_set_together() -> None:
-    settings = {"width": 4, "stages": "stage(twin(width), 1) via sew"}
-    graph = graph_of(check_text(SPEC), "m", settings)
-    (branch,) = {n.attrs["width"] for n in graph.nodes.values() if "branch.conv" in n.path}
-    assert branch == 4
-
-
-@pytest.mark.parametrize(
-    ("before", "settings", "after"),
-    [
-        ("LIF", {"neuron.tau": 3}, "LIF(tau = 3)"),
-        ("LIF(2.5, 0.9)", {"neuron.tau": "classes / 2"}, "LIF(classes / 2, 0.9)"),
-        ("LIF(2.5, v_rest = -0.1)", {"neuron.v_rest": 0.1}, "LIF(2.5, v_rest = 0.1)"),
-        ("IF", {"neuron.tau": 3, "neuron": "PLIF"}, "PLIF(tau = 3)"),  # in whichever order
-        ("IF", {"neuron.v_threshold": 0.5, "neuron.v_rest": -1}, "IF(0.5, -1)"),
-    ],
-)
-@pytest.mark.parametrize("network", ["n", "m"])
-def test_an_argument_is_set_where_its_call_is_written(
-    network: str, before: str, settings: dict[str, object], after: str
+@pytest.mark.parametrize(("text", "network", "settings", "same"), [*meant()])
+def test_a_setting_means_what_the_line_means(
+    text: str, network: str, settings: Settings, same: str
 ) -> None:
-    """In a base too, whose parameters it reads."""
-    checked = check_text(SPEC.replace("neuron = IF", f"neuron = {before}"))
+    """In the resolved spec too."""
+    checked = check_text(text)
     changed = graph_of(checked, network, settings)
-    meant = graph_of(check_text(SPEC.replace("neuron = IF", f"neuron = {after}")), network)
-    assert changed == meant
+    assert changed == graph_of(check_text(same), network)
     assert changed != graph_of(checked, network)
     alone = check_text(resolved_spec(checked, network, settings))
-    assert graph_of(alone, network) == meant
+    assert not alone.module.program.uses
+    assert graph_of(alone, network) == changed
 
 
-def test_a_layer_and_a_surrogate_have_arguments_too() -> None:
-    settings = {"surrogate.alpha": 2, "norm.groups": 4, "norm": "groupnorm", "first.kernel": 3}
-    lines = SPEC.replace("sigmoid", "sigmoid(2)\n  norm = groupnorm(groups = 4)")
-    meant = graph_of(check_text(lines.replace("kernel = 5", "kernel = 3")), "n")
-    assert graph_of(check_text(SPEC), "n", settings) == meant
+def test_a_network_with_the_name_of_its_neuron_is_not_warned_of() -> None:
+    assert warnings_of(check_text(SPEC)) == ()
 
 
-@pytest.mark.parametrize(
-    ("network", "path", "value", "code", "text", "hint"),
-    [
-        ("n", "neuron.tua", 3, "E0301", "neuron.tua = 3", "its parameters: v_threshold"),
-        ("n", "neurn.tau", 3, "E0309", "neurn.tau", "did you mean `neuron.tau`?"),
-        ("n", "steps.tau", 3, "E0309", "steps.tau", "set `steps` as a whole"),
-        ("n", "stages.width", 3, "E0309", "stages.width", "set `stages` as a whole"),
-        ("n", "classes.tau", 3, "E0309", "classes.tau", "set `classes` as a whole"),
-        ("m", "stages", "stage(twin(widht), 2) via sew", "E0210", "widht", "mean `width`?"),
-        ("m", "head", "avgpool -> linear(classes)", "E0210", "classes", "a parameter of `n`"),
-        ("m", "stages", "stages", "E0211", "stages", ""),
-        ("n", "classes", "broad", "E0210", "broad", "cannot read another"),
-    ],
-)
-def test_bad_settings(
-    network: str, path: str, value: object, code: str, text: str, hint: str
-) -> None:
+BAD = [
+    ("n", "neuron.tua", 3, "neuron.tua = 3", "E0301  | its parameters: v_threshold"),
+    ("n", "neurn.tau", 3, "neurn.tau", "E0309  | did you mean `neuron.tau`?"),
+    ("n", "steps.tau", 3, "steps.tau", "E0309  | set `steps` as a whole"),
+    ("n", "stages.width", 3, "stages.width", "E0309  | set `stages` as a whole"),
+    ("n", "classes.tau", 3, "classes.tau", "E0309  | set `classes` as a whole"),
+    ("m", "stages", "stage(twin(widht), 2) via sew", "widht", "E0210  | mean `width`?"),
+    ("m", "head", "avgpool -> linear(classes)", "classes", "E0210  | a parameter of `n`"),
+    ("m", "stages", "stages", "stages", "E0211"),
+    ("n", "classes", "broad", "broad", "E0210  | cannot read another"),
+    ("n", "clases", 100, "clases", "E0309 no setting `clases` | did you mean `classes`?"),
+    ("n", "classes", "ten", "ten", "E0210 `ten`"),
+    ("n", "classes", True, "classes", "E0304 not true"),
+    ("n", "steps", 0, "0", "E0305 between 1"),
+    ("n", "steps", 1.5, "1.5", "E0304 not 1.5"),
+    ("n", "neuron", "LFI", "LFI", "E0210 `LFI`"),
+    ("n", "neuron", "LIF(tau = ", "=", "E0119"),
+    ("n", "neuron", "LIF } network x { input = image(1, 1, 1) }", "}", "E0104"),
+    ("n", "neuron", "", "= ", "E0119"),
+    ("n", "neuron", "LIF(taux = 3)", "taux = 3", "E0301 `taux`"),
+    ("n", "neuron", 3, "3", "E0403 not a neuron"),
+    ("n", "zero_init", 1, "1", "E0304 cannot be the number 1"),
+    ("n", "stages", "resnet18", "resnet18", "E0605 no connection"),
+    ("n", "__class__", 3, "__class__", "E0309 no setting"),
+]
+
+
+@pytest.mark.parametrize(("network", "path", "value", "text", "said"), BAD)
+def test_bad_settings(network: str, path: str, value: object, text: str, said: str) -> None:
     with pytest.raises(SpecError) as caught:
         graph_of(check_text(SPEC), network, {path: value})
     (found,) = caught.value.diagnostics
-    assert (found.code, found.span.text, found.span.source.name) == (code, text, "--set")
-    assert hint in (found.hint or "")
+    place = "<text>" if value is True else "--set"  # where the parameter is read
+    assert (found.span.text, found.span.source.name) == (text, place)
+    assert_says(found, said)
 
 
-# -- resolved specs --------------------------------------------------------------------------------
+MIXED = """\
+use std
 
-
-@pytest.mark.parametrize(
-    ("network", "settings"),
-    [
-        *((network, {name: value}) for network, name, value in LINES if name != "out"),
-        ("m", {"classes": 3}),  # of the base, which the variant gives by position
-        ("m", {"classes": 3, "width": 4, "neuron": "LIF(tau = 3.0)"}),
-        ("m", {"broad": "2 * 6"}),
-        ("k", {"broad": 4, "classes": 3}),
-    ],
-)
-def test_a_resolved_spec_is_the_same_network(network: str, settings: dict[str, object]) -> None:
-    checked = check_text(SPEC)
-    alone = check_text(resolved_spec(checked, network, settings))
-    assert not alone.module.program.uses
-    assert graph_of(alone, network) == graph_of(checked, network, settings)
-
-
-SHARED = """use std
-neuron plif { v = learn(0.5) * delay(v, 1) + x; s = heaviside(v - 1) }
-network plif(width = 8) {
-  input = image(3, 16, 16)
-  neuron = plif
-  surrogate = atan
-  steps = 2
-  out = in -> conv(width) -> norm -> spike -> avgpool -> linear(10)
-}
-network wide = plif(width = 16) { norm = groupnorm(4) }
-network LIF = plif { neuron = LIF }
-"""
-
-
-@pytest.mark.parametrize("network", ["plif", "wide", "LIF"])
-def test_a_network_with_the_name_of_its_neuron(network: str) -> None:
-    checked = check_text(SHARED)
-    assert not warnings_of(checked)
-    alone = check_text(resolved_spec(checked, network, {"width": 4}))
-    assert graph_of(alone, network) == graph_of(checked, network, {"width": 4})
-
-
-BASES = """use std
-network base(width = 8, steps = 4) {
-  input = image(3, 16, 16)
-  steps = steps
-  neuron = IF
-  surrogate = sigmoid
+network mixed(width = 4) {
+  input = image(3, 16, 16); neuron = IF; surrogate = sigmoid
   stem = conv(width) -> norm -> spike
-  head = avgpool -> mean_over_time -> linear(10)
+  stages = resnet20[0 .. 1] via origin by densely_additive with (neuron = LIF) -> maxpool(2) -> stage(basic(8), 2) via sew
+  head = avgpool -> linear(10)
 }
-network alike = base
-network fixed = base { steps = 2 }
-network given = base(steps = 3)
-network wider(width = 16) = base(width = 2 * width) { head = avgpool -> linear(width) }
-network wider_fixed = wider { steps = 2 }
-network again(width = 8) = base { head = avgpool -> linear(width) }
+network variant(width = 4) = mixed(width = width) { steps = 2 }
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "setting", "steps", "widths"),
-    [
-        ("alike", {"steps": 3, "width": 4}, 3, [4, 10]),
-        ("again", {"width": 4}, 4, [4, 4]),  # also of the base, which is not given it
-        ("fixed", {"steps": 3}, 3, [8, 10]),  # a line stands before a base's parameter
-        ("given", {"steps": 5}, 5, [8, 10]),
-        ("wider", {"width": 4, "steps": 5}, 5, [8, 4]),  # the base has twice that
-        ("wider_fixed", {"width": 4, "steps": 1}, 1, [8, 4]),
-    ],
-)
-def test_a_name_is_that_of_the_outermost_network_that_has_it(
-    name: str, setting: dict[str, int], steps: int, widths: list[int]
-) -> None:
-    """``--set steps=3`` had no effect on ``fixed``, and neither had the steps of a recipe's phase."""
-    graph = graph_of(check_text(BASES), name, settings=setting)
-    assert graph.steps == steps
-    again = graph_of(check_text(resolved_spec(check_text(BASES), name, setting)), name)
-    assert again == graph
-    layers = [node for node in graph.nodes.values() if node.op in ("conv", "linear")]
-    assert [node.value.shape[0] for node in layers] == widths
+PARTS = [
+    ({"rule": "chain"}, "resnet20(width = width) via origin by chain"),
+    ({"connection": "sew"}, "resnet20(width = width) via sew by densely_additive"),
+    ({"depth": "56"}, "resnet56(width = width) via origin by densely_additive"),
+    ({"backbone": "resnet32"}, "resnet32(width = width) via origin by densely_additive"),
+    (
+        {"backbone": "resnet32(width = 8)", "connection": "origin(inter = LIF)"},
+        "resnet32(width = 8) via origin(inter = LIF) by densely_additive",
+    ),
+]
+
+
+@pytest.mark.parametrize(("parts", "written"), PARTS)
+def test_a_part_is_changed(parts: dict[str, str], written: str) -> None:
+    checked = check_file("danet_c_r20")
+    text = restaged(checked, "danet_c_r20", {}, parts)
+    assert text == written
+    graph_of(checked, None, {"stages": text, "width": 4})
+
+
+def test_every_stage_is_changed_and_what_parts_them_stays() -> None:
+    checked = check_text(MIXED)
+    # `stages` stands in the base of the variant.
+    text = restaged(checked, "variant", {}, {"rule": "chain", "connection": "baa"})
+    first = "resnet20[0 .. 1] via baa by chain with (neuron = LIF)"
+    assert text == f"{first} -> maxpool(2) -> stage(basic(8), 2) via baa by chain"
+    text = restaged(checked, "mixed", {"stages": "resnet20[1 .. 2] via sew"}, {"depth": "32"})
+    assert text == "resnet32[1 .. 2] via sew"
+
+
+PLAIN = MIXED.split("  stem")[0] + "out = in -> avgpool -> linear(10) }"
+
+
+REFUSED = [
+    (MIXED, {}, {"depth": "21"}, "there is no backbone `resnet21`; `resnet` has 18, 20, 32"),
+    (MIXED, {"stages": "resnet20 by chain"}, {"connection": "sew"}, "has no connection"),
+    (PLAIN, {}, {"rule": "chain"}, "no `stages`"),
+    (PLAIN, {"stages": "conv(4) -> norm"}, {"rule": "chain"}, "not of the form"),
+]
+
+
+@pytest.mark.parametrize(("text", "settings", "parts", "message"), REFUSED)
+def test_refused_parts(text: str, settings: Any, parts: dict[str, str], message: str) -> None:
+    with pytest.raises(TopologyError, match=message):
+        restaged(check_text(text), "mixed", settings, parts)
+
+
+@pytest.mark.thorough
+def test_the_resolved_text_is_the_same_in_every_process() -> None:
+    """Python gives sets of names another order in each process; a run that goes on compares it."""
+    program = """import sys; from danetc.compiler import check_text
+from danetc.compiler.frontend.resolved import resolved_spec
+print(resolved_spec(check_text(sys.argv[1]), 'variant', {'stages': sys.argv[2]}))"""
+    command = [sys.executable, "-c", program, MIXED, "resnet20 via baa by densely_additive"]
+    texts = set()
+    for seed in range(4):
+        env = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        texts.add(subprocess.run(command, env=env, check=True, capture_output=True).stdout)
+    assert len(texts) == 1

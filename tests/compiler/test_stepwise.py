@@ -9,20 +9,13 @@ import danetc
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.summary import why_not_stepwise
 from tests.differential.helpers import streamed
-
-NETWORK = """
-use std
-network n {
-  input = image(2, 6, 6)%s; steps = 5; neuron = LIF; surrogate = sigmoid; norm = %s
-  stem = conv(4) -> norm -> spike
-  stages = stage(basic(4), 1) via %s
-  head = %s
-}
-"""
+from tests.differential.networks import small
 
 
-def text(head: str, code: str = "", norm: str = "batchnorm", connection: str = "sew") -> str:
-    return NETWORK % (code, norm, connection, head)
+def text(head: str, code: str = "", norm: str = "batchnorm") -> str:
+    settings, source = f"neuron = LIF; norm = {norm}", f"image(2, 6, 6){code}"
+    lines = small("stage(basic(4), 1) via sew", input=source, settings=settings, head=head)
+    return "use std\n" + lines.replace("steps = 3", "steps = 5")
 
 
 STEPWISE = [
@@ -63,21 +56,21 @@ def test_the_mean_of_the_first_steps_is_the_output_of_a_shorter_run(spec: str) -
     assert len({tuple(y.flatten().tolist()) for y in outputs}) > 1  # time matters
 
 
-@pytest.mark.parametrize(
-    ("spec", "reason"),
-    [
-        (
-            text("avgpool -> mean_over_time -> linear(8) -> sigmoid -> linear(3)"),
-            "(sigmoid) follows",
-        ),
-        (text("mean_over_time -> maxpool(2) -> avgpool -> linear(3)"), "(maxpool) follows"),
-        (text("mean_over_time -> conv(4) -> spike -> avgpool -> linear(3)"), "(neuron) follows"),
-        (text("avgpool -> mean_over_time -> linear(3)", code=" -> latency"), "(latency) spreads"),
-        (text("conv(4, kernel = 2, over = time, padding = same) -> avgpool"), "later ones"),
-        (text("avgpool -> softmax(over = time) -> mean_over_time -> linear(3)"), "later ones"),
-        (text("avgpool -> linear(3)").replace("LIF", "ReLU"), "the same for every T"),
-    ],
-)
+REASONS = [
+    (
+        text("avgpool -> mean_over_time -> linear(8) -> sigmoid -> linear(3)"),
+        "(sigmoid) follows",
+    ),
+    (text("mean_over_time -> maxpool(2) -> avgpool -> linear(3)"), "(maxpool) follows"),
+    (text("mean_over_time -> conv(4) -> spike -> avgpool -> linear(3)"), "(neuron) follows"),
+    (text("avgpool -> mean_over_time -> linear(3)", code=" -> latency"), "(latency) spreads"),
+    (text("conv(4, kernel = 2, over = time, padding = same) -> avgpool"), "later ones"),
+    (text("avgpool -> softmax(over = time) -> mean_over_time -> linear(3)"), "later ones"),
+    (text("avgpool -> linear(3)").replace("LIF", "ReLU"), "the same for every T"),
+]
+
+
+@pytest.mark.parametrize(("spec", "reason"), REASONS)
 def test_what_does_not_follow_from_one_run_says_why(spec: str, reason: str) -> None:
     told = why_not_stepwise(graph_of(check_text(spec)))
     assert told is not None
@@ -98,26 +91,6 @@ def test_what_has_weights_for_each_step_takes_no_other_T() -> None:
         model(torch.zeros(4, 1, 2, 6, 6))
     with pytest.raises(ValueError, match="cannot run step by step"):
         model.stream(torch.zeros(1, 2, 6, 6))
-
-
-@pytest.mark.parametrize("bias", ["true", "false"])
-@pytest.mark.parametrize("window", [1, 3, 5])
-def test_a_window_over_time_is_a_loop_over_it(window: int, bias: str) -> None:
-    layer = f"linear(over = time, window = {window}, bias = {bias})"
-    model = danetc.build(text=text(f"avgpool -> {layer} -> linear(3)"), backend="eager").double()
-    masked = model.get_submodule("head.linear1")
-    x = torch.randn(5, 2, 4, 1, 1, dtype=torch.float64, requires_grad=True)
-    y, given = masked(x), dict(masked.named_parameters())
-    weight, first = given["weight"], given.get("bias")
-    for t in range(5):
-        reads = range(max(0, t - window + 1), t + 1)
-        expected = sum((weight[t, k] * x[k] for k in reads), torch.zeros_like(x[0]))
-        expected = expected if first is None else expected + first[t]
-        torch.testing.assert_close(y[t], expected, rtol=1e-12, atol=1e-12)
-    y.square().sum().backward()
-    assert weight.grad is not None
-    read = torch.tensor([[t - window < k <= t for k in range(5)] for t in range(5)])
-    assert torch.equal(weight.grad != 0, read), "weights outside get no gradient"
 
 
 def test_a_window_over_time_streams_up_to_T() -> None:

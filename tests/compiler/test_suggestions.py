@@ -19,6 +19,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.blocks import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import JOINS, MATH
 from danetc.compiler.lowering.networks import SETTINGS as NETWORK_SETTINGS
+from danetc.dsl import work
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import habits
 from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest
@@ -28,7 +29,6 @@ from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration
 from tests.compiler.error_cases import errors
-from tests.tables import each_of
 
 KINDS = ("swap", "delete", "double", "replace", "insert")
 _LETTERS = string.ascii_lowercase + "_"
@@ -102,9 +102,8 @@ def places() -> Iterator[Place]:
             yield Place(f"parameter of a {item.kind}", names, lambda name, use=use, item=item: use(f"{item.name}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
     yield Place("operation in a flow", PUBLIC, lambda name: network(stem=f"conv(8) -> {name}"))
     yield Place("operation called", PUBLIC, lambda name: network(stem=f"conv(8) -> {name}(1)"))
-    yield Place(
-        "neuron in a flow", declared("neuron"), lambda name: network(stem=f"conv(8) -> {name}")
-    )
+    neurons = declared("neuron")
+    yield Place("neuron in a flow", neurons, lambda name: network(stem=f"conv(8) -> {name}"))
     yield Place("norm", (*NORMS, "none"), lambda name: network(norm=name))
     for op in PUBLIC:
         names = tuple(parameter.name for parameter in OPS[op].parameters)
@@ -203,11 +202,8 @@ def _reference(a: str, b: str) -> int:
     """Optimal string alignment by its definition."""
     if not a or not b:
         return len(a) + len(b)
-    found = [
-        _reference(a[:-1], b) + 1,
-        _reference(a, b[:-1]) + 1,
-        _reference(a[:-1], b[:-1]) + (a[-1] != b[-1]),
-    ]
+    found = [_reference(a[:-1], b) + 1, _reference(a, b[:-1]) + 1]
+    found.append(_reference(a[:-1], b[:-1]) + (a[-1] != b[-1]))
     if len(a) > 1 and len(b) > 1 and a[-2:] == b[-1] + b[-2]:
         found.append(_reference(a[:-2], b[:-2]) + 1)
     return min(found)
@@ -221,10 +217,10 @@ def test_edits_are_those_of_the_definition() -> None:
             assert edits(a, b, limit) == min(_reference(a, b), limit + 1), (a, b, limit)
 
 
-@pytest.mark.parametrize("name", ["attention", "einsum", "mean", "tab", "sum", "layer", "resnet99"])
-def test_nothing_is_suggested_where_nothing_is_near(name: str) -> None:
+def test_nothing_is_suggested_where_nothing_is_near() -> None:
     known = [*standard(), *PUBLIC, *MATH, "learn", "concat", "stage", "spike", "norm", "channels"]
-    assert nearest(name, known) == ()
+    for name in ("attention", "einsum", "mean", "tab", "sum", "layer", "resnet99"):
+        assert nearest(name, known) == (), name
 
 
 def test_names_that_may_stand_there_come_first() -> None:
@@ -239,52 +235,35 @@ def test_names_that_may_stand_there_come_first() -> None:
 
 def test_several_that_are_equally_near_are_named() -> None:
     assert did_you_mean("vgg1", ["vgg11", "vgg16"]) == "did you mean `vgg11` or `vgg16`?"
-    assert (
-        did_you_mean("densenet211", ["densenet121", "densenet201"]) == "did you mean `densenet121`?"
-    )
+    nets = ["densenet121", "densenet201"]
+    assert did_you_mean("densenet211", nets) == "did you mean `densenet121`?"
     assert did_you_mean("kernel_size", ["stride", "kernel"]) == "did you mean `kernel`?"
 
 
-def test_the_work_for_one_name_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from danetc.dsl.diagnostics import suggestions
-
-    compared: list[str] = []
-
-    def counted(a: str, b: str, limit: int) -> int:
-        compared.append(b)
-        return edits(a, b, limit)
-
-    monkeypatch.setattr(suggestions, "edits", counted)
-    many = [f"name_{number:06}" for number in range(20_000)]
-    nearest("name_00000x", many, many)
-    assert len(compared) <= 2 * MAX_CANDIDATES
-    compared.clear()
-    nearest("x" * 100_000, many, many)
-    nearest("name", ["x" * 100_000])
-    assert compared == []
+def test_the_work_for_one_name_is_bounded() -> None:
+    many, long = [f"name_{number:06}" for number in range(20_000)], "x" * 100_000
+    for name, known, most in (
+        ("n_00000x", many, 2 * MAX_CANDIDATES),
+        (long, many, 0),
+        ("n", [long], 0),
+    ):
+        with work.bounded() as spent:
+            nearest(name, known, known)
+        assert work.MAX_COMPARED - spent.letters <= most * len(name)
 
 
-@pytest.mark.parametrize(("known", "found"), [("norm", ("norm",)), ("max", ())])
-def test_a_shared_word_counts_from_four_letters_on(known: str, found: tuple[str, ...]) -> None:
-    assert nearest(f"{known}_of_everything", [known, "unlike"], words=True) == found
+def test_a_shared_word_counts_from_four_letters_on() -> None:
+    for known, found in (("norm", ("norm",)), ("max", ())):
+        assert nearest(f"{known}_of_everything", [known, "unlike"], words=True) == found
 
 
-@each_of([(1, "ab"), (1, "abcdef"), (2, "abcdefg"), (2, "abcdefghijk"), (3, "abcdefghijkl")])
-def test_the_edits_that_are_allowed_grow_with_the_length(most: int, name: str) -> None:
-    for edited in range(1, min(5, len(name))):
-        other = "wxyz"[:edited] + name[edited:]
-        assert nearest(name, [other]) == ((other,) if edited <= most else ()), (name, other)
-
-
-@each_of(
-    [
-        ("a", "aa", True),
-        ("aa", "a", True),
-        ("a", "aaa", False),
-        ("aaa", "a", False),
-        ("a", "ab", False),
-        ("b", "a", False),
-    ]
-)
-def test_a_single_letter_may_be_doubled(name: str, other: str, near: bool) -> None:
-    assert nearest(name, [other]) == ((other,) if near else ())
+def test_the_edits_that_are_allowed_grow_with_the_length() -> None:
+    for most, length in ((1, 2), (1, 6), (2, 7), (2, 11), (3, 12)):
+        name = string.ascii_lowercase[:length]
+        for edited in range(1, min(5, length)):
+            other = "wxyz"[:edited] + name[edited:]
+            assert nearest(name, [other]) == ((other,) if edited <= most else ()), (name, other)
+    for name, other in (("a", "aa"), ("aa", "a")):  # a single letter may be doubled
+        assert nearest(name, [other]) == (other,)
+    for name, other in (("a", "aaa"), ("aaa", "a"), ("a", "ab"), ("b", "a")):
+        assert nearest(name, [other]) == ()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -32,8 +31,7 @@ FEW = "synthetic:size=8,channels=1,classes=10,count=300,test=60"
 """A small data set for SMALL, for tests that do not depend on the images."""
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     status: int
     out: str
     err: str
@@ -58,7 +56,6 @@ class Run:
         return done
 
     def json(self, *arguments: object) -> Any:
-        """Return the output of a command with ``--json``."""
         return json.loads(self.passes(*arguments, "--json").out)
 
     def fails(self, message: str, *arguments: object, status: int = 1) -> Result:
@@ -86,10 +83,10 @@ def in_fresh_process(
 ) -> tuple[list[tuple[int, str, str]], set[str]]:
     """Status, output and errors of command lines in one new process, and the modules that it has
     imported. It runs the code ``before`` first."""
-    command, given = [sys.executable, "-c", before + PROBE], json.dumps(lines)
-    done = subprocess.run(command, input=given, cwd=folder, capture_output=True, text=True)
-    found, modules = json.loads(done.stdout)
-    return found, {*modules}
+    command = [sys.executable, "-c", before + PROBE]
+    found = subprocess.check_output(command, input=json.dumps(lines), cwd=folder, text=True)
+    results, modules = json.loads(found)
+    return results, {*modules}
 
 
 @pytest.fixture
@@ -111,7 +108,6 @@ def _few_digits(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """The file of a small network."""
     path = tmp_path / "small.danet"
     path.write_text(SMALL)
     return path
@@ -142,8 +138,7 @@ def grid_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from danetc.tasks.training.trials import run
 
     def train(request: str, *rest: Any, **options: Any) -> int:
-        asked = TrainingRequest.from_json(request)
-        run(asked, observer=Callback(), note=lambda text: None)
+        run(TrainingRequest.from_json(request), observer=Callback(), note=lambda text: None)
         return 0
 
     monkeypatch.setattr("danetc.tasks.grid.process.train", train)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from tests.runtime.data.conftest import pixels, write_idx
+from tests.runtime.data.conftest import class_folders, pixels, saved, write_idx
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,7 @@ class Small:
 
 
 def _image(seed: int, label: int, height: int, width: int) -> np.ndarray:
-    """Noise over a colour of its class."""
-    base = pixels(label, 1, 1, 3).astype(np.int64)
-    noise = pixels(seed, height, width, 3).astype(np.int64)
-    return ((base + noise) // 2).astype(np.uint8)
+    return pixels(label, 1, 1, 3) // 2 + pixels(seed, height, width, 3) // 2
 
 
 def _sizes(split: str, seed: int) -> tuple[int, int]:
@@ -52,15 +49,11 @@ def _sizes(split: str, seed: int) -> tuple[int, int]:
 
 
 def make_folder(root: Path) -> str:
-    for split, count in (("train", 12), ("val", 7)):
-        for label, name in enumerate(("cat", "dog", "owl")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                seed = 100 * label + number + 1000 * (split == "val")
-                Image.fromarray(_image(seed, label, *_sizes(split, seed))).save(
-                    folder / f"{number}.png"
-                )
+    places = class_folders(root, {"train": 12, "val": 7}, ("cat", "dog", "owl"))
+    for split, label, number, path in places:
+        seed = 100 * label + number + 1000 * (split == "val")
+        image = Image.fromarray(_image(seed, label, *_sizes(split, seed)))
+        image.save(path.with_suffix(".png"))
     return f"folder:{root}"
 
 
@@ -77,20 +70,19 @@ def _webdataset(root: Path) -> str:
     for split, count in (("train", 30), ("val", 20)):
         files = {}
         for number in range(count):
-            label = number % 3
-            seed = number + 1000 * (split == "val")
-            buffer = io.BytesIO()
-            Image.fromarray(_image(seed, label, *_sizes(split, seed))).save(buffer, "PNG")
-            files[f"{number:04}.png"] = buffer.getvalue()
+            label, seed = number % 3, number + 1000 * (split == "val")
+            image = Image.fromarray(_image(seed, label, *_sizes(split, seed)))
+            files[f"{number:04}.png"] = saved(lambda stream, each: each.save(stream, "PNG"), image)
             files[f"{number:04}.cls"] = str(label).encode()
         write_shard(root / f"{split}-00.tar", files)
     return f"webdataset:{root}"
 
 
 def _fashion(root: Path) -> str:
+    raw = root / "FashionMNIST" / "raw"
     for prefix, count in (("train", 40), ("t10k", 23)):
-        write_idx(root / f"{prefix}-images-idx3-ubyte", pixels(count, count, 28, 28))
-        write_idx(root / f"{prefix}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+        write_idx(raw / f"{prefix}-images-idx3-ubyte", pixels(count, count, 28, 28))
+        write_idx(raw / f"{prefix}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
     return f"fashion-mnist:{root}"
 
 
@@ -114,13 +106,13 @@ def _cifar(root: Path, kind: type[CIFAR10], label: str, classes: int) -> str:
 
 
 def _events(root: Path) -> str:
-    for split, count in (("train", 8), ("test", 5)):
-        for label, name in enumerate(("left", "right")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                seed = 10 * number + label + 500 * (split == "test")
-                np.savez(folder / f"{number}.npz", frames=pixels(seed, 3, 2, 8, 8) % (3 + label))
+    places = class_folders(root, {"train": 8, "test": 5}, ("left", "right"))
+    for split, label, number, path in places:
+        frames = pixels(10 * number + label + 500 * (split == "test"), 3, 2, 8, 8) % (3 + label)
+        if number % 2:
+            np.save(path, frames)
+        else:
+            np.savez(path, frames=frames.astype(np.float64))
     return f"events:{root}"
 
 
@@ -132,14 +124,16 @@ def _tokens(root: Path) -> str:
     return f"tokens:{root}"
 
 
+def _few() -> Iterator[tuple[str, list[np.ndarray], list[int]]]:
+    for split, count, seed in (("train", 24, 0), ("test", 13, 50)):
+        labels = [number % 3 for number in range(count)]
+        yield split, [_image(seed + n, label, 8, 8) for n, label in enumerate(labels)], labels
+
+
 def _npz(root: Path) -> str:
     arrays = {}
-    for split, count, seed in (("train", 24, 0), ("test", 13, 50)):
-        labels = np.arange(count) % 3
-        arrays[f"x_{split}"] = np.stack(
-            [_image(seed + n, int(label), 8, 8) for n, label in enumerate(labels)]
-        )
-        arrays[f"y_{split}"] = labels
+    for split, images, labels in _few():
+        arrays |= {f"x_{split}": np.stack(images), f"y_{split}": np.asarray(labels)}
     np.savez(root.with_suffix(".npz"), **arrays)
     return f"npz:{root.with_suffix('.npz')}"
 
@@ -149,28 +143,23 @@ import random
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 
 class Dots(Dataset):
-    classes = ["dark", "light"]
-
-    def __init__(self, count, first):
-        self.targets = [n % 2 for n in range(count)]
-        self.first = first
+    classes, targets = ["dark", "light"], [n % 2 for n in range(47)]
 
     def __len__(self):
-        return len(self.targets)
+        return 47
 
     def __getitem__(self, index):
         noise = torch.rand(1, 8, 8) * random.random() * np.random.rand()
-        generator = torch.Generator().manual_seed(self.first + index)
-        image = torch.rand(1, 8, 8, generator=generator)
+        image = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(index))
         return (image + self.targets[index] + noise) / 3, self.targets[index]
 
 
 def make():
-    return Dots(30, 0), Dots(17, 100)
+    return Subset(Dots(), range(30)), Subset(Dots(), range(30, 47))
 """
 
 
@@ -187,26 +176,23 @@ def _huggingface(root: Path) -> str:
     disable_progress_bar()
     kinds = Features({"image": Picture(), "label": ClassLabel(names=["cat", "dog", "owl"])})
     tables = {}
-    for split, count, seed in (("train", 24, 0), ("test", 13, 50)):
-        labels = [number % 3 for number in range(count)]
-        images = [Image.fromarray(_image(seed + n, label, 8, 8)) for n, label in enumerate(labels)]
-        tables[split] = Dataset.from_dict({"image": images, "label": labels}, features=kinds)
+    for split, images, labels in _few():
+        columns = {"image": [*map(Image.fromarray, images)], "label": labels}
+        tables[split] = Dataset.from_dict(columns, features=kinds)
     DatasetDict(tables).save_to_disk(str(root))
     return f"huggingface:{root}"
 
 
 def _tonic(root: Path) -> str:
     """As tonic keeps POKER-DVS: rows of t, x, y, p of each recording in a npy file."""
-    for split, count in (("train", 12), ("test", 5)):
-        for label, name in enumerate(("cl", "he", "di", "sp")):
-            folder = root / "POKERDVS" / f"pips_{split}" / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                rows = pixels(100 * label + number + 50 * (split == "test"), 90, 4).astype(np.int64)
-                rows[:, 1:3] %= 20 + 5 * label
-                rows[:, 3] %= 2
-                np.save(folder / f"{number}.npy", rows)
-        (root / "POKERDVS" / f"pips_{split}.tar.gz").write_text("unpacked already")
+    splits = {"pips_train": 12, "pips_test": 5}
+    places = class_folders(root / "POKERDVS", splits, ("cl", "he", "di", "sp"))
+    for split, label, number, path in places:
+        rows = pixels(100 * label + number + 50 * (split == "pips_test"), 90, 4).astype(np.int64)
+        rows %= [256, 20 + 5 * label, 20 + 5 * label, 2]
+        np.save(path, rows)
+    for split in splits:
+        (root / "POKERDVS" / f"{split}.tar.gz").write_text("unpacked already")
     return f"tonic:POKERDVS:{root}"
 
 

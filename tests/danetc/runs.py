@@ -1,12 +1,12 @@
-"""Directories of runs for the tests of reports: a trained one, and ones whose files mean harm."""
+"""Directories of runs for the tests of reports, and texts that mean harm."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import danetc
 from danetc.main import main
-from danetc.runtime.system.files import digest, read_record, save_record
+from danetc.runtime.system.files import save_record
 
 NETWORK = """\
 use std
@@ -27,45 +27,33 @@ def do(*arguments: object) -> None:
     assert status == 0, arguments
 
 
-def spec(folder: Path, name: str) -> Path:
-    path = folder / f"{name}.danet"
-    path.write_text(NETWORK.format(name=name), encoding="utf-8")
-    return path
-
-
 def built(folder: Path, name: str = "other") -> Path:
     """A network that was never trained, in a directory of its name."""
-    run = folder / name
-    do("build", spec(folder, name), "-o", run)
+    spec, run = folder / f"{name}.danet", folder / name
+    spec.write_text(NETWORK.format(name=name), encoding="utf-8")
+    do("build", spec, "-o", run)
     return run
 
 
-def harmful(folder: Path) -> Path:
-    """A run whose directory, spec, settings and figures hold markup wherever text can stand."""
-    run = folder / HARM
-    do("build", spec(folder, "tiny"), "-o", run)
-    text = (run / "spec.danet").read_text(encoding="utf-8")
-    (run / "spec.danet").write_text(f"# {SCRIPT} {HARM}\n{text}", encoding="utf-8")
-    summary = read_record(run / "summary.json")
-    summary["files"]["spec.danet"] = digest((run / "spec.danet").read_bytes())
-    save_record(summary, run / "summary.json")
-    settings = {"network": "tiny", SCRIPT: HARM, "list": [SCRIPT, {"name": HARM, "x": [1, SCRIPT]}]}
-    record = {"format": 1, "settings": settings, "facts": {HARM: SCRIPT}, "changes": []}
-    save_record(record, run / "run.json")
-    epochs = [
-        {"phase": SCRIPT, "train_loss": loss, "test_loss": SCRIPT, "test_accuracy": 0.5}
-        for loss in (1.0, 1e308, -0.5)
+def recorded(folder: Path) -> Path:
+    """Write the record of a grid of two cells, of which the first is trained; return its run."""
+    facts: dict[str, Any] = dict.fromkeys(("network", "connection", "rule", "recipe"), "x")
+    facts |= {"parameters": 7, "classes": 2, "depth": 20, "cost": 6}
+    facts |= {"steps": [1, 4], "epochs": [2, 1]}
+    cells: list[dict[str, Any]] = [
+        {
+            "name": f"net,stages={seed}",
+            "axes": {"network": "net", "stages": f"a, {seed}"},
+            "facts": facts,
+            "runs": [{"seed": seed, "directory": f"cell/seed-{seed}", "state": "waiting"}],
+        }
+        for seed in (3, 4)
     ]
+    axes = ["network", "stages"]
+    save_record({"format": 1, "data": "digits", "axes": axes, "cells": cells}, folder / "grid.json")
+    run = folder / "cell" / "seed-3"
+    run.mkdir(parents=True)
+    curves = ("test_accuracy", "train_accuracy", "train_loss")
+    epochs = [dict.fromkeys(curves, value) for value in (0.25, 0.5, 0.375)]
     save_record({"epochs": epochs}, run / "training.json")
-    layers = [
-        {"layer": layer, "rate": rate, "silent": 0.0}
-        for layer, rate in ((SCRIPT, 0.5), ("stem.spike", 0.25), (HARM, 1e308))
-    ]
-    entry = {
-        "label": HARM, "source": str(run), "trained": True, "network": "tiny", "images": SCRIPT,
-        "statistics": HARM, "firing_rate": {"layers": layers, "mean_of_layers": 0.3},
-    }  # fmt: skip
-    measures = {"format": 1, "danetc": danetc.__version__, "measured": [entry],
-                "data": {"text": SCRIPT, "split": HARM}}  # fmt: skip
-    save_record(measures, run / "measures.json")
     return run

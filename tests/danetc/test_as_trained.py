@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +16,12 @@ from danetc.runtime.data.sources import SOURCES
 from danetc.runtime.system.files import read_record
 from danetc.runtime.training.engine import PhaseRun
 from danetc.runtime.training.signals import Stopped
+from danetc.tasks.training import trials
 from tests.forked import in_two
 
 from .conftest import Run
 from .datasets import SMALL_DATA, Small, make_folder
+from .test_eval import TWO
 
 NETWORK = """
 use std
@@ -29,62 +30,48 @@ network tiny(classes = {classes}) {{
   neuron = LIF(v_threshold = 0.2); surrogate = sigmoid; norm = {norm}
   stem = conv(4) -> norm -> spike
   stages = stage(basic(4), 1) via sew
-  head = {head}
+  head = avgpool -> {head} linear(classes)
 }}
+recipe test_recipe {{ optimizer = adamw(lr = 0.02); {settings} }}
 """
-RECIPE = "recipe {name} {{ optimizer = adamw(lr = 0.02); {settings} }}\n"
 
 
-def spec(
-    data: Small,
-    settings: str,
-    *,
-    encoder: str = "",
-    norm: str = "batchnorm",
-    head: str = "mean_over_time ->",
-) -> str:
-    head = f"avgpool -> {head} linear(classes)"
-    network = NETWORK.format(
-        classes=data.classes, input=data.input, encoder=encoder, norm=norm, head=head,
-        steps=data.frames or 2,
-    )  # fmt: skip
-    if "batch =" not in settings:
-        settings += "; batch = 8"
-    if "epochs =" not in settings:
-        settings += "; epochs = 2"
-    return network + RECIPE.format(name="test_recipe", settings=settings)
+def spec(data: Small, settings: str, **changes: str) -> str:
+    for default in ("batch = 8", "epochs = 2"):
+        if default[:6] not in settings:
+            settings += f"; {default}"
+    layers = {"encoder": "", "norm": "batchnorm", "head": "mean_over_time ->", **changes}
+    size = {"classes": data.classes, "input": data.input, "steps": data.frames or 2}
+    return NETWORK.format(settings=settings, **layers, **size)
+
+
+TRAIN = ("train", "tiny.danet", "-q", "-o", "run", "--backend", "eager", "--data")
 
 
 def train(danetc: Run, text: str, data: str, *options: object) -> Path:
-    """The directory of a training."""
     Path("tiny.danet").write_text(text)
-    arguments = ("--data", data, "-q", "-o", "run", *options)
-    if "--backend" not in options:
-        arguments = (*arguments, "--backend", "eager")
-    danetc.passes("train", "tiny.danet", *arguments)
+    danetc.passes(*TRAIN, data, *options)
     return Path("run")
 
 
-def last(run: Path) -> dict[str, Any]:
-    record = json.loads((run / "training.json").read_text())
+def last(run: Path) -> Any:
+    record = read_record(run / "training.json")
     assert record["test_accuracy"] == record["epochs"][-1]["test_accuracy"]
-    found: dict[str, Any] = record["epochs"][-1]
-    return found
+    return record["epochs"][-1]
 
 
-def evaluated(danetc: Run, run: Path, *options: object) -> dict[str, Any]:
+def evaluated(danetc: Run, run: Path, *options: object) -> Any:
     data = read_record(run / "run.json")["settings"]["data"]["text"]
     if data.startswith("python:"):  # code is to be typed, not only recorded
         options = ("--data", data, *options)
     (found,) = danetc.json("eval", run, *options)["evaluated"]
-    return dict(found)
+    return found
 
 
 KEYS = {"loss": "test_loss", "top1": "test_accuracy", "top5": "test_top5"}
 
 
 def check_same(found: dict[str, Any], epoch: dict[str, Any]) -> None:
-    """To the last digit."""
     (figures,) = found["results"]
     assert {key: figures[key] for key in KEYS} == {key: epoch[name] for key, name in KEYS.items()}
     assert found["unlike_training"] == []
@@ -93,9 +80,7 @@ def check_same(found: dict[str, Any], epoch: dict[str, Any]) -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"tokens"}))
 @pytest.mark.parametrize("evaluate", [False, True], ids=["as they are", "evaluate"])
-def test_eval_and_measure_see_its_images(
-    danetc: Run, tmp_path: Path, name: str, evaluate: bool
-) -> None:
+def test_eval_and_measure_agree(danetc: Run, tmp_path: Path, name: str, evaluate: bool) -> None:
     small = SMALL_DATA[name]
     data = small.make(tmp_path / "data")
     steps = small.evaluate if evaluate else "none"
@@ -105,29 +90,17 @@ def test_eval_and_measure_see_its_images(
     check_same(found, last(run))
     assert found["conditions"]["evaluate"].count("->") == steps.count("->")
     # Other images give other figures, so that equal ones mean something.
-    other = evaluated(
-        danetc, run, "--evaluate", f"resize({2 * small.size}) -> center_crop({small.size})"
-    )
+    larger = f"resize({2 * small.size}) -> center_crop({small.size})"
+    other = evaluated(danetc, run, "--evaluate", larger)
     assert other["results"][0]["loss"] != found["results"][0]["loss"]
     assert any("evaluate resize" in each for each in other["unlike_training"])
     # The training tests all of the images in its first batch, whose firing rates it keeps.
-    asked = ("--data", data, "--only", "firing-rate", "--batches", "1", "--batch", "80", "--json")
-    done = danetc.passes("measure", run, *asked)
-    (measured,) = json.loads(done.out)["measured"]
+    asked = ("--data", data, "--only", "firing-rate", "--batches", "1", "--batch", "80")
+    (measured,) = danetc.json("measure", run, *asked)["measured"]
     rates = {each["layer"]: each["rate"] for each in measured["firing_rate"]["layers"]}
     assert rates == pytest.approx(last(run)["firing"], abs=1e-6)
 
 
-TWO = """
-use std
-network tiny {
-  input = image(1, 8, 8); steps = 2; neuron = LIF(v_threshold = 0.2); surrogate = sigmoid
-  d = in -> conv(4) -> norm -> spike
-  e = d -> avgpool -> mean_over_time -> linear(5)
-  l = d -> conv(4) -> norm -> spike -> avgpool -> mean_over_time -> linear(3)
-  out = outputs(early = e, late = l)
-}
-"""
 GREY = SMALL_DATA["synthetic"]
 TEXT = "synthetic:size=8,channels=1,classes=3,count=40,test=21"
 CONDITIONS: dict[str, tuple[str, dict[str, str], tuple[str, ...]]] = {
@@ -158,7 +131,7 @@ def test_eval_goes_by_what_the_training_was(danetc: Run, name: str) -> None:
     settings, changes, options = CONDITIONS[name]
     text = spec(GREY, settings, **changes)
     if name == "an output of two":
-        text = TWO + text[text.index("recipe") :]
+        text = TWO.replace("linear(10)", "linear(3)") + text[text.index("recipe") :]
     run = train(danetc, text, TEXT, *options)
     found = evaluated(danetc, run)
     check_same(found, last(run))
@@ -180,36 +153,30 @@ def test_what_is_left_out_in_training_is_left_out_again(danetc: Run, tmp_path: P
 
 def test_another_choice_is_printed(danetc: Run) -> None:
     run = train(danetc, spec(GREY, "precision = bf16"), TEXT)
-    same = danetc("eval", run)
-    assert (
-        "backend eager, precision bf16, batch 8, processes 1, evaluate none, ema False\n"
-        in same.out
-    )
-    assert "as in the tests of the training\n" in same.out
+    same = danetc("eval", run).out
+    assert "backend eager, precision bf16, batch 8, processes 1, evaluate none, ema False\n" in same
+    assert "as in the tests of the training\n" in same
     options = ("--batch", "7", "--precision", "float32", "--backend", "fused", "--seed", "3")
-    other = danetc("eval", run, *options, "--evaluate", "center_crop(8)")
-    assert "as in the tests" not in other.out
+    other = danetc("eval", run, *options, "--evaluate", "center_crop(8)").out
+    assert "as in the tests" not in other
     for told in (
-        "backend fused (was: eager)",
-        "precision float32 (was: bf16)",
-        "batch 7 (was: 8)",
-        "evaluate center_crop(size = 8) (was: none)",
-        "seed 3 (was: 0)",
-    ):
-        assert told in other.out
-    more = evaluated(danetc, run, "--data", TEXT.replace("test=21", "test=22"))
-    assert more["unlike_training"] == [
-        f"data {TEXT.replace('test=21', 'test=22')} (was: {TEXT})"
-    ]  # fmt: skip
+        "backend fused (was: eager)", "precision float32 (was: bf16)", "batch 7 (was: 8)",
+        "evaluate center_crop(size = 8) (was: none)", "seed 3 (was: 0)",
+    ):  # fmt: skip
+        assert told in other
+    data = TEXT.replace("test=21", "test=22")
+    more = evaluated(danetc, run, "--data", data)
+    assert more["unlike_training"] == [f"data {data} (was: {TEXT})"]
     danetc.fails("did you mean `resize`?", "eval", run, "--evaluate", "resiz(3)")
 
 
+PHASES = "phase one { steps = 1 } phase two { steps = 3; start = one }"
+
+
 def test_each_checkpoint_gives_its_own_figures(danetc: Run) -> None:
-    phases = "phase one { steps = 1 } phase two { steps = 3; start = one }"
-    run = train(
-        danetc, spec(GREY, phases, encoder=" -> poisson"), TEXT, "--set", "recipe.keep_every=1"
-    )
-    epochs = json.loads((run / "training.json").read_text())["epochs"]
+    text = spec(GREY, PHASES, encoder=" -> poisson")
+    run = train(danetc, text, TEXT, "--set", "recipe.keep_every=1")
+    epochs = read_record(run / "training.json")["epochs"]
     assert len({epoch["test_loss"] for epoch in epochs}) == 4
     for number, epoch in enumerate(epochs, 1):
         found = evaluated(danetc, run, "--checkpoint", f"epoch-{number:04}")
@@ -219,9 +186,6 @@ def test_each_checkpoint_gives_its_own_figures(danetc: Run) -> None:
 
 
 def test_stopped_between_two_phases(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped before the second phase has weights."""
-    from danetc.tasks.training import trials
-
     fit = trials.fit
 
     def stopped(run: PhaseRun, *rest: Any) -> Any:
@@ -230,12 +194,8 @@ def test_stopped_between_two_phases(danetc: Run, monkeypatch: pytest.MonkeyPatch
         return fit(run, *rest)
 
     monkeypatch.setattr(trials, "fit", stopped)
-    phases = "phase one { steps = 1 } phase two { steps = 3; start = one }"
-    Path("tiny.danet").write_text(spec(GREY, phases))
-    done = danetc(
-        "train", "tiny.danet", "--data", TEXT, "-q", "-o", "run", "--backend", "eager"
-    )  # fmt: skip
-    assert done.status == 128 + signal.SIGTERM
+    Path("tiny.danet").write_text(spec(GREY, PHASES))
+    assert danetc(*TRAIN, TEXT).status == 128 + signal.SIGTERM
     found = evaluated(danetc, Path("run"))
     check_same(found, last(Path("run")))
     assert found["conditions"]["steps"] == 1
@@ -256,20 +216,17 @@ def run_command(arguments: Sequence[str], rank: int) -> None:
     ],
 )
 def test_one_process_evaluates_two(danetc: Run, settings: str, more: tuple[str, ...]) -> None:
-    """21 test images: 11 of the first process and 10 of the second, 4 at a time, each process with
-    random spikes of its own.
-    """
-    Path("tiny.danet").write_text(spec(GREY, settings, encoder=" -> poisson"))
-    arguments = ("train", "tiny.danet", "--data", TEXT, "-q", "-o", "run", "--backend", "eager")
-    in_two(run_command, (*arguments, *more))
+    """21 test images: 11 of the first process and 10 of the second, each with its own random spikes."""
+    text = spec(GREY, settings, encoder=" -> poisson")
+    Path("tiny.danet").write_text(text)
+    in_two(run_command, (*TRAIN, TEXT, *more))
     run = Path("run")
     two = last(run)
     found = evaluated(danetc, run)
     check_same(found, two)
     assert (found["conditions"]["processes"], found["conditions"]["batch"]) == (2, 4)
     # One process finds the run complete: its figures are those of two all the same.
-    assert danetc(*arguments, *more).status == 0
-    assert last(run) == two
+    assert last(train(danetc, text, TEXT, *more)) == two
     check_same(evaluated(danetc, run), two)
     shared = evaluated(danetc, run, "--batch", "8")
     assert "processes 1 (was: 2)" in shared["unlike_training"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import pytest
 import torch
 
 import danetc
-from danetc.main import main
 from danetc.runtime.model.weight_files import read_tensors
 from danetc.runtime.system.files import read_record
 from danetc.runtime.training import engine as running
@@ -17,17 +17,20 @@ from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import RunSettings
 from tests.runtime.training.common import BARE, digits, phase
 
+from .conftest import Run
+
 FEW = "synthetic:size=8,channels=1,classes=10,count=100,test=20"
 RECIPE = "recipe r { epochs = 3; batch = 25; optimizer = adamw(lr = 0.01) %s }"
 
 
+@dataclass(eq=False)
 class Thaw(danetc.Callback):
     """Trains the stem from an epoch on; stops once at a step, or at none."""
 
-    def __init__(self, first: int, stop: int = 0) -> None:
-        self.first, self.stop = first, stop
-        self.moved: list[int] = []
-        self.known: list[int] = []
+    first: int
+    stop: int = 0
+    moved: list[int] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)
 
     def on_phase_start(self, plan: Any) -> None:
         self.state, self.stem = plan.optimizer.state, plan.model.get_submodule("stem")
@@ -45,10 +48,9 @@ class Thaw(danetc.Callback):
         self.stem.requires_grad_(epoch.epoch >= self.first)
 
 
-def trained(output: Path, *callbacks: danetc.Callback, recipe: str = RECIPE % "") -> Any:
-    return danetc.train(
-        text=BARE + recipe, data=FEW, output=output, backend="eager", callbacks=callbacks
-    )
+def trained(output: Path, *callbacks: danetc.Callback, more: str = "") -> Any:
+    how: dict[str, Any] = {"data": FEW, "output": output, "backend": "eager"}
+    return danetc.train(text=BARE + RECIPE % more, callbacks=callbacks, **how)
 
 
 def same(folder: Path, *names: str) -> bool:
@@ -59,7 +61,7 @@ def same(folder: Path, *names: str) -> bool:
 def test_a_callback_freezes_as_the_recipe_does(tmp_path: Path) -> None:
     """In a network without norms, which a frozen part computes as in a test."""
     trained(tmp_path / "one", Thaw(first=9))
-    trained(tmp_path / "two", recipe=RECIPE % "; freeze = stem")
+    trained(tmp_path / "two", more="; freeze = stem")
     assert same(tmp_path, "one", "two")
 
 
@@ -71,24 +73,21 @@ def test_it_thaws_at_an_epoch_also_if_it_is_resumed(tmp_path: Path) -> None:
         done = trained(tmp_path / "parts", Thaw(1, stop))
         assert done.stopped == (stop > 0)
     assert same(tmp_path, "whole", "parts")
-    assert read_record(tmp_path / "whole" / "run.json")["facts"]["callbacks"] == "Thaw"
 
 
-def test_the_record_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_record_names_them(danetc: Run, tmp_path: Path) -> None:
+    told = "the list of callbacks is empty now and was Thaw"
     trained(tmp_path / "run", Thaw(first=2, stop=1))
+    assert read_record(tmp_path / "run" / "run.json")["facts"]["callbacks"] == "Thaw"
     done = trained(tmp_path / "run")
-    assert "the list of callbacks is empty now and was Thaw" in " ".join(done.notes)
+    assert told in " ".join(done.notes)
     assert read_record(tmp_path / "run" / "run.json")["earlier"][0]["callbacks"] == "Thaw"
     trained(tmp_path / "other", Thaw(first=2))
-    paths = ("--from", str(tmp_path / "other"), "-o", str(tmp_path / "again"))
-    assert main(["train", *paths, "-q"]) == 0
-    assert "the list of callbacks is empty now and was Thaw" in capsys.readouterr().err
+    assert told in danetc.passes("train", "--from", "other", "-o", "again", "-q").err
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_a_step_is_reported_before_the_next_to_one_that_has_the_model(
-    monkeypatch: pytest.MonkeyPatch, watched: bool
-) -> None:
+def test_steps_are_reported_before_the_next(monkeypatch: pytest.MonkeyPatch, watched: bool) -> None:
     """Where steps are queued, as on a GPU."""
     monkeypatch.setattr(running, "has_streams", lambda device: True)
     steps: list[tuple[int, int]] = []

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,25 +18,27 @@ from math import inf, nan
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import click
 import pytest
 
 import danetc
 from danetc import entry
-from danetc.arguments import Setting, hints_of, parse_setting, split_hint
+from danetc.arguments import hints_of, parse_setting, split_hint
 from danetc.commands.parser import LOADS, make_command
 from danetc.dsl.diagnostics.habits import habits
 from danetc.main import COMMANDS, LazyGroup, main, program
 from danetc.output.echo import json_text
 from danetc.runtime.data.sources import find
+from danetc.runtime.kernels import compiled
+from danetc.runtime.system.files import read_record
 from danetc.tasks.networks import compile_spec
 from danetc.tasks.training.plan import find_recipe
 
-from .conftest import SMALL, Run, in_fresh_process
+from .conftest import FEW, SMALL, Run, in_fresh_process
 
 ROOT = Path(__file__).parents[2]
-closing = pytest.mark.skipif(sys.platform == "win32", reason="its shell closes no stream")
 
 
 def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,6 +50,7 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
     _, modules = in_fresh_process([["--help"]], ROOT)
     assert not any(name.startswith("danetc.commands.") for name in modules)
     assert not {"torch", "rich", "lark", "networkx", "numpy", "danetc.compiler"} & modules
+    assert "danetc.tasks.networks" not in modules
     for name in COMMANDS:
         assert main([name, "--help"]) == 0
         own = capsys.readouterr().out
@@ -54,72 +58,55 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
         assert not re.search(r"  \s*$", own, re.MULTILINE), "an option without a text"
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "check danet_c_r18",
-        "check no-such-file",
-        "summary danet_c_r18",
-        "list codes",
-        f"fmt --check {ROOT / 'specs' / 'danet_c_r18.danet'}",
-        "draw danet_c_r18 -o {}/out.svg",
-        "prove baa_r18 --no-numbers",
-        "equiv origin_r18 danet_c_r18",
-        "report pretrained:danet_c_small_digits -o {}/out.html",
-    ],
-)
-def test_commands_on_text_never_import_torch(line: str, tmp_path: Path) -> None:
-    ((status, *_),), modules = in_fresh_process([line.format(tmp_path).split()], ROOT)
-    assert status == ("no-such-file" in line)
-    assert not {"torch", "torchvision", "danetc.commands.build"} & modules
-
-
-def test_importing_the_package_imports_neither_torch_nor_the_compiler() -> None:
-    code = "import danetc, sys; print([m for m in sys.modules if m in %r])"
-    wanted = ["torch", "danetc.compiler", "danetc.tasks.networks", "lark", "click", "numpy"]
-    done = subprocess.run(
-        [sys.executable, "-c", code % wanted], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
-
-
 def test_python_m_danetc_is_the_same_program() -> None:
     assert in_shell("--version").stdout == f"danetc {danetc.__version__}\n"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["biuld"], "no such command: biuld; did you mean `build`?"),
-        (["build", "x", "--sed", "1"], "No such option"),
-        (["build", "x", "--seed", "-1"], "--seed"),
-        (["build", "x", "--set", "steps"], "is not NAME=VALUE"),
-        (["build", "x", "--set", "steps=1", "--set", "steps=2"], "set twice"),
-        (["build", "x", "--memory", "8XB"], "is not a size"),
-        (["explain"], "Missing argument"),
-        (["draw", "x", "-o", "a"], "ends in .svg, .png, .pdf or .gv"),
-        (["draw", "x", "--level", "layer"], "'layer' is not one of"),
-        (["draw", "x", "--theme", "red"], "'red' is not one of"),
-        (["draw", "danet_c_r18", "sew_r18"], "several specs need -o"),
-        (["record", "x", "-o", "a.png"], "the name of this file ends in .npz"),
-        (["eval", "x", "--steps", "1,0"], "0 is not in the range"),
-        (["eval", "x", "--steps", "1,two"], "'two' is not a valid integer"),
-        (["convert", "x", "--percentile", "40"], "40"),
-        (["compare", "x", "--data", "digits", "--address", "auto"], "choose the engine ray"),
-        (["compare", "--data", "digits"], "Missing argument"),
-        (["search", "x"], "Missing option '--data'. Data sets are"),
-        (["search", "x", "--data", "digits", "--front", "--pruner", "median"], "one objective"),
-        (["train", "--data", "digits"], "Missing argument"),
-        (["import", "m:f", "-o", "a.danet", "--input", "3x"], "channels x height x width"),
-        (["list", "neruons"], "did you mean `neurons`?"),
-        (["fmt", "-", "x.danet"], "cannot be combined with files"),
-    ],
-)
-def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert captured.out == ""
+USAGE = {
+    "biuld": "no such command: biuld; did you mean `build`?",
+    "build x --sed 1": "No such option",
+    "build x --seed -1": "--seed",
+    "build x --set steps": "is not NAME=VALUE",
+    "build x --set steps=1 --set steps=2": "set twice",
+    "build x --memory 8XB": "is not a size",
+    "build x --memory 1kB": "--batch",
+    "explain": "Missing argument",
+    "draw x -o a": "ends in .svg, .png, .pdf or .gv",
+    "draw x --level layer": "'layer' is not one of",
+    "draw x --theme red": "'red' is not one of",
+    "draw danet_c_r18 sew_r18": "several specs need -o",
+    "record x -o a.png": "the name of this file ends in .npz",
+    "eval x --steps 1,0": "0 is not in the range",
+    "eval x --steps 1,two": "'two' is not a valid integer",
+    "eval x --steps 2 -o x.svg": "--over-time",
+    "eval x --confusion a.svg": "--per-class",
+    "eval x --over-time -o a.jpg": "ends in .svg, .png or .pdf",
+    "convert x --percentile 40": "40",
+    "compare x --data digits --address auto": "choose the engine ray",
+    "compare --data digits": "Missing argument",
+    "measure --data digits": "Missing argument",
+    "measure x --data digits --batches 0": "0 is not in the range",
+    "search x": "Missing option '--data'. Data sets are",
+    "search x --data digits --front --pruner median": "one objective",
+    "train --data digits": "Missing argument",
+    "import m:f -o a.danet --input 3x": "channels x height x width",
+    "list neruons": "did you mean `neurons`?",
+    "fmt - x.danet": "cannot be combined with files",
+    "compare x --data digits --grid steps": "is not NAME=VALUE",
+    "compare x --data digits --grid steps=": "is not NAME=VALUE",
+    "compare x --data digits --grid steps=1,,2": "is not NAME=VALUE",
+    "compare x --data digits --grid steps=1,2,1": "has the value 1 twice",
+    "compare x --data digits --grid seed=1,2": "use --seeds N",
+    "compare x --data digits --grid classes=1,5": "2 or more",
+    "compare x --data digits --grid recipe=1,2": "names of recipes",
+}
+
+
+@pytest.mark.parametrize("line", USAGE)
+def test_usage(line: str, danetc: Run) -> None:
+    found = danetc(*line.split())
+    assert (found.status, found.out) == (2, "")
+    assert USAGE[line] in " ".join(found.err.split())
 
 
 @pytest.mark.parametrize(
@@ -133,26 +120,18 @@ def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture
     ],
 )
 def test_what_goes_wrong_is_said_without_a_traceback_unless_asked_for(
-    error: BaseException,
-    status: int,
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error: BaseException, status: int, message: str, monkeypatch: pytest.MonkeyPatch, danetc: Run
 ) -> None:
-    def fail() -> None:
-        raise error
-
-    failing = click.Command("check", callback=fail)
+    failing = click.Command("check", callback=Mock(side_effect=error))
     monkeypatch.setattr(LazyGroup, "get_command", lambda *_: failing)
-    monkeypatch.delenv("DANETC_DEBUG", raising=False)
     assert main(["check"]) == status
-    err = capsys.readouterr().err
+    err = danetc.capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
     monkeypatch.setenv("DANETC_DEBUG", "1")
     assert main(["check"]) == status
     is_bug = isinstance(error, RuntimeError)
-    assert ("Traceback" in capsys.readouterr().err) == is_bug
+    assert ("Traceback" in danetc.capsys.readouterr().err) == is_bug
 
 
 @pytest.mark.thorough
@@ -174,7 +153,7 @@ def in_shell(line: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.thorough
-@closing
+@pytest.mark.skipif(sys.platform == "win32", reason="its shell closes no stream")
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_a_process_without_an_output_writes_to_nowhere(closed: str) -> None:
     for arguments, status in (("--version", 0), ("check no-such-spec", 1)):
@@ -183,30 +162,20 @@ def test_a_process_without_an_output_writes_to_nowhere(closed: str) -> None:
         assert "Traceback" not in done.stderr
 
 
-@closing
 @pytest.mark.parametrize("command", ["check", "fmt"])
-def test_a_process_without_an_input_has_no_spec_to_read(command: str) -> None:
-    done = in_shell(f"{command} - <&-")
-    told = "danetc: there is no standard input to read a spec from\n"
-    assert (done.returncode, done.stderr) == (1, told)
-
-
-@pytest.mark.parametrize(
-    ("data", "told"),
-    [
+def test_standard_input_limits(command: str, danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without one has no spec to read."""
+    if sys.platform != "win32":  # whose shell closes no stream
+        done = in_shell(f"{command} - <&-")
+        told = "danetc: there is no standard input to read a spec from\n"
+        assert (done.returncode, done.stderr) == (1, told)
+    for data, told in (
         (b"# \xff", "not UTF-8 text (byte 0xff in line 1)"),
         (b"use std\0", "is a binary file"),
         (b"#" * 1_000_001, "is larger than 1 MB"),
-    ],
-)
-@pytest.mark.parametrize("command", ["check", "fmt"])
-def test_standard_input_has_the_limits_of_a_file(
-    command: str, data: bytes, told: str, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(data)))
-    assert main([command, "-"]) == 1
-    assert told in capsys.readouterr().err
+    ):
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(data)))
+        danetc.fails(told, command, "-")
 
 
 def test_json_has_null_for_what_is_no_number() -> None:
@@ -217,28 +186,20 @@ def test_json_has_null_for_what_is_no_number() -> None:
 # -- documents -------------------------------------------------------------------------------------
 
 
-def commands(document: str) -> list[list[str]]:
+def commands(document: Path) -> list[list[str]]:
     """The command lines of danetc in the shell blocks, torchrun's included."""
-    found = []
-    for block in re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(), re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if "danetc" in words and "install" not in words:
-                found.append(words[words.index("danetc") + 1 :])
-    return found
+    text = "".join(re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL))
+    lines = text.replace("\\\n", " ").splitlines()
+    found = [shlex.split(line, comments=True) for line in lines]
+    return [x[x.index("danetc") + 1 :] for x in found if "danetc" in x and "install" not in x]
 
 
-DOCUMENTS = [
-    name
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "results/README.md"]
-    if commands(name := page.relative_to(ROOT).as_posix())
-]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "results/README.md"]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_commands_are_understood(document: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # DIR stands for a folder of the reader's; the kinds of data must be known ones.
-    monkeypatch.setattr("danetc.runtime.data.sources.look_at", find)
+@pytest.mark.parametrize("document", [*filter(commands, PAGES)], ids=lambda page: page.stem)
+def test_commands_are_understood(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("danetc.runtime.data.sources.look_at", find)  # DIR is the reader's
     with program.make_context("danetc", ["check", "x"]) as context:
         for name, *arguments in commands(document):
             command = program.get_command(context, name)
@@ -249,26 +210,23 @@ def test_commands_are_understood(document: str, monkeypatch: pytest.MonkeyPatch)
 # -- parameters of commands ------------------------------------------------------------------------
 
 
-def function_of(name: str) -> Any:
-    module = importlib.import_module(f"danetc.commands.{COMMANDS[name][0]}")
-    return getattr(module, f"{name}_command")
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_parameter_is_on_the_command_line_and_explained(name: str) -> None:
     """An annotation that cannot be evaluated would drop its parameter without a word."""
-    function = function_of(name)
-    wanted: set[str] = set()
-    for key, hint in hints_of(function).items():
-        if is_dataclass(hint) and key != "return":
-            kinds = hints_of(hint)  # type: ignore[arg-type]
-            names = {each.name for each in fields(hint)}
+    module = importlib.import_module(f"danetc.commands.{COMMANDS[name][0]}")
+    function: Any = getattr(module, f"{name}_command")
+    hints = hints_of(function)
+    wanted = {"allow_code" for _ in LOADS & {name}}
+    for key in hints.keys() - {"return"}:
+        if is_dataclass(hints[key]):
+            kinds = hints_of(hints[key])  # type: ignore[arg-type]
+            names = {each.name for each in fields(hints[key])}
             wanted |= {each for each in names if not split_hint(kinds[each])[1].python}
-        elif key != "return":
+        else:
             wanted.add(key)
-    command = make_command(name, function)
-    found = {each.name: each for each in command.params}
-    assert found.keys() - {"json"} == wanted | {"allow_code" for _ in LOADS & {name}}
+    found = {each.name: each for each in make_command(name, function).params}
+    assert ("device" in found) == (name in RUNS)
+    assert found.keys() - {"json"} == wanted
     for each in found.values():
         assert not isinstance(each, click.Option) or each.help, each.name
 
@@ -280,9 +238,7 @@ interrupting = pytest.mark.skipif(os.name == "nt", reason="processes of Windows 
 
 
 @interrupting
-def test_interrupts_raise_except_during_torch_import(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_interrupts_raise_except_during_torch_import(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = ModuleType("torch")
     torch.__spec__ = ModuleSpec("torch", None)
     monkeypatch.setitem(sys.modules, "torch", torch)
@@ -314,34 +270,16 @@ sys.exit(run())
 # -- --set, and options of other programs that stand for one ---------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "name", "value"),
-    [
-        ("shift=-3", "shift", -3),
-        ("lr=1e-4", "lr", 1e-4),
-        ("flag=true", "flag", True),
-        ("neuron=LIF", "neuron", "LIF"),
-        (" neuron = LIF(tau = 4.0) ", "neuron", "LIF(tau = 4.0)"),
-        ("recipe.full.epochs=5", "recipe.full.epochs", 5),
-        ("a=b==c", "a", "b==c"),
-        ("a=1_000", "a", "1_000"),  # not a number of the language, so left to the compiler
-        ("a=nan", "a", "nan"),
-        ("a=" + "9" * 5000, "a", "9" * 5000),  # int() would refuse it
-        ("a=9**9**9", "a", "9**9**9"),
-    ],
-)
-def test_values_that_read_as_numbers_are_numbers(text: str, name: str, value: Setting) -> None:
-    found = parse_setting(text)
-    assert found == (name, value)
-    assert type(found[1]) is type(value)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "steps", "=2", "steps=", "steps= ", "1a=2", "a b=2", "a..b=2", "é=1", "a;b=1"]
-)
-def test_invalid_settings_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not NAME=VALUE"):
-        parse_setting(text)
+def test_values_that_read_as_numbers_are_numbers() -> None:
+    """Those that the language does not have are left to the compiler."""
+    values = {"shift=-3": -3, "a.b.c=5": 5, "lr=1e-4": 1e-4, "flag=true": True, "neuron=LIF": "LIF"}
+    texts = ("b==c", "1_000", "nan", "9" * 5000, "9**9**9", "LIF(tau = 4.0)")
+    for text, value in {**values, **{f" a = {text} ": text for text in texts}}.items():
+        name, found = parse_setting(text)
+        assert (name, found, type(found)) == (text.partition("=")[0].strip(), value, type(value))
+    for text in ("", "steps", "=2", "steps=", "steps= ", "1a=2", "a b=2", "é=1", "a;b=1", "a..b=2"):
+        with pytest.raises(ValueError, match="is not NAME=VALUE"):
+            parse_setting(text)
 
 
 OPTIONS = {row.answer: row.name for row in habits() if "--set" in row.answer}
@@ -364,14 +302,58 @@ def test_an_option_of_other_programs_says_which_setting_to_write(danetc: Run, an
         assert compile_spec(text=SMALL, settings={name: value}).graph
 
 
-@pytest.mark.parametrize(
-    "command", ["summary", "build", "draw", "prove", "bench", "measure", "search"]
-)
-def test_every_command_with_set_knows_the_options(danetc: Run, command: str) -> None:
-    assert "write `--set steps=4`" in danetc(command, "a.danet", "--T=4").err
-    said = danetc(command, "a.danet", "--epochs", "5").err
-    assert ("write `--set recipe.epochs=5`" in said) == (command == "search")
-    assert "Error:" in said
+def test_every_command_with_set_knows_the_options(danetc: Run) -> None:
+    for command in ("summary", "build", "draw", "prove", "bench", "measure", "search"):
+        assert "write `--set steps=4`" in danetc(command, "a.danet", "--T=4").err, command
+        said = danetc(command, "a.danet", "--epochs", "5").err
+        assert ("write `--set recipe.epochs=5`" in said) == (command == "search"), command
+        assert "Error:" in said
+
+
+# -- backends and devices --------------------------------------------------------------------------
+
+
+def test_no_compiler_means_eager(danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "missing_compiler", lambda device: "no C++ compiler")
+    train = ("train", quick, "--data", FEW, "--quiet", "-o", "run")
+    noted = danetc.passes(*train, "--device", "cpu").err
+    assert noted.count("note:") == 1
+    assert "the backend is eager: there is no C++ compiler" in noted
+    assert read_record(Path("run/training.json"))["backend"] == "eager"
+    assert read_record(Path("run/run.json"))["facts"]["device"] == "cpu"
+    assert danetc.passes("eval", "run").out == danetc.passes("eval", "run", "--device", "cpu").out
+    missing = ImportError("the backend `spikingjelly` needs SpikingJelly 2, which is not installed")
+    require = "danetc.runtime.layers.spikingjelly.require"
+    monkeypatch.setattr(require, Mock(side_effect=missing))
+    danetc.fails("needs SpikingJelly 2", *train, "-o", "other", "--backend", "spikingjelly")
+
+
+SHIPPED = "pretrained:danet_c_small_digits"
+GRID = f"a.danet --data {FEW} --grid steps=1,2"
+RUNS = {
+    "train": f"a.danet --data {FEW}",
+    "eval": SHIPPED,
+    "predict": f"{SHIPPED} a.danet",
+    "record": f"{SHIPPED} --data digits",
+    "measure": f"{SHIPPED} --data digits --batches 1",
+    "convert": "pretrained:ann_c_small_digits",
+    "export": f"{SHIPPED} -o x.safetensors",
+    "compare": GRID,
+    "search": f"{GRID} --select-on test",
+    "bench": "a.danet",
+    "report": "built --data digits",
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_device_that_is_missing(name: str, danetc: Run, written: Path) -> None:
+    if name == "search":
+        pytest.importorskip("optuna")
+    Path("a.danet").write_text(SMALL)
+    shutil.copytree(written, "built")
+    told = "this machine has no device xpu:7; it has cpu"
+    danetc.fails(told, name, *RUNS[name].split(), "--device", "xpu:7")
+    assert {each.name for each in Path().iterdir()} == {"a.danet", "built"}
 
 
 # -- what works where torch, torchvision and scikit-learn are not installed ------------------------
@@ -395,7 +377,9 @@ WORK: dict[str, str] = {
     "--help": "Commands:",
     **{f"{name} --help": "Usage:" for name in COMMANDS},
     "check a.danet": "no errors",
+    "check no-such-file": "",
     "fmt a.danet": "",
+    "fmt --check a.danet": "",
     "explain E0301": "E0301",
     "explain conv": "kernel",
     "list operations": "conv",
@@ -410,7 +394,6 @@ WORK: dict[str, str] = {
     "equiv a.danet a.danet": "equal",
     "equiv a.danet b.danet --no-numbers": "different",
 }
-"""Command lines, and what they print."""
 DO_NOT = (
     "build a.danet",
     "prove a.danet",
@@ -420,17 +403,24 @@ DO_NOT = (
 )
 
 
-def test_commands_without_torch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", ["", WITHOUT], ids=["not imported", "not installed"])
+def test_commands_on_text_need_no_torch(tmp_path: Path, before: str) -> None:
     (tmp_path / "a.danet").write_text(SMALL)
     (tmp_path / "b.danet").write_text(SMALL.replace("LIF", "IF"))
-    lines = [*WORK, *DO_NOT, "equiv a.danet b.danet"]
-    found, modules = in_fresh_process([line.split() for line in lines], tmp_path, WITHOUT)
-    assert "torch" not in modules
+    works = [line for line in WORK if before or not line.endswith(" --help")]
+    report = "report pretrained:danet_c_small_digits -o c.html"
+    lines = [*works, *([*DO_NOT, "equiv a.danet b.danet"] if before else [report])]
+    found, modules = in_fresh_process([line.split() for line in lines], tmp_path, before)
+    assert not {"torch", "torchvision"} & modules
     assert (tmp_path / "a.svg").is_file()
     results = dict(zip(lines, found, strict=True))
-    for line, printed in WORK.items():
+    for line in works:
         status, out, err = results[line]
-        assert (status, printed in out) == (printed == "different", True), (line, err)
+        fails = WORK[line] == "different" or "no-such-file" in line
+        assert (status, WORK[line] in out) == (fails, True), (line, err)
+    if not before:
+        assert results[report][0] == 0
+        return
     told = "danetc: this needs torch, which is not installed; `pip install danetc` brings it\n"
     for line in DO_NOT:
         status, _, err = results[line]

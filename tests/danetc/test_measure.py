@@ -7,7 +7,9 @@ import io
 import json
 import math
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,9 @@ from danetc.tasks.measuring.data import Subject
 from danetc.tasks.measuring.measure import measure
 from danetc.tasks.model_directory import Trained
 
-from .conftest import Run
+from .conftest import SMALL, Run
+from .datasets import make_folder
+from .test_eval import TWO
 
 QUICK = ("--data", "digits", "--batches", "2", "--batch", "16")
 
@@ -40,37 +44,30 @@ def test_a_file_is_measured_untrained(danetc: Run, small: Path) -> None:
     assert re.search(r"layer +\|dL/dW\| +spatial +temporal +direct +input", done.out)
     for layer in ("stem.spike", "stages.0.blocks.1.branch.conv2", "head.linear"):
         assert layer in done.out
-
-
-def test_json_and_files(danetc: Run, small: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    record = danetc.json(
-        "measure", small, *QUICK, "--only", "firing-rate,operations", "-o", tmp_path / "out"
-    )
-    assert record == json.loads((tmp_path / "out" / "measures.json").read_text())
+    only = ("--only", "firing-rate,operations")
+    record = danetc.json("measure", small, *QUICK, *only, "-o", "out")
+    assert record == json.loads(Path("out/measures.json").read_text())
     assert record["data"]["text"] == "digits"
     (measured,) = record["measured"]
-    assert measured["trained"] is False
-    assert measured["images"] == 32
-    assert next(layer["layer"] for layer in measured["firing_rate"]["layers"]) == "stem.spike"
+    assert (measured["trained"], measured["images"]) == (False, 32)
+    assert measured["firing_rate"]["layers"][0]["layer"] == "stem.spike"
     assert "gradients" not in measured
-    files = {path.name for path in (tmp_path / "out").iterdir()}
+    files = {path.name for path in Path("out").iterdir()}
     assert files == {"measures.json", "firing_rate.svg", "operations.svg"}
 
 
-def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: Path) -> None:
-    run = tmp_path / "runs" / "small"
+def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path) -> None:
+    run = Path("run")
     quick = ("--data", "digits", "--set", "recipe.epochs=1", "--backend", "eager")
     danetc.passes("train", small, *quick, "-o", run)
     done = danetc.passes("measure", run, *QUICK, "--json")
     assert "untrained" not in done.err
     (measured,) = json.loads(done.out)["measured"]
-    assert measured["trained"] is True
-    assert measured["statistics"] == "running"
-    test = open_data("digits").test
+    assert (measured["trained"], measured["statistics"]) == (True, "running")
+    test: Any = open_data("digits").test
     order = epoch_order(len(test), 0, 0)[:32]
-    images, labels = test.images[order], test.labels[order]  # type: ignore[attr-defined]
-    halves = [(images[:16], labels[:16]), (images[16:], labels[16:])]
+    halves = [(test.images[part], test.labels[part]) for part in (order[:16], order[16:])]
     expected = measure(package.load(run), halves).as_dict()
     assert measured["firing_rate"] == json.loads(json.dumps(expected["firing_rate"]))
     # From Python: of the directory, on what it was trained on, or of the model on a data set.
@@ -93,95 +90,70 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
         package.measure(Linear(2, 2), "digits")  # type: ignore[arg-type]
 
 
-def test_several_in_a_table_as_in_tables_4_and_5(danetc: Run, small: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.danet"
-    other.write_text(small.read_text().replace("origin by densely_additive", "sew"))
+def rows(danetc: Run, *arguments: object) -> list[dict[str, str]]:
+    said = danetc.passes("measure", *arguments, "--format", "csv").out
+    return list(csv.DictReader(io.StringIO(said)))
+
+
+def test_several_in_a_table_as_in_tables_4_and_5(danetc: Run, small: Path) -> None:
+    Path("other.danet").write_text(small.read_text().replace("origin by densely_additive", "sew"))
     kinds = "gradient-stability,firing-rate,operations"
-    asked = ("measure", small, other, *QUICK, "--only", kinds)
-    measured = json.loads(danetc(*asked, "--json").out)["measured"]
-    rows = list(csv.DictReader(io.StringIO(danetc(*asked, "--format", "csv").out)))
+    asked = (small, "other.danet", *QUICK, "--only", kinds)
+    measured = danetc.json("measure", *asked)["measured"]
+    table = rows(danetc, *asked)
     names = ("network", "connection", "rule", "depth")
-    assert [tuple(row[name] for name in names) for row in rows] == [
+    assert [tuple(row[name] for name in names) for row in table] == [
         ("small", "origin", "densely_additive", "6"),  # stem, two blocks of two, linear
         ("other", "sew", "chain", "6"),
     ]
-    for row, found in zip(rows, measured, strict=True):
+    for row, found in zip(table, measured, strict=True):
         layers = [each for each in found["gradient_stability"]["layers"] if each["main"]]
         product = math.prod(each["stability"] for each in layers)
-        assert float(row["gradient stability"]) == pytest.approx(product, rel=1e-6)
-        assert float(row["a layer"]) == pytest.approx(product ** (1 / len(layers)), rel=1e-6)
         rates = [each["rate"] for each in found["firing_rate"]["layers"] if each["main"]]
-        assert float(row["firing rate"]) == pytest.approx(sum(rates) / len(rates), rel=1e-6)
-        energy = 1e6 * found["operations"]["energy"]
-        assert float(row["energy, uJ"]) == pytest.approx(energy, rel=1e-6)
+        expected = {
+            "gradient stability": product,
+            "a layer": product ** (1 / len(layers)),
+            "firing rate": sum(rates) / len(rates),
+            "energy, uJ": 1e6 * found["operations"]["energy"],
+        }
+        assert {key: float(row[key]) for key in expected} == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "told"),
-    [
-        (
-            ("--only", "firing-rte"),
-            1,
-            "there is no measure firing-rte; did you mean `firing-rate`?",
-        ),
-        (("--batches", "0"), 2, "0 is not in the range"),
-        (("--set", "classes=3"), 1, "set the network's classes to 10"),
-        (("--set", "input=image(1, 12, 12)"), 1, "set the network's input to image(1, 8, 8)"),
-        (("--batch", "1"), 1, "norms need more than one image"),
-        (("--data", "digit"), 1, "there is no data set `digit`; did you mean `digits`?"),
-        (("--network", "tiny"), 1, "tiny"),
-    ],
-)
-def test_what_cannot_be_measured(
-    danetc: Run, small: Path, arguments: tuple[str, ...], status: int, told: str
-) -> None:
-    done = danetc("measure", small, "--data", "digits", *arguments)
-    assert done.status == status
-    assert told in done.err
-    assert not done.out
-
-
-def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) -> None:
-    assert danetc("build", small, "-o", tmp_path / "built").status == 0
-    (tmp_path / "empty").mkdir()
-    for arguments, told in (
-        (("built", "--set", "steps=3"), "whose network is fixed"),
-        (("built",), "training.json is damaged"),
-        (("empty",), "is not a model directory"),
-    ):
-        danetc.fails(told, "measure", *arguments, "--data", "digits")
-        (tmp_path / "built" / "training.json").write_text("{")
-    assert danetc("measure", "--data", "digits").status == 2
+def test_what_cannot_be_measured(danetc: Run, small: Path, written: Path) -> None:
+    shutil.copytree(written, "built")
+    shutil.copytree(written, "damaged")
+    Path("damaged/training.json").write_text("{")
+    Path("empty").mkdir()
+    Path("large.danet").write_text(SMALL.replace("8, 8", "12, 12"))
     danetc.fails("records no training data; name a data set by --data", "measure", small)
+    for line, told in {
+        "small.danet --data digit": "there is no data set `digit`; did you mean `digits`?",
+        "built --only firing-rte": "there is no measure firing-rte; did you mean `firing-rate`?",
+        "small.danet --set classes=3": "set the network's classes to 10",
+        "small.danet --batch 1": "norms need more than one image",
+        "large.danet": "set the network's input to image(1, 8, 8)",
+        "small.danet -n tiny": "tiny",
+        "built --set steps=3": "whose network is fixed",
+        "damaged": "training.json is damaged",
+        "empty": "is not a model directory",
+    }.items():
+        assert not danetc.fails(told, "measure", "--data", "digits", *line.split()).out
+
+
+def test_a_run_is_measured_on_what_it_was_trained_on(danetc: Run, small: Path) -> None:
     run, few = "pretrained:danet_c_small_digits", ("--batches", 1, "--only", "firing-rate")
-    said = danetc.passes("measure", run, *few).out  # on what it was trained on
+    said = danetc.passes("measure", run, *few).out
     assert said == danetc.passes("measure", run, *few, "--data", "digits").out
     record = json.loads((directory_of(run) / "training.json").read_text())
-    table = danetc.passes("measure", run, small, *few, "--format", "csv").out
-    first, second = csv.DictReader(io.StringIO(table))
+    first, second = rows(danetc, run, small, *few)
     assert float(first["test top-1 %"]) == 100 * record["test_accuracy"]
     assert second["test top-1 %"] == "-"
-
-
-def as_trained(danetc: Run, spec: Path, change: dict[str, object] | None) -> Path:
-    """A built network with a record of a training, of which some is changed or nothing there."""
-    built = spec.with_name("built")
-    assert danetc("build", spec, "-o", built).status == 0
-    evaluation = change if change is None else {**Evaluation(steps=2).as_dict(), **change}
-    weights = digest((built / "weights.safetensors").read_bytes())
-    save_record({"evaluation": evaluation, "weights": weights}, built / "training.json")
-    return built
-
-
-@pytest.mark.parametrize("command", ["measure", "eval"])
-def test_a_record_of_a_training_is_taken(danetc: Run, small: Path, command: str) -> None:
-    """What is damaged below is this one."""
-    assert danetc(command, as_trained(danetc, small, {}), "--data", "digits").status == 0
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        ({}, ""),
         ({"evaluate": "os.system(1)"}, "`evaluate` is wrong: "),
         ({"evaluate": "flip(8)"}, "`evaluate` is wrong: `evaluate` cannot be `flip`"),
         ({"evaluate": ["center_crop(8)"]}, "`evaluate` is wrong: "),
@@ -195,47 +167,40 @@ def test_a_record_of_a_training_is_taken(danetc: Run, small: Path, command: str)
     ],
 )
 def test_a_damaged_record_of_a_training_is_told(
-    danetc: Run, small: Path, change: dict[str, object] | None, told: str
+    danetc: Run, written: Path, change: dict[str, object] | None, told: str
 ) -> None:
-    built = as_trained(danetc, small, change)
+    built = shutil.copytree(written, "built")
+    evaluation = None if change is None else {**Evaluation(steps=2).as_dict(), **change}
+    weights = digest(Path("built/weights.safetensors").read_bytes())
+    save_record({"evaluation": evaluation, "weights": weights}, Path("built/training.json"))
     for command in ("measure", "eval"):
-        done = danetc.fails(
-            f"{built / 'training.json'} is damaged", command, built, "--data", "digits"
-        )
+        done = danetc(command, built, "--data", "digits")
+        assert done.status == (change != {})
         assert told in done.err
+        assert ("built/training.json is damaged" in done.err) == (change != {})
 
 
 def test_images_are_prepared_by_the_recipe_train_would_take(danetc: Run, small: Path) -> None:
     data = "synthetic:size=12,channels=1,count=64"
-    asked = ("measure", small, "--data", data, "--only", "firing-rate", "--json")
-    assert "are 1 x 12 x 12, but the network takes 1 x 8 x 8" in danetc(*asked).err
+    asked = ("measure", small, "--data", data, "--only", "firing-rate")
+    danetc.fails("are 1 x 12 x 12, but the network takes 1 x 8 x 8", *asked)
     recipe = "recipe own { epochs = 1; optimizer = sgd(lr = 1); evaluate = center_crop(8) }"
-    small.write_text(small.read_text() + recipe)
-    done = danetc.passes(*asked)
-    (measured,) = json.loads(done.out)["measured"]
+    small.write_text(SMALL + recipe)
+    (measured,) = danetc.json(*asked)["measured"]
     assert measured["evaluate"] == "center_crop(size = 8)"
-    (other,) = json.loads(danetc(*asked, "--evaluate", "resize(8)").out)["measured"]
+    (other,) = danetc.json(*asked, "--evaluate", "resize(8)")["measured"]
     assert other["evaluate"] == "resize(size = 8)"
     assert other["firing_rate"] != measured["firing_rate"]
 
 
-def test_images_of_all_sizes_are_resized(danetc: Run, small: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
-    for split in ("train", "val"):
-        for label, grey in (("dark", 40), ("light", 200)):
-            folder = tmp_path / "images" / split / label
-            folder.mkdir(parents=True)
-            for number in range(2):
-                Image.new("L", (20 + 5 * number, 31), grey + number).save(folder / f"{number}.png")
-    data = f"folder:{tmp_path / 'images'}"
-    done = danetc.passes(
-        "measure", small, "--data", data, "--set", "classes=2", "--only", "firing-rate", "--json"
-    )
+def test_images_of_all_sizes_are_resized(danetc: Run, tmp_path: Path) -> None:
+    Path("colour.danet").write_text(SMALL.replace("image(1", "image(3"))
+    data = ("--data", make_folder(tmp_path / "images"), "--split", "train", "--set", "classes=3")
+    done = danetc.passes("measure", "colour.danet", *data, "--only", "firing-rate", "--json")
     told = "no recipe says how images are prepared: resize(size = 9) -> center_crop(size = 8)"
     assert told in done.err
     (measured,) = json.loads(done.out)["measured"]
-    assert measured["images"] == 4
+    assert measured["images"] == 36
 
 
 def test_files_are_prepared_as_in_the_tests_of_the_training(danetc: Run, small: Path) -> None:
@@ -256,14 +221,10 @@ def test_files_are_prepared_as_in_the_tests_of_the_training(danetc: Run, small: 
 
 
 def test_of_several_outputs_the_first_is_measured(danetc: Run) -> None:
-    Path("two.danet").write_text(
-        "use std\nnetwork two { input = image(1, 8, 8); steps = 2; neuron = IF; surrogate = atan\n"
-        "x = in -> conv(4) -> norm -> spike -> avgpool -> mean_over_time\n"
-        "a = x -> linear(3); b = x -> linear(10); out = outputs(a = a, b = b) }\n"
-    )
+    Path("two.danet").write_text(TWO)
     asked = ("measure", "two.danet", "--only", "gradients", "--data")
-    danetc.passes(*asked, "synthetic:size=8,channels=1,classes=3,count=64")
-    danetc.fails("has 10 classes, but the network has 3 outputs", *asked, "digits")
+    danetc.passes(*asked, "synthetic:size=8,channels=1,classes=7,count=64")
+    danetc.fails("has 10 classes, but the network has 7 outputs", *asked, "digits")
 
 
 # -- bench -----------------------------------------------------------------------------------------

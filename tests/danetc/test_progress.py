@@ -5,19 +5,16 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.loading import load_module
-from danetc.dsl.recipe.resolve import resolve_recipe
-from danetc.dsl.recipe.settings import Phase
-from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.training.observer import Epoch, PhasePlan, RunSettings, StepReport
 from danetc.tasks.grid.run import GridProgress, Outcome
 from danetc.tasks.training.progress import TrainingProgress
 
+from ..runtime.training.common import phase
 from .test_grid import run_of
 
 Clock = Callable[[float], None]
@@ -49,18 +46,9 @@ def step(epoch: int, step: int) -> StepReport:
     return StepReport("full", epoch, step, 3, number, 0.5, 0.25, 0.75, 1234.5, 0.1, {})
 
 
-def phase(text: str) -> Phase:
-    """The first phase of a recipe."""
-    module = load_module(SourceFile("recipe.danet", text), Reporter())
-    (declaration,) = module.own.values()
-    recipe = resolve_recipe(declaration, {}, Reporter(), module)
-    assert recipe is not None
-    return recipe.phases[0]
-
-
 def plan() -> PhasePlan:
     """A phase of 11 epochs of 3 steps, of which 4 steps are done."""
-    eleven = phase("recipe full { epochs = 11; optimizer = sgd(lr = 0.1) }")
+    eleven = phase("epochs = 11; optimizer = sgd(lr = 0.1)")
     return PhasePlan(eleven, 3, 1, 1, RunSettings(seed=7, trial=1, trials=3))
 
 
@@ -71,7 +59,6 @@ EPOCH = Epoch(
 
 
 def train(progress: TrainingProgress, clock: Clock) -> None:
-    """Report epochs 2 and 3 of the phase."""
     clock(100)
     progress.on_phase_start(plan())
     progress.on_step_end(step(2, 2))
@@ -137,7 +124,8 @@ def test_the_bars_of_a_grid(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> No
     """One counts the runs, with the shares of those under way; the others count epochs."""
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
-    first, second = (run_of(Path("out"), seed) for seed in (0, 1))
+    first = run_of(Path("out"))
+    second = replace(first, seed=1, path=Path("second"))
     with GridProgress(5, done=1) as progress:
         progress.started(first, 1)
         progress.started(second, 2)
@@ -163,7 +151,7 @@ def test_the_bars_of_a_grid(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_lines_of_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = run_of(tmp_path, 3)
+    run = replace(run_of(tmp_path), seed=3)
     with GridProgress(4, done=1) as shown:
         for number, outcome in enumerate(
             (

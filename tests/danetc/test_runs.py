@@ -22,11 +22,9 @@ from danetc.errors import UserError
 from danetc.pretrained import directory_of
 from danetc.requests import TrainingRequest
 from danetc.runtime.data.images import DECODERS
-from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.files import read_record, save_record
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World
-from danetc.runtime.training.observer import Callback
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.training.directory import (
     RunDirectory,
@@ -36,29 +34,14 @@ from danetc.tasks.training.directory import (
     refuse_run,
     state_of,
 )
-from danetc.tasks.training.plan import make_plan
 from danetc.tasks.training.repeat import request_of
-from danetc.tasks.training.trials import Trial, _trials, with_plan
+from danetc.tasks.training.trials import Trial, with_plan
 
 from .conftest import FEW, SMALL, Run
 
-NETWORK = SMALL.replace("linear(classes)", "dropout(0.2) -> linear(classes)")
-RECIPE = """
-recipe quick {
-  epochs = 2; batch = 100
-  optimizer = sgd(lr = 0.05, momentum = 0.9)
-  augment = random_crop(8, padding = 1)
-}
-"""
+QUICK = "recipe quick { epochs = 2; batch = 100; optimizer = sgd(lr = 0.05, momentum = 0.9) }\n"
 QUIET = ("--data", FEW, "--backend", "eager", "--quiet")
 UNLIKE = ("seconds", "images_per_second", "shares")
-
-
-@pytest.fixture
-def quick(tmp_path: Path) -> Path:
-    path = tmp_path / "quick.danet"
-    path.write_text(NETWORK + RECIPE)
-    return path
 
 
 def weights(directory: Path) -> bytes:
@@ -66,8 +49,8 @@ def weights(directory: Path) -> bytes:
 
 
 def figures(directory: Path) -> list[dict[str, Any]]:
-    record = json.loads((directory / "training.json").read_text())
-    return [{k: v for k, v in row.items() if k not in UNLIKE} for row in record["epochs"]]
+    epochs = read_record(directory / "training.json")["epochs"]
+    return [{k: v for k, v in row.items() if k not in UNLIKE} for row in epochs]
 
 
 @pytest.fixture
@@ -90,26 +73,8 @@ def test_a_run_that_is_there_is_resumed(danetc: Run, quick: Path, run: Path) -> 
     assert "last/model.safetensors is damaged" in result.err
     assert "taking run/checkpoints/previous" in result.err
     assert weights(run) == before
+    danetc.fails("channels_last: false there, true now", *command, "--channels-last")
     assert "holds a training run" in danetc("build", quick, "-o", "run").err
-
-
-@pytest.mark.thorough
-def test_other_settings_are_refused_or_overridden(danetc: Run, quick: Path, run: Path) -> None:
-    command = ("train", quick, *QUIET, "-o", "run", "--seed", "1")
-    for options, difference in (
-        (("--set", "recipe.optimizer.lr=0.1"), "optimizer.lr: 0.05 there, 0.1 now"),
-        (("--channels-last",), "channels_last: false there, true now"),
-    ):
-        result = danetc.fails(difference, *command, *options)
-        assert all(advice in result.err for advice in ("-o DIR", "--override", "--fresh"))
-    result = danetc(*command, "--override", "--set", "recipe.epochs=3")
-    assert "overridden: recipe.phases.train.epochs: 2 there, 3 now" in result.err
-    assert len(figures(run)) == 3
-    record = json.loads((run / "run.json").read_text())
-    assert record["changes"] == [["recipe.phases.train.epochs: 2 there, 3 now"]]
-    assert record["settings"]["recipe"]["phases"]["train"]["epochs"] == 3
-    adam = ("--set", "recipe.optimizer=adamw(lr = 0.01)", "--set", "recipe.epochs=4")
-    assert "which starts without one" in danetc(*command, "--override", *adam).err
 
 
 @pytest.mark.thorough
@@ -170,7 +135,6 @@ def test_settings_that_differ_are_listed(now: dict[str, Any], differences: list[
 
 
 def begun(path: Path) -> Path:
-    """A directory with the record and a checkpoint of a run."""
     (path / "checkpoints" / "last").mkdir(parents=True)
     save_record({"format": 1, "settings": BEFORE}, path / "run.json")
     return path
@@ -178,42 +142,38 @@ def begun(path: Path) -> Path:
 
 def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
     path = begun(tmp_path / "run")
-    (path / ".weights.tmp").touch()  # of a process that was killed
     told: list[str] = []
-    how = TrainingRequest("small.danet")
+    how, changed = TrainingRequest("a.danet"), {**BEFORE, "seed": 2}
+    known = read_record(path / "run.json")
+
+    def found(settings: dict[str, Any], **more: Any) -> tuple[Any, list[str]]:
+        with opened(path, settings, replace(how, **more), told.append) as (directory, differences):
+            return directory.known, differences
+
+    (path / ".weights.tmp").touch()  # of a process that was killed
     with opened(path, BEFORE, how, told.append) as (directory, differences):
-        assert directory.known == read_record(path / "run.json")
-        assert differences == []
+        assert (directory.known, differences) == (known, [])
         assert not (path / ".weights.tmp").exists()
         other = subprocess.run(  # another process may not
             [sys.executable, "-c", "import sys, filelock; filelock.FileLock(sys.argv[1], 0).acquire()",
              str(path / ".lock")], capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert "Timeout" in other.stderr
-    changed = {**BEFORE, "seed": 2}
-    with pytest.raises(UserError) as error, opened(path, changed, how, told.append):
-        pass
-    assert "other settings:\n  seed: 1 there, 2 now\nchoose another directory" in str(error.value)
-    with opened(path, changed, replace(how, override=True), told.append) as (
-        directory,
-        differences,
-    ):
-        assert directory.known is not None
-        assert differences == ["seed: 1 there, 2 now"]
+    with pytest.raises(UserError) as error:
+        found(changed)
+    message = str(error.value)
+    assert "other settings:\n  seed: 1 there, 2 now\nchoose another directory" in message
+    assert all(advice in message for advice in ("-o DIR", "--override", "--fresh"))
+    assert found(changed, override=True) == (known, ["seed: 1 there, 2 now"])
     for number in (1, 2):
-        with opened(path, changed, replace(how, fresh=True), told.append) as (
-            directory,
-            differences,
-        ):
-            assert (directory.known, differences) == (None, [])
+        assert found(changed, fresh=True) == (None, [])
         moved = path.with_name(f"run.before-{number}")
         assert read_record(moved / "run.json")["settings"] == BEFORE
         assert told[number - 1] == f"the run in {path} is now in {moved}"
         assert list(path.glob("[!.]*")) == []
         begun(path)
     (path / "checkpoints" / "last").rmdir()  # nothing was trained: nothing to lose
-    with opened(path, changed, how, told.append) as (directory, differences):
-        assert (directory.known, differences) == (None, [])
+    assert found(changed) == (None, [])
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -225,41 +185,6 @@ def test_cublas_is_told_of_determinism_in_advance(
     with pytest.raises(SpecError, match="nothing"):
         with_plan(TrainingRequest("nothing", deterministic=deterministic), print, print)
     assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is deterministic
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "mean", "deviation"),
-    [
-        ((0.5, 0.75), 0.625, 0.125 * 2**0.5),
-        ((0.5, None), 0.5, None),
-        ((None, None), None, None),
-    ],
-)
-def test_trials_have_a_mean_and_a_deviation(
-    accuracies: tuple[float | None, ...], mean: float | None, deviation: float | None,
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    """Of the seeds that have an accuracy; numbers that are learned have none."""
-
-    class Done:
-        def __init__(self, *given: Any) -> None:
-            self.number = given[-1]
-
-        def run(self) -> dict[str, Any]:
-            return {"test_accuracy": accuracies[self.number]}
-
-    monkeypatch.setattr("danetc.tasks.training.trials.Trial", Done)
-    places = [(seed, tmp_path / f"seed-{seed}") for seed in (3, 4)]
-    plan: Any = SimpleNamespace(directory=tmp_path, seeds=(3, 4), places=lambda: places)
-    found = _trials(plan, World(), StopRequest(), Callback(), print)
-    assert found["trials"] == [
-        {"seed": seed, "directory": f"seed-{seed}", "test_accuracy": accuracy}
-        for seed, accuracy in zip((3, 4), accuracies, strict=True)
-    ]
-    assert (found["seeds"], found["test_accuracy"]) == ([3, 4], mean)
-    assert found["deviation"] == (None if deviation is None else pytest.approx(deviation))
-    written = read_record(tmp_path / "trials.json")
-    assert {key: written[key] for key in found} == found
 
 
 def test_what_a_training_would_find(tmp_path: Path) -> None:
@@ -287,24 +212,17 @@ def test_what_a_training_would_find(tmp_path: Path) -> None:
             state_of(path, BEFORE)
 
 
-@pytest.mark.parametrize(
-    ("now", "earlier"),
-    [
-        ({"torch": "1.0", "command": "b"}, []),
-        ({"torch": "2.0", "command": "b"}, [{"torch": "1.0", "command": "a", "began": "then"}]),
-    ],
-)
-def test_facts_of_before_are_kept_where_they_matter(
-    tmp_path: Path, now: dict[str, str], earlier: list[dict[str, str]]
-) -> None:
+def test_facts_of_before_are_kept_where_they_matter(tmp_path: Path) -> None:
     facts = {"torch": "1.0", "command": "a", "began": "then"}
     known = {"facts": facts, "changes": [["seed: 1 there, 2 now"]], "earlier": [{"torch": "0.9"}]}
-    RunDirectory(tmp_path, known).write_run(BEFORE, now, ["lr: 1 there, 2 now"])
-    record = read_record(tmp_path / "run.json")
-    assert record["changes"] == [["seed: 1 there, 2 now"], ["lr: 1 there, 2 now"]]
-    assert (record["facts"], record["settings"]) == (now, BEFORE)
-    found = [{key: value for key, value in each.items() if value} for each in record["earlier"]]
-    assert found == [{"torch": "0.9"}, *earlier]
+    for version, earlier in (("1.0", []), ("2.0", [facts])):
+        now = {"torch": version, "command": "b"}
+        RunDirectory(tmp_path, known).write_run(BEFORE, now, ["lr: 1 there, 2 now"])
+        record = read_record(tmp_path / "run.json")
+        assert record["changes"] == [["seed: 1 there, 2 now"], ["lr: 1 there, 2 now"]]
+        assert (record["facts"], record["settings"]) == (now, BEFORE)
+        found = [{key: value for key, value in each.items() if value} for each in record["earlier"]]
+        assert found == [{"torch": "0.9"}, *earlier]
     RunDirectory(tmp_path, known).write_run(BEFORE, now, [])
     assert read_record(tmp_path / "run.json")["changes"] == known["changes"]
 
@@ -345,22 +263,10 @@ def test_notices_of_a_training_are_notes(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert package.train("small.danet", progress=True).notes == ("a note",)
 
 
-def test_notices_of_the_data_are_notes() -> None:
-    def opening(*asked: Any, **how: Any) -> Any:
-        return replace(open_data(*asked, **how), notices=("of the data",))
-
-    notes: list[str] = []
-    text = SMALL + "recipe r { epochs = 1; optimizer = sgd(lr = 0.1) }"
-    request = TrainingRequest("", text=text, data=FEW)
-    make_plan(request, World(), notes.append, opening)
-    assert "of the data" in notes
-
-
 # -- a run once more from its run.json: the same bits, or a refusal that says why not --------------
 
 
-REPEATED = SMALL.replace("mean_over_time ->", "mean_over_time -> dropout(p = 0.2) ->")
-REPEATED_RECIPE = """
+REPEATED = """
 recipe two {
   phase first { steps = 1; epochs = 1; schedule = step(0.3, 0.7, factor = 1 / 3) }
   phase second { epochs = 1; start = first; schedule = cosine; clip = 1 / 3; ema = 0.9 }
@@ -373,40 +279,27 @@ recipe two {
 DATA = "synthetic:size=8,channels=1,count=60,test=30,classes=12"
 
 
-@pytest.fixture
-def original(danetc: Run, tmp_path: Path) -> Path:
-    """A run of classes, settings and first weights that the command line chose."""
-    (tmp_path / "a.danet").write_text(REPEATED + REPEATED_RECIPE)
-    assert danetc("build", "a.danet", "--seed", "5", "-o", "first").status == 0
+@pytest.mark.thorough
+@pytest.mark.usefixtures("few_timed")
+def test_a_run_is_repeated_to_the_same_bits(danetc: Run) -> None:
+    """With classes, settings and first weights that the command line chose."""
+    spec, original, again = (Path(name) for name in ("a.danet", "run", "again"))
+    dropout = SMALL.replace("mean_over_time ->", "mean_over_time -> dropout(p = 0.2) ->")
+    spec.write_text(dropout + REPEATED)
+    danetc.passes("build", spec, "--seed", "5", "-o", "first")
     danetc.passes(
-        "train", "a.danet", "--data", DATA, "--classes", "10", "--subset-seed", "3", "--seed", "7",
+        "train", spec, "--data", DATA, "--classes", "10", "--subset-seed", "3", "--seed", "7",
         "--set", "neuron=LIF(tau = 3.0)", "--set", "recipe.second.epochs=2", "-o", "run", "-q",
         "--init", "first/weights.safetensors", "--backend", "eager",
     )  # fmt: skip
-    return tmp_path / "run"
-
-
-def settings_of(directory: Path) -> Any:
-    return json.loads((directory / "run.json").read_text())["settings"]
-
-
-@pytest.mark.thorough
-@pytest.mark.usefixtures("few_timed")
-def test_a_run_is_repeated_to_the_same_bits(danetc: Run, original: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.danet").write_text("not needed any more")
-    result = danetc("train", "--from", "run/run.json", "-o", "again")
-    assert (result.status, result.err) == (0, "")
-    again = tmp_path / "again"
-    assert settings_of(again) == settings_of(original)
+    spec.write_text("not needed any more")
+    assert danetc.passes("train", "--from", "run/run.json", "-o", "again").err == ""
+    one, other = (read_record(each / "run.json")["settings"] for each in (original, again))
+    assert one == other
     for name in ("weights.safetensors", "model.py", "spec.danet"):
         assert (again / name).read_bytes() == (original / name).read_bytes()
-    figures = []
-    for directory in (original, again):
-        epochs = json.loads((directory / "training.json").read_text())["epochs"]
-        changing = ("seconds", "images_per_second", "shares")
-        figures.append([{k: v for k, v in e.items() if k not in changing} for e in epochs])
-    assert figures[0] == figures[1]
-    assert len(figures[0]) == 3
+    assert figures(original) == figures(again)
+    assert len(figures(again)) == 3
     # The repetition is a run like others: it goes on, and it can be repeated.
     assert "the run is complete" in danetc("train", "--from", "run", "-o", "again").err
     assert danetc("train", "--from", "again", "--dry-run", "--json").status == 0
@@ -417,29 +310,8 @@ def test_options_that_would_change_a_repetition_are_refused(danetc: Run) -> None
         (("--from", "run", "--seed", "1"), "leave out seed"),
         (("--from", "run", "a.danet"), "leave out spec"),
         (("a.danet",), "Missing option '--data'"),
-        (("--data", "digits"), "Missing argument"),
     ):
         danetc.fails(message, "train", *arguments, status=2)
-
-
-def test_runs_of_a_later_danetc_are_refused_with_the_reason(danetc: Run, tmp_path: Path) -> None:
-    """A record in another format, and one whose spec is of another version of the language."""
-    shutil.copytree(directory_of("pretrained:ann_c_small_digits"), tmp_path / "run")
-    record = read_record(tmp_path / "run" / "run.json")
-    settings = {
-        **record["settings"],
-        "spec": record["settings"]["spec"].replace("# danet 1", "# danet 2"),
-    }
-    for changed, told in (
-        ({**record, "format": 2}, "by a newer danetc, in format 2 of runs; this version reads 1"),
-        (
-            {**record, "settings": settings},
-            "written in version 2 of the language, but this danetc reads version 1",
-        ),
-    ):
-        save_record(changed, tmp_path / "run" / "run.json")
-        danetc.fails(told, "train", "--from", "run/run.json", "-o", "again")
-    assert not (tmp_path / "again").exists()
 
 
 @pytest.fixture
@@ -450,7 +322,6 @@ def record(tmp_path: Path, all_digits: None) -> Any:
 
 
 def planned(record: Any, folder: Path, **how: Any) -> tuple[Any, list[str]]:
-    """The plan of a repetition, and its notes."""
     save_record(record, folder / "run" / "run.json")
     request = request_of(folder / "run", TrainingRequest(**how), data=None)
     notes: list[str] = []
@@ -482,10 +353,8 @@ def test_plan_of_a_repetition(record: Any, tmp_path: Path, monkeypatch: pytest.M
     assert compare(record["settings"], written) == []
     plan, _ = planned(same, tmp_path, output=tmp_path / "other")
     assert plan.directory == tmp_path / "other"
-    moved = {
-        **same,
-        "facts": {**same["facts"], "torch": "1.0", "decoder": "Pillow 9", "threads": 99},
-    }
+    other = {"torch": "1.0", "decoder": "Pillow 9", "threads": 99}
+    moved = {**same, "facts": {**same["facts"], **other}}
     before = {"earlier": [{}], "changes": [["seed: 1 there, 2 now"]]}
     _, notes = planned({**moved, **before}, tmp_path)
     assert [note.partition(":")[0] for note in notes] == [
@@ -501,22 +370,22 @@ def test_plan_of_a_repetition(record: Any, tmp_path: Path, monkeypatch: pytest.M
 def test_not_repeatable(record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = record["settings"]
-    other = {**settings, "data": {**settings["data"], "fingerprint": "0"}}
+
+    def of_data(**change: str) -> Any:
+        return {**record, "settings": {**settings, "data": {**settings["data"], **change}}}
+
+    later = {**settings, "spec": settings["spec"].replace("# danet 1", "# danet 2")}
     for changed, message in (
-        (
-            {**record, "settings": other},
-            "the settings differ:\n  digest of the data: 0 there, 011f",
-        ),
+        (of_data(fingerprint="0"), "the settings differ:\n  digest of the data: 0 there, 011f"),
+        (of_data(text="python:a.py:b"), "python:a.py:b"),
         ({**record, "facts": {}}, "lacks what a repetition needs ('request')"),
+        ({**record, "format": 2}, "by a newer danetc, in format 2 of runs; this version reads 1"),
         (
-            {
-                **record,
-                "settings": {**settings, "data": {**settings["data"], "text": "python:a.py:b"}},
-            },
-            "python:a.py:b",
+            {**record, "settings": later},
+            "version 2 of the language, but this danetc reads version 1",
         ),
     ):
-        with pytest.raises(UserError) as error:
+        with pytest.raises((UserError, SpecError)) as error:
             planned(changed, tmp_path)
         assert message in str(error.value)
     (tmp_path / "run" / "trials.json").touch()

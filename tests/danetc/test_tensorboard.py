@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +14,32 @@ import danetc
 from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 from danetc.tasks.training.tensorboard import POINTS, TensorBoard
 
-from ..runtime.training.common import STILL
-from .conftest import Run
-from .test_progress import phase
+from ..runtime.training.common import STILL, phase
+from .conftest import FEW, Run
 
 pytest.importorskip("tensorboard")
 
-FULL = phase("recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }")
+FULL = phase("epochs = 2; optimizer = sgd(lr = 0.1)")
 STEPS = 4
-SHARES = {"data": 0.25, "forward": 0.75}
 
 
-def begin(board: TensorBoard, epoch: int, step: int, steps: int = STEPS) -> None:
+def begun(
+    folder: Path, note: Callable[[str], object], epoch: int = 0, step: int = 0, steps: int = STEPS
+) -> TensorBoard:
+    board = TensorBoard(folder, note)
     board.on_phase_start(PhasePlan(FULL, steps, epoch, step))
+    return board
 
 
 def step(board: TensorBoard, done: int, loss: float, steps: int = STEPS) -> None:
     epoch, number = divmod(done - 1, steps)
-    board.on_step_end(
-        StepReport("train", epoch + 1, number + 1, steps, done, loss, 0.5, 0.75, 99.0, 0.1, {})
-    )
+    place = (epoch + 1, number + 1, steps, done)
+    board.on_step_end(StepReport("train", *place, loss, 0.5, 0.75, 99.0, 0.1, {}))
 
 
 def end_epoch(board: TensorBoard, number: int, accuracy: float) -> None:
-    figures = Epoch(
-        "train", number, 0.1, 2.0, 0.5, 1.5, accuracy, 3.0, shares=SHARES, terms={"mse": 0.25}
-    )
-    board.on_epoch_end(figures)
+    more: Any = {"shares": {"data": 0.25, "forward": 0.75}, "terms": {"mse": 0.25}}
+    board.on_epoch_end(Epoch("train", number, 0.1, 2.0, 0.5, 1.5, accuracy, 3.0, **more))
 
 
 def events(folder: Path) -> Any:
@@ -56,14 +56,12 @@ def curve(folder: Path, name: str) -> list[tuple[int, float]]:
 
 def test_a_killed_training_leaves_no_point_twice_and_none_out(tmp_path: Path) -> None:
     notes: list[str] = []
-    killed = TensorBoard(tmp_path, notes.append)
-    begin(killed, 0, 0)
+    killed = begun(tmp_path, notes.append)
     for done in range(1, 7):  # the last checkpoint knows of 5 steps
         step(killed, done, 10.0 - done)
         if done == STEPS:
             end_epoch(killed, 1, 0.25)
-    resumed = TensorBoard(tmp_path, notes.append)  # (the first one is never closed)
-    begin(resumed, 1, 1)
+    resumed = begun(tmp_path, notes.append, 1, 1)  # (the first one is never closed)
     for done in range(6, 9):
         step(resumed, done, 20.0 - done)
     end_epoch(resumed, 2, 0.5)
@@ -91,8 +89,7 @@ def test_learnt_values_have_curves_or_histograms(tmp_path: Path) -> None:
 
 
 def test_long_epochs_are_thinned_to_their_end(tmp_path: Path) -> None:
-    board = TensorBoard(tmp_path, print)
-    begin(board, 0, 0, steps=1001)
+    board = begun(tmp_path, print, steps=1001)
     for done in range(1, 1002):
         step(board, done, float(done), steps=1001)
     board.on_phase_end()
@@ -101,16 +98,19 @@ def test_long_epochs_are_thinned_to_their_end(tmp_path: Path) -> None:
     assert points[-1] == 1001
 
 
+def full(*given: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_a_folder_that_cannot_be_written_ends_the_curves_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     notes: list[str] = []
-    board = TensorBoard(tmp_path / "file", notes.append)
-    begin(board, 0, 0)
+    board = begun(tmp_path / "file", notes.append)
     step(board, 1, 1.0)
     end_epoch(board, 1, 0.5)
     board.on_phase_end()
-    assert len(notes) == 1
-    assert "no more curves" in notes[0]
+    (note,) = notes
+    assert "no more curves" in note
 
 
 def test_a_full_disk_ends_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,15 +119,9 @@ def test_a_full_disk_ends_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     shown: list[object] = []
     monkeypatch.setattr(threading, "excepthook", shown.append)
-    hook = threading.excepthook
     notes: list[str] = []
-    board = TensorBoard(tmp_path, notes.append)
-    begin(board, 0, 0)
+    board = begun(tmp_path, notes.append)
     step(board, 1, 1.0)
-
-    def full(self: object, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     monkeypatch.setattr(RecordWriter, "write", full)
     step(board, 2, 1.0)
     step(board, 3, 1.0)
@@ -138,34 +132,25 @@ def test_a_full_disk_ends_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (note,) = notes
     assert note.startswith(f"no more curves for TensorBoard: {tmp_path}: the disk is full")
     assert len(shown) == 1
-    assert threading.excepthook is hook
+    assert threading.excepthook == shown.append
 
 
 def test_curves_that_cannot_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     notes: list[str] = []
-    board = TensorBoard(tmp_path, notes.append)
-    begin(board, 0, 0)
-
-    def full(self: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+    board = begun(tmp_path, notes.append)
     monkeypatch.setattr(SummaryWriter, "close", full)
-    board.on_phase_end()
-    assert len(notes) == 1
-    assert notes[0].startswith(f"no more curves for TensorBoard: {tmp_path}: the disk is full")
-    board.on_phase_end()
-    assert len(notes) == 1
+    for _ in range(2):
+        board.on_phase_end()
+        (note,) = notes
+        assert note.startswith(f"no more curves for TensorBoard: {tmp_path}: the disk is full")
 
 
 def test_where_tensorboard_is_not_installed_it_is_said_once(
-    danetc: Run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("danetc.tasks.training.trials.available", lambda: False)
-    result = danetc.passes(
-        "train", small, "--data", "synthetic:size=8,channels=1,count=20", "--recipe", "digits",
-        "--set", "recipe.epochs=1", "--set", "recipe.warmup=0", "--seeds", "2", "--backend", "eager",
-    )  # fmt: skip
+    result = danetc.passes("train", quick, "--data", FEW, "--seeds", "2", "--backend", "eager")
     assert result.err.count("pip install 'danetc[tensorboard]'") == 1
-    assert not list((tmp_path / "runs").rglob("tensorboard"))
+    assert not list(Path("runs").rglob("tensorboard"))

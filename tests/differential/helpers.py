@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.program import standalone
+from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE, Pass
 from danetc.runtime.layers.neuron import Neuron
@@ -19,7 +23,6 @@ from danetc.runtime.model.weights import match
 
 
 def spec(name: str, passes: tuple[Pass, ...] = PIPELINE, **settings: Any) -> Graph:
-    """The graph of a shipped spec."""
     return graph_of(check_file(name), settings=settings, passes=passes)
 
 
@@ -39,8 +42,20 @@ def built(graph: Graph, seed: int = 0) -> Model:
     return model
 
 
+def model_py(graph: Graph) -> nn.Module:
+    """The network of ``model.py`` in float64; one tensor may hold several inputs, as for a model."""
+    model = standalone(emit_python(graph), "written").train().double()
+    channels = [node.value.shape[0] for node in graph.inputs]
+
+    def split(_: nn.Module, args: tuple[Tensor, ...]) -> Any:
+        return args[0].split(channels, -3) if len(args) == 1 else None
+
+    if len(channels) > 1:
+        model.register_forward_pre_hook(split)
+    return model
+
+
 def streamed(model: Model, frames: Iterable[Any]) -> list[Any]:
-    """The outputs of a stream, frame by frame."""
     states, outputs = None, []
     for frame in frames:
         found, states = model.stream(frame, states)
@@ -67,8 +82,7 @@ def with_weights_of(model: Model, other: nn.Module) -> Mapping[str, str]:
     assert report.how == "order"
     assert not report.unexpected
     model.load_state_dict(report.state)
-    matched: Mapping[str, str] = report.matched
-    return matched
+    return report.matched  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -78,7 +92,7 @@ class Seen:
     outputs: list[Tensor]
     gradients: dict[str, Tensor]
     buffers: dict[str, Tensor]
-    spikes: list[Tensor] = field(default_factory=list)
+    spikes: list[Tensor]
 
 
 def observe(
@@ -94,7 +108,6 @@ def observe(
     """
     model.zero_grad()
     x = x.detach().clone().requires_grad_(x.is_floating_point())
-    spikes: list[Tensor] = []
     layers = [module for module in model.modules() if isinstance(module, neurons)]
     found: dict[nn.Module, Tensor] = {}
     hooks = [
@@ -105,30 +118,34 @@ def observe(
     for hook in hooks:
         hook.remove()
     outputs = list(result) if isinstance(result, tuple) else [result]
-    loss = sum((y * randn(*y.shape, seed=3 + i)).sum() for i, y in enumerate(outputs))
-    loss.backward()
-    spikes = [found[layer] for layer in layers]
-    gradients: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        gradients[name] = parameter.grad
+    sum((y * randn(*y.shape, seed=3 + i)).sum() for i, y in enumerate(outputs)).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    missing = [name for name, gradient in gradients.items() if gradient is None]
+    assert not missing, f"no gradient: {missing}"
     if x.grad is not None:
         gradients["x"] = x.grad
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    return Seen([y.detach() for y in outputs], gradients, buffers, spikes)
+    return Seen([y.detach() for y in outputs], gradients, buffers, [found[each] for each in layers])
+
+
+def observe_each(models: Iterable[nn.Module], x: Tensor, training: bool = True) -> list[Seen]:
+    """Observe several models, which draw the same random numbers."""
+    seen = []
+    for model in models:
+        torch.manual_seed(0)
+        seen.append(observe(model.train(training), x))
+    return seen
 
 
 def assert_close(
     mine: Tensor, other: Tensor, tolerance: float, what: str = "", floor: float = 0.0
 ) -> None:
     """Equal to ``tolerance`` times the largest entry or ``floor``; bit for bit for 0."""
-    assert mine.shape == other.shape, what
-    if tolerance == 0:
-        assert torch.equal(mine, other), f"{what} differs by {_gap(mine, other):.2e}"
-        return
-    scale = max(floor, float(other.abs().max()))
-    assert torch.isfinite(other).all(), what
-    assert _gap(mine, other) <= tolerance * scale, f"{what}: {_gap(mine, other):.2e} of {scale:.2e}"
+    scale = max(floor, float(other.abs().max())) if tolerance else 0.0
+    assert math.isfinite(scale), what
+    torch.testing.assert_close(
+        mine, other, rtol=0, atol=tolerance * scale, msg=lambda text: f"{what}: {text}"
+    )
 
 
 def assert_same(
@@ -149,18 +166,20 @@ def assert_same(
     assert len(mine.outputs) == len(other.outputs)
     for i, (a, b) in enumerate(zip(mine.outputs, other.outputs, strict=True)):
         assert_close(a, b, outputs, f"output {i}")
-    pairs = names or {name: name for name in (*mine.gradients, *mine.buffers)}
+    pairs = names or {}
     assert len(mine.gradients) == len(other.gradients)
     for name, value in mine.gradients.items():
-        twin = "x" if name == "x" else pairs[name]
-        assert_close(value, other.gradients[twin], gradients, f"gradient of {name}", floor)
+        twin = other.gradients[pairs.get(name, name)]
+        assert_close(value, twin, gradients, f"gradient of {name}", floor)
     for name, value in mine.buffers.items():
-        assert_close(value.double(), other.buffers[pairs[name]].double(), buffers, name)
+        twin = other.buffers[pairs.get(name, name)]
+        assert_close(value.double(), twin.double(), buffers, name)
 
 
 def all_zero(tensors: Iterable[Tensor]) -> bool:
     return all(not tensor.any() for tensor in tensors)
 
 
-def _gap(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max()) if a.numel() else 0.0
+def follows(values: Tensor, law: stats.rv_continuous, least: float = 1e-3) -> bool:
+    """Whether numbers may well be of a distribution, by the test of Kolmogorov and Smirnov."""
+    return float(stats.kstest(values.flatten().numpy(), law.cdf).pvalue) > least

@@ -299,7 +299,6 @@ VARIETY = {
     ),
     "along": small(
         "stage(mixed(4), 2)",
-        settings="neuron = LIF(tau = 1.5)",
         more="""block mixed(w) {
           a = in -> conv(w, kernel = 4, padding = same) -> norm -> spike
           b = a -> conv(w, kernel = 2, over = time, groups = 2, bias = true) -> norm -> spike
@@ -445,8 +444,24 @@ TOKENS = {
 }
 """Networks of tokens, whose inputs are int64."""
 
+TWINS = """
+network net {
+  input = inputs(a = image(2, 6, 6), b = image(2, 6, 6))
+  steps = 3; neuron = IF; surrogate = sigmoid(alpha = 4)
+  f = shared(conv(4) -> norm -> spike)
+  g = shared(conv(4, kernel = 1) -> norm -> spike)
+  x = a -> f -> g -> g
+  y = b -> f -> g
+  out = concat(x -> avgpool, y -> avgpool) -> linear(5)
+}
+"""
+SIAMESE = {
+    "siamese": TWINS.replace("-> norm -> spike)", "-> norm -> PLIF)"),
+    "siamese, scheduled": TWINS.replace("alpha = 4", "alpha = scheduled(4.0)"),
+}
+"""Layers of the same weights at several places."""
+
 ENCODED = ("latency", "poisson")
-RANDOM = ("dropped", "dropout", "poisson", "random")
 
 
 @cache

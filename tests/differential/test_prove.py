@@ -29,7 +29,7 @@ class Untrained(Weights):
     """Weights of an untrained network, drawn when they are asked for."""
 
     def __init__(self, seed: int, starts: Mapping[str, float] | None = None) -> None:
-        super().__init__({}, (), (), {}, {})
+        super().__init__({}, ((), (), {}, {}))
         self.given = starts or {}
         self.random = np.random.default_rng(seed)
 
@@ -178,10 +178,10 @@ def _expected(spec: Spec) -> tuple[dict[str, str], Array, Array]:
         run.run(checked.declaration("net"), checked.module)
         starts = run.weights.starts
     outs = [each.data for each in run.outs]
-    (whole,) = gradients({0: (run.given, np.ones(run.given.shape))}, [run.outs[0]])
+    (whole,) = gradients([(run.given, np.ones(run.given.shape))], [run.outs[0]])
     slopes = [np.ones(outs[0].shape)]
     for start, out in zip(run.shortcuts[1:], run.outs[1:], strict=True):
-        slopes += gradients({0: (out, np.ones(out.shape))}, [start])
+        slopes += gradients([(out, np.ones(out.shape))], [start])
     verdicts = dict.fromkeys("14", NOT)
     n, terms, interblock = len(outs), spec.terms, spec.connection in WITH_INTERBLOCK
     if interblock:

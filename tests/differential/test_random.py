@@ -1,27 +1,28 @@
-"""Random numbers in equations, flows and loops: ``random(...)``."""
+"""Numbers that are drawn, ``random(...)``, or learnt, ``learn(...)``: in equations, flows and loops."""
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable
+from hashlib import sha256
 
 import onnxruntime
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
+from danetc.compiler.analysis.initial_values import initial_values
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.emit.nir import NotInNir, emit_nir
-from danetc.compiler.emit.python import emit_python
+from danetc.compiler.ir.at_node import weights_of
 from danetc.compiler.ir.graph import Graph
-from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.model.built import Model
 from tests.compiler.emit.onnx_files import ran, written
-from tests.differential.helpers import randn, streamed
+from tests.differential.helpers import follows, model_py, randn, streamed, text
+from tests.differential.networks import ANALOG_STEM, small
+from tests.surrogates import step
 
 NEURON = """neuron bernoulli(sigma = 0.5) {{
   state v = 0.0
@@ -41,15 +42,8 @@ def _seeded() -> None:
 
 def graph(line: str, more: str = "", *, normal: str = "normal", uniform: str = "") -> Graph:
     own = NEURON.format(normal=normal, uniform=uniform)
-    return graph_of(
-        check_text(f"""use std
-        {own}
-        {more}
-        network net {{
-          input = events(2, 6, 6); steps = 4; surrogate = atan(alpha = 3)
-          {line}
-        }}""")
-    )
+    network = f"input = events(2, 6, 6); steps = 4; surrogate = atan(alpha = 3); {line}"
+    return text(f"{own}\n{more}\nnetwork net {{ {network} }}")
 
 
 def run(model: Model, x: Tensor, seed: int = 5) -> list[Tensor]:
@@ -62,16 +56,8 @@ def run(model: Model, x: Tensor, seed: int = 5) -> list[Tensor]:
     return [y.detach(), x.grad, *(p.grad for p in model.parameters() if p.grad is not None)]
 
 
-class Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grads[0] * 1.5 / (1 + (torch.pi / 2 * 3 * x) ** 2)
+def slope(x: Tensor) -> Tensor:
+    return 1.5 / (1 + (torch.pi / 2 * 3 * x) ** 2)
 
 
 def in_torch(x: Tensor, seed: int = 5) -> list[Tensor]:
@@ -84,7 +70,7 @@ def in_torch(x: Tensor, seed: int = 5) -> list[Tensor]:
         feed = now + 0.5 * s + (2 * torch.rand(now.shape) - 1)
         noise, threshold = torch.randn(now.shape), torch.rand(now.shape)
         h = 0.5 * v + feed + 0.5 * noise
-        s = Spike.apply(1 / (1 + torch.exp(1 - h)) - threshold)
+        s = step(1 / (1 + torch.exp(1 - h)) - threshold, slope)
         v = h * (1 - s)
         outputs.append(s)
     y = torch.stack(outputs) + torch.rand(x.shape)
@@ -98,31 +84,12 @@ def test_a_loop_draws_at_each_step_as_torch_does(backend: str) -> None:
     x = randn(4, 3, 2, 6, 6)
     found, expected = run(emit(graph(LOOP), 0, backend).double(), x), in_torch(x)
     assert 0.1 < expected[0].floor().mean() < 0.9
-    for mine, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_memory_backends_and_model_py_draw_the_same_bits() -> None:
-    made = graph(
-        "neuron = bernoulli; stem = conv(4) -> norm; stages = stage(basic(4), 2) via origin; head = avgpool"
-    )
-    x = torch.randn(4, 3, 2, 6, 6)
-    models = [emit(made, 1, *how) for how in (("eager",), ("fused",), ("fused", "recompute"))]
-    one, *others = (run(model, x) for model in models)
-    for other in others:
-        for mine, theirs in zip(one, other, strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
-    assert all(map(torch.equal, others[0], others[1]))
-    module = ModuleType("standalone")
-    exec(compile(emit_python(made), "model.py", "exec", dont_inherit=True), module.__dict__)
-    standalone = module.Model()
-    standalone.load_state_dict(models[0].state_dict())
-    for training in (True, False):
-        ys = []
-        for model in (models[0], standalone):
-            torch.manual_seed(2)
-            ys.append(model.train(training)(x))
-        assert torch.equal(*ys)
+def in_onnx(model: Model, x: Tensor, streaming: bool = False) -> Tensor:
+    """What ONNX Runtime gives for the model's file."""
+    return ran(written(model, streaming), model.topology, (x,), streaming)[0]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -148,12 +115,10 @@ def test_numbers_have_the_distribution_of_the_spec(
     one, two = model(x), model(x)
     torch.manual_seed(0)
     assert torch.equal(one, model(x))
-    for values in (one, torch.stack(streamed(model, x))):
-        assert float(stats.kstest(values.flatten().numpy(), law.cdf).pvalue) > 1e-3
+    for values in (one, torch.stack(streamed(model, x)), in_onnx(model, x)):
+        assert follows(values, law)
     assert not torch.equal(one, two)
     assert len(one.unique()) > 5000
-    drawn = ran(written(model, False), model.topology, (x,), False)[0]  # type: ignore[arg-type]
-    assert float(stats.kstest(drawn.flatten().numpy(), law.cdf).pvalue) > 1e-3
 
 
 @pytest.mark.parametrize(("law", "mean"), [("normal(2, 1)", 2.0), ("uniform(1, 2)", 1.5)])
@@ -166,10 +131,7 @@ def test_an_evaluation_may_take_the_mean(law: str, mean: float, backend: str) ->
     assert not torch.equal(model(x), model(x))
     assert torch.equal(model.eval()(x), (x + mean) + mean)
     assert torch.equal(torch.stack(streamed(model, x)), model(x))
-    torch.testing.assert_close(
-        ran(written(model, False), model.topology, (x,), False)[0],  # type: ignore[arg-type]
-        model(x),
-    )
+    torch.testing.assert_close(in_onnx(model, x), model(x))
 
 
 @pytest.mark.parametrize("backend", ["eager", "fused"])
@@ -184,24 +146,20 @@ def test_an_evaluation_may_take_the_mean(law: str, mean: float, backend: str) ->
 def test_a_sample_may_have_the_same_numbers_at_all_steps(line: str, backend: str) -> None:
     model = emit(graph(line, "neuron noisy { s = x + random(normal, per = sample) }"), 0, backend)
     x = torch.zeros(4, 30, 2, 6, 6)
-    module = ModuleType("standalone")
-    code = emit_python(model.topology)  # type: ignore[arg-type]
-    exec(compile(code, "model.py", "exec", dont_inherit=True), module.__dict__)
-    found = [model(x), torch.stack(streamed(model, x)), module.Model()(x)]
-    found += [ran(written(model, s), model.topology, (x,), s)[0] for s in (False, True)]  # type: ignore[arg-type]
+    found = [model(x), torch.stack(streamed(model, x)), model_py(model.topology)(x).float()]
+    found += [in_onnx(model, x, streaming) for streaming in (False, True)]
     for values in found:
         assert torch.equal(values, values[:1].expand(4, -1, -1, -1, -1))
-        assert float(stats.kstest(values[0].flatten().numpy(), stats.norm.cdf).pvalue) > 1e-3
+        assert follows(values[0], stats.norm)
         assert len(values[0].unique()) > 2000
 
 
 def test_numbers_of_a_sample_beside_a_static_value_are_static() -> None:
     """As in a variational autoencoder: one latent value for all steps."""
-    latent = (
-        "m = in -> mean_over_time; z = exp(0.5 * m) * random(normal, per = sample); out = m + z"
-    )
-    assert emit(graph(latent))(torch.zeros(4, 3, 2, 6, 6)).shape == (3, 2, 6, 6)
-    assert emit(graph(latent.replace(", per = sample", "")))(torch.zeros(4, 3, 2, 6, 6)).dim() == 5
+    latent = "m = in -> mean_over_time; z = exp(0.5 * m) * random(normal{}); out = m + z"
+    for given, lead in ((", per = sample", ()), ("", (4,))):
+        y = emit(graph(latent.format(given)))(torch.zeros(4, 3, 2, 6, 6))
+        assert y.shape == (*lead, 3, 2, 6, 6)
 
 
 def test_a_name_stands_for_the_same_numbers_and_each_place_draws_its_own() -> None:
@@ -222,11 +180,11 @@ def test_programs_are_read_back_and_numbers_without_effect_are_left_out() -> Non
     assert read_program(program.text()) == program
     own = graph("out = in -> own", "neuron own { y = random(); s = x + random(evaluate = mean) }")
     assert list(next(iter(own.neurons.values())).drawn) == ["s_random"]
-    for text in ("normal 0 draw step", "gamma 0 1 draw step", "normal 0 nan draw step",
+    for line in ("normal 0 draw step", "gamma 0 1 draw step", "normal 0 nan draw step",
                  "normal inf 1 draw step", "uniform 1 0 draw step", "normal 0 1 maybe step",
                  "normal 0 1 draw neuron", "normal 0 1 draw step step"):  # fmt: skip
         with pytest.raises(ValueError, match=r"not a|values to unpack"):
-            read_program(program.text().replace("normal 0.0 1.0 draw step", text))
+            read_program(program.text().replace("normal 0.0 1.0 draw step", line))
 
 
 @pytest.mark.parametrize(
@@ -247,44 +205,154 @@ def test_equal_networks_draw_from_the_same_distribution(other: dict[str, str]) -
     assert isinstance(compare_graphs(graph(LOOP), different), Different)
 
 
-def test_a_format_without_random_numbers_names_them() -> None:
-    made = graph("out = in + random()")
-    with pytest.raises(NotInNir, match=r"^random: NIR has no node for random"):
-        emit_nir(made, {})
+# -- learnt numbers -------------------------------------------------------------------------------
+
+BY_STEP = """use std
+neuron decaying {
+  state u = 0.0
+  leak = learn(0.6, above = 0, below = 1, per = step)
+  th = learn(0.7, per = channel, per_step = true)
+  v = leak * u + x
+  s = heaviside(v - th)
+  u = v * (1 - s)
+}
+network net {
+  input = image(2, 6, 6); steps = 3; surrogate = sigmoid(alpha = 4); neuron = decaying
+  out = in -> conv(4) -> norm -> spike -> conv(3) -> norm -> spike
+}"""
 
 
-def test_distributions_are_allowed_in_blocks() -> None:
-    block = "block own { out = learn(uniform(-1, 1)) * in + random(uniform(-1, 1)) }"
-    assert emit(graph("out = in -> own", block))(torch.ones(4, 2, 2, 6, 6)).shape[0] == 4
+def test_numbers_of_each_step_stream_and_fix_how_many_there_are() -> None:
+    model = emit(graph_of(check_text(BY_STEP)), 0).double().eval()
+    with torch.no_grad():
+        model.spike2.th.add_(torch.arange(3.0).view(3, 1, 1, 1) / 4)
+    x = randn(2, 2, 6, 6)
+    assert torch.equal(torch.stack(streamed(model, [x] * 3)), model(x))
+    with pytest.raises(ValueError, match="has numbers for 3 time steps, not for more"):
+        streamed(model, [x] * 4)
+    with pytest.raises(ValueError, match="spike1 has parameters for each of them"):
+        model(x.expand(4, *x.shape))
+    graph = graph_of(check_text(BY_STEP), None, {"steps": 5})
+    assert sum(weights_of(graph, node) for node in graph.nodes.values()) == (
+        2 * 4 * 9 + 4 * 3 * 9 + 2 * (4 + 3) + 5 * (1 + 4) + 5 * (1 + 3)
+    )
+
+
+def test_a_branch_scaled_by_zero_starts_as_the_identity() -> None:
+    """ReZero: Proposition 1 holds of a learnt factor as of a norm that starts at 0."""
+    rezero = "each = spike -> conv -> norm; out = learn(0.0) * branch + shortcut"
+    rezero = f"connection rezero {{ {rezero} }}"
+    graph = text(small("stage(basic(4), 2) via rezero", more=rezero, **ANALOG_STEM))
+    known = initial_values(graph)
+    (stage,) = graph.stages
+    assert [known[block.output] for block in stage.blocks] == [stage.entry, stage.entry]
+
+
+# -- random first values ----------------------------------------------------------------------------
+
+SPEC = """use std
+neuron own(low = 0.5, high = 0.9) {{
+  a = learn({start}, per = neuron{bounds})
+  t = learn(uniform(low, high), per = channel, per_step = true)
+  g = learn(normal(1, 0.2))
+  u = a * delay(u, 1) + (1 - a) * x * t * g
+  s = u
+}}
+network net {{
+  input = image(2, 6, 6); steps = 3; surrogate = atan; neuron = own
+  first = in -> conv(4) -> norm -> spike
+  late = (learn({start}, per = neuron{bounds}) * first) -> spike
+  out = late -> conv(3)
+}}"""
+
+
+def starting(start: str, bounds: str = "") -> Graph:
+    return graph_of(check_text(SPEC.format(start=start, bounds=bounds)))
+
+
+def generator(seed: int, name: str) -> torch.Generator:
+    digest = sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
+
+
+@pytest.mark.parametrize(("seed", "backend"), [(0, "eager"), (7, "fused")])
+def test_numbers_are_those_of_a_generator_of_torch_for_each_parameter(
+    seed: int, backend: str
+) -> None:
+    model = emit(starting("normal(0.5, 0.1)"), seed, backend)
+    drawn = {k: p for k, p in model.named_parameters() if ".learn." in k or ".spike." in k}
+    neuron = {"a": [4, 6, 6], "t": [3, 4, 1, 1], "g": []}
+    shapes = {
+        f"{line}.spike.{key}": shape for line in ("first", "late") for key, shape in neuron.items()
+    }
+    assert {key: [*p.shape] for key, p in drawn.items()} == shapes | {
+        "late.learn.weight": [4, 6, 6]
+    }
+    for name, parameter in drawn.items():
+        expected = torch.empty(parameter.shape, dtype=torch.float64)
+        if name.endswith(".t"):
+            expected.uniform_(0.5, 0.9, generator=generator(seed, name))
+        else:
+            law = (1, 0.2) if name.endswith(".g") else (0.5, 0.1)
+            expected.normal_(*law, generator=generator(seed, name))
+        assert torch.equal(parameter, expected.float()), name
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "words"),
+    ("start", "bounds", "law"),
     [
-        ("out = in + random(0.5)", "E0304", "`0.5` is not a distribution"),
-        ("out = in + random(gamma)", "E0304", "`gamma` is not a distribution"),
-        ("out = in + random(normal(0))", "E0307", "`normal` in `random` takes two numbers"),
-        ("out = in + random(normal(0, 0))", "E0305", "its `std` is not above 0"),
-        ("out = in + random(uniform(1, 0))", "E0305", "its `low` is not below its `high`"),
-        ("out = in + random(evaluate = sometimes)", "E0210", "expected one of `draw`, `mean`"),
-        ("out = in + random(seed = 1)", "E0301", "has no parameter `seed`"),
-        ("out = in + random", "E0405", "`random` is called with arguments"),
-        (
-            "out = in + random() * random()",
-            "E0410",
-            "of two learnable parameters or random numbers",
-        ),
-        ("out = in + 1 / random()", "E0410", "`/` cannot be applied to random numbers"),
-        ("z = random(); a = in + z; b = (a -> conv(4)) + z; out = b", "E0410", "`z` is drawn as 2"),
-        ("out = in -> LIF(tau = random())", "E0304", "must be a number, not random numbers"),
-        ("out = in -> dropout(random())", "E0304", "not random numbers"),
-        ("out = in -> (stage(basic(2), 2) via sew by r)", "E0608", "a rule has no random numbers"),
+        ("uniform(-1, 3)", {}, stats.uniform(-1, 4)),
+        ("uniform(0.1, 0.9)", {"above": 0.0, "below": 1.0}, stats.uniform(0.1, 0.8)),
+        ("uniform(1.5, 9)", {"above": 1.0}, stats.uniform(1.5, 7.5)),
+        ("normal(2, 0.5)", {}, stats.norm(2, 0.5)),
+        ("normal(0.9, 0.4)", {"above": 0.0, "below": 1.0}, stats.truncnorm(-2.25, 0.25, 0.9, 0.4)),
+        ("normal(0.1, 5)", {"above": 0.0, "below": 0.5}, stats.truncnorm(-0.02, 0.08, 0.1, 5)),
+        ("normal(0.1, 1)", {"below": 0.2}, stats.truncnorm(-float("inf"), 0.1, 0.1, 1)),
     ],
 )
-def test_misuse_in_flows_is_named(line: str, code: str, words: str) -> None:
-    rule = "rule r { in[i] = random() * out[i - 1]; result = out[n - 1] }" * ("by r" in line)
-    with pytest.raises(SpecError) as found:
-        graph(f"neuron = LIF; {line}", rule)
-    error = found.value.diagnostics[0]
-    assert error.code == code
-    assert words in f"{error.message} {error.hint}"
+def test_first_numbers_have_the_distribution_of_the_spec(
+    start: str, bounds: dict[str, float], law: stats.rv_continuous
+) -> None:
+    given = "".join(f", {key} = {value}" for key, value in bounds.items())
+    line = f"input = image(8, 40, 40); neuron = IF; out = learn({start}, per = neuron{given}) * in"
+    with torch.no_grad():
+        model = emit(text(f"network net {{ {line} }}"), 3)
+        values = model(torch.ones(1, 8, 40, 40)).flatten().double()
+    assert follows(values, law, 0.01)
+    low, high = bounds.get("above", -torch.inf), bounds.get("below", torch.inf)
+    assert bool(((low < values) & (values < high)).all())
+    assert len(values.unique()) > 10_000
+
+
+@pytest.mark.parametrize("bounds", ["", ", above = 0", ", above = 0, below = 1"])
+def test_a_standalone_model_draws_the_same_distribution(bounds: str) -> None:
+    made = starting("uniform(0.2, 0.8)", bounds)
+    torch.manual_seed(0)
+    one, two = (model_py(made).float() for _ in range(2))
+    values: Callable[[Tensor], Tensor] = {
+        "": lambda raw: raw,
+        ", above = 0": nn.functional.softplus,
+        ", above = 0, below = 1": torch.sigmoid,
+    }[bounds]
+    for name in ("first.spike.a", "late.learn.weight", "late.spike.a"):
+        key = name + "_raw" * bool(bounds)
+        found = values(one.get_parameter(key).detach())
+        assert found.shape == (4, 6, 6)
+        assert bool(((found >= 0.2) & (found <= 0.8)).all())
+        assert follows(found, stats.uniform(0.2, 0.6), 0.01)
+        assert not torch.equal(one.get_parameter(key), two.get_parameter(key))
+    model = emit(made, 5)
+    one.load_state_dict(model.state_dict())
+    x = randn(2, 2, 6, 6).float()
+    assert torch.allclose(one.eval()(x), model.eval()(x), atol=1e-6)
+
+
+def test_the_text_of_a_program_and_its_equality_tell_the_distribution() -> None:
+    one = starting("uniform(0.2, 0.8)")
+    program = one.program(next(node for node in one.nodes.values() if node.op == "neuron"))
+    assert "learn a = 0.5 from uniform 0.2 0.8 per neuron" in program.text()
+    assert "learn t = 0.7 from uniform 0.5 0.9 per channel per step" in program.text()
+    assert read_program(program.text()) == program
+    assert isinstance(compare_graphs(one, starting("uniform(0.2, 0.8)")), Same)
+    for other in ("0.5", "uniform(0.3, 0.7)", "normal(0.5, 0.1)"):
+        assert isinstance(compare_graphs(one, starting(other)), Different)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -46,9 +46,8 @@ def at_each_step(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def conv_norm(part: Any, x: Tensor, number: str = "") -> Tensor:
-    return at_each_step(
-        getattr(part, f"norm{number}"), at_each_step(getattr(part, f"conv{number}"), x)
-    )
+    conv, norm = (getattr(part, f"{name}{number}") for name in ("conv", "norm"))
+    return at_each_step(norm, at_each_step(conv, x))
 
 
 def origin(block: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
@@ -72,29 +71,22 @@ def baa(block: Any, x: Tensor) -> Tensor:
 def eq_11(blocks: Any, x: Tensor, block: Run) -> Tensor:
     """x_i = sum of o_j for j < i; the stage gives its last block's output."""
     outs = [block(blocks[0], x)]
-    for i in range(1, len(blocks)):
-        total = outs[0]
-        for out in outs[1:]:
-            total = total + out
-        outs.append(block(blocks[i], total))
+    for each in blocks[1:]:
+        outs.append(block(each, reduce(torch.add, outs)))
     return outs[-1]
 
 
 def listing_1(blocks: Any, x: Tensor, block: Run) -> Tensor:
     """Each output is added to a running sum, which feeds the next block and is given at the end."""
     total = block(blocks[0], x)
-    for i in range(1, len(blocks)):
-        total = total + block(blocks[i], total)
+    for each in blocks[1:]:
+        total = total + block(each, total)
     return total
 
 
 def after_the_opening_block(blocks: Any, x: Tensor, block: Run) -> Tensor:
     """Listing 1 on the blocks from the second one on."""
-    x = block(blocks[0], x)
-    total = block(blocks[1], x)
-    for i in range(2, len(blocks)):
-        total = total + block(blocks[i], total)
-    return total
+    return listing_1(blocks[1:], block(blocks[0], x), block)
 
 
 APART = """
@@ -109,28 +101,25 @@ rule apart {
 def fed_apart(blocks: Any, x: Tensor, block: Callable[..., Tensor]) -> Tensor:
     """Branches read the block before, shortcuts the sum of all; a spike of the first stays."""
     outs = [block(blocks[0], x)]
-    for i in range(1, len(blocks)):
-        outs.append(block(blocks[i], outs[-1], torch.stack(outs).sum(0)))
+    for each in blocks[1:]:
+        outs.append(block(each, outs[-1], torch.stack(outs).sum(0)))
     return torch.maximum(outs[-1], outs[0])
 
 
 class Plain(nn.Module):
     """The layers of a built model, called by a loop of ours in place of its graph."""
 
-    def __init__(self, model: Model, stage: Callable[..., Tensor], block: Run) -> None:
+    def __init__(self, model: Any, stage: Callable[..., Tensor], block: Run) -> None:
         super().__init__()
         self.stem, self.stages, self.head = model.stem, model.stages, model.head
         self.rule, self.block = stage, block
 
     def forward(self, x: Tensor) -> Tensor:
-        stem: Any = self.stem
-        x = stem.spike(conv_norm(stem, x))
-        stages: Any = self.stages
-        for stage in stages:
-            x = self.rule(stage.blocks, x, self.block)
-        head: Any = self.head
-        y: Tensor = head.linear(at_each_step(head.avgpool, x).mean(0).flatten(1))
-        return y
+        x = self.stem.spike(conv_norm(self.stem, x))
+        for stage in self.stages:
+            x = self.rule([*stage.blocks.children()], x, self.block)
+        x = at_each_step(self.head.avgpool, x).mean(0)
+        return self.head.linear(x.flatten(1))  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("passes", PASSES)
@@ -156,24 +145,13 @@ def test_a_reading_is_its_plain_loop(
     assert_same(seen, expected, gradients=1e-12)
 
 
-def test_the_loops_tell_the_readings_apart() -> None:
-    """The tests above could not fail if the loops did the same."""
-    frames = randn(3, 2, 3, 8, 8)
-    outputs = [
-        observe(Plain(network("origin", "chain", ()), stage, origin), frames).outputs[0]
-        for stage in (eq_11, listing_1, after_the_opening_block, fed_apart)
-    ]
-    for first, second in combinations(outputs, 2):
-        assert not torch.allclose(first, second)
-
-
-# -- the theorem ----------------------------------------------------------------------------------
-
 OPENING = {
     "pa_a": "each = spike -> conv -> norm; projection = conv -> norm",
     "pa_b": "each = norm -> spike -> conv; projection = conv -> norm",
     "sew": "each = conv -> norm -> spike; projection = conv -> norm -> spike",
 }
+
+# -- the theorem ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("passes", PASSES)
@@ -181,10 +159,8 @@ OPENING = {
 def test_a_chain_with_identity_is_the_dense_form_without(connection: str, passes: str) -> None:
     """Connections without interblock modules: block 0 is the whole opening block, later blocks
     drop their identity, and the stage gives the sum of all."""
-    dense = (
-        f"connection bare {{ {OPENING[connection]}; "
-        "out = branch + shortcut if i == 0 else branch }"
-    )
+    out = "out = branch + shortcut if i == 0 else branch"
+    dense = f"connection bare {{ {OPENING[connection]}; {out} }}"
     frames = randn(3, 2, 3, 8, 8)
     chain = observe(network(connection, "chain", PASSES[passes]), frames)
     sums = observe(network("bare", "densely_additive_all", PASSES[passes], dense), frames)

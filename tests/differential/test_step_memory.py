@@ -11,7 +11,6 @@ from torch import Tensor
 
 from benchmarks.allocated import peak_bytes, saved_bytes
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.frontend.program import check_file, check_text, graph_of
 from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.recompute import POLICIES
@@ -19,8 +18,8 @@ from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.training.state import autocast
-from danetc.tasks.memory import plain_step, size_of, step_memory
-from tests.differential.helpers import text
+from danetc.tasks.memory import Step, plain_step, size_of, step_memory
+from tests.differential.helpers import spec, text
 from tests.differential.looped import LOOPED
 from tests.differential.networks import small, variety
 
@@ -29,25 +28,28 @@ CONSTANTS = 128
 EVERY = [(backend, policy) for backend in ("eager", "fused") for policy in POLICIES]
 
 
-def check_exact(graph: Graph, *cases: tuple[str, str, str], batch: int = 2) -> None:
-    """Compare what a forward pass saves under a backend, a policy and a precision, byte for byte."""
-    loss = plain_step(graph, "eager", batch).loss
+def batch_of(graph: Graph, batch: int) -> tuple[Tensor, Tensor]:
     steps = [graph.steps] * taken(graph).varies
     x = torch.rand(*steps, batch, *taken(graph).shape)
-    labels = torch.zeros(batch, dtype=torch.int64)
+    return x, torch.zeros(batch, dtype=torch.int64)
+
+
+def check_exact(graph: Graph, *cases: tuple[str, str, str], batch: int = 2) -> None:
+    """Compare what a forward pass saves under a backend, a policy and a precision, byte for byte."""
+    x, labels = batch_of(graph, batch)
     outputs: list[Any] = []
 
-    def forward(model: Model, precision: str) -> Tensor:
-        outputs[:] = []
+    def forward(model: Model, step: Step, precision: str) -> Tensor:
         with autocast(precision, torch.device("cpu")):
-            outputs.append(model(x))
-            return loss(model, {})(outputs[0], labels, x)
+            outputs[:] = [model(x)]
+            return step.loss(model, {})(outputs[0], labels, x)
 
     for backend, policy, precision in cases:
         step = plain_step(graph, backend, batch, precision)
         model = emit(graph, backend=backend, memory=policy)
         found = step_memory(step, policy)
-        real = saved_bytes(partial(forward, model, precision)) - size_of(outputs_of(outputs[0]))
+        real = saved_bytes(partial(forward, model, step, precision))
+        real -= size_of(outputs_of(outputs[0]))
         assert 0 <= real - found.saved <= CONSTANTS, (backend, policy, precision)
         assert found.weights == size_of([*model.parameters(), *model.buffers()])
 
@@ -61,7 +63,7 @@ def test_what_is_saved_is_exact(precision: str) -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 def test_what_a_resnet_saves_is_exact(precision: str) -> None:
-    graph = graph_of(check_file("danet_c_r18"), None, {"image": 32, "width": 16, "steps": 2})
+    graph = spec("danet_c_r18", image=32, width=16, steps=2)
     check_exact(graph, *((*each, precision) for each in EVERY))
 
 
@@ -87,7 +89,6 @@ def test_what_loops_save_is_exact(name: str) -> None:
 
 
 FIRST = """
-use std
 network first {
   input = events(2, 4, 4); steps = 3; neuron = IF; surrogate = atan
   out = in -> LAYER -> spike -> linear(5) -> mean_over_time
@@ -100,7 +101,7 @@ network first {
 )
 def test_a_layer_of_the_images_is_exact(layer: str) -> None:
     """Images need no gradient, so that the weights of the layer are not saved."""
-    graph = graph_of(check_text(FIRST.replace("LAYER", layer)))
+    graph = text(FIRST.replace("LAYER", layer))
     check_exact(graph, ("eager", "none", "float32"), ("fused", "none", "bf16"))
 
 
@@ -108,13 +109,12 @@ def test_a_layer_of_the_images_is_exact(layer: str) -> None:
 @pytest.mark.parametrize(("backend", "policy"), EVERY)
 def test_the_peak_is_that_of_a_step(backend: str, policy: str) -> None:
     """Without the workspace of convolutions, which is largest where all else is recomputed."""
-    graph = graph_of(check_file("sew_r18"), None, {"image": 64})
-    check_peak(graph, backend, policy, 8, 0.2 if backend == "eager" else 0.02)
+    check_peak(spec("sew_r18", image=64), backend, policy, 8, 0.2 if backend == "eager" else 0.02)
 
 
 @pytest.mark.parametrize("batch", [2, 64])
 def test_the_peak_of_linear_layers(batch: int) -> None:
-    graph = graph_of(check_text(FIRST.replace("LAYER", "linear(64) -> spike -> linear(32)")))
+    graph = text(FIRST.replace("LAYER", "linear(64) -> spike -> linear(32)"))
     check_peak(graph, "fused", "none", batch, 0.01)
 
 
@@ -122,8 +122,7 @@ def check_peak(graph: Graph, backend: str, policy: str, batch: int, tolerance: f
     step = plain_step(graph, backend, batch)
     model = emit(graph, backend=backend, memory=policy)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    x = torch.rand(*[graph.steps] * taken(graph).varies, batch, *taken(graph).shape)
-    labels = torch.zeros(batch, dtype=torch.int64)
+    x, labels = batch_of(graph, batch)
 
     def run() -> None:
         optimizer.zero_grad()
@@ -140,7 +139,7 @@ def check_peak(graph: Graph, backend: str, policy: str, batch: int, tolerance: f
 @pytest.mark.parametrize(("backend", "policy"), EVERY)
 def test_a_step_without_values_leaves_nothing_behind(backend: str, policy: str) -> None:
     """Neither the random state nor a later step differs."""
-    graph = graph_of(check_text(FIRST.replace("LAYER", "stage(basic(2), 1) via sew")))
+    graph = text(FIRST.replace("LAYER", "stage(basic(2), 1) via sew"))
     torch.manual_seed(1)
     before = torch.get_rng_state()
     x = torch.rand(3, 2, *taken(graph).shape)

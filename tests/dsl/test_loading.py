@@ -1,24 +1,32 @@
-"""`use`: files, the standard library, names, circles and clashes."""
+"""`use`: files, the standard library, names, circles and clashes; and texts that are no specs."""
 
 from __future__ import annotations
 
-from functools import cache
+import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from danetc.dsl import loading
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError, render, render_all
 from danetc.dsl.loading import Module, library_file, load_module, standard, std_files
-from danetc.dsl.reading import LANGUAGE, zoo_files
+from danetc.dsl.reading import (
+    LANGUAGE,
+    MAX_FILE_BYTES,
+    find_spec,
+    read_source,
+    shipped_specs,
+    zoo_files,
+)
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
-from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import Program, walk
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tree import walk
 from danetc.dsl.work import bounded
-from tests.tables import each_of
 
 NEURON = "neuron {name} {{\n  s = heaviside(x - 1)\n}}\n"
+A, N, LIF = (NEURON.format(name=name) for name in ("A", "N", "LIF"))
 
 
 def load(folder: Path, **texts: str) -> tuple[Module, list[Diagnostic]]:
@@ -43,63 +51,14 @@ def loaded(text: str) -> tuple[Module, list[Diagnostic]]:
 # -- names -----------------------------------------------------------------------------------------
 
 
-def test_own_names_come_with_their_module() -> None:
-    module, errors = loaded(NEURON.format(name="N"))
+def test_names_come_with_their_modules() -> None:
+    module, errors = loaded(f"use std (LIF, resnet50)\n{N}")
     assert not errors
-    found = module.names["N"]
-    assert found.module is module
-    assert found.declaration is module.program.declarations[0]
-
-
-def test_std_names_resolve_in_std() -> None:
-    module, errors = loaded("use std\n")
-    assert not errors
-    backbone = module.names["resnet50"]
-    assert backbone.declaration.kind == "backbone"
-    assert backbone.module.source.name == "std/backbones.danet"
-    assert backbone.module.names["bottleneck"].declaration.kind == "block"
-
-
-def test_std_declarations_are_the_same_objects_in_every_load() -> None:
-    first, second = loaded("use std\n")[0], loaded("use std (LIF)\n")[0]
-    assert first.names["LIF"].declaration is second.names["LIF"].declaration
-
-
-def test_declarations_of_std_are_parsed_when_needed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(loading, "_std", cache(loading._Std))
-    parsed: list[str] = []
-    parse = loading.parse
-
-    def counting(source: SourceFile, reporter: Reporter, part: Span | None = None) -> Program:
-        program = parse(source, reporter, part)
-        parsed.extend([source.name, *(item.name for item in program.declarations)])
-        return program
-
-    monkeypatch.setattr(loading, "parse", counting)
-    module, _ = loaded("use std\n")
-    assert parsed == ["main.danet"]
-    found = [module.names[name] for name in ("LIF", "PLIF", "LIF")]
-    assert found[0].declaration is found[2].declaration
-    assert parsed[1:] == ["std/neurons.danet", "LIF", "std/neurons.danet", "PLIF"]
-    parsed.clear()
-    assert "bottleneck" in module.names["resnet50"].module.names
-    assert parsed == ["std/backbones.danet", "resnet50"]
-
-
-def test_every_std_name_is_declared_where_the_scan_finds_it() -> None:
-    module, _ = loaded("use std\n")
-    for name, found in module.names.items():
-        assert found.declaration.name == name
-        assert found.declaration.span.source is found.module.source
-        assert found.declaration is found.module.own[name]
-
-
-def places(program: Program) -> list[tuple[object, ...]]:
-    """All nodes and comments of a tree with where they stand, which is no part of equality."""
-    nodes = [*walk(program), *program.comments]
-    return [(node, node.span, getattr(node, "name_span", None)) for node in nodes]
+    assert set(module.names) == {"LIF", "resnet50", "N"}
+    again = loaded("use std\n")[0].names
+    assert again["LIF"].declaration is module.names["LIF"].declaration
+    for name, found in again.items():
+        assert (found.declaration.name, found.module.own[name]) == (name, found.declaration)
 
 
 @pytest.mark.parametrize("source", std_files(), ids=lambda source: source.name)
@@ -108,46 +67,29 @@ def test_a_std_file_in_parts_is_the_file_as_a_whole(source: SourceFile) -> None:
     whole = parse(source, reporter)
     assert not reporter.diagnostics
     module = next(found.module for found in standard().values() if found.module.source is source)
-    assert places(module.program) == places(whole)
-    assert list(module.own) == [item.name for item in whole.declarations]
-    assert tuple(module.own.values()) == whole.declarations
-    path = library_file(source)
-    assert path is not None
-    load_module(path, reporter)
+    places, wanted = (  # which are no part of the equality of nodes
+        [(node, node.span, getattr(node, "name_span", None)) for node in (*walk(it), *it.comments)]
+        for it in (module.program, whole)
+    )
+    assert places == wanted
+    assert [*module.own.items()] == [(item.name, item) for item in whole.declarations]
+    load_module(library_file(source), reporter)  # type: ignore[arg-type]
     assert not reporter.diagnostics
-
-
-def test_a_list_of_names_brings_those_alone() -> None:
-    module, errors = loaded("use std (LIF, resnet18)\n")
-    assert not errors
-    assert set(module.names) == {"LIF", "resnet18"}
-
-
-def test_a_file_gives_its_own_declarations_and_not_what_it_uses(tmp_path: Path) -> None:
-    module, errors = load(tmp_path, main='use "a.danet"\n', a="use std\n" + NEURON.format(name="A"))
-    assert not errors
-    assert set(module.names) == {"A"}
-    assert "LIF" in module.names["A"].module.names
 
 
 def test_paths_are_relative_to_the_file_that_uses_them(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "a.danet").write_text('use "b.danet"\nuse "../c.danet"\n')
-    (tmp_path / "lib" / "b.danet").write_text(NEURON.format(name="B"))
-    (tmp_path / "c.danet").write_text(NEURON.format(name="C"))
-    module, errors = load(tmp_path, main='use "lib/a.danet"\nuse "lib/b.danet"\n')
+    texts = {"lib/a": 'use "b.danet"\nuse "../c.danet"\n', "lib/b": NEURON.format(name="B")}
+    main = 'use "lib/a.danet"\nuse "lib/b.danet"\n'
+    module, errors = load(tmp_path, main=main, c=NEURON.format(name="C"), **texts)
     assert not errors
     assert set(module.names) == {"B"}
     assert module.names["B"].module.source.name == str(tmp_path / "lib" / "b.danet")
 
 
 def test_one_file_by_two_ways_is_loaded_once_and_does_not_clash(tmp_path: Path) -> None:
-    module, errors = load(
-        tmp_path,
-        main='use "b.danet"\nuse "a.danet"\nuse "./b.danet" (B)\n',
-        a='use "b.danet"\n' + NEURON.format(name="A"),
-        b=NEURON.format(name="B"),
-    )
+    main = 'use "b.danet"\nuse "a.danet"\nuse "./b.danet" (B)\n'
+    module, errors = load(tmp_path, main=main, a=f'use "b.danet"\n{A}', b=NEURON.format(name="B"))
     assert not errors
     inner = module.names["A"].module.names["B"]
     assert inner.declaration is module.names["B"].declaration
@@ -157,9 +99,7 @@ def test_one_file_by_two_ways_is_loaded_once_and_does_not_clash(tmp_path: Path) 
 # -- errors ----------------------------------------------------------------------------------------
 
 
-A, N = NEURON.format(name="A"), NEURON.format(name="N")
 CHAIN = {f"f{number}": f'use "f{number + 1}.danet"\n' for number in range(300)}
-LIF = NEURON.format(name="LIF")
 NETWORK = "network N {\n}\n"
 TWO_OF_A_NAME = 'use "a.danet" (N)\nuse "b.danet" (N)\n'
 ERRORS: dict[str, tuple[dict[str, str], str, list[str], str]] = {
@@ -241,33 +181,28 @@ def test_a_recipe_of_the_file_shadows_that_of_std(tmp_path: Path) -> None:
         module, errors = load(tmp_path, main=use + recipe)
         assert errors == []
         assert module.names["digits"].module is module
-    _, errors = load(tmp_path, main='use std\nuse "a.danet"\n', a=recipe)
-    one(errors, "E0204")
-    _, errors = load(tmp_path, main=f"use std\n{recipe.replace('digits', 'LIF')}")
-    one(errors, "E0204")
+    one(load(tmp_path, main='use std\nuse "a.danet"\n', a=recipe)[1], "E0204")
+    one(load(tmp_path, main=f"use std\n{recipe.replace('digits', 'LIF')}")[1], "E0204")
 
 
-@pytest.mark.parametrize(
-    "texts",
-    [
-        {"main": NETWORK + N},
-        {"main": N + NETWORK},
-        {"main": f'use "a.danet"\n{NETWORK}', "a": N},
-        {"main": f'use "a.danet"\n{N}', "a": NETWORK},
-        {"main": TWO_OF_A_NAME, "a": NETWORK, "b": N},
-        {"main": TWO_OF_A_NAME, "a": N, "b": NETWORK},
-        {"main": 'use "a.danet" (N)\n', "a": NETWORK + N},
-        {"main": 'use "a.danet"\n', "a": NETWORK + N},
-    ],
-)
-def test_a_network_may_have_the_name_of_its_neuron(texts: dict[str, str], tmp_path: Path) -> None:
-    variant = "network other = N {\n  neuron = N\n}\n"
-    module, errors = load(tmp_path, **{**texts, "main": texts["main"] + variant})
-    assert errors == []
-    assert module.names["N"].declaration.kind == "neuron"
-    base = module.resolve("other").base
-    assert base is not None
-    assert base.declaration.kind == "network"
+def test_a_network_may_have_the_name_of_its_neuron(tmp_path: Path) -> None:
+    for main, *files in (
+        [NETWORK + N],
+        [N + NETWORK],
+        [f'use "a.danet"\n{NETWORK}', N],
+        [f'use "a.danet"\n{N}', NETWORK],
+        [TWO_OF_A_NAME, NETWORK, N],
+        [TWO_OF_A_NAME, N, NETWORK],
+        ['use "a.danet" (N)\n', NETWORK + N],
+        ['use "a.danet"\n', NETWORK + N],
+    ):
+        others = dict(zip("ab", files, strict=False))
+        module, errors = load(
+            tmp_path, main=f"{main}network other = N {{ neuron = N }}\n", **others
+        )
+        assert errors == [], (main, files)
+        kinds = module.names["N"].declaration.kind, module.resolve("other").base.declaration.kind
+        assert kinds == ("neuron", "network"), (main, files)
 
 
 def test_files_of_the_zoo_from_any_folder(tmp_path: Path) -> None:
@@ -280,20 +215,18 @@ def test_files_of_the_zoo_from_any_folder(tmp_path: Path) -> None:
     assert len(zoo_files()) == len([*folder.rglob("*.danet")]), "no two files have one name"
 
 
+def test_a_circle_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "other.danet").symlink_to(tmp_path / "main.danet")
+    one(load(tmp_path, main='use "other.danet"\n')[1], "E0203")
+
+
 def test_names_that_an_error_excuses(tmp_path: Path) -> None:
-    """They are no second error where they are used, and neither is what was meant by one."""
     module, _ = load(tmp_path, main='use "missing.danet" (A)\n')
     assert (module.excuses("A"), module.excuses("B")) == (True, False)
     module, errors = loaded("use std (LFI, resnet18)\n")
     assert one(errors, "E0205").span.text == "LFI"
     assert [module.excuses(name) for name in ("LFI", "LIF", "resnet50")] == [True, True, False]
     assert load(tmp_path, main='use "missing.danet"\n')[0].excuses("anything")
-
-
-def test_a_circle_through_a_link(tmp_path: Path) -> None:
-    (tmp_path / "other.danet").symlink_to(tmp_path / "main.danet")
-    _, errors = load(tmp_path, main='use "other.danet"\n')
-    one(errors, "E0203")
 
 
 def test_errors_of_an_imported_file_stand_there_once(tmp_path: Path) -> None:
@@ -309,48 +242,144 @@ def test_errors_of_an_imported_file_stand_there_once(tmp_path: Path) -> None:
 # -- files -----------------------------------------------------------------------------------------
 
 
-def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
-    path = tmp_path / "a.danet"
-    path.write_bytes(b"\xef\xbb\xbf" + NEURON.format(name="N").encode())
-    reporter = Reporter()
-    assert set(load_module(path, reporter).names) == {"N"}
-    assert not reporter.diagnostics
-
-
-def test_a_binary_file_that_is_used(tmp_path: Path) -> None:
-    (tmp_path / "a.danet").write_bytes(b"\xff\xfe\0")
-    _, errors = load(tmp_path, main='use "a.danet"\n')
-    assert one(errors, "E0202").span.source.name == str(tmp_path / "main.danet")
-
-
 def test_too_many_files_and_too_much_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(5):
-        (tmp_path / f"f{number}.danet").write_text("# " + "x" * 1000 + "\n")
-    uses = "".join(f'use "f{number}.danet"\n' for number in range(5))
-    monkeypatch.setattr(loading, "MAX_FILES", 4)
-    _, errors = load(tmp_path, main=uses)
-    assert {item.code for item in errors} == {"E0901"}
-    monkeypatch.setattr(loading, "MAX_FILES", 100)
-    monkeypatch.setattr(loading, "MAX_TOTAL_SIZE", 3500)
-    _, errors = load(tmp_path, main=uses)
-    assert len(errors) == 2
-    assert {item.code for item in errors} == {"E0901"}
+    texts = {f"f{number}": "# " + "x" * 1000 + "\n" for number in range(5)}
+    texts["main"] = "".join(f'use "{name}.danet"\n' for name in texts)
+    for files, size in ((4, 10**6), (100, 3500)):
+        monkeypatch.setattr(loading, "MAX_FILES", files)
+        monkeypatch.setattr(loading, "MAX_TOTAL_SIZE", size)
+        _, errors = load(tmp_path, **texts)
+        assert [item.code for item in errors] == ["E0901"] * 2
 
 
 def test_a_file_of_a_later_version_is_not_read_any_further(tmp_path: Path) -> None:
     """Nothing else of it is an error, and names that it was to give are excused."""
+    for line in (f"# danet {LANGUAGE}", "# danet 2 is not out yet", "#  a comment"):
+        module, errors = loaded(f"{line}\n{N}")
+        assert (errors, set(module.own)) == ([], {"N"})
     module, errors = loaded(f"# danet {LANGUAGE + 1}\nnetwork a {{ x = = }}\n")
     error = one(errors, "E0121")
     assert (error.span.line, error.span.text) == (1, str(LANGUAGE + 1))
     assert not module.complete
-    _, errors = load(
-        tmp_path, main='use "lib.danet" (N)\n', lib=f"#danet {LANGUAGE + 1}\nnew words\n"
-    )
+    lib = f"#danet {LANGUAGE + 1}\nnew words\n"
+    _, errors = load(tmp_path, main='use "lib.danet" (N)\n', lib=lib)
     assert one(errors, "E0121").span.source.name.endswith("lib.danet")
 
 
-@each_of([f"# danet {LANGUAGE}", "# danet 2 is not out yet", "#  a comment"])
-def test_files_of_this_version_are_read(line: str) -> None:
-    module, errors = loaded(f"{line}\n{NEURON.format(name='N')}")
-    assert not errors
-    assert set(module.own) == {"N"}
+# -- texts of specs --------------------------------------------------------------------------------
+
+
+def failing(path: Path) -> Diagnostic:
+    with pytest.raises(SpecError) as caught:
+        read_source(path)
+    assert str(path) in str(caught.value)
+    (only,) = caught.value.diagnostics
+    assert render(only)
+    return only
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "words"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "E0202", ""),
+        (b"network a\0b", "E0202", ""),
+        ("# größer".encode("utf-16"), "E0202", ""),
+        (b"\n# gr\xf6\xdfer\n", "E0202", "0xf6 in line 2"),
+        (b"# " + b"x" * MAX_FILE_BYTES, "E0901", ""),
+        (100 * 1024**3, "E0901", ""),  # sparse: reading it all would fill the memory
+    ],
+)
+def test_what_is_no_text(tmp_path: Path, data: bytes | int, code: str, words: str) -> None:
+    path = tmp_path / "a.danet"
+    with path.open("wb") as stream:
+        stream.truncate(data) if isinstance(data, int) else stream.write(data)
+    error = failing(path)
+    assert error.code == code
+    assert words in error.message
+
+
+def test_folders_and_missing_files(tmp_path: Path) -> None:
+    assert failing(tmp_path).code == "E0202"
+    assert failing(tmp_path / "a" / "b.danet").hint == f"there is no folder `{tmp_path}/a` either"
+    error = failing(tmp_path / "a.danet")
+    shown = [f"error[E0201]: {error.message}", f" --> {tmp_path}/a.danet"]
+    assert render(error).splitlines() == shown
+
+
+# -- files that are no specs ---------------------------------------------------------------------
+
+
+def test_only_files_that_end_in_danet_are_opened_and_quoted(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2 = {{{")
+    (tmp_path / "link.danet").symlink_to(tmp_path / "secret")
+    (tmp_path / "good.danet").write_text("use std")
+    (tmp_path / "other.danet").symlink_to(tmp_path / "good.danet")
+    for name, says in [("secret", "does not end in"), ("link.danet", "is a link to a file that")]:
+        error = failing(tmp_path / name)
+        assert error.code == "E0202"
+        assert says in error.message
+    assert read_source(tmp_path / "other.danet").text == "use std"
+    reporter = Reporter()
+    for name in ("secret", "link.danet", f"{tmp_path}/secret"):
+        load_module(SourceFile(str(tmp_path / "spec.danet"), f'use "{name}"'), reporter)
+    assert [item.code for item in reporter.diagnostics] == ["E0202"] * 3
+    assert "hunter2" not in render_all(reporter.diagnostics)
+
+
+LINKS = {
+    "fifo": None,
+    "link to fifo": "real.danet",
+    "link to device": "/dev/zero",
+    "link to endless /proc file": "/proc/kmsg",
+    "link to itself": "bad.danet",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs on this system")
+@pytest.mark.parametrize("kind", LINKS)
+def test_only_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Neither as the spec nor by `use`: opening one could wait for ever."""
+    bad = tmp_path / "bad.danet"
+    target = LINKS[kind]
+    if "fifo" in kind:
+        os.mkfifo(tmp_path / (target or "bad.danet"))
+    if target is not None:
+        bad.symlink_to(tmp_path / target)  # an absolute target stays as it is
+    standard()  # reads the files of the library
+    opened = Mock(wraps=os.open)
+    monkeypatch.setattr(os, "open", opened)
+    assert failing(bad).code in ("E0201", "E0202")
+    reporter = Reporter()
+    spec = SourceFile(str(tmp_path / "spec.danet"), 'use "bad.danet"')
+    load_module(spec, reporter)
+    (error,) = reporter.diagnostics
+    assert error.code in ("E0201", "E0202")
+    assert error.span.source is spec
+    opened.assert_not_called()
+
+
+# -- shipped specs ---------------------------------------------------------------------------------
+
+
+def test_specs_by_path_and_then_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "danet_c_r50").mkdir()  # a build folder of that name does not hide the spec
+    assert find_spec("danet_c_r50") == shipped_specs()["danet_c_r50"]
+    (tmp_path / "mine.danet").write_text("")
+    assert find_spec("mine.danet") == Path("mine.danet")
+
+
+def test_missing_specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.danet").write_text("")
+    for name, hint in (
+        ("danet_cr50", "did you mean `danet_c_r50`?"),
+        ("danet_c_r50x.danet", "did you mean `danet_c_r50`?"),
+        ("min", "did you mean `mine.danet`?"),
+        ("mien.danet", "did you mean `mine.danet`?"),
+        *((name, None) for name in ("a\0b", "x" * 5000, "", ".", "__import__('os')")),
+    ):
+        with pytest.raises(SpecError) as caught:
+            find_spec(name)
+        (only,) = caught.value.diagnostics
+        assert hint is None or (only.code, only.hint) == ("E0201", hint)

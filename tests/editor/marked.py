@@ -23,5 +23,4 @@ def at_cursor(text: str, name: str = "small.danet") -> tuple[Analysis, int]:
 
 
 def network(*lines: str) -> str:
-    """The text of a network with these lines."""
     return HEAD + "".join(f"  {line}\n" for line in lines) + "}\n"

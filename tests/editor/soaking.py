@@ -11,15 +11,14 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from danetc.dsl.diagnostics.fixes import Edit
 from danetc.dsl.reading import shipped_specs
-from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tokens import scan
 from danetc.editor import Analysis
 from danetc.editor.completion import complete
@@ -27,7 +26,7 @@ from danetc.editor.hints import inlay_hints
 from danetc.editor.hover import hover
 from danetc.editor.navigation import RenameRefused, definition, edited, references, rename
 from danetc.editor.open_files import OpenFiles
-from danetc.editor.outline import OutlineSymbol, folds, semantic_tokens, symbols
+from danetc.editor.outline import MODIFIERS, TYPES, folds, semantic_tokens, symbols
 from danetc.editor.positions import TextLines
 from danetc.editor.problems import code_fixes, format_edits, problems
 
@@ -46,7 +45,6 @@ class Soak:
     files: OpenFiles = field(default_factory=OpenFiles)
 
     def run(self, edits: int) -> None:
-        """So many edits, over one spec after the other."""
         names = list(shipped_specs())
         while edits > 0:
             name = self.draw.choice(names)
@@ -64,94 +62,73 @@ class Soak:
     def open(self, name: str) -> list[str]:
         """A shipped spec and a file that it uses, as they stand in the package."""
         path = shipped_specs()[name]
-        paths = [path]
-        for use in Analysis(SourceFile(str(path), path.read_text(encoding="utf-8"))).program.uses:
-            if use.is_path:
-                paths.append(path.parent / use.module)
+        uses = Analysis(SourceFile(str(path), path.read_text(encoding="utf-8"))).program.uses
+        paths = [path, *(path.parent / use.module for use in uses if use.is_path)]
         opened = [str(each.resolve()) for each in paths[:2]]
         for each in opened:
             self.files.change(each, Path(each).read_text(encoding="utf-8"))
         return opened
 
     def edit(self, text: str) -> str:
-        """A text with something changed."""
-        draw = self.draw
-        tokens = scan(SourceFile("edit", text)).tokens
-        at = draw.randrange(len(text) + 1)
-        match draw.randrange(8):
-            case 0:
-                return text[:at] + text[at + 1 :]
-            case 1:
-                return text[:at] + draw.choice(WORDS) + text[at:]
-            case 2 if len(tokens) > 1:
-                token = draw.choice(tokens[:-1])
-                return text[: token.start] + draw.choice(WORDS) + text[token.end :]
-            case 3 if len(tokens) > 1:
-                a, b = sorted(draw.sample(tokens, 2), key=lambda token: token.start)
-                return text[: a.start] + b.text + text[a.end :]
-            case 4 if len(tokens) > 1:
-                token = draw.choice(tokens[:-1])
-                return text[: token.start] + text[token.end :]
-            case 5:
-                lines = text.split("\n")
-                lines.insert(draw.randrange(len(lines) + 1), draw.choice(lines))
-                return "\n".join(lines)
-            case 6:
-                lines = text.split("\n")
-                del lines[draw.randrange(len(lines))]
-                return "\n".join(lines)
-        return text[:at] + " " + text[at:]
-
-    # -- answers ------------------------------------------------------------------------------------
+        draw, lines = self.draw, text.split("\n")
+        tokens = scan(SourceFile("edit", text)).tokens  # the last one is empty
+        a, b = sorted(draw.choices(tokens, k=2), key=lambda token: token.start)
+        at, line = draw.randrange(len(text) + 1), draw.randrange(len(lines))
+        word = draw.choice(WORDS)
+        changed = (
+            text[:at] + text[at + 1 :],
+            text[:at] + word + text[at:],
+            text[:at] + " " + text[at:],
+            text[: a.start] + word + text[a.end :],
+            text[: a.start] + b.text + text[a.end :],
+            text[: a.start] + text[a.end :],
+            "\n".join([*lines[:line], draw.choice(lines), *lines[line:]]),
+            "\n".join(lines[:line] + lines[line + 1 :]),
+        )
+        return draw.choice(changed)
 
     def answer(self, name: str) -> None:
         """Every service once, at a random place; what they give lies in the text."""
         analysis = self.files.analysis(name)
         others = self.files.others(name)
-        offset = self.draw.randrange(len(analysis.text) + 1)
+        end = len(analysis.text)
+        offset = self.draw.randrange(end + 1)
         lines = TextLines(analysis.text)
         assert lines.offset(*lines.position(offset)) <= offset
-        for item in problems(analysis):
-            assert item.span.source is analysis.source
-            self.inside(analysis, item.span)
-        for hint in inlay_hints(analysis, others):
-            assert 0 <= hint.offset <= len(analysis.text)
-        for symbol in _all(symbols(analysis)):
-            self.inside(analysis, symbol.span)
-            self.inside(analysis, symbol.name_span)
-        for token in semantic_tokens(analysis):
-            self.inside(analysis, token.span)
+        tokens = semantic_tokens(analysis)
+        places = [place for token in tokens for place in (token.span.start, token.span.end)]
+        assert places == sorted(places)
+        assert all(token.type in TYPES and {*token.modifiers} <= {*MODIFIERS} for token in tokens)
+        assert "\n" not in "".join(token.span.text for token in tokens)
+        spans = [item.span for item in (*problems(analysis), *tokens)]
+        outline = [*symbols(analysis)]
+        for symbol in outline:
+            outline += symbol.children
+            spans += symbol.span, symbol.name_span
+        for span in spans:
+            assert span.source is analysis.source
+            assert 0 <= span.start <= span.end <= end, span
+        assert all(0 <= hint.offset <= end for hint in inlay_hints(analysis, others))
         folds(analysis)
         hover(analysis, offset, others)
         definition(analysis, offset)
         references(analysis, offset, others)
         for proposal in complete(analysis, offset):
             assert proposal.span.start <= offset <= proposal.span.end
-        for fix in code_fixes(analysis, 0, len(analysis.text)):
+        for fix in code_fixes(analysis, 0, end):
             self.applied(analysis, fix.edits)
         self.applied(analysis, format_edits(analysis))
         if self.draw.random() < 0.05:
             with suppress(RenameRefused):
                 rename(analysis, offset, "renamed", others)
 
-    def inside(self, analysis: Analysis, span: Span) -> None:
-        assert 0 <= span.start <= span.end <= len(analysis.text), span
-
     def applied(self, analysis: Analysis, edits: Sequence[Edit]) -> None:
         """Edits of the text are inside of it, and apart from each other."""
         own = [edit for edit in edits if edit.span.source is analysis.source]
-        own.sort(key=lambda edit: edit.span.start)
-        for before, edit in pairwise(own):
-            assert before.span.end <= edit.span.start
-        for edit in own:
-            self.inside(analysis, edit.span)
+        places = sorted((edit.span.start, edit.span.end) for edit in own)
+        ends = [0, *(place for both in places for place in both), len(analysis.text)]
+        assert ends == sorted(ends)
         edited(analysis.text, own)
-
-
-def _all(found: Sequence[OutlineSymbol]) -> Iterator[OutlineSymbol]:
-    for symbol in found:
-        yield symbol
-        yield from _all(symbol.children)
 
 
 def main() -> int:

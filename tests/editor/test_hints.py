@@ -1,31 +1,28 @@
-"""Inlay hints (shapes and kinds along flows) and hover, also in files with errors."""
+"""Inlay hints (shapes and kinds along flows), hover and completion, also in files with errors."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from danetc import compiler
 from danetc.compiler.frontend.program import Checking
-from danetc.compiler.lowering.builder import Trace
-from danetc.compiler.lowering.stages import StageBuilder
-from danetc.dsl.loading import standard
-from danetc.dsl.reading import find_spec, read_source
-from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.reading import find_spec, read_source, shipped_specs
 from danetc.editor import Analysis, analyse
-from danetc.editor.hints import PlaceValues, inlay_hints
+from danetc.editor.completion import complete
+from danetc.editor.hints import inlay_hints
 from danetc.editor.hover import hover
-from tests.editor.marked import at_cursor, network
+from danetc.editor.proposals import Proposal
+from tests.editor.marked import HEAD, at_cursor, network
 
 
 def hinted(analysis: Analysis, *others: Analysis) -> list[tuple[str, str]]:
-    """The word before each hint, and the hint."""
-    found = []
-    for hint in inlay_hints(analysis, others):
-        line = analysis.text[: hint.offset].rpartition("\n")[2]
-        found.append((line.rpartition("->")[2].rpartition(" = ")[2].strip(), hint.text))
-    return found
+    return [
+        (re.split("\n|->| = ", analysis.text[: hint.offset])[-1].strip(), hint.text)
+        for hint in inlay_hints(analysis, others)
+    ]
 
 
 def test_a_hint_stands_where_shape_or_kind_changes() -> None:
@@ -93,21 +90,6 @@ def test_a_traced_check_comes_out_as_one_without(name: str) -> None:
             assert value == graphs[key].nodes.get(id, trace.nodes[id]).value
 
 
-def test_copies_of_a_block_have_the_values_that_lowering_each_would_give() -> None:
-    text = (
-        "block fire(width, stride = 1) { out = in -> conv(width, stride = stride) -> norm -> spike }\n"
-        "connection added { out = branch + shortcut }\n"
-        + network("stem = conv(8) -> norm -> spike", "stages = stage(fire(8), 5) via added")
-    )
-    analysis = analyse(text)
-    assert not [item for item in analysis.diagnostics if item.severity == "error"]
-    (joined,) = [line for line in analysis.program.declarations if line.name == "added"]
-    at = PlaceValues(analysis).at(joined.body[0].value.span)  # type: ignore[union-attr]
-    assert [str(each.value.kind) for each in at] == [f"0 .. {n}" for n in range(2, 7)]
-    assert [each.scope for each in at] == [f"stages.0.blocks.{i}" for i in range(5)]
-    assert [each.neurons() for each in at] == [(n + 1, 8 * 32 * 32 * (n + 1)) for n in range(1, 6)]
-
-
 # -- hover: what a name is, and the value that stands there ----------------------------------------
 
 
@@ -123,6 +105,7 @@ STEM = "stem = conv(64, kernel = 7, stride = 2) -> norm -> spike"
 @pytest.mark.parametrize(
     ("marked", "says"),
     [
+        # lines of a network
         (STEM.replace("conv", "co|nv"), ["64 x 16 x 16 analog", "from 3 x 32 x 32 analog", "no neurons so far", "convolution", "height and width of the kernel"]),
         (STEM.replace("kernel", "ker|nel"), ["height and width of the kernel", "argument of* `conv`"]),
         (STEM.replace("spike", "spi|ke"), ["64 x 16 x 16 spike", "1 layer of neurons so far, 16,384 neurons", "neuron"]),
@@ -133,12 +116,25 @@ STEM = "stem = conv(64, kernel = 7, stride = 2) -> norm -> spike"
         ("stages = stage(basic(8), 1) v|ia origin", ["ires the blocks of a backbone"]),
         ("stages = stage(basic(8), 1) via ori|gin", ["projection = conv -> norm", "*connection*"]),
         ("stem = sum(over = chan|nels)", ["First axis"]),
+        # other declarations
+        ("neuron N(tau = 2.0) { state u = 0.0; v = u + x / ta|u; s = heaviside(v) }", ["tau = 2.0"]),
+        ("neuron N { state u = 0.0; v = |u + x; s = heaviside(v); u = v }", ["state u = 0.0"]),
+        ("neuron N { s = heavi|side(x) }", ["heaviside"]),
+        ("rule r { in[i] = out[i-1]; result = out[|n-1] }", ["number of blocks"]),
+        ("rule r { in[i] = sum(out[|j] for j in 0 .. i-1); result = out[n-1] }", ["variable"]),
+        ("network n { out = sum(in -> conv(|j) for j in 1 .. 2) }", ["variable"]),
+        ("recipe r { epo|chs = 3; optimizer = adamw(lr = 0.1) }", ["asses over"]),
+        ("recipe r { epochs = 3; optimizer = adamw(l|r = 0.1) }", ["learning rate"]),
+        ("recipe r { epochs = 3; loss = tet(wei|ght = 0.1) }", ["squared error"]),
+        ("# Mine.\nblock fi|re = conv(8)", ["Mine."]),
+        ("net|work n { out = in }", ["declares"]),
     ],
 )  # fmt: skip
-def test_a_name_of_a_network_is_explained(marked: str, says: list[str]) -> None:
-    found = text_at(network(marked))
+def test_a_name_is_explained(marked: str, says: list[str]) -> None:
+    other = re.match(r"\|?(#|(net\|?work|neuron|rule|recipe) \w+.*\{)", marked)
+    found = text_at(f"use std\n{marked}\n" if other else network(marked)).casefold()
     for each in says:
-        assert each in found
+        assert each.casefold() in found
 
 
 def test_a_line_of_a_block_tells_of_all_its_uses() -> None:
@@ -148,36 +144,9 @@ def test_a_line_of_a_block_tells_of_all_its_uses() -> None:
     assert "the first of 3 uses" in found
     assert "- 8 x 32 x 32 analog: `fire`" in found
     assert "- 16 x 32 x 32 analog: `fire2` and 1 more" in found
-
-
-@pytest.mark.parametrize(
-    ("marked", "says"),
-    [
-        ("neuron N(tau = 2.0) { state u = 0.0; v = u + x / ta|u; s = heaviside(v) }", "tau = 2.0"),
-        ("neuron N { state u = 0.0; v = |u + x; s = heaviside(v); u = v }", "state u = 0.0"),
-        ("neuron N { s = heavi|side(x) }", "heaviside"),
-        ("rule r { in[i] = out[i-1]; result = out[|n-1] }", "number of blocks"),
-        ("rule r { in[i] = sum(out[|j] for j in 0 .. i-1); result = out[n-1] }", "variable"),
-        ("network n { out = sum(in -> conv(|j) for j in 1 .. 2) }", "variable"),
-        ("recipe r { epo|chs = 3; optimizer = adamw(lr = 0.1) }", "asses over"),
-        ("recipe r { epochs = 3; optimizer = adamw(l|r = 0.1) }", "learning rate"),
-        ("recipe r { epochs = 3; loss = tet(wei|ght = 0.1) }", "squared error"),
-        ("# Mine.\nblock fi|re = conv(8)", "Mine."),
-        ("net|work n { out = in }", "declares"),
-    ],
-)
-def test_a_name_of_anything_else_is_explained(marked: str, says: str) -> None:
-    assert says.casefold() in text_at("use std\n" + marked + "\n").casefold()
-
-
-def test_every_name_of_the_library_is_explained() -> None:
-    text = "use std (" + ", ".join(sorted(standard())) + ")\n"
-    analysis = analyse(text)
-    for name in standard():
-        place = text.index(f"{name},") if f"{name}," in text else text.index(f"{name})")
-        found = hover(analysis, place + 1)
-        assert found is not None, name
-        assert name in found.markdown
+    stages = "stages = (stage(own(8), 4) -> stage(own(8), 3)) via origin by densely_additive"
+    text = network("stem = conv(8) -> spike", stages, "head = avgpool -> linear(10)")
+    assert "the first of 7 uses" in text_at(f"block own(c) = conv(c) -> |conv(c)\n{text}")
 
 
 def test_comments_and_blank_lines_have_no_hover() -> None:
@@ -185,26 +154,140 @@ def test_comments_and_blank_lines_have_no_hover() -> None:
     assert text_at("# a com|ment\n") == ""
 
 
-def test_an_editor_sees_copied_blocks_as_built_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each block of a stage, with the values of its own nodes."""
-    text = (
-        "use std\nblock own(c) = conv(c) -> conv(c, kernel = 1)\n"
-        "network n { input = image(3, 16, 16); stem = conv(8) -> norm -> spike; neuron = IF; surrogate = sigmoid\n"
-        "  stages = (stage(own(8), 4) -> stage(own(8), 3)) via origin by densely_additive\n"
-        "  head = avgpool -> linear(10) }\n"
-    )
+# -- completion in unfinished lines ----------------------------------------------------------------
 
-    source = SourceFile("a.danet", text)
 
-    def traced() -> Trace:
-        survey = Checking(source).survey({})
-        assert not survey.errors
-        return survey.traces["n"]
+def proposed(marked: str) -> dict[str, Proposal]:
+    return {item.name: item for item in complete(*at_cursor(marked))}
 
-    copied = traced()
-    monkeypatch.setattr(StageBuilder, "_part", lambda self, bound: None)
-    built = traced()
-    assert copied.nodes == built.nodes
-    assert copied.notes == built.notes
-    inner = [id for span, id, _ in built.notes if span.text == "conv(c, kernel = 1)"]
-    assert len({*inner}) == 7
+
+INPUTS = "use std\nnetwork n { input = inputs(rgb = image(3, 8, 8), dvs = events(2, 8, 8))"
+LAYERS = {"conv", "norm", "spike", "LIF", "PSN", "stage", "avgpool"}
+CASES: list[tuple[str, set[str], set[str]]] = [
+    # where, what is proposed, what is not
+    ("|", {"use", "network", "recipe"}, {"conv"}),
+    ("use |", {"std"}, {"network"}),
+    ("use std (|", {"LIF", "resnet50", "origin"}, {"conv"}),
+    (f"{HEAD}  |", {"stem", "stages", "head", "out", "norm"}, {"input", "steps", "conv"}),
+    (f"{HEAD}  stem = conv(8) -> no|\n}}\nblock b = conv(8)", {*LAYERS, "b"}, {"origin"}),
+    (f"{HEAD}  stem = conv(|", {"width", "kernel", "stride", "classes"}, {"LIF", "conv"}),
+    (f"{HEAD}  stem = conv(8, kernel = 3, |)", {"stride", "over"}, {"kernel", "LIF"}),
+    (f"{HEAD}  stem = conv(8, over = |)", {"channels", "time"}, {"classes", "conv"}),
+    (f"{HEAD}  stem = swap(|)", {"channels", "time"}, {"classes"}),
+    (f"{HEAD}  stages = |", {"resnet50", "stage"}, {"origin", "in"}),
+    (f"{HEAD}  stages = stage(|", {"block", "basic", "bottleneck"}, {"LIF", "origin"}),
+    (f"{HEAD}  stages = resnet18 |", {"via", "by", "with"}, {"origin", "for"}),
+    (f"{HEAD}  out = concat(in -> conv(8) |", {"for", "if"}, {"origin"}),
+    (f"{HEAD}  stages = resnet18 via |", {"origin", "sew"}, {"chain", "LIF", "input"}),
+    (f"{HEAD}  stages = resnet18 via origin(|", {"inter"}, {"width"}),
+    (f"{HEAD}  stages = resnet18 via origin by |", {"chain", "densely_additive"}, {"origin"}),
+    (f"{HEAD}  stages = resnet18 with (|", {"neuron", "norm", "init"}, {"stem"}),
+    (f"{HEAD}  norm = |", {"batchnorm", "tebn", "none"}, {"conv", "LIF"}),
+    (f"{HEAD}  init = |", {"xavier_uniform", "orthogonal"}, {"conv"}),
+    (f"{HEAD}  weight = |", {"layernorm", "relu"}, {"xavier_uniform"}),
+    (f"{HEAD}  stem = conv(8, we|", {"weight"}, set()),
+    (f"{HEAD}  stem = conv(8, weight = |", {"layernorm", "relu"}, {"xavier_uniform", "floor"}),
+    (f"{HEAD}  stem = spike(|", {"tau", "detach_reset"}, {"conv"}),
+    (f"{HEAD}  a = in -> conv(8)\n  out = |", {"a", "in", "concat", "scores"}, {"origin2"}),
+    (f"{INPUTS}; out = concat(|) }}", {"rgb", "dvs"}, set()),
+    (f"{INPUTS}; d1 = in -> relu }}\nnetwork b = n {{ out = |", {"d1", "in"}, set()),
+    ("use std\nnetwork n { neuron = |", {"IF", "LIF"}, {"atan", "conv"}),
+    ("network a { out = in }\nnetwork b = |", {"a"}, {"conv"}),
+    ("connection c { |", {"each", "projection", "out"}, {"stem"}),
+    ("connection c { each = conv -> norm; |", {"projection", "out"}, {"each"}),
+    ("connection c { out = |", {"branch", "shortcut", "in"}, set()),
+    ("block b(width) { out = in -> conv(|", {"width", "kernel"}, {"spike"}),
+    ("rule r(k = 3) { |", {"in", "result"}, {"out2"}),
+    ("rule r(k = 3) { in[i] = (out[0] -> |", {"delay"}, {"conv", "spike", "out"}),
+    ("rule r(k = 3) { in[i] = |", {"out", "in", "i", "k", "sum"}, {"conv", "spike"}),
+    ("neuron n(tau = 2.0) { |", {"state", "s"}, {"x", "y"}),
+    ("neuron n(tau = 2.0) { state u = 0.0; v = |", {"tau", "u", "x", "heaviside"}, {"conv", "v"}),
+    ("surrogate q(alpha = 2.0) { dy = |", {"alpha", "x", "exp"}, {"dy"}),
+    ("recipe r { |", {"phase", "epochs", "optimizer", "seed"}, {"start", "conv"}),
+    ("recipe r { phase a { |", {"epochs", "start"}, {"seed"}),
+    ("recipe r {\n  phase a { epochs = 1 }\n  phase b { start = |", {"a", "none"}, {"b", "epochs"}),
+    ("recipe r { optimizer = |", {"sgd", "adamw"}, {"cosine"}),
+    ("recipe r { gradient = |", {"bptt", "online"}, {"sgd"}),
+    ("recipe r { evaluate = |", {"resize", "none"}, {"sgd", "mixup"}),
+    ("recipe r { freeze = |", {"stem", "head"}, {"sgd"}),
+    ("recipe r { optimizer = sgd(|", {"lr", "momentum", "batch"}, {"beta1"}),
+    ("recipe r { loss = mse + 0.1 * |", {"firing_rate", "tet"}, {"sgd"}),
+    ("recipe r { augment = horizontal_flip -> |", {"random_crop", "mixup"}, {"sgd"}),
+    ("recipe r { change = |", {"neuron", "surrogate", "linear"}, {"cosine"}),
+    ("recipe r { change = neuron(tau = linear(|", {"start", "end"}, {"neuron"}),
+    ("recipe r { precision = |", {"tf32", "fp16"}, {"sgd"}),
+    ("recipe r { sync_norm = |", {"true", "false"}, {"sgd"}),
+    ("# a com|ment", set(), {"network"}),
+]
+
+
+@pytest.mark.parametrize(("marked", "there", "not_there"), CASES)
+def test_what_may_stand_here_is_proposed(marked: str, there: set[str], not_there: set[str]) -> None:
+    found = proposed(marked)
+    assert there <= found.keys(), there - found.keys()
+    assert not not_there & found.keys()
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        ("neuron = |", "neuron parameter"),
+        ("surrogate = |", "surrogate parameter"),
+        ("stages = |", "backbone function parameter"),
+        ("stages = resnet18 via |", "connection parameter"),
+        ("stages = resnet18 via origin by |", "rule parameter"),
+        ("stem = |", "word operation block neuron function backbone parameter"),
+    ],
+)
+def test_what_is_expected_is_proposed_first(line: str, kinds: str) -> None:
+    own = "neuron mine { s = heaviside(x) }\nconnection wired { out = branch }\n"
+    found = proposed(f"{HEAD}  {line}\n}}\n{own}").values()
+    assert [*dict.fromkeys(item.kind for item in found)] == kinds.split()
+    first = {item.kind: item.name for item in reversed(found)}
+    assert (first.get("neuron", "mine"), first.get("connection", "wired")) == ("mine", "wired")
+
+
+def test_a_proposal_replaces_the_name_that_is_begun() -> None:
+    analysis, offset = at_cursor(f"{HEAD}  stem = co|nv(8)\n}}\n")
+    (conv,) = [item for item in complete(analysis, offset) if item.name == "conv"]
+    assert (conv.span.text, conv.text) == ("conv", "conv")
+    assert "convolution" in conv.markdown
+    assert "kernel = 3" in conv.detail
+    arguments = proposed(f"{HEAD}  stem = conv(|)\n}}\n")
+    assert arguments["kernel"].text == "kernel = "
+    assert arguments["kernel"].detail == "kernel = 3"
+    assert "height and width" in arguments["kernel"].markdown
+
+
+def test_files_are_proposed_in_a_use(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    for each in ("lib/blocks.danet", "own.danet", "a.txt"):
+        (tmp_path / each).write_text("")
+    name = str(tmp_path / "own.danet")
+    cases = (('use "', ["lib/"]), ('use "lib/', ["blocks.danet"]), ('use "nowhere/', []))
+    for text, wanted in cases:
+        found = complete(analyse(text + '"\n', name), len(text))
+        assert [item.name for item in found] == wanted
+    (tmp_path / "lib" / "blocks.danet").write_text("# Fires.\nblock fire(width) = conv(width)\n")
+    text = 'use "lib/blocks.danet" ('
+    (fire,) = complete(analyse(text + ")\n", name), len(text))
+    assert (fire.name, fire.kind, fire.detail) == ("fire", "block", "fire(width)")
+    assert "Fires." in fire.markdown
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", list(shipped_specs())[::15])
+def test_what_stands_in_a_spec_would_be_proposed_there(name: str) -> None:
+    """Each name of a line, with the rest of its line not written yet."""
+    location = shipped_specs()[name]
+    text = location.read_text(encoding="utf-8")
+    meanings = analyse(text, str(location)).meanings
+    for one in meanings.occurrences[::2]:
+        if one.defines or one.meaning.kind == "library" or one.span.text in ("init", "norm"):
+            continue
+        if one.meaning.kind == "argument" and one.meaning.owner in ("inputs", "outputs"):
+            continue  # the name of an input or output, which is whatever one likes
+        end = text.find("\n", one.span.start)
+        cut = text[: one.span.start] + text[end:]
+        found = {item.name for item in complete(analyse(cut, str(location)), one.span.start)}
+        assert one.span.text in found, (one.span.line, one.span.text)

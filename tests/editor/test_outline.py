@@ -1,18 +1,23 @@
-"""Symbols, folding, semantic tokens and formatting, also in files with errors."""
+"""Symbols, folding, semantic tokens, formatting and the preview, also in files with errors."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import pytest
 
+from danetc.compiler.draw import LEVELS
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.reading import shipped_specs
+from danetc.dsl.reading import find_spec
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile
-from danetc.editor import analyse
+from danetc.editor.analysis import Analysis, analyse
 from danetc.editor.navigation import edited
-from danetc.editor.outline import MODIFIERS, TYPES, OutlineSymbol, folds, semantic_tokens, symbols
+from danetc.editor.outline import OutlineSymbol, folds, semantic_tokens, symbols
 from danetc.editor.positions import TextLines
+from danetc.editor.preview import BoxPlaces, Preview, preview
 from danetc.editor.problems import format_edits, problems
 from tests.editor.marked import network
 
@@ -73,9 +78,8 @@ def test_bodies_comments_and_uses_fold() -> None:
 
 
 def test_what_is_wrong_in_a_used_file_stands_at_the_use() -> None:
-    analysis = analyse(
-        'use "b.danet"\nuse std\n', "/nowhere/a.danet", {"/nowhere/b.danet": "block b = ("}
-    )
+    used = {"/nowhere/b.danet": "block b = ("}
+    analysis = analyse('use "b.danet"\nuse std\n', "/nowhere/a.danet", used)
     (found,) = {item.code: item for item in problems(analysis)}.values()
     assert found.span.text == 'use "b.danet"'
     assert found.message.startswith("in b.danet: ")
@@ -112,9 +116,7 @@ def test_the_meaning_of_a_word_is_its_colour() -> None:
         "use std\nneuron mine(tau = 2.0) { state u = 0.0; s = heaviside(u + x / tau) }  # mine\n"
         + network("stem = conv(8, over = time) -> mine(tau = 3.0)")
     )
-    found = {
-        (token.span.text, token.type, token.modifiers) for token in semantic_tokens(analyse(text))
-    }
+    tokens = semantic_tokens(analyse(text))
     assert {
         ("neuron", "keyword", ()),
         ("mine", "struct", ("declaration",)),
@@ -130,16 +132,122 @@ def test_the_meaning_of_a_word_is_its_colour() -> None:
         ("LIF", "struct", ("defaultLibrary",)),
         ("8", "number", ()),
         ("->", "operator", ()),
-    } <= found
+    } <= {(token.span.text, token.type, token.modifiers) for token in tokens}
 
 
-@pytest.mark.parametrize("name", list(shipped_specs())[::8])
-def test_tokens_stand_in_order_and_apart(name: str) -> None:
-    text = shipped_specs()[name].read_text(encoding="utf-8")
-    tokens = semantic_tokens(analyse(text, str(shipped_specs()[name])))
-    assert tokens
-    for before, token in zip([None, *tokens], tokens, strict=False):
-        assert before is None or before.span.end <= token.span.start
-        assert "\n" not in token.span.text
-        assert token.type in TYPES
-        assert set(token.modifiers) <= set(MODIFIERS)
+# -- the preview: its network, its boxes, and the source position of each box ----------------------
+
+
+TEXT = """use std
+
+neuron mine(tau = 2.0) {
+  state u = 0.0
+  v = u + (x - u) / tau
+  s = heaviside(v - 1)
+  u = v * (1 - s)
+}
+
+block own(width, stride = 1) = conv(width, stride = stride) -> conv(width)
+connection joined { each = conv -> norm -> spike; out = branch + shortcut; projection = conv -> norm }
+
+network first {
+  input = image(3, 16, 16); steps = 2; neuron = mine; surrogate = atan
+  stem = conv(8) -> norm -> spike
+  stages = stage(own(8), 2) via joined -> stage(basic(16), 2, stride = 2) via sew by densely_additive
+  head = avgpool -> mean_over_time -> linear(10)
+}
+network second = first { stem = conv(8, kernel = 5) -> norm -> spike }
+"""
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    return analyse(TEXT)
+
+
+at = TEXT.index
+
+
+def shown_at(boxes: Mapping[str, BoxPlaces], offset: int) -> set[str]:
+    """The boxes that an editor marks: those with the shortest span around the cursor."""
+    spans = [(span, key) for key, places in boxes.items() for span in places.spans]
+    around = [(len(span.text), key) for span, key in spans if span.start <= offset <= span.end]
+    return {key for length, key in around if length == min(around)[0]}
+
+
+def place(preview: Preview, key: str) -> str:
+    return preview.boxes[key].place.text
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("spec", ["danet_c_small", "own_neuron", "spiking_densenet121"])
+def test_boxes_are_in_the_picture_and_lead_to_the_file(spec: str, level: str) -> None:
+    path = find_spec(spec)
+    read = analyse(path.read_text("utf-8"), str(path))
+    found = preview(read, 0, level)
+    assert (found.problem, found.level, found.network) == ("", level, spec)
+    drawn = set(re.findall(r'<g id="([^"]*)" class="node"', found.svg))
+    assert bool(found.boxes) == (level != "neuron")
+    assert set(found.boxes) <= drawn
+    for places in found.boxes.values():
+        assert places.place is not None or places.written is not None
+        for span in (places.place, *places.spans):
+            assert span is None or span.source is read.source
+        assert places.written is None or places.written.source is not read.source
+
+
+def test_a_click_on_a_box_leads_to_the_text_and_the_cursor_to_boxes(analysis: Analysis) -> None:
+    found = preview(analysis, 0, "stage")
+    assert place(found, "s0b1") == "stage(own(8), 2)"
+    assert place(found, "s1b0") == "stage(basic(16), 2, stride = 2)"
+    assert place(preview(analysis, 0, "network"), "s1") == "stage(basic(16), 2, stride = 2)"
+    (stem,) = [key for key in found.boxes if place(found, key).startswith("conv(8)")]
+    assert stem.startswith("g")
+    boxes = found.boxes
+    assert shown_at(boxes, at("stage(own")) == {"s0b0", "s0b1"}
+    assert shown_at(boxes, at("stage(basic")) == {"s1b0", "s1b1"}
+    assert shown_at(boxes, at("conv(width, stride")) == {"s0b0", "s0b1"}
+    assert shown_at(boxes, at("use std")) == set()
+    (head,) = shown_at(boxes, at("linear(10)"))
+    assert place(found, head) == "avgpool"
+    operations = preview(analysis, 0, "op").boxes
+    assert {key[:2] for key in shown_at(operations, at("branch + shortcut"))} == {"s0"}
+
+
+def test_a_box_that_another_file_writes_leads_there() -> None:
+    path = find_spec("danet_c_r50")
+    found = preview(analyse(path.read_text("utf-8"), str(path)), 0, "stage").boxes
+    stem = next(places for key, places in found.items() if key.startswith("g"))
+    assert stem.place is None
+    assert stem.written.source.name.endswith("imagenet.danet")
+    assert found["s0b0"].place.text.startswith("resnet50")
+
+
+def test_the_network_is_that_of_the_cursor(analysis: Analysis) -> None:
+    assert [*preview(analysis, 0).networks] == ["first", "second"]
+    assert preview(analysis, 0).network == "first"
+    assert preview(analysis, at("kernel = 5")).network == "second"
+    assert preview(analysis, 0, network="second").network == "second"
+    assert preview(analysis, 0, network="gone").network == "first"
+    assert preview(analysis, at("stem = conv(8) "), network="second").network == "first"
+    light, dark = (preview(analysis, 0, theme=theme).svg for theme in ("light", "dark"))
+    assert ("#0d1117" in light, "#0d1117" in dark) == (False, True)
+    assert preview(analysis, 0, "none such").level == "stage"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "use std\nnetwork a { input = image(1, 8, 8); steps = 1; out = in -> conv(2) }\n",
+            "a has no neurons to draw.",
+        ),
+        ("use std\n\nnetwork a { neuron = LIFF }", "Line 3: "),
+        ("network a {", "Line 1: "),
+        ("block b = conv(3)\n", "This file declares no network."),
+    ],
+)
+def test_why_there_is_no_picture(text: str, problem: str) -> None:
+    found = preview(analyse(text), 0, "neuron")
+    assert found.problem.startswith(problem)
+    assert (found.svg, found.boxes) == ("", {})

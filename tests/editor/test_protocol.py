@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
+from unittest.mock import Mock
 
 import pytest
 
 pytest.importorskip("pygls")
 
 from lsprotocol import types as lsp
-from pygls.lsp.client import LanguageClient
 
 from danetc.editor.server import make_server
 from danetc.main import main
@@ -40,6 +41,13 @@ START = [
     notification("initialized", {}),
 ]
 END = [request("end", "shutdown"), notification("exit")]
+
+
+def opened(uri: str, text: str) -> Message:
+    item = {"uri": uri, "languageId": "danet", "version": 1, "text": text}
+    return notification("textDocument/didOpen", {"textDocument": item})
+
+
 SPEC = "use std\n" + network("stem = conv(8) -> norm -> spike", "head = avgpool -> linear(classes)")
 
 
@@ -48,14 +56,11 @@ def written(messages: Sequence[Message]) -> bytes:
     return b"".join(b"Content-Length: %d\r\n\r\n%s" % (len(body), body) for body in bodies)
 
 
-def read(output: bytes) -> list[Message]:
-    found = []
-    while output:
-        head, _, output = output.partition(b"\r\n\r\n")
-        length = int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
-        found.append(json.loads(output[:length]))
-        output = output[length:]
-    return found
+def received(stream: IO[bytes]) -> Iterator[Message]:
+    while head := stream.readline():
+        while stream.readline().strip():
+            pass
+        yield json.loads(stream.read(int(head.removeprefix(b"Content-Length: "))))
 
 
 class Output(io.BytesIO):
@@ -69,11 +74,10 @@ def answers(*messages: Message) -> tuple[int, list[Message]]:
     """The exit status of a server in this process, and all that it sends."""
     server, output = make_server(), Output()
     server.start_io(io.BytesIO(written(messages)), output)
-    return server.status, read(output.getvalue())
+    return server.status, [*received(io.BytesIO(output.getvalue()))]
 
 
 def codes(found: Sequence[Message]) -> dict[object, object]:
-    """What requests are answered with: the code of an error, or None."""
     return {each["id"]: each.get("error", {}).get("code") for each in found if "id" in each}
 
 
@@ -94,8 +98,13 @@ def test_each_feature_answers_about_the_text_as_it_was_changed() -> None:
     uri = "file:///nets/fire.danet"
     document = {"uri": uri}
     lines = FIRE.splitlines()
-    misspelt = {"start": {"line": 8, "character": lines[8].index("fier")},
-                "end": {"line": 8, "character": lines[8].index("fier") + 4}}  # fmt: skip
+
+    def place(line: int, word: str) -> Message:
+        start = lines[line].index(word)
+        return {"start": {"line": line, "character": start},
+                "end": {"line": line, "character": start + len(word)}}  # fmt: skip
+
+    misspelt = place(8, "fier")
 
     def asked(method: str, **params: object) -> Message:
         return request(method, f"textDocument/{method}", {"textDocument": document, **params})
@@ -105,8 +114,7 @@ def test_each_feature_answers_about_the_text_as_it_was_changed() -> None:
 
     _, found = answers(
         *START,
-        notification("textDocument/didOpen",
-                     {"textDocument": {**document, "languageId": "danet", "version": 1, "text": FIRE}}),
+        opened(uri, FIRE),
         asked("codeAction", range=misspelt, context={"diagnostics": []}),
         notification("textDocument/didChange",
                      {"textDocument": {**document, "version": 2},
@@ -132,22 +140,16 @@ def test_each_feature_answers_about_the_text_as_it_was_changed() -> None:
     (action,) = results["codeAction"]
     (edit,) = action["edit"]["changes"][uri]
     assert (action["title"], edit) == ("write `fire`", {"range": misspelt, "newText": "fire"})
-    hints = [(hint["position"]["line"], hint["label"]) for hint in results["inlayHint"]]
-    assert (2, "16 x 32 x 32 analog (1st of 2)") in hints
-    assert (8, "16 x 32 x 32 spike") in hints
-    assert (8, "8 x 32 x 32 spike") in hints
+    hints = {(hint["position"]["line"], hint["label"]) for hint in results["inlayHint"]}
+    shapes = [(2, "16 x 32 x 32 analog (1st of 2)"), (8, "16 x 32 x 32 spike")]
+    assert {*shapes, (8, "8 x 32 x 32 spike")} <= hints
     assert [each["name"] for each in results["documentSymbol"]] == ["fire", "small"]
     assert {"startLine": 3, "endLine": 9, "kind": "region"} in results["foldingRange"]
     tokens = results["semanticTokens/full"]["data"]
     assert tokens[:3] == [0, 0, len("use")]
     assert sum(tokens[0::5]) == 8  # the last one stands on the network's last line with words
 
-    def place(line: int, start: int, word: str) -> Message:
-        return {"start": {"line": line, "character": start},
-                "end": {"line": line, "character": start + len(word)}}  # fmt: skip
-
-    uses = [place(8, lines[8].index("fier"), "fire"), place(8, lines[8].index("fire"), "fire")]
-    head = place(2, lines[2].index("fire"), "fire")
+    uses, head = [misspelt, place(8, "fire")], place(2, "fire")
     assert results["definition"] == {"uri": uri, "range": head}
     assert results["references"] == [{"uri": uri, "range": use} for use in uses]
     assert results["prepareRename"] == uses[1]
@@ -156,17 +158,14 @@ def test_each_feature_answers_about_the_text_as_it_was_changed() -> None:
     assert sorted(map(str, (each["range"] for each in edits))) == sorted(map(str, (head, *uses)))
     assert len(results["documentHighlight"]) == 2
     assert codes(found)["refused"] == INVALID_PARAMS
-    assert [(each["name"], each["location"]["range"]) for each in results["symbol"]] == [
-        ("small", place(3, lines[3].index("small"), "small"))
-    ]
+    (symbol,) = results["symbol"]
+    assert (symbol["name"], symbol["location"]["range"]) == ("small", place(3, "small"))
 
 
 def test_a_picture_says_where_its_boxes_are_written() -> None:
     uri, text = "file:///nets/fire.danet", FIRE.replace("fier", "fire")
-    item = {"uri": uri, "languageId": "danet", "version": 1, "text": text}
     server = make_server()
-    opened = notification("textDocument/didOpen", {"textDocument": item})
-    server.start_io(io.BytesIO(written([*START, opened])), Output())
+    server.start_io(io.BytesIO(written([*START, opened(uri, text)])), Output())
     params = SimpleNamespace(
         textDocument=SimpleNamespace(uri=uri), position=SimpleNamespace(line=5, character=0),
         level="op", theme="light", network=None,
@@ -204,64 +203,14 @@ def test_a_file_that_is_open_by_two_names_stays_open_when_one_is_closed(tmp_path
     (tmp_path / "a.danet").write_text("")
     (tmp_path / "b.danet").symlink_to("a.danet")
     first, second = ((tmp_path / name).as_uri() for name in ("a.danet", "b.danet"))
-    document = {"version": 1, "languageId": "danet", "text": SPEC}
-    told = [
-        notification("textDocument/didOpen", {"textDocument": {"uri": uri, **document}})
-        for uri in (first, second)
-    ]
+    told = [opened(first, SPEC), opened(second, SPEC)]
     told.append(notification("textDocument/didClose", {"textDocument": {"uri": second}}))
-    _, found = answers(*START, *told, request(1, "textDocument/formatting", {
-        "textDocument": {"uri": first}, "options": {"tabSize": 2, "insertSpaces": True},
-    }), *END)  # fmt: skip
+    asked = {"textDocument": {"uri": first}, "options": {"tabSize": 2, "insertSpaces": True}}
+    _, found = answers(*START, *told, request(1, "textDocument/formatting", asked), *END)
     assert codes(found)[1] is None
 
 
-# -- over standard input and output: one client, one session ---------------------------------------
-
-
-PATIENCE = 60
-"""Seconds that an answer may take on a machine that is busy with other tests."""
-
-
-class Client(LanguageClient):
-    def __init__(self) -> None:
-        super().__init__("tests", "1")
-        self.published: asyncio.Queue[lsp.PublishDiagnosticsParams] = asyncio.Queue()
-
-        @self.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
-        def took(params: lsp.PublishDiagnosticsParams) -> None:
-            self.published.put_nowait(params)
-
-    async def problems(self, uri: str) -> list[lsp.Diagnostic]:
-        """The next problems of a file."""
-        while True:
-            params = await asyncio.wait_for(self.published.get(), PATIENCE)
-            if params.uri == uri:
-                return list(params.diagnostics)
-
-
-@asynccontextmanager
-async def started(folder: Path) -> AsyncIterator[tuple[Client, lsp.InitializeResult]]:
-    """A client of a server that works in a folder, and what that offers."""
-    client = Client()
-    await client.start_io(sys.executable, "-c", "from danetc.main import main; main(['lsp'])")
-    try:
-        offered = await asyncio.wait_for(
-            client.initialize_async(
-                lsp.InitializeParams(
-                    lsp.ClientCapabilities(),
-                    root_uri=folder.as_uri(),
-                    workspace_folders=[lsp.WorkspaceFolder(folder.as_uri(), "nets")],
-                )
-            ),
-            PATIENCE,
-        )
-        client.initialized(lsp.InitializedParams())
-        yield client, offered
-        await client.shutdown_async(None)
-        client.exit(None)
-    finally:
-        await client.stop()
+# -- over standard input and output ----------------------------------------------------------------
 
 
 BLOCKS = "use std\n\n# Fires.\nblock fire(width) { out = in -> conv(width) -> norm -> spike }\n"
@@ -270,76 +219,66 @@ USER = 'use "blocks.danet"\n' + network(
 )  # fmt: skip
 
 
-def position(text: str, word: str, inside: int = 0) -> lsp.Position:
-    """Where a word stands first."""
-    before = text[: text.index(word) + inside]
-    line = before.rpartition("\n")[2]
-    return lsp.Position(before.count("\n"), len(line.encode("utf-16-le")) // 2)
-
-
-async def session(folder: Path) -> None:
-    async with started(folder) as (client, _):
-        await asyncio.wait_for(conversation(client, folder), 3 * PATIENCE)
-
-
-async def conversation(client: Client, folder: Path) -> None:
-    library, spec = folder / "blocks.danet", folder / "net.danet"
-    uri, text = spec.as_uri(), USER
-    document = lsp.TextDocumentIdentifier(uri)
-
-    def opened(uri: str, text: str) -> None:
-        item = lsp.TextDocumentItem(uri, "danet", 1, text)
-        client.text_document_did_open(lsp.DidOpenTextDocumentParams(item))
-
-    # the library has an error on disk, and none as it is open
-    opened(uri, text)
-    (found,) = {item.code: item for item in await client.problems(uri)}.values()
-    assert found.message.startswith("in blocks.danet: ")
-    assert found.related_information
-    assert found.related_information[0].location.uri == library.as_uri()
-    opened(library.as_uri(), BLOCKS)
-    assert await client.problems(uri) == []
-
-    # an edit of one place, as an editor sends it
-    start, end = position(text, "fire(16)"), position(text, "fire(16)", len("fire(16)"))
-    part = lsp.TextDocumentContentChangePartial(lsp.Range(start, end), "fire(16)  -> ")
-    version = lsp.VersionedTextDocumentIdentifier(2, uri)
-    client.text_document_did_change(lsp.DidChangeTextDocumentParams(version, [part]))
-    text = text.replace("fire(16)", "fire(16)  -> ")
-    assert [item.code for item in await client.problems(uri)]
-    asked = lsp.CompletionParams(document, position(text, "fire(16)  -> ", 13))
-    proposals = await client.text_document_completion_async(asked)
-    assert isinstance(proposals, lsp.CompletionList)
-    assert {"fire", "conv", "spike", "LIF"} <= {item.label for item in proposals.items}
-
-    # a file that closes is the one on disk again
-    closed = lsp.TextDocumentIdentifier(library.as_uri())
-    client.text_document_did_close(lsp.DidCloseTextDocumentParams(closed))
-    while not any(item.message.startswith("in ") for item in await client.problems(uri)):
-        pass
+def position(text: str, end: str) -> Message:
+    """Where a text stands after its first ``end``."""
+    *before, line = (text.partition(end)[0] + end).split("\n")
+    return {"line": len(before), "character": len(line.encode("utf-16-le")) // 2}
 
 
 @pytest.mark.thorough
 def test_a_client_is_answered(tmp_path: Path) -> None:
-    (tmp_path / "blocks.danet").write_text("block fire(width) = (", encoding="utf-8")
-    asyncio.run(session(tmp_path))
+    library, spec = tmp_path / "blocks.danet", tmp_path / "net.danet"
+    library.write_text("block fire(width) = (", encoding="utf-8")
+    document = {"uri": spec.as_uri()}
+    command = [sys.executable, "-c", "from danetc.main import main; main(['lsp'])"]
+    with subprocess.Popen(command, stdin=-1, stdout=-1) as server:
+        threading.Timer(180, server.kill).start()
+        came = received(server.stdout)  # type: ignore[arg-type]
+
+        def send(*messages: Message) -> None:
+            server.stdin.write(written(messages))  # type: ignore[union-attr]
+            server.stdin.flush()  # type: ignore[union-attr]
+
+        def problems() -> list[Message]:
+            """The next ones of the network's file."""
+            published = (each["params"] for each in came if "Diagnostics" in each.get("method", ""))
+            return next(each["diagnostics"] for each in published if each["uri"] == spec.as_uri())
+
+        # the library has an error on disk, and none as it is open
+        send(*START, opened(spec.as_uri(), USER))
+        (found,) = {item["code"]: item for item in problems()}.values()
+        assert found["message"].startswith("in blocks.danet: ")
+        assert found["relatedInformation"][0]["location"]["uri"] == library.as_uri()
+        send(opened(library.as_uri(), BLOCKS))
+        assert problems() == []
+
+        # an edit of one place, as an editor sends it
+        place = {"start": position(USER, "fire(8) -> "), "end": position(USER, "fire(16)")}
+        edit = {"range": place, "text": "fire(16)  -> "}
+        changed = {"textDocument": {**document, "version": 2}, "contentChanges": [edit]}
+        send(notification("textDocument/didChange", changed))
+        assert [item["code"] for item in problems()]
+        at = position(USER.replace("fire(16)", "fire(16)  -> "), "fire(16)  -> ")
+        asked = {"textDocument": document, "position": at}
+        send(request(1, "textDocument/completion", asked))
+        proposals = next(each["result"]["items"] for each in came if each.get("id") == 1)
+        assert {"fire", "conv", "spike", "LIF"} <= {item["label"] for item in proposals}
+
+        # a file that closes is the one on disk again
+        closed = {"textDocument": {"uri": library.as_uri()}}
+        send(notification("textDocument/didClose", closed))
+        while not any(item["message"].startswith("in ") for item in problems()):
+            pass
+        send(*END)
+        assert server.wait() == 0
 
 
-def test_without_pygls_it_says_what_to_install(
+def test_it_says_what_to_install_and_who_starts_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(sys, "stdin", Mock(isatty=lambda: True))
+    assert main(["lsp"]) == 1
+    assert "an editor starts the language server" in capsys.readouterr().err
     monkeypatch.setattr("danetc.commands.texts.find_spec", lambda name: None)
     assert main(["lsp"]) == 1
     assert "pip install 'danetc[lsp]'" in capsys.readouterr().err
-
-
-def test_on_a_terminal_it_says_who_starts_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Terminal:
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setattr(sys, "stdin", Terminal())
-    assert main(["lsp"]) == 1
-    assert "an editor starts the language server" in capsys.readouterr().err

@@ -22,24 +22,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="each seed has its own cases (0)")
     parser.add_argument("--case", type=int, help="one case, by its number")
     parser.add_argument("--file", type=Path, help="the spec of the case, in place of its own")
-    told = f"of so many cases one with compiled kernels ({COMPILED_EVERY}; 0: none)"
-    parser.add_argument("--compiled-every", type=int, default=COMPILED_EVERY, help=told)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    tally, every = Tally(), options.compiled_every
+    tally = Tally()
     if options.case is not None:
         text = options.file.read_text(encoding="utf-8") if options.file else None
-        attempt(options.case, tally, text, compiled=every == 1)
+        attempt(options.case, tally, text, compiled=True)
         print(tally.failures[0].details if tally.failures else tally.report())
         return bool(tally.failures)
     shown = time.monotonic()
     end = shown + options.seconds
     for count in itertools.count(1):
         failed = len(tally.failures)
-        attempt(
-            guided(options.seed, count, tally), tally, compiled=every > 0 and count % every == 0
-        )
+        number = guided(options.seed, count, tally)
+        attempt(number, tally, compiled=count % COMPILED_EVERY == 0)
         for failure in tally.failures[failed:]:
             print(f"{save(failure, FAILURES)}: {failure.error[:300]}", flush=True)
         now = time.monotonic()

@@ -18,9 +18,8 @@ CASES = (
     580, 582, 599, 618, 635, 648, 674, 717, 723,
 )  # fmt: skip
 
-POOL, USES, OF_A_FORM = 800, 1, 3
-"""Of the first ``POOL`` cases: each row of the language in ``USES`` of them, or in all that use it,
-and so many networks in each form."""
+POOL, OF_A_FORM = 800, 3
+"""Of the first ``POOL`` cases: each row of the language in one, and so many networks in each form."""
 FIXED = 300
 """What a case costs besides its operations at each step, in such operations."""
 
@@ -39,7 +38,7 @@ def chosen() -> list[int]:
         form = f"form {Dice(number).choice(FORMS)}"
         uses[number] = {row for row in used(checked, graphs) if row in known} | {form}
         costs[number] = FIXED + sum(len(graph.nodes) * graph.steps for graph in graphs)
-    missing = dict.fromkeys(known, USES) | {f"form {form}": OF_A_FORM for form in FORMS}
+    missing = dict.fromkeys(known, 1) | {f"form {form}": OF_A_FORM for form in FORMS}
     found: list[int] = []
 
     def worth(number: int) -> float:

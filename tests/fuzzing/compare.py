@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -22,8 +23,10 @@ from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.time import DropPath
 from danetc.runtime.model.built import Model
-from tests.reference.network import Network, Weights
+from danetc.runtime.model.signature import outputs_of
+from tests.reference.network import NONE, Arrays, Network, Result
 from tests.reference.tape import Array, Var, gradients
+from tests.reference.weights import Places, Weights
 
 NEAR = 1e-5
 """A membrane potential closer to its threshold than this may spike or not, by roundings alone."""
@@ -63,11 +66,11 @@ class Case:
 class Seen:
     """Of one run: outputs, gradients, buffers, what neurons and what all layers gave."""
 
-    outputs: Mapping[str, Array]
-    gradients: Mapping[str, Array]
-    buffers: Mapping[str, Array]
-    neurons: Mapping[str, Array]
-    layers: Mapping[str, Array] = field(default_factory=dict)
+    outputs: Arrays
+    gradients: Arrays
+    buffers: Arrays
+    neurons: Arrays
+    layers: Arrays = field(default_factory=dict)
 
 
 class Subject:
@@ -106,7 +109,6 @@ class Subject:
         return torch.rand(shape, generator=generator, dtype=self.dtype)
 
     def emitted(self, backend: str, memory: str = "none") -> Model:
-        """Another model of the same network, with the same weights."""
         return emit(self.graph, self.seed, backend, memory).to(self.dtype)
 
     def check(
@@ -118,21 +120,14 @@ class Subject:
         model.train(training)
         seen, drawn = self.run(model, x)
         what = f"{what}, {'training' if training else 'evaluation'}"
-        if not all(
-            np.isfinite(v).all() for part in (seen.outputs, seen.gradients) for v in part.values()
-        ):
+        found = (*seen.outputs.values(), *seen.gradients.values())
+        if not all(np.isfinite(value).all() for value in found):
             case.infinite += 1
             return
         self.judge(seen, x, drawn, training, what, case)
 
     def judge(
-        self,
-        seen: Seen,
-        x: Tensor,
-        drawn: Mapping[str, Array],
-        training: bool,
-        what: str,
-        case: Case,
+        self, seen: Seen, x: Tensor, drawn: Arrays, training: bool, what: str, case: Case
     ) -> None:
         """Hold what a model did against the interpreter, and count it. Raises Mismatch."""
         expected, near = self.expected(x, drawn, training)
@@ -141,9 +136,7 @@ class Subject:
             return
         try:
             self.compare(seen, expected, what)
-        except (
-            Mismatch
-        ):  # unless roundings decided: a noise like theirs moves the interpreter as far
+        except Mismatch:  # unless roundings decided: noise like theirs moves the interpreter as far
             moved, _ = self.expected(x, drawn, training, NOISE[self.dtype])
             self.compare(seen, expected, what, moved)
             case.unstable += 1
@@ -163,7 +156,7 @@ class Subject:
                     raise Mismatch(f"recompute: {part}: {name} has other bits")
 
     def expected(
-        self, x: Tensor, drawn: Mapping[str, Array], training: bool, noise: float = 0.0
+        self, x: Tensor, drawn: Arrays, training: bool, noise: float = 0.0
     ) -> tuple[Seen, float]:
         """What the interpreter gives, and how near a neuron was to its threshold. It runs once for
         all the models that were given the same and drew the same.
@@ -174,41 +167,35 @@ class Subject:
             self._interpreted[key] = self._expected(x, drawn, training, noise)
         return self._interpreted[key]
 
+    def interpreted(
+        self, state: Arrays, x: Array, training: bool, drawn: Arrays = NONE, noise: float = 0.0
+    ) -> tuple[Weights, Var, Result]:
+        """Run the interpreter: the weights that it used, its input, and what it gives."""
+        weights, source = Weights(state, modules(self.model)), Var(x)
+        run = Network(weights, source, training=training, drawn=drawn, noise=noise)
+        return weights, source, run.run(self.checked.declaration(self.network), self.checked.module)
+
     def _expected(
-        self, x: Tensor, drawn: Mapping[str, Array], training: bool, noise: float
+        self, x: Tensor, drawn: Arrays, training: bool, noise: float
     ) -> tuple[Seen, float]:
         state = {name: array(value) for name, value in self.state.items()}
-        weights = Weights(state, *modules(self.model))
-        source = Var(array(x))
-        run = Network(weights, source, training=training, drawn=drawn, noise=noise)
-        result = run.run(self.checked.declaration(self.network), self.checked.module)
+        weights, source, result = self.interpreted(state, array(x), training, drawn, noise)
         buffers = {n: state[n] for n, _ in self.model.named_buffers() if not n.endswith(COUNTER)}
         names = [name for name, _ in self.model.named_parameters()]
         unused = {*names, *buffers} - weights.used.keys()
         if unused:
             raise Mismatch(f"the interpreter has no use for {', '.join(sorted(unused))}")
-        seeds = {
-            place: (y, projection(name, y.shape))
-            for place, (name, y) in enumerate(result.outputs.items())
-        }
+        seeds = [(y, projection(name, y.shape)) for name, y in result.outputs.items()]
         found = gradients(seeds, [*(weights.used[name] for name in names), source], noise)
-        expected = Seen(
-            {name: y.data for name, y in result.outputs.items()},
-            dict(zip((*names, "the input"), found, strict=True)),
-            {**buffers, **result.buffers},
-            result.values,
-        )
-        return expected, result.near
+        outputs = {name: y.data for name, y in result.outputs.items()}
+        grads = dict(zip((*names, "the input"), found, strict=True))
+        return Seen(outputs, grads, {**buffers, **result.buffers}, result.values), result.near
 
     def _check_starts(self) -> None:
         """Norms and what neurons learn start where the spec says."""
-        self.model.eval()
-        self.state = self.model.state_dict()
-        _, drawn = self.run(self.model, self.x)
-        state = {name: array(value) for name, value in self.state.items()}
-        weights = Weights(state, *modules(self.model))
-        run = Network(weights, Var(array(self.x)), training=False, drawn=drawn)
-        run.run(self.checked.declaration(self.network), self.checked.module)
+        _, drawn = self.run(self.model.eval(), self.x)
+        state = {name: array(value) for name, value in self.model.state_dict().items()}
+        weights, _, _ = self.interpreted(state, array(self.x), False, drawn)
         for name, start in weights.starts.items():
             if not np.isnan(start) and not np.allclose(state[name], start, rtol=1e-6, atol=1e-6):
                 raise Mismatch(f"{name} starts at {state[name].flat[0]}, not at {start}")
@@ -224,14 +211,15 @@ class Subject:
         for name, module in model.named_modules():
             if calls[id(module)] > 1:
                 continue  # it is called at several places, and what it gives has several names
+            after = module.register_forward_hook
             if not [*module.children()]:
-                hooks.append(module.register_forward_hook(_keep(layers, name)))
+                hooks.append(after(_keep(layers, name)))
             if isinstance(module, Neuron):
-                hooks.append(module.register_forward_hook(_keep(neurons, name)))
+                hooks.append(after(_keep(neurons, name)))
             elif isinstance(module, nn.Dropout | DropPath):
                 hooks.append(module.register_forward_pre_hook(_factors(drawn, name)))
             elif type(module).__name__ in RANDOM:  # also of a model.py
-                hooks.append(module.register_forward_hook(_numbers(drawn, name)))
+                hooks.append(after(_numbers(drawn, name)))
         poisson = [node for node in self.graph.nodes.values() if node.op == "poisson"]
         if poisson:  # an encoder of the input: it is the first to draw
             torch.manual_seed(self.seed)
@@ -240,13 +228,12 @@ class Subject:
         torch.manual_seed(self.seed)
         model.zero_grad()
         result = model(x)
-        kept, drawn = dict(neurons), dict(drawn)  # a recomputed segment calls the hooks once more
-        layers = dict(layers)
-        given = result if isinstance(result, tuple) else (result,)
-        outputs = dict(zip(self.graph.outputs, given, strict=True))
-        loss = torch.zeros(())
-        for name, y in outputs.items():
-            loss = loss + (y * torch.from_numpy(projection(name, y.shape)).to(y.dtype)).sum()
+        # a recomputed segment calls the hooks once more
+        neurons, drawn, layers = dict(neurons), dict(drawn), dict(layers)
+        outputs = dict(zip(self.graph.outputs, outputs_of(result), strict=True))
+        loss = sum(
+            (y * torch.from_numpy(projection(n, y.shape)).to(y)).sum() for n, y in outputs.items()
+        )
         if loss.requires_grad:
             loss.backward()
         for hook in hooks:  # a norm with hooks is not part of a fused layer, in both runs
@@ -255,12 +242,13 @@ class Subject:
         grads["the input"] = _gradient(x)
         buffers = {n: array(v) for n, v in model.named_buffers() if not n.endswith(COUNTER)}
         found = {name: array(y) for name, y in outputs.items()}
-        return Seen(found, grads, buffers, kept, layers), drawn
+        return Seen(found, grads, buffers, neurons, layers), drawn
 
     def compare(self, seen: Seen, expected: Seen, what: str, moved: Seen | None = None) -> None:
         for part in PARTS:
             mine, other = getattr(seen, part), getattr(expected, part)
-            floor = _floor(other)
+            # the least that entries are measured by, so that rounding around 0 is no error
+            floor = 1e-3 * max((float(np.abs(v).max(initial=0)) for v in other.values()), default=0)
             for name, value in mine.items():
                 if name not in other and part == "neurons" and what.startswith("passes"):
                     continue  # a pass has merged it with an equal one
@@ -281,11 +269,6 @@ class Subject:
                 raise Mismatch(f"{what}: {part}: {name} differs by {gap:.3g} of {scale:.3g}")
 
 
-def _floor(values: Mapping[str, Array]) -> float:
-    """The least that entries are measured by, so that rounding around 0 is no error."""
-    return 1e-3 * max((float(np.abs(v).max(initial=0)) for v in values.values()), default=0.0)
-
-
 COUNTER = "num_batches_tracked"
 RANDOM = ("Random", "SampleRandom")
 PARTS = ("outputs", "neurons", "buffers", "gradients")
@@ -300,22 +283,15 @@ def check_kinds(graph: Graph, seen: Seen, what: str) -> None:
         if kind is None or not kind.is_integer:
             continue
         units = value / kind.unit
-        if not (
-            np.all(units == np.round(units))
-            and units.min() >= kind.low
-            and units.max() <= kind.high
-        ):
+        if np.any((units != np.round(units)) | (units < kind.low) | (units > kind.high)):
             raise Mismatch(f"{what}: {name} gives {value.min():g} .. {value.max():g}, not {kind}")
 
 
-def modules(
-    model: nn.Module,
-) -> tuple[list[str], list[str], dict[str, tuple[int, ...]], dict[str, str]]:
+def modules(model: nn.Module) -> Places:
     """The paths of layers, of the scopes that hold them, the shapes of what loops carry, and of
     layers at several places the paths that their weights have."""
     shapes: dict[str, tuple[int, ...]] = {}
-    layers: list[str] = []
-    scopes: list[str] = []
+    layers, scopes = list[str](), list[str]()
     stored = {name.rpartition(".")[0] for name in model.state_dict()}
     homes = {id(module): name for name, module in model.named_modules() if name in stored}
     ties: dict[str, str] = {}
@@ -345,13 +321,8 @@ def _shake(model: nn.Module, seed: int) -> None:
             parameter.add_(0.6 * noise - 0.1)
 
 
-@contextmanager
-def compiling(really: bool) -> Iterator[None]:
-    before, compiler.COMPILE = compiler.COMPILE, really
-    try:
-        yield
-    finally:
-        compiler.COMPILE = before
+def compiling(really: bool) -> AbstractContextManager[object]:
+    return mock.patch.object(compiler, "COMPILE", really)
 
 
 def _keep(into: dict[str, Array], name: str) -> Callable[..., None]:
@@ -377,8 +348,6 @@ def _factors(into: dict[str, Array], name: str) -> Callable[..., None]:
 
 
 def _numbers(into: dict[str, Array], name: str) -> Callable[..., None]:
-    """What a layer draws, one step of a loop after the other."""
-
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         earlier = into.get(name, np.empty(0)).ravel()
         into[name] = np.concatenate([earlier, array(output).ravel()])

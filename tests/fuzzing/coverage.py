@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from danetc.compiler import Checked
 from danetc.compiler.ir.graph import Graph
@@ -33,45 +33,36 @@ _PLACE_OF = {"neuron": "equations", "surrogate": "equations", "rule": "rules", "
 
 def rows() -> dict[str, int]:
     """Every row, with how often it was used (0)."""
-    names: list[str] = []
-    # What passes and lowering put in by themselves (`repeat`, `flatten`) is counted too.
-    names += [
-        f"operation {name}"
-        for name, row in OPS.items()
-        if not (row.emit is nothing or row.opaque or name == "table")  # which reads a file
-    ]
-    names += [f"function of equations {name}" for name in functions()]
-    names += [
-        f"function of numbers {name}"
-        for name in (*MATH, *SPECIAL)
-        if name not in ("learn", "python", "table")
-    ]
-    names += [f"function of recipes {name}" for name in FUNCTIONS]
-    names += [f"declaration of a {kind}" for kind in s.DECLARATION_KINDS]
-    names += [f"variant of a {kind}" for kind in ("network", "recipe")]
-    names += [f"alias of a {kind}" for kind in ("block", "neuron")]
-    names += [f"setting of a network {name}" for name in NETWORK_SETTINGS]
-    names += [f"with {name}" for name in ("neuron", "surrogate", "norm")]
-    names += [f"part of a connection {name}" for name in _PARTS]
-    names += [f"join of a rule {name}" for name in JOINS]
-    names += [f"expression {name}" for name in _NODES]
+    parts: dict[str, Iterable[str]] = {
+        # What passes and lowering put in by themselves (`repeat`, `flatten`) is counted too; a table
+        # reads a file.
+        "operation": (
+            name
+            for name, row in OPS.items()
+            if not (row.emit is nothing or row.opaque or name == "table")
+        ),
+        "function of equations": functions(),
+        "function of numbers": {*MATH, *SPECIAL} - {"learn", "python", "table"},
+        "function of recipes": FUNCTIONS,
+        "declaration of a": s.DECLARATION_KINDS,
+        "variant of a": ("network", "recipe"),
+        "alias of a": ("block", "neuron"),
+        "setting of a network": NETWORK_SETTINGS,
+        "with": ("neuron", "surrogate", "norm"),
+        "part of a connection": _PARTS,
+        "join of a rule": JOINS,
+        "expression": _NODES,
+        "recipe setting": SETTINGS,
+    }
+    names = [f"{part} {name}" for part, of in parts.items() for name in of]
     names += [f"operator {op} of {place}" for place, ops in _PLACES.items() for op in ops]
-    names += [
-        "rule of earlier steps",
-        "state",
-        "block that wires itself",
-        "block of weights",
-        "several outputs",
-    ]
-    names += [f"recipe setting {key}" for key in SETTINGS]
-    names += [f"recipe {family} {name}" for family, items in ITEMS.items() for name in items]
-    names += [
-        f"recipe {family} {item.name} {argument.name}"
-        for family, items in ITEMS.items()
-        for item in items.values()
-        for argument in item.arguments
-    ]
-    return dict.fromkeys(dict.fromkeys(names), 0)
+    names += ["rule of earlier steps", "state", "block that wires itself", "block of weights"]
+    names += ["several outputs"]
+    for family, items in ITEMS.items():
+        for name, item in items.items():
+            names.append(f"recipe {family} {name}")
+            names += [f"recipe {family} {name} {each.name}" for each in item.arguments]
+    return dict.fromkeys(names, 0)
 
 
 def used(checked: Checked, graphs: list[Graph]) -> set[str]:
@@ -96,11 +87,7 @@ def _declared(item: s.Declaration) -> Iterator[str]:
         yield f"variant of a {kind}"
     if kind == "block":
         yield "block that wires itself" if item.body is not None else "block of weights"
-    if (
-        kind in ("block", "neuron")
-        and item.value is not None
-        and not isinstance(item.value, s.Flow)
-    ):
+    if kind in ("block", "neuron") and not isinstance(item.value, s.Flow | None):
         yield f"alias of a {kind}"
     for line in item.body or ():
         if isinstance(line, s.State):

@@ -24,8 +24,15 @@ class Dice(random.Random):
         return [items[place] for place in chosen]
 
     def text(self, template: str) -> str:
-        """One of several lines, with one of the alternatives of each ``«a|b»`` in it."""
-        line = self.choice(template.strip().splitlines()).strip()
+        """One of several lines, with one of the alternatives of each ``«a|b»`` in it.
+
+        A line ``3 × a`` counts three times.
+        """
+        lines = []
+        for line in template.strip().splitlines():
+            times, _, rest = line.strip().rpartition(" × ")
+            lines += [rest] * int(times or 1)
+        line = self.choice(lines)
         while "«" in line:
             line = re.sub("«([^«»]*)»", lambda found: self.choice(found[1].split("|")), line)
         return line

@@ -11,8 +11,7 @@ def smooth(dice: Dice, names: list[str], depth: int = 2) -> str:
         return dice.choice([*names, *names, dice.real(0.1, 1.5)])
     a, b = smooth(dice, names, depth - 1), smooth(dice, names, depth - 1)
     return dice.text(f"""
-        «tanh|sigmoid|sin|erf»({a})
-        «tanh|sigmoid|sin|erf»({a})
+        2 × «tanh|sigmoid|sin|erf»({a})
         cos(2 * ({a}))
         exp(-abs({a}))
         log(1 + abs({a}))
@@ -35,7 +34,6 @@ def smooth(dice: Dice, names: list[str], depth: int = 2) -> str:
 
 
 def truth(dice: Dice, names: list[str], depth: int = 1) -> str:
-    """A comparison, or several."""
     plain = f"{dice.choice(names)} {dice.text('«<|<=|>|>=|==|!=»')} {dice.real(-0.5, 1)}"
     if depth == 0:
         return plain
@@ -74,9 +72,7 @@ def neuron(dice: Dice, name: str) -> str:
         potential += f" «+|- 0.5 *» {dice.drawn()}"
     lines.append(f"v = {potential}")
     step = dice.text("""
-        heaviside(v - th)
-        heaviside(v - th)
-        heaviside(v - th)
+        3 × heaviside(v - th)
         1 - heaviside(th - v)
         heaviside(v - th) + heaviside(v - 2 * th)
         heaviside(v - th) - heaviside(-v - th)

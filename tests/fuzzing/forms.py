@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,13 +11,15 @@ from torch import Tensor
 import danetc
 from danetc.compiler import Checked, check_text, graph_of
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.emit.python import emit_python
 from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.compiler.ir.at_node import taken
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes import PIPELINE
 from danetc.runtime.model.built import Model
+from danetc.runtime.model.signature import outputs_of
+from tests.differential import helpers
+from tests.differential.helpers import model_py
 from tests.fuzzing.compare import Case, Mismatch, Seen, Subject, array, compiling
 from tests.fuzzing.dice import Dice
 
@@ -55,7 +56,6 @@ def check_compiled(checked: Checked, network: str, seed: int, case: Case) -> Non
 
 
 def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
-    """One of the other forms of a network."""
     graph = subject.graph
     ops = {node.op for node in graph.nodes.values()}
     match form:
@@ -73,28 +73,18 @@ def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
             subject.check(model, True, form, case)
             subject.check_same_bits(model, subject.emitted(backend))
         case "python" if "poisson" not in ops:
-            module = ModuleType("standalone")
-            code = compile(emit_python(graph), "model.py", "exec", dont_inherit=True)
-            exec(code, module.__dict__)
-            model = module.Model().to(subject.dtype)
-            channels = [node.value.shape[0] for node in graph.inputs]
-            if len(channels) > 1:
-                model.register_forward_pre_hook(lambda _, args: args[0].split(channels, -3))
             random = any(OPS[op].random for op in ops)
             for training in (False,) if random else (False, True):
-                subject.check(model, training, form, case)
+                subject.check(model_py(graph), training, form, case)
         case "folded":
             fused.load_state_dict(subject.state)
             folded = danetc.fold(fused.eval())
-            with torch.no_grad():
-                _check_outputs(subject, folded, form, case)
-        case "stream" if subject.model.signature.whole or ops & {"mean_over_time", *CODES}:
-            pass
-        case "stream" if subject.draws:  # other numbers, one step after the other
-            pass
+            _check_outputs(subject, folded, form, case)
         case "stream":
-            subject.model.load_state_dict(subject.state)
-            with torch.no_grad():
+            if subject.model.signature.whole or ops & {"mean_over_time", *CODES}:
+                return
+            if not subject.draws:  # else other numbers, one step after the other
+                subject.model.load_state_dict(subject.state)
                 _check_outputs(subject, streamed(subject.model.eval(), graph), form, case)
         case "resolved":
             again = check_text(resolved_spec(subject.checked, subject.network))
@@ -117,28 +107,23 @@ def essence(graph: Graph) -> object:
 
 
 def _check_outputs(subject: Subject, run: Callable[[Tensor], Any], what: str, case: Case) -> None:
-    """Compare outputs in evaluation."""
     torch.manual_seed(subject.seed)
-    found = run(subject.x)
+    with torch.no_grad():
+        found = map(array, outputs_of(run(subject.x)))
     _, drawn = subject.run(subject.model.eval(), subject.x)
-    given = found if isinstance(found, tuple) else (found,)
-    outputs = dict(zip(subject.graph.outputs, map(array, given), strict=True))
+    outputs = dict(zip(subject.graph.outputs, found, strict=True))
     subject.judge(Seen(outputs, {}, {}, {}), subject.x, drawn, False, what, case)
 
 
-def streamed(model: Model, graph: Graph) -> Callable[[Tensor], Any]:
+def streamed(model: Model, graph: Graph) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """All frames one after the other, put together again."""
 
-    def run(x: Tensor) -> Any:
+    def run(x: Tensor) -> tuple[Tensor, ...]:
         frames = x if taken(graph).varies else [x] * graph.steps
-        states, steps = None, []
-        for frame in frames:
-            found, states = model.stream(frame, states)
-            steps.append(found if isinstance(found, tuple) else (found,))
-        outputs = [
+        steps = zip(*map(outputs_of, helpers.streamed(model, frames)), strict=True)
+        return tuple(
             torch.stack(column) if graph[id].value.varies else column[-1]
-            for column, id in zip(zip(*steps, strict=True), graph.outputs.values(), strict=True)
-        ]
-        return tuple(outputs) if len(outputs) > 1 else outputs[0]
+            for column, id in zip(steps, graph.outputs.values(), strict=True)
+        )
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any
 
@@ -124,25 +125,17 @@ def _changes(node: Any, dice: Dice, others: list[Any]) -> list[Any]:
 # -- making a failure small --------------------------------------------------------------------------
 
 
-def minimised(text: str, fails: Callable[[str], bool], tries: int = 200) -> str:
-    """A smaller spec that fails too: parts are left out as long as it does."""
+def minimised(text: str, fails: Callable[[str], bool]) -> str:
+    """A smaller spec that fails too, of 200 tries: parts are left out as long as it does."""
     program = parsed(text)
-    if program is None:
-        return text
-    left, again = tries, True
-    while again and left > 0:
-        again = False
-        for smaller in _smaller(program):
-            left -= 1
-            try:
-                shorter = print_program(smaller)
-            except SpecError:
-                continue
+    candidates = iter(()) if program is None else _smaller(program)
+    for _ in range(200):
+        if (smaller := next(candidates, None)) is None:
+            break
+        with suppress(SpecError):
+            shorter = print_program(smaller)
             if fails(shorter):
-                program, text, again = smaller, shorter, True
-                break
-            if left <= 0:
-                break
+                text, candidates = shorter, _smaller(smaller)
     return text
 
 

@@ -15,18 +15,17 @@ SMALL = {"epochs": (2, 6), "batch": (4, 16), "steps": (1, 3), "accumulate": (1, 
 
 def recipe(dice: Dice, name: str) -> str:
     """A recipe, perhaps of two phases, perhaps a variant of another one."""
-    if dice.maybe(0.25):
-        lines = _lines(dice, ["phase", "recipe"], required=True)
+    phases = dice.maybe(0.25)
+    lines = _lines(dice, ["phase", "recipe"], required=True)
+    if phases:
         first = _lines(dice, ["phase"], required=False)
         second = [line for line in _lines(dice, ["phase"], required=False) if "steps" not in line]
-        start = ["start = one"] if dice.maybe(0.8) else ["start = none"]
+        start = "start = one" if dice.maybe(0.8) else "start = none"
         lines.insert(0, f"phase one {{ {'; '.join(first)} }}")
-        lines.insert(1, f"phase two {{ {'; '.join(start + second)} }}")
-        return f"recipe {name} {{\n  " + "\n  ".join(lines) + "\n}\n"
-    lines = _lines(dice, ["phase", "recipe"], required=True)
-    text = f"recipe {name} {{\n  " + "\n  ".join(lines) + "\n}\n"
-    if dice.maybe(0.2):
-        text = text.replace(f"recipe {name}", f"recipe {name}_base")
+        lines.insert(1, f"phase two {{ {'; '.join([start, *second])} }}")
+    is_base = not phases and dice.maybe(0.2)
+    text = f"recipe {name}{'_base' * is_base} {{\n  " + "\n  ".join(lines) + "\n}\n"
+    if is_base:
         changed = _lines(dice, ["phase", "recipe"], required=False)
         text += f"recipe {name} = {name}_base {{ {'; '.join(changed)} }}\n"
     return text

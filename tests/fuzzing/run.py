@@ -30,7 +30,6 @@ CANDIDATES = 6
 
 
 def corpus() -> list[str]:
-    """Specs that were written by hand."""
     return [*(f"use std\n{text}" for text in VARIETY.values()), *EXAMPLES]
 
 
@@ -50,17 +49,13 @@ def text_of(number: int) -> str:
 def _accepted(text: str) -> bool:
     try:
         check_text(text)
-    except SpecError:
-        return False
-    except Exception:  # an internal error: the case shows it
-        return True
+    except Exception as error:  # an internal one is shown by the case
+        return not isinstance(error, SpecError)
     return True
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that failed: its number, its text, what happened."""
-
     number: int
     text: str
     error: str
@@ -69,15 +64,12 @@ class Failure:
 
 @dataclass
 class Tally:
-    """What came of many cases."""
-
     case: Case = field(default_factory=Case)
     outcomes: Counter[str] = field(default_factory=Counter)
     covered: dict[str, int] = field(default_factory=rows)
     failures: list[Failure] = field(default_factory=list)
 
     def report(self) -> str:
-        """Counts, for people."""
         least = sorted(self.covered.items(), key=lambda item: item[1])
         lines = [f"{count:7,} {what}" for what, count in self.outcomes.most_common()]
         lines += [
@@ -128,7 +120,6 @@ def check_case(number: int, text: str, tally: Tally, *, compiled: bool = False) 
 
 
 def attempt(number: int, tally: Tally, text: str | None = None, *, compiled: bool = False) -> None:
-    """One case; a failure is noted."""
     try:
         text = text_of(number) if text is None else text
         check_case(number, text, tally, compiled=compiled)
@@ -157,8 +148,8 @@ def _wanted(number: int, tally: Tally) -> float:
     return sum(1 / (1 + tally.covered[part]) ** 2 for part in parts if part in tally.covered)
 
 
-def small(failure: Failure) -> str:
-    """A smaller spec that fails in the same way."""
+def save(failure: Failure, folder: Path) -> Path:
+    """Write a failure as a smaller spec that shows it, with how to see it again."""
     kind = failure.error.partition(":")[0]
 
     def fails(text: str) -> bool:
@@ -166,11 +157,6 @@ def small(failure: Failure) -> str:
         attempt(failure.number, tally, text)
         return bool(tally.failures) and tally.failures[0].error.startswith(kind)
 
-    return minimised(failure.text, fails)
-
-
-def save(failure: Failure, folder: Path) -> Path:
-    """Write a failure as a spec that shows it, with how to see it again."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"case-{failure.number}.danet"
     head = [
@@ -179,6 +165,6 @@ def save(failure: Failure, folder: Path) -> Path:
         f"   or: python -m tests.fuzzing --case {failure.number} --file {path}",
     ]
     comment = "".join(f"# {line}\n" for text in head for line in text.splitlines()[:4])
-    path.write_text(f"{comment}\n{small(failure)}", encoding="utf-8")
+    path.write_text(f"{comment}\n{minimised(failure.text, fails)}", encoding="utf-8")
     path.with_suffix(".txt").write_text(f"{failure.details}\n\n{failure.text}", encoding="utf-8")
     return path

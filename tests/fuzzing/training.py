@@ -25,9 +25,7 @@ from danetc.runtime.system.errors import TrainingError
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.engine import PhaseRun, fit
 from danetc.runtime.training.observer import RunSettings
-from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, Subject, modules
-from tests.reference import functions as f
-from tests.reference.network import Network, Weights
+from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, Subject
 from tests.reference.tape import Array, Var, gradients
 from tests.reference.training import Optimizer, averaged, clipped, loss, share
 
@@ -39,14 +37,10 @@ State = dict[str, Array]
 
 
 def recipes(checked: Checked) -> list[Recipe]:
-    """The recipes of a spec that checks."""
-    found = []
-    for declaration in checked.module.program.declarations:
-        if declaration.kind == "recipe":
-            recipe = resolve_recipe(declaration, {}, Reporter(), checked.module)
-            assert recipe is not None
-            found.append(recipe)
-    return found
+    declared = (each for each in checked.module.program.declarations if each.kind == "recipe")
+    found = [resolve_recipe(each, {}, Reporter(), checked.module) for each in declared]
+    assert None not in found
+    return found  # type: ignore[return-value]
 
 
 def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
@@ -71,7 +65,7 @@ def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
         return
     generator = torch.Generator().manual_seed(subject.seed)
     value = taken(graph)
-    shape = (IMAGES, graph.steps, *value.shape) if value.varies else (IMAGES, *value.shape)
+    shape = (IMAGES, *[graph.steps] * value.varies, *value.shape)
     images, tokens = torch.rand(shape, generator=generator), value.kind.is_token
     if value.kind.is_integer:
         whole = torch.randint(value.kind.low, value.kind.high + 1, shape, generator=generator)
@@ -105,7 +99,7 @@ def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
         return
     gaps = _gaps(seen, expected)
     gaps["the test's loss"] = abs(tested - reference_loss) / max(1.0, abs(reference_loss))
-    if all(gap <= TOLERANCE for gap in gaps.values()):
+    if max(gaps.values()) <= TOLERANCE:
         case.trained += 1
         return
     moved, moved_loss, _ = train(NOISE[torch.float64])
@@ -131,7 +125,7 @@ def _rates(model: Model, fired: Mapping[str, Var], wanted: str) -> list[Var]:
             named = wanted in ("", program.name)
             if named and program.is_neuron and kind.is_integer:
                 y = fired[".".join(map(attribute, (*node.scope, node.name)))]
-                y = f.absolute(y) if kind.low < 0 else y
+                y = np.absolute(y) if kind.low < 0 else y
                 found.append(y.mean(tuple(range(len(y.shape)))).reshape() / kind.unit)
     return found
 
@@ -149,19 +143,16 @@ def _train(
     subject: Subject, phase: Phase, start: State, x: Array, labels: Array, noise: float = 0.0
 ) -> tuple[State, float, float]:
     """The weights to keep, their loss in evaluation, and how near a spike was to none."""
-    checked, model = subject.checked, subject.model
-    declaration = checked.declaration(subject.network)
+    model = subject.model
     names = [name for name, _ in model.named_parameters()]
     state = dict(start)
     near, mean, optimizer = math.inf, None, None
     for done in range(phase.epochs):
-        weights = Weights(state, *modules(model))
-        run = Network(weights, Var(x), training=True, noise=noise)
-        result = run.run(declaration, checked.module)
+        weights, _, result = subject.interpreted(state, x, True, noise=noise)
         (output,) = result.outputs.values()
         total = loss(phase.loss, output, labels, partial(_rates, model, result.fired))
         leaves = [weights.used[name] for name in names]
-        found = dict(zip(names, gradients({0: (total, np.ones(()))}, leaves, noise), strict=True))
+        found = dict(zip(names, gradients([(total, np.ones(()))], leaves, noise), strict=True))
         optimizer = optimizer or Optimizer(phase.optimizer, frozenset(weights.multiplied))
         values = {name: state[name] for name in names}
         optimizer.step(values, clipped(found, phase.clip), share(phase, done, 1))
@@ -171,8 +162,6 @@ def _train(
         if phase.ema is not None:
             mean = averaged(mean, state, phase.ema)
     kept = state if mean is None else mean
-    weights = Weights(kept, *modules(model))
-    run = Network(weights, Var(x), training=False, noise=noise)
-    result = run.run(declaration, checked.module)
+    _, _, result = subject.interpreted(kept, x, False, noise=noise)
     (output,) = result.outputs.values()
     return kept, float(loss(phase.loss, output, labels).data), min(near, result.near)

@@ -16,7 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from tests.gpu.cases import Case, compare, standard
-from tests.gpu.modules import Kernel
+from tests.gpu.interpreter import Kernel
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -119,8 +119,7 @@ class Row(NamedTuple):
 
 
 def row(case: Case) -> Row:
-    """Run a layer in the interpreter and compile its kernels for all targets."""
-    launches = compare(case).interpreter.launches
+    launches = compare(case)
     needs = {target: [compiled(each.kernel, target) for each in launches] for target in TARGETS}
     every = [each for own in needs.values() for each in own]
     return Row(
@@ -134,7 +133,6 @@ def row(case: Case) -> Row:
 
 
 def write_table(rows: Sequence[Row]) -> None:
-    """Write the table of docs/machines.md."""
     before, rest = PAGE.read_text("utf-8").split(BEGIN)
     lines = [HEAD, ["---"] * len(HEAD), *(each.cells() for each in rows)]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,7 +1,6 @@
 """The process in which CUDA devices are pretended (``pretended.cpp``); imported before torch.
 
-``python -m tests.gpu.device ...`` is danetc's command line there, and ``pytest -p tests.gpu.device``
-runs tests there. DANETC_PRETENDED_LIBRARY names the compiled library, PRETENDED_DEVICES the number of
+``pytest -p tests.gpu.device`` runs tests there. DANETC_PRETENDED_LIBRARY names the compiled library, PRETENDED_DEVICES the number of
 devices. Kernels of the fused backend run operation by operation; each call counts as one launch.
 """
 
@@ -169,17 +168,3 @@ def _wide(value: Any) -> Any:
 _cpu = torch.library.Library("aten", "IMPL")  # of norms over processes, for which the CPU has none
 for _name in ("stats", "gather_stats_with_counts", "elemt", "backward_reduce", "backward_elemt"):
     _cpu.impl(f"batch_norm_{_name}", _as_tested(f"batch_norm_{_name}"), "CPU")
-
-
-def main(arguments: Sequence[str]) -> int:
-    from danetc.main import main
-
-    sys.argv = ["danetc", *arguments]
-    status = main()
-    if "DANETC_COUNTS" in os.environ:
-        print(counts(), file=sys.stderr)
-    return status
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -8,10 +8,12 @@ what another one wrote.
 from __future__ import annotations
 
 import itertools
+import linecache
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -27,8 +29,84 @@ from triton.runtime.jit import JITFunction
 
 from danetc.runtime.kernels import compiled
 from danetc.runtime.kernels.compiled import CompiledFunction
-from tests.gpu.modules import Kernel, Module
 from tests.runtime.triton_source import on_gpu, written
+
+# -- modules that Inductor wrote for a GPU, loaded where there is none -------------------------------
+
+
+@dataclass(frozen=True)
+class Kernel:
+    name: str
+    text: str
+
+    @cached_property
+    def launcher(self) -> Any:
+        """Inductor's launcher: the function for Triton, its metadata and the configurations to try."""
+        place = f"<{self.name} {hash(self.text)}>"
+        linecache.cache[place] = (len(self.text), None, self.text.splitlines(True), place)
+        scope = {"__name__": self.name, "__file__": place}
+        with mock.patch("torch._inductor.runtime.triton_helpers.set_driver_to_gpu"):
+            exec(compile(self.text, place, "exec"), scope)
+        return scope[self.name]
+
+    @property
+    def signature(self) -> dict[str, str]:
+        """The type of each parameter, such as ``*bf16``, ``i32`` or ``constexpr``."""
+        return self.launcher.triton_meta["signature"]  # type: ignore[no-any-return]
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """Block sizes of the first configuration."""
+        return self.launcher.configs[0].kwargs  # type: ignore[no-any-return]
+
+    def divisible(self) -> set[str]:
+        """Return the parameters that are promised to be multiples of 16 (pointers: of 16 bytes)."""
+        names, (promises,) = list(self.signature), self.launcher.triton_meta["configs"]
+        return {
+            names[place] for (place,), known in promises.items() if ["tt.divisibility", 16] in known
+        }
+
+
+class Module:
+    """A module that Inductor wrote, to run on tensors of the CPU.
+
+    ``launch(kernel, *args)`` runs each kernel, whose text ``change`` may edit. New memory is
+    filled with NaN (integers: 77).
+    """
+
+    def __init__(
+        self, text: str, launch: Callable[..., None], change: Callable[[str], str] = str
+    ) -> None:
+        self.kernels: list[Kernel] = []
+        self._scope: dict[str, Any] = {"__name__": "written"}
+
+        def triton(name: str, text: str, **_: Any) -> Any:
+            self.kernels.append(Kernel(name, change(text)))
+            return SimpleNamespace(run=partial(launch, self.kernels[-1]))
+
+        compiler = SimpleNamespace(triton=triton, wait=lambda scope: None)
+        imported = {
+            "torch._inductor.async_compile.AsyncCompile": lambda: compiler,
+            "torch._C._cuda_getCurrentRawStream": lambda index: 0,
+            "torch._C._dynamo.guards._empty_strided_cuda": _fresh,
+        }
+        with ExitStack() as patches:
+            for name, value in imported.items():
+                patches.enter_context(mock.patch(name, value, create=True))
+            exec(compile(text, "<written>", "exec"), self._scope)
+
+    def __call__(self, *args: Tensor) -> Sequence[Tensor]:
+        device = {"_DeviceGuard": nullcontext, "set_device": lambda index: None}
+        with mock.patch.multiple("torch.cuda", **device):
+            return self._scope["call"]([*args])  # type: ignore[no-any-return]
+
+
+def _fresh(size: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> Tensor:
+    value = float("nan") if dtype.is_floating_point else 77
+    return torch.empty_strided(size, stride, dtype=dtype).fill_(value)
+
+
+# -- Triton's interpreter ---------------------------------------------------------------------------
 
 BUILDER = triton_interpreter.interpreter_builder
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -107,7 +185,7 @@ class Interpreter:
         """Call a function of the package by its kernels for a GPU."""
         key = function, function.key(args)
         if key not in self._modules:
-            text = _written(function, tuple((x.dtype, x.shape) for x in args), key[1])
+            text = _written(function, args, key[1])
             self._modules[key] = Module(text, self.run, self.change)
         return self._modules[key](*args)
 
@@ -137,10 +215,10 @@ class Interpreter:
 _texts: dict[object, str] = {}
 
 
-def _written(function: CompiledFunction, forms: Sequence[Any], key: object) -> str:
+def _written(function: CompiledFunction, args: Sequence[Tensor], key: object) -> str:
     """The code of a function, written once for all interpreters."""
     if (function.text, key) not in _texts:
-        fakes = [on_gpu(*shape, dtype=dtype) for dtype, shape in forms]
+        fakes = [on_gpu(*x.shape, dtype=x.dtype) for x in args]
         with compiled._plain(torch.device("cpu")):
             _texts[function.text, key] = written(function, fakes)
     return _texts[function.text, key]
@@ -177,17 +255,15 @@ def _interpreting(function: Callable[..., None], launch: Launch) -> Iterator[Non
             return TensorHandle(nearest.view(np.uint16), to.scalar)
         return cast(self, source, to)
 
+    def called(self: Any, *args: Any, **named: Any) -> Any:
+        return InterpretedFunction(self.fn).rewrite()(*args, **named)
+
     methods = {
         "create_masked_load": seen_load, "create_masked_store": seen_store, "cast_impl": rounded,
     }  # fmt: skip
-    calls = {
-        "__call__": lambda self, *args, **named: InterpretedFunction(self.fn).rewrite()(
-            *args, **named
-        )
-    }
     with (
         mock.patch.multiple(builder, **methods),
-        mock.patch.multiple(JITFunction, **calls),
+        mock.patch.object(JITFunction, "__call__", called),
         np.errstate(all="ignore"),
         ExitStack() as stack,
     ):
@@ -217,13 +293,11 @@ def _calling(call: Callable[..., Sequence[Tensor]]) -> Iterator[None]:
 
 
 def uncompiled() -> AbstractContextManager[None]:
-    """Return a context in which kernels are functions of torch."""
     return _calling(lambda self, *args: self.function(*args))
 
 
 @contextmanager
 def interpreted(change: Callable[[str], str] = str) -> Iterator[Interpreter]:
-    """Within the context, kernels are interpreted."""
     found = Interpreter(change)
     with _calling(lambda self, *args: found.call(self, args)):
         yield found

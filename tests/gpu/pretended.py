@@ -1,17 +1,12 @@
-"""Pretended CUDA devices: the library is compiled here, and used in processes of its own (``device``).
-
-``python -m tests.gpu.pretended train ...`` is danetc's command line on such a device.
-"""
+"""Pretended CUDA devices: the library is compiled here, and used in processes of its own (``device``)."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +16,6 @@ from danetc.runtime.kernels import native
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).with_suffix(".cpp")
-NETWORKS = ("danet_c_small", "sew_r18", "danet_c_r50", "zoo/spikformer")
-"""Shipped networks of which ``rows`` tells what a step does."""
 
 
 def lacking() -> str | None:
@@ -54,28 +47,13 @@ def library() -> Path:
     return place
 
 
-def environment(devices: int = 1) -> dict[str, str]:
-    """Return the environment of a process with this many devices."""
-    return os.environ | {
+def inside(*arguments: str, devices: int = 1, **rest: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m ...`` in the repository, where there are devices."""
+    own = {
         "DANETC_PRETENDED_LIBRARY": str(library()),
         "PRETENDED_DEVICES": str(devices),
         "DANETC_TEST_DEVICE": "cuda",  # of the tests of training
         "OMP_NUM_THREADS": "1",
     }
-
-
-def inside(*arguments: str, devices: int = 1, **rest: Any) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m ...`` in the repository, where there are devices."""
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment(devices), text=True, **rest)
-
-
-def rows(networks: tuple[str, ...] = NETWORKS) -> list[Mapping[str, Any]]:
-    """Return for each network and backend the launches and the waits of the host in a training step."""
-    run = inside("tests.gpu.steps", *networks, check=True, stdout=subprocess.PIPE)
-    found: list[Mapping[str, Any]] = json.loads(run.stdout)
-    return found
-
-
-if __name__ == "__main__":
-    sys.exit(inside("tests.gpu.device", *sys.argv[1:]).returncode)
+    return subprocess.run(command, cwd=ROOT, env=os.environ | own, text=True, **rest)

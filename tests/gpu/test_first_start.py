@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,25 +17,20 @@ from torch import Tensor
 
 from danetc.runtime.kernels import bit_packing, compiled, workers
 from danetc.runtime.kernels import torch_internals as internals
-from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
+from danetc.runtime.kernels.compiled import missing_compiler
 from danetc.runtime.kernels.prefetch import KernelRequest
 from tests.runtime.triton_source import on_gpu, pretended
 
-KERNELS: dict[str, Callable[[], CompiledFunction]] = {
-    "float32": lambda: bit_packing._packing(1),
-    "float64": lambda: bit_packing._packing(2),
-    "bfloat16": lambda: bit_packing._packing(1),
-    "float16": lambda: bit_packing._packing(2),
-}
+BITS = {torch.float32: 1, torch.float64: 2, torch.bfloat16: 1, torch.float16: 2}
 
 
 def requests(make: Callable[..., Tensor]) -> list[KernelRequest]:
     """Two kernels for two types each."""
-    found = []
-    for name, kernel in KERNELS.items():
-        args = make(8, 1, 1, 16, dtype=getattr(torch, name)), *[make(dtype=torch.float32)] * 2
-        found.append(KernelRequest(kernel(), args))
-    return found
+    number = make(dtype=torch.float32)
+    return [
+        KernelRequest(bit_packing._packing(bits), (make(8, 1, 1, 16, dtype=dtype), number, number))
+        for dtype, bits in BITS.items()
+    ]
 
 
 def on_cpu(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -73,10 +69,8 @@ def test_processes_leave_kernels_that_compute_the_same(
 def test_where_processes_fail_this_one_compiles(
     cache: Path, monkeypatch: pytest.MonkeyPatch, program: str, reason: str
 ) -> None:
-    real = subprocess.Popen
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda command, **rest: real([sys.executable, "-c", program], **rest)
-    )
+    other = partial(subprocess.Popen, [sys.executable, "-c", program])
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **rest: other(**rest))
     if "longer" in reason:
         monkeypatch.setattr(workers, "PATIENCE", 0.0)
     internals.notice.cache_clear()

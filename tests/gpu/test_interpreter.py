@@ -1,39 +1,24 @@
-"""The kernels of a GPU in Triton's interpreter, against the references; and what it takes to notice a fault."""
+"""The kernels of a GPU, interpreted and held against the references, with faults, and compiled."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-from unittest import mock
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
 pytest.importorskip("triton", reason="Triton, an extra for tests on Linux, is not installed")
 
-from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
-from danetc.runtime.kernels import fusion_group, neuron
 from tests.differential.helpers import randn, streamed, text
 from tests.differential.networks import small
-from tests.gpu import interpreter
-from tests.gpu.cases import (
-    DTYPES,
-    FORMS,
-    SIZES,
-    Case,
-    Different,
-    Layer,
-    compare,
-    covering,
-    standard,
-)  # fmt: skip
-from tests.gpu.interpreter import Broken, Interpreter, interpreted
-from tests.gpu.modules import Module
+from tests.gpu.cases import DTYPES, FORMS, SIZES, Case, Different, compare, covering, standard
+from tests.gpu.compilers import TARGETS, compiled
+from tests.gpu.interpreter import Broken, Launch, interpreted
 from tests.runtime.test_fused import both, compare_models
-from tests.runtime.triton_source import on_gpu, written
 
 EACH = [
     Case(name, [*FORMS][i % len(FORMS)], DTYPES[i % 4], 2 + i % 2, bool(i // 2 % 2), SIZES[i % 5])
@@ -44,22 +29,11 @@ EACH = [
 
 @pytest.mark.parametrize(
     "case",
-    [
-        pytest.param(case, marks=pytest.mark.thorough) if i % 8 else case
-        for i, case in enumerate(EACH)
-    ],
+    [pytest.param(case, marks=[pytest.mark.thorough] * (i % 8 > 0)) for i, case in enumerate(EACH)],
     ids=str,
 )
 def test_a_layer_is_what_both_references_compute(case: Case) -> None:
     compare(case)
-
-
-def test_a_layer_takes_sequences_of_different_lengths() -> None:
-    with interpreted() as interpreter:
-        for steps in (2, 1):
-            Layer(Case("ReLU", "norm", steps=steps), 0).fused()
-    lengths = [launch.tensors[0].shape[0] for launch in interpreter.launches]
-    assert {1, 2} <= set(lengths)
 
 
 @pytest.mark.thorough
@@ -80,30 +54,13 @@ def test_a_network_is_the_eager_one(mode: str) -> None:
         if mode in ("trained", "evaluated"):
             compare_models(eager.train(mode == "trained"), fused.train(mode == "trained"), x)
         else:
-            steps = [x] * graph.steps
             found = (
-                sum(streamed(fused.eval(), steps)) / graph.steps
-                if mode == "streamed"
-                else fold(fused)(x)
+                fold(fused)(x)
+                if mode == "folded"
+                else torch.stack(streamed(fused.eval(), [x] * graph.steps)).mean(0)
             )
             torch.testing.assert_close(found, eager.eval()(x))
     assert len(interpreter.launches) > 5
-
-
-def test_neurons_of_several_inputs_have_no_kernels() -> None:
-    """They run operation by operation, so ``make gpu-check`` leaves them out."""
-    network = """
-neuron product(other) { s = x * tanh(other) }
-
-network n {
-  input = events(3, 4, 4)
-  steps = 2
-  out = in -> product(other = in) -> flatten -> mean_over_time -> linear(2)
-}
-"""
-    with interpreted() as interpreter:
-        emit(text(network), 0, "fused")(randn(2, 1, 3, 4, 4).float()).sum().backward()
-    assert not interpreter.launches
 
 
 # -- faults ----------------------------------------------------------------------------------------
@@ -149,57 +106,39 @@ def test_a_fault_in_the_text_of_a_kernel_is_noticed(fault: str) -> None:
     assert sum(changed)
 
 
-def _replaced(old: str, new: str) -> Callable[[Any], str]:
-    plain = neuron.kernel_source
+# -- compiled for real GPUs, and the bytes that kernels move -----------------------------------------
 
-    def source(program: Any) -> str:
-        text = plain(program)
-        assert old in text
-        return text.replace(old, new, 1)
+SIZE = (1, 16, 64, 16)
+GROUP = Case("LIF", "norm + value", torch.bfloat16, steps=4, size=SIZE)
 
-    return source
+
+@cache
+def launches(last: bool) -> Sequence[Launch]:
+    return compare(GROUP._replace(last=last))
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    ("form", "target", "other"),
-    [
-        ("value", "neuron.kernel_source", _replaced(" - ", " + ")),
-        ("value", "neuron.kernel_source", _replaced(">= 1.0", "> 1.25")),
-        ("value", "neuron.kernel_source", _replaced("spread(v7, x)", "spread(v3, x)")),
-        ("value", "neuron.NeuronKernel.initial_states", lambda self, x: [torch.full_like(x, 0.125)]),
-        ("value", "fusion_group.to_accumulate_dtype", lambda x: x),
-        ("norm + static value", "fusion_group._summed", lambda grads: sum(g.bfloat16() for g in grads).float()),
-    ],
-)  # fmt: skip
-def test_a_fault_in_the_code_that_makes_kernels_is_noticed(
-    form: str, target: str, other: Any
+@pytest.mark.parametrize("last", [False, True])
+def test_a_fusion_group_reads_each_value_once(last: bool) -> None:
+    """In bfloat16, T = 4, of a norm and a value, a value takes 8 bytes for the statistics, 24 forward, 24 for
+    the sums of the norm's gradient, and 40 backward."""
+    values = torch.Size(SIZE).numel()
+    passes = [each for each in launches(last) if each.traffic > values]
+    assert [each.traffic // values for each in passes] == [8, 24, 24, 40]
+    for launch in passes:
+        pointers = {name for name, kind in launch.kernel.signature.items() if kind[0] == "*"}
+        assert pointers <= launch.kernel.divisible()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_fusion_group_compiles(
+    target: str, last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for cached in (neuron.kernel, fusion_group.fusion_kernel):
-        cached.cache_clear()
-    case = Case("PLIF", form, torch.float32 if "static" in form else torch.bfloat16, 4)
-    try:
-        with (
-            mock.patch(f"danetc.runtime.kernels.{target}", other),
-            mock.patch.dict(interpreter._texts, clear=True),
-            pytest.raises((Broken, Different)),
-        ):
-            compare(case)
-    finally:
-        for cached in (neuron.kernel, fusion_group.fusion_kernel):
-            cached.cache_clear()
-
-
-def test_promises_are_checked() -> None:
-    group = fusion_group.fusion_kernel(standard()["LIF"], (fusion_group.Term(False, False),), 2)
-    text = written(group.forward, [on_gpu(2, 3, 8, 8)])
-    (kernel,) = Module(text, lambda *_: None).kernels
-    x, *outputs = (torch.zeros(392, dtype=torch.bfloat16)[:384] for _ in range(3))
-    run = partial(Interpreter().run, kernel)
-    run(x, *outputs, 3, 192)
-    with pytest.raises(Broken, match="in_ptr0 is not a multiple of 16"):
-        run(x[1:], *outputs, 3, 192)
-    with pytest.raises(Broken, match="does not fit in 32 bits"):
-        run(x, *outputs, 2**26, 2**32)
-    with pytest.raises(Broken, match="outside of its arguments"):
-        run(x[:383], *outputs, 3, 192)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    for launch in launches(last):
+        needs = compiled(launch.kernel, target)
+        assert needs.spilled == 0
+        assert 0 < needs.registers <= 128
+        assert needs.occupancy >= 0.25

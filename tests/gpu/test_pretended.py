@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.gpu.pretended import ROOT, inside, lacking, rows
+from tests.gpu.pretended import ROOT, inside, lacking
 
 NO_GRAPHS = "--ignore=tests/runtime/training/test_graphs.py"
 """Its graphs record what one thread computes; the backward pass of a device has its own."""
@@ -32,8 +33,10 @@ def test_tests_pass_on_pretended_devices(tests: list[str]) -> None:
     assert " passed" in run.stdout
 
 
-def test_rows_of_shipped_networks() -> None:
-    found = rows()
+def test_steps_of_shipped_networks() -> None:
+    networks = ("danet_c_small", "sew_r18", "danet_c_r50", "zoo/spikformer")
+    run = inside("tests.gpu.steps", *networks, check=True, stdout=subprocess.PIPE)
+    found = json.loads(run.stdout)
     assert len(found) == 8
     for fused, eager in zip(found[::2], found[1::2], strict=True):
         assert (fused["network"], fused["reads"], fused["writes"]) == (eager["network"], 0, 0)
@@ -44,19 +47,10 @@ SMALL = """
 use std
 
 network small {
-  input = image(1, 8, 8)
-  classes = 2
-  steps = 2
-  neuron = IF
-  surrogate = atan
-  out = in -> conv(4) -> norm -> spike -> avgpool -> mean_over_time -> linear(classes)
+  input = image(1, 8, 8); steps = 2; neuron = IF; surrogate = atan
+  out = in -> conv(4) -> norm -> spike -> avgpool -> mean_over_time -> linear(2)
 }
-
-recipe short {
-  epochs = 1
-  batch = 4
-  optimizer = sgd(lr = 0.1)
-}
+recipe short { epochs = 1; batch = 4; optimizer = sgd(lr = 0.1) }
 """
 IN_EVERY_PROCESS = """
 import atexit

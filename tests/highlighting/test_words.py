@@ -1,11 +1,15 @@
-"""The word lists of all grammars against the grammar of the language and the tables of words."""
+"""The word lists of all grammars, and what their lexers and parsers make of every text."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,8 +18,13 @@ from pygments.lexers import get_lexer_by_name, get_lexer_for_filename
 from pygments.token import Comment, Keyword, Name, Number, Operator, String
 
 from danetc.compiler.ir.ops import OPS
+from danetc.dsl.diagnostics.codes import CODES
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.diagnostics.explain import examples
 from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.grammar import grammar_text
+from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tokens import scan
 from danetc.dsl.syntax.words import OF_PARAMETER
@@ -23,22 +32,13 @@ from danetc.highlighting.lexer import DanetLexer
 from editors.highlighting import CONTEXTUAL, words, written
 
 ROOT = Path(__file__).parents[2]
-_FIXED = re.compile(r"## Fixed\n\n```danet\n(.+?\n)```", re.DOTALL)
 
 
-def texts() -> dict[str, str]:
-    found = {
-        path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
-        for folder in ("specs", "dsl/std")
-        for path in sorted((ROOT / folder).rglob("*.danet"))
-    }
-    for page in sorted((ROOT / "dsl/diagnostics/explain").glob("*.md")):
-        for number, example in enumerate(_FIXED.findall(page.read_text("utf-8"))):
-            found[f"{page.stem}-{number}.danet"] = example
-    return found
-
-
-TEXTS = texts()
+TEXTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for folder in ("specs", "dsl/std")
+    for path in sorted((ROOT / folder).rglob("*.danet"))
+} | {f"{code}.danet": examples(code)[1] for code in CODES}
 
 
 TREE_SITTER = (ROOT / "editors/tree-sitter-danet/grammar.js").read_text("utf-8")
@@ -95,7 +95,6 @@ def test_names_of_tables_are_everywhere() -> None:
 
 
 def lexed(text: str) -> list[tuple[token._TokenType, str]]:
-    """The tokens of a text but white space."""
     found = DanetLexer(stripnl=False, ensurenl=False).get_tokens(text)
     return [(kind, value) for kind, value in found if kind not in token.Whitespace]
 
@@ -161,3 +160,100 @@ def test_it_loads_nothing_of_the_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['danetc.highlighting', 'danetc.highlighting.lexer']\n"
+
+
+# -- tree-sitter's parser, generated once (Debian: tree-sitter-cli nodejs gcc): the compiler's nodes
+
+
+NODES: dict[type, str] = {
+    s.Declaration: "declaration", s.Use: "use", s.Param: "parameter", s.Define: "definition",
+    s.State: "state", s.Group: "group", s.Flow: "flow", s.IfElse: "if_else", s.Binary: "binary",
+    s.Unary: "unary", s.Via: "via", s.By: "by", s.With: "with", s.Call: "call", s.At: "at",
+    s.Range: "range", s.Each: "each", s.Number: "number", s.String: "string",
+}  # fmt: skip
+"""The node of tree-sitter's tree for each of ours."""
+
+
+class TreeSitter:
+    def __init__(self, folder: Path) -> None:
+        self.grammar = folder / "grammar"
+        source = ROOT / "editors/tree-sitter-danet"
+        shutil.copytree(source, self.grammar, ignore=shutil.ignore_patterns("src", "bindings"))
+        self.environment = {**os.environ, "HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+        self.run("generate", "--no-bindings")
+
+    def run(self, *arguments: str, status: int = 0) -> str:
+        done = subprocess.run(
+            ["tree-sitter", *arguments],
+            cwd=self.grammar, env=self.environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr + done.stdout[-2000:]
+        return done.stdout
+
+    def parsed(self, texts: Iterable[str], status: int = 0) -> list[str]:
+        """The tree of each text as text."""
+        files = []
+        for number, text in enumerate(texts):
+            files.append(self.grammar / f"{number}.danet")
+            files[-1].write_text(text + "\n", encoding="utf-8")
+        output = self.run("parse", *map(str, files), status=status)
+        return re.split(r"^\(source_file", output, flags=re.MULTILINE)[1:]
+
+
+@pytest.fixture(scope="module")
+def tree_sitter(tmp_path_factory: pytest.TempPathFactory) -> TreeSitter:
+    if missing := [name for name in ("tree-sitter", "node", "cc") if shutil.which(name) is None]:
+        pytest.skip(f"{missing} missing (Debian: apt install tree-sitter-cli nodejs gcc)")
+    return TreeSitter(tmp_path_factory.mktemp("tree-sitter"))
+
+
+def test_every_text_has_the_compilers_nodes(tree_sitter: TreeSitter) -> None:
+    trees = tree_sitter.parsed(TEXTS.values())
+    for (name, text), tree in zip(TEXTS.items(), trees, strict=True):
+        seen = Counter(re.findall(r"\((\w+) \[", tree))
+        assert not {"ERROR", "MISSING"} & {*re.findall("[A-Z]+", tree)}, name
+        program = parse(SourceFile(name, text), Reporter())
+        own = Counter(NODES[type(node)] for node in s.walk(program) if type(node) in NODES)
+        own["string"] += sum(use.is_path for use in program.uses)  # a path is no node of ours
+        for node in NODES.values():
+            assert seen[node] == own[node], (name, node)
+
+
+WRONG = [
+    "network a { input = image(1, 8, 8)",
+    "network { }",
+    "rule r { in[i] = }",
+    "neuron n { v = 2 u }",
+    "network a { a = b -> c + }",
+    "block b = conv(3",
+    "block b = a -> -> c",
+    "block b = a < b < c",
+    "connection c { out = .5 * branch }",
+]
+
+
+def test_what_is_wrong_is_an_error(tree_sitter: TreeSitter) -> None:
+    trees = tree_sitter.parsed(WRONG, status=1)
+    for text, tree in zip(WRONG, trees, strict=True):
+        reporter = Reporter()
+        parse(SourceFile("wrong", text), reporter)
+        assert reporter.diagnostics, text
+        assert "ERROR" in tree or "MISSING" in tree, text
+
+
+def test_the_queries_colour(tree_sitter: TreeSitter, tmp_path: Path) -> None:
+    file = tmp_path / "a.danet"
+    file.write_text(
+        "use std\n"
+        "network a(width = 1) { stem = conv(8, kernel = 3) -> max(over = time) -> spike  # one\n"
+        "stages = resnet18 via sew }\n"
+    )
+    output = tree_sitter.run("query", "queries/highlights.scm", str(file))
+    found = set(re.findall(r"capture: \d+ - ([\w.]+), .*text: `(.*)`", output))
+    assert found >= {
+        ("keyword", "use"), ("keyword", "network"), ("type", "a"), ("variable.parameter", "width"),
+        ("property", "stem"), ("function.builtin", "conv"), ("number", "8"), ("operator", "->"),
+        ("constant", "time"), ("function.builtin", "spike"), ("comment", "# one"),
+        ("type.builtin", "resnet18"), ("keyword", "via"), ("punctuation.bracket", "{"),
+    }  # fmt: skip
+    assert "capture: fold" in tree_sitter.run("query", "queries/folds.scm", str(file))

@@ -47,7 +47,7 @@ class Gone:
 sys.meta_path.insert(0, Gone())
 for name in sys.argv[1].split():
     assert name not in sys.modules, name
-from danetc.editor import bridge
+from danetc.editor import bridge, open_files, outline
 
 bridge.draw_with(lambda text, engine, form: '<svg xmlns="http://www.w3.org/2000/svg"></svg>')
 asked = json.loads(sys.stdin.read())
@@ -66,13 +66,11 @@ def ask(method: str, text: str = SPEC, **more: Any) -> Any:
 
 
 def taken(text: str, range_: tuple[int, int]) -> str:
-    """What a range in UTF-16 code units holds."""
     start, end = range_
     return text.encode("utf-16-le")[2 * start : 2 * end].decode("utf-16-le")
 
 
 def at(text: str, part: str) -> int:
-    """Where a part of a text begins, as JavaScript counts."""
     return len(text.partition(part)[0].encode("utf-16-le")) // 2
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.special import erf, expit
 
 from danetc.dsl.syntax import tree as s
 from tests.reference import functions as f
@@ -51,7 +52,7 @@ class Learn:
 
     def value(self, stored: Var) -> Var:
         if self.above is not None and self.below is not None:
-            return self.above + (self.below - self.above) * f.sigmoid(stored)
+            return self.above + (self.below - self.above) * expit(stored)
         if self.above is not None:
             return self.above + f.softplus(stored)
         return self.below - f.softplus(stored) if self.below is not None else stored
@@ -63,11 +64,13 @@ def _unsoftened(excess: float) -> float:
 
 
 CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}
-_NAMED = ("exp", "log", "sqrt", "tanh", "sin", "cos", "erf", "sigmoid", "detach")
-_ARRAYS: Mapping[str, Callable[[Var], Var]] = {
-    **{name: getattr(f, name) for name in _NAMED},
-    "abs": f.absolute,
-    "round": f.rounded,
+_ARRAYS: Mapping[str, Callable[[Any], Var]] = {
+    **{name: getattr(np, name) for name in ("exp", "log", "sqrt", "tanh", "sin", "cos")},
+    "abs": np.absolute,
+    "detach": f.detach,
+    "erf": erf,
+    "round": np.rint,
+    "sigmoid": expit,
 }
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
@@ -121,9 +124,7 @@ class Equations:
                         return one if one == (op == "or") else other
                 return a & b if op == "and" else a | b
             case s.Binary(op, left, right):
-                a, b = self.number(left), self.number(right)
-                a, b = (a, b) if op in "+-*/" else (_plain(a), _plain(b))
-                return OPERATORS[op](a, b)
+                return OPERATORS[op](self.number(left), self.number(right))
             case s.IfElse(then, condition, otherwise):
                 known = self.truth(condition)
                 if isinstance(known, bool):
@@ -195,17 +196,8 @@ def learn_of(call: s.Call, number: Callable[[s.Expr], float]) -> Learn:
         case s.Call(s.Name("uniform" | "normal")):
             given["start"] = s.Number("nan")  # a random number
     numbers = {name: float(number(expr)) for name, expr in given.items()}
-    return Learn(
-        numbers["start"],
-        numbers.get("above"),
-        numbers.get("below"),
-        per.id if isinstance(per, s.Word) else "layer",
-        steps,
-    )
-
-
-def _plain(value: Value) -> Value:
-    return value.data if isinstance(value, Var) else value
+    each = per.id if isinstance(per, s.Word) else "layer"
+    return Learn(numbers["start"], numbers.get("above"), numbers.get("below"), each, steps)
 
 
 def _not(value: Value) -> Value:
@@ -231,7 +223,7 @@ def _extreme(a: Value, b: Value, least: bool) -> Value:
     if isinstance(a, float) and isinstance(b, float):
         return min(a, b) if least else max(a, b)
     if isinstance(a, Var) and isinstance(b, Var):
-        return f.minimum(a, b) if least else f.maximum(a, b)
+        return np.minimum(a, b) if least else np.maximum(a, b)
     value, bound = (a, b) if isinstance(a, Var) else (b, a)
     return f.relu(value) if bound == 0 and not least else f.bounded(value, bound, least)
 
@@ -250,9 +242,9 @@ def surrogate(body: tuple[s.Stmt, ...], arguments: Mapping[str, Value]) -> Calla
             equations.names[item.name] = equations.value(item.value)
         names = equations.names
         if "dy" in names:
-            return np.broadcast_to(_plain(as_number(names["dy"])), at.shape)
+            return np.broadcast_to(as_var(as_number(names["dy"])).data, at.shape)
         y = as_var(as_number(names["y"]))
-        (result,) = gradients({0: (y, np.ones(y.shape))}, [x])
+        (result,) = gradients([(y, np.ones(y.shape))], [x])
         return result
 
     return slope

@@ -4,7 +4,7 @@ mean, and the table of operations."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import Any
@@ -109,11 +109,6 @@ class Backbone:
     """Stages, and layers between them."""
 
     items: tuple[Any, ...]
-
-    def with_stages(self, change: Callable[[StageOf], StageOf]) -> Backbone:
-        return Backbone(
-            tuple(change(item) if isinstance(item, StageOf) else item for item in self.items)
-        )
 
     def part(self, low: int, high: int) -> Backbone:
         """Some stages; a layer goes with the stage behind it, one at the end with the last."""
@@ -265,7 +260,7 @@ def _given(value: Any) -> Any:
 class Evaluator:
     """Evaluates expressions. ``settings`` are the network's, or those of the stage at hand.
 
-    ``Layers`` has what it asks for: ``apply``, ``join``, ``function``, ``product``, ``input``,
+    ``Network`` has what it asks for: ``apply``, ``join``, ``function``, ``product``, ``input``,
     ``carried``, ``delayed``, ``numbers`` and ``put_back``.
     """
 
@@ -296,43 +291,34 @@ class Evaluator:
                 return self.binary("*", value, -1.0) if wide else -value
             case s.Unary(_, operand):
                 return not self.evaluate(operand, env)
-            case s.Binary("and", left, right):
-                return bool(self.evaluate(left, env)) and bool(self.evaluate(right, env))
-            case s.Binary("or", left, right):
-                return bool(self.evaluate(left, env)) or bool(self.evaluate(right, env))
+            case s.Binary("and" | "or" as op, left, right):
+                value = bool(self.evaluate(left, env))
+                return value if value == (op == "or") else bool(self.evaluate(right, env))
             case s.Binary(op, left, right):
                 return self.binary(op, self.evaluate(left, env), self.evaluate(right, env))
             case s.At(base, (index,)):
                 ends = (index.low, index.high) if isinstance(index, s.Range) else (index, index)
                 low, high = (int(self.evaluate(end, env)) for end in ends)
                 value = self.evaluate(base, env)
-                return (
-                    self.channels(value, low, high)
-                    if isinstance(value, Wire)
-                    else value.part(low, high)
-                )
-            case s.Via(subject, connection):
-                bound = self.evaluate(connection, env, "connection")
-                return self._backbone(subject, env).with_stages(
-                    lambda stage: replace(stage, connection=bound)
-                )
-            case s.By(subject, rule):
-                bound = self.evaluate(rule, env, "rule")
-                return self._backbone(subject, env).with_stages(
-                    lambda stage: replace(stage, rule=bound)
-                )
+                wired = isinstance(value, Wire)
+                return self.channels(value, low, high) if wired else value.part(low, high)
+            case s.Via(subject, value) | s.By(subject, value):
+                name = "connection" if isinstance(expr, s.Via) else "rule"
+                wired = {name: self.evaluate(value, env, name)}
+                return self._stages(subject, env, lambda stage: replace(stage, **wired))
             case s.With(subject, settings):
-                changes = {str(arg.name): self.evaluate(arg.value, env) for arg in settings}
-                changes = {name: unnamed(value) for name, value in changes.items()}
-                return self._backbone(subject, env).with_stages(
-                    lambda stage: replace(stage, settings={**stage.settings, **changes})
+                given = {arg.name: unnamed(self.evaluate(arg.value, env)) for arg in settings}
+                return self._stages(
+                    subject, env, lambda stage: replace(stage, settings={**stage.settings, **given})
                 )
         raise AssertionError(expr)
 
-    def _backbone(self, subject: s.Expr, env: Env) -> Backbone:
-        value = unnamed(self.evaluate(subject, env))
-        assert isinstance(value, Backbone)
-        return value
+    def _stages(self, subject: s.Expr, env: Env, change: Callable[[StageOf], StageOf]) -> Backbone:
+        """A backbone with changed stages."""
+        items = unnamed(self.evaluate(subject, env)).items
+        return Backbone(
+            tuple(change(item) if isinstance(item, StageOf) else item for item in items)
+        )
 
     def binary(self, op: str, left: Any, right: Any) -> Any:
         if isinstance(left, Wire) or isinstance(right, Wire):
@@ -349,29 +335,30 @@ class Evaluator:
 
     def meaning(self, id: str, env: Env, want: str = "any") -> Any:
         """What a name stands for: of the nearest that has it."""
+        found = self._known(id, env, want)
+        if found is None:
+            return self.operation(id, (), env)
+        return self.refer(found) if isinstance(found, Bound) else found
+
+    def _known(self, id: str, env: Env, want: str) -> Any:
+        """What a name stands for, or None if it is an operation's."""
         if id in env.values:
             return _called(env.values[id], id, env)
-        if id == "norm" and env.what == "network":
-            return self.settings["norm"]
-        if id in env.definitions:
+        if id in env.definitions and (id, env.what) != ("norm", "network"):
             value = self.defined(id, env)
             return Named(id, value) if want == "layer" and is_layer(value) else value
         if id in CONSTANTS:
             return CONSTANTS[id]
-        if id == "spike":
-            return self.settings["neuron"]
-        if id == "norm":
-            return self.settings["norm"]
+        if id in ("spike", "norm", "steps"):
+            return self.settings["neuron" if id == "spike" else id]
         if id == "conv" and env.block_layers:
             return BlockLayer({})
-        if id == "steps":
-            return self.settings["steps"]
         if id in ("identity", "none"):
             return Identity()
         if id in env.module.names and not self._means_operation(id, env, want):
             resolved = env.module.names[id]
-            return self.refer(Bound(resolved.declaration, resolved.module))
-        return self.operation(id, (), env)
+            return Bound(resolved.declaration, resolved.module)
+        return None
 
     def _means_operation(self, id: str, env: Env, want: str) -> bool:
         """Whether a name that a declaration has too is the operation here (`tdbn`, `sigmoid`)."""
@@ -438,28 +425,24 @@ class Evaluator:
         for place, step in enumerate(steps):
             name = step.function if isinstance(step, s.Call) else step
             if place and isinstance(name, s.Name) and self._is_delay(name.id, env):
-                names = {
-                    n.id for each in steps[:place] for n in s.walk(each) if isinstance(n, s.Name)
-                }
-                return place if self._reads(names, env.loops.pending[-1], env) else None
+                own = env.loops.pending[-1]
+                return place if own in self._named(steps[:place], env) else None
         return None
 
     def _is_delay(self, id: str, env: Env) -> bool:
         own = id in env.values or id in env.definitions
         return id == "delay" and not own and self._means_operation(id, env, "layer")
 
-    def _reads(self, names: set[str], wanted: str, env: Env) -> bool:
-        """Whether one of some names is a line, or reads one, that is ``wanted``."""
+    def _named(self, exprs: Iterable[s.Expr], env: Env) -> set[str]:
+        """What expressions name, themselves or by the lines that they name."""
         seen: set[str] = set()
-        waiting = [*names]
+        waiting = [*exprs]
         while waiting:
-            id = waiting.pop()
-            if id in seen or id in env.values or id not in env.definitions:
-                continue
-            seen.add(id)
-            expr, _ = env.definitions[id]
-            waiting += [node.id for node in s.walk(expr) if isinstance(node, s.Name)]
-        return wanted in seen
+            names = {node.id for node in s.walk(waiting.pop()) if isinstance(node, s.Name)} - seen
+            seen |= names
+            lines = names & env.definitions.keys() - env.values.keys()
+            waiting += [env.definitions[name][0] for name in lines]
+        return seen
 
     def _carried(self, steps: tuple[s.Expr, ...], place: int, env: Env) -> Wire:
         """What the delay of a flow gives, as this pass takes it."""
@@ -501,21 +484,13 @@ class Evaluator:
     def call(self, call: s.Call, env: Env, want: str) -> Any:
         assert isinstance(call.function, s.Name)
         id, args = call.function.id, call.args
-        own = id in env.values or (id in env.definitions and (id, env.what) != ("norm", "network"))
-        if own:
-            target = env.values[id] if id in env.values else self.defined(id, env)
-            if isinstance(target, Bound):
-                return self.refer(self.bind(target, args, env))
-        elif id == "spike":
-            return self.bind(self.settings["neuron"], args, env)
-        elif id == "norm":
-            norm = self.settings["norm"]
-            return replace(norm, attrs={**norm.attrs, **self._attributes(norm.name, args, env)})
-        elif id == "conv" and env.block_layers and not any(a.name in (None, "width") for a in args):
-            return BlockLayer(self._attributes("conv", args, env))
-        elif id in env.module.names and not self._means_operation(id, env, want):
-            resolved = env.module.names[id]
-            return self.refer(self.bind(Bound(resolved.declaration, resolved.module), args, env))
+        match unnamed(self._known(id, env, want)):
+            case Bound() as bound:
+                return self.refer(self.bind(bound, args, env))
+            case Op(name, attrs) as norm if id == "norm":
+                return replace(norm, attrs={**attrs, **self._attributes(name, args, env)})
+            case BlockLayer() if not any(arg.name in (None, "width") for arg in args):
+                return BlockLayer(self._attributes("conv", args, env))
         if id in OF_VALUES:
             given = assigned(args, [*OF_VALUES[id], *OPERATIONS[id]])
             values = {name: self.evaluate(expr, env) for name, expr in given.items()}

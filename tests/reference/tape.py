@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import erf, expit
 
 Array = npt.NDArray[np.float64]
 Pull = Callable[[Array], Array]
 """From the gradient of a value to that of one of its operands."""
 Like: TypeAlias = "Var | float"
 
+SLOPES: Mapping[np.ufunc, Callable[..., tuple[Array | float, ...]]] = {
+    np.add: lambda a, b, y: (1.0, 1.0),
+    np.subtract: lambda a, b, y: (1.0, -1.0),
+    np.multiply: lambda a, b, y: (b, a),
+    np.divide: lambda a, b, y: (1 / b, -a / (b * b)),
+    np.negative: lambda x, y: (-1.0,),
+    np.exp: lambda x, y: (y,),
+    np.log: lambda x, y: (1 / x,),
+    np.sqrt: lambda x, y: (0.5 / y,),
+    np.absolute: lambda x, y: (np.sign(x),),
+    np.tanh: lambda x, y: (1 - y * y,),
+    np.sin: lambda x, y: (np.cos(x),),
+    np.cos: lambda x, y: (-np.sin(x),),
+    np.rint: lambda x, y: (1.0,),
+    np.logaddexp: lambda a, b, y: (expit(a - b), expit(b - a)),
+    erf: lambda x, y: (2 / math.sqrt(math.pi) * np.exp(-(x**2)),),
+    expit: lambda x, y: (y * (1 - y),),
+    # where two are equal, each gets half of the gradient
+    np.maximum: lambda a, b, y: ((a > b) + 0.5 * (a == b), (a < b) + 0.5 * (a == b)),
+    np.minimum: lambda a, b, y: ((a < b) + 0.5 * (a == b), (a > b) + 0.5 * (a == b)),
+}
+"""Functions element by element, with their derivatives by operands and value."""
 
-class Var:
-    """A float64 array, and how gradients get from it to what it was computed from."""
+
+class Var(np.lib.mixins.NDArrayOperatorsMixin):
+    """A float64 array, and how gradients get from it to what it was computed from.
+
+    Operators and numpy's functions give what ``SLOPES`` differentiates, others (comparisons) plain arrays.
+    """
 
     _numbers = count()
 
@@ -29,32 +57,16 @@ class Var:
     def shape(self) -> tuple[int, ...]:
         return self.data.shape
 
-    def __add__(self, other: Like) -> Var:
-        return binary(self, other, np.add, lambda a, b: (1.0, 1.0))
-
-    def __sub__(self, other: Like) -> Var:
-        return binary(self, other, np.subtract, lambda a, b: (1.0, -1.0))
-
-    def __mul__(self, other: Like) -> Var:
-        return binary(self, other, np.multiply, lambda a, b: (b, a))
-
-    def __truediv__(self, other: Like) -> Var:
-        return binary(self, other, np.divide, lambda a, b: (1 / b, -a / (b * b)))
-
-    def __radd__(self, other: float) -> Var:
-        return as_var(other) + self
-
-    def __rsub__(self, other: float) -> Var:
-        return as_var(other) - self
-
-    def __rmul__(self, other: float) -> Var:
-        return as_var(other) * self
-
-    def __rtruediv__(self, other: float) -> Var:
-        return as_var(other) / self
-
-    def __neg__(self) -> Var:
-        return Var(-self.data, (self, lambda g: -g))
+    def __array_ufunc__(self, function: np.ufunc, method: str, *args: Like) -> Any:
+        """Sizes of 1 are repeated."""
+        operands = [as_var(arg) for arg in args]
+        known = [operand.data for operand in operands]
+        with np.errstate(all="ignore"):
+            y = function(*known)
+            if function not in SLOPES:
+                return y
+            slopes = SLOPES[function](*known, y)
+        return Var(y, *map(scaled, operands, slopes))
 
     def __getitem__(self, index: Any) -> Var:
         def pull(grad: Array) -> Array:
@@ -78,25 +90,9 @@ def as_var(value: Like) -> Var:
     return value if isinstance(value, Var) else Var(value)
 
 
-def binary(
-    a: Like,
-    b: Like,
-    value: Callable[[Array, Array], Array],
-    slopes: Callable[[Array, Array], tuple[Array | float, Array | float]],
-) -> Var:
-    """A function of two arrays, element by element; sizes of 1 are repeated."""
-    a, b = as_var(a), as_var(b)
-    with np.errstate(all="ignore"):
-        left, right = slopes(a.data, b.data)
-        result = value(a.data, b.data)
-    return Var(
-        result, (a, lambda g: summed(g * left, a.shape)), (b, lambda g: summed(g * right, b.shape))
-    )
-
-
-def unary(a: Var, value: Array, slope: Array | float) -> Var:
-    """A function of one array, element by element."""
-    return Var(value, (a, lambda g: g * slope))
+def scaled(operand: Var, slope: Array | float) -> tuple[Var, Pull]:
+    """An operand of a function element by element, with the derivative by it."""
+    return operand, lambda grad: summed(grad * slope, operand.shape)
 
 
 def summed(grad: Array, shape: tuple[int, ...]) -> Array:
@@ -123,39 +119,32 @@ def stack(parts: Sequence[Var]) -> Var:
 
 def broadcast(value: Var, shape: tuple[int, ...]) -> Var:
     """The value repeated to a shape."""
-    return value if value.shape == shape else value + Var(np.zeros(shape))
+    return value if value.shape == shape else value + np.zeros(shape)
 
 
 def gradients(
-    of: Mapping[int, tuple[Var, Array]], by: Sequence[Var], noise: float = 0.0
+    of: Sequence[tuple[Var, Array]], by: Sequence[Var], noise: float = 0.0
 ) -> list[Array]:
-    """The gradients of some values, given that of others (any keys), added up.
+    """The gradients of some values, given that of others, added up.
 
     With ``noise`` each part of a gradient is changed by so much of itself, at random.
     """
     random = np.random.default_rng(1)
-    grads: dict[int, Array] = {}
-    found: dict[int, Var] = {}
-
-    def add(value: Var, grad: Array) -> None:
-        known = grads.get(value.number)
-        grads[value.number] = grad if known is None else known + grad
-        found[value.number] = value
-
-    waiting = [value for value, _ in of.values()]
+    waiting = [value for value, _ in of]
     order: dict[int, Var] = {}
     while waiting:
         value = waiting.pop()
         if value.number not in order:
             order[value.number] = value
             waiting += [parent for parent, _ in value.parents]
-    for value, grad in of.values():
-        add(value, grad)
+    grads: dict[int, Array] = {}
+    for value, grad in of:
+        grads[value.number] = grads.get(value.number, 0) + grad
     for number in sorted(order, reverse=True):
         if number in grads:
             for parent, pull in order[number].parents:
                 part = pull(grads[number])
                 if noise:
                     part = part * (1 + noise * random.standard_normal(part.shape))
-                add(parent, part)
+                grads[parent.number] = grads.get(parent.number, 0) + part
     return [grads.get(value.number, np.zeros(value.shape)) for value in by]

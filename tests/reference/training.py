@@ -39,12 +39,12 @@ def _loss(item: Item, output: Var, labels: Array, rates: Rates | None) -> Var:
     if item.name == "firing_rate":
         assert rates is not None
         found = rates(str(arguments["neuron"] or ""))
-        far = stack([f.absolute(rate - float(arguments["target"])) for rate in found])
+        far = stack([np.absolute(rate - float(arguments["target"])) for rate in found])
         power = float(arguments["power"])
         if power != 1:
             above = far.data > 0  # 0 to a power above 1 is flat
-            raised = f.exp(power * f.log(f.where(above, far, Var(np.ones(far.shape)))))
-            far = f.where(above, raised, Var(np.zeros(far.shape)))
+            raised = np.exp(power * np.log(f.where(above, far, 1.0)))
+            far = f.where(above, raised, 0.0)
         return far.mean((0,)).reshape()
     if item.name != "tet" and len(output.shape) == 3:
         output = output.mean((0,))
@@ -66,8 +66,8 @@ def _entropy(output: Var, labels: Array, smoothing: float) -> Var:
     classes = output.shape[-1]
     wanted = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
     shifted = output - output.data.max(-1, keepdims=True)
-    total = classes * f.exp(shifted).mean((-1,))
-    surprise = Var(wanted) * (f.log(total) - shifted)
+    total = classes * np.exp(shifted).mean((-1,))
+    surprise = Var(wanted) * (np.log(total) - shifted)
     mean: Var = classes * surprise.mean(tuple(range(len(output.shape)))).reshape()
     return mean
 

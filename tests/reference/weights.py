@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 from tests.reference.tape import Array, Var
 
+Path = tuple[str, ...]
+Places = tuple[Iterable[str], Iterable[str], Mapping[str, tuple[int, ...]], Mapping[str, str]]
+
 
 class Weights:
     """Parameters and buffers by name: those of the layer ``stem.conv`` start with its path.
@@ -19,14 +22,8 @@ class Weights:
     one step, by their paths.
     """
 
-    def __init__(
-        self,
-        state: Mapping[str, Array],
-        layers: Iterable[str],
-        scopes: Iterable[str],
-        shapes: Mapping[str, tuple[int, ...]],
-        ties: Mapping[str, str],
-    ) -> None:
+    def __init__(self, state: Mapping[str, Array], places: Places) -> None:
+        layers, scopes, shapes, ties = places
         self.ties = {plain(name): plain(first) for name, first in ties.items()}
         self.shapes = shapes
         # Python's reserved words have a `_` behind them as attributes, and no name of a spec else.
@@ -40,18 +37,16 @@ class Weights:
         self.multiplied: set[str] = set()  # weights of convolutions and linear layers
         self.starts: dict[str, float] = {}  # of norms and neurons: what is there before training
         self.started: list[str] = []  # their names, each time that one is read
-        self.numbers: Counter[tuple[tuple[str, ...], str]] = Counter()
-        self.same: dict[
-            tuple[str, ...], tuple[str, ...]
-        ] = {}  # of layers, those with their weights
-        self.again: Counter[tuple[str, ...]] = Counter()
-        self._places: list[tuple[list[tuple[str, ...]], list[tuple[str, ...]]]] = []
+        self.numbers: Counter[tuple[Path, str]] = Counter()
+        self.same: dict[Path, Path] = {}  # of layers, those with their weights
+        self.again: Counter[Path] = Counter()
+        self._places: list[tuple[list[Path], list[Path]]] = []
 
     @contextmanager
-    def at_places_of(self, first: list[tuple[str, ...]]) -> Iterator[None]:
+    def at_places_of(self, first: list[Path]) -> Iterator[None]:
         """The layers met inside have the weights of those at these paths, one after the other; where
         there is none yet they are noted there."""
-        met: list[tuple[str, ...]] = []
+        met: list[Path] = []
         self._places.append((first, met))
         yield
         self._places.pop()
@@ -65,17 +60,17 @@ class Weights:
         yield
         self._places = places
 
-    def weights_at(self, path: tuple[str, ...]) -> tuple[str, ...]:
+    def weights_at(self, path: Path) -> Path:
         """The path at which the weights of a layer are."""
         while path in self.same:
             path = self.same[path]
         return self.ties.get(path, path)
 
-    def name(self, path: tuple[str, ...], leaf: str) -> str:
+    def name(self, path: Path, leaf: str) -> str:
         """What a weight of a layer is called in the state dict."""
         return self.names[(*self.weights_at(path), leaf)]
 
-    def path(self, scope: tuple[str, ...], role: str) -> tuple[str, ...]:
+    def path(self, scope: Path, role: str) -> Path:
         """The path of the next layer of a scope."""
         path = self._next_path(scope, role)
         for first, met in self._places:
@@ -84,7 +79,7 @@ class Weights:
                 self.same.setdefault(path, first[len(met) - 1])
         return path
 
-    def _next_path(self, scope: tuple[str, ...], role: str) -> tuple[str, ...]:
+    def _next_path(self, scope: Path, role: str) -> Path:
         """The path of the next layer of a scope: ``conv`` where it has one, else ``conv1``,
         ``conv2``, ..., those left out that a scope is called by."""
         self.numbers[scope, role] += 1
@@ -94,9 +89,7 @@ class Weights:
             self.numbers[scope, role] += 1
         return (*scope, f"{role}{self.numbers[scope, role]}")
 
-    def take(
-        self, path: tuple[str, ...], leaf: str, *shape: int, start: float | None = None
-    ) -> Var:
+    def take(self, path: Path, leaf: str, *shape: int, start: float | None = None) -> Var:
         name = self.name(path, plain(leaf)[-1])
         value = self.state[name]
         assert value.shape == shape, f"{name} is {value.shape}, not {shape}"
@@ -106,21 +99,18 @@ class Weights:
         self.used[name] = self.known.setdefault(name, Var(value))
         return self.used[name]
 
-    def next_of(self, path: tuple[str, ...], start: float, *shape: int) -> Var:
+    def next_of(self, path: Path, start: float, *shape: int) -> Var:
         """The next parameter of a layer that was not asked for, in the order in which it has them."""
+        names = [name for name in self.state if plain(name)[:-1] == self.weights_at(path)]
         if path in self.same:
-            names = [name for name in self.state if plain(name)[:-1] == self.weights_at(path)]
+            name = names[self.again[path] % len(names)]
             self.again[path] += 1
-            return self.take(
-                path, plain(names[(self.again[path] - 1) % len(names)])[-1], *shape, start=start
-            )
-        for name in self.state:
-            if plain(name)[:-1] == self.weights_at(path) and name not in self.used:
-                return self.take(path, plain(name)[-1], *shape, start=start)
-        raise AssertionError(f"nothing more is learnt by {'.'.join(path)}")
+        else:
+            name = next(name for name in names if name not in self.used)
+        return self.take(path, plain(name)[-1], *shape, start=start)
 
 
-def plain(name: str) -> tuple[str, ...]:
+def plain(name: str) -> Path:
     """Return the parts of a name without the ``_`` that avoids a name of Python.
 
     A second number that one line learns ends in ``_learnt_``.

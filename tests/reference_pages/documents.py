@@ -4,7 +4,7 @@
 - ```` ```console ```` has `$ danetc ...` lines, each with what it prints: `...` stands for anything, alone
   for any lines. A command that prints an error is expected to fail.
 - ```` ```python ```` runs, with the names of the blocks before it; a last line `# -> TEXT` is what the block prints.
-- ```` ```sh ```` has commands of danetc; ``test_shell_lines`` runs them, all but those in NOT_RUN.
+- ```` ```sh ```` has commands of danetc; ``test_entries`` runs them, all but those in NOT_RUN.
 
 ``python -m tests.reference_pages.documents`` writes the output of commands that print something else.
 """
@@ -16,6 +16,8 @@ import io
 import os
 import re
 import shlex
+import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,17 +66,10 @@ class DocumentBlock:
 
 
 def blocks(page: str) -> Iterator[DocumentBlock]:
-    """The fenced blocks of a page."""
-    lines = page.splitlines()
-    number = 0
-    while number < len(lines):
-        if fence := re.match("`{3,}", lines[number]):
-            language, _, options = lines[number][fence.end() :].partition(" ")
-            title = options.partition('title="')[2].partition('"')[0]
-            end = lines.index(fence[0], number + 1)
-            yield DocumentBlock(language, title, "\n".join(lines[number + 1 : end]), number + 1)
-            number = end
-        number += 1
+    fenced = r'^(`{3,})(\w*)(?: .*?title="([^"]*)"| .*)?\n(.*?)\n?^\1$'
+    for found in re.finditer(fenced, page, re.MULTILINE | re.DOTALL):
+        line = page.count("\n", 0, found.start()) + 1
+        yield DocumentBlock(found[2], found[3] or "", found[4], line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +89,8 @@ class ShownCommand:
 
 
 def commands(block: DocumentBlock) -> list[ShownCommand]:
-    found = []
-    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
-        words, _, printed = part.partition("\n")
-        found.append(ShownCommand(shlex.split(words), printed.strip("\n")))
-    return found
+    found = re.findall(r"^\$ (.*)((?:\n(?!\$ ).*)*)", block.text, re.MULTILINE)
+    return [ShownCommand(shlex.split(words), printed.strip("\n")) for words, printed in found]
 
 
 def run(words: list[str]) -> tuple[int, str]:
@@ -136,7 +128,7 @@ def perform(path: Path) -> Iterator[tuple[ShownCommand, str]]:
                 said = [line[5:] for line in block.text.splitlines() if line.startswith("# -> ")]
                 assert not said or text.getvalue().split("\n")[:-1] == said, text.getvalue()
             case "sh":
-                pass  # test_shell_lines
+                pass  # test_entries
             case other:
                 raise ValueError(f"a block of {other!r}, which nothing performs")
 
@@ -164,11 +156,7 @@ def write(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    import sys
-    import tempfile
-
     for each in PAGES:
-        if len(sys.argv) > 1 and each.stem not in sys.argv[1:]:
-            continue
-        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            write(each)
+        if each.stem in (sys.argv[1:] or [each.stem]):
+            with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+                write(each)

@@ -1,13 +1,15 @@
-"""What the reference knows of names: every row of every table is there, with its documentation."""
+"""The reference: every row of every table is there, and what pages show in passing holds."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from danetc.compiler import check_text
 from danetc.compiler.ir.ops import OPS
@@ -29,6 +31,8 @@ from danetc.reference import SECTIONS, TOPICS, entries, entry_of, find, section,
 from danetc.runtime.data.sources import SOURCES
 from editors.highlighting import words
 
+from .documents import ELSEWHERE, NOT_RUN, PAGES, ROOT, blocks, run, shell_lines
+
 
 def test_every_row_of_every_table_has_an_entry_that_can_be_listed() -> None:
     found = [(entry.name, entry.kind) for entry in entries()]
@@ -37,6 +41,7 @@ def test_every_row_of_every_table_has_an_entry_that_can_be_listed() -> None:
         name for name, _ in found
     }
     assert {*found} == {(entry.name, entry.kind) for name in TOPICS for entry in topic(name)}
+    assert all(row.shape.__doc__ and row.kind.__doc__ for row in OPS.values() if row.public)
 
 
 def test_a_name_of_several_meanings_has_them_all() -> None:
@@ -56,10 +61,8 @@ def test_every_name_and_parameter_is_documented_once(name: str) -> None:
     names = [(entry.name, entry.kind) for entry in section(name)]
     assert len(names) == len(set(names)) > 0
     for entry in section(name):
-        assert entry.summary, entry.name
-        assert entry.signature, entry.name
-        for parameter in entry.parameters:
-            assert parameter.meaning, f"{parameter.name} of {entry.name}"
+        meanings = [parameter.meaning for parameter in entry.parameters]
+        assert all([entry.summary, entry.signature, *meanings]), entry.name
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTED))
@@ -72,13 +75,6 @@ def test_every_example_checks_without_a_warning(name: str) -> None:
             found = warnings_of(check_text(entry.example, entry.name))
             assert not found, (entry.name, [item.message for item in found])
             checked.add(entry.example)
-
-
-def test_every_operation_says_its_shape_and_kind() -> None:
-    for name, row in OPS.items():
-        if row.public:
-            assert row.shape.__doc__, name
-            assert row.kind.__doc__, name
 
 
 def test_words_are_those_of_the_grammar_and_of_places() -> None:
@@ -103,10 +99,8 @@ neuron two(b = 2.0) { s = max(x, b) }
     one, two = (entry_of(module, module.own[name]) for name in ("one", "two"))
     assert one.summary == "First (Fang et al., ICCV 2021)."
     assert one.text == "Second sentence goes on."
-    assert {each.name: each.meaning for each in one.parameters} == {
-        "a": "what it is",
-        "b": "of all",
-    }
+    meanings = {each.name: each.meaning for each in one.parameters}
+    assert meanings == {"a": "what it is", "b": "of all"}
     assert (two.summary, two.parameters[0].meaning) == ("", "of all")
     assert one.place == "f.danet:8"
 
@@ -122,8 +116,7 @@ def test_it_needs_neither_torch_nor_click() -> None:
 # -- fragments of the language that a page names within a sentence ---------------------------------
 
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CALLED = {*(name for name, row in OPS.items() if row.public), "spike", "stage", "learn", "shared"}
 OF_OTHERS = {
     "y = (x - mean) / sqrt(variance + eps) * weight + bias": "an equation",
@@ -182,10 +175,8 @@ NUMBERS = {
 
 
 def _network(line: str) -> str:
-    def value(found: re.Match[str]) -> str:
-        return NUMBERS.get(found[0], found[0])
-
-    return NETWORK.format(line=re.sub(r"(?<![\w.])\w+(?!\w| =|\()", value, line))
+    numbers = rf"(?<![\w.])({'|'.join(NUMBERS)})(?!\w| =|\()"
+    return NETWORK.format(line=re.sub(numbers, lambda found: NUMBERS[found[0]], line))
 
 
 CONTEXTS = [
@@ -215,7 +206,7 @@ CONTEXTS = [
 
 def fragments() -> list[tuple[str, str]]:
     found: dict[tuple[str, str], None] = {}
-    for page in PAGES:
+    for page in DOCUMENTS:
         text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
         for part in re.findall(r"`([^`\n]+)`", text):
             head = re.match(r"(\w+)\(", part)
@@ -230,25 +221,23 @@ def is_setting(text: str) -> bool:
     reporter = Reporter()
     parse(SourceFile("a.danet", f"block b {{ out = f({text}) }}"), reporter)
     names = {item.name for row in OPS.values() for item in row.parameters}
-    names |= {
-        *["bound", "decay", "layers", "length", "of", "output", "trace", "trace_first", "update"]
-    }  # of inputs and of recipes
-    names |= {word for group in words().values() for word in group}
+    names |= {"bound", "decay", "layers", "length", "of", "output"}  # of inputs and of recipes
+    names |= {"trace", "trace_first", "update"}.union(*words().values())
     named = re.findall(r"(?:^|, )(\w+) = ", text)
     return not reporter.diagnostics and bool(named) and {*named} <= names
 
 
 def is_accepted(text: str) -> bool:
-    return is_setting(text) or not all(_errors(form(text), text) for form in CONTEXTS)
+    """A line that is a flow or a call may be one that nothing uses."""
+    unused = {"E0308"} if re.search("[({>]", text) else set()
+    return is_setting(text) or any({*errors(form(text))} <= unused for form in CONTEXTS)
 
 
-def _errors(text: str, fragment: str) -> list[str]:
-    """The codes of its errors; a line that is a flow or a call may be one that nothing uses."""
+def errors(text: str) -> list[str]:
     try:
         check_text(text)
     except SpecError as error:
-        unused = "E0308" if re.search("[({>]", fragment) else ""
-        return [item.code for item in error.diagnostics if item.code != unused]
+        return [item.code for item in error.diagnostics]
     return []
 
 
@@ -261,3 +250,59 @@ def test_a_fragment_is_accepted(page: str, text: str) -> None:
 def test_a_wrong_one_is_not() -> None:
     for text in ("spike(LIF)", "conv(8, knernel = 3)", "in -> con(8)", "knernel = 3"):
         assert not is_accepted(text)
+
+
+# -- shell lines of the documentation, on a few images and for one epoch; no block is left out -----
+
+
+BLOCKS = {
+    page.relative_to(ROOT).as_posix(): found
+    for pattern in ("*.md", "docs/**/*.md", "results/**/*.md", "editors/**/*.md")
+    for page in sorted(ROOT.glob(pattern))
+    if "node_modules" not in page.parts and (found := [*blocks(page.read_text("utf-8"))])
+}
+SHELL = {
+    page: [line for block in found if block.language == "sh" for line in shell_lines(block)]
+    for page, found in BLOCKS.items()
+    if page not in ELSEWHERE
+}
+BEFORE = {
+    "docs/guides/fine-tuning.md": ["danetc train danet_c_small --data digits --classes 5 --set classes=5 -o runs/five"],
+    "docs/guides/importing.md": ["danetc build danet_c_r18 --set 'input=image(3, 32, 32)'"],
+}  # fmt: skip
+"""What a page assumes to be there."""
+QUICK = {
+    "convert": "--steps=4 --batches=1",
+    "import": "--input 3x32x32 --samples 10",
+    "search": "--trials=1 --set recipe.epochs=1 --backend=eager",
+}
+
+
+def test_no_block_is_left_out() -> None:
+    performed = {page.relative_to(ROOT).as_posix() for page in PAGES}
+    for page, found in BLOCKS.items():
+        if page in ELSEWHERE:
+            assert Path(page).name in (ROOT / ELSEWHERE[page]).read_text("utf-8")
+        elif page not in performed:
+            assert {block.language for block in found} == {"sh"}, page
+    for lines in SHELL.values():
+        assert all(line.lstrip().startswith("danetc ") for line in lines), lines
+    text = "\n".join(block.text for found in BLOCKS.values() for block in found)
+    assert [part for parts in NOT_RUN.values() for part in parts if part not in text] == []
+
+
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore::danetc.SpecWarning")
+@pytest.mark.usefixtures("short_samples", "few_digits")
+@pytest.mark.parametrize("page", [page for page, lines in SHELL.items() if lines])
+def test_its_shell_lines_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in BLOCKS[page]:
+        if block.title:
+            Path(block.title).write_text(block.text + "\n", encoding="utf-8")
+    for name in ("a.png", "b.jpg"):
+        Image.new("L", (8, 8)).save(name)
+    for line in [*BEFORE.get(page, ()), *SHELL[page]]:
+        words = shlex.split(re.sub(r" --set recipe.epochs=\d+", "", line), comments=True)
+        status, out = run([*words, *QUICK.get(words[1], "").split()])
+        assert status == 0, f"{line}\n{out}"

@@ -1,22 +1,26 @@
-"""Neuron programs for tests, from spec text or from the standard library."""
+"""Neuron programs for tests, from spec text or from the standard library, and steps of training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron
+from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import Learn, NeuronProgram
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import Declaration, Number
+from danetc.runtime.kernels.torch_internals import notice
+from tests.differential.helpers import randn
 
 SIGMOID = "surrogate sigmoid(alpha = 4.0) { y = 1 / (1 + exp(-alpha * x)) }"
-Compile = Callable[..., NeuronProgram]
 
 
 def declarations(text: str) -> dict[str, Declaration]:
@@ -39,8 +43,7 @@ def surrogate_text(name: str) -> str:
 def compile_text(
     neuron: str, surrogate: str = SIGMOID, **arguments: float | bool | Learn
 ) -> NeuronProgram:
-    """The first neuron of a text, or one of the standard library by name. Arguments that are not
-    given have their literal defaults."""
+    """The first neuron of a text, or one of the standard library, with default arguments."""
     if "{" in neuron:
         declaration = next(iter(declarations(neuron).values()))
     else:
@@ -54,24 +57,54 @@ def compile_text(
     return program
 
 
-@pytest.fixture
-def compiled() -> Compile:
-    return compile_text
-
-
 def defaults(declaration: Declaration) -> dict[str, float | bool]:
-    values: dict[str, float | bool] = {}
-    for param in declaration.params:
-        if isinstance(param.default, Number):
-            values[param.name] = param.default.value
-        else:
-            values[param.name] = getattr(param.default, "id", "") == "true"
-    return values
+    return {
+        param.name: param.default.value
+        if isinstance(param.default, Number)
+        else getattr(param.default, "id", "") == "true"
+        for param in declaration.params
+    }
+
+
+def evaluated(opcode: str, operands: Sequence[Tensor]) -> Tensor:
+    """What an operation's torch expression gives for its operands."""
+    names = [f"x{i}" for i in range(len(operands))]
+    scope = {"torch": torch, "like": operands[0], **dict(zip(names, operands, strict=True))}
+    return eval(OPCODES[opcode].text.format(*names, like="like"), scope)  # type: ignore[no-any-return]
+
+
+class By(nn.Module):
+    """What a function computes, by modules of its own."""
+
+    def __init__(self, forward: Callable[..., Any], *parts: nn.Module) -> None:
+        super().__init__()
+        self.run, self.parts = forward, nn.ModuleList(parts)
+
+    def forward(self, *args: Any) -> Any:
+        return self.run(*args)
+
+
+def laid(x: Tensor, last: bool = True) -> Tensor:
+    """[..., C, H, W] with the channels last in memory, or as it is."""
+    return x.movedim(-3, -1).contiguous().movedim(-1, -3) if last else x
+
+
+def step(module: nn.Module, *inputs: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+    """Output, gradients and buffers of a training step, by name; its loss is a weighted sum."""
+    module.zero_grad()
+    xs = [x.detach().clone().requires_grad_() for x in inputs]
+    out = module(*xs)
+    weight = randn(*out.shape, seed=2) if weight is None else weight
+    (out * weight.to(out.dtype)).sum().backward()
+    found = {"output": out.detach(), **{f"input {i}": x.grad for i, x in enumerate(xs)}}
+    found |= {f"gradient of {name}": p.grad for name, p in module.named_parameters()}
+    found |= {name: value.clone() for name, value in module.named_buffers()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def unsaid() -> Iterator[None]:
+    """No notice has been given, before and after."""
+    notice.cache_clear()
     yield
-    torch.set_num_threads(before)
+    notice.cache_clear()

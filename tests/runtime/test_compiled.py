@@ -1,4 +1,4 @@
-"""Kernels for a GPU: their numbers, and what happens if they cannot be compiled. The CPU stands for a GPU."""
+"""Kernels for a GPU on a CPU: their numbers, what happens without a compiler, what is announced."""
 
 from __future__ import annotations
 
@@ -7,82 +7,49 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.inference import fold
+from danetc.runtime.kernels import announcing, native, native_group
+from danetc.runtime.kernels import bit_packing as packing
 from danetc.runtime.kernels import compiled as compiler
-from danetc.runtime.kernels import native, native_group
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.bit_packing import _native
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
-from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
+from danetc.runtime.kernels.fusion_group import fusion_kernel
+from danetc.runtime.layers import small_maps
+from danetc.runtime.layers.statistics import _finishing
+from danetc.runtime.model.built import Model
 from tests.differential.helpers import text
 from tests.differential.networks import small
+from tests.runtime.conftest import step
+from tests.runtime.triton_source import on_gpu, uncompiled
 
 pytestmark = pytest.mark.usefixtures("inductor")
 
-STEPS = 3
-TERMS = (Term(normed=True, static=False), Term(normed=False, static=True))
-needs_compiler = pytest.mark.skipif(
-    native.compiler() is None, reason="no C++ compiler on this machine"
-)
+
+CACHES = fusion_kernel, _native, internals.notice, packing._packing, packing._unpacking, _finishing
 
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    """No kernel is known, before and after."""
-
     def clear() -> None:
-        for cache in (fusion_kernel, _native, internals.notice):
+        for cache in CACHES:
             cache.cache_clear()
         native_group.forget()
+        compiler._FAILURES.clear()
 
     clear()
     yield
     clear()
-
-
-def arguments(batch: int, channels: int, length: int, last: bool = False) -> list[Tensor]:
-    shape = (batch, length, channels) if last else (batch, channels, length)
-    affine = [torch.rand(channels) + 0.5, torch.randn(channels)]
-    return [
-        torch.randn(STEPS, *shape),
-        torch.randn(shape),
-        *(value if last else value.unsqueeze(1) for value in affine),
-        torch.tensor(0.3),
-    ]
-
-
-@pytest.mark.thorough
-@needs_compiler
-def test_one_kernel_for_every_batch(
-    compiled: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """In float32: spikes are equal, gradients to rounding; also with channels last."""
-    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
-    kernel = fusion_kernel(compiled("PLIF").text(), TERMS, STEPS)
-    torch.manual_seed(0)
-    forward, backward = kernel.forward, kernel.backward
-    assert isinstance(forward, CompiledFunction)
-    assert isinstance(backward, CompiledFunction)
-    for batch in (4, 1, 5):
-        given = arguments(batch, 8, 9)
-        (found,) = forward(*given)
-        assert torch.equal(found, forward.function(*given)[0])
-        given = arguments(batch, 8, 9, last=True)
-        grad = torch.randn_like(given[0])
-        for one, other in zip(backward(grad, *given), backward.function(grad, *given), strict=True):
-            assert one.shape == other.shape
-            scale = max(1.0, float(other.abs().max()))
-            torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-6 * scale)
-    assert len(forward._runs) == len(backward._runs) == 1
 
 
 def double(x: Tensor) -> tuple[Tensor]:
@@ -90,7 +57,7 @@ def double(x: Tensor) -> tuple[Tensor]:
 
 
 @pytest.mark.thorough
-@needs_compiler
+@pytest.mark.skipif(native.compiler() is None, reason="no C++ compiler on this machine")
 def test_a_kernel_on_disk_is_not_traced_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -99,71 +66,84 @@ def test_a_kernel_on_disk_is_not_traced_again(
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     theirs = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    traced: list[str] = []
-    plain = compiler._compiled
-
-    def counted(*args: Any) -> Any:
-        traced.append(args[0].function.__name__)
-        return plain(*args)
+    traced = Mock(side_effect=compiler._compiled)
 
     def both(x: Tensor, y: Tensor) -> tuple[Tensor]:
         return (2 * x + y,)
 
-    monkeypatch.setattr(compiler, "_compiled", counted)
-    for expected in (["both"], []):
+    monkeypatch.setattr(compiler, "_compiled", traced)
+    for expected in (1, 0):
         for shape in ((2, 3, 4, 5), (2, 1, 4, 5)):
             x, y = torch.randn(shape), torch.randn(shape)
             (found,) = CompiledFunction(both, "both", (True, True), "2 x + y")(x, y)
             torch.testing.assert_close(found, 2 * x + y)
-        assert traced == expected
-        traced.clear()
+        assert traced.call_count == expected
+        traced.reset_mock()
     files = [each for each in (tmp_path / "kernels").iterdir() if len(each.name) == 64]
     assert len(files) == 1
     assert not list((tmp_path / "temporary").iterdir())
     assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == theirs
     files[0].write_bytes(files[0].read_bytes()[:100])
     CompiledFunction(both, "both", (True, True), "2 x + y")(x, y)
-    assert traced == ["both"]
+    traced.assert_called_once()
 
 
+class InductorError(RuntimeError):
+    """Of the system, wrapped, which says no file."""
+
+    inner_exception = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("no registers left\nand more of that"), "no registers left$"),
+        (InductorError("[Errno 28]"), "{folder}: the disk is full .* DANETC_CACHE_DIR"),
+    ],
+)
 def test_a_kernel_that_fails_to_compile_runs_uncompiled_and_says_so_once(
-    monkeypatch: pytest.MonkeyPatch,
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
-    def broken(*args: Any) -> Any:
-        raise RuntimeError("no registers left\nand more of that")
-
-    monkeypatch.setattr(compiler, "_compiled", broken)
+    monkeypatch.setattr(compiler, "_compiled", Mock(side_effect=error))
     monkeypatch.setattr(compiler, "missing_compiler", lambda device: None)
     run = CompiledFunction(double, "IF behind norm, forward", (True,), "")
     x = torch.ones(1, 2, 3, 4)
-    with pytest.warns(RuntimeWarning, match="IF behind norm, forward .* no registers left$"):
-        (y,) = run(x)
-    assert torch.equal(y, 2 * x)
+    said = said.format(folder=re.escape(str(compiler.kernel_folder())))
+    with pytest.warns(
+        RuntimeWarning, match=f"IF behind norm, forward could not be compiled.*{said}"
+    ):
+        assert torch.equal(run(x)[0], 2 * x)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (y,) = run(x)
-    assert torch.equal(y, 2 * x)
+        assert torch.equal(run(x)[0], 2 * x)
 
 
-@pytest.mark.parametrize("devices", [("cuda",), ("cpu",)])
+@pytest.mark.parametrize(
+    ("devices", "dtype", "said"),
+    [
+        (("cuda",), torch.float32, r"there is no C\+\+ compiler \("),
+        (("cpu",), torch.float32, r"there is no C\+\+ compiler on this machine:"),
+        (("cuda",), torch.float64, "on a CPU.* unless their inputs are float32 or bfloat16"),
+    ],
+)
 def test_a_network_trains_where_nothing_can_be_compiled(
-    devices: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, fresh: None
+    devices: tuple[str, ...],
+    dtype: torch.dtype,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    fresh: None,
 ) -> None:
-    """Without a compiler on the machine: one notice for all kernels, and the same numbers."""
+    """Without a compiler, or a library for a type: one notice for all kernels, and the same numbers."""
     monkeypatch.setattr(compiler, "DEVICES", devices)
-    monkeypatch.setattr(compiler, "missing_compiler", lambda device: "no C++ compiler")
-    monkeypatch.setattr(native, "compiler", lambda: None)
+    if dtype == torch.float32:
+        monkeypatch.setattr(compiler, "missing_compiler", lambda device: "no C++ compiler")
+        monkeypatch.setattr(native, "compiler", lambda: None)
     graph = text(small("stage(basic(4), 2) via origin"))
-    model = emit(graph, 0, "fused")
-    x = torch.randn(2, 3, 8, 8)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        y = model(x)
-        y.sum().backward()
-    assert [str(item.message).split(" (")[0].split(":")[0] for item in caught] == [
-        "there is no C++ compiler" + " on this machine" * (devices == ("cpu",))
-    ]
-    assert torch.equal(y, emit(graph, 0)(x))
+    x = torch.randn(2, 3, 8, 8, dtype=dtype)
+    with pytest.warns(RuntimeWarning, match=said) as caught:
+        found = step(emit(graph, 0, "fused").to(dtype), x)
+    assert len(caught) == 1
+    assert torch.equal(found["output"], emit(graph, 0).to(dtype)(x))
 
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,86 +158,138 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CXX" in reason
 
 
-@pytest.mark.usefixtures("compiling")
-def test_what_no_library_covers_runs_operation_by_operation(
-    monkeypatch: pytest.MonkeyPatch, fresh: None
-) -> None:
-    monkeypatch.setattr(compiler, "DEVICES", ("cuda",))
-    graph = text(small("stage(basic(4), 2) via origin"))
-    plain, model = emit(graph, 0).double(), emit(graph, 0, "fused").double()
-    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    with pytest.warns(
-        RuntimeWarning, match="unless their inputs are float32 or bfloat16"
-    ) as caught:
-        y = model(x)
-    assert len(caught) == 1
-    torch.testing.assert_close(y, plain(x), rtol=1e-12, atol=1e-12)
-
-
 def test_errors_of_arguments_are_not_taken_for_errors_of_the_compiler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only compiling falls back. What fails when a compiled kernel runs is raised."""
-
-    def failing(args: list[Tensor]) -> tuple[Tensor]:
-        raise ValueError("bad argument")
-
+    failing = Mock(side_effect=ValueError("bad argument"))
     monkeypatch.setattr(compiler, "_compiled", lambda *args: ("", failing))
     monkeypatch.setattr(compiler, "_save", lambda *_: None)
     with pytest.raises(ValueError, match="bad argument"):
         CompiledFunction(double, "double", (True,), "2 x")(torch.ones(1, 2, 3, 4))
 
 
-def test_a_full_disk_is_named(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inductor wraps an error of the system that says no file."""
-
-    class InductorError(RuntimeError):
-        inner_exception = OSError(errno.ENOSPC, "No space left on device")
-
-    def full(*arguments: object) -> None:
-        raise InductorError("OSError: [Errno 28] No space left on device")
-
-    monkeypatch.setattr(compiler, "_compiled", full)
-    compiler._FAILURES.clear()
-    kernel = CompiledFunction(lambda x: (x + 1,), "one more", (True,), "x + 1")
-    with pytest.warns(RuntimeWarning, match="one more could not be compiled") as caught:
-        kernel.compile([torch.zeros(2, 2, 2, 2)])
-    folder = re.escape(str(compiler.kernel_folder()))
-    assert re.search(f"{folder}: the disk is full .* DANETC_CACHE_DIR", str(caught[0].message))
-    compiler._FAILURES.clear()
-
-
-class OnGpu:
-    """What a kernel for a GPU looks at of its argument."""
-
-    device, dtype = torch.device("cuda"), torch.float32
-
-    def __init__(self, size: int) -> None:
-        self.shape = torch.Size([1, 1, 1, size])
-
-    def numel(self) -> int:
-        return self.shape.numel()
-
-    def dim(self) -> int:
-        return len(self.shape)
-
-
 def test_a_kernel_for_a_gpu_is_first_called_where_it_may_be_tuned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also one that was made along with another."""
-    entered: list[str] = []
-
-    @contextmanager
-    def making() -> Iterator[None]:
-        entered.append("making")
-        yield
-
+    making = Mock(side_effect=nullcontext)
     monkeypatch.setattr(compiler, "making_kernels", making)
     monkeypatch.setattr(compiler, "DEVICES", ("cuda",))
     monkeypatch.setattr(compiler.internals, "has_values", lambda x: True)
-    kernel = CompiledFunction(lambda *args: ["function"], "a test", (True,), "")  # type: ignore[list-item]
-    x = OnGpu(8)
-    kernel._runs[kernel.key([x])] = lambda *args: ["kernel"]  # type: ignore[list-item]
-    assert [kernel(x), kernel(x)] == [["kernel"], ["kernel"]]  # type: ignore[arg-type, comparison-overlap]
-    assert entered == ["making"]
+    kernel = CompiledFunction(double, "a test", (True,), "")
+    x, made = on_gpu(1, 1, 1, 8), on_gpu(1)
+    kernel._runs[kernel.key([x])] = lambda *args: [made]
+    assert [kernel(x), kernel(x)] == [[made], [made]]
+    making.assert_called_once()
+
+
+# -- kernels that are found before -----------------------------------------------------------------
+
+
+@pytest.fixture
+def totals(fresh: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int | None]:
+    """Numbers of kernels that are announced. None is known; each that is asked for is its own function."""
+    monkeypatch.setattr(compiler, "missing_compiler", lambda device: None)
+    monkeypatch.setattr(compiler, "_compiled", uncompiled)
+    monkeypatch.setattr(compiler, "_save", lambda *_: None)
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
+    found: list[int | None] = []
+    monkeypatch.setattr(compiler, "announce", found.append)
+    return found
+
+
+def model(memory: str = "none") -> Model:
+    graph = text(small("stage(basic(4), 2) via origin by densely_additive"))
+    return emit(graph, 0, "fused", memory)
+
+
+def images(batch: int = 2) -> Tensor:
+    return torch.randn(batch, 3, 8, 8)
+
+
+def test_gradients_are_real(totals: list[int | None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a layer remembers from the first call is not of the tensors without values that went before."""
+    for least in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS"):
+        monkeypatch.setattr(small_maps, least, 1)
+    monkeypatch.setattr(small_maps, "GRADIENT_OUTPUTS", 10**6)
+    small_maps.reads.cache_clear()
+    net = model()
+    net(images()).sum().backward()
+    assert len(totals) == 1
+    assert small_maps.reads.cache_info().currsize
+    assert {type(p.grad) for p in net.parameters()} == {Tensor}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("memory", ["none", "recompute"])
+def test_a_training_step_announces_all_its_kernels_at_once(
+    totals: list[int | None], memory: str
+) -> None:
+    """Those of the backward pass too; and once more where the dtype changes, but not the size."""
+    found, state = [], torch.get_rng_state()
+    for _ in range(2):  # looking ahead leaves no trace: the same steps, of kernels that are there
+        net = model(memory)
+        torch.set_rng_state(state)
+        counts = []
+        for batch, dtype in ((2, torch.float32), (5, torch.float32), (2, torch.bfloat16)):
+            with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+                net(images(batch)).sum().backward()
+            counts.append(len(totals))
+        found.append(({name: p.grad for name, p in net.named_parameters()}, net.state_dict()))
+        assert counts == ([1, 1, 2] if len(found) == 1 else [2, 2, 2])
+    assert totals[0] is not None
+    assert totals[0] > 8
+    assert totals[1] is not None
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_in_eval_mode_forward_kernels_alone_are_announced(totals: list[int | None]) -> None:
+    net = model().eval()
+    for each in (net, fold(net)):
+        with torch.inference_mode():
+            each(images())
+    assert len(totals) == 2
+    assert None not in totals
+
+
+def test_hooks_see_one_call(totals: list[int | None]) -> None:
+    net = model()
+    seen: list[type] = []
+    for module in net.modules():
+        if not isinstance(module, nn.BatchNorm2d):  # with these, norms are no part of a kernel
+            module.register_forward_hook(lambda module, args, out: seen.append(type(out)))
+    kept: list[type] = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: (kept.append(type(x)), x)[1], lambda x: x
+    ):
+        net(images()).sum().backward()
+    assert set(seen) == {Tensor}
+    assert {*kept} <= {Tensor, nn.Parameter}
+    assert len(totals) == 1
+
+
+def test_where_it_is_not_known_kernels_are_counted_one_by_one(
+    totals: list[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danetc.runtime.kernels.prefetch._run_on_fakes", lambda call: 1 / 0)
+    model()(images()).sum().backward()
+    assert len(totals) > 8
+    assert set(totals) == {None}
+
+
+# -- how it looks ----------------------------------------------------------------------------------
+
+
+def test_a_line_for_each_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(announcing, "_has_told_of_some", False)
+    for total in (14, 1, None, None):
+        announcing.announce(total)
+    with announcing.unannounced(), announcing.unannounced(False):
+        announcing.announce(2)
+    monkeypatch.setenv("RANK", "1")
+    announcing.announce(3)
+    assert capsys.readouterr().err.splitlines() == [
+        "note: compiling 14 kernels", "note: compiling 1 kernel", "note: compiling kernels",
+    ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ from danetc.errors import UserError
 from danetc.runtime.data.batches import Batch, on_device
 from danetc.runtime.system.devices import accelerators, device_name, find_device, has_streams
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.training.distributed import joined
+from danetc.runtime.training import distributed
 from danetc.runtime.training.state import (
     optimizer_state,
     random_state,
@@ -29,20 +28,14 @@ from danetc.tasks.measuring.data import open_subject
 from danetc.tasks.training import provenance
 from danetc.tasks.training.plan import backend_on
 
-Has = Callable[[str | None, int], None]
 CPU, META = torch.device("cpu"), torch.device("meta")
 
 
-@pytest.fixture
-def has(monkeypatch: pytest.MonkeyPatch) -> Has:
-    """Gives the machine so many accelerators of a type."""
-
-    def pretend(kind: str | None, count: int) -> None:
-        found, module = None if kind is None else torch.device(kind), torch.accelerator
-        monkeypatch.setattr(module, "current_accelerator", lambda check_available=False: found)
-        monkeypatch.setattr(module, "device_count", lambda: count)
-
-    return pretend
+def pretend(monkeypatch: pytest.MonkeyPatch, kind: str | None, count: int) -> None:
+    """Give the machine so many accelerators of a type."""
+    found, module = None if kind is None else torch.device(kind), torch.accelerator
+    monkeypatch.setattr(module, "current_accelerator", lambda check_available=False: found)
+    monkeypatch.setattr(module, "device_count", lambda: count)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +55,9 @@ def has(monkeypatch: pytest.MonkeyPatch) -> Has:
     ],
 )
 def test_a_device_by_its_name(
-    kind: str | None, count: int, name: str | None, expected: str, has: Has
+    kind: str | None, count: int, name: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    has(kind, count)
+    pretend(monkeypatch, kind, count)
     if expected.startswith("has"):
         with pytest.raises(UserError, match=expected):
             find_device(name)
@@ -73,19 +66,18 @@ def test_a_device_by_its_name(
     assert accelerators() == [f"{kind}:{number}" for number in range(count)]
 
 
-def test_under_torchrun_each_process_has_its_own(has: Has, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danetc.runtime.training.distributed.under_torchrun", lambda: True)
-    monkeypatch.setattr("danetc.runtime.training.distributed.local_rank", lambda: 2)
-    alone = Mock(side_effect=RuntimeError)
-    monkeypatch.setattr("danetc.runtime.training.distributed.rendezvous", alone)
+def test_under_torchrun_each_process_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "under_torchrun", lambda: True)
+    monkeypatch.setattr(distributed, "local_rank", lambda: 2)
+    monkeypatch.setattr(distributed, "rendezvous", Mock(side_effect=RuntimeError))
     for kind, name, message in (
         ("cuda", None, "has no GPU: there are 2"),
         ("cuda", "cuda:1", "--device cuda$"),
         ("mps", "mps", "has no GPU"),
         ("mps", None, "cannot connect to each other"),  # trains on the CPU
     ):
-        has(kind, 2)
-        with pytest.raises(TrainingError, match=message), joined(device=name):
+        pretend(monkeypatch, kind, 2)
+        with pytest.raises(TrainingError, match=message), distributed.joined(device=name):
             pass
 
 
@@ -95,10 +87,11 @@ def test_only_cuda_has_streams() -> None:
     clock = Clock(torch.device("mps"))
     clock.lap("data")
     assert clock.shares()["data"] == 1
-    batch = Batch(torch.ones(2, 1, 4, 4), torch.tensor([0, 1]), torch.arange(2))
+    batch = Batch(torch.ones(2, 1, 4, 4), torch.tensor([0, 1]), torch.arange(2), ("a",), total=3)
     (moved,) = on_device(iter([batch]), META, lambda it: replace(it, images=it.images.half()))
     assert {moved.images.device, moved.labels.device} == {META}
     assert moved.images.dtype == torch.half
+    assert (moved.unreadable, moved.total) == (("a",), 3)
 
 
 @pytest.mark.parametrize("target", ["classes", "pixels", "numbers"])
@@ -118,9 +111,7 @@ def test_totals_without_float64_on_the_device(target: Any) -> None:
 @pytest.mark.parametrize("kind", ["cuda", "xpu", "mps"])
 def test_random_states_of_another_device(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     state, calls = torch.arange(4), []
-    module = SimpleNamespace(
-        get_rng_state=lambda: state, set_rng_state=lambda value: calls.append(value)
-    )
+    module = SimpleNamespace(get_rng_state=lambda: state, set_rng_state=calls.append)
     monkeypatch.setattr(torch, "get_device_module", lambda device: module)
     device = torch.device(kind)
     saved = random_state(device)
@@ -158,8 +149,8 @@ def test_the_backend_without_kernels(wanted: str | None, expected: str, notes: i
     assert said == ["fused has no kernels for mps: the network runs operation by operation"] * notes
 
 
-def test_measures_need_float64(has: Has) -> None:
-    has("mps", 1)
+def test_measures_need_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "mps", 1)
     subject = open_subject("pretrained:danet_c_small_digits", None, {}, 0, None)
     assert next(subject.model.parameters()).device == CPU
     with pytest.raises(UserError, match="use --device cpu"):
@@ -172,14 +163,11 @@ def test_the_record_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     world = replace(provenance.World(CPU), device=torch.device("cuda"))
     assert device_name(world.device) == "MI300X"
     file = tmp_path / "version"
-    for text, driver in (
-        (None, None),
-        ("Kernel Module  550.54.15  Tue\nGCC 9", "550.54.15"),
-        ("", None),
-    ):
+    monkeypatch.setattr(provenance, "DRIVERS", (str(tmp_path / "none"), str(file)))
+    module = "Kernel Module  550.54.15  Tue\nGCC 9"
+    for text, driver in ((None, None), (module, "550.54.15"), ("", None)):
         if text is not None:
             file.write_text(text)
-        monkeypatch.setattr(provenance, "DRIVERS", (str(tmp_path / "none"), str(file)))
         facts = provenance.machine_facts(world)
         assert (facts["device"], facts["hip"], facts["driver"]) == ("MI300X", "6.4", driver)
     facts = provenance.machine_facts(provenance.World(CPU))

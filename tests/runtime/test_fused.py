@@ -23,11 +23,10 @@ from danetc.runtime.model.built import Model
 from tests.alternating import alternating
 from tests.differential.helpers import assert_same, observe, randn, shake, text
 from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small, variety
+from tests.runtime.conftest import step
 
 STEPS, BATCH = 3, 2
-# fmt: off
 SPIKING = ("IF", "LIF", "PLIF", "IF_soft", "LIF_soft", "PLIF_soft", "ALIF", "MSLIF")
-# fmt: on
 NEURONS = {
     **{name: f"neuron = {name}" for name in SPIKING},
     "detached": "neuron = LIF(detach_reset = true)",
@@ -41,25 +40,10 @@ NEURONS = {
 def both(
     graph: Graph, dtype: torch.dtype = torch.float64, memory: str = "none"
 ) -> tuple[Model, Model]:
-    """Eager and fused with the same weights."""
     eager, fused = emit(graph, 0).to(dtype), emit(graph, 0, "fused", memory).to(dtype)
     shake(eager)
     fused.load_state_dict(eager.state_dict())
     return eager, fused
-
-
-def compare(graph: Graph, x: Tensor, training: bool = True) -> None:
-    eager, fused = both(graph)
-    if not training:
-        eager(x)  # running statistics that are not the first ones
-        evaluated(eager, fused)
-    compare_models(eager, fused, x)
-
-
-def evaluated(eager: Model, fused: Model) -> None:
-    fused.load_state_dict(eager.state_dict())
-    eager.eval()
-    fused.eval()
 
 
 def compare_models(
@@ -90,8 +74,8 @@ def test_every_kind_of_network(name: str) -> None:
     first, *others = inputs(graph)
     compare_models(eager, fused, first)
     if others and name not in ENCODED:
-        evaluated(eager, fused)
-        compare_models(eager, fused, others[0])
+        fused.load_state_dict(eager.state_dict())
+        compare_models(eager.eval(), fused.eval(), others[0])
 
 
 LAYERS = "backbone layers = stage(basic(4), 2) -> stage(basic(8), 1, stride = 2)"
@@ -102,8 +86,8 @@ LAYERS = "backbone layers = stage(basic(4), 2) -> stage(basic(8), 1, stride = 2)
 def test_every_neuron(neuron: str, connection: str) -> None:
     stem = ANALOG_STEM if connection == "pa_a" else {}
     graph = text(small(f"layers via {connection}", more=LAYERS, settings=NEURONS[neuron], **stem))
-    compare(graph, randn(BATCH, 3, 8, 8))
-    compare(graph, randn(STEPS, BATCH, 3, 8, 8))
+    compare_models(*both(graph), randn(BATCH, 3, 8, 8))
+    compare_models(*both(graph), randn(STEPS, BATCH, 3, 8, 8))
 
 
 # -- the model stays a model -----------------------------------------------------------------------
@@ -113,43 +97,19 @@ def origin(**options: str) -> Graph:
     return text(small("layers via origin by densely_additive", more=LAYERS, **options))
 
 
-def step(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    model.zero_grad()
-    y = model(x)
-    (y * randn(*y.shape, seed=5)).sum().backward()
-    return y.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
-
-
-def assert_equal(one: tuple[Tensor, list[Tensor]], other: tuple[Tensor, list[Tensor]]) -> None:
-    assert torch.equal(one[0], other[0])
-    assert len(one[1]) == len(other[1])
-    for a, b in zip(one[1], other[1], strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-
-
-def test_names_and_first_weights_are_those_of_eager() -> None:
-    graph = origin()
-    eager, fused = emit(graph, 3).state_dict(), emit(graph, 3, "fused").state_dict()
-    assert list(eager) == list(fused)
-    assert all(torch.equal(value, fused[name]) for name, value in eager.items())
-
-
 def test_a_copy_has_its_own_norms() -> None:
     _, fused = both(origin())
     x = randn(BATCH, 3, 8, 8)
     twin = copy.deepcopy(fused)
-    assert_equal(step(twin, x), step(fused, x))
+    torch.testing.assert_close(step(twin, x), step(fused, x), rtol=0, atol=0)
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.mul_(1.5)
-    expected = step(twin, x)
+    expected = twin(x)
     step(fused, x)
-    assert_equal(step(twin, x), expected)
-    mine = {id(p) for p in twin.parameters()} | {id(b) for b in twin.buffers()}
-    for module in twin.modules():
-        if isinstance(module, FusedNeuron):
-            for norm in module._norms:
-                assert norm is None or id(norm.weight) in mine
+    assert torch.equal(twin(x), expected)
+    used = [norm for m in twin.modules() if isinstance(m, FusedNeuron) for norm in m._norms if norm]
+    assert {id(norm.weight) for norm in used} < {id(p) for p in twin.parameters()}
 
 
 def test_channels_last() -> None:
@@ -157,39 +117,22 @@ def test_channels_last() -> None:
     for stages in ("layers via sew", "layers via origin", "layers via baa"):
         eager, fused = both(text(small(stages, more=LAYERS, stem=MAXPOOL)))
         x = randn(BATCH, 3, 8, 8)
-        expected = step(eager, x)
-        fused = fused.to(memory_format=torch.channels_last)
-        found = step(fused, x.to(memory_format=torch.channels_last))
-        assert torch.equal(found[0], expected[0])
-        for a, b in zip(found[1], expected[1], strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+        expected, last = step(eager, x), x.to(memory_format=torch.channels_last)
         layouts: list[bool] = []
-
-        def note(
-            module: nn.Module, args: tuple[Tensor], y: Tensor, to: list[bool] = layouts
-        ) -> None:
-            to.append(layout_of(args[0]).is_last)
-
+        found = step(fused.to(memory_format=torch.channels_last), last)
+        assert torch.equal(found["output"], expected["output"])
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
         for module in fused.modules():
             if isinstance(module, PackedConv2d):
-                module.register_forward_hook(note)
-        fused(x.to(memory_format=torch.channels_last))
+                module.register_forward_hook(
+                    lambda module, args, y, to=layouts: to.append(layout_of(args[0]).is_last)  # type: ignore[misc]
+                )
+        fused(last)
         assert layouts
         assert all(layouts), "a convolution got an input that had to be copied"
 
 
 MAXPOOL = "conv(4) -> norm -> spike -> maxpool(3, stride = 2)"
-
-
-@pytest.mark.parametrize("name", alternating(VARIETY, 1))
-def test_gradients_are_not_differentiated_again(name: str) -> None:
-    """It would take them for constants."""
-    graph = variety(name)
-    model = emit(graph, 0, "fused")
-    found = model(next(inputs(graph)).float())
-    total = sum(y.sum() for y in (found if isinstance(found, tuple) else (found,)))
-    with pytest.raises(RuntimeError, match="create_graph"):
-        torch.autograd.grad(total, list(model.parameters()), create_graph=True)
 
 
 # -- what is kept ----------------------------------------------------------------------------------
@@ -231,21 +174,12 @@ def test_whole_numbers_are_kept_as_bits() -> None:
 def test_a_product_of_spikes_keeps_bits() -> None:
     a, b = (torch.rand(2, 3, 4, 4).gt(0.5).float().requires_grad_() for _ in range(2))
     saved: list[torch.dtype] = []
-
-    def note(value: Tensor) -> Tensor:
-        saved.append(value.dtype)
-        return value
-
-    with saved_tensors_hooks(note, lambda value: value):
+    with saved_tensors_hooks(lambda x: (saved.append(x.dtype), x)[1], lambda x: x):
         y = product(a, b, 0, 1, 1.0, 0, 1, 1.0)
         product(a, b.detach(), 0, 1, 1.0, 0, 1, 1.0)
     assert saved == [torch.uint8] * 4
-    y.backward(torch.full_like(y, 3.0))
-    assert torch.equal(y, a * b)
-    assert a.grad is not None
-    assert b.grad is not None
-    assert torch.equal(a.grad, 3 * b)
-    assert torch.equal(b.grad, 3 * a)
+    grads = torch.autograd.grad(y, [a, b], torch.full_like(y, 3.0))
+    torch.testing.assert_close([y, *grads], [a * b, 3 * b, 3 * a], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -255,16 +189,13 @@ def test_nothing_is_kept_where_no_gradient_is_wanted(
     eager, fused = both(origin(stem=MAXPOOL))
     x = randn(BATCH, 3, 8, 8)
 
-    def forbidden(*args: object) -> None:
-        raise AssertionError("packed without need")
-
-    monkeypatch.setattr("danetc.runtime.kernels.bit_packing.pack", forbidden)
+    monkeypatch.setattr(
+        "danetc.runtime.kernels.bit_packing.pack", lambda *args: pytest.fail("packed without need")
+    )
     for training in (True, False):
-        eager.train(training)
-        fused.train(training)
         with mode():
-            y = fused(x)
-            assert torch.equal(y, eager(x))
+            y = fused.train(training)(x)
+            assert torch.equal(y, eager.train(training)(x))
         assert not y.requires_grad
 
 
@@ -284,20 +215,10 @@ def test_frozen_weights_keep_no_input() -> None:
 
 
 def assert_pools_as_torch(mine: nn.Module, other: nn.Module, x: Tensor) -> None:
-    mine_x, other_x = x.clone().requires_grad_(), x.clone().requires_grad_()
-    y, expected = mine(mine_x), other(other_x)
+    found, expected = step(mine, x), step(other, x)
     with torch.no_grad():
-        evaluated = mine(x)
-    assert torch.equal(y, expected)
-    assert torch.equal(evaluated, expected)
-    assert y.stride() == evaluated.stride() == expected.stride()
-    grad = randn(*y.shape).to(y.dtype)
-    y.backward(grad)
-    expected.backward(grad)
-    assert mine_x.grad is not None
-    assert other_x.grad is not None
-    assert torch.equal(mine_x.grad, other_x.grad)
-    assert mine_x.grad.stride() == other_x.grad.stride()
+        found["evaluated"], expected["evaluated"] = mine(x), expected["output"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, check_stride=True)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -310,6 +231,6 @@ def test_pooling(shape: tuple[int, int, int], last: bool) -> None:
     for values in (few, randn(2, 3, 9, 300), many, many.bfloat16(), spikes):
         x = values.to(memory_format=layout)
         assert_pools_as_torch(PackedMaxPool2d(*shape), nn.MaxPool2d(*shape), x)
-    x = few.to(memory_format=layout).requires_grad_()
-    assert_pools_as_torch(PackedAvgPool2d(*shape), nn.AvgPool2d(*shape), x.detach())
-    assert kept(PackedAvgPool2d(*shape), x) == []
+    x = few.to(memory_format=layout)
+    assert_pools_as_torch(PackedAvgPool2d(*shape), nn.AvgPool2d(*shape), x)
+    assert kept(PackedAvgPool2d(*shape), x.requires_grad_()) == []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -15,6 +13,7 @@ from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels.bit_packing import _packing, _unpacking
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
+from tests.runtime.conftest import compile_text
 from tests.runtime.triton_source import H100, on_gpu, pretended, triton_kernels, written
 
 pytestmark = pytest.mark.skipif(
@@ -22,7 +21,6 @@ pytestmark = pytest.mark.skipif(
 )
 TERMS = (Term(normed=True, static=False), Term(normed=False, static=False))
 STEPS, BATCH, CHANNELS, LENGTH = 4, 6, 64, 196
-
 
 PER_STEP = """neuron scaled {
   state u = 0.0
@@ -39,12 +37,10 @@ NEURONS = (
 @pytest.mark.thorough
 @pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
 @pytest.mark.parametrize(("neuron", "steps", "sums"), NEURONS)
-def test_a_fusion_group_is_one_kernel(
-    compiled: Callable[..., Any], neuron: str, steps: int, sums: int, last: bool
-) -> None:
+def test_a_fusion_group_is_one_kernel(neuron: str, steps: int, sums: int, last: bool) -> None:
     """In bfloat16, of two terms: 6 bytes per value and step forward, 8 backward, and 4 for each sum of a learnt
-    parameter's gradient, the minimum; aligned; and no index is divided by an unknown size."""
-    program = compiled(neuron)
+    parameter's gradient, the minimum; and no index is divided by an unknown size."""
+    program = compile_text(neuron)
     text = program.text()
     shape = (BATCH, LENGTH, CHANNELS) if last else (BATCH, CHANNELS, LENGTH)
     column = (CHANNELS,) if last else (CHANNELS, 1)
@@ -63,19 +59,16 @@ def test_a_fusion_group_is_one_kernel(
         kernels += triton_kernels(forward, [*values, *affine, *params])
         assert [kernel.traffic() for kernel in kernels[1:]] == [6 * steps]
     for kernel in kernels:
-        assert kernel.aligned()
         assert kernel.index_arithmetic() <= {str(CHANNELS), str(LENGTH)}
 
 
-def test_a_kernel_is_named_by_all_that_its_code_depends_on(
-    compiled: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kernel_is_named_by_all_that_its_code_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """By what Inductor looks at of the device, of its own settings, and of torch."""
     from torch._inductor import config
     from torch._inductor.codegen.triton import TritonKernel
     from torch._inductor.runtime.hints import DeviceProperties
 
-    kernel = fusion_kernel(compiled("LIF").text(), TERMS, STEPS).forward
+    kernel = fusion_kernel(compile_text("LIF").text(), TERMS, STEPS).forward
     x = on_gpu(1, 1, 1, 1)
     assert isinstance(kernel, CompiledFunction)
 
@@ -123,9 +116,9 @@ def test_products_and_sums_are_rounded_one_by_one_unless_asked(
     assert f"'enable_fp_fusion': {not fma}" not in text
 
 
-def test_code_moves_to_another_device(compiled: Callable[..., Any]) -> None:
+def test_code_moves_to_another_device() -> None:
     """Ranks share the code of a kernel, which names its device in several places. It is traced once."""
-    kernel = fusion_kernel(compiled("IF").text(), TERMS, 1).forward
+    kernel = fusion_kernel(compile_text("IF").text(), TERMS, 1).forward
     assert isinstance(kernel, CompiledFunction)
     traced = mock.patch.object(kernel, "function", wraps=kernel.function)
     texts = []
@@ -142,10 +135,8 @@ def test_code_moves_to_another_device(compiled: Callable[..., Any]) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
-def test_indices_of_2_to_the_31_values_have_64_bits(
-    compiled: Callable[..., Any], last: bool
-) -> None:
-    group = fusion_kernel(compiled("LIF").text(), (Term(False, False),), STEPS)
+def test_indices_of_2_to_the_31_values_have_64_bits(last: bool) -> None:
+    group = fusion_kernel(compile_text("LIF").text(), (Term(False, False),), STEPS)
     keys = set()
     for batch, bits in ((BATCH, 32), (2**31 // (STEPS * CHANNELS * LENGTH) + 1, 64)):
         shape = (batch, LENGTH, CHANNELS) if last else (batch, CHANNELS, LENGTH)

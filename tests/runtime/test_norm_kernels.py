@@ -1,16 +1,14 @@
-"""Groups with norms as a GPU computes them, against norms, sum and neuron of torch in float64; and what is compiled
-for them."""
+"""Groups with norms as a GPU computes them, against torch in float64, and what is compiled."""
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import danetc
 from danetc.dsl.kinds import ANALOG
@@ -19,7 +17,8 @@ from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
-from danetc.runtime.layers.statistics import _finishing, _moments, affine
+from danetc.runtime.layers.statistics import affine
+from tests.runtime.conftest import compile_text, laid, step
 from tests.runtime.triton_source import TritonKernel, on_gpu, triton_kernels
 
 STEPS, BATCH, CHANNELS, SIZE = 3, 2, 5, 6
@@ -44,15 +43,6 @@ def layer(program: str, forms: Sequence[str], training: bool) -> FusedNeuron:
     return made.double().train(training)
 
 
-def results(made: FusedNeuron, run: Any, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-    xs = [x.detach().requires_grad_() for x in inputs]
-    out = run(*xs)
-    (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)).sum().backward()
-    found = {"out": out, **{f"x{place}": x.grad for place, x in enumerate(xs)}}
-    found |= {name: p.grad for name, p in made.named_parameters()}
-    return found | dict(made.named_buffers())
-
-
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("neuron", ["LIF", "PLIF", "SlidingPSN"])
@@ -60,25 +50,16 @@ def results(made: FusedNeuron, run: Any, inputs: Sequence[Tensor]) -> dict[str, 
     "forms", [(NORM,), (NORM, VALUE), (NORM, NORM), (STATIC,), (STATIC, NORM)], ids=" + ".join
 )
 def test_gradients(
-    compiled: Callable[..., Any],
-    uncompiled: None,
-    forms: Sequence[str],
-    neuron: str,
-    last: bool,
-    training: bool,
+    uncompiled: None, forms: Sequence[str], neuron: str, last: bool, training: bool
 ) -> None:
-    made = layer(compiled(neuron).text(), forms, training)
+    made = layer(compile_text(neuron).text(), forms, training)
     inputs = []
     for form in forms:
         shape = (*[STEPS] * (form is not STATIC), BATCH, CHANNELS, SIZE, SIZE)
-        x = torch.randn(shape, dtype=torch.float64) + 1
-        inputs.append(x.movedim(-3, -1).contiguous().movedim(-1, -3) if last else x)
-    plain = copy.deepcopy(made)
-    expected = results(plain, lambda *xs: Neuron.forward(plain, plain._total(xs)), inputs)
-    found = results(made, made, inputs)
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9, msg=name)
+        inputs.append(laid(torch.randn(shape, dtype=torch.float64) + 1, last))
+    plain: nn.Module = copy.deepcopy(made)
+    plain.forward = lambda *xs: Neuron.forward(plain, plain._total(xs))
+    torch.testing.assert_close(step(made, *inputs), step(plain, *inputs), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.thorough
@@ -90,38 +71,33 @@ def test_a_network_trains_as_eagerly(uncompiled: None, memory: str) -> None:
     for how in ({"backend": "eager"}, {"backend": "fused", "memory": memory}):
         torch.manual_seed(0)
         model = danetc.build("sew_r18", set={"image": 64, "steps": 2}, **how).double().train()
-        for inputs in (x, x.contiguous(memory_format=torch.channels_last)):
-            out = model(inputs)
-            out.square().sum().backward()
-        grads = [p.grad for p in model.parameters()]
-        found.append([out, model.eval()(x), *grads, *model.buffers()])
+        layouts = x, x.contiguous(memory_format=torch.channels_last)
+        steps = [value for inputs in layouts for value in step(model, inputs).values()]
+        found.append([*steps, model.eval()(x)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(other.abs().max()))
 
 
+@pytest.mark.parametrize("in_kernels", [False, pytest.param(True, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
-def test_statistics_of_values_far_from_zero(uncompiled: None, mean: float, last: bool) -> None:
-    check_statistics(mean, last)
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
-def test_statistics_of_values_far_from_zero_in_kernels(mean: float, last: bool) -> None:
-    pytest.importorskip("triton", reason="Triton, an extra for tests on Linux, is not installed")
-    from tests.gpu.interpreter import interpreted
-
-    with interpreted() as interpreter:
-        check_statistics(mean, last)
-    assert len(interpreter.launches) == 2
-
-
-def check_statistics(mean: float, last: bool) -> None:
+def test_statistics_of_values_far_from_zero(
+    mean: float, last: bool, in_kernels: bool, request: pytest.FixtureRequest
+) -> None:
     """Of values with a deviation of 1, in float32: sums of squares lose the variance from means of 1e4 on."""
     norm = nn.BatchNorm2d(CHANNELS)
     x = torch.randn(4, 2, CHANNELS, 196, generator=torch.Generator().manual_seed(0)) + mean
-    found = affine(norm, x.transpose(-1, -2).contiguous() if last else x, static=False, last=last)
+    given = x.transpose(-1, -2).contiguous() if last else x
+    if in_kernels:
+        pytest.importorskip("triton", reason="Triton, an extra for tests on Linux, is missing")
+        from tests.gpu.interpreter import interpreted
+
+        with interpreted() as interpreter:
+            found = affine(norm, given, static=False, last=last)
+        assert len(interpreter.launches) == 2
+    else:
+        request.getfixturevalue("uncompiled")
+        found = affine(norm, given, static=False, last=last)
     variance, expected = torch.var_mean(x.double(), (0, 1, 3), correction=0)
     torch.testing.assert_close(found.mean.double(), expected, rtol=2e-7, atol=1e-7)
     inverse = (variance + norm.eps).rsqrt()
@@ -151,26 +127,11 @@ def moved(kernel: TritonKernel) -> int:
 @pytest.mark.thorough
 @pytest.mark.skipif(missing_compiler("cpu") is not None, reason="Inductor does not work here")
 @pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
-def test_statistics_read_each_value_once(last: bool) -> None:
-    x = on_gpu(4, *((6, 196, 64) if last else (6, 64, 196)))
-    (kernel,) = triton_kernels(_moments(False, last), [x])
-    assert moved(kernel) == 2
-    floats = [
-        on_gpu(*shape, dtype=torch.float32) for shape in ((2, 6, 1, 64), (64,), (64,), (), ())
-    ]
-    assert len(triton_kernels(_finishing(True), floats)) == 1
-
-
-@pytest.mark.thorough
-@pytest.mark.skipif(missing_compiler("cpu") is not None, reason="Inductor does not work here")
-@pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_backward_pass_moves_no_gradient_of_the_sum(
-    compiled: Callable[..., Any], form: str, last: bool
-) -> None:
+def test_a_backward_pass_moves_no_gradient_of_the_sum(form: str, last: bool) -> None:
     """Two kernels for sums, of which one reads the values, and one for the gradients of inputs."""
     neuron, terms, of_sums, of_inputs = FORMS[form]
-    program, count = compiled(neuron), sum(term.normed for term in terms)
+    program, count = compile_text(neuron), sum(term.normed for term in terms)
     group = fusion_kernel(program.text(), terms, 4)
     values = [on_gpu(4, *((6, 196, 64) if last else (6, 64, 196))) for _ in range(1 + len(terms))]
     column = on_gpu(*((64,) if last else (64, 1)), dtype=torch.float32)

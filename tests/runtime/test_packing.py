@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 import torch
@@ -11,20 +11,11 @@ from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from danetc.runtime.kernels import bit_packing
 from danetc.runtime.kernels.bit_packing import SavedTensor, pack, save_slices, unpack
 
-DTYPES = (
-    torch.float32,
-    torch.float64,
-    torch.float16,
-    torch.bfloat16,
-    torch.uint8,
-    torch.int64,
-)
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int64)
 
 
-def whole(
-    bound: int, *shape: int, dtype: torch.dtype = torch.float32, seed: int = 0
-) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
+def whole(bound: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
     return torch.randint(0, bound + 1, shape, generator=generator).to(dtype)
 
 
@@ -106,19 +97,13 @@ def test_what_is_joined_is_kept_as_its_parts() -> None:
 def test_packing_runs_in_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
     if bit_packing._native("pack") is None:
         pytest.skip("there is no library here")
-    calls: list[str] = []
-    native = bit_packing._native
-
-    def noted(name: str) -> Any:
-        calls.append(name)
-        return native(name)
-
-    monkeypatch.setattr(bit_packing, "_native", noted)
+    native = Mock(side_effect=bit_packing._native)
+    monkeypatch.setattr(bit_packing, "_native", native)
     monkeypatch.setattr(bit_packing, "_packing", lambda *args: pytest.fail("torch has packed"))
     x = whole(1, 2, 3)
     kept = SavedTensor(x, SPIKE)
     assert torch.equal(kept.restore(kept.save(x)), x)
-    assert {"pack", "unpack"} <= set(calls)
+    native.assert_has_calls([call("pack"), call("unpack")], any_order=True)
 
 
 @pytest.mark.usefixtures("compiling")

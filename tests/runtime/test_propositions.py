@@ -1,4 +1,4 @@
-"""Checks by numbers: they pass for what obeys a formula, and fail for what does not."""
+"""Checks of a formula and of two models pass for what obeys them, and fail for what does not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from danetc.compiler import check_text, graph_of
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.runtime.checks.agreement import agreement
 from danetc.runtime.checks.propositions import (
     GradientCheck,
     check_gradients,
@@ -16,6 +17,7 @@ from danetc.runtime.checks.propositions import (
     slope,
 )
 from danetc.runtime.layers.neuron import Neuron
+from tests.runtime.conftest import By
 
 NEURONS = [
     "IF", "IF(v_threshold = 0.5, detach_reset = true)", "LIF", "LIF(tau = 4.0, v_rest = 0.1)", "PLIF",
@@ -55,13 +57,6 @@ def test_the_reference_agrees_with_the_kernels(neuron: str, surrogate: str) -> N
     torch.testing.assert_close(slope(made, x), grad, rtol=1e-12, atol=1e-12)
 
 
-def test_the_slope_is_the_derivative_of_eq_2() -> None:
-    x = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
-    z = torch.sigmoid(4 * (x - 1))
-    torch.testing.assert_close(slope(program("IF"), x), 4 * z * (1 - z))
-    assert slope(program("IF"), x)[1] == 1.0
-
-
 class Blocks(nn.Module):
     """Blocks whose branches give 0, fed by the last output or by the sum of all; the last is given.
 
@@ -69,16 +64,11 @@ class Blocks(nn.Module):
     """
 
     def __init__(
-        self,
-        count: int,
-        dense: bool,
-        leak: float = 0.0,
-        factor: float = 1.0,
-        surrogate: str = "sigmoid(alpha = 4)",
+        self, count: int, dense: bool, leak: float = 0.0, factor: float = 1.0, **options: str
     ) -> None:
         super().__init__()
         self.count, self.dense, self.leak, self.factor = count, dense, leak, factor
-        self.program = program("IF", surrogate)
+        self.program = program("IF", **options)
         self.neuron = Neuron(self.program.text(), 1, 3)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -126,12 +116,6 @@ def test_blocks_that_obey_the_formula(dense: bool) -> None:
     assert found.most == pytest.approx([max(silent, g) for g in spikes], rel=1e-12)
 
 
-def test_one_formula_is_not_the_other() -> None:
-    assert not check(Blocks(3, dense=True), dense=False).agrees
-    assert not check(Blocks(3, dense=False), dense=True).agrees
-    assert check(Blocks(1, dense=True), dense=False).agrees  # with two blocks they are one
-
-
 def test_what_breaks_the_formula_or_the_bound_is_seen() -> None:
     assert not check(Blocks(2, dense=True, leak=0.01), dense=True).agrees
     halved = check(Blocks(2, dense=True, factor=0.5), dense=True)
@@ -143,16 +127,9 @@ def test_what_breaks_the_formula_or_the_bound_is_seen() -> None:
     assert not negative.bounded
 
 
-class Scaled(nn.Module):
-    """Its input at given variances, and the spikes of it above 1."""
-
-    def __init__(self, variances: list[float]) -> None:
-        super().__init__()
-        self.variances = variances
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        scaled = [x * variance**0.5 for variance in self.variances]
-        return tuple(each for y in scaled for each in (y, (y > 1).float()))
+def fired(*drives: Tensor) -> tuple[Tensor, ...]:
+    """Drives, each with the spikes of it above 1."""
+    return tuple(each for y in drives for each in (y, (y > 1).float()))
 
 
 @pytest.mark.parametrize(
@@ -161,9 +138,8 @@ class Scaled(nn.Module):
 )
 def test_rates(variances: list[float], rises: bool, falls: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
-    found = check_rates(
-        [Scaled(variances)] * 2, 2, lambda: torch.randn(2, 16, 32, 4, 4, generator=generator)
-    )
+    scaled = By(lambda x: fired(*[x * variance**0.5 for variance in variances]))
+    found = check_rates([scaled] * 2, 2, lambda: torch.randn(2, 16, 32, 4, 4, generator=generator))
     assert found.variances == pytest.approx(variances, rel=0.05)
     expected = [0.5 * torch.special.erfc(torch.tensor((2 * v) ** -0.5)).item() for v in variances]
     assert found.rates == pytest.approx(expected, abs=0.01)
@@ -173,32 +149,18 @@ def test_rates(variances: list[float], rises: bool, falls: tuple[int, ...]) -> N
 
 def test_norms_are_warmed_up_before_rates_are_measured() -> None:
     """Running statistics of a norm are the means over the batches seen, not near their start."""
+    norm, generator = nn.BatchNorm2d(32), torch.Generator().manual_seed(0)
 
-    class Normed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = nn.BatchNorm2d(32)
+    def normed(x: Tensor) -> tuple[Tensor, ...]:
+        y = norm((100 * x + 7).flatten(0, 1)).unflatten(0, x.shape[:2])
+        return fired(y, y)
 
-        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-            y = self.norm((100 * x + 7).flatten(0, 1)).unflatten(0, x.shape[:2])
-            return y, (y > 1).float(), y, (y > 1).float()
+    def images() -> Tensor:
+        return torch.randn(1, 16, 32, 4, 4, generator=generator)
 
-    generator = torch.Generator().manual_seed(0)
-    found = check_rates([Normed()], 1, lambda: torch.randn(1, 16, 32, 4, 4, generator=generator))
+    found = check_rates([By(normed, norm)], 1, images)
     assert found.variances == pytest.approx([1.0, 1.0], rel=0.1)
     assert found.rises is False
-
-
-class Apart(nn.Module):
-    """Spikes of independent noise above 1, of a deviation of 1 and of another one."""
-
-    def __init__(self, deviation: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.deviation, self.generator = deviation, generator
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        y = self.deviation * torch.randn(x.shape, generator=self.generator)
-        return x, (x > 1).float(), y, (y > 1).float()
 
 
 @pytest.mark.parametrize(
@@ -207,8 +169,56 @@ class Apart(nn.Module):
 def test_networks_are_added_until_rates_differ(
     deviation: float, rises: bool | None, run: int
 ) -> None:
+    """Of independent noise, of a deviation of 1 and of another one."""
     drawn = torch.Generator().manual_seed(0)
-    models = iter([Apart(deviation, drawn)] * 20)
+    apart = By(lambda x: fired(x, deviation * torch.randn(x.shape, generator=drawn)))
+    models = iter([apart] * 20)
     found = check_rates(models, 2, lambda: torch.randn(1, 32, 32, 4, 4, generator=drawn))
     assert found.rises is rises
     assert 20 - len([*models]) == run
+
+
+# -- agreement -------------------------------------------------------------------------------------
+
+
+def network(
+    threshold: float = 0.5, surrogate: str = "atan", detached: bool = False
+) -> nn.Sequential:
+    halved = By(lambda y: 0.5 * y + 0.5 * y.detach())  # the same values, half the gradient
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        halved if detached else nn.Identity(),
+        Neuron(program(f"IF(v_threshold = {threshold})", surrogate).text(), 2, 3),
+        nn.Dropout(0.5),
+        By(lambda y: y.mean((0, 3, 4))),
+    )
+
+
+PAIRS = {name: name for name, _ in network().named_parameters()}
+SIZE = (2, 3, 6, 6)
+
+
+def test_the_same_network_with_other_weights_agrees() -> None:
+    torch.manual_seed(0)
+    left, right = network(), network()
+    assert not torch.equal(left[0].weight, right[0].weight)
+    found = agreement(left, right, PAIRS, SIZE)
+    assert found.proves
+    assert found.outputs == found.gradients == 0
+    assert torch.equal(left[0].weight, right[0].weight)
+
+
+def test_a_difference_of_gradients_alone_is_seen() -> None:
+    found = agreement(network(), network(detached=True), PAIRS, SIZE)
+    assert not found.same
+    assert found.outputs < 1e-12
+    assert found.gradients == pytest.approx(0.5, rel=1e-6)
+    assert agreement(network(), network(surrogate="sigmoid"), PAIRS, SIZE).gradients > 1e-3
+
+
+def test_what_does_not_fire_is_named() -> None:
+    found = agreement(network(1000.0), network(1000.0), PAIRS, SIZE)
+    assert found.same
+    assert not found.proves
+    assert found.silent == ("3",)

@@ -8,17 +8,16 @@ import warnings
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.program import Learn, NeuronProgram
-from danetc.dsl.neuron.spikingjelly import SURROGATES, match_neuron, match_surrogate
+from danetc.dsl.neuron.spikingjelly import SURROGATES
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
-from tests.differential.helpers import randn, text
+from tests.differential.helpers import assert_same, observe, randn, text
 from tests.differential.networks import small
-from tests.runtime.conftest import Compile, surrogate_text
+from tests.runtime.conftest import compile_text, step, surrogate_text
 
 ATAN = "surrogate atan(alpha = 2.7) { z = 1.5707963267948966 * alpha * x;  dy = alpha / 2 / (1 + z * z) }"
 HEAD = "neuron N(v_threshold = 1.0) { state u = 0.0; "
@@ -44,68 +43,45 @@ OTHERS = {
 }  # fmt: skip
 
 
-def run(layer: nn.Module, x: Tensor) -> list[Tensor]:
-    """Spikes, and the gradients of the input and the parameters."""
-    x = x.clone().requires_grad_()
-    y = layer(x)
-    (y * randn(*y.shape, seed=2).to(y.dtype)).sum().backward()
-    grads = [x.grad, *(parameter.grad for parameter in layer.parameters())]
-    return [y.detach(), *(grad for grad in grads if grad is not None)]
-
-
 def assert_equal(program: NeuronProgram) -> None:
     text = program.text()
     for x in (2 * randn(5, 3, 2, 4, 4), 2 * randn(3, 2, 4, 4)):
-        mine, theirs = (run(make(text, 5, 3).double(), x) for make in (Neuron, SpikingJellyNeuron))
-        assert len(mine) == len(theirs) == 2 + len(program.learnables)
-        assert 0 < float(mine[0].mean()) < 1
-        assert torch.equal(mine[0], theirs[0])
-        for a, b in zip(mine[1:], theirs[1:], strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+        mine, theirs = (step(make(text, 5, 3).double(), x) for make in (Neuron, SpikingJellyNeuron))
+        assert len(mine) == 2 + len(program.learnables)
+        assert 0 < float(mine["output"].mean()) < 1
+        assert torch.equal(mine["output"], theirs["output"])
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("neuron", ["IF", "LIF", "PLIF", "IF_soft", "LIF_soft", "PLIF_soft"])
 @pytest.mark.parametrize("detach", [False, True])
-def test_neurons_of_the_standard_library(compiled: Compile, neuron: str, detach: bool) -> None:
+def test_neurons_of_the_standard_library(neuron: str, detach: bool) -> None:
     options = {"v_threshold": 0.8, "detach_reset": detach}
     if "LIF" in neuron:
         options["tau"] = 1.7
     if not neuron.endswith("soft"):
         options["v_rest"] = -0.1
-    program = compiled(neuron, ATAN, **options)
-    found = match_neuron(program)
-    assert found.neuron == neuron.removesuffix("_soft")
-    assert found.detach_reset is detach
-    assert found.v_reset == options.get("v_rest")
-    assert type(found.v_threshold) is float
-    assert (found.surrogate, found.shape) == ("ATan", (("alpha", 2.7),))
+    program = compile_text(neuron, ATAN, **options)
     assert_equal(program)
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_equations_are_no_neuron_of_theirs(compiled: Compile, name: str) -> None:
-    text = OTHERS[name]
-    arguments = {"tau": Learn(2.0, above=1.0)} if "(tau =" in text else {}
-    program = compiled(text, **arguments)
-    assert match_neuron(program) is None
+def test_other_equations_are_no_neuron_of_theirs(name: str) -> None:
+    arguments = {"tau": Learn(2.0, above=1.0)} if "(tau =" in OTHERS[name] else {}
+    program = compile_text(OTHERS[name], **arguments)
     with pytest.raises(ValueError, match="no neuron with these equations"):
         SpikingJellyNeuron(program.text(), 4, 3)
 
 
 @pytest.mark.parametrize("name", SURROGATES)
-def test_surrogates(compiled: Compile, name: str) -> None:
-    text = surrogate_text(name)
+def test_surrogates(name: str) -> None:
     for value in (0.7, 1.3, 2.5):
-        program = compiled("IF", re.sub(r"= [\d.]+", f"= {value}", text, count=1))
+        text = re.sub(r"= [\d.]+", f"= {value}", surrogate_text(name), count=1)
+        program = compile_text("IF", text)
         if name == "q_pseudo_spike" and value < 1:
             continue  # a power of numbers below 0
         given = dict(program.surrogate.parameters)
         assert value in given.values()
-        row = SURROGATES[name]
-        assert match_surrogate(program.surrogate) == (
-            row.theirs,
-            tuple(row.to_theirs(given).items()),
-        )
         assert_equal(program)
 
 
@@ -113,8 +89,8 @@ def test_surrogates(compiled: Compile, name: str) -> None:
 
 
 def graph(neuron: str, stages: str = "resnet18(width = 8) via sew") -> Graph:
-    own = {"settings": f"neuron = {neuron}", "stem": "conv(8) -> norm -> spike"}
-    return text(small(stages, input="image(3, 16, 16)", **own))
+    stem, settings = "conv(8) -> norm -> spike", f"neuron = {neuron}"
+    return text(small(stages, input="image(3, 16, 16)", settings=settings, stem=stem))
 
 
 @pytest.mark.parametrize("neuron", ["IF", "LIF(tau = 1.5, detach_reset = true)", "PLIF"])
@@ -125,22 +101,11 @@ def test_a_network_is_the_eager_one(neuron: str) -> None:
     mine = emit(graph(neuron), 3).double()
     assert sum(isinstance(m, SpikingJellyNeuron) for m in theirs.modules()) == 20
     assert mine.state_dict().keys() == theirs.state_dict().keys()
-    x = randn(4, 3, 16, 16)
-    results = []
-    for model in (mine, theirs):
-        spikes: list[Tensor] = []
-        for layer in model.modules():
-            if isinstance(layer, Neuron):
-                layer.register_forward_hook(lambda _m, _i, y, seen=spikes: seen.append(y.detach()))
-        y = model(x)
-        (y * randn(4, 5, seed=2)).sum().backward()
-        results.append((spikes, [y.detach(), *(p.grad for p in model.parameters())]))
-    (spikes, values), (their_spikes, their_values) = results
-    assert len(spikes) == 20
-    assert all(torch.equal(a, b) for a, b in zip(spikes, their_spikes, strict=True))
-    assert all(bool(s.any()) for s in spikes)
-    for a, b in zip(values, their_values, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    seen, expected = (observe(model, randn(4, 3, 16, 16)) for model in (theirs, mine))
+    assert len(seen.spikes) == 20
+    assert all(map(torch.equal, seen.spikes, expected.spikes))
+    assert all(bool(s.any()) for s in seen.spikes)
+    assert_same(seen, expected, outputs=1e-9, gradients=1e-9, buffers=1e-9)
 
 
 def test_what_they_have_not_stays_ours_with_one_notice() -> None:

@@ -21,33 +21,27 @@ from danetc.runtime.layers.sync import Synchronisable, convert_sync, is_synchron
 from tests.differential.helpers import randn, shake, text
 from tests.differential.networks import small
 from tests.forked import in_two
+from tests.runtime.conftest import step
 
 PARTS = (3, 1)  # images of each process: they need not be equally many
 LAYERS = "backbone layers = stage(basic(4), 1) -> stage(basic(4), 1, stride = 2)"
+
+
+def sew(norm: str, stem: str = "conv(4) -> norm -> spike") -> str:
+    return small("layers via sew", more=LAYERS, settings=f"neuron = IF; norm = {norm}", stem=stem)
+
+
 NETWORKS = {
     "static": small("layers via origin", more=LAYERS),
-    "tebn": small("layers via sew", more=LAYERS, settings="neuron = IF; norm = tebn"),
-    "per_step": small(
-        "layers via sew",
-        more=LAYERS,
-        settings="neuron = IF; norm = batchnorm(per_step = true)",
-        stem="conv(4) -> batchnorm(per_step = true, eps = 0.01, bias = false) -> spike",
+    "tebn": sew("tebn"),
+    "per_step": sew(
+        "batchnorm(per_step = true)",
+        "conv(4) -> batchnorm(per_step = true, eps = 0.01, bias = false) -> spike",
     ),
-    **{
-        word: small(
-            "layers via sew",
-            more=LAYERS,
-            settings=f"neuron = IF; norm = batchnorm(statistics = {word})",
-        )
-        for word in ("step", "cumulative")
-    },
-    "bordered": small(
-        "layers via sew",
-        more=LAYERS,
-        settings="neuron = IF",
-        stem="conv(4) -> batchnorm(pad = 1, bias = false) -> spike",
-    ),
-    "layernorm": small("layers via sew", more=LAYERS, settings="neuron = IF; norm = layernorm"),
+    "step": sew("batchnorm(statistics = step)"),
+    "cumulative": sew("batchnorm(statistics = cumulative)"),
+    "bordered": sew("batchnorm", "conv(4) -> batchnorm(pad = 1, bias = false) -> spike"),
+    "layernorm": sew("layernorm"),
     "running_mean": small(
         "stage(scaled(4), 2)",
         more="""block scaled(w) {
@@ -61,7 +55,7 @@ BACKENDS = ("eager", "fused")
 GPU = ("eager, GPU", "fused, GPU")
 """Backends as on a GPU; its operations are those of ``OF_A_GPU``."""
 CASES = [(name, backend) for name in NETWORKS for backend in BACKENDS + GPU]
-COMPILED = ("compiled", "fused")
+COMPILED = ("static", "fused, compiled")
 
 
 def stats(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -142,17 +136,6 @@ def model_of(name: str, backend: str) -> nn.Module:
     return model
 
 
-def step(model: nn.Module, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-    """Outputs, gradients of parameters and of the input, and buffers after a step."""
-    x = x.clone().requires_grad_()
-    y = model(x)
-    (y * weight).sum().backward()
-    assert x.grad is not None
-    found = {"y": y.detach(), "x": x.grad}
-    found |= {f"grad {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return found | {f"buffer {name}": b.clone() for name, b in model.named_buffers()}
-
-
 def data() -> tuple[Tensor, Tensor]:
     return randn(sum(PARTS), 3, 8, 8), randn(sum(PARTS), 5, seed=2)
 
@@ -164,18 +147,17 @@ def process(folder: Path, cases: Sequence[tuple[str, str]], rank: int) -> None:
     x, weight = (values[start : start + PARTS[rank]] for values in data())
     results: dict[Any, dict[str, Tensor]] = {}
     for name, backend in cases:
-        if (name, backend) == COMPILED:
-            model = convert_sync(model_of("static", backend))
-            whole = torch.compile(model, backend="aot_eager", fullgraph=True)
-            results[COMPILED] = step(whole, x, weight)
-            continue
-        model = convert_sync(model_of(name, backend))
+        model: Any = convert_sync(model_of(name, backend))
+        if "compiled" in backend:
+            model = torch.compile(model, backend="aot_eager", fullgraph=True)
         calls: Counter[str] = Counter()
         with as_on_a_gpu(calls) if backend in GPU else nullcontext():
-            results[name, backend] = step(model, x, weight)
-        results[name, backend] |= {f"calls {k}": torch.tensor(v) for k, v in calls.items()}
-        model.eval()
-        model(x)
+            found = step(model, x, weight=weight) | {
+                f"calls {k}": torch.tensor(v) for k, v in calls.items()
+            }
+        results[name, backend] = found
+        if "compiled" not in backend:
+            model.eval()(x)
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -189,38 +171,35 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def results_of(cases: Sequence[tuple[str, str]], folder: Path) -> Results:
-    """What each process finds."""
     in_two(process, folder, cases)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-@pytest.mark.parametrize(("name", "backend"), CASES)
-def test_two_processes_are_one(name: str, backend: str, results: Results) -> None:
-    check_one(model_of(name, backend), [found[name, backend] for found in results])
+@pytest.mark.parametrize("case", CASES, ids=", ".join)
+def test_two_processes_are_one(case: tuple[str, str], results: Results) -> None:
+    check_one(case, results)
 
 
 @pytest.mark.thorough
 def test_two_processes_are_one_compiled_as_a_whole(tmp_path: Path) -> None:
-    results = results_of([COMPILED], tmp_path)
-    check_one(model_of("static", "fused"), [found[COMPILED] for found in results])
+    check_one(COMPILED, results_of([COMPILED], tmp_path))
 
 
-def check_one(model: nn.Module, results: Sequence[dict[str, Tensor]]) -> None:
-    expected = step(model, *data())
-    parts = [{key.replace("_orig_mod.", ""): v for key, v in r.items()} for r in results]
+def check_one(case: tuple[str, str], results: Results) -> None:
+    x, weight = data()
+    expected = step(model_of(*case), x, weight=weight)
+    parts = [{key.replace("_orig_mod.", ""): v for key, v in r[case].items()} for r in results]
     assert {key for key in parts[0] if not key.startswith("calls")} == set(expected)
     for key, value in expected.items():
-        if key in ("y", "x"):
+        if key in ("output", "input 0"):
             found = torch.cat([part[key] for part in parts])
-        elif key.startswith("grad"):  # of the sum of the processes' losses
+        elif key.startswith("gradient"):  # of the sum of the processes' losses
             found = sum((part[key] for part in parts), torch.zeros_like(value))
         else:
             found = parts[0][key]
             assert torch.equal(found, parts[1][key]), "buffers are the same everywhere"
-        scale = max(1.0, float(value.abs().max()))
-        torch.testing.assert_close(
-            found, value, rtol=1e-9, atol=1e-9 * scale, msg=lambda text, key=key: f"{key}: {text}"
-        )
+        near = {"rtol": 1e-9, "atol": 1e-9 * max(1.0, float(value.abs().max()))}
+        torch.testing.assert_close({key: found}, {key: value}, **near)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -237,24 +216,17 @@ def test_one_process_is_as_before(backend: str) -> None:
     assert not any(map(is_synchronised, norms))
     used = [n for m in model.modules() if isinstance(m, FusedNeuron) for n in m._norms if n]
     assert {id(norm) for norm in used} <= {id(norm) for norm in norms}
-    found, expected = step(model, *data()), step(plain, *data())
-    for key, value in expected.items():
-        assert torch.equal(found[key], value), key
+    found, expected = (step(each, data()[0]) for each in (model, plain))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_norms_go_the_way_of_a_gpu(results: Results) -> None:
     """Those of fused layers by kernels of their own, others by the parts of torch's SyncBatchNorm."""
-    found = {
-        backend: {
-            key.removeprefix("calls ") for key in results[0]["static", backend] if "calls" in key
-        }
+    eager, fused = (
+        {key.removeprefix("calls ") for key in results[0]["static", backend] if "calls" in key}
         for backend in GPU
-    }
-    assert found["eager, GPU"] == {*OF_A_GPU}
-    fused = {
-        "sums of the backward pass",
-        "gradients of inputs",
-        "scale and shift of a norm from parts",
-    }
-    assert fused < found["fused, GPU"]
-    assert "batch_norm_elemt" not in found["fused, GPU"]
+    )
+    assert eager == {*OF_A_GPU}
+    assert "batch_norm_elemt" not in fused
+    parts = {"sums of the backward pass", "gradients of inputs"}
+    assert parts | {"scale and shift of a norm from parts"} < fused

@@ -1,9 +1,9 @@
-"""Transforms of torch (torch.func, forward-mode differentiation, second derivatives, tracing) of a model give
-the numbers that they give of its standalone ``model.py``, or one error that says what to do."""
+"""Transforms of torch give a model's numbers of ``model.py``, or an error that says what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,7 +31,6 @@ Function = Callable[[Any, Tensor], Any]
 
 
 def models(graph: Graph, backend: str, training: bool) -> tuple[Model, Any]:
-    """A model in float64, and its ``model.py`` with the same weights."""
     model = emit(graph, 0, backend).double()
     shake(model)
     other = standalone(emit_python(graph), "net").double()
@@ -73,8 +72,8 @@ def forward_over_backward(model: Any, x: Tensor) -> Tensor:
 
 def gradients(model: Any, x: Tensor) -> list[Tensor]:
     values = [x.clone().requires_grad_(), *model.parameters()]
-    found = torch.autograd.grad(loss(model, values[0]), values, allow_unused=True)
-    return [torch.zeros_like(v) if g is None else g for v, g in zip(values, found, strict=True)]
+    total = loss(model, values[0])
+    return list(torch.autograd.grad(total, values, allow_unused=True, materialize_grads=True))
 
 
 def transformed_gradients(model: Any, x: Tensor) -> list[Tensor]:
@@ -90,30 +89,23 @@ def transformed_gradients(model: Any, x: Tensor) -> list[Tensor]:
 def second_gradients(model: Any, x: Tensor) -> list[Tensor]:
     """Of the norm of the first ones."""
     values = [x.clone().requires_grad_(), *model.parameters()]
-    found = torch.autograd.grad(
-        loss(model, values[0]), values, create_graph=True, allow_unused=True
-    )
-    total = sum((g.square().sum() for g in found if g is not None), torch.zeros(()))
-    assert isinstance(total, Tensor)
-    again = torch.autograd.grad(total, values, allow_unused=True)
-    return [torch.zeros_like(v) if g is None else g for v, g in zip(values, again, strict=True)]
+    options: Any = {"allow_unused": True, "materialize_grads": True}
+    found = torch.autograd.grad(loss(model, values[0]), values, create_graph=True, **options)
+    return list(torch.autograd.grad(sum(g.square().sum() for g in found), values, **options))
 
 
 def batched_gradients(model: Any, x: Tensor) -> Tensor:
     x = x.clone().requires_grad_()
     y = joined(model(x))
-    directions = torch.stack([randn(*y.shape, seed=7), randn(*y.shape, seed=8)])
+    directions = torch.stack([randn(*y.shape, seed=seed) for seed in (7, 8)])
     return torch.autograd.grad(y, x, directions, is_grads_batched=True)[0]
 
 
 def gradients_one_by_one(model: Any, x: Tensor) -> Tensor:
     x = x.clone().requires_grad_()
     y = joined(model(x))
-    found = [
-        torch.autograd.grad(y, x, randn(*y.shape, seed=seed), retain_graph=True)[0]
-        for seed in (7, 8)
-    ]
-    return torch.stack(found)
+    seeds = [randn(*y.shape, seed=seed) for seed in (7, 8)]
+    return torch.stack([torch.autograd.grad(y, x, v, retain_graph=True)[0] for v in seeds])
 
 
 def per_sample(model: Any, x: Tensor) -> Any:
@@ -130,8 +122,24 @@ def per_sample_by_hand(model: Any, x: Tensor) -> Any:
     return [torch.stack(each) for each in zip(*rows, strict=True)]
 
 
+def output(model: Any, x: Tensor) -> Tensor:
+    return joined(model(x))
+
+
 def function(model: Any) -> Callable[[Tensor], Tensor]:
-    return lambda x: joined(model(x))
+    return partial(output, model)
+
+
+def of_jvp(model: Any, x: Tensor) -> Any:
+    return jvp(function(model), x, tangent(x))
+
+
+def of_jacobian(model: Any, x: Tensor) -> Any:
+    return jacobian(function(model), x)
+
+
+def of_hessian(model: Any, x: Tensor) -> Any:
+    return hessian(partial(loss, model), x)
 
 
 SECOND = "create_graph"
@@ -140,54 +148,36 @@ MUTATES = "in-place"
 TABLE: dict[str, tuple[Function, Function, str | None, str | None]] = {
     # ours, the reference, and what the error of the backend `fused` says, and of training mode
     "func.jvp": (
-        lambda m, x: torch.func.jvp(function(m), (x,), (tangent(x),)),
-        lambda m, x: jvp(function(m), x, tangent(x)), None, MUTATES,
+        lambda m, x: torch.func.jvp(function(m), (x,), (tangent(x),)), of_jvp, None, MUTATES
     ),
-    "forward_ad": (forward_mode, lambda m, x: jvp(function(m), x, tangent(x)), None, None),
+    "forward_ad": (forward_mode, of_jvp, None, None),
     "forward over backward": (
         forward_over_backward,
-        lambda m, x: hessian(lambda x: loss(m, x), x).flatten(x.dim()) @ tangent(x).flatten(),
-        None, None,
+        lambda m, x: of_hessian(m, x).flatten(x.dim()) @ tangent(x).flatten(), None, None,
     ),
     "func.grad": (transformed_gradients, gradients, None, None),
     "func.vjp": (
-        lambda m, x: torch.func.vjp(lambda x: loss(m, x), x)[1](torch.tensor(1.0).double())[0],
+        lambda m, x: torch.func.vjp(partial(loss, m), x)[1](torch.tensor(1.0).double())[0],
         lambda m, x: gradients(m, x)[0], None, MUTATES,
     ),
-    "jacrev": (
-        lambda m, x: torch.func.jacrev(function(m))(x),
-        lambda m, x: jacobian(function(m), x), None, MUTATES,
-    ),
-    "jacfwd": (
-        lambda m, x: torch.func.jacfwd(function(m))(x),
-        lambda m, x: jacobian(function(m), x), None, MUTATES,
-    ),
-    "hessian": (
-        lambda m, x: torch.func.hessian(lambda x: loss(m, x))(x),
-        lambda m, x: hessian(lambda x: loss(m, x), x), None, MUTATES,
-    ),
+    "jacrev": (lambda m, x: torch.func.jacrev(function(m))(x), of_jacobian, None, MUTATES),
+    "jacfwd": (lambda m, x: torch.func.jacfwd(function(m))(x), of_jacobian, None, MUTATES),
+    "hessian": (lambda m, x: torch.func.hessian(partial(loss, m))(x), of_hessian, None, MUTATES),
     "vmap": (
         lambda m, x: torch.func.vmap(function(m))(torch.stack([x, -x])),
-        lambda m, x: torch.stack([joined(m(x)), joined(m(-x))]), None, "atched",
+        lambda m, x: torch.stack([output(m, x), output(m, -x)]), None, "atched",
     ),
     "per sample": (per_sample, per_sample_by_hand, None, MUTATES),
     "functional_call": (
         lambda m, x: joined(functional_call(m, dict(m.named_parameters()), (x,))),
-        lambda m, x: joined(m(x)), None, None,
+        output, None, None,
     ),
     "double backward": (second_gradients, second_gradients, SECOND, None),
-    "functional.jvp": (
-        lambda m, x: jvp(function(m), x, tangent(x)),
-        lambda m, x: jvp(function(m), x, tangent(x)), SECOND, None,
-    ),
-    "functional.hessian": (
-        lambda m, x: hessian(lambda x: loss(m, x), x),
-        lambda m, x: hessian(lambda x: loss(m, x), x), SECOND, None,
-    ),
+    "functional.jvp": (of_jvp, of_jvp, SECOND, None),
+    "functional.hessian": (of_hessian, of_hessian, SECOND, None),
     "is_grads_batched": (batched_gradients, gradients_one_by_one, SECOND, None),
     "jit.trace": (
-        lambda m, x: function(torch.jit.trace(m, (-x,), check_trace=False))(x),
-        lambda m, x: joined(m(x)), None, None,
+        lambda m, x: function(torch.jit.trace(m, (-x,), check_trace=False))(x), output, None, None
     ),
     "jit.script": (lambda m, x: torch.jit.script(m), lambda m, x: (), "jit.trace", "jit.trace"),
 }  # fmt: skip

@@ -77,8 +77,7 @@ class TritonKernel:
         return dict(re.findall(r"'(\w+)': '([*\w]+)'", signature[1]))
 
     def traffic(self) -> int:
-        """Bytes of each element's values that are read or written; what is the same for many elements
-        (read by another index than the element's) counts for nothing."""
+        """Bytes of each element that are read or written, without what many elements share."""
         sizes = {"*u8": 1, "*bf16": 2, "*fp16": 2, "*fp32": 4}
         types = self._types()
         element = re.search(r"(\w+) = xindex$", self.text, re.MULTILINE)
@@ -86,22 +85,10 @@ class TritonKernel:
         uses = re.findall(rf"tl\.(?:load|store)\((\w+) \+ \({element[1]}\b", self.text)
         return sum(sizes[types[name]] for name in uses)
 
-    def aligned(self) -> bool:
-        """Whether all pointers to values are known to be multiples of 16 bytes."""
-        # Inductor writes a dictionary of Triton's attributes, and without Triton a tuple of places.
-        known = re.findall(r"\((\d+),\): \[\['tt\.divisibility', 16\]\]", self.text)
-        if not known:
-            (known,) = map(str.split, re.findall(r"divisible_by_16=\(([\d, ]*)\)", self.text))
-        places = {int(place.strip(",")) for place in known}
-        pointers = {place for place, kind in enumerate(self._types().values()) if kind[0] == "*"}
-        return pointers <= places
-
     def index_arithmetic(self) -> set[str]:
         """What the elements' indices are divided by."""
-        return set(re.findall(r"(?://|%) ?(\(?\w+)", "\n".join(self._index_lines())))
-
-    def _index_lines(self) -> list[str]:
-        return [line for line in self.text.splitlines() if "xindex" in line or "tl.load" in line]
+        lines = re.findall(r".*(?:xindex|tl\.load).*", self.text)
+        return set(re.findall(r"(?://|%) ?(\(?\w+)", "\n".join(lines)))
 
 
 def triton_kernels(kernel: CompiledFunction, args: Sequence[Tensor]) -> list[TritonKernel]:

@@ -13,14 +13,11 @@ from danetc.dsl.loading import Module, load_module
 from danetc.dsl.reading import ZOO, read_source, shipped_specs
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
-from danetc.dsl.syntax.tree import Call, Declaration, Name, walk
+from danetc.dsl.syntax.tree import Name, walk
 
 ROOT = Path(__file__).parents[2]
-WRITTEN = [
-    path
-    for folder in ("dsl/std", "specs", "results")
-    for path in sorted((ROOT / folder).rglob("*.danet"))
-]
+FOLDERS = [ROOT / folder for folder in ("dsl/std", "specs", "results")]
+WRITTEN = [path for folder in FOLDERS for path in sorted(folder.rglob("*.danet"))]
 FAMILIES = ("danet_a", "danet_b", "danet_c", "danet_d", "origin", "tdbn", "baa", "sew")
 DEPTHS = (18, 34, 50, 101, 152)
 
@@ -49,8 +46,7 @@ def test_a_spec_declares_the_one_network_of_its_name(name: str) -> None:
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
 def test_a_file_is_in_the_style_of_fmt(path: Path) -> None:
     source = read_source(str(path))
-    reporter = Reporter()
-    assert format_source(parse(source, reporter)) == source.text
+    assert format_source(parse(source, Reporter())) == source.text
 
 
 @pytest.mark.parametrize("name", [name for name in shipped_specs() if not name.startswith(ZOO)])
@@ -63,17 +59,12 @@ def test_networks_take_what_the_issue_names(name: str) -> None:
     assert text.startswith("# ")
     assert len(text.splitlines()) <= 30
     module = load(name)
-    parameters: set[str] = set()
-    declaration: Declaration = module.own[name]
-    while True:
-        parameters |= {param.name for param in declaration.params}
-        value = declaration.value
-        if value is None:
-            break
-        assert isinstance(value, Call)
-        assert isinstance(value.function, Name)
-        found = module.names[value.function.id]
+    declaration = module.own[name]
+    parameters = {param.name for param in declaration.params}
+    while declaration.value is not None:
+        found = module.names[declaration.value.function.id]
         declaration, module = found.declaration, found.module
+        parameters |= {param.name for param in declaration.params}
     assert {"classes", "image", "steps", "width"} <= parameters
 
 

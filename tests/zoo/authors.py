@@ -41,16 +41,18 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import taken
+from danetc.dsl.neuron.reading import read_program
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.weight_layer import layers_of
+from danetc.runtime.model.signature import outputs_of
 from danetc.runtime.training.backward import represented
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.training.plan import find_recipe
-from tests.zoo.harness import assert_alive, checked, graph
+from tests.zoo.harness import RATES, checked, graph
 
 FOLDER = Path(__file__).with_name("recorded")
 TOLERANCE = 1e-9
-BATCH = 2
+BATCH, DEVIATION = 2, 0.01
 ENTRIES = 6
 """Entries of each gradient that are stored beside its projection."""
 FLOOR = 1e-3
@@ -127,9 +129,7 @@ def draw(model: nn.Module, comparison: Comparison) -> dict[str, Tensor]:
         theirs, shape = comparison.names[key], tuple(start.shape)
         generator = _generator(comparison.seed, theirs)
         is_norm = hasattr(modules[owner], "running_mean")
-        found = [
-            bounds for pattern, bounds in comparison.ranges.items() if re.search(pattern, theirs)
-        ]
+        found = [bounds for each, bounds in comparison.ranges.items() if re.search(each, theirs)]
         if found:
             drawn = generator.uniform(*found[0], shape)
         elif leaf == "running_mean":
@@ -159,15 +159,13 @@ def inputs(settings: Mapping[str, Any], name: str, seed: int) -> Tensor:
     """An image [N, C, H, W], counts of events [T, N, C, H, W], or tokens [N, L] or [T, N, 1]."""
     ours = graph(name, settings)
     value = taken(ours)
-    generator = _generator(seed, "input")
+    generator, size = _generator(seed, "input"), (*[ours.steps] * value.varies, BATCH, *value.shape)
     if value.kind.is_token:
-        size = (*[ours.steps] * value.varies, BATCH, *value.shape)
         return torch.as_tensor(generator.integers(value.kind.high + 1, size=size))
     if not value.varies:
-        return torch.as_tensor(generator.normal(size=(BATCH, *value.shape)))
-    counts = torch.as_tensor(generator.poisson(0.8, (ours.steps, BATCH, *value.shape)))
-    most = value.kind.most if value.kind.is_integer else None
-    return (counts if most is None else counts.clamp(max=most)).double()
+        return torch.as_tensor(generator.normal(size=size))
+    counts = torch.as_tensor(generator.poisson(0.8, size))
+    return counts.clamp(max=value.kind.most if value.kind.is_integer else math.inf).double()
 
 
 # -- running and comparing -------------------------------------------------------------------------
@@ -181,16 +179,6 @@ def digest(value: Tensor, key: str, seed: int) -> Array:
     chosen = generator.integers(flat.size, size=ENTRIES)
     largest = float(np.abs(flat).max())
     return np.concatenate([[flat @ direction, largest], flat[chosen]])
-
-
-def _backward(outputs: Any, seed: int) -> list[Tensor]:
-    found = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
-    total = torch.zeros((), dtype=torch.float64)
-    for place, y in enumerate(found):
-        along = _generator(seed, f"output {place}").normal(size=tuple(y.shape))
-        total = total + (y * torch.as_tensor(along)).sum()
-    total.backward()
-    return found
 
 
 def observe(
@@ -215,8 +203,12 @@ def observe(
         module.train(mode == "training")
         module.zero_grad()
         frames = x.detach().clone().requires_grad_(x.is_floating_point())
-        for place, y in enumerate(_backward(seeded(frames), seed)):
+        total = torch.zeros(())
+        for place, y in enumerate(outputs_of(seeded(frames))):
+            along = _generator(seed, f"output {place}").normal(size=tuple(y.shape))
+            total = total + (y * torch.as_tensor(along)).sum()
             seen[f"{mode}/output/{place}"] = y.detach().double().numpy()
+        total.backward()
         reached = torch.zeros_like(frames) if frames.grad is None else frames.grad  # local losses
         rows = [digest(reached, "input", seed)]
         rows += [digest(value, key, seed) for key, value in gradients().items()]
@@ -261,20 +253,19 @@ def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
 
     def run(module: nn.Module, frames: Tensor) -> Any:
         outputs = module(frames)
-        several = list(outputs) if isinstance(outputs, tuple) else [outputs]
-        fired = [spikes[layer] for layer in layers]
-        assert_alive(model, [y.detach() for y in several], fired, name)
+        several = outputs_of(outputs)
+        assert all(float(y.std()) > DEVIATION for y in several), "the outputs are all alike"
+        for layer in layers:
+            if read_program(layer.program).has_step:  # no activation function
+                rate = float((spikes[layer] != 0).double().mean())
+                assert RATES[0] <= rate <= RATES[1], f"a layer fires at the rate {rate:.3f}"
         if loss is not None and torch.is_grad_enabled():
-            return (*several, loss(outputs, labels(several[0])))
+            labels = torch.arange(len(several[0])) % several[0].shape[1]
+            return (*several, loss(outputs, labels))
         return outputs
 
     with rule:
         return observe(model, run, x, gradients, buffers, comparison.seed)
-
-
-def labels(output: Tensor) -> Tensor:
-    """Labels of the samples for an output [N, classes]."""
-    return torch.arange(len(output)) % output.shape[1]
 
 
 def largest_gap(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
@@ -294,7 +285,6 @@ def largest_gap(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> float
 
 
 def compare_with_authors(name: str) -> float:
-    """Largest relative difference between our network and the recorded one."""
     comparison = comparison_of(name)
     with np.load(FOLDER / f"{name}.npz") as stored:
         theirs = dict(stored)
@@ -307,7 +297,6 @@ _STEP = re.compile(r"\[(\d+)(?::(\d+))?\]|\.T\b")
 
 
 def _views(place: str, theirs: Mapping[str, Tensor]) -> list[Tensor]:
-    """Views of the authors' tensors that ``place`` names."""
     views = []
     for part in place.split(" + "):
         key = _STEP.sub("", part)
@@ -322,19 +311,13 @@ def _views(place: str, theirs: Mapping[str, Tensor]) -> list[Tensor]:
     return views
 
 
-def _flat(views: list[Tensor]) -> Tensor:
-    return torch.cat([view.flatten() for view in views])
-
-
 def _shortened(value: Array) -> Array:
     """Values without their last 20 bits: 2.4e-10 of a value at most, and a smaller file."""
     bits = np.ascontiguousarray(value).view(np.int64) & ~0xFFFFF
     return bits.view(np.float64).reshape(value.shape)
 
 
-def record(
-    name: str, authors: nn.Module, run: Run, comparison: Comparison, write: bool = True
-) -> float:
+def record(name: str, authors: nn.Module, run: Run, comparison: Comparison) -> float:
     """Give the authors' network the drawn weights, run it, and write both files.
 
     ``authors`` is their network, made to the sizes of ``comparison.settings``. ``run`` takes it and an input
@@ -356,29 +339,27 @@ def record(
             for view, part in zip(views, value.flatten().split(sizes), strict=True):
                 view.copy_(part.reshape(view.shape))
 
+    def flat(place: str, found: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([view.flatten() for view in _views(place, found)])
+
     def gradients() -> dict[str, Tensor]:
         missing = [key for key in mapped & parameters.keys() if parameters[key].grad is None]
         assert not missing, f"no gradient: {missing}"
         found = {key: p.grad for key, p in parameters.items() if p.grad is not None}
-        return {names[key]: _flat(_views(names[key], found)) for key, _ in model.named_parameters()}
+        return {names[key]: flat(names[key], found) for key, _ in model.named_parameters()}
 
     def statistics() -> dict[str, Tensor]:
         found, ours = dict(authors.named_buffers()), dict(model.named_buffers())
-        return {names[key]: _flat(_views(names[key], found)) for key in ours if key in names}
+        return {names[key]: flat(names[key], found) for key in ours if key in names}
 
     x = inputs(comparison.settings, name, comparison.seed)
     seen = observe(authors, run, x, gradients, statistics, comparison.seed)
     gap = largest_gap(observe_ours(name, comparison), seen)
-    if write:
-        FOLDER.mkdir(exist_ok=True)
-        kept_bits = {key: _shortened(value) for key, value in seen.items()}
-        np.savez_compressed(FOLDER / f"{name}.npz", **kept_bits)  # type: ignore[arg-type]
-        default = asdict(Comparison("")).items()
-        kept = {
-            key: value
-            for key, value in (asdict(comparison) | {"gap": gap}).items()
-            if (key, value) not in default
-        }
-        text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
-        (FOLDER / f"{name}.json").write_text(text, "utf-8")
+    kept_bits = {key: _shortened(value) for key, value in seen.items()}
+    np.savez_compressed(FOLDER / f"{name}.npz", **kept_bits)  # type: ignore[arg-type]
+    default = asdict(Comparison("")).items()
+    found = asdict(comparison) | {"gap": gap}
+    kept = {key: value for key, value in found.items() if (key, value) not in default}
+    text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
+    (FOLDER / f"{name}.json").write_text(text, "utf-8")
     return gap

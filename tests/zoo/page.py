@@ -13,6 +13,7 @@ from danetc.compiler.analysis.summary import summarise
 from tests.zoo.authors import cell
 from tests.zoo.harness import NAMES, file_of, graph, published
 
+HEAD = "| file | paper | what differs | authors' code | lines (of the file) | parameters (as published) | T |\n"
 PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
 OPENS, CLOSES = "<!-- table: python -m tests.zoo.page -->\n", "<!-- end of the table -->\n"
 
@@ -25,16 +26,12 @@ def entry_of(name: str) -> tuple[str, str]:
 
 
 def own_lines(text: str) -> int:
-    """Lines that are neither blank nor comments."""
     lines = (line.strip() for line in text.splitlines())
     return sum(bool(line) and not line.startswith("#") for line in lines)
 
 
 def table() -> str:
-    rows = [
-        "| file | paper | what differs | authors' code | lines (of the file) | parameters (as published) | T |\n",
-        "|---|---|---|---|--:|--:|--:|\n",
-    ]
+    rows = [HEAD, "|---|---|---|---|--:|--:|--:|\n"]
     for name in NAMES:
         full, text = graph(name, {}), file_of(name).read_text("utf-8")
         parameters = f"{summarise(full).parameters:,}"
@@ -52,7 +49,6 @@ def table() -> str:
 
 
 def write_table(text: str) -> str:
-    """The page with the table as it is now."""
     before, opens, rest = text.partition(OPENS)
     _, closes, after = rest.partition(CLOSES)
     assert "" not in (opens, closes), "the page has lost a mark of its table"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from danetc.compiler import check_text
 from danetc.compiler.analysis.summary import summarise
@@ -66,10 +65,6 @@ def test_a_network_is_the_interpreter_s(name: str, monkeypatch: pytest.MonkeyPat
         assert resting <= MAX_RESTING * len(rates), rates
 
 
-def projected(output: Tensor, labels: Tensor) -> Tensor:
-    return (output * randn(*output.shape, seed=3)).sum()
-
-
 @pytest.mark.parametrize("name", RUNS)
 def test_a_network_can_be_measured(name: str) -> None:
     """Firing rates are those of its spikes, the parts of gradients add up to the whole, and the operations
@@ -88,7 +83,10 @@ def test_a_network_can_be_measured(name: str) -> None:
     model.eval()
     layout = layout_of(ours)
     asked = ("firing-rate", "gradients", "operations")
-    found = measure(model, layout, [(x, torch.zeros(BATCH))], only=asked, loss=projected)
+    data = [(x, torch.zeros(BATCH))]
+    found = measure(
+        model, layout, data, only=asked, loss=lambda y, _: (y * randn(*y.shape, seed=3)).sum()
+    )
     assert found.firing_rate is not None
     assert found.gradients is not None
     assert found.operations is not None
@@ -111,6 +109,7 @@ def test_a_network_can_be_measured(name: str) -> None:
 
 def test_every_file_is_run_short_and_says_whose_network_it_is() -> None:
     assert tuple(CASES) == NAMES
+    assert {path.stem for path in FOLDER.iterdir()} == set(NAMES)
     for name in NAMES:
         assert own_lines(file_of(name).read_text("utf-8")) <= MAX_LINES
         assert all(entry_of(name)), name
@@ -149,6 +148,8 @@ def test_the_page_is_up_to_date() -> None:
     """``python -m tests.zoo.page`` writes it."""
     text = PAGE.read_text("utf-8")
     assert write_table(text) == text
+    compared = sum(comparison_of(name).repository is not None for name in NAMES)
+    assert f"{compared} of the {len(NAMES)} were also compared" in text
     most = max(len(file_of(name).read_text("utf-8").splitlines()) for name in NAMES)
     assert (
         f"at most {MAX_LINES} lines without comments and blank lines ({most} with them)"
@@ -171,12 +172,3 @@ def test_a_network_is_its_authors(name: str) -> None:
     assert len(comparison.commit) == 40
     assert FOLDER.joinpath(f"{name}.npz").stat().st_size <= MAX_BYTES
     assert compare_with_authors(name) <= TOLERANCE
-
-
-def test_nothing_is_recorded_of_other_networks() -> None:
-    assert {path.stem for path in FOLDER.iterdir()} == set(NAMES)
-
-
-def test_the_page_counts_the_comparisons() -> None:
-    compared = sum(comparison_of(name).repository is not None for name in NAMES)
-    assert f"{compared} of the {len(NAMES)} were also compared" in PAGE.read_text("utf-8")

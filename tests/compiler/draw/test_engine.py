@@ -14,16 +14,14 @@ import pytest
 from danetc.commands.networks import draw_command
 from danetc.commands.parser import make_command
 from danetc.compiler import check_file, graph_of
-from danetc.compiler.draw import LEVELS, THEMES, DrawError, compare, draw, engine
+from danetc.compiler.draw import LEVELS, THEMES, DrawError, compare, draw, draw_with_members, engine
 from danetc.compiler.draw.theme import DARK, LIGHT
 from danetc.compiler.draw.words import LOOKS, kind_look
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl import std
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
-from tests.compiler.draw.pictures import SVG, read, texts
+from tests.compiler.draw.test_legible import SVG, read, texts
 from tests.differential.networks import graph_of_neuron
-
-BLOCKS = Path(std.__file__).with_name("blocks.danet")
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +37,15 @@ def test_formats(small: Graph, level: str) -> None:
 
 
 def test_what_there_is_to_choose_from_is_the_same_for_the_command() -> None:
-    kinds: dict[str | None, Any] = {
-        item.name: item.type for item in make_command("draw", draw_command).params
-    }
+    options = make_command("draw", draw_command).params
+    kinds: dict[str | None, Any] = {item.name: item.type for item in options}
     assert list(kinds["level"].choices) == list(LEVELS)
     assert list(kinds["theme"].choices) == list(THEMES)
 
 
 def test_unknown_levels_and_formats(small: Graph) -> None:
-    with pytest.raises(
-        DrawError, match="no level layers: there are network, stage, block, op, neuron"
-    ):
+    levels = "no level layers: there are network, stage, block, op, neuron"
+    with pytest.raises(DrawError, match=levels):
         draw(small, "layers")
     with pytest.raises(DrawError, match="no format bmp: there are svg, png, pdf, gv"):
         draw(small, kind="bmp")
@@ -87,8 +83,8 @@ def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
     conv = next(text for text in told if text.startswith("stages.1.blocks.0.branch.conv1"))
     said, _, place = conv.rpartition(":")
     assert said.endswith(".conv1 · conv 3×3, 32 /2 · 32×4×4, analog · std/blocks.danet")
-    written = BLOCKS.read_text("utf-8").splitlines()[int(place) - 1]
-    assert "conv(width, kernel = 3, stride = stride)" in written
+    blocks = Path(std.__file__).with_name("blocks.danet").read_text("utf-8")
+    assert "conv(width, kernel = 3, stride = stride)" in blocks.splitlines()[int(place) - 1]
     assert any(re.search(r"· danet_c_small\.danet:\d+$", text) for text in told)
     assert "stages.1.blocks.0.spike: 32×4×4, spike" in told
     assert not [text for text in told if text.startswith("/") or ":/" in text]
@@ -100,11 +96,12 @@ def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
     ['"]; evil [label="x', "<script>alert(1)</script>", "\\N\\G&--><x", "\0\x1b[31m" + "é" * 500],
 )
 def test_any_name_is_drawn_as_text(name: str, level: str, small: Graph) -> None:
+    neuron = {"neuron": name}
     nodes = {
         id: replace(
             node,
-            scope=(name, *node.scope) if id < 5 else node.scope,
-            attrs={**node.attrs, "neuron": name} if node.op == "neuron" else node.attrs,
+            scope=(name,) * (id < 5) + node.scope,
+            attrs={**node.attrs, **(neuron if node.op == "neuron" else {})},
         )
         for id, node in small.nodes.items()
     }
@@ -121,12 +118,7 @@ def test_any_name_is_drawn_as_text(name: str, level: str, small: Graph) -> None:
 
 
 def test_levels_that_show_nothing_say_so(small: Graph) -> None:
-    bare = replace(
-        small,
-        stages=(),
-        nodes={id: n for id, n in small.nodes.items() if n.op == "input"},
-        outputs={},
-    )
+    bare = replace(small, stages=(), nodes={small.input.id: small.input}, outputs={})
     with pytest.raises(DrawError, match="no stages of blocks"):
         draw(bare, "block")
     with pytest.raises(DrawError, match="no stages of blocks"):
@@ -136,9 +128,7 @@ def test_levels_that_show_nothing_say_so(small: Graph) -> None:
     assert draw(bare)
 
 
-def test_a_pdf_has_the_shapes_and_texts_of_the_svg(
-    small: Graph, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pdf_is_the_svg(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     svg, pdf = draw(small, kind="svg"), draw(small, kind="pdf")
     width, height = re.findall(rb'(?:width|height)="(\d+)pt"', svg)
@@ -172,8 +162,6 @@ def test_a_program_that_gives_something_else_is_reported(
 
 
 LEAKY = "state u = 0.0; v = 0.5 * u + x; "
-
-
 OUTPUTS = {
     LEAKY + "s = heaviside(v - 1); u = v - s": "spike (0 or 1)",
     LEAKY + "s = heaviside(v - 1) - heaviside(-v - 1); u = v - s": "signed spike (-1, 0 or 1)",
@@ -193,3 +181,20 @@ def test_neurons_are_drawn_as_what_they_are(body: str, what: str | None, level: 
     if level != "network":  # which shows the kinds between stages alone
         assert kinds == {what, "analog (real numbers)"} - {None}
     assert bool({"neuron", "interblock neuron", "interblock neurons"} & shown) == (what is not None)
+
+
+@pytest.mark.parametrize("name", ["danet_c_small", "danet_c_r152", "ms_resnet18"])
+@pytest.mark.parametrize("level", ["network", "stage", "block", "op"])
+def test_keys_are_drawn_and_no_block_is_forgotten(name: str, level: str) -> None:
+    graph = graph_of(check_file(name))
+    svg, found = draw_with_members(graph, level)
+    assert set(found) <= set(re.findall(r'<g id="([^"]*)" class="node"', svg))
+    ids = [id for each in found.values() for id in each]
+    assert len(ids) == len(set(ids))  # no operation has two boxes
+    scopes = [block.scope for stage in graph.stages for block in stage.blocks]
+    inside = {n.id for n in graph.nodes.values() if any(n.scope[: len(s)] == s for s in scopes)}
+    assert inside <= set(ids)
+    if level in ("block", "op"):  # equal blocks are matched operation by operation
+        assert max(map(len, found.values())) > 30 or name != "danet_c_r152"  # drawn once
+        for each in found.values():
+            assert len({(graph[id].op, graph[id].name, graph[id].scope[4:]) for id in each}) == 1

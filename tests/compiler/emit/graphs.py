@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from danetc.compiler import check_text
-from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
+from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import ANALOG, Kind
-from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.reading import read_program
-from danetc.dsl.syntax.source import NOWHERE, Span
+from danetc.dsl.syntax.source import NOWHERE
 
 SIGMOID = (
     "surrogate sigmoid; _1 = mul 4.0 x; _2 = sigmoid _1; _3 = sub 1.0 _2; _4 = mul _2 _3; "
@@ -40,33 +39,22 @@ class Net:
     """A graph under construction. ``net(op, *inputs, name=..., **attrs)`` returns a node's id."""
 
     def __init__(
-        self,
-        shape: tuple[int, ...] = (3, 8, 8),
-        steps: int = 3,
-        neuron: str = "IF",
-        varies: bool = False,
-        programs: Mapping[str, NeuronProgram] = PROGRAMS,
-        origin: Span = NOWHERE,
-        kind: Kind = ANALOG,
+        self, shape: tuple[int, ...] = (3, 8, 8), varies: bool = False, kind: Kind = ANALOG
     ) -> None:
-        self.neuron = neuron
         self.scope: tuple[str, ...] = ()
-        self.steps = steps
-        self.origin = origin
-        self.programs = programs
-        entry = Node(0, "input", (), {}, Value(shape, kind, varies), (), "in", origin)
-        self.nodes = {0: entry}
-        self.inference = Inference(programs, self.nodes)
+        value = Value(shape, kind, varies)
+        self.nodes = {0: Node(0, "input", (), {}, value, (), "in", NOWHERE)}
+        self.inference = Inference(PROGRAMS, self.nodes)
 
     def __call__(self, op: str, *inputs: int, name: str = "", **attrs: Attribute) -> int:
         attrs = OPS[op].completed({**DEFAULTS.get(op, {}), **attrs})
         id = len(self.nodes)
         value = self.inference.value(op, attrs, inputs)
-        self.nodes[id] = Node(id, op, inputs, attrs, value, self.scope, name or op, self.origin)
+        self.nodes[id] = Node(id, op, inputs, attrs, value, self.scope, name or op, NOWHERE)
         return id
 
-    def spike(self, x: int, name: str = "spike", neuron: str = "") -> int:
-        return self("neuron", x, name=name, neuron=neuron or self.neuron)
+    def spike(self, x: int, name: str = "spike", neuron: str = "IF") -> int:
+        return self("neuron", x, name=name, neuron=neuron)
 
     @contextmanager
     def within(self, *names: str) -> Iterator[None]:
@@ -74,21 +62,9 @@ class Net:
         yield
         self.scope = outer
 
-    def finish(self, *outputs: int, name: str = "net", stages: tuple[Stage, ...] = ()) -> Graph:
+    def finish(self, *outputs: int) -> Graph:
         named = {f"out{index}" if index else "out": id for index, id in enumerate(outputs)}
-        return Graph(name, self.steps, self.nodes, named, stages, self.programs)
-
-
-def stem(net: Net, x: int, width: int) -> int:
-    with net.within("stem"):
-        x = net("conv", x, name="conv", width=width)
-        return net.spike(net("batchnorm", x, name="norm"))
-
-
-def head(net: Net, x: int, classes: int = 5) -> int:
-    with net.within("head"):
-        x = net("flatten", net("global_avgpool", x, name="avgpool"))
-        return net("linear", net("mean_over_time", x), name="linear", width=classes)
+        return Graph("net", 3, self.nodes, named, (), PROGRAMS)
 
 
 def resnet(

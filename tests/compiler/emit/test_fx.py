@@ -3,52 +3,46 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit, resolve
 from danetc.compiler.emit.names import RESERVED, attribute
-from danetc.compiler.emit.scopes import schedule, scope_tree
+from danetc.compiler.emit.program import standalone
+from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Attribute, Graph, Value
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.row import nothing
+from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.kinds import ANALOG, tokens
 from danetc.runtime.model.signature import random_input
-from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet
+from tests.compiler.emit.graphs import DEFAULTS, Net, resnet
 from tests.differential.helpers import randn
 
-# -- structure ------------------------------------------------------------------------------------
 
-
-def test_scopes_follow_the_spec() -> None:
-    model = emit(resnet())
-    assert [name for name, _ in model.named_children()] == ["stem", "stages", "head"]
-    assert [name for name, _ in model.stages[1].named_children()] == ["blocks"]
-    children = [name for name, _ in model.stages[1].blocks[0].named_children()]
-    assert children == ["branch", "shortcut", "spike"]
-    assert model.stages[0].blocks[1].branch.conv2 is model.get_submodule(
-        "stages.0.blocks.1.branch.conv2"
-    )
-
-
-def test_blocks_are_indexed() -> None:
+def test_scopes_follow_the_spec_and_blocks_are_indexed() -> None:
     model = emit(resnet())
     for m in (model, copy.deepcopy(model), copy.deepcopy(copy.deepcopy(model))):
+        assert [name for name, _ in m.named_children()] == ["stem", "stages", "head"]
+        assert [name for name, _ in m.stages[1].named_children()] == ["blocks"]
         blocks = m.stages[1].blocks
-        assert len(m.stages) == 2
-        assert len(blocks) == 3
+        children = [name for name, _ in blocks[0].named_children()]
+        assert children == ["branch", "shortcut", "spike"]
+        assert blocks[1].branch.conv2 is m.get_submodule("stages.1.blocks.1.branch.conv2")
+        assert (len(m.stages), len(blocks)) == (2, 3)
         assert blocks[2] is blocks[-1] is m.get_submodule("stages.1.blocks.2")
         assert list(blocks) == [blocks[0], blocks[1], blocks[2]]
         with pytest.raises(IndexError):
             blocks[3]
         assert bool(m.stem)
-
-
-# -- numbers --------------------------------------------------------------------------------------
 
 
 EXAMPLES: dict[str, dict[str, Attribute]] = {
@@ -65,10 +59,9 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "latency": {"tau": 2.0},
     **{key: {"over": "channels", "groups": 2} for key in ("sum_over", "mean_over", "max_over")},
     "swap": {"a": "channels", "b": "rows"},
-    **{
-        key: {"axis": "channels", "steps": 3}
-        for key in ("steps_as_axis", "axis_as_steps", "swap_with_time")
-    },
+    "steps_as_axis": {"axis": "channels", "steps": 3},
+    "axis_as_steps": {"axis": "channels", "steps": 3},
+    "swap_with_time": {"axis": "channels", "steps": 3},
     "repeat_channels": {"scale": 2},
     "conv_over": {"width": 6, "axis": "columns", "stride": 2},
     "conv_over_time": {"width": 6, "before": 1, "after": 1},
@@ -100,12 +93,9 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 
 
-# an input has no call, nor has what lowering resolves (tdbn is a spelling of batchnorm)
-# a carry is made by a loop alone
+# An input has no call, nor has what lowering resolves (tdbn); a carry is made by a loop alone.
 CALLED = [
-    name
-    for name, row in OPS.items()
-    if row.emit is not nothing and name != "carry" and not row.opaque
+    n for n, row in OPS.items() if row.emit is not nothing and n != "carry" and not row.opaque
 ]
 
 
@@ -156,9 +146,6 @@ def test_sums_fold_from_the_left() -> None:
     assert model(x).item() != 1.0 + (1e-16 + 1e-16) - 1.0
 
 
-# -- scopes that cannot be one call ---------------------------------------------------------------
-
-
 def tangled() -> Graph:
     """Scope ``a`` needs a value that ``b`` makes from its own, and the other way round."""
     net = Net(varies=True)
@@ -177,13 +164,8 @@ def tangled() -> Graph:
 
 def test_scopes_that_need_each_other() -> None:
     model = emit(tangled()).double()
-    assert [name for name, _ in model.named_parameters()] == [
-        "a.first.one.weight",
-        "a.second.three.weight",
-        "b.two.weight",
-        "b.four.weight",
-        "c.five.weight",
-    ]
+    places = ("a.first.one", "a.second.three", "b.two", "b.four", "c.five")
+    assert [name for name, _ in model.named_parameters()] == [f"{each}.weight" for each in places]
     for m in (model, copy.deepcopy(model)):
         x = randn(2, 2, 3, 8, 8)
         z, y = m(x)
@@ -198,40 +180,6 @@ def test_scopes_that_need_each_other() -> None:
         assert torch.equal(z, conv(four, m.c.five))
 
 
-def test_a_cycle_is_refused() -> None:
-    net = Net(varies=True)
-    a = net("affine", 0, factor=2.0, offset=1.0, name="a")
-    b = net("affine", a, factor=2.0, offset=1.0, name="b")
-    graph = net.finish(b)
-    graph.nodes[a] = replace(graph.nodes[a], inputs=(b,))  # type: ignore[index]
-    with pytest.raises(ValueError, match="cycle"):
-        schedule(scope_tree(graph.nodes.values()), graph)
-
-
-# -- names and targets ----------------------------------------------------------------------------
-
-HOSTILE = (
-    "class in self torch train weight forward graph _modules x getattr lead shape training stream "
-    "topology keys __class__"
-)
-
-
-@pytest.mark.parametrize("name", HOSTILE.split())
-def test_any_name_is_a_name(name: str) -> None:
-    net = Net()
-    with net.within(name):
-        x = net.spike(net("conv", 0, width=4, name=name), name=f"{name}2")
-        with net.within(f"{name}3", "0", name):
-            x = net("add", x, net.spike(net("conv", x, width=4, name=name)), name="add")
-    model = emit(net.finish(head(net, x)))
-    x0 = torch.randn(2, 3, 8, 8)
-    y = model(x0)
-    again = copy.deepcopy(model)
-    again.load_state_dict(model.state_dict())
-    assert torch.equal(again(x0), y)
-    assert torch.equal(torch.fx.symbolic_trace(model)(x0), y)
-
-
 def test_every_attribute_of_a_model_is_reserved() -> None:
     model = emit(resnet(blocks=1))
     ours = {name for name, _ in model.named_children()}
@@ -243,30 +191,11 @@ def test_every_attribute_of_a_model_is_reserved() -> None:
     assert len({attribute(name) for name in names}) == len(names), "two names, one module"
 
 
-@pytest.mark.parametrize(
-    "target",
-    ["os.system", "builtins.eval", "torch.hub.load", "torch._C", "operator.__add__", "eval"],
-)
-def test_only_known_modules_are_called(target: str) -> None:
-    with pytest.raises(ValueError, match="may not call"):
-        resolve(target)
-
-
-# -- first weights --------------------------------------------------------------------------------
-
-
-def test_weights_come_from_the_seed_alone() -> None:
-    graph = resnet("PLIF")
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    first = emit(graph, seed=3).state_dict()
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.randn(5)
-    again, other = emit(graph, seed=3).state_dict(), emit(graph, seed=4).state_dict()
-    for name, value in first.items():
-        assert torch.equal(value, again[name])
-        if value.dim() > 1:
-            assert not torch.equal(value, other[name])
+def test_only_known_modules_are_called() -> None:
+    hostile = "os.system builtins.eval torch.hub.load torch._C operator.__add__ eval"
+    for target in hostile.split():
+        with pytest.raises(ValueError, match="may not call"):
+            resolve(target)
 
 
 def test_first_weights_are_those_of_torchvision() -> None:
@@ -282,7 +211,92 @@ def test_first_weights_are_those_of_torchvision() -> None:
     assert torch.equal(model.norm.weight, torch.full((64,), 0.5))
     assert torch.equal(model.norm.bias, torch.zeros(64))
     assert torch.equal(model.group.weight, torch.zeros(32))
-    for weights, bound in ((model.biased.bias, 1 / 8), (model.linear.weight, 2048**-0.5),
-                           (model.linear.bias, 2048**-0.5)):  # fmt: skip
-        assert 0.6 * bound < weights.abs().max() <= bound
+    for drawn, bound in ((model.biased.bias, 1 / 8), (model.linear.weight, 2048**-0.5),
+                         (model.linear.bias, 2048**-0.5)):  # fmt: skip
+        assert 0.6 * bound < drawn.abs().max() <= bound
     assert model.linear.weight.std().item() == pytest.approx(2048**-0.5 / 3**0.5, rel=0.02)
+
+
+WIDTH, CHANNELS, KERNEL = 96, 64, 3
+FAN_IN, FAN_OUT = CHANNELS * KERNEL**2, WIDTH * KERNEL**2
+
+
+def is_drawn_from(law: Any) -> Callable[[Tensor], bool]:
+    """By mean, deviation, and Kolmogorov's and Smirnov's statistic of 55,296 draws."""
+
+    def check(w: Tensor) -> bool:
+        std, shift = float(w.std()) / law.std(), abs(float(w.mean()) - law.mean()) / law.std()
+        gap = stats.kstest(w.flatten().double().numpy(), law.cdf).statistic
+        return abs(std - 1) < 0.02 and shift < 0.02 and gap < 0.01
+
+    return check
+
+
+def is_normal(std: float, mean: float = 0.0) -> Callable[[Tensor], bool]:
+    return is_drawn_from(stats.norm(mean, std))
+
+
+def is_uniform(bound: float) -> Callable[[Tensor], bool]:
+    is_drawn = is_drawn_from(stats.uniform(-bound, 2 * bound))
+    return lambda w: is_drawn(w) and float(abs(w).max()) <= bound
+
+
+def is_orthogonal(w: Tensor) -> bool:
+    rows = w.flatten(1).double()
+    return torch.allclose(rows @ rows.T, 4 * torch.eye(WIDTH, dtype=torch.float64), atol=1e-4)
+
+
+CASES: dict[str, tuple[str, Callable[[Tensor], bool]]] = {
+    "zeros": ("zeros", lambda w: not w.any()),
+    "constant": ("constant(0.25)", lambda w: bool((w == 0.25).all())),
+    "normal": ("normal(0.05, mean = 0.2)", is_normal(0.05, 0.2)),
+    "uniform": ("uniform(0.1)", is_uniform(0.1)),
+    "truncated_normal": (
+        "truncated_normal(0.3, cut = 0.3)",
+        is_drawn_from(stats.truncnorm(-1, 1, scale=0.3)),
+    ),
+    "xavier_normal": ("xavier_normal(gain = 2)", is_normal(2 * math.sqrt(2 / (FAN_IN + FAN_OUT)))),
+    "xavier_uniform": ("xavier_uniform", is_uniform(math.sqrt(6 / (FAN_IN + FAN_OUT)))),
+    "he_normal": ("he_normal", is_normal(math.sqrt(2 / FAN_OUT))),
+    "he_uniform": ("he_uniform(mode = fan_in)", is_uniform(math.sqrt(6 / FAN_IN))),
+    "lecun_normal": ("lecun_normal", is_normal(math.sqrt(1 / FAN_IN))),
+    "torch_uniform": ("torch_uniform", is_uniform(math.sqrt(1 / FAN_IN))),
+    "orthogonal": ("orthogonal(gain = 2)", is_orthogonal),
+}
+
+
+def network(given: str, setting: str = "") -> str:
+    return f"""use std
+network net {{
+  input = image({CHANNELS}, 4, 4); steps = 1; neuron = IF; surrogate = atan
+  {setting}
+  stem = conv({WIDTH}, {given}bias = true) -> spike
+  head = avgpool -> linear(2)
+}}"""
+
+
+def weights(text: str, seed: int = 0) -> dict[str, Tensor]:
+    return {**emit(graph_of(check_text(text)), seed).state_dict()}
+
+
+@pytest.mark.parametrize("name", FIRST_WEIGHTS)
+def test_weights_start_as_the_spec_says(name: str) -> None:
+    written, holds = CASES[name]
+    before = torch.get_rng_state()
+    first = weights(network(f"init = {written}, "))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.randn(5)
+    assert holds(first["stem.conv.weight"])
+    assert not first["stem.conv.bias"].any()
+    again, other = (weights(network(f"init = {written}, "), seed) for seed in (0, 1))
+    assert torch.equal(first["stem.conv.weight"], again["stem.conv.weight"])
+    same = torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
+    assert same == (not FIRST_WEIGHTS[name].random)
+    alike = weights(network("", f"init = {written}"))
+    assert torch.equal(alike["stem.conv.weight"], first["stem.conv.weight"])
+    assert not alike["head.linear.bias"].any()
+    assert torch.equal(first["head.linear.weight"], weights(network(""))["head.linear.weight"])
+    text = emit_python(graph_of(check_text(network(f"init = {written}, "))))
+    alone = standalone(text, "small").state_dict()
+    assert holds(alone["stem.conv.weight"])
+    assert not alone["stem.conv.bias"].any()

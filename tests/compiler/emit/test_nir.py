@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,19 @@ import nirtorch
 import numpy as np
 import pytest
 import torch
+from spikingjelly.activation_based import functional, neuron
 from spikingjelly.activation_based.nir_exchange import import_from_nir
 from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.nir import DT, NotInNir, emit_nir
+from danetc.compiler.emit.program import standalone
+from danetc.compiler.emit.python.spikingjelly import _DEFAULTS, emit_spikingjelly
 from danetc.compiler.ir.graph import Graph
+from danetc.dsl.errors import UserError
 from danetc.runtime.layers.weight_layer import computed_state
 from danetc.runtime.model.built import Model
+from danetc.runtime.model.signature import outputs_of
 from tests.alternating import alternating
 from tests.compiler.emit.test_onnx import inputs_of, warmed
 from tests.differential.helpers import text
@@ -140,20 +145,6 @@ def test_every_kind_of_network_is_read_or_refused(name: str, tmp_path: Path) -> 
             torch.testing.assert_close(played(theirs, graph, x), mine, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ("neuron = IF_soft", "stem.spike: NIR has no node with the equations of `IF_soft`"),
-        ("neuron = LIF; norm = batchnorm(per_step = true)", "stem.norm: NIR has no norm per time step or with a border"),
-    ],
-)  # fmt: skip
-def test_what_nir_has_not_is_named(settings: str, message: str) -> None:
-    with pytest.raises(NotInNir) as refused:
-        written(warmed(text(small(settings=settings))))
-    assert str(refused.value).startswith(f"{message}; ")
-    assert refused.value.hint
-
-
 def test_a_kernel_along_an_axis_leaves_the_other_as_it_is() -> None:
     for axis, first in (("rows", 0), ("columns", 1)):
         stem = f"conv(4, stride = 2, over = {axis}) -> norm -> spike"
@@ -162,18 +153,13 @@ def test_a_kernel_along_an_axis_leaves_the_other_as_it_is() -> None:
             assert (found[first], found[1 - first]) == (along, other)
 
 
-def test_a_mean_over_time_stands_in_the_head_alone() -> None:
-    graph = text(small(head="avgpool -> mean_over_time -> linear(5) -> relu"))
-    with pytest.raises(NotInNir, match="reads a mean over time, which NIR does not have"):
-        written(warmed(replace(graph)))
+def of_flow(flow: str, neuron: str, size: int = 20, side: int = 1) -> str:
+    return f"""network n {{
+      input = image({size}, {side}, {side}); steps = 4; neuron = {neuron}; surrogate = atan
+      {flow}
+    }}"""
 
 
-SMALL = """use std
-network n {{
-  input = image({size}, {side}, {side}); steps = 4; neuron = {neuron}; surrogate = atan
-  {flow}
-}}
-"""
 FLOWS = {
     "conv": "out = in -> conv(4) -> norm -> spike -> conv(8, stride = 2) -> spike -> flatten -> linear(5)",
     "pool": "out = in -> conv(4) -> spike -> avgpool(2) -> conv(8) -> spike -> flatten -> linear(5)",
@@ -203,9 +189,8 @@ def test_who_reads_what(reader: str, flow: str, neuron: str) -> None:
     load = getattr(pytest.importorskip(module), function)
     if (neuron, flow) in REFUSED_BY.get(reader, ()):
         pytest.skip(f"{reader} does not read it")
-    sample = (2, 8) if flow in ("conv", "pool") else (20, 1)
-    size, side = sample
-    graph = text(SMALL.format(size=size, side=side, neuron=neuron, flow=FLOWS[flow]))
+    size, side = (2, 8) if flow in ("conv", "pool") else (20, 1)
+    graph = text(of_flow(FLOWS[flow], neuron, size, side))
     model = emit(graph).eval()
     x = 2 * torch.randn(30, size, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -221,24 +206,81 @@ def test_who_reads_what(reader: str, flow: str, neuron: str) -> None:
         torch.testing.assert_close(torch.stack(found), model(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("loop", "message"),
-    [
-        ("h -> delay(1) -> linear(8)", "`h.linear2` reads a loop, and has a bias"),
-        ("h -> delay(1) -> relu", "`h.relu` reads a loop, and has a bias or is no layer"),
-        (
-            "h -> delay(2) -> linear(8, bias = false)",
-            "NIR has loops over one time step from a neuron",
-        ),
-    ],
-)
-def test_a_loop_that_readers_would_start_otherwise_is_refused(loop: str, message: str) -> None:
-    flow = FLOWS["loop"].replace("h -> delay(1) -> linear(8, bias = false)", loop)
-    graph = text(SMALL.format(size=20, side=1, neuron="IF", flow=flow))
-    model = emit(graph)
+def looped(feed: str) -> str:
+    return of_flow(FLOWS["loop"].replace("h -> delay(1) -> linear(8, bias = false)", feed), "IF")
+
+
+NOT_IN_NIR = {
+    small(
+        settings="neuron = IF_soft"
+    ): "^stem.spike: NIR has no node with the equations of `IF_soft`; ",
+    small(
+        settings="neuron = LIF; norm = batchnorm(per_step = true)"
+    ): "^stem.norm: NIR has no norm per time step or with a border; ",
+    small(
+        head="avgpool -> mean_over_time -> linear(5) -> relu"
+    ): "reads a mean over time, which NIR does not have",
+    looped("h -> delay(1) -> linear(8)"): "`h.linear2` reads a loop, and has a bias",
+    looped("h -> delay(1) -> relu"): "`h.relu` reads a loop, and has a bias or is no layer",
+    looped(
+        "h -> delay(2) -> linear(8, bias = false)"
+    ): "NIR has loops over one time step from a neuron",
+}
+
+
+@pytest.mark.parametrize("lines", NOT_IN_NIR)
+def test_what_nir_has_not_is_named(lines: str) -> None:
+    model = emit(text(lines))
     with torch.no_grad():
         for value in model.parameters():
-            value.fill_(0.5)
-    with pytest.raises(NotInNir) as refused:
+            value.fill_(0.5)  # a bias of 0 is none
+    with pytest.raises(NotInNir, match=NOT_IN_NIR[lines]) as refused:
         written(model)
-    assert message in str(refused.value)
+    assert refused.value.hint
+
+
+SPIKINGJELLY = {
+    **{name: VARIETY[name] for name in (
+        "origin_chain", "sew_densely_additive", "pa_b_spike", "densenet", "tdbn", "events",
+        "unet", "gated",
+    )},
+    "plif": small(settings="neuron = PLIF(tau = 3.0, detach_reset = true)"),
+    "looped": """network looped { input = events(2, 6, 6); steps = 3; surrogate = atan
+  h = ((in -> conv(4)) + (h -> delay(1) -> conv(4) -> maxpool(3, stride = 1))) -> tanh
+  out = h -> conv(3) -> sigmoid }""",
+    "soft": small(settings="neuron = LIF_soft(tau = 3.0, v_threshold = 0.5)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPIKINGJELLY)
+def test_the_file_computes_the_same(name: str) -> None:
+    model = warmed(text(SPIKINGJELLY[name]))
+    graph = model.topology
+    written = emit_spikingjelly(graph)
+    made = standalone(written, graph.name)
+    made.load_state_dict(model.state_dict())
+    layers = [module for module in made.modules() if isinstance(module, neuron.BaseNode)]
+    assert len(layers) == sum(node.op == "neuron" for node in graph.nodes.values())
+    assert "class Heaviside" not in written
+    inputs = inputs_of(graph, 5)
+    with torch.no_grad():
+        for _ in range(2):
+            mine, theirs = (outputs_of(each(*inputs)) for each in (model, made))
+            functional.reset_net(made)
+            torch.testing.assert_close([*mine], [*theirs], rtol=1e-5, atol=1e-5)
+        assert max(y.std() for y in mine) > 0.01
+
+
+def test_what_spikingjelly_has_not_is_named() -> None:
+    own = "branch.spike: SpikingJelly has no neuron with the equations"
+    for name, message in (("own_neurons", own), ("loops", "is in a loop over time")):
+        with pytest.raises(UserError, match=message):
+            emit_spikingjelly(text(VARIETY[name]))
+
+
+def test_the_defaults_that_are_left_out_are_those_of_spikingjelly() -> None:
+    for kind in (neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode):
+        parameters = inspect.signature(kind).parameters
+        for key, value in _DEFAULTS.items():
+            if key in parameters:
+                assert parameters[key].default == value, (kind, key)

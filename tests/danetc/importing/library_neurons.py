@@ -11,26 +11,17 @@ import torch
 from torch import Tensor, nn
 
 
-class _Spike(torch.autograd.Function):
-    """1 above 0, with the derivative of another function."""
-
-    @staticmethod
-    def forward(context: Any, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-        context.save_for_backward(x)
-        context.slope = slope
-        return (x > 0).to(x.dtype)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return gradient * context.slope(context.saved_tensors[0]), None
+def _spike(x: Tensor, soft: Tensor) -> Tensor:
+    """1 above 0, with the derivative of ``soft``."""
+    return (x > 0).to(x.dtype) + (soft - soft.detach())
 
 
 def atan(alpha: float = 2.0) -> Callable[[Tensor], Tensor]:
-    return lambda x: _Spike.apply(x, lambda x: alpha / 2 / (1 + (torch.pi / 2 * alpha * x) ** 2))
+    return lambda x: _spike(x, (torch.pi / 2 * alpha * x).atan() / torch.pi)
 
 
 def fast_sigmoid(slope: float = 25.0) -> Callable[[Tensor], Tensor]:
-    return lambda x: _Spike.apply(x, lambda x: 1 / (slope * x.abs() + 1) ** 2)
+    return lambda x: _spike(x, x / (slope * x.abs() + 1))
 
 
 class Leaky(nn.Module):
@@ -41,12 +32,8 @@ class Leaky(nn.Module):
         reset_mechanism: str = "subtract", reset_delay: bool = True, **others: Any,
     ) -> None:  # fmt: skip
         super().__init__()
-        for name, value in (
-            ("beta", beta),
-            ("threshold", threshold),
-            ("graded_spikes_factor", 1.0),
-        ):
-            self.register_buffer(name, torch.as_tensor(others.get(name, value)))
+        self.beta, self.threshold = torch.as_tensor(beta), torch.as_tensor(threshold)
+        self.graded_spikes_factor = others.get("graded_spikes_factor", 1.0)
         self.state_quant, self.inhibition = (others.get(x) for x in ("state_quant", "inhibition"))
         self.spike_grad, self.init_hidden, self.output = spike_grad or atan(), init_hidden, False
         self.reset_mechanism, self.reset_delay = reset_mechanism, reset_delay
@@ -58,11 +45,8 @@ class Leaky(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         zeroed, subtracted = (self.reset_mechanism == name for name in ("zero", "subtract"))
         reset = (self.mem > self.threshold).to(x.dtype)
-        mem = (
-            self.beta.clamp(0, 1) * self.mem * (1 - zeroed * reset)
-            + x
-            - subtracted * reset * self.threshold
-        )
+        mem = self.beta.clamp(0, 1) * self.mem * (1 - zeroed * reset)
+        mem = mem + x - subtracted * reset * self.threshold
         spikes: Tensor = self.spike_grad(mem - self.threshold)
         if not self.reset_delay:
             late = spikes - reset
@@ -73,8 +57,7 @@ class Leaky(nn.Module):
 
 def threshold(x: Tensor, method: str, alpha: Tensor) -> Tensor:
     assert method == "super"
-    spikes: Tensor = fast_sigmoid(float(alpha))(x)
-    return spikes
+    return fast_sigmoid(float(alpha))(x)
 
 
 def reset_value(z: Tensor, v: Tensor, v_reset: float) -> Tensor:

@@ -3,91 +3,68 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-Pixels = np.ndarray
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.errors import DataError
 
 
-def pixels(seed: int, *shape: int) -> Pixels:
+def pixels(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def write_idx(path: Path, values: Pixels) -> None:
+def refused(told: str, data: Any, **options: Any) -> None:
+    """Opening the data raises a DataError with this text."""
+    with pytest.raises(DataError, match=re.escape(told)):
+        open_data(data, **options)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
     """A file of the MNIST format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
     path.write_bytes(data + values.tobytes())
 
 
-@pytest.fixture
-def fashion(tmp_path: Path) -> Path:
-    """30 + 10 images in torchvision's place."""
-    raw = tmp_path / "FashionMNIST" / "raw"
-    for prefix, count in (("train", 30), ("t10k", 10)):
-        write_idx(raw / f"{prefix}-images-idx3-ubyte", pixels(count, count, 28, 28))
-        write_idx(raw / f"{prefix}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
-    return tmp_path
+Place = tuple[str, int, int, Path]
 
 
-MakeFolder = Callable[..., Path]
+def class_folders(root: Path, splits: Mapping[str, int], names: Sequence[str]) -> Iterator[Place]:
+    """Make folders of classes; yields split, label, number and path without suffix of each file."""
+    for split, count in splits.items():
+        for label, name in enumerate(names):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                yield split, label, number, root / split / name / str(number)
 
 
-@pytest.fixture
-def make_folder(tmp_path: Path) -> MakeFolder:
+def image_folder(tmp_path: Path, count: int = 4, size: tuple[int, int] | None = None) -> Path:
     """A folder of images, ImageNet's layout; every size and mode that files come in."""
-
-    def make(
-        classes: tuple[str, ...] = ("cat", "dog", "owl"),
-        count: int = 4,
-        test: str = "val",
-        size: tuple[int, int] | None = None,
-    ) -> Path:
-        root = tmp_path / "images"
-        modes = ("RGB", "L", "P", "RGBA", "CMYK")
-        kinds = (".JPEG", ".png", ".png", ".png", ".jpg")
-        seed = 0
-        for split in ("train", test):
-            for name in classes:
-                (root / split / name).mkdir(parents=True)
-                for number in range(count):
-                    seed += 1
-                    mode, kind = modes[seed % 5], kinds[seed % 5]
-                    width, height = size or (18 + seed % 5, 16 + seed % 3)
-                    image = Image.fromarray(pixels(seed, height, width, 3)).convert(mode)
-                    image.save(root / split / name / f"{number}{kind}")
-        return root
-
-    return make
-
-
-MakeEvents = Callable[..., Path]
-
-
-@pytest.fixture
-def make_events(tmp_path: Path) -> MakeEvents:
-    """Frames [T, 2, 6, 6] of two classes, 5 + 2 recordings each, in npz and npy files."""
-
-    def make(steps: int = 4) -> Path:
-        root = tmp_path / "events"
-        for split, count in (("train", 5), ("test", 2)):
-            for label, name in enumerate(("left", "right")):
-                folder = root / split / name
-                folder.mkdir(parents=True)
-                for number in range(count):
-                    frames = pixels(10 * number + label, steps, 2, 6, 6) % 9
-                    if number % 2:
-                        np.save(folder / f"{number}.npy", frames)
-                    else:
-                        np.savez(folder / f"{number}.npz", frames=frames.astype(np.float64))
-        return root
-
-    return make
+    root = tmp_path / "images"
+    modes = ("RGB", "L", "P", "RGBA", "CMYK")
+    kinds = (".JPEG", ".png", ".png", ".png", ".jpg")
+    splits = {"train": count, "val": count}
+    places = class_folders(root, splits, ("cat", "dog", "owl"))
+    for seed, (*_, path) in enumerate(places, 1):
+        width, height = size or (18 + seed % 5, 16 + seed % 3)
+        image = Image.fromarray(pixels(seed, height, width, 3)).convert(modes[seed % 5])
+        image.save(path.with_suffix(kinds[seed % 5]))
+    return root
 
 
 class Trap:

@@ -1,35 +1,40 @@
-"""Batches: the same bits whoever makes them, whenever, and in whatever parts."""
+"""Batches: the same bits whoever makes them, whenever, and in whatever parts; and their way to a device."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import signal
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from torch import Tensor
 from torchvision.transforms import AutoAugmentPolicy, v2
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import image_transform, split_steps
-from danetc.runtime.data.batches import Batch, Batches, worker_death
+from danetc.runtime.data.batches import Batch, Batches, on_device, worker_death
 from danetc.runtime.data.dataset import Memory, Samples, Source, with_channels
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive, epoch_order
 
-from .conftest import MakeFolder
+from .conftest import image_folder
 
 CROP = Item("random_crop", (("size", 16), ("padding", 2)))
 AUTO = Item("auto_augment", (("policy", "cifar10"),))
 FLIP = Item("horizontal_flip", (("p", 0.5),))
 RESIZED = Item("random_resized_crop", (("size", 16), ("smallest", 0.2)))
+NORMALIZE = Item("normalize", (("statistics", "imagenet"),))
 MIXUP = Item("mixup", (("alpha", 0.2),))
 RANDOM = image_transform([CROP, FLIP, AUTO])
 PLAIN = image_transform([])
@@ -42,10 +47,12 @@ def source() -> Source:
 
 
 def collect(
-    source: Source, *, epoch: int = 3, start: int = 0, transform: Any = RANDOM, **options: Any
+    source: Source, epoch: int = 3, start: int = 0, transform: Any = RANDOM, **options: Any
 ) -> list[Batch]:
+    state = torch.get_rng_state()
     batches = Batches(source, transform, **{"batch": 16, "seed": 5, "train": True, **options})
     found = list(batches.epoch(epoch, start))
+    assert torch.equal(torch.get_rng_state(), state)
     if start == 0:
         assert len(found) == len(batches)
     batches.close()
@@ -53,23 +60,16 @@ def collect(
 
 
 def assert_same(ours: Sequence[Batch], theirs: Sequence[Batch]) -> None:
-    assert len(ours) == len(theirs)
-    for one, two in zip(ours, theirs, strict=True):
-        assert torch.equal(one.images, two.images)
-        assert torch.equal(one.labels, two.labels)
-        assert torch.equal(one.indices, two.indices)
-        assert (one.step, one.total) == (two.step, two.total)
+    each = (
+        [(x.images, x.labels, x.indices, x.step, x.total) for x in side] for side in (ours, theirs)
+    )
+    torch.testing.assert_close(*each, rtol=0, atol=0)
 
 
 def test_a_batch_is_what_torchvision_makes_of_its_samples(source: Source) -> None:
-    steps = v2.Compose(
-        [
-            v2.RandomCrop(16, padding=2),
-            v2.RandomHorizontalFlip(),
-            v2.AutoAugment(AutoAugmentPolicy.CIFAR10),
-            v2.ToDtype(torch.float32, scale=True),
-        ]
-    )
+    drawn = v2.RandomCrop(16, padding=2), v2.RandomHorizontalFlip()
+    auto, scaled = v2.AutoAugment(AutoAugmentPolicy.CIFAR10), v2.ToDtype(torch.float32, scale=True)
+    steps = v2.Compose([*drawn, auto, scaled])
     order = epoch_order(COUNT, 5, 3).tolist()
     assert sorted(order) == list(range(COUNT))
     found = collect(source)
@@ -95,41 +95,12 @@ def test_workers_change_no_bit_in_any_epoch(source: Source, workers: int) -> Non
     batches.close()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("start", [1, 4, 5])
-def test_an_epoch_goes_on_where_it_was_left(source: Source, workers: int, start: int) -> None:
-    assert_same(collect(source, start=start, workers=workers), collect(source)[start:])
-
-
-@pytest.mark.parametrize("world", [2, 3])
-@pytest.mark.parametrize("train", [True, False])
-def test_processes_share_the_batches_of_one(source: Source, world: int, train: bool) -> None:
-    size = 30 // world
-    whole = collect(source, batch=30, train=train)
-    parts = [
-        collect(source, batch=size, rank=rank, world=world, train=train) for rank in range(world)
-    ]
-    for step, batch in enumerate(whole):
-        shares = [part[step] for part in parts if step < len(part)]
-        assert torch.equal(torch.cat([share.images for share in shares]), batch.images)
-        assert torch.equal(torch.cat([share.labels for share in shares]), batch.labels)
-        assert {(share.step, share.total) for share in shares} == {(step, len(batch))}
-    assert [len(batch) for batch in whole] == [30, 30, 15]
-
-
-@pytest.mark.parametrize(
-    ("count", "train", "sizes"),
-    [
-        (17, True, [8, 8]),  # a norm has no variance over one sample
-        (18, True, [8, 8, 2]),
-        (17, False, [8, 8, 1]),  # every sample is tested
-        (3, True, [3]),
-    ],
-)
-def test_the_last_batch(count: int, train: bool, sizes: list[int]) -> None:
-    data = Memory(torch.rand(count, 1, 4, 4), torch.arange(count))
-    found = collect(data, batch=8, train=train, transform=PLAIN)
-    assert [len(batch) for batch in found] == sizes
+def test_the_last_batch() -> None:
+    """A norm has no variance over one sample."""
+    for count, sizes in ((17, [8, 8]), (18, [8, 8, 2]), (3, [3])):
+        data = Memory(torch.rand(count, 1, 4, 4), torch.arange(count))
+        found = collect(data, batch=8, transform=PLAIN)
+        assert [len(batch) for batch in found] == sizes
 
 
 @pytest.mark.parametrize("count", [1, 7, 15, 16, 17, 33])
@@ -144,50 +115,42 @@ def test_evaluation_sees_every_sample_once(count: int, world: int) -> None:
     assert sorted(seen) == list(range(count))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("transform", [RANDOM, PLAIN])
-def test_torchs_random_state_is_neither_read_nor_changed(
-    source: Source, workers: int, transform: Any
-) -> None:
-    torch.manual_seed(1)
-    state = torch.get_rng_state()
-    first = collect(source, workers=workers, transform=transform)
-    assert torch.equal(torch.get_rng_state(), state)
-    torch.manual_seed(2)
-    assert_same(collect(source, workers=workers, transform=transform), first)
+class Hidden:
+    def __init__(self, images: Sequence[Tensor]) -> None:
+        self.images = images
+
+    def read(self, number: int) -> tuple[Tensor, None]:
+        return self.images[number], None
+
+    def where(self, number: int) -> str:
+        return f"sample {number}"
 
 
-def test_rows_taken_at_once_are_the_samples_one_by_one(source: Source) -> None:
-    """Of data in memory, against the same data behind a source that is not."""
-
-    class Hidden:
-        def read(self, number: int) -> tuple[torch.Tensor, None]:
-            return source[number][0], None
-
-        def where(self, number: int) -> str:
-            return source.where(number)
-
-    hidden = Samples(Hidden(), source.labels, torch.arange(COUNT))
-    for items in ([], [Item("center_crop", (("size", 9),))], [CROP, FLIP], [FLIP, AUTO]):
+@pytest.mark.parametrize("shape", [(16, 16), (12, 20)])
+def test_rows_taken_at_once_are_the_samples_one_by_one(shape: tuple[int, int]) -> None:
+    """Bytes, and floats of fewer rows than the crop."""
+    source = open_data(f"synthetic:count={COUNT},size=16").train
+    if shape != (16, 16):
+        source = Memory(torch.rand(COUNT, 3, *shape), source.labels)
+    images = [source[number][0] for number in range(COUNT)]
+    hidden = Samples(Hidden(images), source.labels, torch.arange(COUNT))
+    middle = Item("center_crop", (("size", 9),))
+    for items in ([], [middle], [NORMALIZE], [CROP, FLIP, NORMALIZE], [FLIP, AUTO]):
         transform = image_transform(items)
         assert_same(collect(source, transform=transform), collect(hidden, transform=transform))
-        for device in (source, hidden):
-            later = collect(device, transform=PLAIN, later=transform)
+        for each in (source, hidden):
+            later = collect(each, transform=PLAIN, later=transform)
             assert_same(later, collect(source, transform=transform))
         plain = collect(source, transform=transform, workers=1)
         assert_same(plain, collect(hidden, transform=transform))
 
 
-@pytest.mark.parametrize(
-    ("one_size", "first"), [(False, [RESIZED]), (True, []), (None, [RESIZED, FLIP, AUTO, MIXUP])]
-)
-def test_the_device_gets_the_steps_of_images_of_one_size(
-    source: Source, one_size: bool | None, first: list[Item]
-) -> None:
+def test_the_device_gets_the_steps_of_images_of_one_size() -> None:
     items = [RESIZED, FLIP, AUTO, MIXUP]
-    if one_size is None:  # no step gives images of several sizes one
-        items = first = [Item("resize", (("size", 8),)), FLIP, MIXUP]
-    assert split_steps(items, bool(one_size)) == (first, items[len(first) :])
+    assert split_steps(items, False) == ([RESIZED], [FLIP, AUTO, MIXUP])
+    assert split_steps(items, True) == ([], items)
+    items[:2] = [Item("resize", (("size", 8),))]  # no step gives images of several sizes one
+    assert split_steps(items, False) == (items, [])
 
 
 def test_what_the_device_draws_depends_on_the_sample_alone(source: Source) -> None:
@@ -200,11 +163,8 @@ def test_what_the_device_draws_depends_on_the_sample_alone(source: Source) -> No
         assert torch.equal(torch.cat([one.images, two.images]), both.images)
     flipped = collect(source, transform=first, later=image_transform([FLIP]))
     plain = collect(source, transform=first)
-    pairs = [
-        pair
-        for a, b in zip(flipped, plain, strict=True)
-        for pair in zip(a.images, b.images, strict=True)
-    ]
+    images = (torch.cat([batch.images for batch in each]) for each in (flipped, plain))
+    pairs = list(zip(*images, strict=True))
     assert all(torch.equal(a, b) or torch.equal(a, b.flip(-1)) for a, b in pairs)
     assert 0.2 < sum(torch.equal(a, b) for a, b in pairs) / COUNT < 0.8
 
@@ -234,44 +194,97 @@ def test_impossible_batches_are_refused(source: Source) -> None:
         collect(Memory(torch.rand(0, 1, 4, 4), torch.zeros(0, dtype=torch.int64)))
 
 
+# -- on their way to a device -----------------------------------------------------------------------
+
+
+def test_copies_have_a_stream_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host is one batch ahead, and a loop that is left waits for what is copied."""
+    log, now, numbers = list[str](), ["computing"], iter(range(4))
+    note = log.append
+
+    @contextmanager
+    def stream(name: str) -> Iterator[None]:
+        now.append(name)
+        yield
+        now.pop()
+
+    def event() -> Any:
+        name = f"event {next(numbers)}"
+        return Mock(record=lambda: note(name), synchronize=lambda: note(f"host waits for {name}"))
+
+    def batches() -> Iterator[Batch]:
+        for step in range(3):
+            note(f"read {step}")
+            yield Batch(torch.full((2, 1, 2, 2), step), torch.zeros(2), torch.arange(2), step=step)
+
+    def moved(self: Batch, device: torch.device) -> Batch:
+        note(f"copy {self.step} on {now[-1]}")
+        return self
+
+    def finish(batch: Batch) -> Batch:
+        note(f"finish on {now[-1]}")
+        return replace(batch, images=batch.images.float())
+
+    monkeypatch.setattr("danetc.runtime.data.batches.has_streams", lambda device: True)
+    device = Mock(
+        Stream=lambda: "copying",
+        stream=stream,
+        Event=event,
+        synchronize=lambda: note("host waits for all"),
+    )
+    device.current_stream().wait_stream = lambda each: note(f"{now[-1]} waits for {each}")
+    monkeypatch.setattr(torch, "get_device_module", lambda _: device)
+    monkeypatch.setattr(Batch, "pin_memory", lambda self: self)
+    monkeypatch.setattr(Batch, "to", moved)
+    for batch in on_device(batches(), torch.device("cpu"), finish):
+        assert batch.images.dtype == torch.float32
+        note(f"step {batch.step}")
+    each = ["read {0}", "copy {0} on copying", "computing waits for copying", "finish on computing",
+            "step {0}", "event {0}"]  # fmt: skip
+    wanted = [[line.format(step) for line in each] for step in range(3)]
+    wanted[1].append("host waits for event 0")
+    wanted[2].append("host waits for event 1")
+    assert log == [*wanted[0], *wanted[1], *wanted[2], "host waits for all"]
+    left: Any = on_device(batches(), torch.device("cpu"), finish)
+    next(left)
+    left.close()
+    assert log[-2:] == ["finish on computing", "host waits for all"]
+
+
+def test_bytes_beside_floats_are_scaled_each_as_they_are() -> None:
+    images = [torch.full((1, 2, 2), 255, dtype=torch.uint8), torch.ones(1, 2, 2)]
+    mixed = Samples(Hidden(images), torch.zeros(2, dtype=torch.int64), torch.arange(2))
+    (batch,) = collect(mixed, train=False, transform=PLAIN)
+    assert torch.equal(batch.images, torch.ones(2, 1, 2, 2))
+
+
 # -- processes that end ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("free", "here", "count", "told"),
-    [
-        (2**20, 1, COUNT, None),
-        (
-            60_000,
-            1,
-            COUNT,
-            r"^with workers = 2, 5 x 0.0 MiB are read ahead: 0 MiB, .*=1g .* to 1 ",
-        ),
-        (60_000, 1, 60, None),  # four batches
-        (
-            110_000,
-            2,
-            COUNT,
-            r"ahead for each of 2 processes: .* --shm-size=1g or --ipc=host, or .* 1 ",
-        ),
-        (0, 1, COUNT, "lower workers to 0 "),
-    ],
-)
 def test_batches_read_ahead_fit_in_shared_memory(
-    source: Source, free: int, here: int, count: int, told: str | None,
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-) -> None:  # fmt: skip
+    source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Of 16 x (3 x 16 x 16 + 8) = 12,416 bytes."""
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
     options: dict[str, Any] = {"batch": 16, "seed": 5, "train": True, "workers": 2}
-    some = source.select(torch.arange(count), source.labels[:count])
-    with nullcontext() if told is None else pytest.raises(DataError, match=told):
-        Batches(some, RANDOM, **options).close()
-    Batches(some, RANDOM, **{**options, "workers": 0}).close()
-    Batches(some, PLAIN, **options).close()  # rows of a tensor, which no worker reads
+    one = r"^with workers = 2, 5 x 0.0 MiB are read ahead: 0 MiB, .*=1g .* to 1 "
+    two = r"ahead for each of 2 processes: .* --shm-size=1g or --ipc=host, or .* 1 "
+    for free, here, count, told in (
+        (2**20, 1, COUNT, None),
+        (60_000, 1, COUNT, one),
+        (60_000, 1, 60, None),  # four batches
+        (110_000, 2, COUNT, two),
+        (0, 1, COUNT, "lower workers to 0 "),
+    ):
+        usage = SimpleNamespace(free=free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
+        some = source.select(torch.arange(count), source.labels[:count])
+        with nullcontext() if told is None else pytest.raises(DataError, match=told):
+            Batches(some, RANDOM, **options).close()
+        Batches(some, RANDOM, **{**options, "workers": 0}).close()
+        Batches(some, PLAIN, **options).close()  # rows of a tensor, which no worker reads
     monkeypatch.setattr("danetc.runtime.data.batches.SHARED_MEMORY", tmp_path / "none")
-    Batches(some, RANDOM, **options).close()
+    Batches(source, RANDOM, **options).close()
 
 
 def _workers(batches: Batches) -> list[Any]:
@@ -279,23 +292,20 @@ def _workers(batches: Batches) -> list[Any]:
     return list(loader._iterator._workers)
 
 
-def test_a_worker_that_is_killed_is_reported(make_folder: MakeFolder) -> None:
-    data = open_data(f"folder:{make_folder(count=40, size=(64, 64))}")
+def test_a_worker_that_is_killed_is_reported(tmp_path: Path) -> None:
+    data = open_data(f"folder:{image_folder(tmp_path, count=40, size=(64, 64))}")
     batches = Batches(data.train, PLAIN, batch=1, seed=0, train=False, workers=1)
     steps = batches.epoch(0)
     next(steps)
     os.kill(_workers(batches)[0].pid, signal.SIGKILL)
-    try:
-        with pytest.raises((DataError, RuntimeError)) as caught:
-            list(steps)
-        # The news may come while this process waits for a batch, or anywhere else in it.
-        told = str(caught.value)
-        if not isinstance(caught.value, DataError):
-            told = worker_death(caught.value) or ""
-        assert "a loader process has died" in told
-        assert "lower workers" in told
-    finally:
-        batches.close()
+    with closing(batches), pytest.raises((DataError, RuntimeError)) as caught:
+        list(steps)
+    # The news may come while this process waits for a batch, or anywhere else in it.
+    found = caught.value
+    told = str(found if isinstance(found, DataError) else worker_death(found))
+    assert re.search("a loader process has died.*lower workers", told)
+    assert worker_death(RuntimeError("out of memory")) is None
+    assert worker_death(ValueError("DataLoader worker")) is None
 
 
 def test_a_worker_outlives_the_signals_that_ask_the_main_process_to_save(source: Source) -> None:
@@ -311,23 +321,11 @@ def test_a_worker_outlives_the_signals_that_ask_the_main_process_to_save(source:
     assert not worker.is_alive()
 
 
-def test_what_a_worker_is_given_can_be_sent_to_it(make_folder: MakeFolder, source: Source) -> None:
+def test_what_a_worker_is_given_can_be_sent_to_it(tmp_path: Path, source: Source) -> None:
     """Where processes are not forked (Python 3.14's default), it travels as bytes."""
-    data = with_channels(open_data(f"folder:{make_folder(size=(16, 16))}", classes=2), 1)
+    data = with_channels(open_data(f"folder:{image_folder(tmp_path, size=(16, 16))}", classes=2), 1)
     for each in (data.train, source):
         batches = Batches(each, RANDOM, batch=4, seed=0, train=True)
         sent = pickle.loads(pickle.dumps(batches._fetcher))
         ours, theirs = (fetcher.__getitems__([0, 3, 1, 2]) for fetcher in (batches._fetcher, sent))
         assert torch.equal(ours.images, theirs.images)
-
-
-def test_other_errors_are_no_worker_that_died() -> None:
-    assert worker_death(RuntimeError("out of memory")) is None
-    assert worker_death(ValueError("DataLoader worker")) is None
-
-
-def test_a_path_of_any_bytes_is_kept() -> None:
-    from danetc.runtime.data.files import packed
-
-    names = ["a", "", "ä/ö.png", os.fsdecode(b"\xff.png")]
-    assert [os.fsdecode(each) for each in packed(names)] == names

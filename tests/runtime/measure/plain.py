@@ -10,24 +10,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.surrogates import step
+from tests.surrogates import sigmoid, step
 
-TAU, THRESHOLD, ALPHA = 2.0, 1.0, 4.0
-
-
-def slope(x: Tensor) -> Tensor:
-    y = 1 / (1 + torch.exp(-ALPHA * x))
-    return ALPHA * y * (1 - y)
+TAU, THRESHOLD = 2.0, 1.0
+slope = sigmoid(4.0)
 
 
 @dataclass
 class Layer:
-    """What a layer of LIF neurons did: lists over time.
+    """What a layer of LIF neurons ``behind`` a convolution did: lists over time.
 
     ``spikes`` are what leaves the neuron; the reset reads another node of autograd, so that the
     gradient of ``spikes`` is what comes from above and that of ``states`` what comes back in time.
     """
 
+    behind: str
     inputs: list[Tensor] = field(default_factory=list)
     potentials: list[Tensor] = field(default_factory=list)
     spikes: list[Tensor] = field(default_factory=list)
@@ -71,40 +68,27 @@ class Plain:
         return [(x - mean) / torch.sqrt(var + 1e-5) * weight + bias for x in xs]
 
     def spike(self, name: str, xs: list[Tensor]) -> list[Tensor]:
-        self.layers[name] = Layer()
+        self.layers[name] = Layer([*self.weighted][-1])
         return self.layers[name].run(xs)
 
     def forward(self, image: Tensor, steps: int, sew: bool) -> Tensor:
         """The logits of an image [N, C, H, W]."""
         stem = self.norm("stem.norm", self.conv("stem.conv", [image] * steps))
         out = self.spike("stem.spike", stem)
-        given: list[list[Tensor]] = []
+        given: list[list[Any]] = []
         for i in range(3):
             # Origin under the rule: x_i is the sum of all o_j. SEW: a chain.
-            if not given:
-                x = out
-            elif sew:
-                x = given[-1]
-            else:
-                x = [_sum(parts) for parts in zip(*given, strict=True)]
+            read = given[-1:] if sew else given
+            x = [sum(parts) for parts in zip(*read, strict=True)] if given else out
             at = f"stages.0.blocks.{i}"
             y = self.norm(f"{at}.branch.norm1", self.conv(f"{at}.branch.conv1", x))
             y = self.spike(f"{at}.branch.spike{'1' if sew else ''}", y)
             y = self.norm(f"{at}.branch.norm2", self.conv(f"{at}.branch.conv2", y))
             if sew:
                 y = self.spike(f"{at}.branch.spike2", y)
-                given.append([a + b for a, b in zip(y, x, strict=True)])
-            else:
-                joined = [a + b for a, b in zip(y, x, strict=True)]
-                given.append(self.spike(f"{at}.spike", joined))
+            y = [a + b for a, b in zip(y, x, strict=True)]
+            given.append(y if sew else self.spike(f"{at}.spike", y))
         self.blocks = given
-        pooled = _sum([x.mean((2, 3)) for x in given[-1]]) / steps
+        pooled = torch.stack(given[-1]).mean((0, 3, 4))
         self.weighted["head.linear"] = [pooled]
         return F.linear(pooled, self.state["head.linear.weight"], self.state["head.linear.bias"])
-
-
-def _sum(values: Any) -> Tensor:
-    first, *rest = values
-    for value in rest:
-        first = first + value
-    return first

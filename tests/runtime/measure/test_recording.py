@@ -1,7 +1,10 @@
-"""Recordings against the equations of LIF and IF in plain PyTorch, and SpikingJelly's monitors."""
+"""Recordings against equations and SpikingJelly's monitors; figures show what was measured."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +15,20 @@ from torch import Tensor
 
 import danetc
 from danetc.errors import UserError
-from danetc.runtime.model.built import Model
+from danetc.runtime.measure.plots import FIGURES, Entry, draw_all
 
-from .conftest import batch, build
+from .conftest import DENSE, SEW, batch, build, measure
 from .plain import Plain
 
 STREAM = pytest.mark.parametrize("stream", [False, True], ids=["forward", "stream"])
 IF = """
 use std
-network recurrent {{
-  input = {input}(1, 6, 6); steps = 4; neuron = IF(v_threshold = 0.5); surrogate = sigmoid
+network recurrent {
+  input = events(1, 6, 6); steps = 4; neuron = IF(v_threshold = 0.5); surrogate = sigmoid
   stem = conv(3, kernel = 3) -> spike
   head = avgpool -> mean_over_time -> linear(2)
-}}"""
+}"""
+record: Any = danetc.record
 
 
 @STREAM
@@ -37,30 +41,29 @@ def test_layers_do_what_the_equations_of_lif_say(
         pytest.importorskip("spikingjelly")
     model, (x, _) = build(wiring, backend=backend, memory=memory), batch()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    expected, found = Plain(before), danetc.record(model, x, stream=stream)
+    expected, found = Plain(before), record(model, x, stream=stream)
     expected.forward(x, 3, wiring == "sew")
     assert {*found} == {*expected.layers}
     for name, layer in expected.layers.items():
         one = found[name]
         assert torch.equal(one.spikes, torch.stack(layer.spikes))
         for mine, theirs in ((one.current, layer.inputs), (one.potential, layer.potentials)):
-            assert torch.allclose(mine, torch.stack(theirs), atol=1e-5)  # type: ignore[arg-type]
-        assert one.threshold is not None
+            assert torch.allclose(mine, torch.stack(theirs), atol=1e-5)
         assert (one.threshold == 1).all()
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
 
 
 @STREAM
 def test_frames_of_events_reach_integrate_and_fire(stream: bool) -> None:
-    model = danetc.build(text=IF.format(input="events"), seed=3).eval()
+    model = danetc.build(text=IF, seed=3).eval()
     frames = torch.rand(4, 2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
-    found = danetc.record(model, frames, "stem", stream=stream)["stem.spike"]
+    found = record(model, frames, "stem", stream=stream)["stem.spike"]
     v, weight = torch.zeros(2, 3, 6, 6), model.state_dict()["stem.conv.weight"]
     for t, frame in enumerate(frames):
         current = torch.nn.functional.conv2d(frame, weight, padding=1)
         v = v + current
         assert torch.allclose(found.current[t], current, atol=1e-6)
-        assert torch.allclose(found.potential[t], v, atol=1e-6)  # type: ignore[index]
+        assert torch.allclose(found.potential[t], v, atol=1e-6)
         assert torch.equal(found.spikes[t], (v >= 0.5).float())
         v = v.where(v < 0.5, 0)
     assert 0 < found.spikes.mean() < 1
@@ -69,19 +72,17 @@ def test_frames_of_events_reach_integrate_and_fire(stream: bool) -> None:
 def test_potentials_are_those_of_spikingjelly_s_monitor() -> None:
     neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
     monitor = pytest.importorskip("spikingjelly.activation_based.monitor")
-    found = danetc.record(build(), batch()[0], "stem")["stem.spike"]
+    found = record(build(), batch()[0], "stem")["stem.spike"]
     node = neuron.LIFNode(tau=2.0, v_reset=0.0, step_mode="m", store_v_seq=True)
     potentials = monitor.AttributeMonitor("v_seq", False, torch.nn.Sequential(node), neuron.LIFNode)
-    spikes = node(found.current)
-    assert torch.equal(found.spikes, spikes)
+    assert torch.equal(found.spikes, node(found.current))
     after = potentials.records[0]  # SpikingJelly keeps the potential after the reset
-    assert found.potential is not None
     assert torch.allclose(found.potential * (1 - found.spikes), after, atol=1e-6)
 
 
 def test_relu_has_no_potential() -> None:
-    text = IF.format(input="image").replace("IF(v_threshold = 0.5)", "ReLU")
-    found = danetc.record(danetc.build(text=text), torch.rand(2, 1, 6, 6))
+    changes = {"input": "image(1, 6, 6)", "neuron": "ReLU"}
+    found = record(danetc.build(text=IF, set=changes), torch.rand(2, 1, 6, 6))
     (layer,) = found.values()
     assert layer.spikes.shape == (4, 2, 3, 6, 6)
     assert layer.potential is None
@@ -92,19 +93,18 @@ def test_relu_has_no_potential() -> None:
 
 @pytest.fixture(scope="module")
 def recording() -> Any:
-    return danetc.record(build(), batch()[0])
+    return record(build(), batch()[0])
 
 
 def test_the_file_has_what_the_object_has(recording: Any, tmp_path: Path) -> None:
     recording.save(tmp_path / "a.npz")
+    expected = {
+        f"{name}/{key}": getattr(recording[name], key).numpy()
+        for name in recording
+        for key in ("spikes", "current", "potential", "threshold")
+    }
     with np.load(tmp_path / "a.npz") as found:
-        assert {*found} == {
-            f"{name}/{key}"
-            for name in recording
-            for key in ("spikes", "current", "potential", "threshold")
-        }
-        for name in recording:
-            assert np.array_equal(found[f"{name}/potential"], recording[name].potential.numpy())
+        np.testing.assert_equal(dict(found), expected)
     with pytest.raises(UserError, match=r"ends in \.npz"):
         recording.save(tmp_path / "a.png")
 
@@ -126,17 +126,69 @@ def test_figures_show_each_spike(recording: Any) -> None:
 
 def test_what_cannot_be_recorded(recording: Any) -> None:
     model, (x, _) = build(), batch()
-    folded: Model = danetc.fold(model)
+    traces = partial(recording.traces, neurons=[108])
     for message, call in {
-        "did you mean `stem.spike`": lambda: danetc.record(model, x, "stem.spik"),
-        "not [4, 2, 5, 6]": lambda: danetc.record(model, x[:, :, 1:]),
-        "a folded model has no norms": lambda: danetc.record(folded, x),
-        "images are a tensor": lambda: danetc.record(model, [x]),  # type: ignore[arg-type]
+        "did you mean `stem.spike`": lambda: record(model, x, "stem.spik"),
+        "not [4, 2, 5, 6]": lambda: record(model, x[:, :, 1:]),
+        "a folded model has no norms": lambda: record(danetc.fold(model), x),
+        "images are a tensor": lambda: record(model, [x]),
         "image must be from 0 to 3, not 4": lambda: recording.raster(image=4),
-        "the number of a neuron must be from 0 to 107, not 108": lambda: recording.traces(
-            neurons=[108]
-        ),
+        "the number of a neuron must be from 0 to 107, not 108": traces,
     }.items():
-        with pytest.raises(UserError) as error:
+        with pytest.raises(UserError, match=re.escape(message)):
             call()
-        assert message in str(error.value)
+
+
+NOTHING = dict.fromkeys([name.replace("-", "_") for name in FIGURES if name != "firing-rate"])
+
+
+@pytest.fixture(scope="module")
+def entries() -> list[Entry]:
+    pytest.importorskip("matplotlib")
+    models = {"danet_c": build(DENSE), "sew": build(SEW)}
+    return [(name, measure(model, [batch()])) for name, model in models.items()]
+
+
+@pytest.mark.thorough
+def test_each_measure_has_a_figure_twice_alike(entries: list[Entry], tmp_path: Path) -> None:
+    written = draw_all(entries, tmp_path)
+    assert [path.name for path in written] == [f"{name.replace('-', '_')}.svg" for name in FIGURES]
+    (tmp_path / "again").mkdir()
+    rates = [(label, replace(measures, **NOTHING)) for label, measures in entries]  # type: ignore[arg-type]
+    (again,) = draw_all(rates, tmp_path / "again")
+    assert again.read_bytes() == written[0].read_bytes()
+
+
+def test_lines_are_the_layers_of_the_main_path(entries: list[Entry]) -> None:
+    for name, value in (("firing-rate", "rate"), ("gradient-stability", "stability")):
+        left, _ = FIGURES[name](entries).axes
+        drawn = {line.get_label(): line for line in left.get_lines()}
+        for label, measures in entries:
+            layers = [each for each in measures.taken()[name].layers if each.main]
+            assert drawn[label].get_ydata() == pytest.approx([getattr(e, value) for e in layers])
+            assert list(drawn[label].get_xdata()) == list(range(1, len(layers) + 1))
+    # Told apart without colour: by dash and by marker.
+    lines = [drawn[label] for label, _ in entries]
+    assert len({line.get_linestyle() for line in lines}) == len(entries)
+    assert len({line.get_marker() for line in lines}) == len(entries)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", list(FIGURES))
+@pytest.mark.parametrize("count", [1, 2])
+def test_nothing_is_cut_off(entries: list[Entry], name: str, count: int) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = FIGURES[name](entries[:count])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = figure.get_tightbbox(canvas.get_renderer())  # of all that is drawn, in inches
+    width, height = figure.get_size_inches()
+    assert -0.02 <= drawn.x0 < drawn.x1 <= width + 0.02
+    assert -0.02 <= drawn.y0 < drawn.y1 <= height + 0.02
+    for axes in figure.axes:
+        for bar in axes.patches:
+            box = bar.get_window_extent(canvas.get_renderer())
+            assert box.y0 >= axes.bbox.y0 - 2
+            assert box.y1 <= axes.bbox.y1 + 2
+            assert box.x1 <= axes.bbox.x1 + 2

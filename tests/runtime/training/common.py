@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,24 +16,23 @@ import danetc
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import load_module
 from danetc.dsl.recipe.resolve import resolve_recipe
-from danetc.dsl.recipe.settings import Phase, Recipe
+from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.data.registry import open_data
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.engine import PhaseRun, fit
-from danetc.runtime.training.observer import Callback, Epoch, PhasePlan, RunSettings, StepReport
+from danetc.runtime.training.observer import Epoch, RunSettings, StepReport
 
-NETWORK = """
+STILL = """
 use std
 network small {
   input = image(1, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
   stem   = conv(8) -> norm -> spike
   stages = stage(basic(8), 1) via sew
-  head   = avgpool -> %s linear(10)
+  head   = avgpool -> mean_over_time -> linear(10)
 }
 """
-STILL = NETWORK % "mean_over_time ->"
 """Draws no random numbers, which processes do not share."""
 RELU = STILL.replace("neuron = LIF", "neuron = ReLU")
 BARE = STILL.replace("norm -> ", "").replace("via sew", "via bare") + (
@@ -46,26 +45,21 @@ TIMES = ("seconds", "images_per_second", "shares")
 """The figures of an epoch that are not the same in every run."""
 
 
-def recipe(body: str, **overrides: Any) -> Recipe:
+def phase(body: str) -> Phase:
     reporter = Reporter()
     module = load_module(SourceFile("test.danet", f"recipe test {{ {body} }}"), reporter)
     reporter.raise_if_errors()
-    found = resolve_recipe(module.own["test"], overrides, reporter, module)
+    recipe = resolve_recipe(module.own["test"], {}, reporter, module)
     reporter.raise_if_errors()
-    assert found is not None
-    return found
+    assert recipe is not None
+    return recipe.phases[0]
 
 
-def phase(body: str) -> Phase:
-    return recipe(body).phases[0]
-
-
-def small(time: str = "mean_over_time ->") -> Any:
-    return danetc.build(text=NETWORK % time, seed=1)
+def small() -> Any:
+    return danetc.build(text=STILL, seed=1)
 
 
 def digits(train: int = 200, test: int = 60) -> DataSet:
-    """Some of the digits."""
     data = open_data("digits")
     return replace(
         data,
@@ -80,44 +74,17 @@ def few() -> DataSet:
     return digits()
 
 
-class Watcher(Callback):
-    """Notes all that it is told."""
-
-    def __init__(self) -> None:
-        self.plans: list[PhasePlan] = []
-        self.steps: list[StepReport] = []
-        self.epochs: list[Epoch] = []
-        self.notices: list[str] = []
-        self.kinds: list[str] = []
-        self.ended = 0
-
-    def on_phase_start(self, plan: PhasePlan) -> None:
-        self.plans.append(plan)
-
-    def on_step_end(self, report: StepReport) -> None:
-        self.steps.append(report)
-
-    def on_epoch_end(self, epoch: Epoch) -> None:
-        self.epochs.append(epoch)
-
-    def on_notice(self, text: str) -> None:
-        self.notices.append(text)
-
-    def on_checkpoint(self, path: Path) -> None:
-        self.kinds.append(path.name)
-
-    def on_phase_end(self) -> None:
-        self.ended += 1
+def told(observer: Any, name: str) -> list[Any]:
+    """What a mock of a callback was called with under a name: reports of steps, epochs, notices."""
+    return [call.args[0] for call in getattr(observer, f"on_{name}").call_args_list]
 
 
-@dataclass
-class Trained:
-    """What a training has left behind."""
+@dataclass(eq=False)
+class Trained(PhaseRun):
+    """A training on DEVICE, and what it has told and given to save."""
 
-    history: list[dict[str, Any]]
-    model: torch.nn.Module
-    weights: Mapping[str, Tensor]
-    watcher: Watcher
+    observer: Any = field(default_factory=Mock)
+    world: World = field(default_factory=lambda: World(DEVICE))
     saved: list[Mapping[str, Tensor]] = field(default_factory=list)
 
     @property
@@ -125,20 +92,25 @@ class Trained:
         """Those of each epoch that every run of the same settings has."""
         return [{k: v for k, v in row.items() if k not in TIMES} for row in self.history]
 
+    @property
+    def reports(self) -> list[StepReport]:
+        return told(self.observer, "step_end")
 
-def run(
-    model: Any,
-    data: DataSet,
-    chosen: Phase,
-    seed: int = 3,
-    watcher: Watcher | None = None,
-    **rest: Any,
-) -> Trained:
-    """Train on DEVICE. ``rest`` goes to ``RunSettings`` where it is one of them, else to ``PhaseRun``."""
+    @property
+    def epochs(self) -> list[Epoch]:
+        return told(self.observer, "epoch_end")
+
+
+def run(model: Any, data: DataSet, chosen: Phase, seed: int = 3, **rest: Any) -> Trained:
+    """Train. ``rest`` goes to ``RunSettings`` where it is one of them, else to ``PhaseRun``."""
     of_settings = {k: rest.pop(k) for k in list(rest) if k in RunSettings.__dataclass_fields__}
-    watcher = watcher or Watcher()
-    saved: list[Mapping[str, Tensor]] = []
-    resume, settings = rest.pop("resume", None), RunSettings(seed=seed, **of_settings)
-    phase_run = PhaseRun(model, data, chosen, settings, watcher, World(DEVICE), **rest)
-    fit(phase_run, resume, lambda run: saved.append(run.weights))
-    return Trained(phase_run.history, phase_run.kept, phase_run.weights, watcher, saved)
+    resume = rest.pop("resume", None)
+    trained = Trained(model, data, chosen, RunSettings(seed=seed, **of_settings), **rest)
+    fit(trained, resume, lambda run: trained.saved.append(run.weights))
+    return trained
+
+
+def gradients(model: torch.nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward(retain_graph=True)
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}

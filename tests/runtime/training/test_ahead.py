@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +17,6 @@ from torch.overrides import TorchFunctionMode
 import danetc
 from danetc.runtime.data.dataset import DataSet, Memory
 from danetc.runtime.system.errors import TrainingError
-from danetc.runtime.training import engine as running
-from danetc.runtime.training.optim import Average
 from tests.runtime.training.common import ADAM, RELU, digits, phase, run, small
 
 READS = {"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__", "nonzero"}
@@ -27,13 +24,7 @@ READS = {"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index
 
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = running.PhaseRun.begin
-
-    def one_ahead(self: running.PhaseRun, *rest: Any) -> Any:
-        self.ahead = 1
-        return begin(self, *rest)
-
-    monkeypatch.setattr(running.PhaseRun, "begin", one_ahead)
+    monkeypatch.setattr("danetc.runtime.training.engine.has_streams", lambda device: True)
 
 
 class Reads(TorchFunctionMode):
@@ -43,9 +34,7 @@ class Reads(TorchFunctionMode):
         super().__init__()
         self.by: list[str] = []
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in READS:
             frame = sys._getframe(1)
             while "danetc" not in frame.f_globals["__name__"].split(".")[0]:
@@ -83,11 +72,10 @@ def test_training_is_the_same_bit_for_bit(few: DataSet, monkeypatch: pytest.Monk
     ahead.__wrapped__(monkeypatch)  # type: ignore[attr-defined]
     later = run(small(), few, phase(body))
     assert later.figures == at_once.figures
-    for name, value in at_once.weights.items():
-        assert torch.equal(later.weights[name], value), name
+    torch.testing.assert_close(later.weights, at_once.weights, rtol=0, atol=0)
 
     def told(trained: Any) -> list[Any]:
-        return [replace(step, images_per_second=0, shares={}) for step in trained.watcher.steps]
+        return [replace(step, images_per_second=0, shares={}) for step in trained.reports]
 
     assert told(later) == told(at_once)
 
@@ -103,25 +91,6 @@ def test_a_loss_that_breaks_is_named_and_changes_no_weight(
     data = replace(few, train=Memory(images, few.train.labels))
     chosen = phase(f"epochs = 1; batch = 40; optimizer = {optimizer}")
     model = danetc.build(text=RELU, seed=1)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(TrainingError, match=r"epoch 1, step .*begins in the input itself"):
         run(model, data, chosen)
-    assert "epoch 1, step " in str(caught.value)
-    assert "begins in the input itself" in str(caught.value)
     assert all(torch.isfinite(value).all() for value in model.parameters())
-
-
-def test_a_running_mean_is_torchs() -> None:
-    torch.manual_seed(0)
-    model = torch.nn.BatchNorm2d(3)
-    ours = Average(model, 0.9)
-    theirs = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True
-    )
-    for step in range(3):
-        model(torch.randn(4, 3, 2, 2))
-        with torch.no_grad():
-            model.weight.add_(torch.randn(3))
-        ours.update(model, first=step == 0)
-        theirs.update_parameters(model)
-    for one, other in zip(ours.module.parameters(), theirs.module.parameters(), strict=True):
-        assert torch.equal(one, other)

@@ -1,47 +1,58 @@
-"""The loop on a small network, in one process."""
+"""The loop in one process: its precision, what it watches for, and validation images."""
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import signal
+import time
+import warnings
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import nn
 
 import danetc
-from danetc.runtime.data.dataset import DataSet
+from danetc.compiler import check_text, graph_of
+from danetc.compiler.emit.fx import emit
+from danetc.runtime.data.dataset import DataSet, Memory
+from danetc.runtime.system.devices import arithmetic
 from danetc.runtime.system.errors import DataError, TrainingError
-from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
-from danetc.runtime.training.observer import PARTS
+from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position, read_checkpoint
+from danetc.runtime.training.guards import first_not_finite, is_out_of_memory
+from danetc.runtime.training.observer import PARTS, Callback, Epoch
+from danetc.runtime.training.signals import Stopped, StopRequest
+from danetc.runtime.training.state import determinism
 from danetc.runtime.training.totals import Totals
-from tests.runtime.training.common import ADAM, BARE, STILL, phase, run, small
+from danetc.runtime.training.training_batches import TrainingBatches
+from tests.fuzzing.compare import compiling
+from tests.runtime.training.common import ADAM, RELU, STILL, Trained, phase, run, small, told
+from tests.runtime.training.test_losses import NET
 
 
 def test_training_learns_reports_and_gives_weights_each_epoch(few: DataSet) -> None:
     done = run(small(), few, phase("epochs = 12; batch = 50; optimizer = adamw(lr = 0.02)"))
-    epochs, steps = done.watcher.epochs, done.watcher.steps
+    epochs, steps = done.epochs, done.reports
     assert [epoch.as_dict() for epoch in epochs] == done.history
     assert [(step.global_step, step.epoch, step.step) for step in steps] == [
         (4 * epoch + step + 1, epoch + 1, step + 1) for epoch in range(12) for step in range(4)
     ]
     assert epochs[-1].train_loss < epochs[0].train_loss
     assert epochs[-1].train_accuracy > 0.4  # chance is 0.1
-    state = done.model.cpu().state_dict()
+    state = done.kept.cpu().state_dict()
     assert len(done.saved) == 12
     assert all(torch.equal(value, done.saved[-1][name]) for name, value in state.items())
     assert any(not torch.equal(done.saved[0][name], done.saved[1][name]) for name in state)
-    (plan,) = done.watcher.plans
+    (plan,) = told(done.observer, "phase_start")
     assert (plan.steps, plan.epoch, plan.step) == (4, 0, 0)
-    assert done.watcher.ended == 1
-    # The figures are those of a plain evaluation.
-    with torch.no_grad():
-        output = done.model.eval()(few.test.images.float() / few.test.images.max())
-    loss = nn.functional.cross_entropy(output, few.test.labels)
-    right = output.topk(5).indices == few.test.labels.unsqueeze(1)
-    assert epochs[-1].test_loss == pytest.approx(loss.item(), rel=1e-5)
-    assert epochs[-1].test_accuracy == pytest.approx(right[:, 0].float().mean().item())
-    assert epochs[-1].test_top5 == pytest.approx(right.any(1).float().mean().item())
+    assert done.observer.on_phase_end.call_count == 1
     shares = epochs[0].shares
     assert tuple(shares) == PARTS
     assert sum(shares.values()) == pytest.approx(1)
@@ -59,15 +70,17 @@ def test_top5_is_counted_from_ten_classes_on() -> None:
 
 def test_resumes_at_the_same_share_of_an_epoch_of_more_steps(few: DataSet, tmp_path: Path) -> None:
     body = "epochs = 2; batch = %d; optimizer = sgd(lr = 0.1); schedule = cosine"
-    checkpoints = Checkpoints(tmp_path, lambda text: None, lambda path: None)
+    checkpoints = Checkpoints(tmp_path, print, print)
     run(small(), few, phase(body % 50), checkpoints=checkpoints)
     found = checkpoints.latest()
     assert found is not None
     halfway = replace(found, position=Position(0, 1, 2))
-    resumed = run(small(), few, phase(body % 25), resume=halfway).watcher
-    assert resumed.notices == ["an epoch has 8 steps now, not 4; it resumes at step 4"]
-    whole = run(small(), few, phase(body % 25)).watcher.steps[12:]
-    for one, other in zip(resumed.steps, whole, strict=True):
+    resumed = run(small(), few, phase(body % 25), resume=halfway)
+    assert told(resumed.observer, "notice") == [
+        "an epoch has 8 steps now, not 4; it resumes at step 4"
+    ]
+    whole = run(small(), few, phase(body % 25)).reports[12:]
+    for one, other in zip(resumed.reports, whole, strict=True):
         assert (one.step, one.global_step) == (other.step, other.global_step)
         assert one.learning_rate == pytest.approx(other.learning_rate)
 
@@ -75,13 +88,10 @@ def test_resumes_at_the_same_share_of_an_epoch_of_more_steps(few: DataSet, tmp_p
 def test_checkpoints_within_an_epoch_are_saved_when_they_are_due(
     few: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved: list[tuple[int, int]] = []
-
-    def write(self: Checkpoints, snapshot: Snapshot, *names: str) -> None:
-        saved.append((snapshot.position.epoch, snapshot.position.step))
-
-    monkeypatch.setattr(Checkpoints, "write_later", write)
-    checkpoints = Checkpoints(tmp_path, print, print)
+    checkpoints, saved = Checkpoints(tmp_path, print, print), list[tuple[int, ...]]()
+    monkeypatch.setattr(
+        checkpoints, "write_later", lambda found, *names: saved.append(found.position[1:])
+    )
     chosen = phase("epochs = 2; batch = 50; optimizer = sgd(lr = 0.1)")
     run(small(), few, chosen, checkpoints=checkpoints, checkpoint_steps=3)
     assert saved == [(0, 3), (1, 0), (1, 3), (2, 0)]
@@ -97,75 +107,287 @@ def test_the_same_seed_gives_the_same_training(few: DataSet) -> None:
     two = run(small(), few, chosen)
     other = run(small(), few, chosen, seed=4)
     assert one.figures == two.figures != other.figures
-    for name, value in one.weights.items():
-        assert torch.equal(value, two.weights[name])
-
-
-def test_accumulated_parts_make_one_step(few: DataSet) -> None:
-    one, two = (
-        run(
-            danetc.build(text=BARE, seed=1).double(),
-            few,
-            phase(f"epochs = 1; batch = 60; accumulate = {parts}; optimizer = sgd(lr = 0.1)"),
-        )
-        for parts in (1, 3)
-    )
-    for name, value in one.weights.items():
-        assert torch.allclose(value, two.weights[name], atol=1e-10), name
-    assert one.history[0]["train_loss"] == pytest.approx(two.history[0]["train_loss"])
-
-
-def test_the_running_mean_of_the_weights_is_kept(few: DataSet) -> None:
-    model = small()
-    done = run(model, few, phase(ADAM + "; ema = 0.5"))
-    kept = done.model.cpu().state_dict()
-    assert done.model is not model
-    assert all(torch.equal(value, done.saved[-1][name]) for name, value in kept.items())
-    assert any(
-        not torch.equal(value, kept[name]) for name, value in model.cpu().state_dict().items()
-    )
-
-
-def test_clipping_bounds_the_step_and_reports_the_norm(few: DataSet) -> None:
-    model = small()
-    before = torch.cat([p.detach().clone().flatten() for p in model.parameters()])
-    chosen = phase("epochs = 1; batch = 200; clip = 1e-3; optimizer = sgd(lr = 1.0)")
-    (step,) = run(model, few, chosen).watcher.steps
-    after = torch.cat([p.detach().cpu().flatten() for p in model.parameters()])
-    assert 0 < (after - before).norm() <= 1.001e-3
-    assert step.grad_norm is not None
-    assert step.grad_norm > 1e-3
+    torch.testing.assert_close(one.weights, two.weights, rtol=0, atol=0)
 
 
 def test_what_does_not_fit_is_refused_before_training(few: DataSet) -> None:
+    """Of several outputs, one is trained by its name."""
     text = STILL.replace("image(1, 8, 8)", "image(1, 16, 16)")
     with pytest.raises(DataError, match=r"image\(1, 8, 8\)"):
         run(danetc.build(text=text), few, phase(ADAM))
     with pytest.raises(TrainingError, match="into 7 equal parts"):
         run(small(), few, replace(phase(ADAM), accumulate=7))
-
-
-# -- several outputs -------------------------------------------------------------------------------
-
-TWO = """
-use std
-network two {
-  input = image(1, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
-  a = in -> conv(8) -> norm -> spike
-  early = a -> avgpool -> mean_over_time -> linear(3)
-  out = outputs(a -> conv(8) -> norm -> spike -> avgpool -> mean_over_time -> linear(10), early)
-}
-"""
-
-
-def test_one_of_several_outputs_is_trained_by_name(few: DataSet) -> None:
-    model = danetc.build(text=TWO, seed=1)
-    names = list(model.signature.outputs)
-    assert len(names) == 2
-    with pytest.raises(TrainingError, match=r"(`\w+`, )+.*--train-output"):
+    model = danetc.build(text=NET, seed=1)
+    with pytest.raises(TrainingError, match=r"`early`, `late`.*--train-output"):
         run(model, few, phase(ADAM))
-    chosen = next(name for name, shape in model.signature.outputs.items() if shape == (10,))
-    with pytest.raises(TrainingError, match="no output `late`"):
-        run(model, few, phase(ADAM), train_output="late")
-    epochs = run(model, few, phase(ADAM), train_output=chosen).watcher.epochs
+    with pytest.raises(TrainingError, match="no output `lat`"):
+        run(model, few, phase(ADAM), train_output="lat")
+    epochs = run(model, few, phase(ADAM), train_output="late").epochs
     assert epochs[-1].train_loss < epochs[0].train_loss
+
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+IEEE, TF32 = (("ieee", "ieee"), ("tf32", "tf32"))
+
+
+def switches() -> tuple[str, str]:
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    return conv.fp32_precision, matmul.fp32_precision
+
+
+@pytest.mark.parametrize("supported", [True, False])
+@pytest.mark.parametrize("device", [CPU, GPU])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "fp16"])
+def test_switches_are_set_together_and_restored(
+    precision: str, device: torch.device, supported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: supported)
+    before = switches()
+    expected = TF32 if (precision, device, supported) == ("tf32", GPU, True) else IEEE
+    with suppress(KeyError), arithmetic(precision, device):
+        assert switches() == expected
+        raise KeyError
+    assert switches() == before
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cudnn.allow_tf32  # torch raises an error if old and new ones disagree
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_determinism_leaves_new_memory_as_it_is(wanted: bool) -> None:
+    memory: Any = torch.utils.deterministic
+    assert memory.fill_uninitialized_memory  # torch's default
+    with suppress(KeyError), determinism(GPU, wanted):
+        assert torch.are_deterministic_algorithms_enabled() is wanted
+        assert not memory.fill_uninitialized_memory
+        raise KeyError
+    assert memory.fill_uninitialized_memory
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_run_sets_and_records_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phases = "phase a { precision = tf32 } phase b { start = a }"
+    recipe = f"epochs = 1; steps = 1; optimizer = adamw(lr = 0.01); {phases}"
+
+    train = partial(danetc.train, text=f"{STILL} recipe r {{ {recipe} }}", backend="eager")
+
+    def trained(name: str) -> tuple[object, object, str]:
+        looks, seen = Callback(), dict[str, object]()
+        vars(looks)["on_step_end"] = lambda report: seen.update({report.phase: switches()})
+        done = train(output=tmp_path / name, device="cpu", callbacks=[looks])
+        facts = json.loads((tmp_path / name / "run.json").read_text())["facts"]
+        return facts["float32_products"], seen, "\n".join(done.notes)
+
+    found, seen, notes = trained("cpu")
+    assert (found, seen) == ({"a": "ieee", "b": "ieee"}, {"a": IEEE, "b": IEEE})
+    assert "cpu has no TF32: precision = tf32 computes as float32 does" in notes
+    for module in ("runtime.system.devices", "tasks.training.plan"):
+        monkeypatch.setattr(f"danetc.{module}.has_tf32", lambda device: True)
+    found, seen, notes = trained("gpu")
+    assert (found, seen) == ({"a": "tf32", "b": "ieee"}, {"a": TF32, "b": IEEE})
+    assert "precision = float32 multiplies without TF32" in notes
+    assert "no TF32" not in notes
+
+
+@pytest.fixture(scope="module")
+def held(few: DataSet) -> DataSet:
+    """The digits of ``few``, the last 40 of those for training held out."""
+    train = few.train
+    first, last = (Memory(train.images[n], train.labels[n]) for n in (slice(160), slice(160, None)))  # type: ignore[union-attr]
+    return replace(few, train=first, val=last)
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The splits and epochs of all evaluations."""
+    found: list[tuple[str, int]] = []
+    plain = TrainingBatches.testing
+
+    def testing(self: TrainingBatches, split: Any, epoch: int) -> Any:
+        found.append((split, epoch))
+        return plain(self, split, epoch)
+
+    monkeypatch.setattr(TrainingBatches, "testing", testing)
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(held: DataSet) -> Trained:
+    return run(small(), held, phase(ADAM))
+
+
+ONCE = [("val", 0), ("val", 1), ("val", 2), ("test", 2)]
+
+
+def test_epochs_are_evaluated_on_validation_images(
+    held: DataSet, evaluated: list[tuple[str, int]], tmp_path: Path
+) -> None:
+    """Figures are those of a plain evaluation, and the best epoch is that on validation images."""
+    done = run(small(), held, phase(ADAM), checkpoints=Checkpoints(tmp_path, print, print))
+    assert evaluated == ONCE
+    *_, last = done.epochs
+    assert [epoch.test_loss for epoch in done.epochs[:-1]] == [None] * 2
+    model = done.kept.eval().cpu()
+    for source, *found in (
+        (held.val, last.val_loss, last.val_accuracy, last.val_top5),
+        (held.test, last.test_loss, last.test_accuracy, last.test_top5),
+    ):
+        with torch.no_grad():
+            output = model(source.images)
+        right = (output.topk(5).indices == source.labels.unsqueeze(1)).float()
+        loss = nn.functional.cross_entropy(output, source.labels)
+        expected = [loss, right[:, 0].mean(), right.amax(1).mean()]
+        assert found == pytest.approx([float(each) for each in expected], rel=1e-5)
+    values = [epoch.val_accuracy for epoch in done.epochs]
+    assert read_checkpoint(tmp_path / "best").position.epoch == 1 + values.index(max(values))
+    assert last.quality == last.val_accuracy
+    assert Epoch.read(last.as_dict()) == last
+    evaluated.clear()
+    run(small(), held, phase(ADAM), phase=0, phases=2)
+    assert evaluated == ONCE[:3]  # the test is at the end of the last phase
+
+
+def test_without_validation_nothing_changes(held: DataSet, whole: Trained) -> None:
+    plain = run(small(), replace(held, val=None), phase(ADAM))
+    assert not any(name.startswith("val") for name in plain.history[-1])
+    torch.testing.assert_close(plain.weights, whole.weights, rtol=0, atol=0)
+    test = [name for name in plain.history[-1] if name.startswith("test")]
+    assert [plain.history[-1][name] for name in test] == [whole.history[-1][name] for name in test]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("check", [5, 15, 17])  # of 5, 5 and 7: steps, then batches
+def test_a_resumed_training_is_tested_once(
+    held: DataSet,
+    whole: Trained,
+    evaluated: list[tuple[str, int]],
+    tmp_path: Path,
+    check: int,
+    killed: bool,
+) -> None:
+    """It is stopped in an evaluation or a step. A complete one is not tested again."""
+
+    class Stopping(StopRequest):
+        left = check
+
+        @property
+        def wanted(self) -> bool:
+            self.left -= 1
+            if not self.left and killed:
+                raise KeyboardInterrupt
+            self.signal = signal.SIGTERM
+            return not self.left
+
+    def resumed(stop: StopRequest) -> Trained:
+        checkpoints = Checkpoints(tmp_path, print, print)
+        given = {"resume": checkpoints.latest(), "checkpoint_steps": 1, "stop": stop}
+        return run(small(), held, phase(ADAM), checkpoints=checkpoints, **given)
+
+    with pytest.raises(KeyboardInterrupt if killed else Stopped):
+        resumed(Stopping())
+    evaluated.clear()
+    rest = resumed(StopRequest())
+    assert [each for each in evaluated if each[0] == "test"] == [("test", 2)]
+    assert rest.figures == whole.figures
+    torch.testing.assert_close(rest.weights, whole.weights, rtol=0, atol=0)
+    evaluated.clear()
+    assert resumed(StopRequest()).history == rest.history
+    assert evaluated == []
+
+
+def set_nan(model: nn.Module, name: str) -> None:
+    with torch.no_grad():
+        dict(model.named_parameters())[name].view(-1)[0] = math.nan
+
+
+@pytest.mark.parametrize(
+    "name", ["stem.conv.weight", "stages.0.blocks.0.branch.conv2.weight", "head.linear.bias"]
+)
+def test_the_layer_where_it_begins_is_named(few: DataSet, name: str) -> None:
+    model, layer = danetc.build(text=RELU, seed=1), name.rpartition(".")[0]
+    set_nan(model, name)
+    where = rf"phase `train`, epoch 1, step 1, .* rate of 0.01; it begins in layer `{layer}` \(\S+:\d+\)"
+    says = f"{where}, whose `{name}` is not finite; lower optimizer"
+    with pytest.raises(TrainingError, match=says):
+        run(model, few, phase(ADAM))
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("train = in -> conv(4) -> norm -> spike", ""),
+        ("train = sqrt(0 * in - 1) -> norm", "`train.sqrt` (n.danet:7)"),
+        ("train = 1e15 * in * in / (0 * in)", "`train.div` (n.danet:7)"),
+        ("train = in -> conv(4) -> diverges", "`train.spike` (n.danet:7)"),
+        ("train = (in + (train -> delay(1))) -> diverges", "`train.spike` (n.danet:7)"),
+    ],
+)
+def test_an_operation_is_named_by_its_line(backend: str, line: str, place: str) -> None:
+    text = (
+        "use std\nneuron diverges { state u = 0.0\n  u = u + log(0 * x - 1); s = u }\n"
+        "network n {\n  input = image(2, 6, 6); steps = 2; neuron = IF; surrogate = atan\n"
+        f"\n  {line}\n  out = train -> conv(3) -> norm -> spike -> avgpool -> linear(3)\n}}\n"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = emit(graph_of(check_text(text, "n.danet")), backend=backend)
+    with compiling(False):
+        found = first_not_finite(model, torch.randn(4, 2, 6, 6), nullcontext)
+        assert found == (
+            f"layer {place}" if place else "only the loss: every layer's output is finite"
+        )
+        assert not any("forward" in vars(module) for module in model.modules())
+        assert model(torch.ones(4, 2, 6, 6)).shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        # A GPU computes the next step already when the watcher hears of one.
+        ("head.linear.bias", "epoch 2, step [34].*layer `head.linear`"),
+        # The loss stays finite: a potential that is not a number never reaches the threshold.
+        (
+            "stem.conv.weight",
+            "`stem.conv.weight` is no longer finite after phase 1, epoch 3, step 0",
+        ),
+    ],
+)
+def test_the_last_good_checkpoint_is_named(
+    few: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str
+) -> None:
+    """Also where it is still being written when the loss breaks, after 6 steps."""
+    monkeypatch.setattr(os, "fsync", lambda handle: time.sleep(0.05))
+    checkpoints, model, observer = Checkpoints(tmp_path, print, print), small(), Mock()
+    observer.on_step_end = lambda report: report.global_step == 6 and set_nan(model, name)
+    last = f".*the last good checkpoint is {tmp_path / LAST}"
+    with pytest.raises(TrainingError, match=says + last):
+        run(model, few, phase(ADAM), observer=observer, checkpoints=checkpoints)
+    found = checkpoints.latest()
+    assert found.position == Position(0, 1, 0)
+    assert all(torch.isfinite(value).all() for value in found.tensors["model"].values())
+
+
+@pytest.mark.parametrize(("bias", "rate"), [(-100.0, 0), (100.0, 1)])
+def test_dead_layers_are_named(few: DataSet, bias: float, rate: int) -> None:
+    model = small()
+    norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    with torch.no_grad():
+        norm.weight.zero_()
+        norm.bias.fill_(bias)
+    done = run(model, few, phase("epochs = 1; batch = 50; optimizer = sgd(lr = 1e-9)"))
+    (epoch,) = done.epochs
+    assert epoch.firing["stem.spike"] == rate
+    (warning,) = [text for text in epoch.warnings if f"rate of {rate}" in text]
+    assert "stem.spike" in warning
+
+
+def test_out_of_memory_says_what_to_do(few: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small()
+    monkeypatch.setattr(model.stem, "forward", lambda *args: torch.empty(2**50))
+    advice = ("accumulate=2", "--memory recompute", "precision=bf16", "batch=25")
+    found = ".*".join(f"--set recipe.train.{each}" if "=" in each else each for each in advice)
+    with pytest.raises(TrainingError, match=f"(?s)50 images at a time.*{found}"):
+        run(model, few, phase(ADAM))
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes differ"))

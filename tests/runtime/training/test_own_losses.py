@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,50 +15,11 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.runtime.training.losses import Objective, over_time
+from tests.runtime.training import test_own_code as own
 from tests.runtime.training.common import STILL, phase, small
 
-FILE = """
-import torch
-import torch.nn.functional as F
-
-def over(output):
-    return output.mean(0) if output.dim() == 3 else output
-
-def entropy(output, labels):
-    return F.cross_entropy(over(output), labels)
-
-ONES = torch.ones(10)
-
-def weighted(output, labels):
-    return F.cross_entropy(over(output), labels, weight=ONES.to(output.device))
-
-def focal(output, labels, gamma, alpha=1.0):
-    log = F.log_softmax(over(output), -1).gather(1, labels[:, None]).squeeze(1)
-    return -alpha * ((1 - log.exp()) ** gamma * log).mean()
-
-def level(potential, target):
-    return (potential.mean() - target).square()
-
-def each(output, labels):
-    return F.cross_entropy(over(output), labels, reduction="none")
-
-def number(output, labels):
-    return 1.0
-
-def cut(output, labels):
-    return F.cross_entropy(over(output).detach(), labels)
-
-other = 3
-"""
 BODY = "epochs = 2; batch = 50; optimizer = sgd(lr = 0.1); loss = "
-
-
-@pytest.fixture(autouse=True)
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    place = tmp_path / "mine.py"
-    place.write_text(FILE)
-    return place
+file = own.file
 
 
 def objective(loss: str, model: Any) -> Objective:
@@ -86,22 +48,21 @@ def test_a_loss_of_potentials() -> None:
         loss = objective(f"cross_entropy + {text}", model)
         value = loss(model(x), labels, x)
         found.append((value, *torch.autograd.grad(value, list(model.parameters()))))
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
     ("loss", "says"),
     [
-        ('python("gone.py:entropy")', "there is no file .*gone.py"),
-        ('python("mine.py:entrpy")', r"no `entrpy`; did you mean `entropy`\?"),
+        ('python("gone.py:weighted")', "there is no file .*gone.py"),
+        ('python("mine.py:weigted")', r"no `weigted`; did you mean `weighted`\?"),
         ('python("mine.py:other")', "3 is not a callable object"),
         ('python("mine.py:focal")', r"called with \(output, labels\).*missing.*gamma"),
         ('python("mine.py:focal", gamma = 1, beta = 2)', "unexpected keyword argument 'beta'"),
         ('python("broken.py:a")', "broken.py, line 1, in <module>: ZeroDivisionError"),
         # in the first step
         ('python("mine.py:each")', r"gives tensor\(.*, not one real number"),
-        ('python("mine.py:number")', "gives 1.0, not one real number"),
+        ('python("mine.py:number")', "gives 3.0, not one real number"),
         ('python("mine.py:cut")', "passes no gradient"),
     ],
 )
@@ -121,24 +82,17 @@ def test_what_check_refuses() -> None:
 
 
 def test_a_run_goes_on_with_the_file_that_it_began_with(tmp_path: Path, file: Path) -> None:
-    text = (
-        STILL
-        + 'recipe r { epochs = 1; batch = 500; optimizer = sgd(lr = 0.1); loss = python("mine.py:entropy") }'
+    """The file is loaded where tensors have values, not in the pass that computes the memory of a step."""
+    settings = (
+        'epochs = 1; batch = 500; optimizer = sgd(lr = 0.1); loss = python("mine.py:weighted")'
     )
-    done = danetc.train(text=text, output=tmp_path / "run", backend="eager")
+    text = f"{STILL} recipe r {{ {settings} }}"
+    train = partial(danetc.train, text=text, output=tmp_path / "run", backend="eager", memory="8GB")
+    done = train()
+    assert "no checkpoint" not in " ".join(done.notes)
+    assert (done.directory / "checkpoints" / "last").is_dir()
     assert "mine.py (SHA-256" in (done.directory / "run.json").read_text()
     assert danetc.evaluate(done.directory).results[0].top1 == done.test_accuracy  # without the file
-    file.write_text(FILE + "\n# changed\n")
-    with pytest.raises(UserError, match=r"functions.mine.py:entropy"):
-        danetc.train(text=text, output=tmp_path / "run", backend="eager")
-
-
-def test_its_file_is_loaded_where_tensors_have_values(tmp_path: Path) -> None:
-    """Not in the pass that computes the memory of a step."""
-    text = (
-        STILL + "recipe r { epochs = 1; batch = 500; optimizer = sgd(lr = 0.1); loss = python(%s) }"
-    )
-    text %= '"mine.py:weighted"'
-    done = danetc.train(text=text, output=tmp_path / "run", backend="eager", memory="8GB")
-    assert "no checkpoint" not in " ".join(done.notes)
-    assert (tmp_path / "run" / "checkpoints" / "last").is_dir()
+    file.write_text(own.FILE + "\n# changed\n")
+    with pytest.raises(UserError, match=r"functions.mine.py:weighted"):
+        train()
