@@ -1,7 +1,5 @@
 """Tests of many networks, of which `make test` runs each on every other one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -6,8 +6,6 @@ are open, processes that begin as copies. Then an epoch is trained and what came
 in the current folder, which must be empty.
 """
 
-from __future__ import annotations
-
 import importlib
 import io
 import multiprocessing

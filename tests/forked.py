@@ -1,7 +1,5 @@
 """Processes that are forked from one that has imported torch: to start Python anew takes seconds."""
 
-from __future__ import annotations
-
 import multiprocessing as mp
 import os
 import socket

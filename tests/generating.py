@@ -4,8 +4,6 @@ They are the same in every run, so that a change is judged by what it changed.
 ``DANETC_EXAMPLES=50 pytest ...`` draws new ones, 50 times as many.
 """
 
-from __future__ import annotations
-
 import os
 
 from hypothesis import HealthCheck, settings

@@ -1,7 +1,5 @@
 """The step function with a derivative that stands for its own, in plain PyTorch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

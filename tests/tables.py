@@ -1,7 +1,5 @@
 """Tests that walk a table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from typing import Any
 

@@ -1,7 +1,5 @@
 """CONTRIBUTING.md is performed on a copy of the repository: its examples are added, its commands run."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os

@@ -3,8 +3,6 @@
 ``make fuzz`` runs others, for a time that is given.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any

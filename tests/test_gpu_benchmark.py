@@ -1,7 +1,5 @@
 """benchmarks/gpu.py, which needs a GPU to say anything, runs: all of its parts, small, on the CPU."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Iterator

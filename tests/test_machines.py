@@ -1,7 +1,5 @@
 """Other operating systems: danetc uses no function that they lack."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What README.md shows is what the program takes and the standard library holds."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

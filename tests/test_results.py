@@ -1,7 +1,5 @@
 """results/: the pages say what the files beside them say, and how it is computed."""
 
-from __future__ import annotations
-
 import json
 import math
 import random

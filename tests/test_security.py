@@ -1,7 +1,5 @@
 """Each sentence of ``SECURITY.md`` has a test."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

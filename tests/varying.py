@@ -1,7 +1,5 @@
 """Networks with new weights whose outputs vary over samples, so that comparing them proves something."""
 
-from __future__ import annotations
-
 import torch
 
 from danetc.compiler.ir.graph import Graph

@@ -1,7 +1,5 @@
 """What commands write, made by itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -4,8 +4,6 @@
 to check: about ``size`` characters, or so much more asked for in fewer. ``wild`` makes one at random.
 """
 
-from __future__ import annotations
-
 from tests.adversarial.specs import SPECS, network, staged
 from tests.adversarial.wild import wild
 

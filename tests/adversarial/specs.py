@@ -5,8 +5,6 @@ the colon reverses the order. In a piece, ``%`` is the number of the repetition,
 ``%-1`` its neighbours, ``%%`` with five digits); outside of all pieces it is their count.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """Specs at random, by a grammar: most are wrong, and some ask for much."""
 
-from __future__ import annotations
-
 import re
 from random import Random
 

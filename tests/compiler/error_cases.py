@@ -3,8 +3,6 @@
 The place that is to be mended is marked by « and » in the text.
 """
 
-from __future__ import annotations
-
 from itertools import starmap
 from typing import NamedTuple
 

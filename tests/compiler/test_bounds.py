@@ -3,8 +3,6 @@
 The bounds are counts, which are the same on every machine; ``benchmarks/adversarial.py`` times them.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

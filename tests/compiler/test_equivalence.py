@@ -1,7 +1,5 @@
 """Equivalence of graphs: what counts as one network, and what does not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random

@@ -3,8 +3,6 @@
 Errors that arise in the standard library stand at their use.
 """
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """Facts of the shipped specs against the paper's figures, and against counts made otherwise."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from functools import cache

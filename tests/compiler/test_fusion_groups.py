@@ -1,7 +1,5 @@
 """Plans: fusion groups, folded norms, and segments that run again in the backward pass."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest
@@ -93,6 +91,21 @@ def test_parts_are_saved_where_only_neurons_save_the_concat(name: str, parts: bo
         readers = [graph[id] for id in users[node.id]]
         assert saves_parts(graph, node, users[node.id]) is parts
         assert (not parts) is any(reader.op == "conv" for reader in readers)
+
+
+def test_terms_keep_their_order() -> None:
+    """A sum folds from the left: another order would be another rounding."""
+    graph = text(small("tiny via origin by densely_additive_all", settings="neuron = IF"), ())
+
+    def operands(id: int, absorbed: frozenset[int]) -> list[int]:
+        if graph[id].op != "add" or id not in absorbed:
+            return [id]
+        return [each for operand in graph[id].inputs for each in operands(operand, absorbed)]
+
+    for group in plan_fusion(graph).groups.values():
+        (source,) = graph[group.neuron].inputs
+        terms = [n if n is not None else i for i, n in zip(group.inputs, group.norms, strict=True)]
+        assert terms == operands(source, group.absorbed)
 
 
 def network(lines: str) -> Graph:

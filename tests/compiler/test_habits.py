@@ -1,7 +1,5 @@
 """The table of what other languages call it: each row is seen where it belongs, and none is stale."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 

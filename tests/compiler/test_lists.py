@@ -1,7 +1,5 @@
 """`for` in lists of values and stages of flows give the graph of the network written out by hand."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

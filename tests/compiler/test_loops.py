@@ -1,7 +1,5 @@
 """Loops over time: how definitions that depend on themselves through a delay become graphs."""
 
-from __future__ import annotations
-
 import pytest
 
 from danetc.compiler import check_text

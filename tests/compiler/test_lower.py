@@ -1,7 +1,5 @@
 """Lowering: which nodes a spec stands for, where they stand, and what they carry."""
 
-from __future__ import annotations
-
 import pytest
 
 from danetc.compiler import check_text

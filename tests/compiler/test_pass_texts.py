@@ -4,8 +4,6 @@ A file holds cases: a title, the spec, the nodes before and the nodes after. Aft
 meant, ``python -m tests.compiler.test_pass_texts`` writes before and after anew; read the difference.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path

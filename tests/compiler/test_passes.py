@@ -1,7 +1,5 @@
 """Passes: each alone and all together compute what the graph as written computes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Premises of propositions and numbers of graphs, against networkx and against models that are run."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 import networkx

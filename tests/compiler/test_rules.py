@@ -1,7 +1,5 @@
 """Rules: the forms that their equations stand for, and the nodes that are built from them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Settings from outside: each means what the same line in the network's body would mean."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

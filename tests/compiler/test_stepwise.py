@@ -1,7 +1,5 @@
 """Which networks tell their accuracy at every T in one run: by their equations, and by running."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

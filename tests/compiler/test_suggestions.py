@@ -5,8 +5,6 @@ swapped, one gone, doubled, another, one more. ``benchmarks/suggestion_report.py
 and prints the shares by place; the tests here try a sample.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import string

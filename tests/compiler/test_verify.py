@@ -1,7 +1,5 @@
 """The table of operations is asked by its fields, and the verifier catches graphs that are broken by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

@@ -3,8 +3,6 @@
 The page of each warning has one more example.
 """
 
-from __future__ import annotations
-
 import re
 from itertools import product
 from pathlib import Path

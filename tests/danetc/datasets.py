@@ -1,7 +1,5 @@
 """A small data set of every source of `danetc.runtime.data.SOURCES`, on disk where it has files."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import tarfile

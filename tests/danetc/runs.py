@@ -1,7 +1,5 @@
 """Directories of runs for the tests of reports, and texts that mean harm."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -2,8 +2,6 @@
 `measure` uses the same images.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`danetc build`, `export` and `draw`, and the Python interface: files, whole or not at all."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import json
@@ -133,6 +131,16 @@ def test_bad_arguments_are_clear_errors_that_leave_nothing(danetc: Run, small: P
 
 
 # -- the Python interface --------------------------------------------------------------------------
+
+
+def test_building_does_not_import_the_compiler_of_torch() -> None:
+    """It takes a second, and only a compiled kernel needs it."""
+    program = (
+        "import sys, torch; before = 'torch._dynamo' in sys.modules; import danetc; "
+        "danetc.build('danet_c_small', memory='recompute'); "
+        "assert before or 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_build_takes_text_or_a_path_but_not_both(small: Path) -> None:

@@ -1,7 +1,5 @@
 """Callbacks that get the model and the optimizer: what they may change, and what the record says of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`danetc compare`: resuming after a kill, statistics, tables and figures."""
 
-from __future__ import annotations
-
 import random
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """`danetc convert`: against SpikingJelly's converter, the code of SRP, activations, and what is refused."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`danetc data` and `danetc.data`: what a data set is, samples as a network sees them, and data in memory."""
 
-from __future__ import annotations
-
 import copy
 import re
 import warnings
@@ -450,7 +448,7 @@ DRAWING = torch.utils.data.WeightedRandomSampler([1.0] * 300, 300)
         (DataLoader(Digits(), collate_fn=list), "a DataLoader with its own sampler or collate_fn"),
         ((Digits(broken=0), TEST), "sample 0 of the data (train) cannot be read: "),
         (Digits(broken=0), "in __getitem__: RuntimeError: this digit is lost (`raise RuntimeError("),
-        (Digits(broken=5), "test_data.py, line 256, in __getitem__: RuntimeError: this digit"),
+        (Digits(broken=5), "test_data.py, line 254, in __getitem__: RuntimeError: this digit"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("danetc")

@@ -1,7 +1,5 @@
 """`danetc eval`: the numbers of the training, those of plain PyTorch, other T, what is wrong."""
 
-from __future__ import annotations
-
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace

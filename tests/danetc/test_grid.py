@@ -1,7 +1,5 @@
 """Grids: axes, specs, names of cells, errors before any training, runs under way, and engines."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

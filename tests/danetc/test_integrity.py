@@ -2,8 +2,6 @@
 file is half written or lost.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The frame around the commands: help, laziness, exit statuses, what goes wrong."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,7 +1,5 @@
 """``danetc measure`` and ``danetc bench``."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """`--memory`: policies by name and by a budget, in every command that takes them."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """`danetc predict` and `danetc record` on files: images prepared, run and shown as by hand."""
 
-from __future__ import annotations
-
 import importlib
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Progress of trainings and of grids, as lines and as bars on a terminal, by a clock that stands still."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable

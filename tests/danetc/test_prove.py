@@ -1,7 +1,5 @@
 """``danetc prove``."""
 
-from __future__ import annotations
-
 import json
 import re
 from itertools import product

@@ -1,7 +1,5 @@
 """`danetc.draw`, `train`, `evaluate`, `export`: what the commands do, from Python, without a word."""
 
-from __future__ import annotations
-
 import csv
 import inspect
 import os

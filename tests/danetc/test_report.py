@@ -1,7 +1,5 @@
 """``danetc report`` without a browser: what is read, what is told, and what is wrong input."""
 
-from __future__ import annotations
-
 import base64
 import json
 import math
@@ -295,6 +293,7 @@ def test_curves_are_figures() -> None:
     (by_layer,) = figures.layer_figures(runs[1:])
     svg = base64.b64decode(by_layer.data.partition(",")[2]).decode()
     assert all(f">{tick}</text>" in svg for tick in ("stem.spike", "0.0.branch.spike"))
+    assert "10^{0}" in svg, "the axis is logarithmic"
 
 
 def test_settings_are_compared() -> None:

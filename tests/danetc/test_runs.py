@@ -1,7 +1,5 @@
 """Run directories: `danetc train` resumes a run, refuses it or moves it aside."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

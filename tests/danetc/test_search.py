@@ -1,7 +1,5 @@
 """`danetc search`: trials as cells of `compare`, Pareto front, pruning and resuming."""
 
-from __future__ import annotations
-
 import json
 import math
 import signal

@@ -1,7 +1,5 @@
 """Trainings on pixels, numbers and tokens: figures against plain torch, resumption and errors."""
 
-from __future__ import annotations
-
 import csv
 import math
 from pathlib import Path

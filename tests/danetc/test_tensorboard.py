@@ -1,7 +1,5 @@
 """Curves as TensorBoard's own reader sees them, also where the process was killed between."""
 
-from __future__ import annotations
-
 import errno
 import threading
 from collections.abc import Callable

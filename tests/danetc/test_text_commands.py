@@ -1,7 +1,5 @@
 """check, fmt, explain, list, new, show, completion, summary and draw."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

@@ -1,7 +1,5 @@
 """`danetc train`: recipes found, phases in turn, model directories that load."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

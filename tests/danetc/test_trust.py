@@ -3,8 +3,6 @@
 ``SECURITY.md`` promises it; ``tests/test_security.py`` names the test of each of its sentences.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Trainings that start from a run or a pretrained network; what is stated of the latter."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

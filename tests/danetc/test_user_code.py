@@ -1,7 +1,5 @@
 """Errors of a user's own code are shown as the user's: file, line, source, and never as a bug."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

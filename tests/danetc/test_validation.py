@@ -1,7 +1,5 @@
 """Validation images: trainings, grids and their readers name the split of each metric."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import replace
 from pathlib import Path

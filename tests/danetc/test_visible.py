@@ -1,7 +1,5 @@
 """Every command escapes names with terminal control characters."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

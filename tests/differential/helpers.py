@@ -1,7 +1,5 @@
 """What the differential tests share: networks in float64, and what to compare of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Networks with loops over time, as texts without their ``use std``."""
 
-from __future__ import annotations
-
 HEAD = "avgpool -> mean_over_time -> linear(3)"
 
 

@@ -1,7 +1,5 @@
 """Small networks of every kind, as texts without their ``use std``."""
 
-from __future__ import annotations
-
 from functools import cache
 
 from danetc.compiler.ir.graph import Graph

@@ -2,8 +2,6 @@
 and numbers that are hard.
 """
 
-from __future__ import annotations
-
 import builtins
 import keyword
 import math

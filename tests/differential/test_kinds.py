@@ -4,8 +4,6 @@ Small networks that between them use every operation, in every form of neuron an
 images; every value then lies in its kind, and kinds claim no more numbers than appear.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from math import gcd

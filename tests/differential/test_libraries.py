@@ -1,7 +1,5 @@
 """Networks of SpikingJelly and of torchvision: ours are the same, and so are measures of them."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,6 @@
 """Inputs, tokens, shared layers, layers of weights, and what a line of a spec changes."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -319,6 +318,48 @@ NET = SPEC.replace(
     """stem = conv(8, weight = LAYER) -> norm -> spike
   head = conv(4, stride = 2, groups = 2) -> norm -> spike -> avgpool -> mean_over_time -> linear(5)""",
 )
+
+
+def standardised(weight: Tensor) -> Tensor:
+    """Weights as in OTTT (Xiao et al., NeurIPS 2022) with a gain of 1."""
+    of = (1, 2, 3)
+    return (weight - weight.mean(of, keepdim=True)) / torch.sqrt(
+        weight.var(of, unbiased=False, keepdim=True) + 1e-5
+    )
+
+
+def quantised(weight: Tensor) -> Tensor:
+    return 0.02 * torch.round(torch.clamp(weight / 0.02, -8, 7))
+
+
+def binary(weight: Tensor) -> Tensor:
+    return torch.where(weight >= 0, 1.0, -1.0) * weight.abs().mean((1, 2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize(
+    ("layer", "function"),
+    [("standardised", standardised), ("quantised(4)", quantised), ("binary", binary)],
+)
+def test_it_is_the_network_with_computed_weights(
+    layer: str, function: Callable[[Tensor], Tensor], backend: str
+) -> None:
+    model = emit(text(NET.replace("LAYER", layer)), 0, backend)
+    plain = emit(text(NET.replace("LAYER", "none")), 0, backend)
+    raw = model.stem.conv.weight_raw
+    with torch.no_grad():
+        plain.stem.conv.weight.copy_(function(raw))
+    x = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(model.stem.conv.weight, plain.stem.conv.weight, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():  # and now bit for bit
+        plain.stem.conv.weight.copy_(model.stem.conv.weight)
+    for training in (True, False):
+        assert torch.equal(model.train(training)(x), plain.train(training)(x))
+    model.train()(x).square().sum().backward()
+    plain.train()(x).square().sum().backward()
+    (expected,) = torch.autograd.grad(model.stem.conv.weight, raw, plain.stem.conv.weight.grad)
+    assert raw.grad is not None
+    assert torch.allclose(raw.grad, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_it_folds_and_its_state_loads() -> None:

@@ -1,7 +1,5 @@
 """Operations against torch, NumPy and SciPy: joins, encoders, attention, tables."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

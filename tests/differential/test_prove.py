@@ -1,7 +1,5 @@
 """Verdicts of `danetc prove` on random specs, against the interpreter of `tests/reference`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Numbers that are drawn, ``random(...)``, or learnt, ``learn(...)``: in equations, flows and loops."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from hashlib import sha256
 

@@ -1,7 +1,5 @@
 """The readings of the densely additive rule, against plain loops and against each other."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import reduce
 from typing import Any

@@ -1,7 +1,5 @@
 """Specs that are refused: for each its code, and words of the message or the hint."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Networks of each part of the language resume bit for bit, and train in half precision."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 from typing import Any

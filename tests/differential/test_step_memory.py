@@ -1,7 +1,5 @@
 """The memory of a training step, computed without values, against that of a real step."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

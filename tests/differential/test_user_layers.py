@@ -1,7 +1,5 @@
 """Layers in Python, against the language's own operations, the plain module, and themselves in other forms."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The examples of the language's description, by their titles."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

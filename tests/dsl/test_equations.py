@@ -1,7 +1,5 @@
 """Neuron and surrogate equations: programs, their text, and every error."""
 
-from __future__ import annotations
-
 import math
 import operator
 import re

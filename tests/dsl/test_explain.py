@@ -1,7 +1,5 @@
 """Diagnostics: their text, and a page for every code whose examples do what it says."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`use`: files, the standard library, names, circles and clashes; and texts that are no specs."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from unittest.mock import Mock

@@ -4,8 +4,6 @@ A seeded sample of mutations of shipped specs, each checked in full: a token del
 a word doubled, a stray character. ``benchmarks/mutation_report.py`` measures a larger sample.
 """
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The table of a neuron's operations: what its columns say of each, and kernels made of them."""
 
-from __future__ import annotations
-
 import math
 from itertools import product
 from math import inf, isfinite

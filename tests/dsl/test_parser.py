@@ -1,7 +1,5 @@
 """The parser: trees and spans, every syntax error with its place, limits, the stored table."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The formatter: the tree stays, the comments stay, a second pass changes nothing."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

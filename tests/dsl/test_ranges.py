@@ -1,7 +1,5 @@
 """Interval arithmetic against all numbers of small ranges: no bound is too narrow, and none too wide."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Recipes: their schema, their layers, what overrides them, and every error."""
 
-from __future__ import annotations
-
 import json
 import math
 import pickle

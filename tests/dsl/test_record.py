@@ -1,7 +1,5 @@
 """Records do what dataclasses do, but for refusing to be changed."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 from dataclasses import dataclass, field

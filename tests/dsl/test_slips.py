@@ -7,8 +7,6 @@ after it; then how many nodes of the tree are kept, and names that are lost. ``.
 ``python -m tests.dsl.test_slips`` writes the file anew after an intended change.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

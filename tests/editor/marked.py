@@ -1,7 +1,5 @@
 """Specs with marks in them: ``|`` is where the cursor stands."""
 
-from __future__ import annotations
-
 from danetc.editor import Analysis, analyse
 
 HEAD = """use std

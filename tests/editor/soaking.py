@@ -5,8 +5,6 @@ lines, and now and then undone, so that they are broken most of the time and men
 uses another that is open too.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import sys

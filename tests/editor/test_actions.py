@@ -1,7 +1,5 @@
 """Code actions: applying the fix of a hint removes its problem."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 

@@ -1,7 +1,5 @@
 """Inlay hints (shapes and kinds along flows), hover and completion, also in files with errors."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

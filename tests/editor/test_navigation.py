@@ -1,7 +1,5 @@
 """Definitions, references, renaming over several files; and analyses that are reused after an edit."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable
 from dataclasses import asdict

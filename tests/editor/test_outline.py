@@ -1,7 +1,5 @@
 """Symbols, folding, semantic tokens, formatting and the preview, also in files with errors."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """The language server: each feature by messages to one in this process, and a session with a client."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

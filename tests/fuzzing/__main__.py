@@ -1,7 +1,5 @@
 """Run it: ``python -m tests.fuzzing [--seconds S] [--seed N] [--case NUMBER] [--file SPEC]``."""
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import sys

@@ -4,8 +4,6 @@
 are cases as good as any.
 """
 
-from __future__ import annotations
-
 from danetc.compiler import check_text, graph_of
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.fuzzing import run

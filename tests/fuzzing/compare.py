@@ -1,7 +1,5 @@
 """One network: what a model of it does, against the reference interpreter."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """What of the language a spec uses: rows that follow from the language's own tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from danetc.compiler import Checked

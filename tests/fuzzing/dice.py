@@ -1,7 +1,5 @@
 """Random choices, and numbers written in many ways."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Sequence

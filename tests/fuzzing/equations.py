@@ -1,7 +1,5 @@
 """Neurons and surrogates with random equations."""
 
-from __future__ import annotations
-
 from tests.fuzzing.dice import Dice
 
 

@@ -1,7 +1,5 @@
 """A network in every form that it has, each compared."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Random specs over the whole language, most of which the checker accepts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field

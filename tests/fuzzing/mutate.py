@@ -1,7 +1,5 @@
 """Small changes of a spec: what a typing error or a new idea would make of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace

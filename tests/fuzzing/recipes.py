@@ -1,7 +1,5 @@
 """Recipes with random settings, from the schema's own rows."""
 
-from __future__ import annotations
-
 from math import inf
 
 from danetc.dsl.recipe import schema as t

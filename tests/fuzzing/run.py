@@ -1,7 +1,5 @@
 """The loop: cases by number, what they used of the language, and what failed."""
 
-from __future__ import annotations
-
 import time
 import traceback
 from collections import Counter

@@ -1,7 +1,5 @@
 """A recipe's training by the engine, held against the interpreter's."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

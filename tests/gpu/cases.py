@@ -1,7 +1,5 @@
 """Fused layers to try: which there are, which are chosen, and how one is compared."""
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence

@@ -3,8 +3,6 @@
 ``--write`` writes the table of docs/machines.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Compiles kernels for real GPUs, without one, and reads what they need of the hardware."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Sequence

@@ -4,8 +4,6 @@
 devices. Kernels of the fused backend run operation by operation; each call counts as one launch.
 """
 
-from __future__ import annotations
-
 import atexit
 import ctypes
 import os

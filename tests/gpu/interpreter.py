@@ -5,8 +5,6 @@ argument, that promises of alignment and of 32-bit indices are kept, and that no
 what another one wrote.
 """
 
-from __future__ import annotations
-
 import itertools
 import linecache
 from collections.abc import Callable, Iterator, Sequence

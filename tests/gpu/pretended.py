@@ -1,7 +1,5 @@
 """Pretended CUDA devices: the library is compiled here, and used in processes of its own (``device``)."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess

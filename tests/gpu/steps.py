@@ -3,8 +3,6 @@
 ``python -m tests.gpu.steps NETWORK ...`` prints rows of it as JSON.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import tempfile

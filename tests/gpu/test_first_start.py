@@ -1,7 +1,5 @@
 """The first start: several processes trace and compile kernels, on a CPU and, up to machine code, for sm_90."""
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The kernels of a GPU, interpreted and held against the references, with faults, and compiled."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from functools import cache

@@ -2,8 +2,6 @@
 (``test_pretended``), where launches and waits of the host are counted and memory is checked too.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The tests of a GPU pass on pretended devices, in processes of their own; so do those of training."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

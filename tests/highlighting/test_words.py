@@ -1,7 +1,5 @@
 """The word lists of all grammars, and what their lexers and parsers make of every text."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

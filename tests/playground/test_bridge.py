@@ -1,7 +1,5 @@
 """``danetc.editor.bridge``: what the page asks of danetc, without a browser."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Equations of neurons and surrogates, read from their text and evaluated step by step."""
 
-from __future__ import annotations
-
 import functools
 import math
 import operator

@@ -1,7 +1,5 @@
 """The operations of networks on arrays [T, N, C, H, W] or [T, N, C]."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,8 +1,6 @@
 """A network of a checked program, run on numpy arrays with given weights: operations, norms and neurons
 as layers, and its lines, stages, rules, connections and blocks."""
 
-from __future__ import annotations
-
 import math
 from base64 import b64decode
 from collections import Counter

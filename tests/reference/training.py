@@ -1,7 +1,5 @@
 """What a recipe says of a step: the loss, the learning rate, the optimizer, the mean of weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Weights by name, in the order in which a network asks for them."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

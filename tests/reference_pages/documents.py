@@ -9,8 +9,6 @@
 ``python -m tests.reference_pages.documents`` writes the output of commands that print something else.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

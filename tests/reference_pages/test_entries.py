@@ -1,7 +1,5 @@
 """The reference: every row of every table is there, and what pages show in passing holds."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """The site: every table has its page, every rule its diagram, every equation its MathML."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from xml.etree import ElementTree

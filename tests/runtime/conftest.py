@@ -1,7 +1,5 @@
 """Neuron programs for tests, from spec text or from the standard library, and steps of training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any

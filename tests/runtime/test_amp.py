@@ -4,8 +4,6 @@ A rounding can flip a spike, and a flipped spike changes all behind it: layers a
 same half-precision input, networks by their gradients as a whole.
 """
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Every step of a recipe's augmentation, against torchvision called directly."""
 
-from __future__ import annotations
-
 from functools import reduce
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Timing of training steps against each other, and networks of other libraries to compare with."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

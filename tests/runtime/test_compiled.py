@@ -1,7 +1,5 @@
 """Kernels for a GPU on a CPU: their numbers, what happens without a compiler, what is announced."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

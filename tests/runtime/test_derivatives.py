@@ -3,8 +3,6 @@
 The tests walk the tables: a new row is tested by being there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import product

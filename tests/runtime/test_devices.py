@@ -1,7 +1,5 @@
 """The device that a command runs on, with accelerators that this machine does not have."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace

@@ -3,8 +3,6 @@
 Kernels run uncompiled here, so that float64 is compared to rounding; test_compiled.py compiles.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 

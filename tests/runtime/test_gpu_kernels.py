@@ -1,7 +1,5 @@
 """What is compiled for a GPU, by the code that Inductor writes for it. (None of it runs here.)"""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from unittest import mock

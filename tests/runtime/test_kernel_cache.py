@@ -1,7 +1,5 @@
 """The private folder of compiled kernels, and its functions in C++, made anew where damaged."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

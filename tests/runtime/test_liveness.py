@@ -1,7 +1,5 @@
 """Detection of dead processes and the meeting of processes, on stores in memory."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor

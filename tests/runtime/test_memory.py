@@ -1,7 +1,5 @@
 """Segments that run again instead of being kept."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A model survives what is done to models: equal outputs and equal gradients after each."""
 
-from __future__ import annotations
-
 import copy
 import gc
 import io

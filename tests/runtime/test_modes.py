@@ -3,8 +3,6 @@
 Native code is reached by plain tensors of the CPU alone; all else has the same numbers, or the same forms.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import Any

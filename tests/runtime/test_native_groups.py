@@ -1,7 +1,5 @@
 """Fusion groups as one pass in C++: held to their operations in float64, and each operation to torch's."""
 
-from __future__ import annotations
-
 import copy
 import ctypes
 import sys
@@ -260,6 +258,20 @@ def test_what_is_not_a_number_stays_so() -> None:
 def test_an_empty_batch_is_left_to_torch() -> None:
     made = layer("norm").eval()
     assert made(torch.empty(STEPS, 0, CHANNELS, 2, 2)).shape == (STEPS, 0, CHANNELS, 2, 2)
+
+
+@pytest.mark.filterwarnings("ignore:this layer also computes the norms")
+def test_single_pixels_are_contiguous() -> None:
+    """A convolution of torch copies its weight to channels last for an input with such strides."""
+    model = emit(text(small(stem="conv(4, kernel = 8, padding = 0) -> norm -> spike")), 0, "fused")
+    found: list[tuple[int, ...]] = []
+    for module in model.modules():
+        if isinstance(module, FusedNeuron):
+            module.register_forward_hook(
+                lambda _, __, out: found.append(out.shape[-2:] + out.stride()[-3:])
+            )
+    model.train()(randn(2, 3, 8, 8).float())
+    assert found == [(1, 1, 1, 1, 1)] * 11
 
 
 def test_a_dense_block_is_never_joined(monkeypatch: pytest.MonkeyPatch) -> None:

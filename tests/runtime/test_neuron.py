@@ -1,7 +1,5 @@
 """Single neurons and layers with operators of our own, and torch's checks of operators."""
 
-from __future__ import annotations
-
 from math import exp, log1p
 from pathlib import Path
 from typing import Any

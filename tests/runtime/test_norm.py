@@ -1,7 +1,5 @@
 """Norms over time against torch.nn, SpikingJelly and the repeated image."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from functools import partial

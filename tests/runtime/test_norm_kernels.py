@@ -1,7 +1,5 @@
 """Groups with norms as a GPU computes them, against torch in float64, and what is compiled."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Packing is exact: every bound, sign, unit, size, dtype and layout."""
 
-from __future__ import annotations
-
 from unittest.mock import Mock, call
 
 import pytest

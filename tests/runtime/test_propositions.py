@@ -1,7 +1,5 @@
 """Checks of a formula and of two models pass for what obeys them, and fail for what does not."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

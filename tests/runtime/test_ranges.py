@@ -3,8 +3,6 @@
 The tests walk the table of a neuron's operations: a new row is tested by being there.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from itertools import product

@@ -1,7 +1,5 @@
 """What a model says to an input that it does not take, and that it takes all others."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

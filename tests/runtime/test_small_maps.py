@@ -1,7 +1,5 @@
 """Convolutions as products of matrices, on maps of a few pixels and of pixels: held to torch's in float64."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from types import ModuleType

@@ -1,7 +1,5 @@
 """Convolutions that read the weights of spikes alone, laid out once, against torch in float64."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from typing import Any

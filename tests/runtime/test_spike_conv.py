@@ -1,7 +1,5 @@
 """Convolutions of spikes as integers: the numbers of float32, and nearer to the exact ones."""
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Any

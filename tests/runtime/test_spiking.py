@@ -1,7 +1,5 @@
 """SpikingJelly's neurons in place of ours: found by declaration, equal spikes and gradients."""
 
-from __future__ import annotations
-
 import re
 import sys
 import warnings

@@ -5,8 +5,6 @@ training step, and outputs in eval mode and of a stream, are compared. Where the
 refuses, the fused one refuses too.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections import Counter

@@ -1,7 +1,5 @@
 """Norms over all processes: two of them, on gloo, are one that has the whole batch."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext

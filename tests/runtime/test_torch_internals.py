@@ -1,7 +1,5 @@
 """Internals of torch: one module uses them, and without any one of them everything else works."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

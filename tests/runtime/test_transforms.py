@@ -1,7 +1,5 @@
 """Transforms of torch give a model's numbers of ``model.py``, or an error that says what to do."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

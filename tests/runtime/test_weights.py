@@ -1,7 +1,5 @@
 """Weights of torchvision, SpikingJelly and our own, read and fitted; all else refused whole."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from pathlib import Path

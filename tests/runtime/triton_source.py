@@ -3,8 +3,6 @@
 Torch is told of a GPU that is not there, and is stopped where it would compile what it wrote.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """The shipped specs: each parses, sees all its names, and is what its file is called."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

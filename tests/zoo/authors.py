@@ -23,8 +23,6 @@ The description has these fields:
 Where no code was found, the file has ``repository: null`` and a ``reason``.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

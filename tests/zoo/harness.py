@@ -1,7 +1,5 @@
 """Networks of specs/zoo at small sizes, and their numbers of parameters as published."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from math import prod

@@ -4,8 +4,6 @@ A file of the zoo opens with a comment: its paper in the first line, and behind 
 is its own. The table shows both.
 """
 
-from __future__ import annotations
-
 from itertools import takewhile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every published network of specs/zoo: short, with its source, equal to the interpreter's, measured."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """What pictures draw between boxes is what stands in the graph, by a walk of networkx."""
 
-from __future__ import annotations
-
 import re
 
 import networkx as nx

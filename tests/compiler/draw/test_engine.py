@@ -1,7 +1,5 @@
 """Files of each format, tooltips, names of all kinds, and what happens without an engine."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import zlib

@@ -1,7 +1,5 @@
 """What pictures say in words: layers, stages, connections as in Fig. 1, neurons as in Fig. 2."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Graphs built by hand for the tests of emission: small residual networks with true neurons."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Files of ONNX, run by onnxruntime."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

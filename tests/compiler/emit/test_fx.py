@@ -1,7 +1,5 @@
 """Emission to torch.fx: structure, layouts, names, first weights."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Folded models: the numbers of the eval model, and nothing of training."""
 
-from __future__ import annotations
-
 import copy
 from functools import cache
 from typing import Any

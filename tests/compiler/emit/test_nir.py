@@ -1,7 +1,5 @@
 """Graphs of NIR give what the model gives, read by SpikingJelly and, from NIR's equations, by nirtorch."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any

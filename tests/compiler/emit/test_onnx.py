@@ -1,7 +1,5 @@
 """Files of ONNX give in onnxruntime what the model gives."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

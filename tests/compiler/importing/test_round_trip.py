@@ -1,7 +1,5 @@
 """A graph whose names are gone comes back as a spec that is the same network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

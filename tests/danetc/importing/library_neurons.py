@@ -1,8 +1,6 @@
 """Neurons with the names, the attributes and the equations of snnTorch 1.0 and Norse 1.1, which the
 default tests do not install."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Models of PyTorch and SpikingJelly: named where they are what std has, equal in outputs always."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable

@@ -5,8 +5,6 @@ The comparison of an import holds it to the numbers of the source; here is wheth
 what, and with which options it is refused.
 """
 
-from __future__ import annotations
-
 import math
 import runpy
 from collections.abc import Callable

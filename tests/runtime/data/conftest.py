@@ -1,7 +1,5 @@
 """Small data sets on disk, each in the layout that its publisher uses."""
 
-from __future__ import annotations
-
 import io
 import re
 import struct

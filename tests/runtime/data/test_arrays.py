@@ -1,7 +1,5 @@
 """Arrays and texts of one's own: which are images, labels or tokens, their layouts, types and targets."""
 
-from __future__ import annotations
-
 import re
 import sys
 import zipfile

@@ -1,7 +1,5 @@
 """Batches: the same bits whoever makes them, whenever, and in whatever parts; and their way to a device."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import re

@@ -1,7 +1,5 @@
 """Data that a user's own code gives: Datasets and arrays, seeded draws, errors with their place."""
 
-from __future__ import annotations
-
 import random
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Images in a folder for each class, against torchvision's ImageFolder; and data that do not fit a network."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Image files of formats that another program would have to read, and images in tar shards."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

@@ -1,7 +1,5 @@
 """Data sets of Hugging Face's `datasets` and of tonic, and events in files and counted in frames."""
 
-from __future__ import annotations
-
 import pickle
 import re
 import sys

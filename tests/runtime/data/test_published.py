@@ -1,7 +1,5 @@
 """Data sets by name: what is said of them, those that are published, made or drawn, and held-out shares."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import pickle

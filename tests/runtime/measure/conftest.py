@@ -1,7 +1,5 @@
 """Small networks and their counterparts in plain PyTorch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The small networks of ``conftest`` once more, in plain PyTorch: nothing of danetc in it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

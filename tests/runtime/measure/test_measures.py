@@ -1,7 +1,5 @@
 """Measures against plain PyTorch, autograd and numpy; a measured network stays as it was."""
 
-from __future__ import annotations
-
 import copy
 import math
 from math import inf, nan

@@ -1,7 +1,5 @@
 """Membrane potential, threshold and slope of any neuron, and measures of real or whole numbers."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Recordings against equations and SpikingJelly's monitors; figures show what was measured."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from functools import partial

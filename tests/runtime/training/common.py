@@ -1,7 +1,5 @@
 """What the tests of training share: a small network, few digits, recipes as text."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

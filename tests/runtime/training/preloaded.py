@@ -1,7 +1,5 @@
 """What the server that trainings are forked from has done already, once for all of them."""
 
-from __future__ import annotations
-
 import os
 
 if "DANETC_PRETENDED_LIBRARY" in os.environ:

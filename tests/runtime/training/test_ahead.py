@@ -3,8 +3,6 @@
 On a CPU nothing is queued, so the tests let the loop be one step ahead there.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from dataclasses import replace

@@ -6,8 +6,6 @@ github.com/pkuxmq/OTTT-SNN (c15d5da; ``make_layers``, ``WrapedSNNOp`` and ``Onli
 github.com/IGITUGraz/eligibility_propagation (efd02e6; ``EligALIF`` and its ``compute_loss_gradient``).
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Two gloo processes are one that has the whole batch."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

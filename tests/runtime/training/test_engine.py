@@ -1,7 +1,5 @@
 """The loop in one process: its precision, what it watches for, and validation images."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """Steps as CUDA graphs, on a stand-in that records operations of the CPU and repeats them on the same memory."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """Terms of losses against formulas written out, what they read of a network, and what a training reports of them."""
 
-from __future__ import annotations
-
 import csv
 import io
 from functools import partial

@@ -1,7 +1,5 @@
 """Optimizers and steps of ``augment`` in a file of the user's."""
 
-from __future__ import annotations
-
 import pickle
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Terms of losses that a file of the user's has, against the same losses of the table."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any

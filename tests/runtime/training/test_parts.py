@@ -1,7 +1,5 @@
 """Learning rates, optimizers, parts and scheduled parameters, against formulas and loops of torch."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Checkpoints are whole or passed over; a training that is killed resumes bit-identically."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
