@@ -68,7 +68,7 @@ def test_every_row_is_seen_where_it_belongs() -> None:
     unseen = []
     for row in habits():
         if row.where == "command" or (row.where, row.name) in UNSEEN:
-            continue  # tests/danetc/test_options.py tries those of the command line
+            continue  # tests/danetc/test_main.py tries those of the command line
         texts = [SPECS[row.where](row)]
         if row.where == "word":
             texts += [f"block b {{ {row.name} a = in }}", f"block b {{ {row.name} a }}"]
