@@ -45,6 +45,10 @@ class Liveness:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop watching: other processes may end before this one."""
         self._stop.set()
         self._thread.join(2 * BEAT)  # longer only if the store does not answer
 

@@ -175,8 +175,8 @@ def joined(
             dist.barrier(group=control)
         except Exception as error:
             if isinstance(error, (FailedElsewhere, *together)) and not is_own(error):
-                if not world.first:
-                    time.sleep(GRACE)
+                liveness.stop()  # rank 0, which may hold the store, ends first
+                time.sleep(0.0 if world.first else GRACE)
                 raise
             lost = any(word in str(error).lower() for word in ("gloo", "nccl"))
             if lost or isinstance(error, dist.DistError):

@@ -49,6 +49,7 @@ class Job:
     double: bool = False
     compiled: bool = False  # as people run it; a process takes a second to load kernels
     at: tuple[int, int, int] = (-1, 0, 0)  # rank, step, signal
+    grace: float = 0.1
     settings: dict[str, Any] = field(default_factory=dict)
 
     def with_signal(self, rank: int, step: int, signum: int = signal.SIGKILL) -> Job:
@@ -119,7 +120,7 @@ def together(job: Job, world: int = 1) -> list[int]:
 
 
 def _main(job: Job, rank: int, world: int, port: int) -> None:
-    compiler.COMPILE, distributed.GRACE = job.compiled, 0.1
+    compiler.COMPILE, distributed.GRACE = job.compiled, job.grace
     mp.set_start_method("fork", force=True)  # of loaders, as in a process that a shell has started
     if world > 1:
         as_rank(rank, world, port)
