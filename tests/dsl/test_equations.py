@@ -55,6 +55,7 @@ ORIGINS = {
     "s = c + x + e": "s = add x 3.0[e]; out s",
     "s = x + (detach(x) if f else x)": "_1 = detach x; s = add x _1; out s",
     "s = x * 2 if not f or 1 > 2 else x / 2": "s = div x 2.0; out s",
+    "s = x * 2 if f or 1 > 2 else x / 2": "s = mul x 2.0; out s",
     "s = heaviside(x) * c + e * x": "s = mul 3.0[e] x; out s",
     "s = max(x, c) + e": "_1 = relu x; s = add _1 3.0[e]; out s",
     "s = -(x * e)": "s = mul -3.0[neg(e)] x; out s",
