@@ -1,6 +1,7 @@
 """Optimizers and steps of ``augment`` in a file of the user's."""
 
 import pickle
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -205,14 +206,14 @@ def test_another_optimizer_starts_without_a_state(tmp_path: Path, file: Path) ->
     assert "lr = 0.02" in notice
 
 
-def test_a_killed_training_resumes(tmp_path: Path, file: Path) -> None:
+def test_a_stopped_training_resumes(tmp_path: Path, file: Path) -> None:
     """With all that draws: after 5 steps of 11 parameters, half a pair of normal numbers is left."""
     body = (
         f'epochs = 2; batch = 24; optimizer = python("{file}:Odd", lr = 0.05, weight_decay = 0.1); '
         f"schedule = cosine; lr_scale = 0.5 * head; augment = random_crop(8, padding = 1) -> "
         f'python("{file}:noise", sigma = 0.1) -> mixup'
     )
-    resumes(tmp_path, body, 7, workers=2, every=5)
+    resumes(tmp_path, body, (5, signal.SIGTERM), workers=2, every=0)
 
 
 def test_it_gets_floats_and_changes_them() -> None:
