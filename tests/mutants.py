@@ -40,15 +40,15 @@ BUILD = ROOT / "build" / "mutants"
 TREE = BUILD / "tree-0"
 """The copy from which mutants are made; each job runs them in another one."""
 TOPS = ("dsl", "compiler", "runtime", "danetc")
-BUDGET_S = 15.0
-"""Seconds that the tests of a mutant may take in all, as measured without it."""
-MOST_TESTS = 60
+ROUNDS = (15.0, 60), (60.0, 400)
+"""Seconds, as measured without a mutant, and number of tests: of the first round, and of the second for a
+mutant that has survived it."""
 SLOWER, START_S = 5, 60
 """The tests of a mutant count as hanging after so many times their usual duration plus START_S seconds."""
 MOST_MEMORY = 8 * 2**30
 """Bytes that a process under test, which may append for ever, can allocate."""
 PER_FUNCTION = 4
-"""Cases of one parametrized test that are run for a mutant."""
+"""Cases of one parametrized test that are chosen before other tests take their turn."""
 
 COMPARE = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
@@ -306,20 +306,28 @@ class Chooser:
             found = found.union(*(tests for each in near for tests in each.values()))
         return found
 
-    def tests(self, mutant: Mutant) -> list[str]:
-        taken: list[str] = []
-        seconds, cases = 0.0, Counter[str]()
+    def rounds(self, mutant: Mutant) -> Iterator[list[str]]:
+        """Yield the tests of each round."""
         names = sorted(self.candidates(mutant), key=lambda name: (self.times[name], name))
         names.sort(key=self.breadth.__getitem__)
         names.sort(key=lambda name: not imports(name.partition("::")[0], mutant.path))
+        cases, turns = Counter[str](), dict[str, int]()
         for name in names:
             function = name.partition("[")[0]
-            within = not taken or seconds + self.times[name] <= BUDGET_S
-            if within and cases[function] < PER_FUNCTION and len(taken) < MOST_TESTS:
-                cases[function] += 1
-                seconds += self.times[name]
-                taken.append(name)
-        return taken
+            turns[name] = cases[function] // PER_FUNCTION
+            cases[function] += 1
+        names.sort(key=turns.__getitem__)
+        for budget, most in ROUNDS:
+            taken, left, seconds = list[str](), list[str](), 0.0
+            for name in names:
+                if not taken or (seconds + self.times[name] <= budget and len(taken) < most):
+                    seconds += self.times[name]
+                    taken.append(name)
+                else:
+                    left.append(name)
+            if taken:
+                yield taken
+            names = left
 
 
 # -- running ---------------------------------------------------------------------------------------
@@ -361,21 +369,21 @@ def outcomes(picked: Sequence[Mutant], chooser: Chooser, jobs: int) -> Iterator[
         trees.put(shutil.copytree(TREE, tree, symlinks=True))
 
     def one(mutant: Mutant) -> tuple[Mutant, str]:
-        tests, tree = chooser.tests(mutant), trees.get()
+        tree, outcome = trees.get(), "not run"
         path = tree / mutant.path
         original = path.read_bytes()
         try:
-            if not tests:
-                return mutant, "not run"
-            replace(path, apply(mutant, original))
-            seconds = sum(chooser.times[test] for test in tests)
-            failed = run(tests, tree, seconds)
-            replace(path, original)
-            if failed == set():
-                return mutant, "survived"
-            # A hang or a failed import is a kill; a test that fails without the mutant proves nothing.
-            proves = failed is None or not failed <= {*tests} or not run([*failed], tree, seconds)
-            return mutant, "killed" if proves else "not run"
+            for tests in chooser.rounds(mutant):
+                replace(path, apply(mutant, original))
+                seconds = sum(chooser.times[test] for test in tests)
+                failed = run(tests, tree, seconds)
+                replace(path, original)
+                if failed == set():
+                    outcome = "survived"
+                # A hang or a failed import is a kill; a test that fails without the mutant proves nothing.
+                elif failed is None or not failed <= {*tests} or not run([*failed], tree, seconds):
+                    return mutant, "killed"
+            return mutant, outcome
         finally:
             replace(path, original)
             trees.put(tree)

@@ -309,6 +309,10 @@ def test_the_command_writes_a_directory_that_others_take(danetc: Run, tmp_path: 
 SPIKING = ANN.replace("neuron = ReLU", "neuron = IF\n  surrogate = atan")
 REFUSED = {
     "a spiking neuron": (SPIKING, "`stem.spike` is a neuron `IF`"),
+    "a neuron with a number for each place": (
+        ANN.replace("= ReLU", "= own") + "neuron own { a = learn(1.0, per = neuron); s = max(a * x, 0) }",
+        "`stem.spike` is a neuron `own`",
+    ),
     "an operation relu": (ANN.replace("norm -> spike", "norm -> relu"), "`stem.relu` is the operation"),
     "another activation": (ANN.replace("-> spike\n", "-> spike -> sigmoid\n"), "`stem.sigmoid` (sigmoid) is not linear"),
     "a neuron by its name": (ANN.replace("-> spike\n", "-> ReLU\n"), "`stem.spike` names its neuron"),

@@ -335,7 +335,6 @@ def test_a_pruner_sees_every_epoch_and_ends_a_trial(
     assert outcomes[good["cell"]]["state"] == "done"
 
 
-@pytest.mark.thorough
 def test_a_stopped_search(danetc: Run, pretend: Pretend) -> None:
     engine = pretend(lambda axes, epoch: axes["recipe.optimizer.lr"])
     engine.raising = 3
@@ -350,6 +349,8 @@ def test_a_stopped_search(danetc: Run, pretend: Pretend) -> None:
         trial["cell"] for trial in done[2:]
     ]
     assert len({trial["cell"] for trial in done}) == 5  # nothing was drawn again
+    cells = danetc.json("compare", "-o", "out", "--only-report")["cells"]
+    assert {cell["name"] for cell in cells} == {trial["cell"] for trial in done}
 
 
 def test_networks_are_an_axis_and_a_cell_is_trained_once(danetc: Run, pretend: Pretend) -> None:

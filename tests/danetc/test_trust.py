@@ -470,7 +470,6 @@ def test_a_training_may_ask_for_anything(danetc: Run, tmp_path: Path) -> None:
     assert danetc("check", "long.danet").status == 0
 
 
-@pytest.mark.thorough
 def test_a_report_shows_texts_as_texts(tmp_path: Path) -> None:
     """Markup wherever text or a number can stand in the files of a run, and in its place."""
     (run,) = open_runs([built(tmp_path)])
