@@ -31,11 +31,11 @@ longer than the kernels of a test."""
 
 SIZE = pytest.StashKey[int]()
 MODULES = pytest.StashKey[int]()
-REQUIRED = "DANETC_REQUIRE_CHROMIUM"  # set to 1 where a missing browser is a failure
+REQUIRED = "DANETC_REQUIRE_CHROMIUM"  # if this is 1, a missing browser is a failure
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    gc.set_threshold(5_000, 10, 200)  # the whole heap is gone through when it has grown: see below
+    gc.set_threshold(5_000, 10, 200)  # the whole heap is collected after it has grown: see below
     session.config.stash[SIZE] = _size()
 
 
@@ -44,7 +44,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _leave_out(config: pytest.Config) -> None:
-    """Freeze what exists now (torch, thousands of tests), so that collections skip it. Tests that measure
+    """Freeze existing objects (torch, thousands of tests): collections skip them. Tests that measure
     memory collect garbage several times, which took most of their time."""
     gc.collect()
     gc.freeze()
@@ -54,14 +54,14 @@ def _leave_out(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Free the models of earlier tests. An fx model and its graph refer to each other, and Python
-    collects such cycles by the number of objects, not by their size: after tens of ResNets, which
+    collects such cycles by the number of objects, not by their size: only after tens of ResNets that
     hold gigabytes.
     """
     if _size() > item.config.stash[SIZE] + GARBAGE:
         gc.collect()
         item.config.stash[SIZE] = _size()
-    more = len(sys.modules) > item.config.stash[MODULES] + IMPORTED  # torch's compiler, for one
-    if more or (nextitem is not None and nextitem.path != item.path):  # what a file's tests keep
+    more = len(sys.modules) > item.config.stash[MODULES] + IMPORTED  # for example torch's compiler
+    if more or (nextitem is not None and nextitem.path != item.path):  # objects that its tests keep
         _leave_out(item.config)
 
 

@@ -1,9 +1,9 @@
-"""``python -X warn_default_encoding tests/elsewhere.py``: danetc where nothing of POSIX is to be had.
+"""``python -X warn_default_encoding tests/elsewhere.py``: danetc without POSIX.
 
-On a POSIX system, what Windows lacks or does in another way is taken away or done in that way: modules
-and functions, signals, folders that can be opened, files that can be removed or replaced while they
-are open, processes that begin as copies. Then an epoch is trained and what came of it is used. Runs
-in the current folder, which must be empty.
+On a POSIX system, this script removes or imitates what Windows lacks or does differently: modules,
+functions and signals are missing, folders cannot be opened, open files cannot be removed or replaced,
+and processes are not forked. Then it trains for an epoch and uses the result. It runs in the current
+folder, which must be empty.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
-import psutil  # before `resource` is gone, which it needs on POSIX alone
+import psutil  # before `resource` is removed, which it needs only on POSIX
 
 MODULES = ("fcntl", "grp", "pty", "pwd", "resource", "termios", "tty")
 FUNCTIONS = (
@@ -51,7 +51,7 @@ recipe quick {
 
 
 class Gone(MetaPathFinder):
-    """Modules that are not there."""
+    """Makes modules missing."""
 
     def find_spec(self, name: str, *_: Any) -> None:
         if name in MODULES:
@@ -59,12 +59,12 @@ class Gone(MetaPathFinder):
 
 
 def in_use(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Files of this process at a path, or below it, that are open or mapped into memory. (Those that
-    filelock removes are left to it: it does so on POSIX alone.)"""
+    """Files of this process at a path, or below it, that are open or mapped into memory. (Files of
+    filelock are left out, since filelock removes them only on POSIX.)"""
     there = os.path.abspath(path)
 
     found = [each.path for each in psutil.Process().open_files()]
-    maps = Path("/proc/self/maps")  # of Linux
+    maps = Path("/proc/self/maps")  # exists only on Linux
     if maps.is_file() and there in (text := maps.read_text(encoding="utf-8")):
         found += [f"/{line.partition('/')[2]}" for line in text.splitlines() if there in line]
     for each in found:
@@ -74,7 +74,7 @@ def in_use(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def unless(wrong: Callable[..., Exception | None], function: Callable[..., Any]) -> Any:
-    """A function that raises what ``wrong`` gives for its arguments."""
+    """A function that raises the exception that ``wrong`` returns for its arguments, if any."""
 
     def changed(*args: Any, **kwargs: Any) -> Any:
         if (error := wrong(*args)) is not None:
@@ -101,7 +101,7 @@ def open_or_there(source: Any, target: Any) -> Exception | None:
 
 
 def import_libraries() -> None:
-    """Those that have their own ways on each system, before POSIX goes."""
+    """Import libraries that differ between systems, before POSIX is hidden."""
     for name in (
         "filelock", "platformdirs", "torch.utils.data", "torchvision.datasets",
         "torchvision.transforms.v2",
@@ -120,14 +120,14 @@ def hide_posix() -> None:
     for name in SIGNALS:
         delattr(signal, name)
     shutil._use_fd_functions = False  # type: ignore[attr-defined]
-    shutil.disk_usage = lambda path: usage  # which has another form there
+    shutil.disk_usage = lambda path: usage  # it differs on Windows
     os.open = unless(a_folder, os.open)
     os.rename = unless(open_or_there, os.rename)
     os.replace = unless(an_open_file, os.replace)
     os.unlink = os.remove = unless(an_open_file, os.unlink)
     os.kill = unless(lambda *_: AssertionError("os.kill ends a process at once"), os.kill)
     multiprocessing.set_start_method("spawn")
-    # What reads or writes text says in which encoding: each system has its own default.
+    # Code that reads or writes text must name the encoding: each system has its own default.
     warnings.filterwarnings("error", category=EncodingWarning, module=r"danetc\b")
     sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="cp1252", write_through=True)
 

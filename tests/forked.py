@@ -1,4 +1,4 @@
-"""Processes that are forked from one that has imported torch: to start Python anew takes seconds."""
+"""Processes that are forked from one that has imported torch: a new start of Python takes seconds."""
 
 import multiprocessing as mp
 import os
@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def forked() -> Any:
-    """Where processes are forked from one that has imported torch, and knows no test's models;
-    on Windows they are started.
+    """A context that forks processes from one that has imported torch and has no models of tests;
+    on Windows, processes are started.
 
-    It is started in the repository: it looks for what it shall import in the folder that it is
-    started in, which tests change, and says nothing where it finds none.
+    The fork server is started in the repository: it looks for the modules to import in its working
+    directory, which tests change, and ignores missing ones silently.
     """
     if not hasattr(os, "fork"):
         return mp.get_context("spawn")
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 def as_rank(rank: int, world: int, port: int) -> None:
-    """Make this process one of ``torchrun``'s."""
+    """Make this process a rank, as ``torchrun`` does."""
     import torch
 
     torch.set_num_threads(1)

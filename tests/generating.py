@@ -1,6 +1,6 @@
-"""How many examples generated tests draw.
+"""The number of examples that generated tests draw.
 
-They are the same in every run, so that a change is judged by what it changed.
+Examples are the same in every run, so that only a change of the code changes the outcome.
 ``DANETC_EXAMPLES=50 pytest ...`` draws new ones, 50 times as many.
 """
 

@@ -2,7 +2,7 @@
 
 ``make mutants`` changes one expression or statement at a time in a copy of the working tree and runs
 the tests that execute the changed line. A mutant that no test notices is printed with its place: either a
-test is missing, or the line can go, or the change is equivalent.
+test is missing, or the line can be removed, or the change is equivalent.
 
 The first run measures which tests execute which lines and how long they take (coverage contexts). The
 result is kept in ``build/mutants`` until a source or a test changes.
@@ -41,14 +41,14 @@ TREE = BUILD / "tree-0"
 """The copy from which mutants are made; each job runs them in another one."""
 TOPS = ("dsl", "compiler", "runtime", "danetc")
 ROUNDS = (15.0, 60), (60.0, 400)
-"""Seconds, as measured without a mutant, and number of tests: of the first round, and of the second for a
-mutant that has survived it."""
+"""Limits of the first round, and of the second for a mutant that has survived it: seconds, as measured
+without a mutant, and number of tests."""
 SLOWER, START_S = 5, 60
 """The tests of a mutant count as hanging after so many times their usual duration plus START_S seconds."""
 MOST_MEMORY = 8 * 2**30
-"""Bytes that a process under test, which may append for ever, can allocate."""
+"""Bytes that a process under test can allocate: a mutant may append forever."""
 PER_FUNCTION = 4
-"""Cases of one parametrized test that are chosen before other tests take their turn."""
+"""Cases of one parametrized test that are chosen before cases of other tests."""
 
 COMPARE = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
@@ -74,7 +74,7 @@ class Mutant:
 
 # -- mutants ---------------------------------------------------------------------------------------
 UNCHANGED = ast.JoinedStr | ast.Raise | ast.Assert | ast.Import | ast.ImportFrom
-"""Nodes that are not mutated: mainly texts and messages."""
+"""Nodes that are not mutated, mainly texts and messages."""
 UNCHANGED_ARGUMENTS = ("strict", "frozen", "slots", "repr")
 
 
@@ -145,7 +145,7 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
 
     def visit(node: ast.AST) -> Iterator[Mutant]:
         found = list(children(node))
-        if found or not isinstance(node, ast.If):  # of imports for types
+        if found or not isinstance(node, ast.If):  # not an ``if`` around imports for types
             for start, end, new in changes(node):
                 yield Mutant(place, bisect(starts, start), start, end, new)
         for child in found:
@@ -165,7 +165,7 @@ def is_python(source: bytes) -> bool:
 
 
 def chosen(room: str, count: int, seed: int) -> list[Mutant]:
-    """Draw mutants of a room (of all rooms for an empty name) that are still Python."""
+    """Draw mutants of a room (of all rooms for an empty name) that are valid Python."""
     paths = (path for top in TOPS for path in sorted((TREE / top).rglob("*.py")))
     own = (path for path in paths if path.resolve() == path and path.is_relative_to(TREE / room))
     every = [mutant for path in own for mutant in mutants_of(path)]
@@ -175,7 +175,7 @@ def chosen(room: str, count: int, seed: int) -> list[Mutant]:
 
 
 HOW = "core = ctrace\nconcurrency = multiprocessing, thread\npatch = fork, subprocess, _exit\n"
-"""Settings of coverage with which processes that tests start count as well."""
+"""Settings of coverage that include processes started by tests."""
 
 # -- which tests execute a line --------------------------------------------------------------------
 
@@ -196,12 +196,12 @@ def copy_tree(to: Path) -> None:
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """The environment in which the copy is imported, also by processes that tests start."""
+    """The environment in which tests, and processes that they start, import the copy."""
     few = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     return os.environ | {"PYTHONPATH": str(tree), **few}
 
 
-# This module is also the plugin of the run that measures.
+# This module is also the pytest plugin of the run that measures.
 TIMES: dict[str, float] = defaultdict(float)
 UNFIT: set[str] = set()
 """Tests that fail, or are skipped, without any mutant."""
@@ -290,8 +290,8 @@ class Chooser:
         """Return the tests that execute the line; if it runs at import, the importing ones as well, since
         they may read what it defines.
 
-        For a line that runs in processes that are not measured, or only at import: also the tests that
-        execute other lines of the file. For a file that is never imported: the tests that execute its
+        If the line runs only in processes that are not measured, or only at import, add the tests that
+        execute other lines of the file. If the file is never imported, return the tests that execute its
         folder or the one above.
         """
         lines = self.by_file.get(mutant.path, {})
@@ -300,7 +300,7 @@ class Chooser:
             found |= {name for name in self.times if imports(name.partition("::")[0], mutant.path)}
         if not lines.get(mutant.line):
             near = [lines] if mutant.line in lines else []
-            if not lines:  # text that is copied into programs, and not imported
+            if not lines:  # programs contain the file as text and do not import it
                 folder = str(Path(mutant.path).parents[1])
                 near = [each for path, each in self.by_file.items() if path.startswith(folder)]
             found = found.union(*(tests for each in near for tests in each.values()))
@@ -348,7 +348,7 @@ def run(tests: Sequence[str], tree: Path, seconds: float) -> set[str] | None:
     except subprocess.TimeoutExpired:
         return None
     finally:
-        with suppress(ProcessLookupError):  # what a test has started, too
+        with suppress(ProcessLookupError):  # including processes of the tests
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     failed = read_json(tree / "cache" / "v" / "cache" / "lastfailed")

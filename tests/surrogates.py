@@ -1,4 +1,4 @@
-"""The step function with a derivative that stands for its own, in plain PyTorch."""
+"""The step function with a surrogate derivative, in plain PyTorch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 Slope = Callable[[Tensor], Tensor]
-"""The derivative that stands for that of the step function."""
+"""The surrogate derivative of the step function."""
 
 
 class _Step(torch.autograd.Function):
@@ -24,13 +24,13 @@ class _Step(torch.autograd.Function):
 
 
 def step(x: Tensor, slope: Slope) -> Tensor:
-    """1 where x is 0 or above, else 0, with the derivative ``slope(x)``."""
+    """1 where x is at least 0, otherwise 0, with the derivative ``slope(x)``."""
     fired: Tensor = _Step.apply(x, slope)  # type: ignore[no-untyped-call]
     return fired
 
 
 def sigmoid(alpha: float) -> Slope:
-    """Of sigmoid(alpha x)."""
+    """The derivative of sigmoid(alpha x)."""
 
     def slope(x: Tensor) -> Tensor:
         y = torch.sigmoid(alpha * x)
@@ -40,7 +40,7 @@ def sigmoid(alpha: float) -> Slope:
 
 
 def atan(alpha: float) -> Slope:
-    """Of arctan(pi alpha x / 2) / pi, SpikingJelly's ATan."""
+    """The derivative of arctan(pi alpha x / 2) / pi, SpikingJelly's ATan."""
     return lambda x: alpha / 2 / (1 + (torch.pi / 2 * alpha * x).square())
 
 

@@ -1,11 +1,11 @@
-"""Tests that walk a table."""
+"""Tests that run over the rows of a table."""
 
 from collections.abc import Callable, Collection
 from typing import Any
 
 
 def each_of(rows: Collection[Any]) -> Callable[[Callable[..., None]], Callable[[], None]]:
-    """Run a test for each row of a table, as one test. A failure notes its row.
+    """Run a test for each row of a table, as one test. A failure names its row.
 
     Most rows take less time than pytest needs for a case, and ``tests.mutants`` runs few cases of a
     parametrized test.

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md is performed on a copy of the repository: its examples are added, its commands run."""
+"""The examples of CONTRIBUTING.md are added to a copy of the repository, and its commands are run there."""
 
 import ast
 import json
@@ -38,11 +38,11 @@ for words in json.loads(sys.argv[1]):
     results.append([status, out.getvalue(), err.getvalue()])
 print(json.dumps(results))
 """
-"""Several commands in one process: what is imported is imported once."""
+"""Runs several commands in one process, so that modules are imported once."""
 
 
 def added() -> list[tuple[str, DocumentBlock]]:
-    """The blocks of the examples, each with the line above it, which says where its text goes."""
+    """The blocks of the examples, each with the line above it, which names the place of its text."""
     examples = PAGE.partition("## Adding things")[2]
     lines = examples.splitlines()
     return [("\n".join(lines[: x.line - 1]).rstrip().split("\n")[-1], x) for x in blocks(examples)]
@@ -68,7 +68,7 @@ def perform(above: str, text: str, root: Path) -> None:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("house")
-    for name in COPIED:  # byte code too: it is not compiled anew
+    for name in COPIED:  # with byte code, which is not compiled again
         shutil.copytree(ROOT / name, root / name, symlinks=True)
     shutil.copy2(ROOT / "pyproject.toml", root)
     for above, block in added():
@@ -79,7 +79,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.thorough
 def test_the_commands_print_what_the_page_says(copy: Path) -> None:
-    """Those of danetc, and the tests of the tables, which take the new rows up."""
+    """The commands are those of danetc and tests of tables, which include the new rows."""
     consoles = [block for _, block in added() if block.language == "console"]
     found = [command for block in consoles for command in commands(block)]
     assert {command.words[0] for command in found} == {"danetc", "python"}

@@ -1,6 +1,6 @@
-"""Generated and changed specs, in every form, against the interpreter: always the same cases.
+"""Generated and mutated specs, in every form, are compared with the interpreter. The cases are fixed.
 
-``make fuzz`` runs others, for a time that is given.
+``make fuzz`` runs others, for a given time.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from tests.reference.language import OPERATIONS
 from tests.reference.training import LOSSES as HELD
 
 PARTS = 3
-"""Seconds of a core for each, so that they spread over processes."""
+"""Each part takes seconds of a core, so that the parts spread over processes."""
 
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -57,14 +57,14 @@ def test_models_do_what_the_interpreter_does(part: int) -> None:
 UNWRITTEN = (*(f"recipe loss {name}" for name in LOSSES if name not in HELD), "operation reshape",
              "recipe part", "recipe setting freeze", "recipe setting lr_scale",
              "recipe optimizer python", "recipe augment python")  # fmt: skip
-"""What the generator does not write: losses that read membrane potentials, files and other networks,
-which test_losses holds against others; optimizers and augmentation in Python; ``reshape``, which the
-zoo's networks hold; and parts of a network, which test_parts holds against a loop of torch."""
+"""Rows that the generator does not write: losses that read membrane potentials, files and other networks,
+which test_losses compares with others; optimizers and augmentation in Python; ``reshape``, which networks
+of the zoo have; and parts of a network, which test_parts compares with a loop of torch."""
 
 
 @pytest.mark.thorough
 def test_the_cases_use_the_language() -> None:
-    """Every operation, function, statement and setting of a recipe, by the tables, but a few."""
+    """Every operation, function, statement and recipe setting of the tables is used, except a few."""
     unseen = {row for row in rows() if not row.startswith(UNWRITTEN)}
     for number in CASES:
         checked = check_text(run.text_of(number))
@@ -72,7 +72,7 @@ def test_the_cases_use_the_language() -> None:
     assert unseen == set()
 
 
-# -- what is compared: faults that were put in are found ---------------------------------------------
+# -- the comparison finds faults that were put in ----------------------------------------------------
 
 
 @pytest.mark.parametrize("given", [{"eps": 1e-3}, {"momentum": 0.2}])

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py, which needs a GPU to say anything, runs: all of its parts, small, on the CPU."""
+"""All parts of benchmarks/gpu.py run, small, on the CPU; only its results need a GPU."""
 
 import importlib
 import sys

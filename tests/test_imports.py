@@ -1,7 +1,7 @@
 """Import directions: dsl <- compiler, runtime <- danetc, without cycles; and what is packaged.
 
-Imports for types alone and those inside of functions count like all others: one that breaks a circle
-is as much a circle.
+Imports only for types and imports inside functions count like all others: they may hide a cycle but
+do not remove it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BELOW: Mapping[str, frozenset[str]] = {
     "compiler.emit": frozenset({"dsl", "compiler", "runtime"}),
     "specs": frozenset({"specs"}),
 }
-"""What the modules of a part may import; those of the package itself may import all."""
+"""The parts that modules of a part may import; modules of the package itself may import all."""
 
 
 def _name(path: Path) -> str:
@@ -46,7 +46,7 @@ def _name(path: Path) -> str:
 
 @cache
 def modules() -> Mapping[str, Path]:
-    """Every module of the package with its file. (The model.py of a trained network is none.)"""
+    """Every module of the package with its file. (The model.py of a trained network is not one.)"""
     found = (path for folder in ("danetc", *FOLDERS) for path in (ROOT / folder).rglob("*.py"))
     own = (path for path in found if path.relative_to(ROOT).parts[:2] not in LINKED)
     return {_name(path): path for path in own if (path.parent / "__init__.py").is_file()}
@@ -75,7 +75,7 @@ def graph() -> nx.DiGraph[str]:
 
 
 def part(name: str) -> str:
-    """The part of the house that a module stands in: the longest that has rules of its own."""
+    """The part that a module belongs to: the longest one with its own rules."""
     inside = name.removeprefix("danetc.")
     fitting = [each for each in BELOW if inside == each or inside.startswith(f"{each}.")]
     return max(fitting, key=len, default="danetc")
@@ -98,7 +98,7 @@ def test_imports_run_downwards(upper: str) -> None:
 
 
 def test_the_graph_knows_neither_who_makes_it_nor_who_reads_it() -> None:
-    """And tasks, which are called from Python too, know nothing of the command line."""
+    """Tasks, which are also called from Python, do not import the command line."""
     inside, tasks = ("danetc.compiler.ir", "danetc.dsl"), ("danetc.tasks.", "danetc.output.")
     for name, other in graph().edges:
         assert not name.startswith(inside[0]) or other.startswith(inside), (name, other)
@@ -114,14 +114,14 @@ PACKAGE = ROOT / "danetc"
 
 
 def files_on_disk(pattern: str) -> list[Path]:
-    """The files of the package, those behind its links included, by their place in it."""
+    """The files of the package, including those behind its links, by their path in the package."""
     tops = [PACKAGE, *(PACKAGE / room for room in FOLDERS)]  # rglob does not follow links
     found = [path for top in tops for path in top.rglob(pattern)]
     return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
 
 
 def is_data(path: Path) -> bool:
-    """Whether it is packed as a file: what is no module, and the model.py of a trained network."""
+    """Whether a file is packed as data: it is not a module, or is the model.py of a trained network."""
     return path.suffix != ".py" or path.parent.parent == PACKAGE / "pretrained"
 
 
@@ -145,11 +145,11 @@ def test_every_file_is_a_module_of_a_package_or_package_data() -> None:
 
 
 def test_every_import_is_a_dependency() -> None:
-    extras = PROJECT["optional-dependencies"]  # a command says so where one is absent
+    extras = PROJECT["optional-dependencies"]  # a command reports a missing extra
     declared = [PROJECT["dependencies"], *(extras[name] for name in extras.keys() - {"dev"})]
     allowed = {re.match(r"[\w-]+", each)[0] for few in declared for each in few}  # type: ignore[index]
     allowed |= {"danetc", "IPython", "PIL", *sys.stdlib_module_names}
-    assert {"ipython", "pillow"} <= allowed  # the packages of the two with another name
+    assert {"ipython", "pillow"} <= allowed  # the packages of IPython and PIL
     for module in files_on_disk("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -164,7 +164,7 @@ def test_versions_agree() -> None:
 
 
 def test_links_on_the_page_of_a_release_are_whole() -> None:
-    """PyPI shows README.md away from the other files; `.github/urls.py` writes addresses into it."""
+    """PyPI shows README.md without the other files; `.github/urls.py` writes full addresses into it."""
     urls = runpy.run_path(str(ROOT / ".github" / "urls.py"))
     text = urls["with_whole_links"]((ROOT / "README.md").read_text("utf-8"), "owner/name", "v1")
     found = re.findall(r"(!?)\[[^]]*\]\(([^)\s]+)\)", text)

@@ -51,13 +51,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     [(True, {}, False), (False, {}, True), (True, {"MALLOC_TRIM_THRESHOLD_": "1"}, True)],
 )
 def test_memory_that_is_freed_is_kept(keeps: bool, given: dict[str, str], is_new: bool) -> None:
-    """Its pages are new where it is not asked for, and where the environment says something else."""
+    """Pages are new without ``keep_freed_memory``, and if the environment sets another threshold."""
     command = [sys.executable, "-c", AGAIN.format(keeps=keeps)]
     env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | given
     pages = 2**26 // mmap.PAGESIZE
     assert (
         int(subprocess.check_output(command, env=env)) > pages / 20
-    ) == is_new  # fewer huge ones
+    ) == is_new  # huge pages are fewer
 
 
 def test_cores_and_memory() -> None:
@@ -91,7 +91,7 @@ with locked(Path()):
 
 
 def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
-    """However that ends, and though a process that it forked lives on."""
+    """The lock is free after its process is killed, even if a process that it forked lives on."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER], cwd=tmp_path, stdin=-1, stdout=-1, encoding="utf-8"
     ) as holder:

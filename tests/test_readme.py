@@ -1,4 +1,4 @@
-"""What README.md shows is what the program takes and the standard library holds."""
+"""README.md and other pages agree with the program, the standard library and the results."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def test_the_declarations_are_those_of_the_standard_library() -> None:
 
 
 def links(page: Path) -> list[str]:
-    """What a page links to within the repository; not what looks like it in code."""
+    """The links of a page within the repository, without text in code that looks like a link."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     return re.findall(r"\]\((?!https?://)([^)]+)\)", text)
 
@@ -68,7 +68,7 @@ LINKS = {
 def test_everything_that_is_linked_exists(page: str) -> None:
     for target in LINKS[page]:
         path, _, heading = target.partition("#")
-        if path.startswith("../reference/"):  # made by `make docs`, which looks at its links
+        if path.startswith("../reference/"):  # built by `make docs`, which checks its links
             continue
         found = (ROOT / page).parent / path if path else ROOT / page
         assert found.exists(), target
@@ -79,12 +79,12 @@ def test_everything_that_is_linked_exists(page: str) -> None:
 
 
 def words(svg: str) -> list[str]:
-    """Of the picture and of its tooltips, which name lines of the specs."""
+    """The words of a picture and of its tooltips, which name lines of the specs."""
     return sorted(text.strip() for text in re.findall(r">([^<]+)</(?:text|title)>", svg))
 
 
 def test_pictures_are_what_their_commands_give() -> None:
-    """Their words: where they stand may differ between versions of Graphviz."""
+    """Only words are compared: their positions may differ between versions of Graphviz."""
     svg = (ROOT / "docs" / "danet_c_small.svg").read_text(encoding="utf-8")
     assert words(svg) == words(draw(graph_of(check_file("danet_c_small"))).decode())
     command = re.search(r"danetc draw (.*) -o docs/figure1.svg", README)
@@ -96,7 +96,7 @@ def test_pictures_are_what_their_commands_give() -> None:
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::danetc.SpecWarning")  # images too small for the network
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On smaller images and on the backend that compiles nothing."""
+    """It runs on smaller images and on the backend that compiles nothing."""
     monkeypatch.chdir(tmp_path)
     text = PYTHON.replace('"classes": 10}', '"classes": 10, "input": "image(3, 32, 32)"}, **quick')
     text = text.replace('load("build/danet_c_r50"', 'load("build/danet_c_r50", **quick')
@@ -127,11 +127,11 @@ QUICK = {
     "measure": "--batches=1",
     "bench": "--set image=32 --batch=1 --rounds=1",
 }
-"""What makes a command short: they run as README has them, with these options added."""
+"""Options that make a command short; commands run as README has them, with these options added."""
 
 
 def test_the_first_screen_has_commands_that_are_run() -> None:
-    """Those of the long block run below, and the picture is compared with what draw gives."""
+    """Commands of the long block run below, and the picture is compared with the output of draw."""
     first, *_ = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     picture, training = (shlex.split(line, comments=True) for line in first.splitlines())
     assert picture == ["danetc", "draw", "danet_c_small", "-o", "docs/danet_c_small.svg"]
@@ -145,7 +145,7 @@ def test_the_first_screen_has_commands_that_are_run() -> None:
 def test_the_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One after the other, in a folder that has what they name."""
+    """Commands run in sequence, in a folder with the files that they name."""
     (block,) = (b for b in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "danetc check" in b)
     lines = [shlex.split(line, comments=True) for line in block.splitlines()]
     monkeypatch.chdir(tmp_path)
@@ -174,7 +174,7 @@ MEASURED = (
     ("training", "danet_c_r50 / torchvision resnet50", None),
     ("saved_bytes", "sew_r18 / torchvision resnet18", "SpikingJelly sew_resnet18 / torchvision resnet18"),
 )  # fmt: skip
-"""Where benchmarks have the rows of README's table of speed: ours and SpikingJelly's."""
+"""Rows of the benchmarks for README's table of speed: those of danetc and of SpikingJelly."""
 
 
 def benchmark(name: str) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def accuracy(name: str) -> str:
 
 
 def in_file(path: str, pattern: str) -> tuple[str, ...]:
-    """Return the groups of a pattern in a file, which has the same ones at each of its places."""
+    """Return the groups of a pattern in a file; they must be equal at each match."""
     (groups,) = set(re.findall(pattern, (ROOT / path).read_text(encoding="utf-8")))
     return groups if isinstance(groups, tuple) else (groups,)
 
@@ -262,7 +262,7 @@ FIGURES: dict[str, Callable[[], Iterable[object]]] = {
         for name in ("danet_c_small_digits", "ann_c_small_digits", "sew_small_fashion_mnist", "ann_small_fashion_mnist")
     ],
 }  # fmt: skip
-"""Figures of README.md by the sentence around them, and what they are by their files."""
+"""Figures of README.md by the sentence around them, and their values in the files."""
 NAMES_WITH_DIGITS = r"Fig\. 1\b|Apache-2\.0|float32|float64|ResNet-18|DenseNet-121"
 
 
@@ -304,7 +304,7 @@ def test_the_table_is_what_was_measured() -> None:
 
 
 def example(name: str, shortened: dict[str, str]) -> str:
-    """As it is, but for fewer epochs, and over a part of the images."""
+    """The program of an example, with fewer epochs or a part of the images."""
     program = (ROOT / "examples" / f"{name}_loop.py").read_text("utf-8")
     if name in ("lightning", "accelerate"):
         pytest.importorskip(name)
@@ -328,10 +328,10 @@ def test_a_loop_trains_a_network(
 ) -> None:
     program = example(name, shortened)
     with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Lightning, on how many workers to take
+        warnings.simplefilter("ignore")  # Lightning warns of the number of workers
         exec(compile(program, f"{name}.py", "exec"), {"__name__": name})
     found = re.fullmatch(r"test accuracy (.*)%\n", capsys.readouterr().out)
-    assert float(found[1]) > least  # of ten classes
+    assert float(found[1]) > least  # there are ten classes
 
 
 @pytest.mark.thorough
@@ -347,7 +347,7 @@ def test_a_loop_in_two_processes(name: str, tmp_path: Path) -> None:
     assert float(found[1]) > 35
 
 
-# -- docs/editors.md: what it says to write is what there is ---------------------------------------
+# -- docs/editors.md: settings name what exists, and its Python runs -------------------------------
 
 
 GUIDE = (ROOT / "docs" / "editors.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""results/: the pages say what the files beside them say, and how it is computed."""
+"""results/: the pages agree with the files beside them, and the computations are correct."""
 
 import json
 import math
@@ -35,7 +35,7 @@ CELLS = data.read_cells()
 
 
 def table(head: str, text: str = PAGE) -> dict[str, list[str]]:
-    """The table of the page whose first row starts like this: cells by the first cell of a row."""
+    """The table of a page whose first row starts with ``head``: cells by the first cell of a row."""
     _, _, after = text.partition(f"\n{head}")
     assert after, head
     lines = takewhile(lambda line: line.startswith("|"), after.splitlines()[2:])
@@ -71,7 +71,7 @@ def test_a_table_that_is_unknown_or_missing_is_told() -> None:
     "folder", sorted(each.parent.name for each in RESULTS.glob("*/cells.toml"))
 )
 def test_cells_are_of_the_plan_and_of_one_version(folder: str) -> None:
-    """What is kept was asked for, and comes from one commit without changes."""
+    """Kept cells are in the plan, and come from one commit without changes."""
     cells = data.read_cells(folder)
     ended = [*cells, *data.read_diverged(folder)]
     names = [name for name, *_ in planned(folder)]
@@ -155,7 +155,7 @@ def test_a_claim_is_judged_on_all_of_its_differences() -> None:
 
 
 def test_rates_of_trained_pa_a() -> None:
-    """Proposition 3 of the trained networks, from the names of layers alone."""
+    """Proposition 3 in trained networks, computed only from the names and rates of layers."""
     steps = []
     for path in (RESULTS / "paper" / "cells").glob("resnet_pa_a*.json"):
         rates = {each["layer"]: each["rate"] for each in json.loads(path.read_text())["layers"]}
@@ -182,7 +182,7 @@ def test_others_are_better_with_fewer_additions() -> None:
 
 @pytest.mark.parametrize("rule", ["chain", "densely_additive_all"])
 def test_additions_are_those_that_measure_counts(rule: str) -> None:
-    """`danetc measure` has the mean input of each layer, a sum of spikes in the second case."""
+    """`danetc measure` gives the mean input of each layer, which is a sum of spikes in the second case."""
     stages = f"even(n = 3, width = width) via origin by {rule}"
     settings = {"width": 4, "input": "image(1, 8, 8)", "stages": stages}
     subject = open_subject(str(RESULTS / "paper" / "paper.danet"), "blocks", settings, 0, None)
@@ -221,7 +221,7 @@ def test_verdicts_are_those_of_prove(name: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.thorough
 def test_costs_of_trainings_at_the_papers_scale() -> None:
-    """docs/paper.md, from the summaries of the specs."""
+    """The table of docs/paper.md follows from the summaries of the specs."""
     page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
     rows = table("| | parameters | operations per image, T = 1", page)
     assert len(rows) == 8
@@ -256,7 +256,7 @@ def test_pairs_are_those_of_shared_seeds() -> None:
 def test_rank_correlation_is_spearmans() -> None:
     for one, other, wanted in (
         ([1, 2, 3], [5, 4, 0], pytest.approx(-1)),
-        ([1, 2, 3, 4, 5], [5, 6, 7, 8, 7], pytest.approx(0.8207827)),  # Wikipedia's ties
+        ([1, 2, 3, 4, 5], [5, 6, 7, 8, 7], pytest.approx(0.8207827)),  # Wikipedia's example of ties
         ([1, 1, 1], [1, 2, 3], None),
         ([1, 2], [1, 2], None),
     ):
@@ -305,7 +305,7 @@ minutes = 1
 def test_what_is_done_or_held_is_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of four runs one is done, one is held by another process, one fails, and one is trained."""
+    """Of four runs, one is done, one is locked by another process, one fails, and one is trained."""
     (tmp_path / "table.toml").write_text(TWO, encoding="utf-8")
     cells = tmp_path / "cells"
     cells.mkdir()
@@ -360,7 +360,7 @@ minutes = 2
 def test_the_best_of_a_group_are_known_once_it_is_done(
     scores: list[float | None], best: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The best mean over the seeds; the first of equals; 0 for a run that diverged."""
+    """The best mean over the seeds is chosen, and the first of equal ones; a diverged run counts as 0."""
     table, cells = tmp_path / "table.toml", tmp_path / "cells"
     table.write_text(CHOSEN, encoding="utf-8")
     cells.mkdir()
@@ -382,7 +382,7 @@ def test_the_best_of_a_group_are_known_once_it_is_done(
 
 
 def test_a_diverged_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is kept with its epochs, and not trained again; what fails otherwise is no result."""
+    """It is kept with its epochs and not trained again; another failure is not a result."""
     (tmp_path / "table.toml").write_text(TWO, encoding="utf-8")
     folder, file = tmp_path / "seed-0", tmp_path / "table" / "cells" / "cell.json"
     folder.mkdir()
@@ -459,7 +459,7 @@ def test_seeds_are_fresh() -> None:
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.parent.name)
 def test_tables_have_runs_of_one_version(path: Path) -> None:
-    """Each group has runs, of networks that compile, or waits for others."""
+    """Each group has runs of networks that compile, or waits for other groups."""
     states = run.states(run.read_groups(path), path.parent / "cells")
     for state in states:
         assert state.count
@@ -502,7 +502,7 @@ def invented(folder: Path, name: str, score: Invented) -> list[Cell]:
 
 
 def jitter(each: run.Run) -> float:
-    """A small number of a run, of mean 0 over seeds in a row."""
+    """A small offset for a run; its mean over three consecutive seeds is 0."""
     return 0.002 * (each.seed % 3 - 1)
 
 
@@ -513,7 +513,7 @@ def by_rule(**scores: float) -> Invented:
 def by_depth(**leads: float) -> Invented:
     def score(each: run.Run) -> dict[str, Any]:
         lead = leads[f"{each.group.recipe}_{each.axes['depth']}"]
-        seeds = 0.001 * (each.seed % 2)  # differences that differ from seed to seed
+        seeds = 0.001 * (each.seed % 2)  # differences vary from seed to seed
         dense = each.axes["rule"] == "densely_additive"
         return {"accuracy": 0.7 + (lead + seeds if dense else 0)}
 
@@ -521,7 +521,7 @@ def by_depth(**leads: float) -> Invented:
 
 
 def steepness(*values: float) -> Invented:
-    """Stem over last before and after an epoch, times n."""
+    """Gradients at the stem, in proportion to n, before and after an epoch."""
     return lambda each: {
         "gradients": [
             {"neurons": {"stem.spike": value * each.axes["n"], "between": 7.0, "last": 2.0}}
@@ -531,7 +531,7 @@ def steepness(*values: float) -> Invented:
 
 
 def along(sign: float, other: float) -> Invented:
-    """Accuracy that falls with the fewest neurons on a path, and a dO/dV with the same or another order."""
+    """Accuracy that falls with the fewest neurons on a path, and dO/dV in the same or another order."""
     rows = {json.dumps(row["axes"]): row["fewest"] for row in read("paths")["networks"]}
 
     def score(each: run.Run) -> dict[str, Any]:
@@ -603,7 +603,7 @@ def test_verdicts_of_invented_runs(
             for row in (*rows[0], *rows[1], *read("search")["baselines"])
         ]
         trained = {json.dumps(c.record["axes"]) for c in cells["search"] if c.seed == 615}
-        assert sorted(chosen) == sorted(trained)  # the same choice as that of results/run.py
+        assert sorted(chosen) == sorted(trained)  # results/run.py makes the same choice
 
 
 def test_claims_are_those_that_were_written_and_wait_for_their_runs() -> None:
@@ -625,7 +625,7 @@ def test_claims_are_those_that_were_written_and_wait_for_their_runs() -> None:
 def test_gradients_are_measured_beside_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They do not change it, and one that was not measured before a kill is measured afterwards."""
+    """They do not change the training, and one that is missing after a kill is measured later."""
     records = {}
     monkeypatch.setattr("os.chdir", lambda place: None)
     for gradients in ("false", "true"):

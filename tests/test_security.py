@@ -73,11 +73,11 @@ TESTS: Mapping[str, str] = {
         "compiler/test_bounds.py::test_a_check_that_comes_to_its_bound_names_it",
     "The cost of training": "test_a_training_may_ask_for_anything",
 }  # fmt: skip
-"""How a sentence begins, and its tests: those without a file are in ``danetc/test_trust.py``."""
+"""The beginning of each sentence, and its tests: those without a file are in ``danetc/test_trust.py``."""
 
 
 def sentences() -> list[str]:
-    """What the page claims: the items of its lists."""
+    """The claims of the page, which are the items of its lists."""
     items = re.findall(r"^- (.+(?:\n  .+)*)", PAGE, re.MULTILINE)
     return [re.sub(r"\s+", " ", item) for item in items]
 
@@ -92,7 +92,7 @@ def test_behind_each_sentence_stands_a_test() -> None:
 
 
 def test_no_claim_stands_elsewhere() -> None:
-    """Beside its lists the page has a first paragraph, and one on reporting."""
+    """Besides its lists, the page has only a first paragraph and one on reporting."""
     paragraphs = re.split(r"\n\n+", PAGE.strip())
     rest = [each for each in paragraphs if not each.startswith(("#", "- "))]
     assert len(rest) == 2

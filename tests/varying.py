@@ -1,4 +1,4 @@
-"""Networks with new weights whose outputs vary over samples, so that comparing them proves something."""
+"""Networks with new weights whose outputs vary over samples, so that a comparison is meaningful."""
 
 import torch
 
@@ -10,7 +10,7 @@ from danetc.tasks.exporting import BATCH, VARIED, inputs_of, outputs_of_all
 
 @torch.no_grad()
 def make_vary(model: Model, graph: Graph, samples: int = BATCH) -> None:
-    """Warm norms and enlarge weights until the outputs vary twice as much as they must.
+    """Warm norms and enlarge weights until the outputs vary twice as much as required.
 
     Only weights of norms and linear layers, and biases, are changed, in up to five attempts.
     """

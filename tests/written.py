@@ -1,4 +1,4 @@
-"""What commands write, made by itself."""
+"""Texts that commands write, generated separately."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def neuron_text(program: NeuronProgram) -> tuple[str, str]:
-    """The name of a neuron's class, and the text of the classes that it needs and of itself."""
+    """The name of a neuron's class, and the text of this class and of the classes that it needs."""
     prelude = Prelude()
     names = [*prelude.definitions]
 

@@ -1,7 +1,7 @@
-"""Specs that ask for much, each of another shape.
+"""Specs that ask for much work, each in a different way.
 
-``SPECS`` maps a name to a function that makes the files of a spec, of which ``main.danet`` is the one
-to check: about ``size`` characters, or so much more asked for in fewer. ``wild`` makes one at random.
+``SPECS`` maps a name to a function that makes the files of a spec. ``main.danet`` is the one to check. The
+spec has about ``size`` characters, or fewer that ask for more. ``wild`` makes a random one.
 """
 
 from tests.adversarial.specs import SPECS, network, staged

@@ -1,4 +1,4 @@
-"""Specs that ask for much, as templates: ``«piece»`` is repeated until the size is reached.
+"""Templates of specs that ask for much work: ``«piece»`` is repeated until the size is reached.
 
 ``«60:piece»`` is repeated 60 times, ``«/3:piece»`` until a third of the size is reached; ``~`` after
 the colon reverses the order. In a piece, ``%`` is the number of the repetition, from 0 on (``%+1`` and
@@ -122,7 +122,7 @@ TEMPLATES: dict[str, str | Files] = {
         "use std\nblock b(w) = conv(w / 3) -> conv(w)\n"
         + staged("(«/5:stage(b(4), 9) -> »stage(b(4), 9)) via pa_a")
     ),
-    # names that stand for much
+    # names with large expansions
     "layers_that_double": net("a0 = conv(4) -> norm\n«19:a%+1 = a% -> a%\n»; out = in -> a19"),
     "nothing_that_doubles": net(
         "a0 = identity\n«18:a%+1 = (a% -> a% -> a%)\n»; out = in -> a18 -> avgpool"

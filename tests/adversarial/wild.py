@@ -1,4 +1,4 @@
-"""Specs at random, by a grammar: most are wrong, and some ask for much."""
+"""Random specs from a grammar: most are wrong, and some ask for much work."""
 
 import re
 from random import Random
@@ -13,7 +13,7 @@ DECLARED = {
     "neuron": "IF|LIF|PLIF|ReLU|LIF(tau = 4.0)",
     "network": "danet",
 }
-"""What a name of each kind may be besides those that the spec declares."""
+"""Names of each kind besides those that the spec declares."""
 
 GRAMMAR = {
     "number": [
@@ -54,8 +54,8 @@ GRAMMAR = {
         "neuron NAME { state u = 0.5\n<#equation>\ns = heaviside(NOW + u)\nu = u + NOW }",
     ],
 }  # fmt: skip
-"""``<@kind>`` is a name, ``<symbol* + >`` one piece many times or many pieces, ``<#symbol>`` are lines
-that read the lines before them as NOW and BEFORE."""
+"""``<@kind>`` is a name, ``<symbol* + >`` is one piece many times or many pieces, and ``<#symbol>`` is
+lines that read the lines before them as NOW and BEFORE."""
 
 
 class Wild:
@@ -98,7 +98,7 @@ class Wild:
         return "\n".join(lines)
 
     def text(self, size: int) -> str:
-        """Declarations, of which some are repeated many times over, for that is what costs."""
+        """Declarations; some are repeated many times, since repetition costs most."""
         parts = ["use std"]
         while sum(map(len, parts)) < size // 2:
             self.last = "1"
@@ -113,5 +113,5 @@ class Wild:
 
 
 def wild(seed: int, size: int) -> Files:
-    """A spec at random, the same for each seed."""
+    """A random spec, the same for each seed."""
     return {"main.danet": Wild(Random(seed)).text(size)}

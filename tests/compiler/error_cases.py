@@ -1,6 +1,6 @@
-"""Bad specs, each with its one error.
+"""Bad specs with one error each.
 
-The place that is to be mended is marked by « and » in the text.
+The marks « and » enclose the place of the error in the text.
 """
 
 from itertools import starmap
@@ -50,31 +50,31 @@ network n {
 
 
 class Case(NamedTuple):
-    """A marked text, and what its error says: the code, words of the message | of the hint."""
+    """A marked text and its error: the code, words of the message | words of the hint."""
 
     text: str
     said: str
 
 
 def net(old: str, new: str, said: str, after: str = "") -> Case:
-    """The network above with a part exchanged."""
+    """The network above with one part replaced."""
     assert NET.count(old) == 1, old
     return Case(f"{NET.replace(old, new)}{after}\n", said)
 
 
 def flow(out: str, said: str, after: str = "") -> Case:
-    """A network that is plain dataflow, by its last lines."""
+    """A plain dataflow network with the given last lines."""
     return Case(FLOW.replace("OUT", out) + after, said)
 
 
 def loop(lines: str, said: str, after: str = "") -> Case:
-    """A network of which a line may read itself, and the result is `h`."""
+    """A network whose lines may depend on themselves. Its result is `h`."""
     out = "out = h -> avgpool -> mean_over_time -> linear(3)"
     return Case(LOOP.replace("LINES", f"{lines}\n  {out}") + after, said)
 
 
 def own(old: str, declared: str, said: str) -> Case:
-    """The network with a declaration in place of one of the standard library."""
+    """The network with a declaration of its own instead of one from the standard library."""
     return net(old, "mine", said, declared)
 
 
@@ -234,7 +234,7 @@ LOOPS = [
         "g = (g -> «delay(1, like = in)») -> conv(2); h = g + in",
         "E0506 reads only itself | read the",
     ),
-    # wrong in two networks, and reported once
+    # an error in two networks is reported once
     (
         "a = in -> conv(1); b = h -> conv(2); h = a + (b -> «delay(1, like = a)»)",
         "E0507 2 x 8 x 8, but the output of the delay 1 x 8 x 8 | both",
@@ -377,7 +377,7 @@ CASES = [
 
 
 def errors(text: str) -> tuple[Diagnostic, ...]:
-    """All errors of a text; anything but a SpecError fails the test."""
+    """All errors of a text. Any exception other than SpecError fails the test."""
     try:
         check_text(text)
     except SpecError as error:
@@ -386,7 +386,7 @@ def errors(text: str) -> tuple[Diagnostic, ...]:
 
 
 def assert_says(found: Diagnostic, said: str) -> None:
-    """A diagnostic has a code, words in its message and words in its hint."""
+    """Assert that a diagnostic has this code, and these words in its message and its hint."""
     code, _, words = said.partition(" ")
     message, _, hint = words.partition(" | ")
     assert found.code == code
@@ -395,7 +395,7 @@ def assert_says(found: Diagnostic, said: str) -> None:
 
 
 def unmarked(marked: str) -> tuple[str, int, int]:
-    """A marked text without its marks, and where the place begins and ends."""
+    """The text without its marks, and the start and end of the marked place."""
     before, rest = marked.split("«")
     wrong, after = rest.split("»")
     return before + wrong + after, len(before), len(before) + len(wrong)

@@ -1,6 +1,6 @@
-"""What a check may cost: every spec of ``tests/adversarial/`` is checked or refused within bounds.
+"""The cost of a check: every spec of ``tests/adversarial/`` is checked or refused within bounds.
 
-The bounds are counts, which are the same on every machine; ``benchmarks/adversarial.py`` times them.
+The bounds are counts, which are the same on every machine. ``benchmarks/adversarial.py`` measures the time.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ from tests.adversarial import SPECS, staged, wild
 from tests.compiler.error_cases import errors
 
 PART = 40
-SIZE = 100_000 // PART  # a part of what the benchmark checks, with that part of the bound
+SIZE = 100_000 // PART  # a fraction of the benchmark's size, with the same fraction of the bound
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ ACCEPTED = [
     "many_neurons", "many_recipes", "a_recipe_of_many_phases", "files_that_use_all_others", "one_file_used_often",
     "the_library_used_often",
 ]  # fmt: skip
-"""Long files and deep networks are no attack."""
+"""Long files and deep networks are accepted."""
 
 
 @pytest.mark.usefixtures("scaled")
@@ -56,7 +56,7 @@ def test_a_check_stays_within_its_bounds(
     assert "internal error" not in err
     assert len(out) + len(err) < 100_000
     characters = sum(map(len, files.values()))
-    # twice, since warnings have a bound of their own; the last step may be one of many
+    # twice, because warnings have their own bound; the last operation may take many steps
     assert spent.steps < 2 * (work.BASE + 3 * work.PER_CHARACTER * characters) + 50_000
     assert err.count("\nerror[") <= MAX_ERRORS + 2
 
@@ -141,7 +141,7 @@ def test_a_copied_block_equals_a_lowered_one(text: str, monkeypatch: pytest.Monk
 
 
 def test_a_body_is_searched_for_delays_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for each of its definitions, of which there may be thousands."""
+    """The search is not repeated for each of the definitions, which may be thousands."""
     asked: list[str] = []
     monkeypatch.setattr("danetc.compiler.lowering.loops.cuts", asked.append)
     text = SPECS["a_network_of_10000_lines"](3_000)["main.danet"]

@@ -1,4 +1,4 @@
-"""Equivalence of graphs: what counts as one network, and what does not."""
+"""Equivalence of graphs: which differences make another network, and which do not."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ def shipped(name: str, **settings: object) -> Graph:
 
 
 def network(body: str, more: str = "") -> Graph:
-    """A small network of a connection and stages; ``body`` overrides any of its settings."""
+    """A small network with stages and a connection. ``body`` overrides its settings."""
     text = f"""use std
     {more}
     network base(classes = 5) {{
@@ -44,7 +44,7 @@ c = in -> conv(w, kernel = 5) -> norm"""
 
 
 def of_blocks(body: str) -> Graph:
-    """The network with a stage of two blocks."""
+    """The network with a stage of two blocks that have this body."""
     return network("stages = stage(mine(4), 2)", f"block mine(w) {{ {body} }}")
 
 
@@ -124,7 +124,7 @@ def test_sums_in_another_order_are_equal_to_rounding() -> None:
 
 
 def test_maxima_may_not_be_bracketed_otherwise() -> None:
-    """torch halves the gradient between equal operands, and spikes are equal often."""
+    """torch divides the gradient between equal operands, and spikes are often equal."""
 
     def three(out: str) -> Graph:
         return of_blocks(f"{THREE.replace('norm', 'spike')}; out = {out}")
@@ -147,7 +147,7 @@ def test_the_name_of_the_only_output_does_not_count() -> None:
 
 
 def test_layers_that_look_alike_are_told_apart_by_what_reads_them() -> None:
-    """Two equal convolutions of one value, one of them behind the other order of channels."""
+    """The two convolutions of one value are equal, but only one of them feeds a sigmoid."""
 
     def twins(order: str) -> Graph:
         return of_blocks(
@@ -167,7 +167,7 @@ def test_layers_that_look_alike_are_told_apart_by_what_reads_them() -> None:
 
 
 def test_learnt_mixtures_are_told_apart_by_what_they_mix() -> None:
-    """A share and what is left of it enter a sum with factors of 1 and -1."""
+    """A share and its complement enter a sum with the factors 1 and -1."""
 
     def mixed(out: str, low: str = "in", high: str = "a") -> Graph:
         learnt = "m = learn(0.5, per = channel); k = learn(0.5, per = channel); a = in -> conv(w)"
@@ -230,7 +230,7 @@ RENAMED = """neuron mine { state b = 0.0; state y = 0.0; k1 = learn(0.5); k2 = l
 CHANGED = [
     ("v - a", "a - v"),
     ("state a = 0.0", "state a = 1.0"),
-    ("z * u", "w * u + 0 * z"),  # one learnable in two places is not two
+    ("z * u", "w * u + 0 * z"),  # one parameter in two places is not two parameters
     ("z = learn(0.5)", "z = learn(0.5, above = 0)"),
     ("a * 0.5", "a * 0.25"),
     ("z * u", "z * a"),
@@ -245,7 +245,7 @@ def test_neurons_are_compared_by_their_equations_without_names_and_order() -> No
 
 
 def scrambled(graph: Graph, random: Random) -> Graph:
-    """The same network: other ids, names and order; sums and products bracketed otherwise."""
+    """The same network with other ids, names and order, and other brackets in sums and products."""
     nodes: dict[int, Node] = {}
     fresh = iter(random.sample(range(10_000), 3_000))
     to: dict[int, int] = {}
@@ -297,7 +297,7 @@ def scrambled(graph: Graph, random: Random) -> Graph:
 
 
 def generated(seed: int) -> Graph:
-    """A network of one image that draws no numbers or masks and has no loops."""
+    """A network with one image as its input, without random numbers, masks, loops or shared weights."""
     try:
         graph = graph_of(check_text(spec(seed)), passes=())
     except SpecError:
@@ -311,7 +311,7 @@ def generated(seed: int) -> Graph:
 
 
 def weights(left: Graph, right: Graph, pairs: Sequence[tuple[int, int]]) -> dict[str, str]:
-    """Parameters of the left model to those of the right."""
+    """Map the parameters of the left model to the parameters of the right model."""
     models = emit(left), emit(right)
 
     def names(side: int, node: Node) -> list[str]:
@@ -330,7 +330,7 @@ def weights(left: Graph, right: Graph, pairs: Sequence[tuple[int, int]]) -> dict
 @examples(20)
 @given(st.integers(0, 2**32))
 def test_names_order_and_brackets_do_not_count(seed: int) -> None:
-    """Independent of forms: both models compute the same with the weights that the mapping says."""
+    """Both models also compute the same with the paired weights."""
     graph = generated(seed)
     other = scrambled(graph, Random(seed))
     result = same(graph, other)
@@ -342,7 +342,7 @@ def test_names_order_and_brackets_do_not_count(seed: int) -> None:
 
 
 def change_number(node: Node, random: Random) -> Node | None:
-    """A node with another number among its attributes."""
+    """The node with one numeric attribute increased by 1, or None if it has none."""
     numbers = ("kernel", "stride", "width", "init", "padding", "alpha", "factor")
     found = [(name, node.attrs.get(name)) for name in numbers]
     changed = [(name, value + 1) for name, value in found if isinstance(value, (int, float))]

@@ -1,6 +1,6 @@
-"""Bad specs: one clear error each, at the place that is to be mended.
+"""Bad specs: one clear error each, at the place to correct.
 
-Errors that arise in the standard library stand at their use.
+An error in the standard library is reported where the library is used.
 """
 
 import time
@@ -27,12 +27,12 @@ def test_one_clear_error_at_its_place(case: Case) -> None:
 
 
 def labels(text: str) -> list[tuple[str, str]]:
-    """What is marked beside the place of the first error, with what is said about it."""
+    """The marked text and the message of each label of the first error."""
     return [(label.span.text, label.text) for label in errors(text)[0].labels]
 
 
 def test_labels_in_std() -> None:
-    """An error in the standard library stands at its use, one of two texts shows both."""
+    """An error in the standard library is reported at its use, and an error of two texts shows both."""
     (error,) = errors(NET.replace(STAGES, "resnet18(width = 0)"))
     assert (error.span.text, error.label) == ("0", "`width` is 0")
     (label,) = error.labels
@@ -87,7 +87,7 @@ def neuron(*lines: str, parameters: str = "k = 2.0") -> str:
     )
 
 
-# A text, and the codes and places of all its errors: each cause gives one.
+# A text, and the codes and places of all its errors: one for each cause.
 FOUND = [
     (
         NET.replace("= IF", "= FI")
@@ -107,7 +107,7 @@ FOUND = [
         'E0301 size = "x", E0210 bsic, E0210 orign, E0210 chan, E0210 foo, E0303 3',
     ),
     (network(stem='conv(8, kernel = 0, stride = 0, padding = "x")'), 'E0305 0, E0305 0, E0304 "x"'),
-    # an unknown name hides no error of a call
+    # an unknown name does not hide an error in a call
     (
         "block b(w, k = 3) = conv(w, kernel = k) -> nrom\n"
         + network(stages="stage(b(4), 1) -> stage(b(4, w = 8), 1)"),
@@ -121,12 +121,12 @@ FOUND = [
         + "network m = n { stem = conv(16) }\n",
         "",
     ),
-    # a misspelt setting is not missing too
+    # a misspelt setting is not also reported as missing
     *(
         (NET.replace(f"  {name} =", f"  {name}x ="), f"E0308 {name}x")
         for name in ("input", "neuron", "surrogate")
     ),
-    # a syntax error hides no error elsewhere
+    # a syntax error does not hide other errors
     (NET.replace("steps = 2", "steps = = 2"), "E0119 = ="),
     (
         NET.replace("steps = 2", "steps = = 2") + "block b = conv(3) -> covn(4)\n",

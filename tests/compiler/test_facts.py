@@ -1,4 +1,4 @@
-"""Facts of the shipped specs against the paper's figures, and against counts made otherwise."""
+"""Facts of the shipped specs, compared with the paper's figures and with independent counts."""
 
 import random
 from collections import Counter
@@ -83,7 +83,7 @@ def test_fewest_neurons_to_each_stage_are_those_of_the_table(name: str, fewest: 
     "name", [*FEWEST, "spiking_densenet121", "ms_resnet104", "own_rule", "own_connection"]
 )
 def test_fewest_neurons_are_the_shortest_paths_of_networkx(name: str) -> None:
-    """Dijkstra over the same edges, a neuron's weight on the edges that lead to it."""
+    """Dijkstra over the same edges, where an edge that leads to a neuron costs 1."""
     net = graph(name)
     flow = net.to_networkx()
 
@@ -99,9 +99,9 @@ def test_fewest_neurons_are_the_shortest_paths_of_networkx(name: str) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_neurons_on_paths_are_those_of_each_path(seed: int) -> None:
-    """All paths of a random network are listed one by one, by the lines that were written."""
+    """All paths of a random network are listed one by one while its lines are written."""
     dice = random.Random(seed)
-    paths = {"in": [0]}  # numbers of neurons on the paths to each line
+    paths = {"in": [0]}  # the number of neurons on each path to a line
     unread: set[str] = set()
     lines = []
     for name in "abcdefgh":
@@ -132,12 +132,12 @@ def test_what_passes_between_blocks_is_table_1s_row(depth: int) -> None:
         assert kinds(family) == ["spike"] * 4
     for family in ("danet_a", "danet_b"):
         assert kinds(family) == ["analog"] * 4
-    # a stage of n blocks gives at most n + 1 spikes to a place: the projection's too
+    # a stage of n blocks adds at most n + 1 spikes at a position: one comes from the projection
     assert kinds("sew") == [f"0 .. {n + 1}" for n in BLOCKS[depth]]
 
 
 def hooked_macs(model: nn.Module, size: int) -> int:
-    """Multiply-accumulates as a forward pass of torch meets them."""
+    """The multiply-accumulates of a forward pass, counted by hooks."""
     found: list[int] = []
 
     def count(module: nn.Module, _: object, output: Tensor) -> None:
@@ -170,7 +170,7 @@ STEM_AND_HEAD = 64 * 3 * 49 * 112 * 112 + 512 * 1000
 
 
 def test_convolutions_of_spikes_are_additions_at_every_step() -> None:
-    """All of Origin but its stem and head reads spikes; the stem's work is done once."""
+    """All layers of Origin except the stem and the head read spikes. The stem runs once."""
     additions = 4 * (operations(as_ann("origin_r18")).macs - STEM_AND_HEAD)
     assert operations(graph("origin_r18")) == (STEM_AND_HEAD, additions, 0, 0)
 
@@ -180,7 +180,7 @@ def test_a_convolution_of_counts_multiplies() -> None:
     net = graph_of(check_file("sew_r18"), settings={"steps": 1})
     found = operations(net)
     assert found.macs + found.additions == operations(as_ann("origin_r18")).macs
-    counted: Counter[int] = Counter()  # by the largest number that is read, from shapes
+    counted: Counter[int] = Counter()  # largest input count -> multiply-accumulates, from shapes
     for node in net.nodes.values():
         source = net[node.inputs[0]].value if node.inputs else None
         if node.op == "conv" and source is not None and source.kind.high > 1:
@@ -208,7 +208,7 @@ STAGE_KINDS = [
 
 @pytest.mark.parametrize(("stages", "kinds"), STAGE_KINDS)
 def test_what_blocks_read_and_give_and_what_the_stage_gives(stages: str, kinds: list[str]) -> None:
-    """In SEW block i of a dense stage reads the sum of i outputs: 2, then 2 + 3, of the stem's 1."""
+    """In SEW block i of a dense stage reads a sum of i outputs: up to 2, then up to 2 + 3."""
     mean = "rule mean { in[i] = (sum(out[0 .. i-1]) + out[i-1]) / 2; result = out[n-1] }"
     head = "spike -> avgpool -> mean_over_time -> linear(5)"
     (stage,) = summarise(text(small(stages, head=head, more=mean))).stages
@@ -229,7 +229,7 @@ OF_NEURONS = {
 
 @pytest.mark.parametrize("body", OF_NEURONS)
 def test_neurons_that_give_more_than_0_and_1_are_neurons(body: str) -> None:
-    """They are counted, and what reads them adds or multiplies as they say."""
+    """They count as neurons, and their kind decides whether the next layer adds or multiplies."""
     found = summarise(graph_of_neuron(body))
     kind = OF_NEURONS[body]
     assert (found.neurons_on_main_path, found.neuron_layers) == (5, 5)

@@ -24,9 +24,9 @@ FORMS = {
     "baa": {"norm -> spike": 11},
     "sew": {"norm -> spike": 12},
     "sew_iand": {"norm -> spike": 12},
-    # An analog stream: its neurons read what the shortcut reads too. The head's neuron does not.
+    # An analog stream: a block's first neuron shares its input with the shortcut, the head's does not.
     "pa_a": {"value -> spike": 5, "norm -> spike": 5, "norm + value -> spike": 1},
-    # The two neurons of the opening block are one, which alone reads the sum before it.
+    # The two neurons of the opening block become one, which is the only reader of the sum before it.
     "pa_a_spike": {"value -> spike": 4, "norm -> spike": 5, "norm + value -> spike": 2},
     "pa_b": {"norm -> spike": 10, "value + value -> spike": 1},
     "pa_b_spike": {"norm -> spike": 11, "value + value -> spike": 1},
@@ -35,9 +35,9 @@ FORMS = {
 
 
 def check(graph: Graph, plan: FusionPlan) -> None:
-    """What holds of every plan."""
+    """Assert the properties of every plan."""
     neurons = {node.id for node in graph.nodes.values() if node.op == "neuron"}
-    neurons -= {id for id in neurons if graph.program(graph[id]).inputs}  # they run by themselves
+    neurons -= {id for id in neurons if graph.program(graph[id]).inputs}  # these are never fused
     assert set(plan.groups) == neurons
     users = graph.users()
     outputs = set(graph.outputs.values())
@@ -82,7 +82,7 @@ def test_nothing_that_has_another_reader(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "parts"), [("densenet", True), ("unet", False)])
 def test_parts_are_saved_where_only_neurons_save_the_concat(name: str, parts: bool) -> None:
-    """In the U-Net a convolution of real values reads it too, and keeps the whole."""
+    """In the U-Net a convolution of real values also reads the concat, and saves the whole."""
     graph = plan_fusion(variety(name)).graph
     users = graph.users()
     joined = [node for node in graph.nodes.values() if node.op == "concat"]
@@ -94,7 +94,7 @@ def test_parts_are_saved_where_only_neurons_save_the_concat(name: str, parts: bo
 
 
 def test_terms_keep_their_order() -> None:
-    """A sum folds from the left: another order would be another rounding."""
+    """A sum folds from the left, and another order would round differently."""
     graph = text(small("tiny via origin by densely_additive_all", settings="neuron = IF"), ())
 
     def operands(id: int, absorbed: frozenset[int]) -> list[int]:
@@ -114,7 +114,7 @@ def network(lines: str) -> Graph:
 
 
 def shown(graph: Graph) -> str:
-    """The operations of a graph, from its outputs back."""
+    """The operations of a graph as nested calls, from its outputs to its inputs."""
 
     def call(id: int) -> str:
         read = ", ".join(map(call, graph[id].inputs))
@@ -130,7 +130,7 @@ STAYS = (
     "out = in -> conv(4) -> groupnorm(2)",
     "out = in -> conv(4) -> tebn",
     "a = in -> spike; b = in -> PLIF; out = outputs(((a -> conv(3)) + a + b) -> norm, b)",
-    # an addend of one channel cannot take a factor of many
+    # an operand with one channel cannot take the factors of several channels
     "out = ((in -> conv(4)) + (in -> conv(1))) -> norm",
 )
 
@@ -146,7 +146,7 @@ def test_norms_that_stay(lines: str) -> None:
 
 
 FOLDED = {
-    # BAA with a projection: the shortcut's own norm first, then that of the sum
+    # BAA with a projection: the norm of the shortcut is folded before the norm of the sum
     "out = ((in -> conv(4)) + (in -> conv(4) -> norm)) -> norm -> spike": (
         "neuron(add(conv(x), conv(x)))",
         "folded: norm1, norm2\nmoved: none\nkept: none\n"
@@ -158,7 +158,7 @@ FOLDED = {
         "neuron(add(conv(neuron(x)), add(batchnorm(neuron(x)), conv(neuron(x)))))",
         "folded: none\nmoved: norm\nkept: none\nconv1 takes norm (factor)\nconv2 takes norm (factor)",
     ),
-    # two read the first norm, so the second one goes no further than its sum
+    # the first norm has two readers, so the second norm stays within its own sum
     "a = in -> spike; first = ((a -> conv(3)) + a) -> norm; second = (first -> conv(3)) + first; "
     "out = outputs(first, second -> norm -> spike)": (
         "add(conv(neuron(x)), batchnorm(neuron(x))); neuron(add(conv(add(conv(neuron(x)), "
@@ -219,7 +219,7 @@ SEGMENTS = {"sew_r18": 7, "sew_r50": 13, "danet_a_r50": 8, "danet_c_r50": 13}
 
 @pytest.mark.parametrize("spec", SEGMENTS)
 def test_segments_follow_each_other(spec: str) -> None:
-    """Spikes enter one block, and analog values several. Late stages compute much for little."""
+    """A segment has one block for integers, several for analog values. Late blocks may be in none."""
     settings = {"image": 64, "steps": 4, "width": 64}
     graph = plan_fusion(graph_of(check_file(spec), None, settings)).graph
     plan = plan_segments(graph)
@@ -233,7 +233,7 @@ def test_segments_follow_each_other(spec: str) -> None:
     assert {block[1] for block, number in found if number is None} == {"3"}
     outside = {n.op for n in nodes if n.id not in plan.of and block_of(n) is None}
     if spec == "danet_c_r50":
-        # Running sums are counts: a segment keeps the sum itself. The head keeps next to nothing.
+        # Running sums are counts, and a segment saves the sum itself. The head saves almost nothing.
         assert outside == {
             "input", "add", "global_avgpool", "mean_over_time", "flatten", "linear"
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The table of what other languages call it: each row is seen where it belongs, and none is stale."""
+"""The table of names from other languages: each row gives its hint at its place, and none is stale."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +14,7 @@ from tests.compiler.error_cases import errors
 from .test_suggestions import PUBLIC, STANDARD, USES, declared, network, recipe
 
 ADDED = {fold(name) for name in (*PUBLIC, *functions())}
-"""Names that come with a row of another table: who adds one need not look for its row here, which is
-asked no more."""
+"""Names of operations and functions. A row with such a name is no longer used, and may stay."""
 UNSEEN = {("parameter", "beta"), ("setting", "classes"), ("setting", "image")}
 """Names that mean something in the specs below."""
 
@@ -39,7 +38,7 @@ def _called(row: Habit) -> str:
 
 
 def _family(row: Habit) -> str:
-    """The setting of a recipe that an item or its argument is written in."""
+    """The recipe setting that contains an item or its argument."""
     family = row.of if row.where == "item" else next(f for f, i in ITEMS.items() if row.of in i)
     return next(k for k, s in SETTINGS.items() if getattr(s.type, "family", "") == family)
 
@@ -64,11 +63,11 @@ def _hints(text: str) -> Iterator[str | None]:
 
 
 def test_every_row_is_seen_where_it_belongs() -> None:
-    """No row answers for a name that there is, and no name has two answers."""
+    """No row has the name of something that exists, and no name has two answers."""
     unseen = []
     for row in habits():
         if row.where == "command" or (row.where, row.name) in UNSEEN:
-            continue  # tests/danetc/test_main.py tries those of the command line
+            continue  # tests/danetc/test_main.py tests the rows of the command line
         texts = [SPECS[row.where](row)]
         if row.where == "word":
             texts += [f"block b {{ {row.name} a = in }}", f"block b {{ {row.name} a }}"]

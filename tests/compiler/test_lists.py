@@ -1,4 +1,4 @@
-"""`for` in lists of values and stages of flows give the graph of the network written out by hand."""
+"""`for` in lists of values, and stages of flows, give the same graph as a network written by hand."""
 
 import pytest
 from hypothesis import given
@@ -30,7 +30,7 @@ network net(n = {n}) {{
 
 
 def nodes(text: str) -> list[object]:
-    """Everything of a network but its places in the text."""
+    """The contents of a network without its positions in the text."""
     (graph,) = check_text(text).graphs.values()
     stages = [(stage.blocks, stage.entry, stage.result) for stage in graph.stages]
     found = [(n.op, n.inputs, n.attrs, n.value, n.path) for n in graph.nodes.values()]
@@ -98,7 +98,7 @@ LISTS = st.recursive(
 
 
 def text_of(item: object, names: tuple[str, ...] = ("1",)) -> str:
-    """Text of a list; the variable of the innermost `for` stands for V, that around it for W."""
+    """The text of a list. V is the variable of the innermost `for`, and W of the `for` around it."""
     if isinstance(item, str):
         return item.replace("V", names[-1])
     function, value, ends, condition = item  # type: ignore[misc]

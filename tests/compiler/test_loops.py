@@ -1,4 +1,4 @@
-"""Loops over time: how definitions that depend on themselves through a delay become graphs."""
+"""Loops over time: lowering of definitions that depend on themselves through a delay."""
 
 import pytest
 
@@ -56,7 +56,7 @@ def test_what_is_delayed_twice_is_carried_once() -> None:
 
 
 def test_a_delay_that_closes_no_loop_is_one_as_any_other() -> None:
-    """By its text a loop, but the condition says otherwise."""
+    """The names form a loop in the text, but the condition removes it."""
     graph = lowered(
         f"a = in + (b -> delay(1))\n  b = (a if steps > 5 else in) -> conv(2)\n  out = a -> {END}"
     )
@@ -69,7 +69,7 @@ def test_a_delay_that_closes_no_loop_is_one_as_any_other() -> None:
 
 
 def test_the_kind_of_a_delay_in_no_loop_is_that_of_its_value() -> None:
-    """By its text the first delay may close a loop, so the kind of the second one is not known at first."""
+    """In the text the first delay may close a loop, so the kind of the second one is unknown at first."""
     back = """rule back {
       in[0] = in + (in -> delay(1)); in[i] = max(out[i - 1], out[n - 1] -> delay(1))
       result = out[n - 1] + (out[0] -> delay(1)) }"""
@@ -108,6 +108,6 @@ BROKEN = [
 
 @pytest.mark.parametrize("lines", BROKEN)
 def test_a_loop_of_a_name_that_a_syntax_error_explains(lines: str) -> None:
-    """Nothing is reported of the name, and what is left of the loop is no graph."""
+    """Only the syntax error is reported, and no error about the name or the rest of the loop."""
     found = errors(LOOP.replace("LINES", f"{lines} -> mean_over_time -> linear(10)"))
     assert {item.code for item in found} in ({"E0104"}, {"E0112"})

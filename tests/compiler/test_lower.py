@@ -1,4 +1,4 @@
-"""Lowering: which nodes a spec stands for, where they stand, and what they carry."""
+"""Lowering: the nodes of a spec, their names and scopes, and their values and attributes."""
 
 import pytest
 
@@ -20,7 +20,7 @@ network n(classes = 10) {
 
 
 def graph(more: str = "", **settings: str) -> Graph:
-    """The network above with settings changed."""
+    """The network above with changed settings."""
     body = "; ".join(f"{name} = {value}" for name, value in settings.items())
     return check_text(f"{SPEC}network it = n {{ {body} }}\n{more}").graphs["it"]
 
@@ -55,7 +55,7 @@ NAMES = {
         "stages.0.blocks.0",
         "branch.conv branch.spike add",
     ),
-    # the second norm of `x` would be `norm2`, which is where the layers of `norm2` stand
+    # the second norm of `x` is not `norm2`, which is the scope of the layers of `norm2`
     "norm2 = conv(2) -> norm; x = in -> conv(2) -> norm -> norm -> norm2 -> mine; out = x": (
         "x",
         "conv norm1 norm3 norm2.conv norm2.norm mine.norm1 mine.norm.conv mine.norm.tanh",
@@ -126,7 +126,7 @@ def test_a_variant_changes_only_what_it_names() -> None:
 
 
 def test_a_shortcut_is_made_where_the_block_reads_it() -> None:
-    """The last block's `out` is the branch alone: its projection would have no use."""
+    """The first block returns only the branch, so it has no projection."""
     mine = """connection mine {
       each = conv -> norm; projection = conv -> norm; way = shortcut -> tanh
       out = branch if i == 0 else branch + way }"""
@@ -144,7 +144,7 @@ NORMS = [
     ("tebn", "tebn", {"init": 1.0}),
     ("groupnorm(4)", "groupnorm", {"groups": 4, "init": 1.0}),
     ("tdbn(0.5)", "batchnorm", {"init": 0.5, "per_step": False, "statistics": None}),
-    # changed where it stands
+    # `init` is changed at the use of the norm
     ("batchnorm(init = 0.5); stem = conv(4) -> norm(init = 0.25)", "batchnorm", {"init": 0.25}),
     ("tebn; stem = conv(4) -> norm(init = 0.25)", "tebn", {"init": 0.25}),
 ]
@@ -174,7 +174,7 @@ CONNECTIONS = {
 
 @pytest.mark.parametrize("connection", CONNECTIONS)
 def test_connections_of_std(connection: str) -> None:
-    """For a block that changes the shape. Those of Fig. 1 are in ``draw/test_says.py``."""
+    """The block changes the shape. ``draw/test_says.py`` tests the connections of Fig. 1."""
     lowered = graph(stages=f"stage(basic(16), 1, stride = 2) via {connection}")
     block = "stages.0.blocks.0"
     parts = (below(lowered, f"{block}.branch"), below(lowered, f"{block}.shortcut"))

@@ -1,7 +1,7 @@
 """Each pass and each plan on a small graph, as text before and after: ``passes/NAME.txt``.
 
-A file holds cases: a title, the spec, the nodes before and the nodes after. After a change that is
-meant, ``python -m tests.compiler.test_pass_texts`` writes before and after anew; read the difference.
+A file contains cases: a title, the spec, the nodes before and the nodes after. After an intended
+change, ``python -m tests.compiler.test_pass_texts`` updates the nodes. Review the difference.
 """
 
 import re
@@ -90,7 +90,7 @@ TEXTS: Mapping[str, Callable[[Graph], str]] = {
 
 
 def written(name: str) -> str:
-    """The file of a pass, with what the compiler makes of its specs."""
+    """The text of the file of a pass, with the current nodes for its specs."""
     texts = []
     for title, spec, _, _ in CASE.findall((FOLDER / f"{name}.txt").read_text("utf-8")):
         graph = graph_of(check_text(f"use std\n{spec}"), passes=())

@@ -1,4 +1,4 @@
-"""Passes: each alone and all together compute what the graph as written computes."""
+"""Passes: each pass, and all of them together, keep the results of the original graph."""
 
 import pytest
 import torch
@@ -23,9 +23,9 @@ CHOICES: dict[str, tuple[Pass, ...]] = {
 
 @pytest.mark.parametrize("name", alternating(VARIETY, 1))
 def test_passes_keep_what_a_network_computes(name: str) -> None:
-    """Outputs bit for bit where the passes keep the order of the arithmetic, else to rounding;
-    gradients to rounding, because they add up in another order. (Where passes come to a graph that
-    others have come to, as twice all do to that of all, it is the same model and not run again.)"""
+    """Outputs are equal bit for bit if the passes keep the order of the arithmetic, else up to rounding.
+    Gradients are equal up to rounding, because they are summed in another order. A graph that is
+    unchanged, or that was already compared, does not run again."""
     written = variety(name, ())
     leading = (3, 2) if taken(written).varies else (2,)
     x = randn(*leading, *taken(written).shape).sigmoid()
@@ -71,7 +71,7 @@ def test_an_image_that_meets_what_varies_is_not_repeated() -> None:
 
 
 def test_a_static_output_keeps_its_time() -> None:
-    """An analog network without ``mean_over_time`` still gives [T, N, classes]."""
+    """An analog network without ``mean_over_time`` still returns [T, N, classes]."""
     analog = small(
         "stage(basic(4), 1) via sew", settings="neuron = ReLU", head="avgpool -> linear(5)"
     )
@@ -83,7 +83,7 @@ def test_a_static_output_keeps_its_time() -> None:
 
 @pytest.mark.parametrize("after", ["norm", "norm -> norm", "spike -> norm"])
 def test_a_norm_per_step_after_a_static_join_gets_its_copies(after: str) -> None:
-    """The repetition stands between a block's join and the interblock norm that needs it."""
+    """One repeat between the join of a block and the interblock norm that needs it."""
     wired = f"connection wired {{ each = conv; projection = conv; out = (branch + shortcut) -> {after} }}"
     ends = {"stem": "conv(2)", "head": "avgpool -> linear(3)"}
     own = {"settings": "neuron = ReLU; norm = tebn", "more": wired}

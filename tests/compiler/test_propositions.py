@@ -1,4 +1,4 @@
-"""Premises of propositions and numbers of graphs, against networkx and against models that are run."""
+"""Premises of propositions and numbers of graphs, compared with networkx and with running models."""
 
 from contextlib import nullcontext
 
@@ -190,7 +190,7 @@ def test_a_first_output_that_is_no_finite_number_is_none(after: str) -> None:
 
 
 def test_terms_of_a_rule_that_names_each_input_twice_are_few() -> None:
-    """Each input is led back once: 2^60 ways lead from the last block to the first."""
+    """Each input is expanded once, although 2^60 paths lead from the last block to the first."""
     rule = """rule twice {
       in[i] = out[0] if i == 1 else 0.5 * in[i - 1] + 0.5 * in[i - 1] + out[i - 1]
       result = out[n - 1]
@@ -205,7 +205,7 @@ def test_terms_of_a_rule_that_names_each_input_twice_are_few() -> None:
 def test_surrogate_factors_are_shortest_and_longest_paths_of_networkx(name: str) -> None:
     graph = shipped(name)
     flow = networkx.DiGraph()
-    for node in graph.nodes.values():  # backwards: a step to what a node reads passes through it
+    for node in graph.nodes.values():  # edges point to operands and cost 1 if the node fires
         for operand in node.inputs:
             flow.add_edge(node.id, operand, weight=int(fires(graph, node)))
     (output,) = graph.outputs.values()

@@ -1,4 +1,4 @@
-"""Rules: the forms that their equations stand for, and the nodes that are built from them."""
+"""Rules: the forms of their equations, and the nodes that are built from them."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ def joined(join: str, parts: tuple[Form, ...]) -> Form:
     return parts[0] if len(parts) == 1 else Join(join, parts)
 
 
-# A rule's equations, what feeds block i > 0, and what the stage of 5 blocks gives.
+# The equations of a rule, the feed of block i > 0, and the result of a stage of 5 blocks.
 Equations = tuple[str, Callable[[int], Form], Form]
 RULES: dict[str, Equations] = {
     "chain": ("in[i] = out[i - 1]; result = out[n - 1]", lambda i: OutputOf(i - 1), OutputOf(4)),
@@ -102,7 +102,7 @@ FORMS = [
 
 @pytest.mark.parametrize(("use", "name"), FORMS)
 def test_forms(use: str, name: str) -> None:
-    """The rules of std say the equations of the paper."""
+    """The rules of std match the equations of the paper."""
     rule, feed, result = RULES[name]
     found = stage(rule, use)
     assert [block.feed for block in found.blocks] == [StageInput(), *(feed(i) for i in range(1, 5))]
@@ -131,7 +131,7 @@ LATE = """
 
 
 def late(rule: str, connection: str = "pa_a", width: int = 4) -> Graph:
-    """A network with a stage of three blocks, of norms with the statistics of one step."""
+    """A network with a stage of three blocks, whose norms use the statistics of one step."""
     settings = "neuron = IF; norm = batchnorm(statistics = step)"
     stages = f"stage(single({width}), 3) via {connection} by mine"
     return text(small(stages, settings=settings, more=f"rule mine {{ {rule} }}"), ())
@@ -223,7 +223,7 @@ WRONG = {
 
 @pytest.mark.parametrize("marked", WRONG)
 def test_what_a_rule_cannot_say(marked: str) -> None:
-    """Found in a library that no network uses, and not reported again by a network that does."""
+    """The error is found in a library without a network, and only once if a network uses the rule."""
     rule, start, end = unmarked(marked)
     for whole in (f"rule mine {{ {rule} }}", spec(rule)):
         (error,) = errors(f"use std\n{whole}")

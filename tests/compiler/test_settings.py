@@ -1,4 +1,4 @@
-"""Settings from outside: each means what the same line in the network's body would mean."""
+"""External settings: each one has the same meaning as the line in the body of the network."""
 
 import os
 import re
@@ -87,7 +87,7 @@ CHANGES: list[tuple[str, Settings, str, str]] = [
     ("plif", {"width": 4}, "plif(width = 8)", "plif(width = 4)"),
     ("wide", {"width": 4}, "plif(width = 16)", "plif(width = 4)"),
     ("LIF", {"width": 4}, "LIF = plif", "LIF = plif(width = 4)"),
-    # a name is that of the outermost network that has it
+    # a name refers to the outermost network that has it
     ("alike", {"steps": 3, "width": 4}, "alike = base", "alike = base(4, 3)"),
     ("again", {"width": 4}, "again(width = 8) = base", "again(width = 4) = base(4)"),
     ("fixed", {"steps": 3}, "base { steps = 2 }", "base { steps = 3 }"),
@@ -104,7 +104,7 @@ ARGUMENTS: list[tuple[str, Settings, str]] = [
     ("LIF", {"neuron.tau": 3}, "LIF(tau = 3)"),
     ("LIF(2.5, 0.9)", {"neuron.tau": "classes / 2"}, "LIF(classes / 2, 0.9)"),
     ("LIF(2.5, v_rest = -0.1)", {"neuron.v_rest": 0.1}, "LIF(2.5, v_rest = 0.1)"),
-    ("IF", {"neuron.tau": 3, "neuron": "PLIF"}, "PLIF(tau = 3)"),  # in whichever order
+    ("IF", {"neuron.tau": 3, "neuron": "PLIF"}, "PLIF(tau = 3)"),  # in any order
     ("IF", {"neuron.v_threshold": 0.5, "neuron.v_rest": -1}, "IF(0.5, -1)"),
     (
         "IF; norm = none",
@@ -115,19 +115,19 @@ ARGUMENTS: list[tuple[str, Settings, str]] = [
 
 
 def with_line(network: str, name: str, value: str) -> str:
-    """The text with a line of a network's body written otherwise, or added to it."""
+    """The text with one line of a network's body replaced or added."""
     head, body, rest = re.split(rf"(?<=\n)(network {network}\(.*?\n?\}})", SPEC, flags=re.DOTALL)
     kept = re.sub(rf"(?<=[{{\n]) *{name} = [^\n}}]*", "", body).removesuffix("}")
     return f"{head}{kept}\n  {name} = {value}\n}}{rest}"
 
 
 def meant() -> Iterator[tuple[str, str, Settings, str]]:
-    """A text, a network, settings, and the text that says the same."""
+    """A text, a network, settings, and the text with the same meaning."""
     for network, name, value in LINES:
         yield SPEC, network, {name: value}, with_line(network, name, value)
     for network, settings, old, new in CHANGES:
         yield SPEC, network, settings, SPEC.replace(old, new)
-    for network, (before, settings, after) in product("nm", ARGUMENTS):  # in a base too
+    for network, (before, settings, after) in product("nm", ARGUMENTS):  # also in a base
         texts = [SPEC.replace("= IF", f"= {neuron}") for neuron in (before, after)]
         yield texts[0], network, settings, texts[1]
 
@@ -136,7 +136,7 @@ def meant() -> Iterator[tuple[str, str, Settings, str]]:
 def test_a_setting_means_what_the_line_means(
     text: str, network: str, settings: Settings, same: str
 ) -> None:
-    """In the resolved spec too."""
+    """The resolved spec has the same meaning."""
     checked = check_text(text)
     changed = graph_of(checked, network, settings)
     assert changed == graph_of(check_text(same), network)
@@ -222,7 +222,7 @@ def test_a_part_is_changed(parts: dict[str, str], written: str) -> None:
 
 def test_every_stage_is_changed_and_what_parts_them_stays() -> None:
     checked = check_text(MIXED)
-    # `stages` stands in the base of the variant.
+    # The base of the variant defines `stages`.
     text = restaged(checked, "variant", {}, {"rule": "chain", "connection": "baa"})
     first = "resnet20[0 .. 1] via baa by chain with (neuron = LIF)"
     assert text == f"{first} -> maxpool(2) -> stage(basic(8), 2) via baa by chain"
@@ -249,7 +249,7 @@ def test_refused_parts(text: str, settings: Any, parts: dict[str, str], message:
 
 @pytest.mark.thorough
 def test_the_resolved_text_is_the_same_in_every_process() -> None:
-    """Python gives sets of names another order in each process; a run that goes on compares it."""
+    """Python orders sets of names differently in each process, and a resumed run compares the text."""
     program = """import sys; from danetc.compiler import check_text
 from danetc.compiler.frontend.resolved import resolved_spec
 print(resolved_spec(check_text(sys.argv[1]), 'variant', {'stages': sys.argv[2]}))"""

@@ -1,4 +1,4 @@
-"""Which networks tell their accuracy at every T in one run: by their equations, and by running."""
+"""Which networks give their accuracy at every T in one run, by their equations and by running them."""
 
 import pytest
 import torch
@@ -47,11 +47,11 @@ def test_the_mean_of_the_first_steps_is_the_output_of_a_shorter_run(spec: str) -
             shorter = danetc.build(text=spec, seed=1, set={"steps": 5 if per_step else t})
             shorter.double().load_state_dict(model.state_dict())
             if per_step and t < 5:
-                continue  # a network with T = t has no parameters of these
+                continue  # parameters of each step do not fit a network with T = t
             expected = shorter.eval()(image)
             expected = expected.mean(0) if expected.dim() == 3 else expected
             assert torch.allclose(torch.stack(outputs).mean(0), expected, rtol=1e-12, atol=1e-12)
-    assert len({tuple(y.flatten().tolist()) for y in outputs}) > 1  # time matters
+    assert len({tuple(y.flatten().tolist()) for y in outputs}) > 1  # the outputs differ over time
 
 
 REASONS = [

@@ -1,8 +1,8 @@
-"""Misspelt names in specs: the right word is suggested, and none where nothing is near.
+"""Misspelt names in specs: the right word is suggested, and no word if none is near.
 
-Every name of the language and of the standard library is misspelt where it may stand: two letters
-swapped, one gone, doubled, another, one more. ``benchmarks/suggestion_report.py`` tries all of them
-and prints the shares by place; the tests here try a sample.
+Every name of the language and of the standard library is misspelt at its places: two letters are
+swapped, or one is deleted, doubled, replaced or inserted. ``benchmarks/suggestion_report.py`` tries
+all of them and prints the shares by place. The tests here try a sample.
 """
 
 import random
@@ -34,7 +34,7 @@ _LETTERS = string.ascii_lowercase + "_"
 
 @dataclass(frozen=True)
 class Place:
-    """Where names may stand: the names, and a spec with one of them, perhaps misspelt."""
+    """A place for names: the valid names, and a spec with one name, which may be misspelt."""
 
     what: str
     names: tuple[str, ...]
@@ -42,7 +42,7 @@ class Place:
 
 
 def network(**parts: str) -> str:
-    """A small network with some of its parts exchanged."""
+    """A small network with some of its parts replaced."""
     settings = {
         "input": "image(3, 16, 16)",
         "neuron": "IF",
@@ -86,11 +86,11 @@ USES: Mapping[str, Callable[[str], str]] = {
     "block": lambda use: network(stages=f"stage({use}, 1) via origin"),
     "recipe": lambda use: f"use std\nrecipe r = {use} {{ epochs = 90 }}",
 }
-"""A declaration of each kind where it is used."""
+"""A spec that uses a declaration, for each kind."""
 
 
 def places() -> Iterator[Place]:
-    """All places, from the tables of the language: a new row is tried by being there."""
+    """All places, from the tables of the language, so new rows are included."""
     for kind, use in USES.items():
         yield Place(kind, declared(kind), use)
     for item in STANDARD:
@@ -134,7 +134,7 @@ def places() -> Iterator[Place]:
 
 
 def misspellings(word: str, kind: str, choose: random.Random) -> list[str]:
-    """A word with one slip of a kind, at every letter; a letter that comes in is drawn."""
+    """The word with one slip of this kind at every letter. New letters are random."""
     ends = range(len(word))
     letters = _LETTERS + string.digits if word[-1].isdigit() else _LETTERS
     match kind:
@@ -159,7 +159,7 @@ class Case:
     wrong: str
 
     def suggested(self) -> tuple[str, ...] | None:
-        """What the errors of the spec with the wrong name suggest; None where there are none."""
+        """The suggestions of the errors about the wrong name, or None if there are no such errors."""
         found = errors(self.place.spec(self.wrong))
         hints = [item.hint or "" for item in found if self.wrong in item.span.text]
         asked = next((hint for hint in hints if hint.startswith(("did you mean", "write"))), "")
@@ -169,8 +169,8 @@ class Case:
 def cases(choose: random.Random) -> Iterator[Case]:
     """Every name misspelt at every place, once for each letter and kind of slip.
 
-    A slip that makes another name that may stand there, or that of another language, is none, and a
-    single letter says nothing.
+    A slip is left out if it gives another name of this place or of another language, or if the name or
+    the slip is a single letter.
     """
     others = {row.name for row in habits()}
     for place in places():
@@ -197,7 +197,7 @@ def test_misspelt_names_get_the_right_word() -> None:
 
 
 def _reference(a: str, b: str) -> int:
-    """Optimal string alignment by its definition."""
+    """The optimal string alignment distance, computed by its definition."""
     if not a or not b:
         return len(a) + len(b)
     found = [_reference(a[:-1], b) + 1, _reference(a, b[:-1]) + 1]

@@ -1,4 +1,4 @@
-"""The table of operations is asked by its fields, and the verifier catches graphs that are broken by hand."""
+"""The fields of the table of operations, and graphs broken by hand, which the verifier catches."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,7 @@ network n {
 
 
 def _with(path: str, text: str = SPEC, **fields: Any) -> Callable[[], Graph]:
-    """The graph in which one node has other fields; those of ``Value`` change its value."""
+    """Build the graph with other fields of one node. Fields of ``Value`` change the value of the node."""
 
     def broken() -> Graph:
         graph = graph_of(check_text(text), passes=())
@@ -61,7 +61,7 @@ def _carries(source: str) -> Graph:
 
 
 def _shares(op: str) -> Graph:
-    """Two layers of other operations or sizes share their weights."""
+    """A graph in which two layers of different operations or sizes share their weights."""
     graph = check_text(SPEC).graphs["net"]
     first = node_of(graph, "stem.conv")
     last = [node for node in graph.nodes.values() if node.op == op][-1]

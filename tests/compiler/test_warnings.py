@@ -1,6 +1,6 @@
-"""What builds and is suspicious is warned of, at its place, and nothing else is.
+"""A suspicious spec that builds gets a warning at the right place, and other specs get none.
 
-The page of each warning has one more example.
+The page of each warning has another example.
 """
 
 import re
@@ -46,7 +46,7 @@ TRAIN = """recipe r {
 
 
 def net(*changes: tuple[str, str], after: str = "") -> str:
-    """The network above with parts exchanged."""
+    """The network above with some parts replaced."""
     text = NET
     for old, new in changes:
         assert text.count(old) == 1, old
@@ -158,7 +158,7 @@ PLAIN = [
     NET,
     TRAIN,
     TRAIN.replace("lr = 0.1", "lr = 30"),
-    # a file without a network is for others
+    # a file without a network is for other files
     "use std\nneuron mine = LIF(tau = 4.0)\n",
     # a recipe is named on the command line
     NET + TRAIN,
@@ -175,14 +175,14 @@ PLAIN = [
     net(("head = avgpool", "head = avgpool -> conv(8, kernel = 1) -> norm -> spike")),
     net(("conv(16) -> norm", "conv(16, bias = true)")),
     net(("conv(16) -> norm", "conv(16, bias = true) -> groupnorm(4)")),
-    # a norm that the shortcut needs too
+    # a norm that the shortcut also needs
     net(
         ("-> norm -> spike", "-> norm"), ("via origin", "via pa_b"), ("head = ", "head = spike -> ")
     ),
     net(("= IF", "= LIF(tau = 1.0)")),
     net(("= IF", "= LIF(tau = learn(2.0, above = 1))")),
     net(("= IF", "= ALIF")),
-    # states that turn
+    # two states that oscillate
     mine(
         "state u = 0.0; state w = 0.0; v = -0.5 * u - w + x; w = u - 0.5 * w; s = heaviside(v - 1);"
         " u = v"
@@ -191,7 +191,7 @@ PLAIN = [
     mine(
         "state p = 0.0; state u = 0.0; v = 0.5 * u + x; s = heaviside(v - 1 - p); p = 1 - p; u = v"
     ),
-    # a reset of more than the potential
+    # a reset that subtracts more than the potential
     mine("state u = 0.0; v = 0.5 * u + x; s = heaviside(v - 1); u = v * (1 - 4 * s)"),
     net(("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> spike(v_threshold = learn(5.0))")),
     # a bias that the last block needs
@@ -199,7 +199,7 @@ PLAIN = [
         ("stages = ", "stages = stage(biased, 2) -> "),
         after="block biased { out = in -> norm -> spike -> conv(16, bias = true) }\n",
     ),
-    # a norm that only the second block has behind a norm
+    # a norm that follows another norm only in the second block
     net(
         ("stages = ", "stages = stage(normed, 2) -> "),
         after="block normed { out = in -> norm -> spike -> conv(16) -> norm }\n",
@@ -213,7 +213,7 @@ PLAIN = [
     net(("steps = 4", "steps = 1")),
     net(("steps = 4; ", ""), ("= IF", "= ReLU")),
     net(("steps = 4; ", ""), ("image(3", "events(3")),
-    # a norm that only a variant has no use for
+    # a norm that only a variant does not use
     net(("steps = 4", "steps = 4; norm = tebn"))
     + "network m = n { stem = conv(16) -> spike; stages = stage(basic(16), 2) via bare }\n"
     "connection bare { each = conv -> spike; out = branch }\n",
@@ -379,7 +379,7 @@ NEURONS = [
 
 
 def outputs(program: NeuronProgram, xs: tuple[float, ...]) -> list[float]:
-    """What a neuron gives for inputs, one a step, operation by operation."""
+    """The outputs of a neuron for one input per step, computed operation by operation."""
     states: dict[str, float | bool] = {state.name: state.init for state in program.states}
     result = []
     for x in xs:
@@ -403,5 +403,5 @@ def test_a_neuron_that_always_gives_the_same_does(neuron: str) -> None:
         found = _constant(program, 0.0, float(largest), steps)
         if len(every) > 1:
             assert found is None
-        elif not program.learnables:  # these may be learnt away
+        elif not program.learnables:  # learnables may change in training
             assert {found} == every

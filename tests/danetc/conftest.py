@@ -79,8 +79,8 @@ print(json.dumps([found, [*sys.modules]]))
 def in_fresh_process(
     lines: list[list[str]], folder: Path, before: str = ""
 ) -> tuple[list[tuple[int, str, str]], set[str]]:
-    """Status, output and errors of command lines in one new process, and the modules that it has
-    imported. It runs the code ``before`` first."""
+    """Run the code ``before`` and then command lines in one new process. Return the status, output and
+    errors of each line, and the names of the imported modules."""
     command = [sys.executable, "-c", before + PROBE]
     found = subprocess.check_output(command, input=json.dumps(lines), cwd=folder, text=True)
     results, modules = json.loads(found)
@@ -121,7 +121,7 @@ def quick(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Model directory of SMALL. Tests leave it as it was."""
+    """Model directory of SMALL. Tests leave it unchanged."""
     folder = tmp_path_factory.mktemp("written")
     (folder / "small.danet").write_text(SMALL)
     assert main(["build", str(folder / "small.danet"), "-o", str(folder / "out")]) == 0
@@ -130,7 +130,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def grid_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runs of a grid are trained here, as its processes train them (those are tested in test_compare)."""
+    """Train the runs of a grid in this process. test_compare tests the real processes."""
     from danetc.requests import TrainingRequest
     from danetc.runtime.training.observer import Callback
     from danetc.tasks.training.trials import run
@@ -144,5 +144,5 @@ def grid_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def few_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dry run times two steps, where how many they are is not the point."""
+    """Time only two steps in a dry run, for tests that do not depend on the number."""
     monkeypatch.setattr("danetc.tasks.training.dry_run.TIMED", 2)

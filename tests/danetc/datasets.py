@@ -1,4 +1,4 @@
-"""A small data set of every source of `danetc.runtime.data.SOURCES`, on disk where it has files."""
+"""A small data set for every source in `danetc.runtime.data.SOURCES`, on disk if it has files."""
 
 import io
 import pickle
@@ -17,9 +17,9 @@ from tests.runtime.data.conftest import class_folders, pixels, saved, write_idx
 
 @dataclass(frozen=True)
 class Small:
-    """How it is made in a folder (the text of `--data`), and what a network needs for it.
+    """How to make the data set in a folder, and what a network needs for it.
 
-    ``evaluate`` are steps that bring its images, or larger ones, to a side of ``size``.
+    ``make`` returns the text of `--data`. ``evaluate`` brings its images, or larger ones, to ``size``.
     """
 
     make: Callable[[Path], str]
@@ -42,7 +42,7 @@ def _image(seed: int, label: int, height: int, width: int) -> np.ndarray:
 
 
 def _sizes(split: str, seed: int) -> tuple[int, int]:
-    """Training images of all sizes; test images of one, which need no step of an `evaluate`."""
+    """Training images have many sizes. Test images have one and need no `evaluate` step."""
     return (12, 12) if split == "val" else (12 + seed % 5, 13 + seed % 7)
 
 
@@ -85,7 +85,7 @@ def _fashion(root: Path) -> str:
 
 
 def _cifar(root: Path, kind: type[CIFAR10], label: str, classes: int) -> str:
-    """Files of the Python version, whose sums take the place of the published ones."""
+    """Write files of the Python version, and replace the published checksums with theirs."""
     folder = root / kind.base_folder
     folder.mkdir(parents=True)
     names = [f"class{number}" for number in range(classes)]
@@ -182,7 +182,7 @@ def _huggingface(root: Path) -> str:
 
 
 def _tonic(root: Path) -> str:
-    """As tonic keeps POKER-DVS: rows of t, x, y, p of each recording in a npy file."""
+    """Write recordings as tonic stores POKER-DVS: one npy file each, with rows of t, x, y, p."""
     splits = {"pips_train": 12, "pips_test": 5}
     places = class_folders(root / "POKERDVS", splits, ("cl", "he", "di", "sp"))
     for split, label, number, path in places:
@@ -223,4 +223,4 @@ SMALL_DATA: Mapping[str, Small] = {
         evaluate="resize(9) -> center_crop(8)",
     ),
 }  # fmt: skip
-"""By the names of the sources: a test compares them."""
+"""The keys are the names of the sources."""

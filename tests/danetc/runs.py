@@ -1,4 +1,4 @@
-"""Directories of runs for the tests of reports, and texts that mean harm."""
+"""Run directories for the tests of reports, and malicious texts."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def do(*arguments: object) -> None:
 
 
 def built(folder: Path, name: str = "other") -> Path:
-    """A network that was never trained, in a directory of its name."""
+    """Build an untrained network in a directory with its name."""
     spec, run = folder / f"{name}.danet", folder / name
     spec.write_text(NETWORK.format(name=name), encoding="utf-8")
     do("build", spec, "-o", run)
@@ -34,7 +34,7 @@ def built(folder: Path, name: str = "other") -> Path:
 
 
 def recorded(folder: Path) -> Path:
-    """Write the record of a grid of two cells, of which the first is trained; return its run."""
+    """Write the record of a grid of two cells, the first of them trained. Return its run."""
     facts: dict[str, Any] = dict.fromkeys(("network", "connection", "rule", "recipe"), "x")
     facts |= {"parameters": 7, "classes": 2, "depth": 20, "cost": 6}
     facts |= {"steps": [1, 4], "epochs": [2, 1]}

@@ -60,7 +60,7 @@ def last(run: Path) -> Any:
 
 def evaluated(danetc: Run, run: Path, *options: object) -> Any:
     data = read_record(run / "run.json")["settings"]["data"]["text"]
-    if data.startswith("python:"):  # code is to be typed, not only recorded
+    if data.startswith("python:"):  # the user must name the code again
         options = ("--data", data, *options)
     (found,) = danetc.json("eval", run, *options)["evaluated"]
     return found
@@ -87,12 +87,12 @@ def test_eval_and_measure_agree(danetc: Run, tmp_path: Path, name: str, evaluate
     found = evaluated(danetc, run)
     check_same(found, last(run))
     assert found["conditions"]["evaluate"].count("->") == steps.count("->")
-    # Other images give other figures, so that equal ones mean something.
+    # Other images give other figures, so the equality above is meaningful.
     larger = f"resize({2 * small.size}) -> center_crop({small.size})"
     other = evaluated(danetc, run, "--evaluate", larger)
     assert other["results"][0]["loss"] != found["results"][0]["loss"]
     assert any("evaluate resize" in each for each in other["unlike_training"])
-    # The training tests all of the images in its first batch, whose firing rates it keeps.
+    # The first test batch of the training has all images, and the training keeps its firing rates.
     asked = ("--data", data, "--only", "firing-rate", "--batches", "1", "--batch", "80")
     (measured,) = danetc.json("measure", run, *asked)["measured"]
     rates = {each["layer"]: each["rate"] for each in measured["firing_rate"]["layers"]}
@@ -214,7 +214,7 @@ def run_command(arguments: Sequence[str], rank: int) -> None:
     ],
 )
 def test_one_process_evaluates_two(danetc: Run, settings: str, more: tuple[str, ...]) -> None:
-    """21 test images: 11 of the first process and 10 of the second, each with its own random spikes."""
+    """The first process tests 11 of 21 images, the second 10, each with its own random spikes."""
     text = spec(GREY, settings, encoder=" -> poisson")
     Path("tiny.danet").write_text(text)
     in_two(run_command, (*TRAIN, TEXT, *more))
@@ -223,7 +223,7 @@ def test_one_process_evaluates_two(danetc: Run, settings: str, more: tuple[str, 
     found = evaluated(danetc, run)
     check_same(found, two)
     assert (found["conditions"]["processes"], found["conditions"]["batch"]) == (2, 4)
-    # One process finds the run complete: its figures are those of two all the same.
+    # One process finds the run complete, and the figures stay those of two processes.
     assert last(train(danetc, text, TEXT, *more)) == two
     check_same(evaluated(danetc, run), two)
     shared = evaluated(danetc, run, "--batch", "8")

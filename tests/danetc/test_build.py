@@ -1,4 +1,4 @@
-"""`danetc build`, `export` and `draw`, and the Python interface: files, whole or not at all."""
+"""`danetc build`, `export` and `draw`, and the Python interface: files are written whole or not at all."""
 
 import copy
 import dataclasses
@@ -105,7 +105,7 @@ def test_what_danetc_has_not_written_is_not_replaced(danetc: Run, small: Path, t
 def test_a_failure_leaves_the_old_directory_and_nothing_else(
     danetc: Run, small: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """Also if the old directory is aside and the new one cannot take its place."""
+    """This also holds if the old directory was moved aside and the new one cannot replace it."""
     danetc("build", small, "-o", "out")
     before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
     rename = Path.rename
@@ -134,7 +134,7 @@ def test_bad_arguments_are_clear_errors_that_leave_nothing(danetc: Run, small: P
 
 
 def test_building_does_not_import_the_compiler_of_torch() -> None:
-    """It takes a second, and only a compiled kernel needs it."""
+    """The import takes a second, and only a compiled kernel needs it."""
     program = (
         "import sys, torch; before = 'torch._dynamo' in sys.modules; import danetc; "
         "danetc.build('danet_c_small', memory='recompute'); "
@@ -151,12 +151,12 @@ def test_build_takes_text_or_a_path_but_not_both(small: Path) -> None:
                 function(*given, **{"text": SMALL} if given else {})  # type: ignore[operator]
 
 
-# -- export: the same numbers from what it writes, by model.py, by torch and by others -------------
+# -- export: the written files give the same numbers in model.py, torch and other programs ---------
 
 
 @pytest.fixture
 def awake(danetc: Run, small: Path) -> nn.Module:
-    """The model of the directory ``net``, whose outputs vary."""
+    """Build the directory ``net``, and return its model, whose outputs vary."""
     danetc.passes("build", small, "-o", "net")
     graph: Any = package.load("net").topology
     model = emit(graph)
@@ -229,7 +229,7 @@ def test_onnx_is_compared_with_the_model(danetc: Run, small: Path, form: tuple[s
 @pytest.mark.usefixtures("awake")
 @pytest.mark.parametrize("form", [".onnx", ".onnx --streaming", ".nir"])
 def test_a_wrong_file_is_refused(danetc: Run, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
-    """One weight is slightly off. If rounding flips every sample, nothing follows from that."""
+    """One weight is slightly wrong. If rounding alone flips every sample, the file is accepted."""
     ending = form.split()[0]
     row, first = FORMATS[ending], 0  # the first weight of the stem
 
@@ -286,7 +286,7 @@ def test_what_cannot_be_exported_is_a_clear_error(danetc: Run, small: Path, writ
     danetc.passes("export", "net", "-o", "there.pth", "--force")
 
 
-# -- draw, and what there is without Graphviz ------------------------------------------------------
+# -- draw, with and without Graphviz ---------------------------------------------------------------
 
 
 TWO = f"""{SMALL}
@@ -324,7 +324,7 @@ WHY = "neither `dot` nor `graphviz-pure` is installed"
 def test_build_costs_the_picture_and_a_note(
     danetc: Run, small: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """Without a program on the PATH or beside Python, and with one that ends with an error."""
+    """Graphviz is missing, or its program ends with an error."""
     danetc.passes("build", small, "-o", "out")
     assert Path("out/topology.svg").exists()
     program = Path("dot").absolute()
@@ -332,7 +332,7 @@ def test_build_costs_the_picture_and_a_note(
     program.chmod(0o755)
     found = None if why == WHY else str(program)
     monkeypatch.setattr(engine.shutil, "which", lambda *names, **where: found)
-    for _ in range(2):  # the picture of an older network goes
+    for _ in range(2):  # the picture of an older network is removed
         result = danetc.passes("build", small, "-o", "out")
         assert result.err.startswith("note: there is no topology.svg: ")
         assert why in result.err
@@ -342,7 +342,7 @@ def test_build_costs_the_picture_and_a_note(
 
 
 def test_without_graphviz(danetc: Run, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`draw` is an error before anything is compiled, and a notebook shows the facts alone."""
+    """`draw` fails before it compiles anything, and a notebook shows only the facts."""
     monkeypatch.setattr(engine.shutil, "which", lambda *names, **where: None)
     model = package.build(small, backend="eager")
     with pytest.warns(UserWarning, match="there is no picture of small: neither"):

@@ -1,4 +1,4 @@
-"""Callbacks that get the model and the optimizer: what they may change, and what the record says of them."""
+"""Callbacks that get the model and the optimizer: their effect on training, and their names in the record."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ RECIPE = "recipe r { epochs = 3; batch = 25; optimizer = adamw(lr = 0.01) %s }"
 
 @dataclass(eq=False)
 class Thaw(danetc.Callback):
-    """Trains the stem from an epoch on; stops once at a step, or at none."""
+    """Train the stem after epoch ``first``. Stop at step ``stop``, or never if it is 0."""
 
     first: int
     stop: int = 0
@@ -57,7 +57,7 @@ def same(folder: Path, *names: str) -> bool:
 
 
 def test_a_callback_freezes_as_the_recipe_does(tmp_path: Path) -> None:
-    """In a network without norms, which a frozen part computes as in a test."""
+    """The network has no norms, which a recipe puts into evaluation mode when it freezes them."""
     trained(tmp_path / "one", Thaw(first=9))
     trained(tmp_path / "two", more="; freeze = stem")
     assert same(tmp_path, "one", "two")
@@ -86,7 +86,7 @@ def test_the_record_names_them(danetc: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("watched", [False, True])
 def test_steps_are_reported_before_the_next(monkeypatch: pytest.MonkeyPatch, watched: bool) -> None:
-    """Where steps are queued, as on a GPU."""
+    """The device queues steps, as a GPU does."""
     monkeypatch.setattr(running, "has_streams", lambda device: True)
     steps: list[tuple[int, int]] = []
 

@@ -56,7 +56,7 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path
         record = danetc.json(*alone, *setting, "--set", "steps=2", "-o", f"alone-{seed}", "-q")
         by_hand.append([epoch["test_accuracy"] for epoch in record["epochs"]])
     log = (first.parent / "log-seed-0.txt").read_text()
-    assert len(cut) == 3 or "resuming from" in log  # it was not begun anew
+    assert len(cut) == 3 or "resuming from" in log  # it did not start over
     (cell,) = danetc.json("compare", "--only-report", "-o", "out")["cells"]
     assert [*cell["scores"].values()] == [curve[-1] for curve in by_hand]
     expected = np.stack([np.mean(by_hand, axis=0), np.std(by_hand, axis=0, ddof=1)])
@@ -66,7 +66,7 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     assert danetc.passes(*arguments).out == result.out
     assert before == {path: path.stat().st_mtime_ns for path in first.rglob("*")}
-    # A run by hand is the grid's: the command that stands in its record.
+    # The record has a command that trains a run of the grid by hand.
     run = read_record(tmp_path / "out" / GRID)["cells"][0]["runs"][1]
     danetc.passes(*run["command"][1:])
 
@@ -80,7 +80,7 @@ def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
     run = tmp_path / "out" / good / "seed-0"
 
     class Stop(StopRequest):
-        """A signal comes when the second cell has had its first epoch."""
+        """A signal arrives after the first epoch of the second cell."""
 
         @property
         def wanted(self) -> bool:
@@ -102,7 +102,7 @@ def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
     assert (run / "checkpoints" / "last").exists()
 
 
-# -- tables and figures, of made-up figures --------------------------------------------------------
+# -- tables and figures from invented results ------------------------------------------------------
 
 
 def row(connection: str, rule: str, depth: int, classes: int, *curves: list[float]) -> CellRow:
@@ -135,7 +135,7 @@ def comparison() -> GridResults:
 
 
 def test_differences_are_paired_by_seed() -> None:
-    """Against the interval of a paired t-test in SciPy."""
+    """The intervals are compared with those of a paired t-test in SciPy."""
     t_test = pytest.importorskip("scipy.stats").ttest_rel
     for count in (*range(2, 18), 40):
         dice = random.Random(count)
@@ -146,7 +146,7 @@ def test_differences_are_paired_by_seed() -> None:
         expected = [*interval, (interval.low + interval.high) / 2]
         assert [found.low, found.high, found.mean] == pytest.approx(expected, rel=1e-3, abs=1e-5)
         assert (found.cell, found.minus, found.seeds) == (rows[1].name, rows[0].name, count)
-    assert len(comparison().paired()) == 5  # those with as many classes as the first
+    assert len(comparison().paired()) == 5  # the other rows with 5 classes
     assert grid(row("a", "b", 20, 5, [0.5], [0.25]), row("a", "b", 56, 5, [0.5])).paired() == []
 
 
@@ -268,7 +268,7 @@ def test_the_default_x_axis() -> None:
 
 
 def test_training_has_a_panel_for_each_number_of_classes() -> None:
-    """As in Fig. 11: loss above accuracy, a line for each network and depth."""
+    """As in Fig. 11, the loss is above the accuracy, with one line for each network and depth."""
     pytest.importorskip("matplotlib")
     axes = draw(comparison(), "training").axes
     titles = ["digits, 5 classes", "digits, 20 classes", "", ""]

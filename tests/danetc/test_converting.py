@@ -1,4 +1,4 @@
-"""`danetc convert`: against SpikingJelly's converter, the code of SRP, activations, and what is refused."""
+"""`danetc convert`: comparison with SpikingJelly's converter and SRP's code, activations, and errors."""
 
 import math
 import shutil
@@ -51,7 +51,7 @@ def write(text: str, place: Path) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of ANN: its norms have seen digits, and outputs vary."""
+    """A directory of ANN, whose norms have seen digits and whose outputs vary."""
     place = tmp_path_factory.mktemp("trained") / "ann"
     model = write(ANN, place)
     torch.manual_seed(0)
@@ -85,7 +85,7 @@ def converted(ann: Path, place: Path, thetas: dict[str, Tensor], **how: Any) -> 
 
 
 def outputs_of(model: nn.Module, layer: str, x: Tensor) -> Tensor:
-    """What a layer of a model gives for images: [T, N, C, H, W]."""
+    """Return the output of a layer for images, as [T, N, C, H, W]."""
     seen: list[Tensor] = []
     model.get_submodule(layer).register_forward_hook(lambda module, given, y: seen.append(y))
     with torch.no_grad():
@@ -117,8 +117,8 @@ class Plain(nn.Module):
 def test_the_conversion_equals_spikingjellys(
     trained: Path, tmp_path: Path, percentile: float, channels: bool, half: bool
 ) -> None:
-    """The same weights, thresholds and, at every T, outputs (in float64). SpikingJelly folds norms,
-    which rounds otherwise: a sample in 32 may have a spike more."""
+    """Weights, thresholds and, at every T, outputs are equal in float64. SpikingJelly folds norms,
+    which rounds differently: one sample in 32 may have an extra spike."""
     train, test = images_of("train", 96).double(), images_of("test", 32).double()
     model, plain = loaded(trained), Plain().double().eval()
     plain.load_state_dict(dict(zip(plain.state_dict(), model.state_dict().values(), strict=True)))
@@ -146,7 +146,7 @@ def test_the_conversion_equals_spikingjellys(
 
 
 def test_spike_rate_is_the_clamped_activation(trained: Path, tmp_path: Path) -> None:
-    """Of the first layer, whose input is constant: to half of one spike's share in T."""
+    """In the first layer, whose input is constant, they differ by at most half a spike in T steps."""
     options: Any = {"data": "digits", "percentile": 90, "channels": False}
     found = convert(trained, tmp_path / "snn", steps=STEPS, **options)
     (theta,) = found.thresholds["stem.spike"]
@@ -194,7 +194,7 @@ THREE = "synthetic:size=8,channels=1,classes=3,count=60,test=30"
 
 
 def test_the_mean_converges_to_the_outputs_of_the_ann(trained: Path, tmp_path: Path) -> None:
-    """With thresholds that no activation exceeds, in float64: the error falls as 1 / T."""
+    """In float64, with thresholds that no activation exceeds, the error falls as 1 / T."""
     x, ann = images_of("test", 16).double(), loaded(trained)
     thetas = thresholds(ann, x, percentile=100)
     errors = []
@@ -234,7 +234,7 @@ def filled(shape: Sequence[int], k: float) -> Tensor:
 
 
 def test_srp_equals_its_authors_code(tmp_path: Path) -> None:
-    """A model of 4 + k steps has the mean of the last k as its output."""
+    """A model with 4 + k steps returns the mean of the last k."""
     write(TWO_LAYERS, tmp_path / "ann")
     x = filled((2, 1, 8, 8), 1.7).abs()
     for k, outputs in SRP.items():

@@ -1,4 +1,4 @@
-"""`danetc data` and `danetc.data`: what a data set is, samples as a network sees them, and data in memory."""
+"""`danetc data` and `danetc.data`: facts of a data set, samples for a network, and data in memory."""
 
 import copy
 import re
@@ -49,7 +49,7 @@ def test_every_source_is_described(danetc: Run, tmp_path: Path, name: str) -> No
 
 
 def test_how_many_workers_a_gpu_needs(danetc: Run) -> None:
-    """By the operations of a training step, three times those of a forward pass."""
+    """The number follows from the operations of a training step, three times those of a forward pass."""
     loading = danetc.json("data", "digits", "--recipe", "danet_c_small")["loading"]
     graph = danetc.json("summary", "danet_c_small")
     rate = 989e12 / 3 / 2 / (graph["macs"] + graph["additions"])
@@ -62,7 +62,7 @@ def test_how_many_workers_a_gpu_needs(danetc: Run) -> None:
 
 
 def test_images_are_loaded_for_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By one worker; each takes 0.15 s."""
+    """One worker loads them, and each image takes 0.15 s."""
     reads = list[list[int]]()
     real = Fetcher.__getitems__
 
@@ -74,7 +74,7 @@ def test_images_are_loaded_for_half_a_second(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("time.perf_counter", lambda: 0.15 * sum(len(job) - 1 for job in reads))
     loading = package.data("digits").record["loading"]
     assert loading["images_per_second"] == pytest.approx(1 / 0.15)
-    assert reads[::-1].index([0, 0]) == 4  # after one that loads the libraries
+    assert reads[::-1].index([0, 0]) == 4  # [0, 0] loads the libraries first
 
 
 @pytest.mark.usefixtures("all_digits")
@@ -86,7 +86,7 @@ def test_what_is_printed_and_drawn(danetc: Run, tmp_path: Path) -> None:
     assert done.err == "wrote digits.png\n"
     assert danetc("data", "digits", "-o", "digits.jpg").status == 2
     assert danetc("data", "digist").err.count("did you mean `digits`?") == 1
-    # In the picture each pixel has a whole scale, and each class a row.
+    # The picture enlarges each pixel by a whole factor and has a row for each class.
     report, train = package.data("digits"), open_data("digits").train
     assert len(report.samples) == 10 * 8
     pixels = np.asarray(report.picture())
@@ -100,11 +100,11 @@ def test_what_is_printed_and_drawn(danetc: Run, tmp_path: Path) -> None:
 
 
 def test_values_are_those_of_the_samples_that_can_be_read(danetc: Run, tmp_path: Path) -> None:
-    """Of images of several sizes, against numpy."""
+    """Images have several sizes, and numpy gives the expected values."""
     text = make_folder(tmp_path / "data")
     train = open_data(text).train
     Path(train.where(5)).write_bytes(b"")
-    Image.new("RGB", (9, 12)).save(train.where(7))  # black: zeros are counted
+    Image.new("RGB", (9, 12)).save(train.where(7))  # a black image: zeros are counted
     samples = [train[index][0].numpy() for index in range(len(train)) if index != 5]
     values = np.concatenate([each.ravel() for each in samples]).astype(float)
     split = danetc.json("data", text)["splits"]["train"]
@@ -129,7 +129,7 @@ def test_of_many_samples_some_are_looked_at(danetc: Run) -> None:
 
 
 def test_samples_are_seen_after_the_augmentation(danetc: Run) -> None:
-    """As the batches of a training hold them, drawn by their seeds; and whether they fit is said."""
+    """Samples are those in the batches of a training with this seed. Data that do not fit are reported."""
     small = SMALL_DATA["synthetic"]
     text = small.make(Path())
     way = "augment = random_crop(8, padding = 4) -> horizontal_flip"
@@ -166,7 +166,7 @@ def test_classes_of_pixels_numbers_and_features_have_pictures(tmp_path: Path) ->
         assert repr(report).startswith(f"<DataReport: {name}.npz: {report.record['classes']} ")
 
 
-# -- data are looked at first: before torch is imported, and before the spec, the run and the recipe
+# -- data are checked first: before torch is imported and before spec, run and recipe are read -----
 
 
 def test_every_command_looks_at_the_data_first(danetc: Run, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_every_command_looks_at_the_data_first(danetc: Run, tmp_path: Path) -> N
         "folder:~nobody-at-all/x": "`folder:~nobody-at-all/x`: Could not determine home directory",
         "": "there is no data set ``. Data sets are digits, fashion-mnist:DIR",
     }
-    # None of these have the file or the run that they are about, which is of no interest yet.
+    # The named specs and runs do not exist, but data are checked first.
     lines = [[name, "no-such-spec", "--data", text] for name in names for text in cases]
     lines += [["train", "x", "--dry-run", "--data", text] for text in cases]
     found, modules = in_fresh_process(lines, tmp_path)
@@ -274,7 +274,7 @@ class Stream(IterableDataset[Any]):
 
 
 def test_a_training_equals_that_on_the_same_images_in_files(tmp_path: Path) -> None:
-    """Bit for bit: on arrays and Datasets, on an npz file, and on a folder of images."""
+    """Arrays, Datasets, DataLoaders, an npz file and a folder of images give the same bits."""
     x, y = pixels(0, 18, 3, 8, 8), np.arange(18) // 9
     u, v = pixels(1, 8, 3, 8, 8), np.arange(8) // 4
     places = class_folders(tmp_path, {"train": 9, "test": 4}, "ab")
@@ -367,7 +367,7 @@ def test_a_validation_split_is_part_of_the_digest() -> None:
 
 
 def test_models_and_directories_are_evaluated(danetc: Run) -> None:
-    """As in the tests of the training; a model does not change, nor does the random state."""
+    """The loss is that of the training's tests. The model and the random state do not change."""
     run = package.train(text=TEXT, data=(TRAIN, TEST), output="run", **QUIET)
     report = package.data((TRAIN, TEST)).record
     assert report["splits"]["test"]["samples"] == 300

@@ -1,4 +1,4 @@
-"""`danetc eval`: the numbers of the training, those of plain PyTorch, other T, what is wrong."""
+"""`danetc eval`: comparison with the training and with plain PyTorch, other T, and errors."""
 
 import shutil
 from contextlib import nullcontext
@@ -65,7 +65,7 @@ def evaluate(danetc: Run, *arguments: Any) -> Any:
 
 
 def plain(directory: Path, steps: int) -> tuple[float, ...]:
-    """Loss, top-1 and top-5 by a network built anew with this T, in plain PyTorch."""
+    """Return loss, top-1 and top-5 of a network that is rebuilt with this T, in plain PyTorch."""
     model = package.build(directory / "spec.danet", set={"steps": steps})
     model.load_state_dict(package.load(directory).state_dict())
     test: Any = open_data("digits").test
@@ -181,7 +181,7 @@ def test_recordings_set_the_number_of_steps(danetc: Run) -> None:
 
 
 def test_what_cannot_be_evaluated_is_a_clear_error(danetc: Run, trained: Path) -> None:
-    """Among it the weights of another epoch: a training was killed between two files."""
+    """One case has the weights of another epoch, as if a training was killed between two files."""
     bent = SMALL.replace("linear(classes)", "linear(9) -> sigmoid -> linear(classes)")
     timed = SMALL.replace("neuron = LIF", "neuron = LIF; norm = tebn")
     build(danetc, bent=bent, timed=timed, damaged=bent, events=EVENTS, two=TWO)
@@ -214,7 +214,7 @@ def test_what_cannot_be_evaluated_is_a_clear_error(danetc: Run, trained: Path) -
 
 
 def test_classes_are_counted(danetc: Run) -> None:
-    """Against scikit-learn."""
+    """The counts are compared with scikit-learn."""
     run = SHIPPED
     test: Any = open_data("digits").test
     predicted = package.load(run).eval()(test.images).argmax(1)
@@ -250,7 +250,7 @@ def test_classes_are_counted(danetc: Run) -> None:
 
 
 def test_figures_for_papers(danetc: Run) -> None:
-    """Text that a program for drawing can change, and an axis that shows the differences."""
+    """Drawing programs can edit the text, and the axis shows small differences."""
     pytest.importorskip("matplotlib")
     for place in ("a.svg", "a.pdf"):
         danetc.passes("eval", SHIPPED, "--over-time", "-o", place)
@@ -262,7 +262,7 @@ def test_figures_for_papers(danetc: Run) -> None:
     lines = {"run": [Figures(steps, 10, 0.1, 0.9 + steps / 100, 1, 0, 1) for steps in (4, 8)]}
     low, high = accuracy_figure(lines, "net").axes[0].get_ylim()
     assert (93 < low < 94, 98 < high < 99) == (True, True)
-    # Of numbers, and of a run without any, it is the loss.
+    # For numbers the axis shows the loss, also beside a run without results.
     numbers = Figures(4, 10, 0.125, None, None, 0, 1, {"rmse": 0.25})
     axes = accuracy_figure({"run": [numbers], "none": []}, "net").axes[0]
     assert (axes.get_ylabel(), list(axes.lines[0].get_ydata())) == ("loss", [0.125])

@@ -91,7 +91,7 @@ def test_each_cell_asks_for_its_combination(tmp_path: Path) -> None:
     name = "danet_c_r20,classes=10,depth=56,steps=1,recipe=digits"
     assert found[-1].name == name
     stages = "resnet56(width = width) via origin by densely_additive"
-    settings = {"width": 4, "stages": stages, "steps": 1, "classes": 10}  # the network's too
+    settings = {"width": 4, "stages": stages, "steps": 1, "classes": 10}  # the network's classes
     asks = TrainingRequest("danet_c_r20", network="danet_c_r20", classes=10, recipe="digits")
     assert found[-1].request == replace(asks, set=settings, output=str(tmp_path / name))
 
@@ -152,7 +152,7 @@ def test_notes_and_data_once(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> No
     opening.assert_called_once()
 
 
-# -- the parts of it, with trainings that take no time ---------------------------------------------
+# -- parts of a grid, with trainings that take no time ---------------------------------------------
 
 
 def write_epochs(run: Path, *accuracies: float) -> None:
@@ -174,7 +174,7 @@ def test_states_of_runs_that_exist(tmp_path: Path) -> None:
 
 @pytest.fixture
 def states(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
-    """States of the runs of a grid by seed. Those that have changed have another rate."""
+    """States of the runs of a grid by seed. Changed runs have another learning rate."""
     found = dict[int, Any]()
 
     def run(cell: Any, facts: Any, seed: int, path: Path, settings: object) -> GridRun:
@@ -234,8 +234,8 @@ def test_commands_are_those_of_the_runs_that_are_not_done(
 
 @pytest.fixture
 def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[int, Outcome]:
-    """Runs of a grid end at once, with accuracies of 0.1, 0.3 and 0.2 above a tenth of their steps.
-    What becomes of a seed can be set; by default it is done."""
+    """Runs of a grid end at once. Their accuracies are a tenth of their steps plus 0.1, 0.3 and 0.2.
+    A test can set the outcome of a seed; the default is done."""
     found: dict[int, Outcome] = {}
 
     def train_run(run: GridRun, *rest: Any) -> Outcome:
@@ -368,7 +368,7 @@ def run_of(folder: Path) -> GridRun:
 
 @dataclass
 class Ending:
-    """An engine whose runs print something, write an epoch a look, and end with a status."""
+    """An engine whose runs print ``log``, write one epoch per look, and end with a status."""
 
     status: Callable[[GridRun], int | str]
     log: str = ""
@@ -424,7 +424,7 @@ def test_a_stopped_run_waits(tmp_path: Path) -> None:
 
 
 def test_new_epochs_are_seen(tmp_path: Path) -> None:
-    """Epochs of before are not, and a damaged record is not either."""
+    """Earlier epochs and a damaged record are not reported."""
     run = run_of(tmp_path)
     write_epochs(run.path, 0.5)
     found: list[int] = []
@@ -458,14 +458,14 @@ def test_an_exception_stops_the_runs_under_way(tmp_path: Path) -> None:
     assert ended == [True]
 
 
-# -- engines: a cluster of Ray gives what this machine gives, also where a worker is lost ----------
+# -- engines: a Ray cluster gives the same results as this machine, even if a worker is lost -------
 
 
 LONG = (*COMPARE[:-2], "--set", "steps=1", "--set", "recipe.epochs=20", "-q")
 
 
 def worker(run: Path) -> psutil.Process | None:
-    """The worker of Ray that trains a run: the parent of the process whose request names it."""
+    """Return the Ray worker that trains a run: the parent of the process whose request names the run."""
     for each in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             asked, parent = str(run) in " ".join(each.cmdline()), each.parent()
@@ -479,7 +479,7 @@ def worker(run: Path) -> psutil.Process | None:
 def test_a_lost_worker_costs_what_it_did_since_the_last_checkpoint(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two workers, one killed in the middle: the same bits as on this machine."""
+    """Two workers, one of them killed during training, give the same bits as this machine."""
     pytest.importorskip("ray", reason="Ray is an extra")
     killed: list[int] = []
     lock = Lock()
@@ -506,7 +506,7 @@ def test_a_lost_worker_costs_what_it_did_since_the_last_checkpoint(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a script of bash")
 def test_the_script_of_an_array_runs_each_command_as_it_is(danetc: Run, tmp_path: Path) -> None:
-    """That of the guide, with a pretended `srun` and `danetc`: names with blanks and brackets too."""
+    """The script of the guide runs with a fake `srun` and `danetc`. Names have blanks and brackets."""
     text = (Path(__file__).parents[2] / "docs/guides/clusters.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```sh\n(#!/bin/bash\n#SBATCH --array.*?)```", text, re.DOTALL)
     (tmp_path / "array.sh").write_text(script)
@@ -528,7 +528,7 @@ def test_the_script_of_an_array_runs_each_command_as_it_is(danetc: Run, tmp_path
 
 
 def test_end_of_input_stops_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a look that says so, and where an exception ends who waits for it."""
+    """The process stops if ``look`` returns True, or if an exception ends the wait."""
     program = "import os, sys; print(os.environ.get('OMP_NUM_THREADS'), flush=True)\n"
     program += "sys.exit(len(sys.stdin.read()) + 143)"
     started: list[subprocess.Popen[bytes]] = []
@@ -570,7 +570,7 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_processes_share_the_accelerators(
     jobs: int, device: str | None, expected: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``expected`` has the number of runs of each that are trained at a time."""
+    """``expected`` maps each device to the number of runs that it trains at a time."""
     names = ["cuda:0", "cuda:1", "cuda:2"]
     monkeypatch.setattr("danetc.tasks.grid.engines.accelerators", lambda: names)
     together, seen = Barrier(jobs), []
@@ -644,7 +644,7 @@ def test_a_cluster_that_is_absent_or_full(ray: Mock, monkeypatch: pytest.MonkeyP
 def test_a_run_is_a_task_of_ray(
     tmp_path: Path, ray: Mock, end: Any, looks: list[bool], status: int | str
 ) -> None:
-    """It is cancelled once if it is to stop; Ray repeats it if its worker is lost."""
+    """A run that should stop is cancelled once. Ray repeats a run if its worker is lost."""
     look = Mock(side_effect=looks)
     ray.wait.side_effect = lambda tasks, timeout: ([1] * (look.call_count == len(looks)), tasks)
     ray.get.side_effect = end

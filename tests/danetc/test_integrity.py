@@ -41,7 +41,7 @@ def model(written: Path) -> Model:
 
 
 def each_flip(path: Path, read: Callable[[], object]) -> None:
-    """Read a file with one bit changed, at its ends and by chance: an error names it each time."""
+    """Read a file with one bit flipped, at its ends and at random places. Each error names the file."""
     data = path.read_bytes()
     chance = random.Random(len(data))
     try:
@@ -61,7 +61,7 @@ def each_flip(path: Path, read: Callable[[], object]) -> None:
 
 
 def check(directory: Path, model: Model) -> None:
-    """All that ``danetc.load`` does before it compiles."""
+    """Do everything that ``danetc.load`` does before it compiles."""
     open_directory(directory)
     path = directory / "weights.safetensors"
     set_tensors(model, read_tensors(path), str(path))
@@ -71,7 +71,7 @@ def check(directory: Path, model: Model) -> None:
 def test_no_changed_bit_is_loaded(written: Path, model: Model, name: str) -> None:
     assert {path.name for path in written.iterdir()} == {*FILES}
     each_flip(written / name, lambda: check(written, model))
-    assert str(written.parent).encode() not in (written / name).read_bytes()  # it names no machine
+    assert str(written.parent).encode() not in (written / name).read_bytes()  # it names no folder
 
 
 def put(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
@@ -132,7 +132,7 @@ def test_model_py_refuses_damaged_weights(written: Path, model: Model, tmp_path:
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(ValueError, match=r"weights\.safetensors is damaged"):
         load(path)
-    save_file(model.state_dict(), path)  # of others: they have no digest
+    save_file(model.state_dict(), path)  # other programs write no digest
     load(path)
 
 
@@ -160,7 +160,7 @@ def test_no_changed_bit_of_a_record_is_read(tmp_path: Path, name: str) -> None:
             read(tmp_path)
 
 
-# -- weights on their own --------------------------------------------------------------------------
+# -- digests of weights and records ----------------------------------------------------------------
 
 
 OF_EACH_TYPE = {str(dtype): torch.tensor([[3, 0, 1]]).to(dtype) for dtype in NUMBERS}
@@ -186,7 +186,7 @@ def test_safetensors_reads_digests(tmp_path: Path, tensors: dict[str, torch.Tens
 
 
 def test_json_says_what_its_digest_is_of(tmp_path: Path) -> None:
-    """As the documentation tells, for who wants to check it with other tools."""
+    """Other tools can check the digest as the documentation describes."""
     path = tmp_path / "x.json"
     save_record({"a": 1, "nested": {"sha256": "b" * 64}}, path)
     text = path.read_text()
@@ -213,7 +213,7 @@ COMMANDS = (
     TRAIN,
     f"{TRAIN} --set recipe.epochs=2 --override",
 )
-"""Those that write to the run are the last."""
+"""Commands that write to the run come last."""
 VALUES: tuple[Any, ...] = (
     None, "", "x", "../x", "/etc/passwd", -1, 0, 0.5, 1e308, 10**30, True, [], {}, [None], {"x": []},
     "python:os:abort", "a\0b", "\ud800", "x" * 5000, [[]], 2**63, "nan", "\x1b[2J",
@@ -221,7 +221,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def forge(run: Path, chance: random.Random) -> str:
-    """Change or remove a value of a record, seal it again, and say which."""
+    """Change or remove a value of a record, seal the record again, and describe the change."""
     path = chance.choice(sorted(run.rglob("*.json")))
     record = read_record(path)
     (*way, last), holder = chance.choice(list(_places(record)))
@@ -236,7 +236,7 @@ def forge(run: Path, chance: random.Random) -> str:
 
 
 def _places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Where values stand in a record, and what holds each."""
+    """Yield the path of each value in a record, and the container of the value."""
     if isinstance(value, dict | list):
         for key in value if isinstance(value, dict) else range(len(value)):
             yield (*way, key), value
@@ -289,7 +289,7 @@ WRITES = {
 
 @pytest.mark.parametrize("command", WRITES)
 def test_the_file_is_named(danetc: Run, written: Path, command: str) -> None:
-    """No file may grow beyond some bytes, as on a disk that is full."""
+    """No file can grow beyond 100 bytes, as on a full disk."""
     resource = pytest.importorskip("resource", reason="only POSIX has limits of a file's size")
     Path("a.danet").write_text(SMALL + QUICK)
     bent = SMALL.replace(" = ", "   =   ")
@@ -302,7 +302,7 @@ def test_the_file_is_named(danetc: Run, written: Path, command: str) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert result.status == 1
-    if arguments[0] in ("measure", "eval"):  # what took the time is not lost
+    if arguments[0] in ("measure", "eval"):  # results are still printed
         assert "small: " in result.out
     told = f"danetc: {WRITES[command]}: {FULL} (File too large); free some space and try again"
     assert result.err.splitlines()[-1] == told
@@ -310,7 +310,7 @@ def test_the_file_is_named(danetc: Run, written: Path, command: str) -> None:
     left = [path for path in Path().rglob("*") if path.is_file()]
     assert {path.name for path in left} <= {"a.danet", "bent.danet", ".lock"}
     if arguments[0] in ("build", "draw", "fmt"):
-        danetc.passes(*arguments)  # when there is room again
+        danetc.passes(*arguments)  # once there is room again
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
@@ -324,7 +324,7 @@ def test_standard_output_is_named(arguments: str) -> None:
 
 
 def test_replacing_retries_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows refuses it while the file is open. Other errors are named."""
+    """Windows refuses to replace an open file. Other errors name the file."""
     refused = [PermissionError(errno.EACCES, "in use")]
     replace = os.replace
 

@@ -1,4 +1,4 @@
-"""The frame around the commands: help, laziness, exit statuses, what goes wrong."""
+"""The frame around the commands: help, lazy imports, exit statuses and errors."""
 
 import importlib
 import json
@@ -134,7 +134,7 @@ def test_what_goes_wrong_is_said_without_a_traceback_unless_asked_for(
 
 @pytest.mark.thorough
 def test_a_reader_that_leaves_is_no_error() -> None:
-    """As in `danetc list codes | head -1`."""
+    """The reader closes the pipe early, as in `danetc list codes | head -1`."""
     command = [sys.executable, "-m", "danetc", "list", "codes"]
     process: Any = subprocess.Popen(command, stdout=-1, stderr=-1)
     process.stdout.close()
@@ -162,8 +162,8 @@ def test_a_process_without_an_output_writes_to_nowhere(closed: str) -> None:
 
 @pytest.mark.parametrize("command", ["check", "fmt"])
 def test_standard_input_limits(command: str, danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process without one has no spec to read."""
-    if sys.platform != "win32":  # whose shell closes no stream
+    """A process without standard input has no spec to read."""
+    if sys.platform != "win32":  # the Windows shell does not close streams
         done = in_shell(f"{command} - <&-")
         told = "danetc: there is no standard input to read a spec from\n"
         assert (done.returncode, done.stderr) == (1, told)
@@ -185,7 +185,7 @@ def test_json_has_null_for_what_is_no_number() -> None:
 
 
 def commands(document: Path) -> list[list[str]]:
-    """The command lines of danetc in the shell blocks, torchrun's included."""
+    """Return the command lines of danetc in the shell blocks, including those of torchrun."""
     text = "".join(re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL))
     lines = text.replace("\\\n", " ").splitlines()
     found = [shlex.split(line, comments=True) for line in lines]
@@ -197,12 +197,12 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "results/REA
 
 @pytest.mark.parametrize("document", [*filter(commands, PAGES)], ids=lambda page: page.stem)
 def test_commands_are_understood(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danetc.runtime.data.sources.look_at", find)  # DIR is the reader's
+    monkeypatch.setattr("danetc.runtime.data.sources.look_at", find)  # DIR is a placeholder
     with program.make_context("danetc", ["check", "x"]) as context:
         for name, *arguments in commands(document):
             command = program.get_command(context, name)
             assert isinstance(command, click.Command), name
-            command.make_context(name, arguments)  # exits with a usage error where it is none
+            command.make_context(name, arguments)  # an invalid line exits with a usage error
 
 
 # -- parameters of commands ------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_commands_are_understood(document: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_parameter_is_on_the_command_line_and_explained(name: str) -> None:
-    """An annotation that cannot be evaluated would drop its parameter without a word."""
+    """An annotation that cannot be evaluated would silently drop its parameter."""
     module = importlib.import_module(f"danetc.commands.{COMMANDS[name][0]}")
     function: Any = getattr(module, f"{name}_command")
     hints = hints_of(function)
@@ -265,11 +265,11 @@ sys.exit(run())
     assert (done.returncode, done.stderr) == (130, "\ninterrupted\n")
 
 
-# -- --set, and options of other programs that stand for one ---------------------------------------
+# -- --set, and options of other programs that correspond to a setting -----------------------------
 
 
 def test_values_that_read_as_numbers_are_numbers() -> None:
-    """Those that the language does not have are left to the compiler."""
+    """Numbers that the language does not have stay text for the compiler."""
     values = {"shift=-3": -3, "a.b.c=5": 5, "lr=1e-4": 1e-4, "flag=true": True, "neuron=LIF": "LIF"}
     texts = ("b==c", "1_000", "nan", "9" * 5000, "9**9**9", "LIF(tau = 4.0)")
     for text, value in {**values, **{f" a = {text} ": text for text in texts}}.items():
@@ -354,7 +354,7 @@ def test_a_device_that_is_missing(name: str, danetc: Run, written: Path) -> None
     assert {each.name for each in Path().iterdir()} == {"a.danet", "built"}
 
 
-# -- what works where torch, torchvision and scikit-learn are not installed ------------------------
+# -- commands that work without torch, torchvision and scikit-learn --------------------------------
 
 
 WITHOUT = """

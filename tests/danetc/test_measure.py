@@ -68,7 +68,7 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path) -> None:
     halves = [(test.images[part], test.labels[part]) for part in (order[:16], order[16:])]
     expected = measure(package.load(run), halves).as_dict()
     assert measured["firing_rate"] == json.loads(json.dumps(expected["firing_rate"]))
-    # From Python: of the directory, on what it was trained on, or of the model on a data set.
+    # From Python: measure the directory on its training data, or the model on a named data set.
     only = ["firing-rate", "operations"]
     model = package.load(run, backend="eager")
     for found in (
@@ -101,7 +101,7 @@ def test_several_in_a_table_as_in_tables_4_and_5(danetc: Run, small: Path) -> No
     table = rows(danetc, *asked)
     names = ("network", "connection", "rule", "depth")
     assert [tuple(row[name] for name in names) for row in table] == [
-        ("small", "origin", "densely_additive", "6"),  # stem, two blocks of two, linear
+        ("small", "origin", "densely_additive", "6"),  # stem, 2 blocks of 2 layers, linear
         ("other", "sew", "chain", "6"),
     ]
     for row, found in zip(table, measured, strict=True):

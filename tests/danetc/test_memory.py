@@ -69,9 +69,9 @@ def test_what_a_step_holds() -> None:
     assert large.weights == small.weights > parameters
     assert large.fixed == small.fixed == small.weights + parameters
     assert (small.optimizer, momentum.optimizer) == (0, parameters)
-    assert 2 * parameters < held(8, "adamw").optimizer < 2.1 * parameters  # and counts of steps
+    assert 2 * parameters < held(8, "adamw").optimizer < 2.1 * parameters  # plus counts of steps
     mean = held(averaged=True)
-    assert mean.optimizer == mean.weights + 8  # and the number of averages
+    assert mean.optimizer == mean.weights + 8  # plus the number of averages
     learnt = sum(x.nbytes for x in emit_model(graph).linear.parameters())
     frozen = step_memory(replace(plain_step(graph, "fused", 8), frozen=["conv", "norm"]))
     assert (frozen.optimizer, frozen.fixed) == (learnt, frozen.weights + 2 * learnt)
@@ -79,7 +79,7 @@ def test_what_a_step_holds() -> None:
     assert held(16, accumulate=2).saved == small.saved == pytest.approx(large.saved / 2, rel=0.1)
     gathered = held(processes=2)
     assert (gathered.optimizer, gathered.fixed) == (0, small.fixed)
-    # Beside a training on a CPU: averaged weights, a checkpoint and its copy, and two more batches.
+    # A CPU also holds two copies of the weights, one of the optimizer, two random states, two batches.
     cpu = step_memory(replace(plain_step(graph, "fused", 8), on_cpu=True))
     states = size_of(random_state(torch.device("cpu")).values())
     more = 2 * momentum.weights + momentum.optimizer + 2 * states
@@ -136,7 +136,7 @@ def memory_of(danetc: Run, quick: Path, budget: int, *more: str) -> dict[str, An
 
 @pytest.mark.thorough
 def test_training_takes_the_cheapest_policy_that_fits(danetc: Run, quick: Path) -> None:
-    """And where nothing fits it begins nothing, and says what does."""
+    """If no policy fits, training does not start, and the error suggests changes that fit."""
     whole = memory_of(danetc, quick, HUGE)
     none = whole["step"]["peak"]
     exact, lean = (memory_of(danetc, quick, budget) for budget in (none, none - 1))
@@ -159,7 +159,7 @@ def test_training_takes_the_cheapest_policy_that_fits(danetc: Run, quick: Path) 
     "settings", [f"{ADAMW}; ema = 0.9; clip = 1.0", f"{ADAMW}; precision = bf16"]
 )
 def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> None:
-    """The whole training, from its data to its last weights, with all tensors that it makes."""
+    """The measured peak covers the whole training and all its tensors, from its data to its last weights."""
     compiled, phase = recipe_of(f"epochs = 2; batch = 240; {settings}")
     step = phase_step(TrainingRequest(""), compiled, phase, "fused", World())
     data = open_data("synthetic:size=8,channels=1,classes=10,count=480,test=240")
@@ -183,7 +183,7 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
 
 
 def test_what_to_change_where_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a step of 1000 bytes, and 1000 for each of the 4 images of a part with the leaner policy."""
+    """With the leaner policy, a step takes 1000 bytes plus 1000 for each of the 4 images of a part."""
     peaks = {"none": 9000, "recompute": 5000}
     known = {
         name: StepMemory(name, "eager", "float32", 8, 1, 0, 0, 1000, peaks[name]) for name in peaks

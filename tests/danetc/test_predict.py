@@ -1,4 +1,4 @@
-"""`danetc predict` and `danetc record` on files: images prepared, run and shown as by hand."""
+"""`danetc predict` and `danetc record` on files: images are prepared, run and shown as by hand."""
 
 import importlib
 import json
@@ -25,7 +25,7 @@ SEED = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grey PNG, the same in colour and in two arrays, and a photograph."""
+    """A grey PNG, the same image in colour and in two arrays, and a photograph."""
     folder = tmp_path_factory.mktemp("images")
     pixels = SEED.integers(0, 256, (8, 8), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "grey.png")
@@ -100,7 +100,7 @@ EXPORTS: dict[str, Callable[[str], str]] = {
     ".onnx": of_onnx,
     ".nir": lambda path: importlib.import_module("nir").read(path).metadata["class_names"],
 }
-"""The names of classes in a file, as JSON."""
+"""Functions that read the class names of a file, as JSON."""
 
 
 def test_training_records_the_names_of_classes(danetc: Run, quick: Path, images: Path) -> None:

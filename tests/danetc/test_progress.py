@@ -1,4 +1,4 @@
-"""Progress of trainings and of grids, as lines and as bars on a terminal, by a clock that stands still."""
+"""Progress of trainings and grids, as lines and as bars on a terminal, with a clock that tests set."""
 
 import io
 import re
@@ -23,7 +23,7 @@ class Terminal(io.StringIO):
         return True
 
     def bars(self) -> list[str]:
-        """The lines of the last bars, without colours; a bar is ``=``."""
+        """Return the lines of the last bars without colours. Each bar becomes ``=``."""
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.getvalue())
         frames = [frame.strip() for frame in re.sub("[━╸╺]+", "=", text).split("\r")]
         return [" ".join(line.split()) for line in [*filter(None, frames)][-1].splitlines()]
@@ -31,7 +31,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Sets the time in seconds, from 0."""
+    """Return a function that sets the time in seconds. Time starts at 0."""
     now = [0.0]
     for name in ("time.monotonic", "rich.console.monotonic"):
         monkeypatch.setattr(name, lambda: now[0])
@@ -74,7 +74,7 @@ def train(progress: TrainingProgress, clock: Clock) -> None:
 
 
 def test_lines_of_a_training(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    """There are 15 seconds between two lines of an epoch; warnings are printed once."""
+    """Lines of an epoch are at least 15 seconds apart. Warnings are printed once."""
     stream, quiet = io.StringIO(), io.StringIO()
     with TrainingProgress(stream, every=15.0) as progress:
         train(progress, clock)
@@ -99,7 +99,7 @@ def test_lines_of_a_training(clock: Clock, capsys: pytest.CaptureFixture[str]) -
 def test_the_bar_of_a_training(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On one line, however narrow the terminal is."""
+    """The bar fits on one line, however narrow the terminal is."""
     stream, testing, narrow = Terminal(), Terminal(), Terminal()
     with TrainingProgress(stream) as progress:
         train(progress, clock)
@@ -119,7 +119,7 @@ def test_the_bar_of_a_training(
 
 
 def test_the_bars_of_a_grid(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One counts the runs, with the shares of those under way; the others count epochs."""
+    """One bar counts runs, including the shares of unfinished ones. The others count epochs."""
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
     first = run_of(Path("out"))
@@ -132,7 +132,7 @@ def test_the_bars_of_a_grid(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> No
             progress.moved(first, epochs[0])
             progress.moved(second, epochs[1])
     assert stream.bars() == [
-        "runs = 2/5 0:02:30",  # 1 + 3/4 + 3/4, of which 1 in the last minute
+        "runs = 2/5 0:02:30",  # 1 + 3/4 + 3/4, at 1 run per minute
         "net seed 0, epochs = 3/4 0:01:00",
         "net seed 1, epochs = 3/4 0:00:30",
     ]

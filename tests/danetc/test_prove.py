@@ -105,7 +105,7 @@ SAYS = [
     ("pa_a", "IF(v_threshold = -0.5)", SIGMOID, "fails: block 2 fires less than block 1, 0.5"),
     ("pa_a", "IF; zero_init = true", SIGMOID, "fails: block 2 does not fire more than block 1"),
 ]  # fmt: skip
-"""What is said with this connection, neuron and surrogate. What fails is a result, too."""
+"""The output for a connection, neuron and surrogate. A failed proposition is a result, not an error."""
 
 
 @pytest.mark.parametrize(("via", "neuron", "surrogate", "says"), SAYS)
@@ -162,7 +162,7 @@ def test_numbers_of_very_deep_networks_are_refused(
     told = "1,001 blocks, and gradients and firing rates are checked by numbers for 1,000"
     assert "--no-numbers" in danetc.fails(told, "prove", small).err
     monkeypatch.setattr("danetc.tasks.proofs.MOST_BLOCKS", 2)
-    small.write_text(SMALL)  # which has two
+    small.write_text(SMALL)  # it has two blocks
     danetc.passes("prove", small)
 
 

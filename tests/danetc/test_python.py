@@ -1,4 +1,4 @@
-"""`danetc.draw`, `train`, `evaluate`, `export`: what the commands do, from Python, without a word."""
+"""`danetc.draw`, `train`, `evaluate`, `export`: the commands from Python, without printed output."""
 
 import csv
 import inspect
@@ -199,9 +199,9 @@ def test_stopped_by_a_callback_and_resumed(
 ) -> None:
     stopping = Noting(stop)
     first = train(tmp_path / "run", stopping)
-    assert first.stopped == (done < 3)  # a stop at the very end is an end
+    assert first.stopped == (done < 3)  # a stop after the last epoch does not count
     assert rows(first) == rows(whole)[:done]
-    if stop == "epoch one 1":  # nothing of the next epoch is begun
+    if stop == "epoch one 1":  # the next epoch does not start
         assert "step one 2 1" not in stopping.told
     rest = Noting()
     second = train(tmp_path / "run", rest)
@@ -299,7 +299,7 @@ def test_without_pandas_and_matplotlib(danetc: Run, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.thorough
 def test_the_example_runs(tmp_path: Path) -> None:
-    """From top to bottom in a kernel of its own, with a table of epochs and figures."""
+    """The notebook runs from top to bottom in its own kernel and shows a table of epochs and figures."""
     book = nbformat.read(ROOT / "examples" / "notebook.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in book.cells)
     client = NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}})

@@ -1,4 +1,4 @@
-"""``danetc report`` without a browser: what is read, what is told, and what is wrong input."""
+"""``danetc report`` without a browser: the files that it reads, its messages, and wrong input."""
 
 import base64
 import json
@@ -79,13 +79,13 @@ def test_no_measures_says_how_to_measure(danetc: Command, built: Path) -> None:
     assert "1 of 1 runs have no measures.json; --data" in result.err
     page = Path("a.html").read_text("utf-8")
     assert f"danetc measure {built} --data DATA" in page
-    assert "firing rate" not in _texts(page)  # a column of nothing
+    assert "firing rate" not in _texts(page)  # the column would be empty
     assert "built, not trained" in page
-    assert 'name="measure"' not in page  # there is nothing to choose from
+    assert 'name="measure"' not in page  # there are no measures to choose from
 
 
 def test_measures_in_the_directory(danetc: Command, built: Path) -> None:
-    """They say what they were measured on, and are of this network; nothing is measured again."""
+    """The measures name their data and must be of this network. Nothing is measured again."""
     shutil.copytree(built, "run")
     layers = [{"layer": "stem.spike", "rate": 0.25, "silent": 0.0}]
     entry = {
@@ -105,7 +105,7 @@ def test_measures_in_the_directory(danetc: Command, built: Path) -> None:
 
 
 def test_a_grid_stands_for_its_runs(danetc: Command, built: Path) -> None:
-    """Those that have begun, in the order of the grid."""
+    """The report shows the runs that have begun, in the order of the grid."""
     grid = Path("grid")
     cells = [
         {"runs": [{"directory": f"a,depth={depth}/seed-{seed}"} for seed in (0, 1)]}
@@ -120,7 +120,7 @@ def test_a_grid_stands_for_its_runs(danetc: Command, built: Path) -> None:
     labels = ["a,depth=56/seed-0", "a,depth=20/seed-0", "a,depth=20/seed-1"]
     assert [run["label"] for run in json.loads(result.out)["runs"]] == labels
     assert "drawing needs matplotlib" not in result.err
-    assert Path("a.html").read_text("utf-8").count("have no colours") == 1  # not once for each
+    assert Path("a.html").read_text("utf-8").count("have no colours") == 1  # not once for each run
     for depth in (56, 20):
         shutil.rmtree(grid / f"a,depth={depth}")
     for record, message in (({"cells": cells}, "holds no run yet"), ({}, "no runs")):
@@ -151,7 +151,7 @@ def test_figures_of_grids_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
-    for name in ("seed-9", "seed-10", "seed-9.before-1"):  # the last was moved aside
+    for name in ("seed-9", "seed-10", "seed-9.before-1"):  # the last one was moved aside
         shutil.copytree(built, tmp_path / "t" / name)
     trials = [{"directory": name} for name in ("seed-9", "seed-10")]
     save_record({"trials": trials}, tmp_path / "t" / "trials.json")
@@ -214,7 +214,7 @@ def test_classes_that_eval_has_counted(danetc: Command) -> None:
 def test_damaged_files(danetc: Command, built: Path, name: str, text: str, message: str) -> None:
     shutil.copytree(built, "run")
     Path("run", name).write_text(text)
-    if text[:2] == '{"':  # what was written so, and is no record of that name
+    if text[:2] == '{"':  # a sealed record that does not fit its name
         save_record(json.loads(text), Path("run", name))
     danetc.fails(message, "report", "run", "-o", "a.html")
     assert not Path("a.html").exists()
@@ -260,7 +260,7 @@ def test_other_losses_and_data_have_other_axes() -> None:
     tet, plain = ((1.0, "tet"), (0.5, "rates")), ((1.0, "cross_entropy"),)
     runs = [run("a", "digits", *plain), run("b", "digits", *tet), run("c", "folder:x", *plain)]
     runs += [run("e", "digits", *plain, subset=[1, 5]), run("f", "memory", *plain)]
-    runs += [shown("d")]  # which was never trained
+    runs += [shown("d")]  # it was never trained
     assert {title: [*lines] for title, lines in training_curves(runs).items()} == {
         "Loss, cross_entropy on digits": ["a, train"],
         "Loss, tet + 0.5 rates on digits": ["b, train"],
@@ -276,7 +276,7 @@ def test_other_losses_and_data_have_other_axes() -> None:
 
 
 def test_curves_are_figures() -> None:
-    """What is no finite number has no point."""
+    """A value that is not a finite number has no point."""
     pytest.importorskip("matplotlib")
     names = [layer_name(node) for node in neurons_in_order(shown().graph)]
     layers = [{"layer": name, "stability": 0.5 + n} for n, name in enumerate(names)]
@@ -297,7 +297,7 @@ def test_curves_are_figures() -> None:
 
 
 def test_settings_are_compared() -> None:
-    """Rows in which the runs differ come first, with every leaf by its path."""
+    """Rows in which the runs differ come first. Each leaf is named by its path."""
     phases = [{"name": "one", "lr": 0.5}, 3]
     shared = {"batch": 4, "steps": ["a", "b"], "phases": phases, "none": None}
     runs = [

@@ -1,5 +1,5 @@
-"""The page of ``danetc report`` in headless Chromium: its choices, for screen readers, in both themes,
-and without a network."""
+"""The page of ``danetc report`` in headless Chromium: its choices, its accessibility in both themes,
+and its use offline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EPOCHS = [{"train_loss": 2.0 / n, "test_accuracy": 0.15 * n} for n in range(1, 5
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with real measures and curves of our own."""
+    """A run with real measures and invented curves."""
     run = runs.built(tmp_path_factory.mktemp("runs"), "tiny")
     weights = digest((run / "weights.safetensors").read_bytes())
     trained = {"epochs": EPOCHS, "evaluation": Evaluation(steps=2).as_dict(), "weights": weights}
@@ -34,7 +34,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(measured: Path) -> Path:
-    """The page of a run with everything and of one that was only built."""
+    """The page of a complete run and of one that was only built."""
     page = measured.parent / "two.html"
     runs.do("report", measured, runs.built(measured.parent), "-o", page)
     return page
@@ -42,7 +42,7 @@ def two(measured: Path) -> Path:
 
 @pytest.fixture
 def page(browser: Browser, two: Path) -> Iterator[Page]:
-    """The page without a network. What it asks for or complains of fails the test."""
+    """The page, opened offline. Any other request or console message fails the test."""
     context = browser.new_context(offline=True, viewport={"width": 1400, "height": 900})
     page = context.new_page()
     wrong: list[str] = []
@@ -67,13 +67,13 @@ def choose(page: Page, name: str, value: str) -> None:
 
 
 def mean(measures: dict[str, Any], start: str) -> float:
-    """The mean firing rate of the layers of a part, which here are all on the main path."""
+    """Return the mean firing rate of a part, whose layers are all on the main path here."""
     rates = [r["rate"] for r in measures["firing_rate"]["layers"] if r["layer"].startswith(start)]
     return float(sum(rates) / len(rates))
 
 
 def test_levels_and_measures_are_chosen(page: Page, measured: Path) -> None:
-    """Colours are those of the scale in both themes, with tooltips."""
+    """Parts have tooltips, and the colours of the scale in both themes."""
     measures = read_record(measured / "measures.json")["measured"][0]
     part = picture(page).locator(".part", has_text="block 1").first
     told = part.locator("title")
@@ -117,7 +117,7 @@ def test_runs_can_be_left_out(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.thorough), "dark"])
 def test_accessible_in_both_themes(browser: Browser, two: Path, scheme: Any) -> None:
-    """Everything opened."""
+    """All details are open."""
     page = browser.new_page(color_scheme=scheme, viewport={"width": 1400, "height": 900})
     page.goto(two.as_uri())
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"

@@ -58,7 +58,7 @@ def run(danetc: Run, quick: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_that_is_there_is_resumed(danetc: Run, quick: Path, run: Path) -> None:
-    """It is complete; settings that change no number and damaged checkpoints change nothing."""
+    """The run is complete. Damaged checkpoints and settings that change no number do not affect it."""
     before = weights(run)
     command = ("train", quick, *QUIET, "-o", "run", "--seed", "1")
     assert "the run is complete" in danetc(*command).err
@@ -79,7 +79,7 @@ def test_a_run_that_is_there_is_resumed(danetc: Run, quick: Path, run: Path) -> 
 def test_weights_that_do_not_fit_on_the_disk(
     danetc: Run, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A notice while the training goes on; an error where they are still missing at its end."""
+    """A notice is printed during training. Weights that are still missing at its end are an error."""
     real, left = os.fsync, [0]
 
     def full(handle: int) -> None:
@@ -101,7 +101,7 @@ def test_weights_that_do_not_fit_on_the_disk(
     assert weights(tmp_path / "run-3") == weights(tmp_path / "run-1")
 
 
-# -- what lies in a directory, without a training --------------------------------------------------
+# -- contents of a directory, without a training ---------------------------------------------------
 
 
 BEFORE = {"seed": 1, "spec": "a -> b", "recipe": {"lr": 0.5, "steps": [1, 2], "ema": None}}
@@ -148,11 +148,11 @@ def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
         with opened(path, settings, replace(how, **more), told.append) as (directory, differences):
             return directory.known, differences
 
-    (path / ".weights.tmp").touch()  # of a process that was killed
+    (path / ".weights.tmp").touch()  # left by a killed process
     with opened(path, BEFORE, how, told.append) as (directory, differences):
         assert (directory.known, differences) == (known, [])
         assert not (path / ".weights.tmp").exists()
-        other = subprocess.run(  # another process may not
+        other = subprocess.run(  # another process cannot lock it
             [sys.executable, "-c", "import sys, filelock; filelock.FileLock(sys.argv[1], 0).acquire()",
              str(path / ".lock")], capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -170,7 +170,7 @@ def test_a_directory_is_opened_for_its_own_settings(tmp_path: Path) -> None:
         assert told[number - 1] == f"the run in {path} is now in {moved}"
         assert list(path.glob("[!.]*")) == []
         begun(path)
-    (path / "checkpoints" / "last").rmdir()  # nothing was trained: nothing to lose
+    (path / "checkpoints" / "last").rmdir()  # nothing was trained, so nothing is lost
     assert found(changed) == (None, [])
 
 
@@ -233,11 +233,11 @@ def test_checkpoints_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no checkpoint `first`; there are best, last"):
         checkpoint_in(tmp_path, "first")
     with pytest.raises(UserError, match="last"):
-        checkpoint_in(tmp_path, "last")  # which is empty
+        checkpoint_in(tmp_path, "last")  # the folder is empty
 
 
 def test_a_phase_starts_from_the_end_of_another(tmp_path: Path) -> None:
-    """Its checkpoint has the moving average if there is one."""
+    """The phase starts from the moving average if the checkpoint has one."""
     plan: Any = SimpleNamespace(places=lambda: [(0, tmp_path)])
     trial = Trial(plan, World(), StopRequest())
     own, average = ({"a": torch.tensor([number])} for number in (1.0, 2.0))
@@ -249,7 +249,7 @@ def test_a_phase_starts_from_the_end_of_another(tmp_path: Path) -> None:
 
 
 def test_notices_of_a_training_are_notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without progress nothing is printed; with it, notes are shown, too."""
+    """Without progress, notices become notes. With progress, notices are only shown."""
 
     def run(request: Any, *, observer: Any, note: Any, stop: Any) -> Any:
         note("a note")
@@ -261,7 +261,7 @@ def test_notices_of_a_training_are_notes(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert package.train("small.danet", progress=True).notes == ("a note",)
 
 
-# -- a run once more from its run.json: the same bits, or a refusal that says why not --------------
+# -- repeating a run from its run.json: the same bits, or an error that says why not ---------------
 
 
 REPEATED = """
@@ -280,7 +280,7 @@ DATA = "synthetic:size=8,channels=1,count=60,test=30,classes=12"
 @pytest.mark.thorough
 @pytest.mark.usefixtures("few_timed")
 def test_a_run_is_repeated_to_the_same_bits(danetc: Run) -> None:
-    """With classes, settings and first weights that the command line chose."""
+    """The command line chose the classes, the settings and the first weights of the run."""
     spec, original, again = (Path(name) for name in ("a.danet", "run", "again"))
     dropout = SMALL.replace("mean_over_time ->", "mean_over_time -> dropout(p = 0.2) ->")
     spec.write_text(dropout + REPEATED)
@@ -298,7 +298,7 @@ def test_a_run_is_repeated_to_the_same_bits(danetc: Run) -> None:
         assert (again / name).read_bytes() == (original / name).read_bytes()
     assert figures(original) == figures(again)
     assert len(figures(again)) == 3
-    # The repetition is a run like others: it goes on, and it can be repeated.
+    # The repetition is an ordinary run: it can be resumed and repeated.
     assert "the run is complete" in danetc("train", "--from", "run", "-o", "again").err
     assert danetc("train", "--from", "again", "--dry-run", "--json").status == 0
 
@@ -329,7 +329,7 @@ def planned(record: Any, folder: Path, **how: Any) -> tuple[Any, list[str]]:
 def test_a_run_by_cuda_graphs_is_repeated_by_them(
     record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And by ordinary steps, with a note, on a device that has none."""
+    """A device without CUDA graphs takes ordinary steps, with a note."""
     record["facts"]["request"]["cuda_graphs"] = True
     plan, notes = planned(record, tmp_path, output="again")
     assert not plan.request.cuda_graphs

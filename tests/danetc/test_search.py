@@ -47,8 +47,8 @@ SEARCH = ("search", "a.danet", "--data", DATA, "--backend", "eager", "-o", "out"
 
 
 class Trainings:
-    """An engine that trains nothing: the validation accuracy of a run after an epoch is a function of
-    both, and the test accuracy of every run 0.125.
+    """An engine that trains nothing. The validation accuracy is a function of the run and the epoch,
+    and the test accuracy of every run is 0.125.
     """
 
     jobs = 1
@@ -143,7 +143,7 @@ def test_invalid_ranges_are_refused(text: str, told: str) -> None:
 
 
 def test_numbers_of_a_range() -> None:
-    assert SearchRange("w", 0.0, 0.1234567).rounded(0.1234567) == 0.1234567  # not above it
+    assert SearchRange("w", 0.0, 0.1234567).rounded(0.1234567) == 0.1234567  # not above the range
     assert SearchRange("w", 0.0, 1.0).rounded(math.pi / 10) == 0.314159
     written = [str(SearchRange("w", 8, 64, *more)) for more in ((), (8,), (None, True))]
     assert written == ["8..64", "8..64:8", "8..64:log"]
@@ -151,7 +151,7 @@ def test_numbers_of_a_range() -> None:
 
 @pytest.mark.thorough
 def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
-    """Three of one epoch, two at a time; the same command does nothing again."""
+    """Three trials of one epoch run, two at a time. The same command then trains nothing more."""
     asked = (*SEARCH, "--grid", "recipe.optimizer.lr=1e-3..0.1:log", "--grid", "steps=1,2")
     done = danetc.passes(*asked, "--trials", "3", "--jobs", "2", "--json")
     found = json.loads(done.out)
@@ -160,7 +160,7 @@ def test_trials_are_cells_of_compare(danetc: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "front.svg").is_file()
     assert danetc("report", "out", "-o", "page.html").status == 0
     title = "Trials of the search: accuracy against operations"
-    assert (tmp_path / "page.html").read_text().count(title) == 2  # as a text, too
+    assert (tmp_path / "page.html").read_text().count(title) == 2  # also as text
     report = ("compare", "-o", "out", "--only-report", "--json", "--accuracy", "best")
     told = json.loads(danetc(*report).out)
     cells = {cell["name"]: cell for cell in told["cells"]}
@@ -210,7 +210,7 @@ def rows(*points: tuple[float, int]) -> list[TrialRow]:
 
 @pytest.mark.parametrize(("front", "best"), [(True, {1, 2, 5, 6}), (False, {5})])
 def test_the_best_are_beaten_by_no_other(tmp_path: Path, front: bool, best: set[int]) -> None:
-    """Equal ones are all on the front, but a cell is there once."""
+    """Equal trials are all on the front, but each cell appears once."""
     study = open_study(tmp_path, ["maximize", "minimize"][: 1 + front])
     space = {"a": [1], "network": ["n"]}
     record = {"front": front, "space": space, "data": "d", "select_on": "test", "predict": None}
@@ -312,14 +312,14 @@ def test_samplers_draw_by_their_seed(sampler: str) -> None:
 def test_a_pruner_sees_every_epoch_and_ends_a_trial(
     danetc: Run, pretend: Pretend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that wants 0.35 ends the trial with 0.3 after its second epoch, and leaves the other."""
+    """A pruner with the threshold 0.35 ends the trial with 0.3 after its second epoch and not the other."""
     moved: list[int] = []
     monkeypatch.setattr(GridProgress, "moved", lambda self, run, epochs: moved.append(epochs))
     strict = optuna.pruners.ThresholdPruner(lower=0.35, n_warmup_steps=2)
     monkeypatch.setitem(PRUNERS, "median", lambda: strict)  # type: ignore[arg-type]
     pretend(lambda axes, epoch: 0.3 if axes["steps"] == 1 else 0.3 + epoch / 10)
     asked = (*SEARCH, "--grid", "steps=1,2", "--set", "recipe.epochs=4")
-    asked += ("--sampler", "random", "--sampler-seed", "0")  # which draws 2, then 1
+    asked += ("--sampler", "random", "--sampler-seed", "0")  # this draws 2, then 1
     poor, good = sorted(
         danetc.json(*asked, "--pruner", "median", "--trials", "2")["trials"],
         key=lambda each: each["values"]["steps"],
@@ -348,13 +348,13 @@ def test_a_stopped_search(danetc: Run, pretend: Pretend) -> None:
     assert engine.started[2:] == [trial["cell"] for trial in done[2:3]] + [
         trial["cell"] for trial in done[2:]
     ]
-    assert len({trial["cell"] for trial in done}) == 5  # nothing was drawn again
+    assert len({trial["cell"] for trial in done}) == 5  # no cell was drawn twice
     cells = danetc.json("compare", "-o", "out", "--only-report")["cells"]
     assert {cell["name"] for cell in cells} == {trial["cell"] for trial in done}
 
 
 def test_networks_are_an_axis_and_a_cell_is_trained_once(danetc: Run, pretend: Pretend) -> None:
-    """Twelve trials, two at a time, of four cells."""
+    """Twelve trials of four cells run, two at a time."""
     other = SPEC[SPEC.index("network small") : SPEC.index("recipe quick")]
     Path("a.danet").write_text(SPEC + other.replace("network small", "network other"))
     engine = pretend(lambda axes, epoch: 0.5 + 0.1 * (axes["network"] == "other"))
@@ -414,12 +414,12 @@ def test_a_search_on_test_images_says_so(spec: Path, tmp_path: Path, pretend: Pr
     assert json.loads((tmp_path / "out" / GRID).read_text())["select_on"] == "test"
     assert open_study(tmp_path / "out").user_attrs["danetc"]["select_on"] == "test"
     assert package.search(spec, FEW, **asked, trials=2).as_dict()["split"] == "test"
-    assert engine.started == ["small,steps=1"]  # drawn twice, and not trained again
+    assert engine.started == ["small,steps=1"]  # drawn twice but trained once
 
 
 def test_predicted_paths_rank_networks_without_training(danetc: Run, pretend: Pretend) -> None:
-    """The stem has a neuron; each of three stages adds two neurons to a path of Origin (the first and
-    the last of its blocks), those with a stride one to a path of SEW, and PA-A adds none."""
+    """The stem has one neuron. On a path of Origin, each of three stages adds two neurons (in its first
+    and last block). On a path of SEW, each stage with a stride adds one. PA-A adds none."""
     fewest = {"origin": 1 + 3 * 2, "sew": 1 + 2 * 1, "pa_a": 1}
     engine = pretend(lambda axes, epoch: 0.5)
     options = "--predict paths --sampler random --trials 12 -o out"

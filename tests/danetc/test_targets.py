@@ -1,4 +1,4 @@
-"""Trainings on pixels, numbers and tokens: figures against plain torch, resumption and errors."""
+"""Trainings on pixels, numbers and tokens: comparison with plain torch, resuming and errors."""
 
 import csv
 import math
@@ -68,7 +68,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dice = np.random.default_rng(0)
     x = dice.random((36, 8, 8)).astype(np.float32)
     masks = (x * 3).astype(np.uint8)
-    masks[:, 0] = 255  # of no class
+    masks[:, 0] = 255  # pixels without a class
     numbers = np.stack([x.mean((1, 2)), x[:, 0, 0]], 1)
     for name, text, y in (("pixels", PIXELS, masks), ("numbers", NUMBERS, numbers)):
         parts = {"x_train": x[:24], "y_train": y[:24], "x_test": x[24:], "y_test": y[24:]}
@@ -99,7 +99,7 @@ def outputs(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_pixels_have_their_accuracy_and_miou(danetc: Run) -> None:
-    """Against plain torch on the whole test set."""
+    """Plain torch gives the same figures on the whole test set."""
     last = train(danetc, "pixels")["epochs"][-1]
     found, wanted = outputs("pixels")
     counted = wanted != IGNORED
@@ -193,7 +193,7 @@ def test_networks_compared_by_the_least_rmse(danetc: Run) -> None:
 
 
 def test_masks_go_where_their_images_go() -> None:
-    """A mask that is the image itself stays so under every step that moves pixels."""
+    """An image made from its mask still matches the mask after steps that move pixels."""
     steps = read_setting("augment", "random_crop(10, padding = 2) -> horizontal_flip", "")
     mask = torch.arange(64).reshape(8, 8)
     way = image_transform(steps)
@@ -202,7 +202,7 @@ def test_masks_go_where_their_images_go() -> None:
         image, moved = way.change((mask + 1).float()[None], mask)
         inside = moved != IGNORED
         assert torch.equal(image[0][inside], moved[inside] + 1.0)
-        assert (image[0][~inside] == 0).all()  # the padding is of no class
+        assert (image[0][~inside] == 0).all()  # the padding has no class
         assert not inside.all()
     (resize,) = read_setting("evaluate", "resize(16)", "")
     _, larger = image_transform((resize,)).change(torch.zeros(1, 8, 8), mask)

@@ -1,4 +1,4 @@
-"""Curves as TensorBoard's own reader sees them, also where the process was killed between."""
+"""Curves as TensorBoard's own reader sees them, also after a killed process was resumed."""
 
 import errno
 import threading
@@ -55,11 +55,11 @@ def curve(folder: Path, name: str) -> list[tuple[int, float]]:
 def test_a_killed_training_leaves_no_point_twice_and_none_out(tmp_path: Path) -> None:
     notes: list[str] = []
     killed = begun(tmp_path, notes.append)
-    for done in range(1, 7):  # the last checkpoint knows of 5 steps
+    for done in range(1, 7):  # the last checkpoint is at step 5
         step(killed, done, 10.0 - done)
         if done == STEPS:
             end_epoch(killed, 1, 0.25)
-    resumed = begun(tmp_path, notes.append, 1, 1)  # (the first one is never closed)
+    resumed = begun(tmp_path, notes.append, 1, 1)  # the first board is never closed
     for done in range(6, 9):
         step(resumed, done, 20.0 - done)
     end_epoch(resumed, 2, 0.5)
@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_written_ends_the_curves_alone(tmp_path: Path) -
 
 
 def test_a_full_disk_ends_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorBoard writes in a thread of its own, whose traceback nobody needs."""
+    """TensorBoard writes in its own thread. The traceback of this thread is not shown."""
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     shown: list[object] = []
@@ -123,7 +123,7 @@ def test_a_full_disk_ends_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(RecordWriter, "write", full)
     step(board, 2, 1.0)
     step(board, 3, 1.0)
-    other = threading.Thread(target=lambda: 1 / 0)  # of another thread it is still shown
+    other = threading.Thread(target=lambda: 1 / 0)  # other threads still show theirs
     other.start()
     other.join()
     board.on_phase_end()

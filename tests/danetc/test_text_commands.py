@@ -193,7 +193,7 @@ def test_draw_without_output_writes_beside_it(danetc: Run, small: Path) -> None:
     assert Path("plif_net.svg").is_file()
 
 
-# -- warnings of specs reach the user once, on every way to them, and change no result -------------
+# -- spec warnings reach the user once in every command and change no result -----------------------
 
 
 LEAKY = SMALL.replace("neuron = LIF", "neuron = LIF(tau = 0.5)")
@@ -224,7 +224,7 @@ def test_check_shows_warnings_too(danetc: Run, leaky: Path, small: Path) -> None
     both = json.loads(danetc("check", "--json", leaky, "wrong.danet").out)
     assert [item["severity"] for item in both] == ["warning", "error"]
     leaky.write_text(LEAKY.replace("origin", "orign"))
-    assert "W0" not in danetc("check", leaky).err  # which the error may have caused
+    assert "W0" not in danetc("check", leaky).err  # the error may have caused the warning
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_python_gets_warnings(leaky: Path, small: Path) -> None:
     assert danetc.check(small) == ()
     (found,) = danetc.check(leaky)
     assert (found.code, found.severity, found.span.line) == ("W0301", "warning", 6)
-    assert main(["summary", str(leaky)]) == 0  # which leaves Python's warnings as they were
+    assert main(["summary", str(leaky)]) == 0  # Python's warnings stay unchanged
     with pytest.warns(danetc.SpecWarning) as caught:
         danetc.build(leaky, backend="eager")
     (warning,) = caught

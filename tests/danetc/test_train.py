@@ -1,4 +1,4 @@
-"""`danetc train`: recipes found, phases in turn, model directories that load."""
+"""`danetc train`: finding recipes, phases in order, and loading trained directories."""
 
 import csv
 import io
@@ -284,7 +284,7 @@ def test_evaluations_have_tables_and_figures() -> None:
     assert list(of_numbers.frame()["steps"]) == [2]
 
 
-# -- train --dry-run: the plan is the training's own, and nothing is written -----------------------
+# -- train --dry-run: it shows the training's own plan and writes nothing --------------------------
 
 
 SLOW_START = """
@@ -298,7 +298,7 @@ recipe two {
 
 
 def test_the_times_of_a_plan(danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first two steps take 9 s each and do not count; a test of an image takes a third of a step."""
+    """The first two steps take 9 s each and do not count. Testing a batch takes a third of a step."""
     now, steps = [0.0], list[int]()
 
     def fit(run: Any) -> None:

@@ -1,6 +1,6 @@
-"""Files from strangers: what a directory, a repository or an image names is neither run nor followed.
+"""Untrusted files: danetc neither runs nor follows what a directory, a repository or an image names.
 
-``SECURITY.md`` promises it; ``tests/test_security.py`` names the test of each of its sentences.
+``SECURITY.md`` promises this, and ``tests/test_security.py`` names a test for each of its sentences.
 """
 
 import json
@@ -49,7 +49,7 @@ NAMED = {
     "optimizer": 'python("evil.py:optimizer", lr = 0.01)',
     "augment": 'horizontal_flip -> python("evil.py:augment")',
 }
-"""Settings of a recipe that name code, the function of the file by the name of the setting."""
+"""Recipe settings that name code. Each function has the name of its setting."""
 EVIL = """\
 import pathlib
 pathlib.Path({marker!r}).write_text("ran")
@@ -97,7 +97,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def r(trained: Path, tmp_path: Path) -> Path:
-    """A run that a stranger has given us: ``r``, in the folder where commands run."""
+    """A run from a stranger, in the folder ``r`` of the working directory."""
     shutil.copytree(trained, tmp_path / "r")
     (tmp_path / "a.danet").write_text(spec_text())
     return tmp_path / "r"
@@ -105,14 +105,14 @@ def r(trained: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """Is there once ``evil.py`` has run."""
+    """A file that exists once ``evil.py`` has run."""
     marker = tmp_path / "marker"
     (tmp_path / "evil.py").write_text(EVIL.format(marker=str(marker)))
     return marker
 
 
 def forge(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change a record, and seal it again as anybody can."""
+    """Change a record and seal it again, as anyone can."""
     record = read_record(path)
     change(record)
     save_record(record, path)
@@ -144,7 +144,7 @@ def test_code_named_by_a_record_is_refused(danetc: Run, r: Path, marker: Path, t
     ):
         result = danetc(*command)
         assert result.status == 1
-        if command[0] != "convert":  # of networks of ReLU alone
+        if command[0] != "convert":  # convert takes only ReLU networks
             assert "code that a directory names is not run" in result.err
             assert f"--data {text}" in result.err
     for call in (package.evaluate, package.measure):
@@ -178,7 +178,7 @@ def test_code_that_the_user_typed_runs(danetc: Run, r: Path, marker: Path) -> No
 def test_a_function_that_only_a_record_names_is_refused(
     danetc: Run, r: Path, marker: Path, setting: str
 ) -> None:
-    """In its setting, and in text that is smuggled in as the name of a phase."""
+    """The record names it in its setting, or in text smuggled in as the name of a phase."""
     sneaked = f"train {{\n    {setting} = {NAMED[setting]}\n  }}\n  phase other"
     named = plain(read_setting(setting, NAMED[setting], "evil"))
     record = read_record(r / "run.json")
@@ -223,7 +223,7 @@ def test_what_a_recipe_runs_is_printed_before_it_runs(
     common = ["train", "own.danet", *TINY, "-o", "own"]
     assert main([*common, "--dry-run"]) == 0
     assert said == [False]
-    marker.unlink()  # it has run
+    marker.unlink()  # the dry run has run the code
     assert main(common) == 0
     assert said == [False, False]
 
@@ -255,7 +255,7 @@ def test_all_but_training_runs_none_of_a_spec(danetc: Run, marker: Path) -> None
 
 
 def _ask_the_bridge(text: str) -> None:
-    """Ask all that the playground does; the editor calls the same functions."""
+    """Call every method of the playground. The editor calls the same functions."""
     place = text.index(".py")
     asked = {"name": "own.danet", "text": text, "network": "small", "at": place}
     for method in bridge.METHODS:
@@ -283,7 +283,7 @@ ALLOW = ("--allow-code", "own.py:Own")
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """``own.danet``, which has a layer in Python; returns what is there once its code has run."""
+    """Write ``own.danet``, which has a layer in Python. Return a file that exists once its code has run."""
     monkeypatch.setattr("danetc.compiler.ir.ops.user._ALLOWED", set())
     text = spec_text().replace("head = ", 'head = python("own.py:Own") -> ')
     (tmp_path / "own.danet").write_text(text)
@@ -298,14 +298,14 @@ def test_a_layer_in_python_is_printed_before_it_runs(
     def printed_first(said: str) -> bool:
         own.unlink()
         changed = os.stat("own.py").st_mtime_ns + 1
-        os.utime("own.py", ns=(changed, changed))  # so that it runs again
+        os.utime("own.py", ns=(changed, changed))  # so that the code runs again
         return said.index("runs code: Own of") < said.index("it runs")
 
     common = ("train", "own.danet", *TINY, "-o", "own")
     budget = (*common[:-1], "budget", "--memory", "1GB")
     for command in (common, (*common, "--dry-run"), budget, ("build", "own.danet", "-o", "built")):
         assert printed_first(danetc.passes(*command).err)
-    # The memory of a step is computed without values of tensors, and those of the code are kept.
+    # The memory of a step is computed without tensor values, but tensors of the code keep theirs.
     one, other = (read_record(Path(run, "training.json"))["epochs"] for run in ("own", "budget"))
     assert one[0]["train_loss"] == other[0]["train_loss"]
     package.build("own.danet", backend="eager")
@@ -368,7 +368,7 @@ def test_a_layer_in_python_that_only_a_directory_names_is_refused(danetc: Run, o
 
 
 def test_what_is_allowed_is_a_file_as_it_is(danetc: Run, own: Path) -> None:
-    """Also if a training or a build admitted it."""
+    """This also holds for code that a training or a build admitted."""
     danetc.passes("train", "own.danet", *TINY, "-o", "run")
     assert package.load("run", backend="eager")
     changed = Path("own.py").read_text() + "# changed\n"
@@ -416,7 +416,7 @@ def test_reading_runs_no_model_py(danetc: Run, r: Path, marker: Path, tmp_path: 
 
 @pytest.mark.thorough
 def test_a_module_in_the_working_directory_is_not_imported(danetc: Run, tmp_path: Path) -> None:
-    """By the processes of a grid, which a plain ``python -m`` would look there for."""
+    """The processes of a grid do not import it, although plain ``python -m`` would look there."""
     Path("a.danet").write_text(spec_text())
     for name in ("torch", "numpy", "danetc", "json"):
         Path(f"{name}.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w').close()\n")
@@ -436,7 +436,7 @@ def test_a_digest_finds_damage_and_not_forgery(danetc: Run, r: Path) -> None:
 
 
 def test_weights_and_checkpoints_are_no_pickles(danetc: Run, r: Path, marker: Path) -> None:
-    """Files that pickle and torch would run as they are read, under digests that fit."""
+    """The files have valid digests, but pickle and torch would run code as they read them."""
 
     class Harm:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -471,7 +471,7 @@ def test_a_training_may_ask_for_anything(danetc: Run, tmp_path: Path) -> None:
 
 
 def test_a_report_shows_texts_as_texts(tmp_path: Path) -> None:
-    """Markup wherever text or a number can stand in the files of a run, and in its place."""
+    """Markup replaces texts and numbers in the files of a run, and its path."""
     (run,) = open_runs([built(tmp_path)])
     settings = {"network": "tiny", SCRIPT: HARM, "list": [SCRIPT, {"name": HARM, "x": [1, SCRIPT]}]}
     epoch = {"phase": SCRIPT, "test_loss": SCRIPT, "test_accuracy": 0.5}
@@ -501,7 +501,7 @@ def test_a_report_shows_texts_as_texts(tmp_path: Path) -> None:
 
 @pytest.fixture
 def precious(tmp_path: Path) -> Iterator[Path]:
-    """A file and a folder that are none of danetc's, and are as they were after the test."""
+    """A file and a folder that danetc did not write. They must be unchanged after the test."""
     folder = tmp_path / "precious"
     (folder / "inner").mkdir(parents=True)
     (folder / "file").write_text("precious")
@@ -541,7 +541,7 @@ def test_training_writes_to_no_linked_folder(
     (r / place).symlink_to(precious / ("file" if place == ".lock" else "inner"))
     longer = ("--set", "recipe.epochs=2", "--override")
     result = danetc("train", "a.danet", *TINY, "-o", "r", *longer)
-    if place != "tensorboard":  # without curves the training goes on
+    if place != "tensorboard":  # training continues without curves
         assert result.status == 1
         assert place in result.err
 
@@ -640,7 +640,7 @@ def test_links_out_of_a_run_are_refused(danetc: Run, r: Path, tmp_path: Path, na
     (r / name).symlink_to(tmp_path / name)
     for command in (("eval", "r"), ("export", "r", "-o", "x.safetensors")):
         if name == "training.json" and command[0] == "export":
-            continue  # which does not read it
+            continue  # export does not read it
         result = danetc.fails(f"r/{name}", *command)
         assert "leads out of r" in result.err
     (r / name).unlink()
@@ -669,7 +669,7 @@ def test_links_that_leave_a_checkpoint_are_refused(danetc: Run, r: Path, tmp_pat
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "inner/../../x"])
 def test_records_name_nothing_outside(r: Path, tmp_path: Path, name: str) -> None:
-    """Each record that names files or folders of its directory."""
+    """The test covers each record that names files or folders of its directory."""
     (tmp_path / "x").write_text("x")
     last = r / "checkpoints" / "last"
     forge(last / "state.json", lambda record: record["files"].append(name))
@@ -701,8 +701,8 @@ def new_repository() -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository whose configuration runs a program wherever git lets it; ``marker`` is there once
-    it has run. Its index is made to look older than its files, so that git would compare these."""
+    """A repository whose configuration runs a program wherever git lets it. ``marker`` exists once it
+    has run. Git reads only the size and the modification time of a file's status."""
     folder = _made(tmp_path / "repository")
     monkeypatch.chdir(folder)
     new_repository()
@@ -741,7 +741,7 @@ def test_nothing_of_a_repository_is_run(repository: Path, tmp_path: Path) -> Non
 
 @posix
 def test_a_repository_that_lacks_objects_is_not_completed(repository: Path, tmp_path: Path) -> None:
-    """A partial clone fetches what it lacks, by a program that its configuration names."""
+    """A partial clone fetches missing objects with a program that its configuration names."""
     tree = git("rev-parse", "HEAD^{tree}")
     (repository / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
     for key, value in (
@@ -763,7 +763,7 @@ def test_touched_files_are_not_changed(tmp_path: Path, monkeypatch: pytest.Monke
     for name in names:
         (tmp_path / name).write_bytes(b"1\n2\n")
     (tmp_path / "folder").mkdir()
-    assert git_state() is None  # nothing is committed
+    assert git_state() is None  # there is no commit
     git("add", ".")
     git("commit", "-q", "-m", "a")
     os.utime(tmp_path / "touched", (1, 1))
@@ -789,7 +789,7 @@ def test_touched_files_are_not_changed(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_commit_is_recorded_without_the_changed_files(
     repository: Path, monkeypatch: pytest.MonkeyPatch, late: str, missing: str
 ) -> None:
-    """Comparing the files may take longer than git is given."""
+    """Comparing the files may exceed the time limit for git."""
     commit, run = git("rev-parse", "HEAD"), subprocess.run
 
     def slow(command: list[str], **options: Any) -> Any:

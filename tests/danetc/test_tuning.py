@@ -1,4 +1,4 @@
-"""Trainings that start from a run or a pretrained network; what is stated of the latter."""
+"""Trainings that start from a run or a pretrained network, and the stated figures of the latter."""
 
 import re
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_every_command_takes_it(danetc: Run, first: Path, source: str, command: 
 
 
 def test_a_run_is_trained_on(danetc: Run, first: Path) -> None:
-    """In a new directory, from its weights, by its recipe; the record repeats it bit for bit."""
+    """Training starts in a new directory from its weights and recipe. The record repeats it exactly."""
     before = contents(first)
     done = package.train(first, FEW, backend="eager", set={"recipe.freeze": "stem + stages"})
     assert done.directory == Path("runs/small-tuned")
@@ -80,7 +80,7 @@ def test_a_run_is_trained_on(danetc: Run, first: Path) -> None:
 
 
 def test_other_classes_need_a_new_head(danetc: Run) -> None:
-    """The message names the flag; with it, the head starts as that of an untrained network does."""
+    """The error names the flag. With the flag, the head starts like that of an untrained network."""
     wanted = {"classes": 3, **SHORT}
     with pytest.raises(UserError, match=r"3x32, but the file has 10x32; --init-skip head starts"):
         package.train(NAME, "digits", set=wanted, classes=3, output="a")
@@ -157,7 +157,7 @@ def test_a_recipe_of_std_can_be_named() -> None:
     done = package.train(NAME, "digits", recipe="digits", set=SHORT, backend="eager")
     assert done.record["recipe"]["name"] == "digits"
     assert done.test_accuracy is not None
-    assert done.test_accuracy > 0.9  # one epoch from new weights gives half of that
+    assert done.test_accuracy > 0.9  # one epoch from untrained weights gives half of it
 
 
 def test_a_folder_of_trials_is_refused(danetc: Run, quick: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_folder_of_trials_is_refused(danetc: Run, quick: Path) -> None:
     danetc.fails("seed-", "train", "two", "--data", FEW, "-o", "x")
 
 
-# -- the trained networks that come with danetc: each gives what is stated of it ------------------
+# -- the pretrained networks of danetc: each reaches its stated accuracy --------------------------
 
 
 NAMES = pretrained_names()
@@ -176,13 +176,13 @@ def stated_of(name: str) -> Any:
 
 
 BUILT_IN = [name for name in NAMES if stated_of(name)["data"] == "digits"]
-"""Those whose data come with danetc, too."""
+"""Networks whose data also come with danetc."""
 
 
 @pytest.mark.usefixtures("all_digits")
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_it_classifies_as_well_as_is_stated(danetc: Run, name: str) -> None:
-    """To two images: a machine may round otherwise than the one that trained it."""
+    """Two images may differ, because machines may round differently."""
     stated = stated_of(name)
     (found,) = danetc.json("eval", PREFIX + name)["evaluated"]
     (figures,) = found["results"]

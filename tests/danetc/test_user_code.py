@@ -1,4 +1,4 @@
-"""Errors of a user's own code are shown as the user's: file, line, source, and never as a bug."""
+"""Errors in a user's own code are shown with file, line and source, and never as a bug of danetc."""
 
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def place(mark: str) -> str:
-    """``line N`` of the line that has this mark as its comment."""
+    """Return the file and number of the line that has this mark as its comment."""
     lines = CODE.partition(f"# {mark}\n")[0].splitlines()
     return f"mine.py, line {len(lines)}, "
 
@@ -114,7 +114,7 @@ CASES = {
     "Untraced": (IMPORT, "IndexError: at once"),
     "misused": (IMPORT, "TypeError: "),
 }
-"""Command lines that run an object of the file, and what they say of the line with its name."""
+"""Command lines that run an object of the file, and the error at the line marked with its name."""
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_data_say_the_sizes_of_three_splits(danetc: Run) -> None:
 def test_nothing_is_selected_on_test_images(
     danetc: Run, quick: Path, words: str, said: str
 ) -> None:
-    """Unless the user says so, which makes no sense with validation images."""
+    """The user can ask for it, except with validation images."""
     command, *rest = words.split()
     if command == "search":
         pytest.importorskip("optuna")

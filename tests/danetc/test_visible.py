@@ -25,11 +25,11 @@ from .conftest import SMALL
 
 EVIL = "\x1b]0;owned\x07\x1b[31m\u202eevil\u2066\u200b\u2028\x9b2J\x7f\u3164[bold]$x$"
 FORGED = "error: forged"
-INSIDE = EVIL  # of a data set: no name on the command line holds these
+INSIDE = EVIL  # for names inside a data set
 if sys.platform != "win32":
     INSIDE += f"\n{FORGED}"
 if sys.platform == "linux":
-    INSIDE += "\udcff"  # a byte that is no UTF-8
+    INSIDE += "\udcff"  # a byte that is not UTF-8
 
 NETWORK = (
     SMALL.replace("classes = 10", "classes = 2").replace("image(1", "image(3")
@@ -67,7 +67,7 @@ def test_every_part_of_an_error_is_visible() -> None:
 
 
 def test_a_console_sends_nothing_of_a_name() -> None:
-    """Not even to a terminal; its own colours it sends."""
+    """This also holds for a terminal. The console sends only its own colours."""
     stream = io.StringIO()
     stream.isatty = lambda: True  # type: ignore[method-assign]
     console = VisibleConsole(stream, width=300)
@@ -75,7 +75,7 @@ def test_a_console_sends_nothing_of_a_name() -> None:
     with console.status(EVIL):
         pass
     text = stream.getvalue()
-    assert "[bold]" in text  # no markup
+    assert "[bold]" in text  # markup is not interpreted
     own = ["\x1b[1m", "\x1b[0m", "\x1b[?25l", "\x1b[?25h", "\x1b[2K", "\x1b[1A", "\x1b[32m", "\r"]
     for sequence in own:
         text = text.replace(sequence, "")
@@ -102,7 +102,7 @@ def test_a_figure_shows_names_as_they_are() -> None:
 
 
 def test_nothing_prints_by_another_way() -> None:
-    """So that a new command cannot forget."""
+    """A new command cannot print without escaping."""
     folder = Path(__file__).parents[2] / "danetc"
     for path in folder.rglob("*.py"):
         if path.relative_to(folder).parts[0] in ("dsl", "compiler", "runtime", "specs"):
@@ -211,7 +211,7 @@ def test_no_command_lets_a_name_through(
 
 
 def test_no_file_lets_a_name_through(world: World) -> None:
-    """After all the commands: whatever text they wrote."""
+    """All text that the commands above wrote is harmless."""
     for folder, _, names in os.walk(world.root):
         for name in names:
             path = Path(folder) / name

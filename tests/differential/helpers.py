@@ -1,4 +1,4 @@
-"""What the differential tests share: networks in float64, and what to compare of them."""
+"""Helpers of the differential tests: they build networks in float64 and compare their results."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ def spec(name: str, passes: tuple[Pass, ...] = PIPELINE, **settings: Any) -> Gra
 
 
 def text(source: str, passes: tuple[Pass, ...] = PIPELINE, **settings: Any) -> Graph:
-    """The graph of the one network of a text that is given without its ``use std``."""
+    """The graph of the only network in a text without ``use std``."""
     return graph_of(check_text(f"use std\n{source}"), settings=settings, passes=passes)
 
 
@@ -34,14 +34,14 @@ def randn(*shape: int, seed: int = 1) -> Tensor:
 
 
 def built(graph: Graph, seed: int = 0) -> Model:
-    """The model in float64, all of its affine parameters away from 0 and 1."""
+    """The model in float64, with its vector parameters moved by ``shake``."""
     model = emit(graph, seed).double()
     shake(model)
     return model
 
 
 def model_py(graph: Graph) -> nn.Module:
-    """The network of ``model.py`` in float64; one tensor may hold several inputs, as for a model."""
+    """The network of ``model.py`` in float64. Like a model, it also takes all inputs in one tensor."""
     model = standalone(emit_python(graph), "written").train().double()
     channels = [node.value.shape[0] for node in graph.inputs]
 
@@ -63,9 +63,9 @@ def streamed(model: Model, frames: Iterable[Any]) -> list[Any]:
 
 @torch.no_grad()
 def shake(model: nn.Module, seed: int = 7) -> None:
-    """Move every vector parameter (weights and biases of norms, biases) off its first value.
+    """Move every vector parameter (weights and biases of norms, other biases) off its initial value.
 
-    Norms at weight 1 and bias 0 would hide which norm a value went through.
+    Norms with weight 1 and bias 0 would hide which norm a value passed through.
     """
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
@@ -75,7 +75,7 @@ def shake(model: nn.Module, seed: int = 7) -> None:
 
 
 def with_weights_of(model: Model, other: nn.Module) -> Mapping[str, str]:
-    """Load another network's weights, paired by order. Maps our names to the other's."""
+    """Load another network's weights, paired by order. Return a map from our names to the other's."""
     report = match(model, other.state_dict())
     assert report.how == "order"
     assert not report.unexpected
@@ -85,7 +85,7 @@ def with_weights_of(model: Model, other: nn.Module) -> Mapping[str, str]:
 
 @dataclass
 class Seen:
-    """Of one training step: outputs, gradients of parameters and input, buffers, spikes."""
+    """One forward and backward pass: outputs, gradients of parameters and input, buffers, spikes."""
 
     outputs: list[Tensor]
     gradients: dict[str, Tensor]
@@ -99,10 +99,10 @@ def observe(
     neurons: type[nn.Module] = Neuron,
     read: Callable[[Any], Any] = lambda y: y,
 ) -> Seen:
-    """Run forward and backward; ``read`` makes of the output what is compared.
+    """Run forward and backward. ``read`` converts the output to the value that is compared.
 
-    The loss is a fixed random projection, so that no symmetry of the network hides an error. All
-    gradients are asserted to exist.
+    The loss is a fixed random projection, so no symmetry of the network hides an error. Every
+    parameter must have a gradient.
     """
     model.zero_grad()
     x = x.detach().clone().requires_grad_(x.is_floating_point())
@@ -127,7 +127,7 @@ def observe(
 
 
 def observe_each(models: Iterable[nn.Module], x: Tensor, training: bool = True) -> list[Seen]:
-    """Observe several models, which draw the same random numbers."""
+    """Observe several models, each with the same random seed."""
     seen = []
     for model in models:
         torch.manual_seed(0)
@@ -138,7 +138,7 @@ def observe_each(models: Iterable[nn.Module], x: Tensor, training: bool = True) 
 def assert_close(
     mine: Tensor, other: Tensor, tolerance: float, what: str = "", floor: float = 0.0
 ) -> None:
-    """Equal to ``tolerance`` times the largest entry or ``floor``; bit for bit for 0."""
+    """Compare to ``tolerance`` times the largest entry or ``floor``. A tolerance of 0 compares exactly."""
     scale = max(floor, float(other.abs().max())) if tolerance else 0.0
     assert math.isfinite(scale), what
     torch.testing.assert_close(
@@ -155,10 +155,10 @@ def assert_same(
     gradients: float = 0,
     buffers: float = 0,
 ) -> None:
-    """Two networks did the same. ``names`` maps parameters and buffers of one to the other's.
+    """Compare the results of two networks. ``names`` maps names in ``mine`` to names in ``other``.
 
-    A gradient is held to its own largest entry, or to a thousandth of the network's largest: one
-    that is zero but for rounding (a bias in front of a norm) has no scale of its own.
+    The scale of a gradient is its largest entry, but at least a thousandth of the network's largest
+    one: a gradient that is zero except for rounding (a bias before a norm) has no scale of its own.
     """
     floor = 1e-3 * max(float(value.abs().max()) for value in other.gradients.values())
     assert len(mine.outputs) == len(other.outputs)
@@ -179,5 +179,5 @@ def all_zero(tensors: Iterable[Tensor]) -> bool:
 
 
 def follows(values: Tensor, law: stats.rv_continuous, least: float = 1e-3) -> bool:
-    """Whether numbers may well be of a distribution, by the test of Kolmogorov and Smirnov."""
+    """Whether numbers fit a distribution: the p-value of a Kolmogorov-Smirnov test is above ``least``."""
     return float(stats.kstest(values.flatten().numpy(), law.cdf).pvalue) > least

@@ -1,4 +1,4 @@
-"""Networks with loops over time, as texts without their ``use std``."""
+"""Networks with loops over time, as spec texts without ``use std``."""
 
 HEAD = "avgpool -> mean_over_time -> linear(3)"
 
@@ -32,7 +32,7 @@ LOOPED = {
     "two lines": network(f"""a = in + (b -> delay(2) -> conv(2))
   b = (2 * (a -> conv(2))) -> spike
   out = (a + b) -> {HEAD}"""),
-    # a loop that feeds another, and one around a loop of a block
+    # one loop feeds another loop, which contains a block with its own loop
     "several": network(
         f"""p = (3 * (in -> conv(3)) + (p -> delay(1) -> conv(3))) -> spike
   q = (4 * ((p + (q -> delay(1))) -> cell -> conv(3))) -> spike
@@ -52,7 +52,7 @@ LOOPED = {
   out  = h
 }""",
     ),
-    # a norm of each step inside, one over all steps before and after the loop
+    # the norm in the loop has statistics per step, the norms before and after it span all steps
     "norms": network(f"""a = in -> conv(4) -> norm
   h = (a + (h -> delay(1) -> conv(4) -> batchnorm(statistics = step))) -> tanh
   b = h -> norm
@@ -85,12 +85,12 @@ rule held {
     ),
     "vectors": network("""s = (2 * (in -> linear(8)) + (s -> delay(1) -> linear(8))) -> spike
   out = s -> mean_over_time -> linear(3)"""),
-    # what is delayed is the output of a convolution, so that zeros come after its bias
+    # the delay follows a convolution with a bias, so its first output is 0 and not the bias
     "more than a name": network(f"""h = (in - 0.5 * (h -> conv(2, bias = true) -> delay(1))) -> sigmoid
   out = h -> {HEAD}"""),
     "delays": network(f"""a = in -> conv(4, bias = true)
   out = (a + 2 * (a -> delay(1)) - (a -> delay(3))) -> spike -> {HEAD}"""),
-    # stages in loops of lines, of which the first reading knows no shape
+    # stages in loops of lines, whose shapes are unknown when they are first read
     "stages in loops": network(
         f"""a = in -> conv(3)
   h = a * (h -> delay(1) -> inner -> avgpool -> sigmoid) + (h -> delay(2))

@@ -1,4 +1,4 @@
-"""Small networks of every kind, as texts without their ``use std``."""
+"""Small networks of every kind, as spec texts without ``use std``."""
 
 from functools import cache
 
@@ -16,7 +16,7 @@ def small(
     head: str = "avgpool -> mean_over_time -> linear(5)",
     more: str = "",
 ) -> str:
-    """The text of a small network of three steps."""
+    """The text of a small network with three time steps."""
     return f"""
 backbone tiny(block = basic, width = 4) =
   stage(block(width), 2) -> stage(block(2 * width), 3, stride = 2)
@@ -31,7 +31,7 @@ network net {{
 
 
 def graph_of_neuron(body: str, stages: str = "stage(basic(4), 2) via origin", **more: str) -> Graph:
-    """A small network of neurons with these equations."""
+    """The graph of a small network whose neurons have these equations."""
     own = f"neuron own {{ {body} }}"
     return text(small(stages, settings="neuron = own", more=own, **more))
 
@@ -417,7 +417,7 @@ VARIETY = {
         }""",
     ),
 }
-"""Texts of small networks (without ``use std``) that between them use every operation."""
+"""Small networks (without ``use std``). Together with ``TOKENS`` they use every operation."""
 
 TOKENS = {
     "tokens_in_time": """
@@ -440,7 +440,7 @@ TOKENS = {
           out = outputs(y -> avgpool -> flatten -> linear(3), y -> embedding(4, vocabulary = 9))
         }""",
 }
-"""Networks of tokens, whose inputs are int64."""
+"""Networks that take tokens, as int64 indices."""
 
 TWINS = """
 network net {
@@ -457,12 +457,12 @@ SIAMESE = {
     "siamese": TWINS.replace("-> norm -> spike)", "-> norm -> PLIF)"),
     "siamese, scheduled": TWINS.replace("alpha = 4", "alpha = scheduled(4.0)"),
 }
-"""Layers of the same weights at several places."""
+"""Networks that use shared layers at several places."""
 
 ENCODED = ("latency", "poisson")
 
 
 @cache
 def variety(name: str, passes: tuple[Pass, ...] = PIPELINE) -> Graph:
-    """The graph of one of ``VARIETY``, which many tests ask for."""
+    """The graph of a network in ``VARIETY``, cached because many tests use it."""
     return text(VARIETY[name], passes)

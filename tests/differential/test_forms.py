@@ -1,5 +1,5 @@
-"""One network in several forms: GraphModule, ``model.py``, resolved spec, the interpreter's; with names
-and numbers that are hard.
+"""One network in several forms: GraphModule, ``model.py``, resolved spec and the interpreter. The names
+and numbers are difficult ones.
 """
 
 import builtins
@@ -67,20 +67,20 @@ def test_the_written_model_is_the_graph_module(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIETY)
 def test_the_resolved_spec_is_the_same_graph(name: str) -> None:
-    """Of which ``danetc.load`` makes the model, so that it is the same model."""
+    """``danetc.load`` builds a model from the resolved spec, so the model is the same."""
     graph = variety(name)
     again = graph_of(check_text(resolved_spec(check_text(f"use std\n{VARIETY[name]}"))))
     assert again == graph
 
 
-# -- against the interpreter, in all forms --------------------------------------------------------
+# -- all forms against the interpreter ------------------------------------------------------------
 
 BEGINS = "mean_over_time -> stage(dense(2), 3) via dense_layer by densely_concatenated"
 MORE = {
-    # blocks whose input has no time, and whose outputs have
+    # the input of the stage is static, and the outputs of its blocks vary over time
     "an image without time": small(BEGINS),
     "events without time": small(BEGINS, input="events(3, 8, 8)"),
-    # several inputs come in a last dimension, which ``model.py`` took for time
+    # a neuron's inputs are stacked along the last dimension, which ``model.py`` took for time
     "static gates": """
         neuron gated(gate) { v = 0.7 * delay(gate, 1) + max(x, gate); s = heaviside(v - 0.4) }
         network net { input = events(1, 7, 7); steps = 2; surrogate = atan
@@ -101,11 +101,11 @@ NETWORKS = {**VARIETY, **LOOPED, **SIAMESE, **TOKENS, **MORE}
 
 @pytest.fixture(autouse=True)
 def _near(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "NEAR", 1e-10)  # roundings of float64 are smaller
+    monkeypatch.setattr(compare, "NEAR", 1e-10)  # rounding errors of float64 are smaller
 
 
 def check(name: str, modes: Sequence[bool], forms: Sequence[str]) -> None:
-    """Compare a network on both backends, in training or not, and in further forms."""
+    """Compare a network with the interpreter, on both backends in ``modes`` of training and in ``forms``."""
     subject = Subject(check_text(f"use std\n{NETWORKS[name]}"), "net", 3, torch.float64)
     case = Case()
     with compiling(False):
@@ -130,7 +130,7 @@ def test_every_form_is_the_interpreter_s(name: str) -> None:
     check(name, [False, True], FORMS)
 
 
-# -- NaN and infinity: nothing hides that a value diverged ----------------------------------------
+# -- NaN and infinity: no form hides a diverged value ---------------------------------------------
 
 DIVERGES = """use std
 neuron diverges { state c = 0.5
@@ -151,7 +151,7 @@ DETERMINISTIC = [
 
 
 def check_all_forms(graph: Graph, where: str, value: float, compiled: bool = False) -> None:
-    """Hold each form against ``model.py``, whose operations are torch's own."""
+    """Compare each form with ``model.py``, which uses torch's own operations."""
     written = model_py(graph).float()
     generator = torch.Generator().manual_seed(1)
     leading = (graph.steps, 4) if taken(graph).varies else (4,)
@@ -216,7 +216,7 @@ def test_one_meaning_of_every_operation(name: str) -> None:
             check_all_forms(variety(name), where, value)
 
 
-# -- any name that the language accepts, at any place ---------------------------------------------
+# -- every name that the language accepts, in every role ------------------------------------------
 
 TEXT = """use std (basic)
 neuron {neuron}({constant} = 2.0, {learnt} = learn(0.5)) {{
@@ -271,7 +271,7 @@ FAILED = {
     "input": "value",
     "ASurrogate": "constant",
 }
-"""Names that generated code hid, or could not have, at the place where they stand."""
+"""Names that generated code shadowed or could not use, each with its role in ``TEXT``."""
 
 
 def words() -> list[str]:
@@ -303,7 +303,7 @@ def is_accepted(names: dict[str, str]) -> bool:
 
 
 def accepted(wanted: dict[str, str]) -> dict[str, str]:
-    """The names, without those that the language refuses where they stand."""
+    """Replace the names that the language refuses by those of ``PLAIN``."""
     if is_accepted(wanted):
         return wanted
     names = dict(PLAIN)

@@ -1,7 +1,7 @@
-"""Claimed kinds against the values on every edge of networks as they run.
+"""Claimed kinds against the values on every edge of running networks.
 
-Small networks that between them use every operation, in every form of neuron and join, take random
-images; every value then lies in its kind, and kinds claim no more numbers than appear.
+Small networks with many operations, neurons and joins take random images. Every value must lie in its
+kind. In the networks of ``TIGHT``, kinds must not claim more numbers than appear.
 """
 
 from collections.abc import Iterator
@@ -51,8 +51,8 @@ KINDS = {
 
 
 def run(graph: Graph) -> Iterator[tuple[Node, list[float]]]:
-    """Run a network in float32, its norms moved to make all of it fire. Yield for each node the
-    different values that it had; some, of reals."""
+    """Run a network in float32, with its biases moved so that all neurons fire. Yield each node
+    with its distinct values, or with some of them if they are real numbers."""
     outer = {*(node.id for node in graph.inputs), *same_for_all(graph)}
     outputs = {f"node{id}": id for id in graph.nodes if id not in outer}
     model = emit(replace(graph, outputs=outputs))
@@ -81,13 +81,13 @@ REAL = (
     "conv", "linear", "batchnorm", "mean_over_time", "dropout", "droppath", "div", "sigmoid", "tanh",
     "softplus", "sum_over_time", "conv_over", "conv_over_time", "linear_over_time",
 )  # fmt: skip
-"""Operations that may give multiples of a power of two in a run, and give real numbers all the
-same: T may be another one, and training divides what it does not drop."""
+"""Operations that return real numbers, even if all values in a run are multiples of a power of
+two: T may differ, and training divides the values that it does not drop."""
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_value_is_of_its_kind(name: str) -> None:
-    """And none is called real that is made of ranges and is one."""
+    """A value that is computed from ranges and is itself a range must not be called real."""
     graph = text(KINDS[name])
     for node, values in run(graph):
         kind = node.value.kind
@@ -105,8 +105,8 @@ TIGHT = ("xor", "signed", "pooled", "delay", *(f"neuron_{name}" for name in NEUR
 
 @pytest.mark.parametrize("name", TIGHT)
 def test_kinds_claim_no_more_than_appears(name: str) -> None:
-    """Of all that is made of few values, each end of the range is reached, and its unit needed: but
-    for sums of -1 and 1, whose range holds the odd numbers too."""
+    """If a range has at most 9 numbers, both its ends are reached and its unit is needed. Sums of -1
+    and 1 may have a larger unit: their range contains the odd numbers too."""
     for node, values in run(text(KINDS[name])):
         kind = node.value.kind
         if not kind.is_integer or kind.high - kind.low > 8:

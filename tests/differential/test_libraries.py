@@ -1,4 +1,4 @@
-"""Networks of SpikingJelly and of torchvision: ours are the same, and so are measures of them."""
+"""Networks of SpikingJelly and torchvision against ours: outputs, gradients, monitors and measures."""
 
 from functools import partial
 from typing import Any
@@ -41,11 +41,11 @@ NEURONS: dict[str, tuple[str, type[nn.Module], dict[str, Any]]] = {
     ),
 }
 CASES = {
-    # Neurons are the same in both, whose blocks are not.
+    # Both connections use the same neurons but different blocks.
     "origin": [(18, "lif_detached"), (18, "if"), (34, "lif_detached"), (50, "if_detached")],
     "sew": [(18, "if"), (18, "if_detached"), (18, "lif"), (34, "if"), (50, "lif")],
 }
-"""The first always runs. Deeper ones have other counts and other blocks."""
+"""The first case always runs. Deeper networks have other block counts and other blocks."""
 
 
 def spikingjelly_model(connection: str, depth: int, key: str) -> nn.Module:
@@ -63,7 +63,7 @@ def spikingjelly_model(connection: str, depth: int, key: str) -> nn.Module:
 
 
 def watch(reference: nn.Module, frames: Tensor) -> Seen:
-    """Their output is [T, N, classes]: the mean of it is ours."""
+    """Observe a network of SpikingJelly. Its output is [T, N, classes], and ours is the mean over T."""
     functional.reset_net(reference)
     return observe(reference, frames, neuron.BaseNode, read=lambda y: y.mean(0))
 
@@ -90,14 +90,14 @@ def test_spiking_networks_are_those_of_spikingjelly(connection: str, depth: int,
 
 @pytest.mark.parametrize("connection", [pytest.param("origin", marks=pytest.mark.thorough), "sew"])
 def test_a_static_image_is_their_repeated_frame(connection: str) -> None:
-    """We compute the stem's convolution and norm once, they do so at every step."""
+    """We compute the stem's convolution and norm once; SpikingJelly computes them at every step."""
     reference = spikingjelly_model(connection, 18, "lif")
     graph = spec(f"{connection}_r18", neuron=NEURONS["lif"][0], classes=10, image=48, steps=STEPS)
     model = built(graph)
     names = with_weights_of(model, reference)
     for norm in (*model.modules(), *reference.modules()):
         if isinstance(norm, nn.BatchNorm2d):
-            norm.momentum = 1.0  # buffers of this batch, with which the network is not silent
+            norm.momentum = 1.0  # the buffers become this batch's statistics, so the network spikes
     image = randn(2, 3, 48, 48)
     for training in (True, False):
         model.train(training)
@@ -124,7 +124,7 @@ PAIRS = {
     **{f"origin_r{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152)},
     **{f"spiking_densenet{depth}": f"densenet{depth}" for depth in (121, 161, 201)},
 }
-"""Deeper ones have other counts of the same blocks."""
+"""Our networks with their counterparts in torchvision."""
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ network net {
 
 
 def theirs(ours: nn.Module) -> nn.Module:
-    """The same network of SpikingJelly's layers, with the same weights."""
+    """The same network built from SpikingJelly's layers, with the same weights."""
     parts: list[nn.Module] = []
     for channels in (1, 8):
         parts += [
@@ -200,7 +200,7 @@ def test_monitors_record_what_those_of_spikingjelly_record(backend: str) -> None
         assert len(recorded[name]) == len(expected[name]) == 2
         for place, (one, two) in enumerate(zip(recorded[name], expected[name], strict=True)):
             assert two.shape == (4, 5, 8, 8, 8)
-            once = name == "inputs" and place == 0  # for all steps
+            once = name == "inputs" and place == 0  # it is passed once for all steps
             assert one.shape == two.shape[once:]
             torch.testing.assert_close(one.expand_as(two), two, atol=1e-5, rtol=1e-4)
     assert set(torch.cat(recorded["spikes"]).unique().tolist()) == {0.0, 1.0}
@@ -210,7 +210,7 @@ def test_monitors_record_what_those_of_spikingjelly_record(backend: str) -> None
 def test_measures_are_those_of_spikingjelly_s_monitors() -> None:
     ours = danetc.build(text=MONITORED, backend="eager", seed=1)
     images, labels = torch.rand(5, 1, 8, 8) * 4, torch.arange(5)
-    ours(images)  # gives the norms statistics of these images
+    ours(images)  # sets the statistics of the norms from these images
     net, ours, images = theirs(ours).double().eval(), ours.double().eval(), images.double()
     spikes = monitors.OutputMonitor(net, neuron.LIFNode)
     gradients = monitors.GradInputMonitor(net, neuron.LIFNode)
@@ -221,6 +221,6 @@ def test_measures_are_those_of_spikingjelly_s_monitors() -> None:
         assert each.steps == pytest.approx(fired.mean((1, 2, 3, 4)).tolist(), rel=1e-12)
     first, last = reversed(gradients.records)
     for each, grad in zip(found.gradients.neurons, (first.sum(0), last), strict=True):
-        # the first neuron takes its static input once for all steps
+        # the first neuron receives its static input once for all steps
         of_an_image = len(labels) ** 0.5 * float(grad.norm())
         assert each.whole == pytest.approx(of_an_image, rel=1e-10) != 0

@@ -1,4 +1,4 @@
-"""Inputs, tokens, shared layers, layers of weights, and what a line of a spec changes."""
+"""Several inputs, tokens, shared layers, ``zero_init``, and layers applied to weights."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -142,7 +142,7 @@ def network(out: str, size: str = "9") -> Graph:
 
 
 def test_tokens_and_their_tables_are_counted() -> None:
-    """An embedding costs no additions, and a table that gives logits too is counted once."""
+    """An embedding costs no MACs. A table that also computes logits has its parameters counted once."""
     in_time = network("in -> embedding(6)")
     summary = summarise(in_time)
     assert (summary.parameters, summary.macs) == (VOCABULARY * 6, 0)
@@ -231,7 +231,7 @@ def test_tokens_and_an_image_are_two_inputs() -> None:
     assert model.signature.input == ()
 
 
-# -- layers of the same weights at several places -------------------------------------------------
+# -- layers that are shared by several places -----------------------------------------------------
 
 
 def test_graphs_are_compared_with_their_shared_weights() -> None:
@@ -275,13 +275,13 @@ def test_a_zero_initialised_block_starts_as_its_shortcut(connection: str) -> Non
     for zero in ("true", "false"):
         settings = f"neuron = IF; zero_init = {zero}"
         network = emit(text(small(f"tiny via {connection}", settings=settings, **stem))).double()
-        starts = zero == "true" or connection == "ms"  # whose own last norm starts at 0
+        starts = zero == "true" or connection == "ms"  # the last norm of ``ms`` starts at 0
         assert torch.equal(network.stages[0].blocks[1](x), x) is starts
 
 
 @pytest.mark.parametrize("connection", ["baa", "plain", "dense_layer"])
 def test_zero_init_may_not_silence_a_block(connection: str) -> None:
-    """BAA's norm stands behind the addition; the others have no way past the branch."""
+    """In BAA, the norm follows the addition. The other connections have no shortcut."""
     rule = " by densely_concatenated" if connection == "dense_layer" else ""
     settings = "neuron = IF; zero_init = true"
     stage = f"stage(basic(4), 2) via {connection}{rule}"
@@ -321,7 +321,7 @@ NET = SPEC.replace(
 
 
 def standardised(weight: Tensor) -> Tensor:
-    """Weights as in OTTT (Xiao et al., NeurIPS 2022) with a gain of 1."""
+    """Standardised weights as in OTTT (Xiao et al., NeurIPS 2022) with a gain of 1."""
     of = (1, 2, 3)
     return (weight - weight.mean(of, keepdim=True)) / torch.sqrt(
         weight.var(of, unbiased=False, keepdim=True) + 1e-5
@@ -351,7 +351,7 @@ def test_it_is_the_network_with_computed_weights(
         plain.stem.conv.weight.copy_(function(raw))
     x = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(model.stem.conv.weight, plain.stem.conv.weight, rtol=1e-5, atol=1e-6)
-    with torch.no_grad():  # and now bit for bit
+    with torch.no_grad():  # the outputs are compared bit for bit
         plain.stem.conv.weight.copy_(model.stem.conv.weight)
     for training in (True, False):
         assert torch.equal(model.train(training)(x), plain.train(training)(x))
@@ -397,7 +397,7 @@ def test_equivalence_compares_the_layers_of_weights() -> None:
 
 
 def test_weights_of_the_plain_network_are_taken() -> None:
-    """By name, and by order under other names."""
+    """They are matched by name, or by order if the names differ."""
     model = emit(text(NET.replace("LAYER", "quantised(4)")), 1)
     plain = emit(text(NET.replace("LAYER", "none")), 2).state_dict()
     renamed = {
@@ -422,12 +422,12 @@ def test_masks_depend_on_the_seed_and_the_name_alone() -> None:
     assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
     assert not any(torch.equal(masks[0][name], masks[2][name]) for name in masks[0])
     assert 0.2 < float(first.mean()) < 0.4
-    assert torch.equal(parts.view(4, 2, 8).sum(0), torch.ones(2, 8))  # each entry in one part
-    assert torch.equal(parts.view(4, 2, 8).sum(2), torch.full((4, 2), 2.0))  # and equal shares
+    assert torch.equal(parts.view(4, 2, 8).sum(0), torch.ones(2, 8))  # each entry is in one part
+    assert torch.equal(parts.view(4, 2, 8).sum(2), torch.full((4, 2), 2.0))  # equal sizes
     biased = line.replace("conv(8, weight", "conv(8, bias = true, weight")
     more = biased.replace("out = in", "out = in -> conv(3)")
     other, kept = (emit(text(SPEC.replace("LINES", each)), 1) for each in (more, biased))
-    assert not torch.equal(other.conv2.weight_layer.mask.mask, first)  # conv2 is another name
+    assert not torch.equal(other.conv2.weight_layer.mask.mask, first)  # conv2 is a different name
     assert torch.equal(kept.conv1.weight_layer.mask.mask, first)
 
 
@@ -437,7 +437,7 @@ def squares(y: Tensor, share: float, **rest: object) -> Tensor:
 
 @pytest.mark.parametrize("layer", ["standardised", "quantised(4)", "mask(0.5)"])
 def test_online_traces_give_the_gradient_of_the_result(layer: str) -> None:
-    """The chain rule takes the gradient of computed weights, traced as plain ones, to the raw weights."""
+    """The gradient of raw weights is that of the computed weights in a plain network, by the chain rule."""
     chosen = phase("epochs = 1; optimizer = sgd(lr = 0.1); gradient = online(trace = 0.5)")
     model, plain = (emit(text(NET.replace("LAYER", of)), 0).double() for of in (layer, "none"))
     with torch.no_grad():

@@ -24,11 +24,11 @@ from danetc.tasks.measuring.measure import measure
 from tests.differential.helpers import model_py, randn, text
 from tests.differential.networks import small
 
-# -- joins of values of which some are the same at each time step ---------------------------------
+# -- joins of static and varying values -----------------------------------------------------------
 
 
 def attended(q: Tensor, k: Tensor, v: Tensor | None = None) -> Tensor:
-    """Of two heads, which are the two channels."""
+    """Scores of two heads with one channel each, or ``v`` mixed by these scores."""
     a = q.flatten(-2).unsqueeze(-1) * k.flatten(-2).unsqueeze(-2)
     if v is None:
         return a
@@ -46,21 +46,21 @@ JOINS: dict[str, tuple[str, Callable[..., Tensor]]] = {
     "scores": ("scores({}, {}, heads = 2)", lambda q, k: attended(q, k)),
     "mix": ("mix(scores({0}, {1}, heads = 2), {1})", lambda a, b: attended(a, b, b)),
 }
-"""For each operation with operands: how it is written, and what it is in torch."""
+"""For each join: its text in a spec, and the same function in torch."""
 EXACTNESS = {"mix": 1e-12}
-"""What sums over keys in another order."""
+"""Tolerances of joins that sum over keys in another order."""
 
 
 def test_all_joins_are_here() -> None:
     joins = {row.name for row in OPS.values() if row.operands[1] not in (0, 1)}
-    assert set(JOINS) == joins - {"beside", "keys_first"}  # of a neuron, and of a pass
+    assert set(JOINS) == joins - {"beside", "keys_first"}  # created by neurons and by a pass
 
 
 @pytest.mark.parametrize("backend", ["eager", "fused"])
 @pytest.mark.parametrize("first", ["m", "in"])
 @pytest.mark.parametrize("name", JOINS)
 def test_every_join_takes_static_and_varying_values(name: str, first: str, backend: str) -> None:
-    """For sequences of any length; the network's own T is another one."""
+    """Sequences may be longer than the network's own T."""
     form, function = JOINS[name]
     second = {"m": "in", "in": "m"}[first]
     graph = text(
@@ -81,7 +81,7 @@ def test_every_join_takes_static_and_varying_values(name: str, first: str, backe
 
 
 def code(encoder: str, steps: int) -> Model:
-    """A network that gives its encoded input, [T, N, 1, 4, 4]."""
+    """A network that returns its encoded input, [T, N, 1, 4, 4]."""
     source = f"network net {{ input = image(1, 4, 4) -> {encoder}; steps = {steps}; out = in }}"
     return emit(text(source))
 
@@ -105,7 +105,7 @@ def test_latency_spikes_once_the_earlier_the_brighter() -> None:
         assert train.tolist() == [float(step == when) for step in range(steps)]
 
 
-# -- attention, by products of matrices -----------------------------------------------------------
+# -- attention as matrix products -----------------------------------------------------------------
 
 HEADS = 2
 
@@ -124,7 +124,7 @@ def heads_of(x: Tensor) -> Tensor:
 
 
 def written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """(q k^T) v of each head, on the grid of q."""
+    """(q k^T) v for each head, on the grid of q."""
     a = torch.matmul(heads_of(q), heads_of(k).transpose(-1, -2))
     mixed = torch.matmul(a, heads_of(v))
     parts = [mixed[..., h, :, :].mT.reshape(*q.shape[:-3], -1, *q.shape[-2:]) for h in range(HEADS)]
@@ -150,7 +150,7 @@ INPUTS = {
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("where", ["self", "cross", "still"])
 def test_attention_is_two_products(where: str, kind: str, backend: str) -> None:
-    """Outputs and gradients; with keys on another grid, and with values without time."""
+    """Outputs and gradients agree, also with keys on another grid and with static keys."""
     k = {"self": "in", "cross": "patches", "still": "(patches -> mean_over_time)"}[where]
     like = "" if where == "self" else ", like = in"
     graph = attending(f"out = mix(scores(in, {k}, heads = {HEADS}), {k}{like})", INPUTS[kind])
@@ -184,7 +184,7 @@ def test_which_order_is_taken(input: str, order: str) -> None:
 
 
 def test_precisions_that_have_not_every_sum_multiply_queries_first() -> None:
-    """The bits are those of the order of the spec in every precision."""
+    """In float32 and bfloat16, the bits are those of the order in the spec."""
     source = f"out = mix(scores(in, in, heads = {HEADS}), in)"
     short, spec = (
         attending(source, INPUTS["counts"]),
@@ -212,7 +212,7 @@ def test_gradients_where_queries_are_multiplied_first() -> None:
 
 
 def test_kinds_and_operations() -> None:
-    """Scores of spikes are 0 .. d, what they mix 0 .. d N; spikes are added."""
+    """Scores of spikes lie in 0 .. d, and mixed values in 0 .. d N. Products of spikes are additions."""
     graph = attending("out = mix(scores(in, in, heads = 2), in)", INPUTS["spikes"], passes=False)
     kinds = {node.op: node.value.kind for node in graph.nodes.values()}
     assert (kinds["scores"], kinds["mix"]) == (Kind(0, 2, 1.0), Kind(0, 48, 1.0))
@@ -248,7 +248,7 @@ def test_operations_are_counted_by_what_is_not_zero(order: str) -> None:
 
 @pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_recompute_moves_a_running_mean_once(backend: str) -> None:
-    """Also where two passes go forward before the first goes back."""
+    """Two forward passes run before the first backward pass."""
     scaled = """block scaled(width) {
   a = (in -> conv(width) -> norm -> spike) / sqrt(0.1 + (in -> running_mean(momentum = 0.3)))
   out = in + (a -> conv(width) -> norm -> spike)
@@ -303,7 +303,7 @@ def test_a_table_is_the_array_and_the_spec_of_a_directory_contains_it(tmp_path: 
 
 
 def wrong_files(folder: Path) -> None:
-    """Files of every kind that is refused, and one outside of the folder."""
+    """Write files of every kind that is refused, and one file outside of the folder."""
     np.save(folder.parent / "outside.npy", np.ones(3))
     (folder / "link.npy").symlink_to(folder.parent / "outside.npy")
     np.save(folder / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)

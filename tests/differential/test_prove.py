@@ -24,7 +24,7 @@ NEURONS = ("IF", "IF", "IF", "IF_soft", "LIF", "IF(v_threshold = -0.5)", "IF(v_t
 
 
 class Untrained(Weights):
-    """Weights of an untrained network, drawn when they are asked for."""
+    """Weights of an untrained network, drawn when they are first read."""
 
     def __init__(self, seed: int, starts: Mapping[str, float] | None = None) -> None:
         super().__init__({}, ((), (), {}, {}))
@@ -52,7 +52,7 @@ class Untrained(Weights):
 
 
 class Watched(Network):
-    """An interpreted network that notes what its blocks read and give, and its first neurons."""
+    """An interpreted network that records the inputs and outputs of its blocks and firing rates."""
 
     def __init__(self, weights: Weights, x: Array, *, training: bool) -> None:
         super().__init__(weights, Var(x), training=training)
@@ -84,7 +84,7 @@ Terms = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Spec:
-    """A random network of one stage. ``terms`` are None where a rule is not a sum of fixed factors."""
+    """A random network with one stage. ``terms`` is None if the result is a ``max`` or ``min``."""
 
     text: str
     terms: tuple[Terms, ...] | None
@@ -92,7 +92,7 @@ class Spec:
 
 
 def _terms(random: Random, n: int) -> list[Terms]:
-    """What blocks 1 .. n-1 and the result add up."""
+    """For each of the blocks 1 .. n-1 and the result: the factors of the outputs that it sums."""
     kind = random.choice(("chain", "chain", "dense", "all", "window", "mean", "any"))
     last: Terms = {n - 1: 1.0}
     match kind:
@@ -106,7 +106,7 @@ def _terms(random: Random, n: int) -> list[Terms]:
         case "mean":
             return [*(dict.fromkeys(range(i), 1 / i) for i in range(1, n)), last]
     made: list[Terms] = []
-    for i in range(1, n + 1):  # every block is read by one after it
+    for i in range(1, n + 1):  # every output is read by the next block or the result
         read = {i - 1, *(j for j in range(i - 1) if random.random() < 0.5)}
         made.append({j: random.choice((1.0, 1.0, 0.5, 2.0, 0.25, -1.0)) for j in sorted(read)})
     return made
@@ -151,7 +151,7 @@ network net {{
 
 
 def _shortest(terms: tuple[Terms, ...], slopes: list[Array]) -> tuple[int, Array]:
-    """The number of paths from block 0 to the result, and the sum over the shortest of them."""
+    """The number of paths from block 0 to the result, and the gradient along the shortest paths."""
     found: list[tuple[int, Array]] = []
 
     def follow(block: int, length: int, product: Array) -> None:
@@ -167,11 +167,11 @@ def _shortest(terms: tuple[Terms, ...], slopes: list[Array]) -> tuple[int, Array
 
 
 def _expected(spec: Spec) -> tuple[dict[str, str], Array, Array]:
-    """Verdicts on Propositions 1 and 4; the gradient of the result by O^0, and O^0."""
+    """Verdicts on Propositions 1 and 4, the gradient of the result with respect to O^0, and O^0."""
     checked = check_text(spec.text)
     starts: Mapping[str, float] = {}
     x = np.random.default_rng(1).standard_normal((8, 2, 4, 4))
-    for _ in range(2):  # zero_init is known when a block has been read
+    for _ in range(2):  # the first run finds the weights that zero_init sets
         run = Watched(Untrained(0, starts), x, training=False)
         run.run(checked.declaration("net"), checked.module)
         starts = run.weights.starts
@@ -203,7 +203,7 @@ def _check(seed: int) -> dict[str, str]:
     spec = _spec(seed)
     expected, whole, first = _expected(spec)
     if spec.connection in WITH_INTERBLOCK and set(np.unique(first)) != {0.0, 1.0}:
-        return {}  # all neurons of block 0 fire, or none: the other input is not seen
+        return {}  # all neurons of block 0 fire, or none, so one case does not occur
     proof = prove(graph_of(check_text(spec.text), passes=()))
     assert proof["agrees"]
     found = {item["proposition"]: item for item in proof["findings"]}
@@ -230,7 +230,7 @@ def test_verdicts_on_gradients_of_many() -> None:
 
 
 def _rates(text: str, steps: int) -> list[float]:
-    """Firing rates of the first neurons of blocks 1, 2, ...: means over nets of several seeds."""
+    """Firing rates of the first neurons of blocks 1, 2, ..., averaged over several seeds."""
     checked = check_text(text)
     found: list[list[float]] = []
     for seed in range(6):

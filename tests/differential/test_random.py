@@ -1,4 +1,4 @@
-"""Numbers that are drawn, ``random(...)``, or learnt, ``learn(...)``: in equations, flows and loops."""
+"""Random numbers (``random(...)``) and learnt numbers (``learn(...)``) in equations, flows and loops."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -45,7 +45,7 @@ def graph(line: str, more: str = "", *, normal: str = "normal", uniform: str = "
 
 
 def run(model: Model, x: Tensor, seed: int = 5) -> list[Tensor]:
-    """Output and gradients of a training step whose random numbers have a seed."""
+    """Output and gradients of a training step with a fixed random seed."""
     x = x.clone().requires_grad_()
     torch.manual_seed(seed)
     y = model(x)
@@ -59,7 +59,7 @@ def slope(x: Tensor) -> Tensor:
 
 
 def in_torch(x: Tensor, seed: int = 5) -> list[Tensor]:
-    """The same as ``LOOP`` in torch: what a loop draws, step by step, and then the last numbers."""
+    """``LOOP`` in torch. The loop draws its numbers step by step, and the output draws after it."""
     x = x.clone().requires_grad_()
     torch.manual_seed(seed)
     v = s = torch.zeros_like(x[0])
@@ -86,7 +86,7 @@ def test_a_loop_draws_at_each_step_as_torch_does(backend: str) -> None:
 
 
 def in_onnx(model: Model, x: Tensor, streaming: bool = False) -> Tensor:
-    """What ONNX Runtime gives for the model's file."""
+    """The output of the model's ONNX file in ONNX Runtime."""
     return ran(written(model, streaming), model.topology, (x,), streaming)[0]  # type: ignore[arg-type]
 
 
@@ -153,7 +153,7 @@ def test_a_sample_may_have_the_same_numbers_at_all_steps(line: str, backend: str
 
 
 def test_numbers_of_a_sample_beside_a_static_value_are_static() -> None:
-    """As in a variational autoencoder: one latent value for all steps."""
+    """A variational autoencoder has one latent value for all steps."""
     latent = "m = in -> mean_over_time; z = exp(0.5 * m) * random(normal{}); out = m + z"
     for given, lead in ((", per = sample", ()), ("", (4,))):
         y = emit(graph(latent.format(given)))(torch.zeros(4, 3, 2, 6, 6))
@@ -237,7 +237,7 @@ def test_numbers_of_each_step_stream_and_fix_how_many_there_are() -> None:
 
 
 def test_a_branch_scaled_by_zero_starts_as_the_identity() -> None:
-    """ReZero: Proposition 1 holds of a learnt factor as of a norm that starts at 0."""
+    """ReZero: a learnt factor of 0 has the same effect as a norm that starts at 0."""
     rezero = "each = spike -> conv -> norm; out = learn(0.0) * branch + shortcut"
     rezero = f"connection rezero {{ {rezero} }}"
     graph = text(small("stage(basic(4), 2) via rezero", more=rezero, **ANALOG_STEM))
@@ -246,7 +246,7 @@ def test_a_branch_scaled_by_zero_starts_as_the_identity() -> None:
     assert [known[block.output] for block in stage.blocks] == [stage.entry, stage.entry]
 
 
-# -- random first values ----------------------------------------------------------------------------
+# -- random initial values --------------------------------------------------------------------------
 
 SPEC = """use std
 neuron own(low = 0.5, high = 0.9) {{

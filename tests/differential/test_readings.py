@@ -1,4 +1,4 @@
-"""The readings of the densely additive rule, against plain loops and against each other."""
+"""The readings of the densely additive rule, compared with plain loops and with each other."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -32,13 +32,13 @@ def network(
     return built(text(more + NETWORK.format(connection=connection, rule=rule), passes))
 
 
-# -- plain loops, written from the paper ----------------------------------------------------------
+# -- plain loops that follow the paper ------------------------------------------------------------
 
 Run = Callable[[nn.Module, Tensor], Tensor]
 
 
 def at_each_step(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer that knows no time, on [T, N, ...]."""
+    """Apply a layer without a time dimension to [T, N, ...]."""
     y: Tensor = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
     return y
 
@@ -49,7 +49,7 @@ def conv_norm(part: Any, x: Tensor, number: str = "") -> Tensor:
 
 
 def origin(block: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
-    """Fig. 1a; the shortcut starts from the block's input, or from another value."""
+    """Fig. 1a. The shortcut starts from the block's input, or from ``start`` if it is given."""
     y = conv_norm(block.branch, x, "1")
     y = conv_norm(block.branch, block.branch.spike(y), "2")
     start = x if start is None else start
@@ -58,7 +58,7 @@ def origin(block: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
 
 
 def baa(block: Any, x: Tensor) -> Tensor:
-    """Fig. 1c: the norm stands behind the addition."""
+    """Fig. 1c: the norm follows the addition."""
     branch = block.branch
     y = at_each_step(branch.norm, at_each_step(branch.conv1, x))
     y = at_each_step(branch.conv2, branch.spike(y))
@@ -67,7 +67,7 @@ def baa(block: Any, x: Tensor) -> Tensor:
 
 
 def eq_11(blocks: Any, x: Tensor, block: Run) -> Tensor:
-    """x_i = sum of o_j for j < i; the stage gives its last block's output."""
+    """x_i = sum of o_j for j < i; the stage returns the output of its last block."""
     outs = [block(blocks[0], x)]
     for each in blocks[1:]:
         outs.append(block(each, reduce(torch.add, outs)))
@@ -75,7 +75,7 @@ def eq_11(blocks: Any, x: Tensor, block: Run) -> Tensor:
 
 
 def listing_1(blocks: Any, x: Tensor, block: Run) -> Tensor:
-    """Each output is added to a running sum, which feeds the next block and is given at the end."""
+    """Each output is added to a running sum, which feeds the next block and is returned at the end."""
     total = block(blocks[0], x)
     for each in blocks[1:]:
         total = total + block(each, total)
@@ -83,7 +83,7 @@ def listing_1(blocks: Any, x: Tensor, block: Run) -> Tensor:
 
 
 def after_the_opening_block(blocks: Any, x: Tensor, block: Run) -> Tensor:
-    """Listing 1 on the blocks from the second one on."""
+    """Listing 1 applied to the second and later blocks."""
     return listing_1(blocks[1:], block(blocks[0], x), block)
 
 
@@ -97,7 +97,7 @@ rule apart {
 
 
 def fed_apart(blocks: Any, x: Tensor, block: Callable[..., Tensor]) -> Tensor:
-    """Branches read the block before, shortcuts the sum of all; a spike of the first stays."""
+    """Branches read the previous output, shortcuts the sum of all. The result keeps the first spikes."""
     outs = [block(blocks[0], x)]
     for each in blocks[1:]:
         outs.append(block(each, outs[-1], torch.stack(outs).sum(0)))
@@ -105,7 +105,7 @@ def fed_apart(blocks: Any, x: Tensor, block: Callable[..., Tensor]) -> Tensor:
 
 
 class Plain(nn.Module):
-    """The layers of a built model, called by a loop of ours in place of its graph."""
+    """The layers of a built model, called by a plain loop instead of its graph."""
 
     def __init__(self, model: Any, stage: Callable[..., Tensor], block: Run) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ OPENING = {
 @pytest.mark.parametrize("connection", OPENING)
 def test_a_chain_with_identity_is_the_dense_form_without(connection: str, passes: str) -> None:
     """Connections without interblock modules: block 0 is the whole opening block, later blocks
-    drop their identity, and the stage gives the sum of all."""
+    drop their identity, and the stage returns the sum of all outputs."""
     out = "out = branch + shortcut if i == 0 else branch"
     dense = f"connection bare {{ {OPENING[connection]}; {out} }}"
     frames = randn(3, 2, 3, 8, 8)

@@ -1,4 +1,4 @@
-"""Specs that are refused: for each its code, and words of the message or the hint."""
+"""Specs that are refused, each with its code and a part of its message or hint."""
 
 import re
 from collections.abc import Mapping

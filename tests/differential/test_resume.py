@@ -1,4 +1,4 @@
-"""Networks of each part of the language resume bit for bit, and train in half precision."""
+"""Networks with each part of the language: exact resume, and gradients in half precision."""
 
 import signal
 from pathlib import Path
@@ -27,12 +27,12 @@ NAMES = [
     "loops", "attention", "axes", "swapped", "over_time", "along", "causal", "windows", "ordinary",
     "learnt_values", "learnt_in_blocks", "cumulative", "scheduled", "weights",
 ]  # fmt: skip
-"""What remembers, draws, or mixes time steps, channels or tokens."""
+"""Networks that have state or random numbers, or that mix time steps, channels or tokens."""
 HALF = (torch.bfloat16, torch.float16)
 
 
 class After(StopRequest):
-    """Asked to stop for the first time after so many questions."""
+    """A stop request that is made after ``wanted`` has been read ``questions`` times."""
 
     def __init__(self, questions: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class After(StopRequest):
 
 
 def data(graph: Graph) -> DataSet:
-    """Eight images or recordings, of which two steps are an epoch."""
+    """Eight images or recordings, so an epoch has two steps."""
     value = graph.input.value
     shape = (8, graph.steps, *value.shape) if value.varies else (8, *value.shape)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
@@ -60,7 +60,7 @@ def data(graph: Graph) -> DataSet:
 def trained(
     graph: Graph, folder: Path | None, stop: StopRequest | None = None
 ) -> dict[str, Tensor]:
-    """The weights after a training, that goes on from where one in ``folder`` was stopped."""
+    """Train, or resume from the newest checkpoint in ``folder``, and return the weights."""
     kept = Checkpoints(folder, lambda text: None, lambda path: None) if folder else None
     rest = {"world": World(torch.device("cpu")), "checkpoints": kept, "stop": stop or StopRequest()}
     run = PhaseRun(emit(graph, 1), data(graph), phase(BODY), RunSettings(seed=3), **rest)
@@ -69,7 +69,7 @@ def trained(
 
 
 def check_resumed(graph: Graph, folder: Path) -> None:
-    """Stop a training after its first step; resumed, it ends with the weights of a whole one."""
+    """A training that stops at its second step and resumes ends with the weights of a whole one."""
     with pytest.raises(Stopped):
         trained(graph, folder, After(1))
     torch.testing.assert_close(trained(graph, folder), trained(graph, None), rtol=0, atol=0)
@@ -84,14 +84,14 @@ def test_resumed_bit_for_bit(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision(name: str, dtype: torch.dtype) -> None:
-    """What comes out is near that of float32 before training, and every weight learns."""
+    """Initial outputs are close to those in float32. The gradients are finite."""
     graph = helpers.text(VARIETY[name])
     x = data(graph).train.images  # type: ignore[attr-defined]
     x = x.transpose(0, 1) if graph.input.value.varies else x
 
     def outputs(half: bool) -> tuple[Any, Tensor]:
         model = emit(graph, 1)
-        torch.manual_seed(0)  # of what is dropped
+        torch.manual_seed(0)  # for the same dropout
         with torch.autocast("cpu", dtype, half):
             found = outputs_of(model(x))
         flat = torch.cat([y.float().flatten() for y in found])

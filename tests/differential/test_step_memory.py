@@ -1,4 +1,4 @@
-"""The memory of a training step, computed without values, against that of a real step."""
+"""The memory of a training step, computed without values, compared with a real step."""
 
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from tests.differential.looped import LOOPED
 from tests.differential.networks import small, variety
 
 CONSTANTS = 128
-"""Bytes of the numbers that torch saves as tensors of 8 bytes, which no operator makes."""
+"""Tolerance in bytes: torch saves some numbers as tensors of 8 bytes, which no operator creates."""
 EVERY = [(backend, policy) for backend in ("eager", "fused") for policy in POLICIES]
 
 
@@ -33,7 +33,7 @@ def batch_of(graph: Graph, batch: int) -> tuple[Tensor, Tensor]:
 
 
 def check_exact(graph: Graph, *cases: tuple[str, str, str], batch: int = 2) -> None:
-    """Compare what a forward pass saves under a backend, a policy and a precision, byte for byte."""
+    """Compare the bytes that a forward pass saves, for cases of a backend, a policy and a precision."""
     x, labels = batch_of(graph, batch)
     outputs: list[Any] = []
 
@@ -71,7 +71,7 @@ RARE = [
     "over_time", "along", "ordinary", "causal", "windows", "learnt_in_blocks", "learnt_values",
     "unet", "poisson",
 ]  # fmt: skip
-"""Norms and layers that save bits, copies, constants or random states; several outputs."""
+"""Networks that save bits, copies, constants or random states, or have several outputs."""
 
 
 @pytest.mark.thorough
@@ -98,7 +98,7 @@ network first {
     "layer", ["linear(12)", "linear(over = time)", "linear(over = time, window = 2)"]
 )
 def test_a_layer_of_the_images_is_exact(layer: str) -> None:
-    """Images need no gradient, so that the weights of the layer are not saved."""
+    """Images need no gradient, so the weights of the layer are not saved."""
     graph = text(FIRST.replace("LAYER", layer))
     check_exact(graph, ("eager", "none", "float32"), ("fused", "none", "bf16"))
 
@@ -106,7 +106,7 @@ def test_a_layer_of_the_images_is_exact(layer: str) -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize(("backend", "policy"), EVERY)
 def test_the_peak_is_that_of_a_step(backend: str, policy: str) -> None:
-    """Without the workspace of convolutions, which is largest where all else is recomputed."""
+    """The estimate has no workspace of convolutions, which matters most if the rest is recomputed."""
     check_peak(spec("sew_r18", image=64), backend, policy, 8, 0.2 if backend == "eager" else 0.02)
 
 
@@ -136,7 +136,7 @@ def check_peak(graph: Graph, backend: str, policy: str, batch: int, tolerance: f
 
 @pytest.mark.parametrize(("backend", "policy"), EVERY)
 def test_a_step_without_values_leaves_nothing_behind(backend: str, policy: str) -> None:
-    """Neither the random state nor a later step differs."""
+    """It changes neither the random state nor the output of a later step."""
     graph = text(FIRST.replace("LAYER", "stage(basic(2), 1) via sew"))
     torch.manual_seed(1)
     before = torch.get_rng_state()

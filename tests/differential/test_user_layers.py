@@ -1,4 +1,4 @@
-"""Layers in Python, against the language's own operations, the plain module, and themselves in other forms."""
+"""Layers in Python, compared with built-in operations, with the plain module and with other forms."""
 
 import re
 from functools import partial
@@ -121,7 +121,7 @@ network n {
     -> mean_over_time -> python("mine.py:Linear", into = 7, count = 5, width = 5)
 }
 """
-"""A layer in a loop over time, one of vectors, and one of values without time."""
+"""A layer in a loop over time, a layer on vectors, and a layer on values without time."""
 FORMS = pytest.mark.parametrize("text", [BLOCKS, LOOP], ids=["blocks", "loop"])
 
 
@@ -145,7 +145,7 @@ def image(*lead: int) -> Tensor:
 
 @pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_a_layer_is_the_operations_that_its_class_computes(backend: str) -> None:
-    """In training and inference: outputs, gradients and running statistics."""
+    """Outputs, gradients and running statistics agree in training and in inference."""
     own = emit(graph(SPEC.format(layer="conv(6) -> batchnorm")), backend=backend).double()
     layer = 'python("mine.py:ConvNorm", into = 6, count = 7 - 1)'
     model = emit(graph(SPEC.format(layer=layer)), backend=backend).double()
@@ -217,7 +217,7 @@ def test_recomputation_runs_no_layer_in_python_twice(backend: str) -> None:
 def test_a_stream_and_a_folded_model_give_the_same(text: str) -> None:
     model = emit(graph(text), 1, "eager").double()
     shake(model)
-    observe(model, image(4))  # moves running statistics
+    observe(model, image(4))  # updates running statistics
     x = image(4)
     model.eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The examples of the language's description, by their titles."""
+"""Examples of the language description, by title."""
 
 import re
 from pathlib import Path

@@ -44,7 +44,7 @@ def surrogate(text: str) -> tuple[SurrogateProgram | None, list[Diagnostic]]:
 
 FREE = "neuron n(a = 2.0, b = 1.0, c = 0.0, d = 2.0, e = 3.0, f = true) {{ {} }}"
 ORIGINS = {
-    # what depends on a parameter's value fixes it: its constants are plain numbers
+    # a parameter whose value decides the operations is fixed: its constants are plain numbers
     "s = x * a - tanh(x * d)": "_1 = mul x 2.0; _2 = tanh _1; s = sub _1 _2; out s",
     "s = max(x, a) * e if a > b else x": "_1 = max x 2.0; s = mul _1 3.0[e]; out s",
     "s = max(x * e, x * e) if f else a": "s = mul x 3.0[e]; out s",
@@ -71,7 +71,7 @@ ORIGINS = {
 
 @each_of(ORIGINS)
 def test_constants_that_are_made_of_a_parameter_follow_it(body: str) -> None:
-    """With another value of the parameter the program is the same, but for these constants."""
+    """Another value of the parameter changes only these constants of the program."""
     text, plain = FREE.format(body), program(FREE.format("s = x")).text()
     found = program(text)
     assert found.text() == plain.removesuffix("out x") + ORIGINS[body]
@@ -102,13 +102,13 @@ TEXTS = {
     "_4 = mul _3 2.0; _5 = div _4 7.0; s = sub _2 _5; out s",
     "state u = 1.0; a = u + x; u = a * 2; s = u - a": "state u = 1.0; a = add u x; "
     "u_next = mul a 2.0; s = sub u_next a; next u = u_next; out s",
-    # what the output does not need is left out
+    # equations and states that the output does not need are left out
     "state u = 0.0; state count = 0.0; count = count + x; u = x + 1; y = exp(x); s = x * 2": (
         "s = mul x 2.0; out s"
     ),
     "s = x + random() + random(normal(0, 1))": "input s_random uniform 0.0 1.0 draw step; "
     "input s_random_ normal 0.0 1.0 draw step; _1 = add x s_random; s = add _1 s_random_; out s",
-    # a choice between scalars for each number has the type of the numbers
+    # an elementwise choice between scalars has the type of the elements
     "w = learn(3); s = x + (2 * w if x > 0 else w / 3)": "learn w = 3.0; _1 = gt x 0.0; "
     "_2 = mul 2.0 w; _3 = div w 3.0; _4 = cast _2; _5 = cast _3; _6 = where _1 _4 _5; "
     "s = add x _6; out s",
@@ -117,13 +117,13 @@ TEXTS = {
     "w = delay(x, 3); s = 2 * x": "s = mul 2.0 x; out s",
     "s = x * 0.0 + x * -0.0": "_1 = mul x 0.0; _2 = mul x -0.0; s = add _1 _2; out s",
     "s = max(min(x, -1e-300), -1e300) / 3": "_1 = min x -1e-300; _2 = max _1 -1e+300; s = div _2 3.0; out s",
-    # one chain for each value, as long as the longest delay; 0 steps are the value itself
+    # each value has one chain, as long as its longest delay; a delay of 0 steps is the value itself
     "s = delay(x, 0) + delay(x, 2) + 2 * delay(x, 1)": "state x_kept1 = 0.0; state x_kept2 = 0.0; "
     "_1 = add x x_kept2; _2 = mul 2.0 x_kept1; s = add _1 _2; next x_kept1 = x; "
     "next x_kept2 = x_kept1; out s",
     "a = delay(v, 1); v = a + x; s = v + delay(v, 2)": "state v_kept1 = 0.0; state v_kept2 = 0.0; "
     "v = add v_kept1 x; s = add v v_kept2; next v_kept1 = v; next v_kept2 = v_kept1; out s",
-    # names that come later
+    # a delayed name may be defined later
     "v = delay(v, 1) * delay(s, 1) + x; s = heaviside(v - 1)": "state v_kept1 = 0.0; "
     "state s_kept1 = 0.0; _1 = mul v_kept1 s_kept1; v = add _1 x; _2 = sub v 1.0; s = heaviside _2; next v_kept1 = v; "
     "next s_kept1 = s; out s; surrogate sigmoid; param alpha = 4.0; _1 = mul 4.0[alpha] x; "
@@ -132,7 +132,7 @@ TEXTS = {
     "s = x + delay(b, 1); b = x > 0": "state b_kept1 = 0.0; s = add x b_kept1; b = gt x 0.0; "
     "b_kept1_next = number b; next b_kept1 = b_kept1_next; out s",
     **{
-        f"s = x * (10 + round({value}))": f"s = mul x {10 + rounded}; out s"  # to even
+        f"s = x * (10 + round({value}))": f"s = mul x {10 + rounded}; out s"  # halves round to even
         for value, rounded in [(0.5, 0.0), (1.5, 2.0), (2.5, 2.0), (-1.5, -2.0), (2.51, 3.0)]
     },
 }
@@ -242,7 +242,7 @@ OTHERS = [
 
 @each_of(LOGISTIC + OTHERS)
 def test_the_logistic_function_is_recognised(y: str) -> None:
-    """However it is written: as written, its derivative would be inf / inf for large -x."""
+    """All its forms are recognised: the derivative of the text itself would be inf / inf for large -x."""
     result, _ = surrogate(f"surrogate a(alpha = 4.0) {{ y = {y} }}")
     text = "; ".join(f"{op.name} = {op.opcode} {' '.join(map(str, op.args))}" for op in result.ops)
     start = "_1 = mul 4.0 x; _2 = sigmoid _1"
@@ -261,7 +261,7 @@ def test_the_derivative_of_a_straight_line() -> None:
     assert (steep.derivative, parameters_of(steep)) == (3.0, {"b"})
 
 
-# Each error: its code, the text that it marks, a part of its message, 70 letters of its label, hint and other places.
+# Body, code, marked text, part of the message or hint, first 70 letters of label, hint and other places.
 ERRORS = [
     ("s = y", "E0701", "y", "there is no `y`", "names here are `x`, `p`"),
     ("vth = 1; s = x - vht", "E0701", "vht", "there is no `vht`", "did you mean `vth`?"),

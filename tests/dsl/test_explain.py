@@ -1,4 +1,4 @@
-"""Diagnostics: their text, and a page for every code whose examples do what it says."""
+"""Diagnostics: their text, and a page for every code with examples that do what it says."""
 
 import re
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_the_text_of_a_diagnostic() -> None:
     assert render(FOUND) == RENDERED
     warning = Diagnostic("W0101", "unused", span(OTHER, "one"), severity="warning")
     assert render_all([FOUND, warning]) == f"{RENDERED}\n\n{render(warning)}"
-    assert UserError("no file\nhint")._render_traceback_() == ["no file", "hint"]  # in a notebook
+    assert UserError("no file\nhint")._render_traceback_() == ["no file", "hint"]  # in notebooks
 
 
 # -- pages of codes --------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ _PAGE = re.compile(
 )
 
 
-# Errors of what is asked about a spec that is right; the page says what is asked.
+# Errors of a request about a correct spec; the page describes the request.
 _ASKED = {
     "E0220": Checked.declaration,
     "E0309": lambda checked: graph_of(checked, settings={"clases": 100}),
@@ -70,7 +70,7 @@ _ASKED = {
 
 
 def found(code: str, text: str) -> list[str]:
-    """The codes of a spec's errors, else of its warnings, in the order of the text."""
+    """The codes of a spec's errors, or of its warnings if there are none, in the order of the text."""
     try:
         checked = check_text(text)
         if code in _ASKED:
@@ -86,12 +86,12 @@ def test_page(code: str) -> None:
     assert match is not None, "a title, an explanation, a wrong and a fixed example"
     assert match[1] == code
     wrong = found(code, examples(code)[0])
-    if code == "E0907":  # it follows those that are shown
+    if code == "E0907":  # it comes after the errors that are shown
         wrong.reverse()
     warns = severity(code) == "warning"
-    assert (wrong if warns else wrong[:1]) == [code]  # a warning stands alone
+    assert (wrong if warns else wrong[:1]) == [code]  # a warning is the only one
     assert match[2] == CODES[code]
-    with_request = code if code == "E0220" else ""  # the other's mistake is not in the spec
+    with_request = code if code == "E0220" else ""  # E0309 is a mistake in the request
     assert found(with_request, examples(code)[1]) == []
 
 

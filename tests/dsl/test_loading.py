@@ -1,4 +1,4 @@
-"""`use`: files, the standard library, names, circles and clashes; and texts that are no specs."""
+"""`use`: files, the standard library, names, cycles and clashes; and files that are not specs."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ A, N, LIF = (NEURON.format(name=name) for name in ("A", "N", "LIF"))
 
 
 def load(folder: Path, **texts: str) -> tuple[Module, list[Diagnostic]]:
-    """Writes ``name=text`` as name.danet and loads main.danet."""
+    """Writes each ``name=text`` to name.danet and loads main.danet."""
     for name, text in texts.items():
         (folder / f"{name}.danet").write_text(text, encoding="utf-8")
     reporter = Reporter()
@@ -65,7 +65,7 @@ def test_a_std_file_in_parts_is_the_file_as_a_whole(source: SourceFile) -> None:
     whole = parse(source, reporter)
     assert not reporter.diagnostics
     module = next(found.module for found in standard().values() if found.module.source is source)
-    places, wanted = (  # which are no part of the equality of nodes
+    places, wanted = (  # equality of nodes ignores places
         [(node, node.span, getattr(node, "name_span", None)) for node in (*walk(it), *it.comments)]
         for it in (module.program, whole)
     )
@@ -101,7 +101,7 @@ CHAIN = {f"f{number}": f'use "f{number + 1}.danet"\n' for number in range(300)}
 NETWORK = "network N {\n}\n"
 TWO_OF_A_NAME = 'use "a.danet" (N)\nuse "b.danet" (N)\n'
 ERRORS: dict[str, tuple[dict[str, str], str, list[str], str]] = {
-    # files: its code, each place that it shows, a part of its message or hint
+    # files, code of the error, each place that it shows, part of its message or hint
     "a missing file with a similar one beside it": (
         {"main": 'use "blokcs.danet"\n', "blocks": ""},
         "E0201", ["main.danet:1"], "did you mean `blocks.danet`?",
@@ -251,7 +251,7 @@ def test_too_many_files_and_too_much_text(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_file_of_a_later_version_is_not_read_any_further(tmp_path: Path) -> None:
-    """Nothing else of it is an error, and names that it was to give are excused."""
+    """The file has no other error, and names imported from it are not reported as missing."""
     for line in (f"# danet {LANGUAGE}", "# danet 2 is not out yet", "#  a comment"):
         module, errors = loaded(f"{line}\n{N}")
         assert (errors, set(module.own)) == ([], {"N"})
@@ -284,7 +284,7 @@ def failing(path: Path) -> Diagnostic:
         ("# größer".encode("utf-16"), "E0202", ""),
         (b"\n# gr\xf6\xdfer\n", "E0202", "0xf6 in line 2"),
         (b"# " + b"x" * MAX_FILE_BYTES, "E0901", ""),
-        (100 * 1024**3, "E0901", ""),  # sparse: reading it all would fill the memory
+        (100 * 1024**3, "E0901", ""),  # a sparse file: reading all of it would fill the memory
     ],
 )
 def test_what_is_no_text(tmp_path: Path, data: bytes | int, code: str, words: str) -> None:
@@ -304,7 +304,7 @@ def test_folders_and_missing_files(tmp_path: Path) -> None:
     assert render(error).splitlines() == shown
 
 
-# -- files that are no specs ---------------------------------------------------------------------
+# -- files that are not specs --------------------------------------------------------------------
 
 
 def test_only_files_that_end_in_danet_are_opened_and_quoted(tmp_path: Path) -> None:
@@ -336,14 +336,14 @@ LINKS = {
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs on this system")
 @pytest.mark.parametrize("kind", LINKS)
 def test_only_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Neither as the spec nor by `use`: opening one could wait for ever."""
+    """Other files are opened neither as the spec nor by `use`: opening a FIFO could block forever."""
     bad = tmp_path / "bad.danet"
     target = LINKS[kind]
     if "fifo" in kind:
         os.mkfifo(tmp_path / (target or "bad.danet"))
     if target is not None:
-        bad.symlink_to(tmp_path / target)  # an absolute target stays as it is
-    standard()  # reads the files of the library
+        bad.symlink_to(tmp_path / target)  # an absolute target is unchanged
+    standard()  # load the library before opened files are counted
     opened = Mock(wraps=os.open)
     monkeypatch.setattr(os, "open", opened)
     assert failing(bad).code in ("E0201", "E0202")
@@ -361,7 +361,7 @@ def test_only_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_specs_by_path_and_then_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "danet_c_r50").mkdir()  # a build folder of that name does not hide the spec
+    (tmp_path / "danet_c_r50").mkdir()  # a build folder of the same name does not hide the spec
     assert find_spec("danet_c_r50") == shipped_specs()["danet_c_r50"]
     (tmp_path / "mine.danet").write_text("")
     assert find_spec("mine.danet") == Path("mine.danet")

@@ -1,7 +1,7 @@
-"""Specs with one slip of the pen: never a traceback, the first error where the slip is.
+"""Specs with one typing mistake: there is no traceback, and the first error is at the mistake.
 
-A seeded sample of mutations of shipped specs, each checked in full: a token deleted, a word misspelt,
-a word doubled, a stray character. ``benchmarks/mutation_report.py`` measures a larger sample.
+A seeded sample of mutated shipped specs, each checked in full: a token is deleted, a word is misspelt,
+a word is doubled or a stray character is added. ``benchmarks/mutation_report.py`` measures a larger sample.
 """
 
 import random
@@ -66,7 +66,7 @@ def is_shown(source: SourceFile, line: int, error: Diagnostic) -> bool:
 class Result:
     wrong: Counter[str]
     shown: Counter[str]
-    errors: Counter[int]  # how many mutations gave so many errors
+    errors: Counter[int]  # number of errors: how many mutations gave it
 
     @property
     def rate(self) -> float:

@@ -1,4 +1,4 @@
-"""The table of a neuron's operations: what its columns say of each, and kernels made of them."""
+"""The table of neuron operations: its columns, and kernels made from the operations."""
 
 import math
 from itertools import product
@@ -34,7 +34,7 @@ def test_numbers_are_those_of_torch_and_of_the_columns() -> None:
             right = eval(text, scope).double().item()
             try:
                 found[args] = float(row.value(*given))
-            except ArithmeticError:  # of the logarithm of 0, for example
+            except ArithmeticError:  # for example, the logarithm of 0
                 assert not isfinite(right), (name, args)
                 continue
             assert found[args] == pytest.approx(right, rel=1e-12, nan_ok=True), (name, args)
@@ -73,7 +73,7 @@ def test_operations_of_operations_keep_their_order() -> None:
             enclosed_operands += (
                 wholes[0] == wholes[1].replace("v", f"({text})") != wholes[1].replace("v", text)
             )
-    assert enclosed_operands == 84  # no more parentheses than these
+    assert enclosed_operands == 84  # only these operands are in parentheses
 
 
 LIMITS = {
@@ -81,7 +81,7 @@ LIMITS = {
     "erf": (-1, 1), "softplus": (0, inf), "sin": (-1, 1), "cos": (-1, 1), "abs": (0, inf),
     "relu": (0, inf), "sign": (-1, 1), "heaviside": (0, 1),
 }  # fmt: skip
-"""The least and the greatest value of functions of any number."""
+"""The least and the greatest value of each function over all numbers."""
 
 
 def test_ranges_of_all_numbers() -> None:
@@ -93,7 +93,7 @@ def test_ranges_of_all_numbers() -> None:
         assert (found.low, found.high) == pytest.approx((low, high), rel=1e-6, abs=1e-6), name
 
 
-# -- cheaper kernels give the same results as those of the operations as written ------------------
+# -- cheaper kernels give the same results as kernels of the original operations ------------------
 
 
 NEURONS = {

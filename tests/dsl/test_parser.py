@@ -114,7 +114,7 @@ def test_a_statement_outside_names_the_declaration_before() -> None:
     assert [item.labels for item in errors("use std\nsteps = 4")] == [()]
 
 
-# What stands between « and » is what the error marks.
+# The error marks the text between « and ».
 ERRORS = {
     # files and declarations
     "« netwrk» foo { a = 1 }": ("E0114", "did you mean `network`?"),

@@ -1,4 +1,4 @@
-"""The formatter: the tree stays, the comments stay, a second pass changes nothing."""
+"""The formatter keeps the tree and the comments, and a second pass changes nothing."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from tests.generating import examples
 from tests.tables import each_of
 
 RESERVED = ("use", "via", "by", "with", "if", "else", "for", "and", "or", "not")
-WORDS_ELSEWHERE = (*DECLARATION_KINDS, "in", "state")  # words that are names where they may be
+WORDS_ELSEWHERE = (*DECLARATION_KINDS, "in", "state")  # words that may also be names
 
 plain_names = st.one_of(
     st.sampled_from(["a", "conv", "norm", "spike", "out", "tau", "v_threshold", "_x", "in1"]),
@@ -116,7 +116,7 @@ def comments(program: Program) -> list[str]:
 @examples(60)
 @given(programs, st.data())
 def test_comments_and_trees_outlive_the_formatter(program: Program, data: st.DataObject) -> None:
-    """Comments and blank lines put at any place of a text: none is lost, one pass is enough."""
+    """Comments and blank lines are put before any token: no comment is lost, and one pass is enough."""
     printed = print_program(program)
     assert fmt(printed) == printed
     tokens = scan(SourceFile("test.danet", printed)).tokens
@@ -214,7 +214,7 @@ def test_canonical_text(case: str) -> None:
 
 
 def test_lines_have_up_to_100_characters() -> None:
-    """Each text has a line of 100 characters if ``@`` is a name of so many letters, and none with one more."""
+    """With so many letters for ``@``, the longest line has 100 characters; with one more, fewer."""
     for text, (letters, lines) in {
         "block x { out = A + @ + A }": (59, 4),
         "block x { out = f(A + @, A) }": (62, 6),

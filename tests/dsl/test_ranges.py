@@ -26,7 +26,7 @@ def tightest(values: Iterable[float]) -> NumberRange:
     found = {*values}
     parts = [Fraction(value) for value in found if value]
     numerator = math.gcd(*(part.numerator for part in parts))
-    unit = numerator & -numerator or 1  # of the number 0 alone: 1
+    unit = numerator & -numerator or 1  # 1 if all are 0
     unit /= max((part.denominator for part in parts), default=1)
     return NumberRange(min(found), max(found), unit)
 
@@ -54,7 +54,7 @@ def test_ranges_of_multiples_are_as_tight_as_they_can_be(name: str) -> None:
     for a, b in product(GRIDS, GRIDS):
         found = claim(a, b)
         values = tightest(compute(x, y) for x, y in product(a.numbers(), b.numbers()))
-        if name == "total":  # each term is another number, so the sums are closer together
+        if name == "total":  # terms differ, so the sums are closer together
             values = NumberRange(values.low, values.high, values.unit if a.is_constant else a.unit)
         assert found == values, (a, b)
 
@@ -132,7 +132,7 @@ def test_ends_that_are_infinite_or_become_so() -> None:
 
 
 def test_states_that_grow_have_no_end() -> None:
-    """An end that still moves after three changes is infinite; the other one stays."""
+    """A bound that still moves after three changes becomes infinite; the other bound is kept."""
 
     def after(step: Callable[[NumberRange], NumberRange], start: float = 0.0) -> NumberRange:
         states = {"u": ranges.constant(start), "other": BIT}
@@ -164,7 +164,7 @@ def test_precisions_are_those_of_torch() -> None:
 
 
 def test_tables_of_all_values() -> None:
-    """The exclusive or of spikes is 0 or 1, which intervals alone do not show."""
+    """The exclusive or of two spikes is 0 or 1; intervals alone do not show this."""
     tables = ranges.Tables()
     a, b = (tables.source(name, BIT) for name in ("a", "b"))
     table, values = tables.apply(lambda x, y: x + y - 2 * x * y, (a, b))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Recipes: their schema, their layers, what overrides them, and every error."""
+"""Recipes: schema, layers, overrides, and every error."""
 
 import json
 import math
@@ -104,7 +104,7 @@ def test_every_item_with_its_defaults_written_out(family: str) -> None:
 
 
 RANGES: dict[str, dict[str, tuple[str, float | None]]] = {
-    # item: the interval and the default of each number; [ and ] include an end, ( and ) do not
+    # item: the interval and the default of each number; [ and ] include a bound, ( and ) do not
     "optimizer.sgd": {
         "lr": ("(0, 1000]", None), "momentum": ("[0, 1)", 0), "weight_decay": ("[0, 1]", 0),
     },
@@ -178,7 +178,7 @@ def test_ranges_of_an_item(item: str, rows: dict[str, tuple[str, float | None]])
             inside, outside = (f"{value!r}".replace("inf", "1e999") for value in values)
             assert good(with_item(family, name, **{key: inside})), (item, key, inside)
             ends = item == "schedule.step" and away > 0 and key == "epochs"
-            code = "E0807" if ends else "E0803"  # an epoch after those of the recipe
+            code = "E0807" if ends else "E0803"  # the epoch is after the last one of the recipe
             assert bad(with_item(family, name, **{key: outside}), code), (item, key, outside)
 
 
@@ -189,7 +189,7 @@ FLAGS = "clip = 1.0\n ema = 0.99\n augment = horizontal_flip\n"
 BY_BATCH = "optimizer = sgd(lr = 0.1 * batch / 256)"
 HALF = "warmup = epochs / 10\n schedule = step(epochs / 2)"
 VALUES: list[tuple[str, dict[str, OverrideValue], dict[str, object]]] = [
-    # expressions of other settings; a quotient that is whole is a whole number
+    # expressions of other settings; a quotient without remainder is an integer
     ("batch = 512\n epochs = 3 * 10\n warmup = epochs / 10\n"
      "optimizer = adamw(0.1 * sqrt(batch / 128) - min(1, 2, 0.5) / 10)", {},
      {"train.optimizer.lr": pytest.approx(0.15), "train.warmup": 3.0, "train.epochs": 30}),
@@ -198,7 +198,7 @@ VALUES: list[tuple[str, dict[str, OverrideValue], dict[str, object]]] = [
      {"a.optimizer.lr": 0.05, "b.optimizer.lr": 0.2}),
     (BASE + "warmup = max(1, 2, min(7, 3)) + sqrt(4) * 0.5\n batch = 3 * (7 - 2) / 5", {},
      {"train.warmup": 4.0, "train.batch": 3}),
-    # a setting of the recipe holds for all phases that do not have it
+    # a setting of the recipe applies to all phases that do not have it
     (TWO + "batch = 512\n warmup = 1\n", {},
      {"first.batch": 512, "second.batch": 512, "first.warmup": 2.0, "second.warmup": 1.0,
       "first.optimizer.lr": 0.2, "second.start": "first"}),
@@ -213,10 +213,10 @@ VALUES: list[tuple[str, dict[str, OverrideValue], dict[str, object]]] = [
     (BASE + FLAGS, {}, {"train.clip": 1.0}),
     (BASE + FLAGS, {"clip": "none", "ema": "none", "augment": "none"},
      {"train.clip": None, "train.ema": None, "train.augment": ()}),
-    # an override may mend what is wrong
+    # an override can correct an error of the recipe
     (BASE + "batch = 0", {"batch": 64}, {"train.batch": 64}),
     ("optimizer = sgd(lr = 1)", {"epochs": 3}, {"train.epochs": 3}),
-    # a short run keeps the shape of its schedule; what is given or written in epochs is not scaled
+    # a short run keeps the shape of its schedule; overrides and expressions of `epochs` are not scaled
     (TWO, {"epochs": 4},
      {"first.schedule.epochs": (2.0, 3.0), "first.warmup": pytest.approx(0.4),
       "second.schedule.epochs": (2.0,)}),
@@ -251,7 +251,7 @@ def test_a_variant_changes_only_what_it_names() -> None:
     assert (small.phases[1].steps, small.phases[1].epochs) == (8, base.phases[1].epochs)
     assert (base.seed, small.seed, small.name) == (0, 3, "small")
     assert good(text, sync_norm=True).sync_norm
-    # it wins over phases of its base and may add one
+    # a setting of a variant replaces those of base phases; a variant may add a phase
     assert [phase.name for phase in mine.phases] == ["first", "second", "third"]
     assert [phase.batch for phase in mine.phases] == [64, 64, 64]
     assert [phase.batch for phase in good(text, "again").phases] == [32, 64, 64]
@@ -346,7 +346,7 @@ def test_each_of_several_wrong_overrides_has_its_place() -> None:
 
 
 BOUNDS: dict[str, tuple[float | str, ...]] = {
-    # setting: the least and the greatest value that are allowed, then values that are not
+    # setting: the least and the greatest allowed value, then values that are not allowed
     "epochs": (1, 100_000, 0, 100_001),
     "steps": (1, 10_000, 0, 10_001),
     "batch": (1, 1_000_000, 0, 1_000_001),
@@ -366,7 +366,7 @@ BOUNDS: dict[str, tuple[float | str, ...]] = {
 @each_of(BOUNDS)
 def test_bounds_of_a_setting(key: str) -> None:
     *inside, below, above = BOUNDS[key]
-    room = {"epochs": 100_000, "batch": 10_000}  # for a long warm-up and for many parts
+    room = {"epochs": 100_000, "batch": 10_000}  # room for a long warm-up and many parts
     for value in inside:
         found = good(recipe(BASE), **({} if key in room else room), **{key: value})
         phase = found.phases[0]
@@ -378,7 +378,7 @@ def test_bounds_of_a_setting(key: str) -> None:
 # -- errors ----------------------------------------------------------------------------------------
 
 
-ERRORS = [  # the marked text, and the beginning of the label, the hint and the other places
+ERRORS = [  # body, code, marked text, beginning of label, hint and other places
     (BASE + "warm_up = 5", "E0801", "warm_up", "not a setting here; did you mean `warmup`?"),
     (BASE + "phase a { seed = 5 }", "E0801", "seed", "not a setting here; move it out of the phase"),
     (BASE + "start = a", "E0801", "start", "not a setting here; move it into a phase"),
@@ -451,7 +451,7 @@ def test_all_errors_in_one_run() -> None:
 
 LONG = "+".join("1" * 300)
 FOLLOWED = {
-    # after syntax errors, missing settings and errors at a marked place are left out; others stay
+    # missing settings and errors at the place of a syntax error are not reported; other errors are
     recipe("epochs = 5 5\n optimizer = sgd(lr = 2000)\n batch = (\n seed = -1"): (
         "E0108 5 5, E0112 =, E0803 2000"
     ),

@@ -1,4 +1,4 @@
-"""Records do what dataclasses do, but for refusing to be changed."""
+"""Records behave like frozen dataclasses, but do not refuse to be changed."""
 
 import dataclasses
 import inspect

@@ -1,10 +1,10 @@
-"""All slips of the pen in a short text: which error each gives, where, what it offers, what is kept.
+"""All typing mistakes in a short text: the error of each, its place, its fix, and what is kept.
 
-``slips.txt`` has a line for each slip, with a cell for each word of TEXT that it is made before (or
-that it takes away): the last digits of the code, the characters from the slip to the mark, those that
-are marked, and the ``+ - =`` of a fix that inserts, removes or replaces, with ``!`` if errors are left
-after it; then how many nodes of the tree are kept, and names that are lost. ``.`` is a right text.
-``python -m tests.dsl.test_slips`` writes the file anew after an intended change.
+``slips.txt`` has a line for each slip and in it a cell for each word of TEXT that the slip is made at. A cell
+has the last digits of the code, the characters from the slip to the mark, the number of marked characters,
+and ``+ - =`` for a fix that inserts, removes or replaces, with ``!`` if errors remain after it. Then follow
+the number of nodes in the tree and names that are lost. ``.`` means that the text has no error.
+``python -m tests.dsl.test_slips`` rewrites the file after an intended change.
 """
 
 import re
@@ -61,7 +61,7 @@ def cells(slip: str) -> dict[str, str]:
     return {text: cell(text, at) for text, at in texts.items()}
 
 
-@pytest.mark.parametrize("part", range(4))  # of one test, which would take two seconds
+@pytest.mark.parametrize("part", range(4))  # one test would take two seconds
 def test_slips_are_found_and_mended_as_before(part: int) -> None:
     rows = {line.split()[0]: line.split()[1:] for line in FILE.read_text("utf-8").splitlines()}
     for slip in SLIPS[part::4]:
@@ -69,12 +69,12 @@ def test_slips_are_found_and_mended_as_before(part: int) -> None:
             assert found == before, text
 
 
-# -- the scanner: each invalid word has one error, a token in its stead, and a fix -----------------
+# -- the scanner gives each invalid word one error, a replacement token and a fix ------------------
 
 NUMBERS, WORDS = "numbers are written `4`, `0.5` or `1e-4`", "names are made of the letters a-z"
 STRINGS, IMPORTS = "strings are written in double quotes", "import other files with `use`"
 BODIES = "a body is written between `{` and `}`"
-# The marked word; the tokens; the code and a part of the message and hint; the text after the fix.
+# Marked word: tokens, code, part of the message or hint, text after the fix.
 WRONG: dict[str, tuple[str, str, str, str]] = {
     "a «5.»": ("a 1", "E0107", "write `5.0`", "a 5.0"),
     "«.5e3» b": ("1 b", "E0107", "write `0.5e3`", "0.5e3 b"),

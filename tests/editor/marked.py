@@ -1,4 +1,4 @@
-"""Specs with marks in them: ``|`` is where the cursor stands."""
+"""Specs with marks: ``|`` is the position of the cursor."""
 
 from danetc.editor import Analysis, analyse
 
@@ -13,7 +13,7 @@ network small(classes = 10) {
 
 
 def at_cursor(text: str, name: str = "small.danet") -> tuple[Analysis, int]:
-    """A text without its one mark, and the offset of that."""
+    """The analysis of a text without its one mark, and the offset of the mark."""
     before, mark, after = text.partition("|")
     assert mark
     assert "|" not in after

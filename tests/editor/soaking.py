@@ -1,8 +1,8 @@
-"""Random edits of shipped specs, after each of which every service answers.
+"""Random edits of shipped specs: every service answers after each edit.
 
-``make edits`` does 10,000 of them; the tests a few. Files are edited as a person does it, by words and
-lines, and now and then undone, so that they are broken most of the time and mended some of it; one file
-uses another that is open too.
+``make edits`` makes 10,000 edits, and the tests make a few. They change words and lines, as a person does.
+From time to time files are restored, so that they are broken most of the time and correct some of it. One
+file uses another that is open too.
 """
 
 import argparse
@@ -32,12 +32,12 @@ _TEXT = """network block backbone connection rule neuron surrogate recipe use vi
 or not state phase in out -> .. == = + - * / ( ) [ ] { } , ; : " ' # . 0 1 3.5 1e999 conv norm spike stage
 sum learn delay LIF resnet18 origin x s i n over channels é 😀 std"""
 WORDS = [*_TEXT.split(), "\n", "\r", "\t", "\x00"]
-UNDONE = 40  # edits until a file is as it was
+UNDONE = 40  # edits after which a file is restored
 
 
 @dataclass
 class Soak:
-    """A session."""
+    """An editor session."""
 
     draw: random.Random
     files: OpenFiles = field(default_factory=OpenFiles)
@@ -58,7 +58,7 @@ class Soak:
                 self.files.close(each)
 
     def open(self, name: str) -> list[str]:
-        """A shipped spec and a file that it uses, as they stand in the package."""
+        """Open a shipped spec, and a file that it uses, with their text in the package."""
         path = shipped_specs()[name]
         uses = Analysis(SourceFile(str(path), path.read_text(encoding="utf-8"))).program.uses
         paths = [path, *(path.parent / use.module for use in uses if use.is_path)]
@@ -86,7 +86,7 @@ class Soak:
         return draw.choice(changed)
 
     def answer(self, name: str) -> None:
-        """Every service once, at a random place; what they give lies in the text."""
+        """Call every service once, at a random place; results must lie in the text."""
         analysis = self.files.analysis(name)
         others = self.files.others(name)
         end = len(analysis.text)
@@ -121,7 +121,7 @@ class Soak:
                 rename(analysis, offset, "renamed", others)
 
     def applied(self, analysis: Analysis, edits: Sequence[Edit]) -> None:
-        """Edits of the text are inside of it, and apart from each other."""
+        """Check that edits of the text lie inside it and do not overlap."""
         own = [edit for edit in edits if edit.span.source is analysis.source]
         places = sorted((edit.span.start, edit.span.end) for edit in own)
         ends = [0, *(place for both in places for place in both), len(analysis.text)]

@@ -15,7 +15,7 @@ from danetc.editor.problems import CodeFix, code_fixes
 from tests.editor.marked import network
 
 FIXED = 26
-"""Pages whose wrong example has a hint that an editor follows; it may only grow."""
+"""Number of pages whose wrong example has a hint that an editor can apply; it may only grow."""
 
 
 def all_fixes(text: str) -> tuple[CodeFix, ...]:
@@ -24,14 +24,14 @@ def all_fixes(text: str) -> tuple[CodeFix, ...]:
 
 def test_every_fix_of_every_page_leaves_less_to_fix() -> None:
     fixed: set[str] = set()
-    for code in CODES.keys() - {"E0906"}:  # which takes seconds
+    for code in CODES.keys() - {"E0906"}:  # E0906 takes seconds
         wrong = examples(code)[0]
         before = analyse(wrong)
         fixes = code_fixes(before, 0, len(wrong))
         for fix in fixes:
             assert all(edit.span.source is before.source for edit in fix.edits)
             found = analyse(edited(wrong, fix.edits)).diagnostics
-            left = [item for item in found if item.code != "E0201"]  # no such file here
+            left = [item for item in found if item.code != "E0201"]  # the file does not exist here
             assert len(left) < len(before.diagnostics), (code, fix.title)
         if code in {fix.problem.code for fix in fixes if not fix.title.startswith("allow ")}:
             fixed.add(code)
@@ -64,13 +64,13 @@ EACH, OUT, PROJECTED = "each = conv -> norm", "out = branch + shortcut", "projec
 ADD = ("E0602", f"add `{PROJECTED}`")
 FIRST, END = "connection c {", "}\n" + NET
 ADDED = [
-    # a text, the code and title of its fix, and what that makes of the text
+    # a text, the code and title of its fix, and the fixed text
     ("block for(w) = conv(w)", "E0113", "", "block for_(w) = conv(w)"),
     (NET.replace("}\n", "") + "\nblock b = conv(8)", "E0102", "", f"{NET}\nblock b = conv(8)"),
     (f"use std\n{FIRST} {OUT}", "", "", f"use std\n{FIRST} {OUT}\n}}"),
     (FIRST + END, "", "", f"{FIRST} {OUT} {END}"),
     (f"{FIRST} {END}", "", "", f"{FIRST} {OUT} {END}"),
-    # in the style of the body
+    # a fix follows the style of the body
     (f"{FIRST} {EACH}; {OUT} {END}", *ADD, f"{FIRST} {EACH}; {OUT}; {PROJECTED} {END}"),
     (
         f"{FIRST}\n  {EACH}\n  {OUT}  # 1\n{END}",

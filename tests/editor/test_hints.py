@@ -83,12 +83,12 @@ def test_a_traced_check_comes_out_as_one_without(name: str) -> None:
         key: str(graph) for key, graph in graphs.items()
     }
     for key, trace in found.traces.items():
-        for _, id, _ in trace.notes:  # what was taken back leaves no note
+        for _, id, _ in trace.notes:  # nodes that were taken back leave no note
             value = trace.nodes[id].value
             assert value == graphs[key].nodes.get(id, trace.nodes[id]).value
 
 
-# -- hover: what a name is, and the value that stands there ----------------------------------------
+# -- hover: the meaning of a name, and the value at its place --------------------------------------
 
 
 def text_at(marked: str) -> str:
@@ -162,7 +162,7 @@ def proposed(marked: str) -> dict[str, Proposal]:
 INPUTS = "use std\nnetwork n { input = inputs(rgb = image(3, 8, 8), dvs = events(2, 8, 8))"
 LAYERS = {"conv", "norm", "spike", "LIF", "PSN", "stage", "avgpool"}
 CASES: list[tuple[str, set[str], set[str]]] = [
-    # where, what is proposed, what is not
+    # place, names that are proposed, names that are not
     ("|", {"use", "network", "recipe"}, {"conv"}),
     ("use |", {"std"}, {"network"}),
     ("use std (|", {"LIF", "resnet50", "origin"}, {"conv"}),
@@ -276,7 +276,7 @@ def test_files_are_proposed_in_a_use(tmp_path: Path) -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", list(shipped_specs())[::15])
 def test_what_stands_in_a_spec_would_be_proposed_there(name: str) -> None:
-    """Each name of a line, with the rest of its line not written yet."""
+    """Each name is proposed while it and the rest of its line are not written yet."""
     location = shipped_specs()[name]
     text = location.read_text(encoding="utf-8")
     meanings = analyse(text, str(location)).meanings
@@ -284,7 +284,7 @@ def test_what_stands_in_a_spec_would_be_proposed_there(name: str) -> None:
         if one.defines or one.meaning.kind == "library" or one.span.text in ("init", "norm"):
             continue
         if one.meaning.kind == "argument" and one.meaning.owner in ("inputs", "outputs"):
-            continue  # the name of an input or output, which is whatever one likes
+            continue  # the name of an input or output is free
         end = text.find("\n", one.span.start)
         cut = text[: one.span.start] + text[end:]
         found = {item.name for item in complete(analyse(cut, str(location)), one.span.start)}

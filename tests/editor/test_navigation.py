@@ -1,4 +1,4 @@
-"""Definitions, references, renaming over several files; and analyses that are reused after an edit."""
+"""Definitions, references and renaming over several files, and analyses that are reused after an edit."""
 
 import random
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ BLOCKS = "use std\nblock fire(width, kernel = 3) { out = in -> conv(width, kerne
 
 @pytest.fixture
 def files(tmp_path: Path) -> OpenFiles:
-    """`blocks.danet` open, `user.danet` open, `other.danet` on disk alone."""
+    """`blocks.danet` open, `user.danet` open, `other.danet` only on disk."""
     files = OpenFiles([str(tmp_path)])
     files.change(str(tmp_path / "blocks.danet"), BLOCKS)
     user = 'use "blocks.danet"\n' + network(
@@ -166,7 +166,7 @@ def test_random_edits_are_answered(seed: int) -> None:
     Soak(random.Random(seed)).run(10)
 
 
-# -- an edit reuses the networks that it leaves unchanged, and the editor shows the same as without
+# -- an edit reuses unchanged networks, and the editor shows the same as without reuse ------------
 
 
 TWO = (
@@ -180,7 +180,7 @@ WORDS = ("fire", "conv", "8", "(", ")", "->", " = ", "spike", "norm", "{", "}", 
 
 
 def shown(analysis: Analysis) -> object:
-    """All that an editor shows of the values and problems of a file."""
+    """Everything that an editor shows of the values and problems of a file."""
     survey = analysis.survey
     notes = {
         name: [(span.start, span.end, id) for span, id, _ in trace.notes]

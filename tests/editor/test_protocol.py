@@ -1,4 +1,4 @@
-"""The language server: each feature by messages to one in this process, and a session with a client."""
+"""The language server: each feature by messages to a server in this process, and a client's session."""
 
 import asyncio
 import io
@@ -62,14 +62,14 @@ def received(stream: IO[bytes]) -> Iterator[Message]:
 
 
 class Output(io.BytesIO):
-    """Standard output, which may be read once the server has closed it."""
+    """Standard output that can be read after the server has closed it."""
 
     def close(self) -> None:
         pass
 
 
 def answers(*messages: Message) -> tuple[int, list[Message]]:
-    """The exit status of a server in this process, and all that it sends."""
+    """The exit status of a server in this process, and all messages that it sends."""
     server, output = make_server(), Output()
     server.start_io(io.BytesIO(written(messages)), output)
     return server.status, [*received(io.BytesIO(output.getvalue()))]
@@ -145,7 +145,7 @@ def test_each_feature_answers_about_the_text_as_it_was_changed() -> None:
     assert {"startLine": 3, "endLine": 9, "kind": "region"} in results["foldingRange"]
     tokens = results["semanticTokens/full"]["data"]
     assert tokens[:3] == [0, 0, len("use")]
-    assert sum(tokens[0::5]) == 8  # the last one stands on the network's last line with words
+    assert sum(tokens[0::5]) == 8  # the last one is on the network's last line with words
 
     uses, head = [misspelt, place(8, "fire")], place(2, "fire")
     assert results["definition"] == {"uri": uri, "range": head}
@@ -218,7 +218,7 @@ USER = 'use "blocks.danet"\n' + network(
 
 
 def position(text: str, end: str) -> Message:
-    """Where a text stands after its first ``end``."""
+    """The position in a text after its first ``end``."""
     *before, line = (text.partition(end)[0] + end).split("\n")
     return {"line": len(before), "character": len(line.encode("utf-16-le")) // 2}
 
@@ -238,11 +238,11 @@ def test_a_client_is_answered(tmp_path: Path) -> None:
             server.stdin.flush()  # type: ignore[union-attr]
 
         def problems() -> list[Message]:
-            """The next ones of the network's file."""
+            """The next problems of the network's file."""
             published = (each["params"] for each in came if "Diagnostics" in each.get("method", ""))
             return next(each["diagnostics"] for each in published if each["uri"] == spec.as_uri())
 
-        # the library has an error on disk, and none as it is open
+        # the library has an error on disk, but none in the open text
         send(*START, opened(spec.as_uri(), USER))
         (found,) = {item["code"]: item for item in problems()}.values()
         assert found["message"].startswith("in blocks.danet: ")
@@ -262,7 +262,7 @@ def test_a_client_is_answered(tmp_path: Path) -> None:
         proposals = next(each["result"]["items"] for each in came if each.get("id") == 1)
         assert {"fire", "conv", "spike", "LIF"} <= {item["label"] for item in proposals}
 
-        # a file that closes is the one on disk again
+        # a closed file is read from disk again
         closed = {"textDocument": {"uri": library.as_uri()}}
         send(notification("textDocument/didClose", closed))
         while not any(item["message"].startswith("in ") for item in problems()):

@@ -1,5 +1,5 @@
-"""Generated and mutated specs, each built, run and trained, and held against the interpreter.
+"""Generated and mutated specs are built, run, trained and compared with the interpreter.
 
-``python -m tests.fuzzing`` (``make fuzz``) runs for a time that is given; ``tests/test_fuzzing.py``
+``python -m tests.fuzzing`` (``make fuzz``) runs for a given time; ``tests/test_fuzzing.py``
 runs a fixed number of cases.
 """

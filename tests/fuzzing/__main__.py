@@ -1,4 +1,4 @@
-"""Run it: ``python -m tests.fuzzing [--seconds S] [--seed N] [--case NUMBER] [--file SPEC]``."""
+"""Run the fuzzer: ``python -m tests.fuzzing [--seconds S] [--seed N] [--case NUMBER] [--file SPEC]``."""
 
 import argparse
 import itertools

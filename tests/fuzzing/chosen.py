@@ -1,7 +1,7 @@
-"""The cases that the tests run, chosen so that few use the whole language. (``make fuzz`` runs others.)
+"""The cases that the tests run: a few that use the whole language. (``make fuzz`` runs others.)
 
-``python -m tests.fuzzing.chosen`` chooses them anew, after changes of the generator. Until then they
-are cases as good as any.
+``python -m tests.fuzzing.chosen`` chooses them again after a change of the generator. Until then, the
+listed cases are still valid.
 """
 
 from danetc.compiler import check_text, graph_of
@@ -17,13 +17,13 @@ CASES = (
 )  # fmt: skip
 
 POOL, OF_A_FORM = 800, 3
-"""Of the first ``POOL`` cases: each row of the language in one, and so many networks in each form."""
+"""Of the first ``POOL`` cases, one uses each row of the language, and ``OF_A_FORM`` use each form."""
 FIXED = 300
-"""What a case costs besides its operations at each step, in such operations."""
+"""Fixed cost of a case, as a number of operations of one step."""
 
 
 def chosen() -> list[int]:
-    """The cheapest cover, by greedy choice: the most of what is missing for what it costs."""
+    """A cheap cover by greedy choice: the next case has the most missing rows for its cost."""
     known = rows()
     uses: dict[int, set[str]] = {}
     costs: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""One network: what a model of it does, against the reference interpreter."""
+"""Compares models of one network with the reference interpreter."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -27,30 +27,30 @@ from tests.reference.tape import Array, Var, gradients
 from tests.reference.weights import Places, Weights
 
 NEAR = 1e-5
-"""A membrane potential closer to its threshold than this may spike or not, by roundings alone."""
+"""Rounding may decide whether a membrane potential closer to its threshold than this spikes."""
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
-"""Of outputs, gradients and buffers, in parts of the largest entry of each."""
+"""Allowed difference of a tensor, as a share of its largest entry."""
 NOISE = {torch.float64: 1e-13, torch.float32: 1e-6}
-"""What a rounding may be at most: where the interpreter with such a noise is as far away from the
-one without as a model is, roundings have decided, and nothing can be said."""
+"""The largest rounding error. If noise of this size moves the interpreter by a tenth of a model's error
+or more, rounding decides, and the comparison proves nothing."""
 BATCH = 3
 MAX_ELEMENTS, MAX_NODES = 300_000, 600
 
 
 class Mismatch(AssertionError):
-    """A model does something else than the interpreter."""
+    """A model differs from the interpreter."""
 
 
 class TooLarge(Exception):
-    """The interpreter would take long."""
+    """The interpreter would take too long."""
 
 
 @dataclass
 class Case:
-    """What came of networks: comparisons by their form, and those set aside.
+    """Results of comparisons: the number compared in each form, and the numbers set aside.
 
-    ``near`` had a membrane potential near its threshold, in ``unstable`` ones roundings decided, in
-    ``infinite`` ones a number was not finite.
+    In ``near`` ones a membrane potential is near its threshold, in ``unstable`` ones rounding decides,
+    and in ``infinite`` ones a number is not finite.
     """
 
     compared: Counter[str] = field(default_factory=Counter)
@@ -62,7 +62,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Seen:
-    """Of one run: outputs, gradients, buffers, what neurons and what all layers gave."""
+    """One run: its outputs, gradients and buffers, and the outputs of neurons and of all layers."""
 
     outputs: Arrays
     gradients: Arrays
@@ -86,7 +86,7 @@ class Subject:
         self._interpreted: dict[object, tuple[Seen, float]] = {}
         self._check_starts()
         _shake(self.model, seed)
-        for number in range(1, 4):  # norms that have seen something
+        for number in range(1, 4):  # norms update their statistics
             self.model.train()(self.input(seed + number))
         self.state = {name: value.clone() for name, value in self.model.state_dict().items()}
 
@@ -96,7 +96,7 @@ class Subject:
         return any(type(module).__name__ in RANDOM for module in self.model.modules())
 
     def input(self, seed: int, steps: int | None = None) -> Tensor:
-        """An image, or frames of events: whole numbers where the network says so."""
+        """An image, or frames of events, with whole numbers if the input of the network has them."""
         generator = torch.Generator().manual_seed(seed)
         value = taken(self.graph)
         varies = value.varies or steps is not None
@@ -112,7 +112,7 @@ class Subject:
     def check(
         self, model: nn.Module, training: bool, what: str, case: Case, x: Tensor | None = None
     ) -> None:
-        """Run a model, forward and back, and compare. Raises Mismatch."""
+        """Run a forward and a backward pass of a model, and compare the results. Raises Mismatch."""
         x = self.x if x is None else x
         model.load_state_dict(self.state)
         model.train(training)
@@ -127,14 +127,14 @@ class Subject:
     def judge(
         self, seen: Seen, x: Tensor, drawn: Arrays, training: bool, what: str, case: Case
     ) -> None:
-        """Hold what a model did against the interpreter, and count it. Raises Mismatch."""
+        """Compare a run of a model with the interpreter, and count it. Raises Mismatch."""
         expected, near = self.expected(x, drawn, training)
         if near < NEAR:
             case.near += 1
             return
         try:
             self.compare(seen, expected, what)
-        except Mismatch:  # unless roundings decided: noise like theirs moves the interpreter as far
+        except Mismatch:  # allowed if noise as small as rounding moves the interpreter as far
             moved, _ = self.expected(x, drawn, training, NOISE[self.dtype])
             self.compare(seen, expected, what, moved)
             case.unstable += 1
@@ -143,7 +143,7 @@ class Subject:
         case.compared[what] += 1
 
     def check_same_bits(self, one: nn.Module, other: nn.Module) -> None:
-        """Two models do the same in training, bit for bit. Raises Mismatch."""
+        """Check that two models are bit-identical in training. Raises Mismatch."""
         runs = []
         for model in (one, other):
             model.load_state_dict(self.state)
@@ -156,8 +156,8 @@ class Subject:
     def expected(
         self, x: Tensor, drawn: Arrays, training: bool, noise: float = 0.0
     ) -> tuple[Seen, float]:
-        """What the interpreter gives, and how near a neuron was to its threshold. It runs once for
-        all the models that were given the same and drew the same.
+        """The interpreter's results, and how near a neuron was to its threshold. The interpreter runs
+        once for all models with the same input and the same random numbers.
         """
         numbers = sorted((name, value.tobytes()) for name, value in drawn.items())
         key = (training, noise, array(x).tobytes(), *numbers)
@@ -168,7 +168,7 @@ class Subject:
     def interpreted(
         self, state: Arrays, x: Array, training: bool, drawn: Arrays = NONE, noise: float = 0.0
     ) -> tuple[Weights, Var, Result]:
-        """Run the interpreter: the weights that it used, its input, and what it gives."""
+        """Run the interpreter. Returns the weights that it used, its input, and its result."""
         weights, source = Weights(state, modules(self.model)), Var(x)
         run = Network(weights, source, training=training, drawn=drawn, noise=noise)
         return weights, source, run.run(self.checked.declaration(self.network), self.checked.module)
@@ -190,7 +190,7 @@ class Subject:
         return Seen(outputs, grads, {**buffers, **result.buffers}, result.values), result.near
 
     def _check_starts(self) -> None:
-        """Norms and what neurons learn start where the spec says."""
+        """Check that norms and learnables of neurons start at the values of the spec."""
         _, drawn = self.run(self.model.eval(), self.x)
         state = {name: array(value) for name, value in self.model.state_dict().items()}
         weights, _, _ = self.interpreted(state, array(self.x), False, drawn)
@@ -199,7 +199,7 @@ class Subject:
                 raise Mismatch(f"{name} starts at {state[name].flat[0]}, not at {start}")
 
     def run(self, model: nn.Module, x: Tensor) -> tuple[Seen, dict[str, Array]]:
-        """A forward and a backward pass, and what was drawn at random in it."""
+        """Results of a forward and a backward pass, and the random numbers drawn in it."""
         x = x.detach().clone().requires_grad_(x.is_floating_point())
         neurons: dict[str, Array] = {}
         drawn: dict[str, Array] = {}
@@ -208,7 +208,7 @@ class Subject:
         calls = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
         for name, module in model.named_modules():
             if calls[id(module)] > 1:
-                continue  # it is called at several places, and what it gives has several names
+                continue  # it is called at several places, so its output has several names
             after = module.register_forward_hook
             if not [*module.children()]:
                 hooks.append(after(_keep(layers, name)))
@@ -216,17 +216,17 @@ class Subject:
                 hooks.append(after(_keep(neurons, name)))
             elif isinstance(module, nn.Dropout | DropPath):
                 hooks.append(module.register_forward_pre_hook(_factors(drawn, name)))
-            elif type(module).__name__ in RANDOM:  # also of a model.py
+            elif type(module).__name__ in RANDOM:  # also in a model.py
                 hooks.append(after(_numbers(drawn, name)))
         poisson = [node for node in self.graph.nodes.values() if node.op == "poisson"]
-        if poisson:  # an encoder of the input: it is the first to draw
+        if poisson:  # an encoder of the input draws first
             torch.manual_seed(self.seed)
             shape = (self.graph.steps, BATCH, *poisson[0].value.shape)
             drawn["poisson"] = array(torch.rand_like(torch.empty(shape, dtype=self.dtype)))
         torch.manual_seed(self.seed)
         model.zero_grad()
         result = model(x)
-        # a recomputed segment calls the hooks once more
+        # a recomputed segment calls the hooks again
         neurons, drawn, layers = dict(neurons), dict(drawn), dict(layers)
         outputs = dict(zip(self.graph.outputs, outputs_of(result), strict=True))
         loss = sum(
@@ -234,7 +234,7 @@ class Subject:
         )
         if loss.requires_grad:
             loss.backward()
-        for hook in hooks:  # a norm with hooks is not part of a fused layer, in both runs
+        for hook in hooks:  # a norm with hooks is not fused: recomputation needs them too
             hook.remove()
         grads = {name: _gradient(value) for name, value in model.named_parameters()}
         grads["the input"] = _gradient(x)
@@ -245,7 +245,7 @@ class Subject:
     def compare(self, seen: Seen, expected: Seen, what: str, moved: Seen | None = None) -> None:
         for part in PARTS:
             mine, other = getattr(seen, part), getattr(expected, part)
-            # the least that entries are measured by, so that rounding around 0 is no error
+            # the lower bound of the scale, so that rounding around 0 is not an error
             floor = 1e-3 * max((float(np.abs(v).max(initial=0)) for v in other.values()), default=0)
             for name, value in mine.items():
                 if name not in other and part == "neurons" and what.startswith("passes"):
@@ -273,7 +273,7 @@ PARTS = ("outputs", "neurons", "buffers", "gradients")
 
 
 def check_kinds(graph: Graph, seen: Seen, what: str) -> None:
-    """What layers and the network give lies in the range that the compiler says."""
+    """Check that outputs of layers and of the network are in the range that the compiler states."""
     values = {node.path: node.value.kind for node in graph.nodes.values()}
     values |= {name: graph[id].value.kind for name, id in graph.outputs.items()}
     for name, value in (*seen.layers.items(), *seen.outputs.items()):
@@ -286,8 +286,8 @@ def check_kinds(graph: Graph, seen: Seen, what: str) -> None:
 
 
 def modules(model: nn.Module) -> Places:
-    """The paths of layers, of the scopes that hold them, the shapes of what loops carry, and of
-    layers at several places the paths that their weights have."""
+    """The paths of layers and of the scopes that hold them, the shapes of values that loops carry, and
+    for layers at several places the paths of their weights."""
     shapes: dict[str, tuple[int, ...]] = {}
     layers, scopes = list[str](), list[str]()
     stored = {name.rpartition(".")[0] for name in model.state_dict()}
@@ -302,7 +302,7 @@ def modules(model: nn.Module) -> Places:
         else:
             is_scope = any(key != "weight_layer" for key, _ in module.named_children())
             (scopes if is_scope else layers).append(name)
-    for name in shapes:  # a scope may hold nothing else
+    for name in shapes:  # a scope may hold only such values
         layers.append(name)
         parts = name.split(".")
         scopes += [".".join(parts[:depth]) for depth in range(1, len(parts))]
@@ -311,7 +311,7 @@ def modules(model: nn.Module) -> Places:
 
 @torch.no_grad()
 def _shake(model: nn.Module, seed: int) -> None:
-    """Move all that starts at 0 or 1 (norms, biases, learnables), and let more neurons fire."""
+    """Change parameters that start at 0 or 1 (norms, biases, learnables), and let more neurons fire."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         if parameter.dim() < 3:
@@ -325,19 +325,19 @@ def compiling(really: bool) -> AbstractContextManager[object]:
 
 def _keep(into: dict[str, Array], name: str) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        if isinstance(output, Tensor):  # a scope without layers may give several
+        if isinstance(output, Tensor):  # a scope without layers may have several outputs
             into[name] = array(output)
 
     return hook
 
 
 def _factors(into: dict[str, Array], name: str) -> Callable[..., None]:
-    """What each element is about to be multiplied by: the same is drawn once more, of ones."""
+    """The factor of each element: the module runs on ones first, with the same random numbers."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         state = torch.get_rng_state()
         drawn = array(module.forward(torch.ones_like(inputs[0])))
-        if name in into:  # in a loop over time, the next step
+        if name in into:  # the next step of a loop over time
             drawn = np.concatenate([into[name].ravel(), drawn.ravel()])
         into[name] = drawn
         torch.set_rng_state(state)
@@ -359,7 +359,7 @@ def projection(name: str, shape: tuple[int, ...]) -> Array:
 
 
 def _like(wanted: Array, value: Array) -> Array:
-    """One step of a value that is the same at all, where the model has one."""
+    """If the model has fewer steps, the first ones of a value that is the same at all steps."""
     if value.shape == wanted.shape:
         return wanted
     return wanted[: value.shape[0]] if value.ndim == wanted.ndim else wanted[0]

@@ -1,4 +1,4 @@
-"""What of the language a spec uses: rows that follow from the language's own tables."""
+"""The parts of the language that a spec uses, as rows derived from the language's own tables."""
 
 from collections.abc import Iterable, Iterator
 
@@ -25,15 +25,15 @@ _PLACES = {
     "rules": ("+", "*", "/", "-", "==", "or"),
     "recipes": ("+", "-", "*", "/"),
 }
-"""Where expressions stand, and the operators that are asked for there."""
+"""Places of expressions, and the operators that must be covered there."""
 _PLACE_OF = {"neuron": "equations", "surrogate": "equations", "rule": "rules", "recipe": "recipes"}
 
 
 def rows() -> dict[str, int]:
-    """Every row, with how often it was used (0)."""
+    """Every row, with the number of its uses (0)."""
     parts: dict[str, Iterable[str]] = {
-        # What passes and lowering put in by themselves (`repeat`, `flatten`) is counted too; a table
-        # reads a file.
+        # Operations that passes and lowering insert (`repeat`, `flatten`) count too. A table is left
+        # out, since it reads a file.
         "operation": (
             name
             for name, row in OPS.items()

@@ -17,7 +17,7 @@ class Dice(random.Random):
         return self.random() < share
 
     def some(self, items: Sequence[T], most: int) -> list[T]:
-        """Up to so many of some things, in their order."""
+        """Up to ``most`` of the items, in their order."""
         chosen = sorted(self.sample(range(len(items)), self.randint(0, min(most, len(items)))))
         return [items[place] for place in chosen]
 
@@ -36,7 +36,7 @@ class Dice(random.Random):
         return line
 
     def number(self, value: int) -> str:
-        """A whole number above 0, mostly as it is, else as an expression."""
+        """A positive integer, mostly as a literal, otherwise as an expression."""
         if self.maybe(0.6):
             return str(value)
         down = f"{value - 1} + 1" if value > 1 else "1"
@@ -58,20 +58,20 @@ class Dice(random.Random):
         return f"{self.uniform(low, high):.2f}"
 
     def learn(self) -> str:
-        """Numbers that are learnt among values of the network."""
+        """Learnable numbers in values of the network."""
         bounds = "«||, above = 0.1|, below = 2|, above = 0, below = 1.5»"
         each = "«layer|channel|step|neuron|channel, per_step = true»"
         return self.text(f"learn({self.real(0.3, 1.2)}{bounds}«||, per = {each}»)")
 
     def drawn(self) -> str:
-        """Random numbers among values, or in the equations of a neuron."""
+        """Random numbers in values of the network, or in the equations of a neuron."""
         given = "«|normal|normal(0.1, 0.5)|uniform(-1, 1)»"
         more = "«||, evaluate = «mean|draw»|, per = «sample|step»|, per = sample, evaluate = mean»"
         found = self.text(f"random({given}{more})")
         return found.replace("(, ", "(")
 
     def start(self) -> str:
-        """What weights start from, of the rows of the table."""
+        """The first values of weights, from a row of the table."""
         row = self.choice([*FIRST_WEIGHTS.values()])
         given = []
         for name, default in row.arguments.items():

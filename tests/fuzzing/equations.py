@@ -4,7 +4,7 @@ from tests.fuzzing.dice import Dice
 
 
 def smooth(dice: Dice, names: list[str], depth: int = 2) -> str:
-    """A bounded expression of some names, built of functions that are defined everywhere."""
+    """A bounded expression of some names, made of functions that are defined everywhere."""
     if depth == 0 or dice.maybe(0.15):
         return dice.choice([*names, *names, dice.real(0.1, 1.5)])
     a, b = smooth(dice, names, depth - 1), smooth(dice, names, depth - 1)
@@ -110,7 +110,7 @@ def gated(dice: Dice, name: str) -> str:
 
 
 def surrogate(dice: Dice, name: str) -> str:
-    """A smooth step, or the derivative itself."""
+    """A surrogate, given as a smooth step or as its derivative."""
     body = dice.text("""
         y = 1 / (1 + exp(-a * x))
         y = sigmoid(a * x)

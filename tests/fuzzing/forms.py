@@ -1,4 +1,4 @@
-"""A network in every form that it has, each compared."""
+"""Compares a network in each of its forms."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,13 +25,13 @@ FORMS = (
     "passes", "spikingjelly", "recompute", "fused recompute", "python", "folded", "stream",
     "resolved", "sequence",
 )  # fmt: skip
-"""What a network is besides an eager and a fused model. Each case takes one of them."""
+"""Forms of a network besides the eager and the fused model. Each case takes one of them."""
 CODES = ("poisson", "latency")
 
 
 def check_network(checked: Checked, network: str, seed: int, case: Case) -> Subject:
-    """Compare one network in training and in evaluation on the eager and the fused backend, whose
-    kernels run uncompiled, and in one form more. Raises Mismatch, TooLarge, what a model raises.
+    """Compare one network in training and in evaluation on the eager and the fused backend, with
+    uncompiled kernels, and in one more form. Raises Mismatch, TooLarge, and errors of a model.
     """
     subject = Subject(checked, network, seed, torch.float64)
     with compiling(False):
@@ -45,7 +45,7 @@ def check_network(checked: Checked, network: str, seed: int, case: Case) -> Subj
 
 
 def check_compiled(checked: Checked, network: str, seed: int, case: Case) -> None:
-    """Compare one network on the fused backend as people run it: compiled, in float32."""
+    """Compare one network on the fused backend as users run it: compiled, in float32."""
     subject = Subject(checked, network, seed, torch.float32)
     fused = subject.emitted("fused")
     with compiling(True):
@@ -81,7 +81,7 @@ def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
         case "stream":
             if subject.model.signature.whole or ops & {"mean_over_time", *CODES}:
                 return
-            if not subject.draws:  # else other numbers, one step after the other
+            if not subject.draws:  # step by step, it would draw other numbers
                 subject.model.load_state_dict(subject.state)
                 _check_outputs(subject, streamed(subject.model.eval(), graph), form, case)
         case "resolved":
@@ -99,7 +99,7 @@ def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
 
 
 def essence(graph: Graph) -> object:
-    """A graph without the places that it comes from."""
+    """A graph without its source positions."""
     nodes = [(i, n.op, n.inputs, n.path, dict(n.attrs), n.value) for i, n in graph.nodes.items()]
     return graph.steps, dict(graph.outputs), nodes, graph.stages
 
@@ -114,7 +114,7 @@ def _check_outputs(subject: Subject, run: Callable[[Tensor], Any], what: str, ca
 
 
 def streamed(model: Model, graph: Graph) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """All frames one after the other, put together again."""
+    """A function that runs a model frame by frame and joins the outputs."""
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
         frames = x if taken(graph).varies else [x] * graph.steps

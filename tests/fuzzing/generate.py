@@ -50,7 +50,7 @@ class Maker:
     neurons: list[str] = field(default_factory=lambda: [*STD_NEURONS])
     surrogates: list[str] = field(default_factory=lambda: [*SURROGATES])
     steps: int = 0  # of the network being made
-    threshold: bool = True  # whether the network's neuron has one, for tdbn
+    threshold: bool = True  # whether the network's neuron has a threshold, for tdbn
     count: int = 0
     names: Sequence[str] = ("in",)  # of the network's inputs
 
@@ -58,7 +58,7 @@ class Maker:
         self.count += 1
         return f"{base}_{self.count}"
 
-    # -- layers, flows and values of shapes that are kept account of
+    # -- layers, flows and values, with shapes that are tracked ----
 
     def neuron(self) -> str:
         name = self.dice.choice(self.neurons)
@@ -110,7 +110,7 @@ class Maker:
         """)
 
     def declare_of_weights(self) -> str:
-        """A block that keeps the shape of weights, of any layer."""
+        """A block that keeps the shape of the weights of any layer."""
         name, dice = self.fresh("weights"), self.dice
         out = dice.text("""
             gain * in / sqrt(0.1 + ((in * in) -> mean(over = channels)))
@@ -188,7 +188,7 @@ class Maker:
         return self.conv(shape)
 
     def other_size(self, channels: int, size: int) -> str:
-        """A flow through maps of another size, or other channels, that gives what it takes."""
+        """A flow through maps of another size, or other channels; its output has the shape of its input."""
         dice = self.dice
         given = f"rows = {size}, columns = {size}"
         forms = f"""
@@ -213,7 +213,7 @@ class Maker:
         return " -> ".join(steps), shape
 
     def in_loop(self, shape: Shape) -> str:
-        """A flow that keeps the shape and can run one step after the other."""
+        """A flow that keeps the shape and can run step by step."""
         dice = self.dice
         layers = [
             self.conv(shape, shape.channels, keep=True)[0],
@@ -229,7 +229,7 @@ class Maker:
         return " -> ".join(dice.some(layers, 3) or ["conv(" + dice.number(shape.channels) + ")"])
 
     def loop(self, source: str, shape: Shape) -> tuple[list[str], str]:
-        """Lines of a loop over time that is fed by a value, and the name of what it gives."""
+        """Lines of a loop over time with ``source`` as its input, and the name of its output."""
         dice = self.dice
         a, b = self.fresh("loop"), self.fresh("back")
         join = dice.text("«({} + {})|({} - {})|max({}, {})|({} + 0.5 * {})»")
@@ -244,7 +244,7 @@ class Maker:
                 lines.append(f"{b} = {a} -> {self.in_loop(shape)}")
                 dice.shuffle(lines)
                 return lines, dice.choice([a, b])
-            case "far":  # what is delayed is more than a name
+            case "far":  # the delayed value is more than a name
                 far = f"({a} -> {self.in_loop(shape)} -> delay{steps})"
                 return [f"{a} = {join.format(source, far)}{end}"], a
         inner = f"({join.format(back.format(a), f'({b} -> delay(2))')})"
@@ -252,7 +252,7 @@ class Maker:
         return lines, dice.choice([a, b])
 
     def window(self) -> str:
-        """Of time steps, of which a variant may have fewer."""
+        """A window of time steps that also fits a variant with fewer steps."""
         masked = "«|, masked = 0.3|, masked = scheduled(0.6)»"
         return self.dice.text(f", window = «1|(2 if steps > 1 else 1)|steps»{masked}")
 
@@ -291,7 +291,7 @@ class Maker:
             max({a}, {dice.learn()})
         """)
 
-    # -- declarations: each is written to ``texts``; what it is called is given back
+    # -- declarations: each is added to ``texts`` under a new name -----------------
 
     def declare_neuron(self) -> None:
         name = self.fresh("neuron")
@@ -309,7 +309,7 @@ class Maker:
         self.surrogates += [name] * 3
 
     def declare_block(self) -> str:
-        """A flow of weights, or a block that wires itself; both take a width and a stride."""
+        """A flow of weight layers, or a block that wires itself; both take a width and a stride."""
         dice, name = self.dice, self.fresh("block")
         if dice.maybe(0.15):
             other = f"{self.declare_block()}(width, stride = stride)"
@@ -344,7 +344,7 @@ class Maker:
         return name
 
     def declare_layer(self) -> str:
-        """A block that is used as a layer: it keeps the size of what it takes."""
+        """A block that is used as a layer: it keeps the size of its input."""
         dice, name = self.dice, self.fresh("layer")
         lines = ["most = 2 * width", "wide = in -> conv(most / 2) -> norm"]
         again = dice.text("«norm -> spike|tanh|conv(width, kernel = 1)»")
@@ -367,7 +367,7 @@ class Maker:
         return name
 
     def attention(self) -> str:
-        """A value of the size of ``wide``, which queries, keys and values are made of."""
+        """A value of the size of ``wide``, from which queries, keys and values are made."""
         dice = self.dice
         layer = "«spike|spike|norm|norm -> spike|tanh»"
         part = f"«(wide -> {layer})|wide|in|(in -> again)|(wide -> mean_over_time)»"
@@ -417,7 +417,7 @@ class Maker:
         return name
 
     def declare_loop(self) -> str:
-        """A rule that reads values of earlier steps, those of later blocks too."""
+        """A rule that reads values of earlier steps, also from later blocks."""
         dice, name = self.dice, self.fresh("back")
         late = dice.text("«out[n - 1]|sum(out[0 .. n - 1])|in[i]|out[i]|(out[0] / 2)»")
         late = dice.text(f"«{late}|{late}|{late}|({dice.learn()} * {late})»")
@@ -470,7 +470,7 @@ class Maker:
     # -- networks
 
     def _fed_back(self, stage: str) -> str:
-        """A stage in a loop over time, whose norms have the statistics of one sample."""
+        """A stage in a loop over time; its norms use the statistics of one sample."""
         via = self.dice.text("via «origin|sew|pa_a|pa_b|plain|ms_conv»")
         rule = self.dice.choice(["feedback_after_opening", *[self.declare_loop()] * 3])
         return f"{stage} {via} by {rule} with (norm = groupnorm(groups = 1))"
@@ -532,7 +532,7 @@ class Maker:
         return flow
 
     def _wires_itself(self, name: str) -> bool:
-        """Whether a block is one that wires itself, or stands for one."""
+        """Whether a block wires itself, or is an alias of one that does."""
         text = next((t for t in self.texts if t.startswith(f"block {name}(")), "")
         target = re.search(r"\) = (block_\d+)\(", text)
         return self._wires_itself(target[1]) if target else "{" in text
@@ -586,7 +586,7 @@ class Maker:
         return f"network {name}{given} {{\n  " + "\n  ".join(lines) + "\n}\n"
 
     def _of_tokens(self, at_once: bool) -> list[str]:
-        """Lines of a network of tokens. Its embedding may give the logits, too."""
+        """Lines of a network of tokens. Its embedding may also compute the logits."""
         dice, width = self.dice, self.dice.choice([2, 3, 4])
         tied = not at_once and dice.maybe(0.3)
         lines = [f"table = shared(embedding({width}, vocabulary = 5))"] if tied else []
@@ -644,7 +644,7 @@ class Maker:
             known.append(f"{names[3]}s")
         if dice.maybe(0.4):
             layer = self.flow(shape, 1, 2, keep=True)[0]
-            if dice.maybe(0.5):  # no norm, whose statistics would say in which order it stands
+            if dice.maybe(0.5):  # no norm: its statistics would depend on the order of the calls
                 conv = self.conv(shape, shape.channels, keep=True)[0]
                 layer = f"shared({conv} -> {self.neuron()})"
             lines.append(f"{names[4]} = {layer}")
@@ -662,7 +662,7 @@ class Maker:
         if used and not any(used[0] in line.split("=", 1)[1] for line in lines[2:]):
             lines[-1] += f" -> {used[0]}"
         joined = " + ".join(known)
-        if dice.maybe(0.2):  # what does not vary beside what does
+        if dice.maybe(0.2):  # a value without time beside values that vary
             lines.append(f"still = {known[0]} -> mean_over_time")
             joined += " " + dice.text("«+ still|- still|+ (still -> spike)|+ (still -> norm)»")
         if dice.maybe(0.15) and shape.size is not None and shape.size % 2 == 0:

@@ -1,4 +1,4 @@
-"""Small changes of a spec: what a typing error or a new idea would make of it."""
+"""Small changes of a spec, as made by a typing error or a new idea."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,11 +13,11 @@ from danetc.dsl.syntax.source import SourceFile
 from tests.fuzzing.dice import Dice
 
 Path = tuple[tuple[str, int | None], ...]
-"""The way to a node: fields, with an index where one holds several."""
+"""The path to a node: fields, each with an index if it holds several nodes."""
 
 
 def mutated(text: str, dice: Dice, changes: int = 1) -> str | None:
-    """The text with some nodes changed; None where nothing was."""
+    """The text with some nodes changed, or None if there is no change or no valid text."""
     program = parsed(text)
     if program is None:
         return None
@@ -37,7 +37,7 @@ def parsed(text: str) -> s.Program | None:
 
 
 def places(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """All nodes, each with the way to it."""
+    """All nodes, each with its path."""
     yield path, node
     for item in fields(node):
         value = getattr(node, item.name)
@@ -48,7 +48,7 @@ def places(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def put(node: Any, path: Path, new: Any) -> Any:
-    """The tree with one node exchanged; ``new`` of None leaves it out of its list."""
+    """The tree with one node replaced; if ``new`` is None, the node is removed from its list."""
     if not path:
         return new
     (name, index), *rest = path
@@ -78,7 +78,7 @@ OPERATORS = (("+", "-", "*", "/"), ("<", "<=", ">", ">=", "==", "!="), ("and", "
 
 
 def _changes(node: Any, dice: Dice, others: list[Any]) -> list[Any]:
-    """What a node may become; ``others`` are expressions of the same text."""
+    """Possible replacements of a node; ``others`` are expressions of the same text."""
     match node:
         case s.Number(value=int(value)):
             return [s.Number(str(n)) for n in (max(0, value - 1), value + 1, 1, 2, 3, 2 * value)]
@@ -120,11 +120,11 @@ def _changes(node: Any, dice: Dice, others: list[Any]) -> list[Any]:
     return []
 
 
-# -- making a failure small --------------------------------------------------------------------------
+# -- reducing a failure ------------------------------------------------------------------------------
 
 
 def minimised(text: str, fails: Callable[[str], bool]) -> str:
-    """A smaller spec that fails too, of 200 tries: parts are left out as long as it does."""
+    """A smaller spec that also fails: parts are removed while it does, in up to 200 tries."""
     program = parsed(text)
     candidates = iter(()) if program is None else _smaller(program)
     for _ in range(200):
@@ -138,7 +138,7 @@ def minimised(text: str, fails: Callable[[str], bool]) -> str:
 
 
 def _smaller(program: s.Program) -> Iterator[s.Program]:
-    """The program without one of several nodes, or with an expression that is only a part of one."""
+    """Programs that lack one node of a list, or have a part of an expression in its place."""
     for path, node in list(places(program)):
         if path and path[-1][1] is not None:
             yield put(program, path, None)

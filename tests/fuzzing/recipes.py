@@ -12,7 +12,7 @@ SMALL = {"epochs": (2, 6), "batch": (4, 16), "steps": (1, 3), "accumulate": (1, 
 
 
 def recipe(dice: Dice, name: str) -> str:
-    """A recipe, perhaps of two phases, perhaps a variant of another one."""
+    """A recipe, possibly of two phases, possibly a variant of another one."""
     phases = dice.maybe(0.25)
     lines = _lines(dice, ["phase", "recipe"], required=True)
     if phases:
@@ -33,7 +33,7 @@ def _lines(dice: Dice, scopes: list[str], *, required: bool) -> list[str]:
     rows = [
         (key, row)
         for key, row in SETTINGS.items()
-        if row.scope in scopes and row.type != t.SumType("part")  # of a network, not known here
+        if row.scope in scopes and row.type != t.SumType("part")  # the network is unknown here
     ]
     return [
         f"{key} = {_setting(dice, key, row)}"
@@ -98,7 +98,7 @@ def _value(dice: Dice, kind: t.Type, name: str = "") -> str:
 
 
 def _written(family: str) -> list[t.ItemSpec]:
-    """The items of a family that need no file of the user's."""
+    """The items of a family that need no file of the user."""
     return [item for item in ITEMS[family].values() if not item.others]
 
 

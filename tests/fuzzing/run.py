@@ -1,4 +1,4 @@
-"""The loop: cases by number, what they used of the language, and what failed."""
+"""The loop over numbered cases: which parts of the language they use, and which cases fail."""
 
 import time
 import traceback
@@ -20,11 +20,11 @@ from tests.fuzzing.mutate import minimised, mutated
 from tests.fuzzing.training import check_training, recipes
 
 COMPILED_EVERY = 200
-"""Kernels take a C++ compiler seconds each: one case of so many runs them compiled."""
+"""A C++ compiler takes seconds for each kernel: only one case of so many compiles its kernels."""
 MAX_CHECK_SECONDS = 5.0
 
 CANDIDATES = 6
-"""Specs of which a guided run takes the one that uses the least covered parts of the language."""
+"""A guided run takes, of so many specs, the one that uses the least covered parts of the language."""
 
 
 def corpus() -> list[str]:
@@ -32,12 +32,12 @@ def corpus() -> list[str]:
 
 
 def text_of(number: int) -> str:
-    """The text of a case: half are generated, the others change generated and written ones."""
+    """The text of a case: half of them are generated, the others mutate generated or written ones."""
     dice = Dice(number)
     if dice.maybe(0.5):
         return generate.spec(number)
     start = generate.spec(number) if dice.maybe(0.6) else dice.choice(corpus())
-    for _ in range(20):  # most changes are refused, which costs little
+    for _ in range(20):  # most mutations are refused, which costs little
         found = mutated(start, dice, dice.choice([1, 1, 2, 3]))
         if found is not None and _accepted(found):
             return found
@@ -47,7 +47,7 @@ def text_of(number: int) -> str:
 def _accepted(text: str) -> bool:
     try:
         check_text(text)
-    except Exception as error:  # an internal one is shown by the case
+    except Exception as error:  # the case reports an internal error
         return not isinstance(error, SpecError)
     return True
 
@@ -87,7 +87,7 @@ class Tally:
 
 
 def check_case(number: int, text: str, tally: Tally, *, compiled: bool = False) -> None:
-    """Check a spec, and all of its networks if it is accepted. Raises what goes wrong."""
+    """Check a spec, and all of its networks if it is accepted. Raises any error that is found."""
     start = time.process_time()
     try:
         checked = check_text(text)
@@ -128,14 +128,14 @@ def attempt(number: int, tally: Tally, text: str | None = None, *, compiled: boo
 
 
 def guided(seed: int, count: int, tally: Tally) -> int:
-    """The number of a seed's next case: that of a few which uses what few cases before have used,
-    since checking a spec costs little and comparing its networks much."""
+    """The number of a seed's next case: of a few candidates, the one that uses the least covered parts.
+    Checking a spec costs little, and comparing its networks costs much."""
     first = seed * 1_000_000 + count * CANDIDATES
     return max(range(first, first + CANDIDATES), key=lambda number: _wanted(number, tally))
 
 
 def _wanted(number: int, tally: Tally) -> float:
-    """How much a case uses of what few cases have used. One whose check fails badly comes first."""
+    """How much a case uses the least covered parts. One whose check has an internal error comes first."""
     try:
         checked = check_text(text_of(number))
     except SpecError:
@@ -147,7 +147,7 @@ def _wanted(number: int, tally: Tally) -> float:
 
 
 def save(failure: Failure, folder: Path) -> Path:
-    """Write a failure as a smaller spec that shows it, with how to see it again."""
+    """Write a smaller spec that shows a failure, with the command that repeats it."""
     kind = failure.error.partition(":")[0]
 
     def fails(text: str) -> bool:

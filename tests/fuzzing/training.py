@@ -1,4 +1,4 @@
-"""A recipe's training by the engine, held against the interpreter's."""
+"""Compares the engine's training by a recipe with the interpreter's."""
 
 import math
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from tests.reference.tape import Array, Var, gradients
 from tests.reference.training import Optimizer, averaged, clipped, loss, share
 
 TOLERANCE = 1e-7
-"""Of weights and buffers after a few steps, of the largest entry of each."""
+"""Allowed difference of weights and buffers after a few steps, as a share of the largest entry of each."""
 RANDOM = tuple(name for name, row in OPS.items() if row.random)
 IMAGES, MAX_EPOCHS = 6, 6
 State = dict[str, Array]
@@ -42,10 +42,10 @@ def recipes(checked: Checked) -> list[Recipe]:
 
 
 def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
-    """Train on a set of one batch, so that an epoch is a step; compare weights and the test's loss.
+    """Train on a set of one batch, so that an epoch is a step; compare weights and the test loss.
 
-    What a phase says of images is not looked at: they are what they are; the interpreter's gradients
-    go through all steps; and what the recipe changes is not of this network.
+    Some settings of the phase are replaced: those of images, since the images are given; of gradients,
+    since the interpreter's go through all steps; and changes, since they are not of this network.
     """
     graph, model = subject.graph, subject.model
     model.load_state_dict(subject.state)
@@ -112,8 +112,8 @@ def check_training(subject: Subject, recipe: Recipe, case: Case) -> None:
 
 
 def _rates(model: Model, fired: Mapping[str, Var], wanted: str) -> list[Var]:
-    """The firing rate of each layer of neurons that fires (of that name, if any): the mean of its
-    spikes, in their units."""
+    """The firing rate of each layer of spiking neurons (named ``wanted``, unless that is empty): the
+    mean size of its spikes, in their units."""
     graph = model.topology
     found = []
     for node in graph.nodes.values():
@@ -129,7 +129,7 @@ def _rates(model: Model, fired: Mapping[str, Var], wanted: str) -> list[Var]:
 
 
 def _gaps(seen: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, float]:
-    """How far apart each tensor is, in parts of its largest entry."""
+    """The largest difference of each tensor, as a share of its largest entry."""
     return {
         name: float(np.abs(value - expected[name]).max(initial=0))
         / max(float(np.abs(expected[name]).max(initial=0)), 1e-3)
@@ -140,7 +140,7 @@ def _gaps(seen: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str,
 def _train(
     subject: Subject, phase: Phase, start: State, x: Array, labels: Array, noise: float = 0.0
 ) -> tuple[State, float, float]:
-    """The weights to keep, their loss in evaluation, and how near a spike was to none."""
+    """The weights to keep, their loss in evaluation, and how near a neuron was to its threshold."""
     model = subject.model
     names = [name for name, _ in model.named_parameters()]
     state = dict(start)

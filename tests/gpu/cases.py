@@ -1,4 +1,4 @@
-"""Fused layers to try: which there are, which are chosen, and how one is compared."""
+"""Fused layers to test: their properties, the selected cases, and the comparison of one case."""
 
 import itertools
 import random
@@ -29,7 +29,7 @@ COUNT = Kind(-1, 9, 0.5)
 
 
 class Input(NamedTuple):
-    """A term of the sum: with a norm, the same at all steps, and the kind of its values."""
+    """A term of the sum: whether it has a norm, whether it is the same at all steps, and its kind."""
 
     normed: bool = False
     static: bool = False
@@ -56,7 +56,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-3, torc
 """Largest difference from float64, as a share of the largest value."""
 SEEDS = 30
 ROUNDING = 1e-6
-"""Change of inputs that shows what is left to the rounding of float32."""
+"""Relative change of inputs that shows which results depend on the rounding of float32."""
 
 
 class Case(NamedTuple):
@@ -95,8 +95,8 @@ def standard() -> dict[str, str]:
 
 @cache
 def zoo() -> dict[str, str]:
-    """Return neurons of one input that have no values for each pixel of a map: others are not fused."""
-    from tests.zoo.harness import CASES, NAMES, graph  # late: takes seconds
+    """Return neurons with one input and no learnables per pixel of a map: others are not fused."""
+    from tests.zoo.harness import CASES, NAMES, graph  # imported late, since it takes seconds
 
     found: dict[str, str] = {}
     for network in NAMES:
@@ -118,7 +118,7 @@ def program(name: str) -> str:
 
 @cache
 def covering() -> list[Case]:
-    """Return cases in which each two values of different properties meet at least once."""
+    """Return cases that combine any two values of different properties at least once."""
     neurons = (*standard(), *zoo())
     properties = neurons, tuple(FORMS), DTYPES, STEPS, (False, True), SIZES, (True, False)
     pairs = itertools.combinations(range(len(properties)), 2)
@@ -144,7 +144,7 @@ def _pairs(row: Mapping[int, Any]) -> set[Any]:
 
 # -- fusion groups in float64, operation by operation, differentiated by autograd -------------------
 
-"""Independent of the runtime: equations are evaluated from their program, norms are ``F.batch_norm``."""
+"""Independent of the runtime: the program of a neuron is evaluated, and norms are ``F.batch_norm``."""
 MOMENTUM, EPS = 0.1, 1e-5
 OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     **{name: getattr(torch, name) for name in
@@ -210,14 +210,14 @@ def _slope(x: Tensor, values: Mapping[str, Tensor], program: NeuronProgram) -> T
 
 
 class Different(AssertionError):
-    """Kernels compute something else than the references."""
+    """Kernels and references differ."""
 
 
 Results = dict[str, Tensor]
 
 
 def compare(case: Case, change: Callable[[str], str] = str) -> Sequence[Launch]:
-    """Run a case by the kernels of a GPU, uncompiled, and in float64. Return what ran. Raises Different.
+    """Run a case with GPU kernels, uncompiled, and in float64. Return the launches. Raises Different.
 
     Seeds are tried until both references agree: near a threshold, rounding decides about spikes.
     """
@@ -232,7 +232,7 @@ def compare(case: Case, change: Callable[[str], str] = str) -> Sequence[Launch]:
         raise Different(f"{case}: the uncompiled arithmetic differs from float64: {gaps}")
     with interpreted(change) as interpreter:
         found = layer.fused()
-    sums = case.training and any(each.normed for each in layer.inputs)  # in another order
+    sums = case.training and any(each.normed for each in layer.inputs)  # their order differs
     rounds = any(OPCODES[op.opcode].rounds for op in read_program(layer.program).ops)
     if not (sums or rounds or torch.equal(found["out"], plain["out"])):
         raise Different(f"{case}: outputs differ: {_gaps(found, plain)}")
@@ -249,7 +249,7 @@ def compare(case: Case, change: Callable[[str], str] = str) -> Sequence[Launch]:
 
 
 def _is_same(found: Results, plain: Results, dtype: torch.dtype, moved: Results) -> bool:
-    """True if values differ by roundings alone, and sums, which are float32 at least, by their order."""
+    """True if values differ only by rounding, and sums, which are at least float32, by their order."""
     gaps, eps = _gaps(found, plain, moved), torch.finfo(dtype).eps
     ulps = {2: 2, 4: 64, 8: 4096}[dtype.itemsize] * eps  # gradients of norms contain sums
     of_sums = TOLERANCE[torch.float64 if dtype is torch.float64 else torch.float32]
@@ -260,13 +260,13 @@ def _is_same(found: Results, plain: Results, dtype: torch.dtype, moved: Results)
 
 
 def _gaps(found: Results, expected: Results, moved: Results | None = None) -> dict[str, float]:
-    """The largest difference of each result beyond what roundings have ``moved``, as a share of the
+    """The largest difference of each result beyond what rounding has ``moved``, as a share of the
     largest value; inf if one is not finite.
     """
     gaps = {}
     for name, b in expected.items():
         a, own = found[name].double(), (moved or {}).get(name, 0)
-        gap = ((a - b.double()).abs() - own).clamp_min(0).max()  # NaN stays NaN, within no bound
+        gap = ((a - b.double()).abs() - own).clamp_min(0).max()  # NaN stays and fails any bound
         gap = gap / b.double().abs().max().clamp_min(1e-3)
         gaps[name] = float(gap) if a.shape == b.shape and a.isfinite().all() else float("inf")
     return gaps
@@ -282,7 +282,7 @@ class Layer:
         self.inputs, self.added = FORMS[case.form], case.form.startswith("folded")
         n, c, h, w = case.size
         if n * h * w * case.steps < 3:
-            n = 3  # a norm of two values gives 1 and -1, whatever they are: its gradient is rounding alone
+            n = 3  # a norm of any two values gives 1 and -1, so its gradient is only rounding
         torch.manual_seed(crc32(f"{case} {seed}".encode()))
         self.values = []
         for each in self.inputs:
@@ -317,7 +317,7 @@ class Layer:
                 nn.init.constant_(module.running_var, 1.5)
 
     def fused(self) -> Results:
-        """Results of the package, in the dtype of the case; norms and learnables are never halved."""
+        """Results of the package, in the dtype of the case; norms and learnables are at least float32."""
         case = self.case
         self._fresh(torch.float64 if case.dtype is torch.float64 else torch.float32)
         xs = [
@@ -327,8 +327,8 @@ class Layer:
         return self._gradients(self.layer, xs)
 
     def moved(self, eager: Results) -> Results:
-        """Return by how much the results of the reference move if its inputs change by ``ROUNDING`` of themselves:
-        where a steep surrogate or the edge of one lets rounding decide, far more than rounding."""
+        """Return how far results of the reference move if its inputs change by ``ROUNDING`` of themselves.
+        They move much farther where rounding decides at a steep surrogate or at the edge of one."""
         others = [self.eager(change) for change in (-ROUNDING, ROUNDING)]
         assert all(value.isfinite().all() for other in others for value in other.values())
         return {
@@ -361,7 +361,7 @@ class Layer:
         with torch.no_grad() if self.added else nullcontext():
             out = run(*xs)
         found = {"out": out.detach()}
-        if out.requires_grad:  # not the first step of a delayed input
+        if out.requires_grad:  # false at the first step of a delayed input
             weights = self.weights if out.dim() == 5 else self.weights[0]
             out.backward(weights.to(out.dtype))
         for i, x in enumerate(() if self.added else xs):

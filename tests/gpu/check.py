@@ -1,4 +1,4 @@
-"""``make gpu-check``: all that can be checked of the GPU path without a GPU.
+"""``make gpu-check``: all checks of the GPU path that need no GPU.
 
 ``--write`` writes the table of docs/machines.md.
 """
@@ -36,12 +36,12 @@ def interpret(case: Case) -> int:
 def attempt(run: Callable[[Case], Result], case: Case) -> Result | str:
     try:
         return run(case)
-    except Exception as error:  # the other cases run all the same
+    except Exception as error:  # the other cases still run
         return f"{case}: {type(error).__name__}: {error}"
 
 
 def _spills(made: Row | str) -> bool:
-    """True if registers are spilled; float64, which no recipe has, may spill."""
+    """True if registers are spilled; float64 may spill, since no recipe has it."""
     return isinstance(made, Row) and made.spilled > 0 and made.case.dtype is not torch.float64
 
 

@@ -1,4 +1,4 @@
-"""Compiles kernels for real GPUs, without one, and reads what they need of the hardware."""
+"""Compiles kernels for real GPUs, without one, and reads their hardware needs."""
 
 import re
 import subprocess
@@ -26,8 +26,8 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuob
 
 
 class Needs(NamedTuple):
-    """Registers of a thread, bytes of a thread that do not fit in them, and the share of all threads that a
-    multiprocessor holds at once."""
+    """Registers per thread, spilled bytes per thread, and the share of a multiprocessor's threads that it
+    holds at once."""
 
     registers: int
     spilled: int
@@ -37,10 +37,10 @@ class Needs(NamedTuple):
 def compiled(kernel: Kernel, target: str) -> Needs:
     """Compile a kernel in the configurations that Inductor may choose.
 
-    The autotuner takes the fastest, but skips each one that spills more than 16 registers (32 on AMD). With deterministic
-    algorithms, which are the default of ``danetc train``, a reduction has a fixed configuration, even if it spills. Return
-    the needs of the configuration with the highest occupancy among those that spill nothing, or else the least. If the
-    fixed one spills, its bytes are told instead.
+    The autotuner takes the fastest, but skips those that spill more than 16 registers (32 on AMD). With
+    deterministic algorithms, the default of ``danetc train``, a reduction has a fixed configuration, even if
+    it spills. Return the needs of the configuration with the fewest spilled bytes, then highest occupancy.
+    If the fixed one spills more, its spilled bytes are returned instead.
     """
     launcher = kernel.launcher
     needs = {config: _compiled(kernel, target, config) for config in launcher.configs}
@@ -99,12 +99,12 @@ HEAD = (
 
 
 class Row(NamedTuple):
-    """What the kernels of a layer move and need, forward and backward."""
+    """Traffic and hardware needs of the kernels of a layer, forward and backward."""
 
     case: Case
     kernels: int
     traffic: float
-    """Bytes per value of [N, C, H, W]: of all steps, and of all passes."""
+    """Bytes per value of [N, C, H, W], over all steps and all passes."""
     registers: tuple[int, ...]
     spilled: int
     occupancy: float

@@ -1,4 +1,4 @@
-"""The process in which CUDA devices are pretended (``pretended.cpp``); imported before torch.
+"""Pretends CUDA devices in a process (``pretended.cpp``); imported before torch.
 
 ``pytest -p tests.gpu.device`` runs tests there. DANETC_PRETENDED_LIBRARY names the compiled library, PRETENDED_DEVICES the number of
 devices. Kernels of the fused backend run operation by operation; each call counts as one launch.
@@ -30,7 +30,7 @@ DEVICES = int(os.environ.get("PRETENDED_DEVICES", "1"))
 
 
 def counts() -> dict[str, int]:
-    """Kernels launched, and times that the host waited to read or to write memory of a device."""
+    """Counts of kernel launches, and of host waits to read or to write memory of a device."""
     return dict(zip(("launches", "reads", "writes"), _own.counts(), strict=True))
 
 
@@ -94,7 +94,7 @@ for _name, _value in {
 
 
 def _deepcopy(self: Tensor, memo: Any, plain: Any = Tensor.__deepcopy__) -> Tensor:
-    """Copies by an operation: torch's own way needs the storage class of a torch with CUDA."""
+    """Copies by an operation: torch's own copy needs the storage class of a torch with CUDA."""
     if self.is_cuda and self.is_leaf and type(self) is Tensor:
         copy = self.detach().clone().requires_grad_(self.requires_grad)
         return memo.setdefault(id(self), copy)
@@ -119,7 +119,7 @@ compiled.missing_compiler = lambda device: None
 
 
 class Collectives(dist.ProcessGroup):
-    """The place of NCCL: Gloo exchanges the memory of devices, and has done so when a call returns."""
+    """Replaces NCCL: Gloo exchanges the memory of devices, and finishes before a call returns."""
 
     def __init__(self, store: Any, rank: int, size: int, timeout: Any) -> None:
         super().__init__(rank, size)
@@ -163,6 +163,6 @@ def _wide(value: Any) -> Any:
     return value.float() if half else value
 
 
-_cpu = torch.library.Library("aten", "IMPL")  # of norms over processes, for which the CPU has none
+_cpu = torch.library.Library("aten", "IMPL")  # kernels of norms over processes, which the CPU lacks
 for _name in ("stats", "gather_stats_with_counts", "elemt", "backward_reduce", "backward_elemt"):
     _cpu.impl(f"batch_norm_{_name}", _as_tested(f"batch_norm_{_name}"), "CPU")

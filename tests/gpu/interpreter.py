@@ -116,7 +116,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class Broken(AssertionError):
-    """A kernel breaks a rule that its results need not show."""
+    """A kernel breaks a rule, even if its results are correct."""
 
 
 @dataclass
@@ -180,7 +180,7 @@ class Interpreter:
         self._modules: dict[object, Module] = {}
 
     def call(self, function: CompiledFunction, args: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Call a function of the package by its kernels for a GPU."""
+        """Call a function of the package with its GPU kernels."""
         key = function, function.key(args)
         if key not in self._modules:
             text = _written(function, args, key[1])
@@ -282,7 +282,7 @@ def _by_numpy(compute: Callable[..., Any], *args: Any) -> Any:
 
 @contextmanager
 def _calling(call: Callable[..., Sequence[Tensor]]) -> Iterator[None]:
-    """Within the context, the package does on the CPU what it does on a GPU, with ``call`` for its kernels."""
+    """Within the context, the package runs on the CPU as on a GPU, with ``call`` in place of its kernels."""
     with (
         mock.patch.multiple(compiled, COMPILE=True, DEVICES=("cpu",)),
         mock.patch.object(CompiledFunction, "__call__", call),

@@ -1,4 +1,4 @@
-"""Pretended CUDA devices: the library is compiled here, and used in processes of its own (``device``)."""
+"""Pretended CUDA devices: the library is compiled here and used in separate processes (``device``)."""
 
 import hashlib
 import os
@@ -41,16 +41,16 @@ def library() -> Path:
         with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
             made = Path(scratch) / place.name
             subprocess.run([*command, "-o", str(made)], check=True)
-            os.replace(made, place)  # another process may do the same
+            os.replace(made, place)  # another process may do this at the same time
     return place
 
 
 def inside(*arguments: str, devices: int = 1, **rest: Any) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m ...`` in the repository, where there are devices."""
+    """Run ``python -m ...`` in the repository with pretended devices."""
     own = {
         "DANETC_PRETENDED_LIBRARY": str(library()),
         "PRETENDED_DEVICES": str(devices),
-        "DANETC_TEST_DEVICE": "cuda",  # of the tests of training
+        "DANETC_TEST_DEVICE": "cuda",  # read by the tests of training
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", *arguments]

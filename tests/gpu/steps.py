@@ -1,6 +1,6 @@
-"""What a training step does on a pretended device: launches of kernels, and waits of the host.
+"""Counts kernel launches and host waits of a training step on a pretended device.
 
-``python -m tests.gpu.steps NETWORK ...`` prints rows of it as JSON.
+``python -m tests.gpu.steps NETWORK ...`` prints a row for each network and backend as JSON.
 """
 
 import json
@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tests.gpu.device import counts  # before torch
+from tests.gpu.device import counts  # imported before torch
 
 import danetc  # isort: skip
 from danetc.runtime.training.observer import Callback, Epoch, StepReport  # isort: skip
@@ -32,8 +32,8 @@ class Counting(Callback):
         self.epochs.append(counts())
 
     def of_steps(self) -> list[dict[str, int]]:
-        """Counts of each step but the first two of a training and the last of an epoch, which is not
-        queued behind another."""
+        """Counts of each step, except the first two of a training, the first of an epoch and the last,
+        which is not queued behind another."""
         return [
             _between(one, two)
             for number, steps in enumerate(self.steps)
@@ -49,7 +49,7 @@ def _between(one: Mapping[str, int], two: Mapping[str, int]) -> dict[str, int]:
 
 
 def counted(spec: str | None = None, data: str = "digits", **options: Any) -> Counting:
-    """Train with ``options`` of ``danetc.train``, and count."""
+    """Train with ``options`` of ``danetc.train``, and return the counts."""
     counting = Counting()
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
@@ -62,7 +62,7 @@ SMALL: Mapping[str, tuple[str, dict[str, Any]]] = {
     "danet_c_r50": ("synthetic:classes=1000,size=224,count=8,test=2", {"width": 8}),
     "zoo/spikformer": ("synthetic:count=8,test=2", {"width": 48, "heads": 4, "depth": 2}),
 }
-"""Data, and widths at which a step takes seconds; the number of launches does not depend on them."""
+"""Data, and widths with which a step takes seconds; the number of launches does not depend on them."""
 
 
 def row(network: str, backend: str) -> dict[str, Any]:

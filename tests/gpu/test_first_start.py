@@ -1,4 +1,4 @@
-"""The first start: several processes trace and compile kernels, on a CPU and, up to machine code, for sm_90."""
+"""The first start: several processes trace and compile kernels for a CPU and, up to machine code, sm_90."""
 
 import io
 import subprocess
@@ -80,7 +80,7 @@ def test_where_processes_fail_this_one_compiles(
 def test_triton_compiles_what_another_gpu_loads(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each process runs here, since it would find no GPU elsewhere; none loads machine code."""
+    """Each worker runs in this process, since a separate one would find no GPU; none loads machine code."""
     pytest.importorskip("triton")
 
     class Here:

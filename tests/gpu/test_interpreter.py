@@ -1,4 +1,4 @@
-"""The kernels of a GPU, interpreted and held against the references, with faults, and compiled."""
+"""GPU kernels are interpreted and compared with the references, given faults, and compiled."""
 
 import re
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def test_a_layer_is_what_both_references_compute(case: Case) -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize("part", range(12))
 def test_another_layer_is_too(part: int) -> None:
-    """``make gpu-check`` runs all of them."""
+    """``make gpu-check`` runs all cases."""
     compare(covering()[part::12][5])
 
 
@@ -93,7 +93,7 @@ def test_a_fault_in_the_text_of_a_kernel_is_noticed(fault: str) -> None:
     changed: list[int] = []
 
     def change(text: str) -> str:
-        if "rsqrt" in text:  # the scale of the norm
+        if "rsqrt" in text:  # it computes the scale of the norm
             return text
         found, count = re.subn(pattern, other, text, count=1)
         changed.append(count)
@@ -118,8 +118,8 @@ def launches(last: bool) -> Sequence[Launch]:
 @pytest.mark.thorough
 @pytest.mark.parametrize("last", [False, True])
 def test_a_fusion_group_reads_each_value_once(last: bool) -> None:
-    """In bfloat16, T = 4, of a norm and a value, a value takes 8 bytes for the statistics, 24 forward, 24 for
-    the sums of the norm's gradient, and 40 backward."""
+    """In bfloat16 with T = 4, a norm and a value together take 8 bytes per value for the statistics, 24
+    forward, 24 for the sums of the norm's gradient, and 40 backward."""
     values = torch.Size(SIZE).numel()
     passes = [each for each in launches(last) if each.traffic > values]
     assert [each.traffic // values for each in passes] == [8, 24, 24, 40]

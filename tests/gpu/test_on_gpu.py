@@ -1,5 +1,5 @@
-"""Training and every command that runs a model, on a GPU: a real one, or a pretended one
-(``test_pretended``), where launches and waits of the host are counted and memory is checked too.
+"""Training and every command that runs a model, on a real GPU or a pretended one
+(``test_pretended``). On a pretended one, launches and host waits are counted and memory is checked too.
 """
 
 import json
@@ -63,7 +63,7 @@ THOROUGH = [
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """Keywords of ``danetc.train`` for a network with a dropout, whose recipe is varied."""
+    """Keywords of ``danetc.train`` for a network with a dropout and a variant of its recipe."""
     settings = {key: value for key, value in VARIANTS[name].items() if "." in key}
     rest = {key: value for key, value in VARIANTS[name].items() if "." not in key}
     return {"text": NOISY, **DIGITS, **rest, "set": SHORT | settings}
@@ -84,7 +84,7 @@ def test_the_host_does_not_wait_in_a_step(name: str) -> None:
 
 
 class Stop(danetc.Callback):
-    """Stops a training after its third step of an epoch."""
+    """Stops a training after the third step of an epoch."""
 
     def on_step_end(self, report: StepReport) -> None:
         if report.step == 3:
@@ -130,7 +130,7 @@ def test_commands_run_to_their_ends(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Accuracies are those of the CPU that the shipped networks were trained on."""
+    """Accuracies agree with those of the CPU on which the shipped networks were trained."""
     if device == "cuda:1" and torch.cuda.device_count() < 2:
         pytest.skip("there is one device")
     monkeypatch.chdir(tmp_path)
@@ -177,28 +177,10 @@ def test_a_stream_gives_what_the_whole_sequence_gives(backend: Any) -> None:
 
 @counted
 @pytest.mark.thorough
-def test_a_gpu_has_every_kernel_that_ran(tmp_path: Path) -> None:
-    """By torch's own table of operations; this test is the last of the file."""
-    table = Path(torch.__file__).parents[1] / "torchgen/packaged/ATen/native/native_functions.yaml"
-    on_gpu, structured = set(), {}
-    for row in yaml.safe_load(table.read_text()):
-        name = row["func"].partition("(")[0]
-        if "CUDA" in " ".join(row.get("dispatch", {"CUDA": ""})):
-            on_gpu.add(name)
-        structured[name] = row.get("structured_delegate")
-    on_gpu |= {name for name, other in structured.items() if other in on_gpu}
-    names = {name.partition(".")[0] for name in on_gpu}
-    ran = {name.removeprefix("aten::") for name in torch.ops.pretended.kernels()}
-    assert len(ran) > 50
-    assert not ran - names - {"convolution", "convolution_backward"}
-
-
-@counted
-@pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["fused", "eager"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_published_network_is_that_of_a_cpu(name: str, backend: Any) -> None:
-    """Outputs and gradients in float64; random numbers of both devices are alike."""
+    """Outputs and gradients in float64; both devices draw the same random numbers."""
     if (name, backend) == ("spiking_pointnet", "fused"):
         pytest.skip("of equal maxima, roundings decide which one has the gradient")
     network = graph(name, CASES[name])
@@ -213,8 +195,26 @@ def test_a_published_network_is_that_of_a_cpu(name: str, backend: Any) -> None:
         sum(output.square().mean() for output in outputs).backward()
         gradients = (p.grad for p in model.parameters() if p.grad is not None)
         found.append([each.detach().cpu() for each in (*outputs, *gradients)])
-    # biases before norms have gradients of rounding alone; dsr_if's other gradients reach 3e16
+    # gradients of biases before norms are only rounding; dsr_if's other gradients reach 3e16
     atol = max(1e-7, 1e-16 * max(float(each.nan_to_num().abs().max()) for each in found[0]))
     torch.testing.assert_close(  # a silent network divides by 0
         found[1], found[0], rtol=1e-7, atol=atol, equal_nan=True
     )
+
+
+@counted
+@pytest.mark.thorough
+def test_a_gpu_has_every_kernel_that_ran(tmp_path: Path) -> None:
+    """All kernels of this file, which ends here, are looked up in torch's own table of operations."""
+    table = Path(torch.__file__).parents[1] / "torchgen/packaged/ATen/native/native_functions.yaml"
+    on_gpu, structured = set(), {}
+    for row in yaml.safe_load(table.read_text()):
+        name = row["func"].partition("(")[0]
+        if "CUDA" in " ".join(row.get("dispatch", {"CUDA": ""})):
+            on_gpu.add(name)
+        structured[name] = row.get("structured_delegate")
+    on_gpu |= {name for name, other in structured.items() if other in on_gpu}
+    names = {name.partition(".")[0] for name in on_gpu}
+    ran = {name.removeprefix("aten::") for name in torch.ops.pretended.kernels()}
+    assert len(ran) > 50
+    assert not ran - names - {"convolution", "convolution_backward"}

@@ -1,4 +1,4 @@
-"""The tests of a GPU pass on pretended devices, in processes of their own; so do those of training."""
+"""The GPU tests and the training tests pass on pretended devices, in separate processes."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 from tests.gpu.pretended import ROOT, inside, lacking
 
 NO_GRAPHS = "--ignore=tests/runtime/training/test_graphs.py"
-"""Its graphs record what one thread computes; the backward pass of a device has its own."""
+"""Its graphs record one thread; the backward pass of a device runs in a thread of its own."""
 pytestmark = [
     pytest.mark.thorough,
     pytest.mark.skipif(lacking() is not None, reason=str(lacking())),
@@ -62,8 +62,8 @@ atexit.register(lambda: print("peaks", *map(torch.cuda.max_memory_allocated, (0,
 
 
 def test_each_job_has_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings are processes of their own, in which Python imports ``sitecustomize`` first; none of them uses the other
-    device."""
+    """Each training is a separate process, in which Python imports ``sitecustomize`` first. None of them uses
+    the other device."""
     (tmp_path / "sitecustomize.py").write_text(IN_EVERY_PROCESS)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), str(ROOT))))
     (tmp_path / "a.danet").write_text(SMALL)

@@ -1,4 +1,4 @@
-"""The word lists of all grammars, and what their lexers and parsers make of every text."""
+"""The word lists of all grammars, and the results of their lexers and parsers for every text."""
 
 import os
 import re
@@ -79,7 +79,7 @@ def test_the_words_of_tree_sitter() -> None:
 
 
 def test_names_of_tables_are_everywhere() -> None:
-    """Of each table some names that its highlighters must have, whatever groups there are."""
+    """Names of the tables that all highlighters must have, in whatever groups."""
     names = {name for name, op in OPS.items() if op.public}
     names |= {name for name, row in OPCODES.items() if row.takes is not None}
     names |= {value for values in OF_PARAMETER.values() for value in values}
@@ -212,7 +212,7 @@ def test_every_text_has_the_compilers_nodes(tree_sitter: TreeSitter) -> None:
         assert not {"ERROR", "MISSING"} & {*re.findall("[A-Z]+", tree)}, name
         program = parse(SourceFile(name, text), Reporter())
         own = Counter(NODES[type(node)] for node in s.walk(program) if type(node) in NODES)
-        own["string"] += sum(use.is_path for use in program.uses)  # a path is no node of ours
+        own["string"] += sum(use.is_path for use in program.uses)  # our tree has no node for a path
         for node in NODES.values():
             assert seen[node] == own[node], (name, node)
 

@@ -1,4 +1,4 @@
-"""``danetc.editor.bridge``: what the page asks of danetc, without a browser."""
+"""``danetc.editor.bridge``: the requests of the page to danetc, without a browser."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ BLOCKED = """
 PIL click filelock jinja2 lark markupsafe multiprocessing numpy platformdirs psutil pygls rich
 safetensors subprocess torch torchvision
 """
-"""What a browser's Python lacks, and what would be more to load there."""
+"""Modules that a browser's Python lacks, or would have to load in addition."""
 
 ALONE = """
 import json, sys
@@ -74,7 +74,7 @@ def at(text: str, part: str) -> int:
 
 @pytest.mark.thorough
 def test_every_method_answers_with_nothing_but_the_standard_library_and_networkx() -> None:
-    """Neither torch nor click nor processes: in the browser there are none."""
+    """The browser has no torch, no click and no processes."""
     asked = {"name": "a.danet", "text": SPEC, "level": "stage", "at": at(SPEC, "origin by") + 3}
     command = [sys.executable, "-c", ALONE, BLOCKED]
     done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True)
@@ -82,7 +82,7 @@ def test_every_method_answers_with_nothing_but_the_standard_library_and_networkx
     replies = json.loads(done.stdout)
     assert replies.keys() == bridge.METHODS.keys()
     unanswered = [method for method, reply in replies.items() if not reply.get("result")]
-    assert unanswered == ["compare"]  # which lets Graphviz place boxes, and this one cannot
+    assert unanswered == ["compare"]  # it needs Graphviz, which is missing here
 
 
 def test_an_error_has_its_place_and_a_mend_clears_it() -> None:

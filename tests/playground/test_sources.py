@@ -1,7 +1,7 @@
-"""The playground: what its page is made of, and the page itself in headless Chromium.
+"""The playground: the sources of its page, and the page itself in headless Chromium.
 
-The page takes node, npm and two registries to build, so that ``make playground-test`` does it and runs
-these tests; elsewhere they run where the page is there and no older than its sources.
+The page needs node, npm and two registries to build, so ``make playground-test`` builds it and runs
+these tests. Otherwise tests of the page run if it exists and is not older than its sources.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def test_examples_are_the_shipped_networks_and_the_library() -> None:
 
 @pytest.mark.parametrize("id", ["first", "std/neurons", "std/backbones", "zoo/srnn"])
 def test_an_example_checks_as_the_page_names_it(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT / "specs")  # in the browser too
+    monkeypatch.chdir(ROOT / "specs")  # as in the browser
     example = next(each for each in script("data").examples() if each["id"] == id)
     assert analyse(example["text"], example["file"]).diagnostics == ()
 
@@ -93,12 +93,12 @@ def test_a_page_is_current_until_a_source_changes(tmp_path: Path) -> None:
     assert not any("node_modules" in name for name in names)
 
 
-# -- the page in Chromium as `make playground` has built it, without any other place in the network
+# -- the page in Chromium, as `make playground` has built it, without access to other servers -----
 
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
-        """Nothing: what was asked for is seen in the browser."""
+        """Log nothing: requests are seen in the browser."""
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def context(address: str, browser: Browser) -> Iterator[BrowserContext]:
-    """A browser that reaches nothing but the folder. What it asks of others fails the tests."""
+    """A browser that can only reach the folder. A request for anything else fails the tests."""
     asked: list[str] = []
     clipboard = ["clipboard-read", "clipboard-write"]
     size = {"width": 1400, "height": 900}
@@ -137,7 +137,7 @@ def context(address: str, browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture(scope="module")
 def loaded(context: BrowserContext, address: str) -> Page:
-    """The page with Python in it, which takes seconds: the tests share it."""
+    """The page with Python loaded, which takes seconds; all tests share it."""
     page = context.new_page()
     page.goto(address)
     until_shown(page, 1)
@@ -146,7 +146,7 @@ def loaded(context: BrowserContext, address: str) -> Page:
 
 @pytest.fixture
 def page(loaded: Page) -> Iterator[Page]:
-    """The page as it begins. What it complains of fails the test."""
+    """The page in its first state. An error or a warning of the page fails the test."""
     wrong: list[str] = []
 
     def heard(message: Any) -> None:
@@ -180,7 +180,7 @@ def shown(page: Page) -> int:
 
 
 def until_shown(page: Page, number: int) -> None:
-    """Wait until a spec was checked, and what is seen is of it, so many times."""
+    """Wait until the page has shown the results of checks ``number`` times."""
     for _ in range(1200):
         if shown(page) >= number:
             return
@@ -272,7 +272,7 @@ def test_by_keyboard(page: Page) -> None:
     assert picture(page).get_attribute("viewBox") == before
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.classList.contains('cm-content')")
-    page.keyboard.press("Tab")  # nobody is trapped in the text
+    page.keyboard.press("Tab")  # Tab leaves the text
     assert page.evaluate("document.activeElement.id") == "divider"
     page.keyboard.press("ArrowRight")
     assert page.locator("#divider").get_attribute("aria-valuenow") == "45"

@@ -1,8 +1,8 @@
-"""The executable meaning of the language: a checked program interpreted in float64 on plain numpy.
+"""Executable semantics of the language: an interpreter of checked programs in float64 on plain numpy.
 
-It reads the syntax tree and uses neither the compiler's graph nor torch, and it knows the language
-from ``docs/semantics.md`` alone. Slow, small and plain: what models are held against.
+It reads the syntax tree and uses neither the compiler's graph nor torch. It only follows
+``docs/semantics.md``. It is slow, small and plain, and the tests compare models with it.
 
-``tape`` differentiates, ``functions`` are the operations, ``equations`` neurons and surrogates,
-``language`` the expressions, ``network`` puts them together, ``training`` is a recipe's arithmetic.
+``tape`` computes gradients, ``functions`` has the operations, ``equations`` neurons and surrogates, and
+``language`` the expressions. ``network`` combines them. ``training`` has the arithmetic of a recipe.
 """

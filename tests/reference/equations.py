@@ -22,7 +22,7 @@ EARLIER = "what a value was at an earlier step"
 
 @dataclass(frozen=True)
 class Learn:
-    """``learn(start, above = ..., below = ...)``: what is stored is not bounded, its value is.
+    """``learn(start, above = ..., below = ...)``. The value is bounded, and the stored number is not.
 
     ``scheduled(start)`` is not trained.
     """
@@ -36,12 +36,12 @@ class Learn:
 
     @property
     def by_step(self) -> bool:
-        """Whether each time step has its own: [T, ...]."""
+        """Whether each time step has its own number: [T, ...]."""
         return self.per == "step" or self.per_step
 
     @property
     def stored(self) -> float:
-        """What is stored at the start."""
+        """The stored number before training."""
         if self.above is not None and self.below is not None:
             return math.log((self.start - self.above) / (self.below - self.start))
         if self.above is not None:
@@ -57,7 +57,7 @@ class Learn:
 
 
 def _unsoftened(excess: float) -> float:
-    """Whose softplus it is."""
+    """The inverse of softplus."""
     return excess + math.log(-math.expm1(-excess))
 
 
@@ -86,21 +86,21 @@ OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Drawn(Learn):
-    """Random numbers beside a value; they have no number that is stored."""
+    """Random numbers in an expression with a value of the network. Nothing is stored for them."""
 
 
 @dataclass
 class Equations:
-    """The names of one declaration at one time step, and what its expressions are."""
+    """The names of one declaration at one time step, and the values of its expressions."""
 
     names: dict[str, Value]
     heaviside: Callable[[Var], Var]
     learn: Callable[[Place, Learn], Var]
     draw: Callable[[Place], Var]
-    read: set[str] = field(default_factory=set)  # names that were asked for
-    counters: dict[str, float] = field(default_factory=dict)  # of the `for` around
-    past: dict[Place, list[Value]] = field(default_factory=dict)  # of what is delayed, by step
-    waiting: list[tuple[list[Value], str]] = field(default_factory=list)  # for a name's value
+    read: set[str] = field(default_factory=set)  # names that were read
+    counters: dict[str, float] = field(default_factory=dict)  # variables of the enclosing `for`s
+    past: dict[Place, list[Value]] = field(default_factory=dict)  # delayed values, by step
+    waiting: list[tuple[list[Value], str]] = field(default_factory=list)  # delayed names
 
     def value(self, expr: s.Expr) -> Value:
         match expr:
@@ -140,7 +140,7 @@ class Equations:
         raise AssertionError(expr)
 
     def place(self, call: s.Call) -> Place:
-        """A call of the text, for one turn of each `for` around."""
+        """A key for a call in the text, in one iteration of each enclosing `for`."""
         return (id(call), *self.counters.values())
 
     def arguments(self, args: tuple[s.Arg, ...]) -> Iterator[Value]:
@@ -155,7 +155,7 @@ class Equations:
             self.counters.pop(each.variable, None)
 
     def delayed(self, place: Place, expr: s.Expr, steps: int) -> Value:
-        """What a value was some steps ago: 0 before the first. It is called once at each step."""
+        """The value of ``expr`` some steps ago, 0 before the first step. It is called once at each step."""
         past = self.past.setdefault(place, [])
         now = len(past)
         if isinstance(expr, s.Name) and expr.id not in self.names and expr.id not in CONSTANTS:
@@ -169,17 +169,17 @@ class Equations:
         return past[now]
 
     def ended(self) -> None:
-        """Remember what was delayed before it had a value."""
+        """Record the values of names that were delayed before they had a value."""
         for past, name in self.waiting:
             past.append(as_number(self.names[name]))
         self.waiting.clear()
 
     def number(self, expr: s.Expr) -> Value:
-        """A truth value as 0 or 1."""
+        """The value as a number: a truth value is 0 or 1."""
         return as_number(self.value(expr))
 
     def truth(self, expr: s.Expr) -> Value:
-        """A number as "is not 0"."""
+        """The value as a truth value: a number is true if it is not 0."""
         value = self.value(expr)
         if isinstance(value, Var):
             return value.data != 0
@@ -217,7 +217,7 @@ def _call(name: str, args: list[Value], heaviside: Callable[[Var], Var]) -> Valu
 
 
 def _extreme(a: Value, b: Value, least: bool) -> Value:
-    """The smaller or larger of two; how gradients pass at a tie is said by torch."""
+    """The smaller or larger of two values. Gradients at a tie are those of torch."""
     if isinstance(a, float) and isinstance(b, float):
         return min(a, b) if least else max(a, b)
     if isinstance(a, Var) and isinstance(b, Var):
@@ -230,7 +230,7 @@ def _extreme(a: Value, b: Value, least: bool) -> Value:
 
 
 def surrogate(body: tuple[s.Stmt, ...], arguments: Mapping[str, Value]) -> Callable[[Array], Array]:
-    """The derivative that stands for heaviside's, from the equations of a surrogate."""
+    """The derivative that replaces that of heaviside, from the equations of a surrogate."""
 
     def slope(at: Array) -> Array:
         x = Var(at)
@@ -270,12 +270,12 @@ def _floats(arguments: Mapping[str, Value]) -> dict[str, Value]:
 
 @dataclass
 class Neuron:
-    """A layer of neurons: its equations, its parameters, what it learns.
+    """A layer of neurons: its equations, its arguments and its learnt parameters.
 
-    ``stored`` gives the parameter that stands for the next thing learnt, in the order of the text:
-    parameters of the declaration first. ``drawn`` gives the next random numbers, [T, N, ...]. ``near`` is the least distance of a membrane potential from
-    its threshold so far, exact hits left out; ``varies`` says whether the output depends on a
-    state or on numbers of each step, and so on the time step.
+    ``stored`` returns the parameter for the next learnt number in the order of the text. The parameters
+    of the declaration are first. ``drawn`` returns the next random numbers, [T, N, ...]. ``near`` is the
+    least distance of a membrane potential from its threshold so far, except for exact hits. ``varies`` is
+    true if the output depends on the time step, through a state or through numbers of each step.
     """
 
     body: tuple[s.Stmt, ...]
@@ -291,9 +291,9 @@ class Neuron:
     _by_step: bool = False
 
     def run(self, x: Var, others: Mapping[str, Var]) -> Var:
-        """All time steps of [T, N, ...], with other inputs by their names.
+        """Run all time steps of [T, N, ...], with the other inputs by name.
 
-        States start anew with each call.
+        Each call starts from the initial states.
         """
         shape = np.broadcast_shapes(x.shape, *(other.shape for other in others.values()))
         x = broadcast(x, shape)
@@ -312,7 +312,7 @@ class Neuron:
             return {**values, **found}
 
         equations = Equations(parameters_at(0), self._heaviside, self._learn, self._draw)
-        states = {  # values from the first step on, not numbers: `min(u, x)` is of two values
+        states = {  # always a Var and not a number, so that `min(u, x)` takes two Vars
             item.name: as_var(equations.number(item.value))
             for item in self.body
             if isinstance(item, s.State)
@@ -354,12 +354,12 @@ class Neuron:
 
 
 def _at(stored: Var, learn: Learn, t: int) -> Var:
-    """What is stored for one time step."""
+    """The stored parameter at one time step."""
     return stored[t] if learn.by_step else stored
 
 
 def reached(name: str, reads: Mapping[str, set[str]]) -> set[str]:
-    """The names that one is made of, at this step or an earlier one."""
+    """The names that a name depends on, at this step or an earlier one."""
     found: set[str] = set()
     waiting = [name]
     while waiting:

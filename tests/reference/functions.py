@@ -1,4 +1,4 @@
-"""The operations of networks on arrays [T, N, C, H, W] or [T, N, C]."""
+"""The operations of a network on arrays [T, N, C, H, W] or [T, N, C]."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ def gelu(x: Var) -> Var:
 
 
 def softmax(x: Var, axis: int) -> Var:
-    """Of [T, N, C, ...] along an axis."""
+    """The softmax of [T, N, C, ...] along an axis."""
     power = np.exp(x.data - x.data.max(axis, keepdims=True))
     share = power / power.sum(axis, keepdims=True)
 
@@ -45,7 +45,7 @@ def detach(x: Var) -> Var:
 
 
 def bounded(x: Var, bound: float, above: bool) -> Var:
-    """``max`` (not ``above``) or ``min`` of a value and a constant; at the bound gradients pass."""
+    """``min`` (if ``above``) or ``max`` of a value and a constant. Gradients pass at the bound."""
     if above:
         return Var(np.minimum(x.data, bound), scaled(x, x.data <= bound))
     return Var(np.maximum(x.data, bound), scaled(x, x.data >= bound))
@@ -57,7 +57,7 @@ def where(condition: Any, a: Var | float, b: Var | float) -> Var:
 
 
 def heaviside(x: Var, slope: Callable[[Array], Array]) -> Var:
-    """1 from 0 on; its derivative is the surrogate's."""
+    """1 if x >= 0, else 0. The derivative is that of the surrogate."""
     return Var(x.data >= 0, scaled(x, slope(x.data)))
 
 
@@ -65,7 +65,7 @@ def heaviside(x: Var, slope: Callable[[Array], Array]) -> Var:
 
 
 def einsum(letters: str, a: Var, b: Var) -> Var:
-    """Sums of products; each axis of an operand is one of the other operand or of the result."""
+    """Sums of products. Each axis of an operand is an axis of the other operand or of the result."""
     left, right, made = re.split(",|->", letters)
     return Var(
         np.einsum(letters, a.data, b.data, optimize=True),
@@ -75,14 +75,14 @@ def einsum(letters: str, a: Var, b: Var) -> Var:
 
 
 def mixed(x: Var, weight: Var, axis: int) -> Var:
-    """``weight`` [A, B] along an axis of B entries."""
+    """Multiply by ``weight`` [A, B] along an axis with B entries."""
     letters = "tnchw"[: len(x.shape)]
     made = letters.replace(letters[axis], "a")
     return einsum(f"{letters},a{letters[axis]}->{made}", x, weight)
 
 
 def windows(x: Var, kernel: Sequence[int], stride: Sequence[int], dilation: int = 1) -> Var:
-    """[..., H, W] as [..., rows, columns, *kernel]: what a kernel sees at each of its places."""
+    """[..., H, W] as [..., rows, columns, *kernel]: the entries under the kernel at each position."""
     spans = tuple(dilation * (size - 1) + 1 for size in kernel)
     each = (..., *(slice(None, None, step) for step in (*stride, dilation, dilation)))
 
@@ -99,7 +99,7 @@ def windows(x: Var, kernel: Sequence[int], stride: Sequence[int], dilation: int 
 def conv(
     x: Var, weight: Var, bias: Var | None, stride: tuple[int, int], dilation: int, groups: int
 ) -> Var:
-    """A cross-correlation: the kernel is not turned round."""
+    """A cross-correlation: the kernel is not flipped."""
     t, n, c, *size = x.shape
     kernel = weight.shape[2:]
     seen = windows(x.reshape(t, n, groups, c // groups, *size), kernel, stride, dilation)
@@ -110,31 +110,31 @@ def conv(
 
 
 def _pools(x: Var, kernel: int, stride: int, padding: int, border: float) -> Var:
-    """[T, N, C, rows, columns, entries]: those of each window."""
+    """The entries of each window: [T, N, C, rows, columns, entries]."""
     wide = padded(x, (3, 4), padding, padding, border)
     seen = windows(wide, (kernel, kernel), (stride, stride))
     return seen.reshape(*seen.shape[:5], kernel * kernel)
 
 
 def maxpool(x: Var, kernel: int, stride: int, padding: int) -> Var:
-    """Of equal entries the first in reading order gets the gradient; padding never wins."""
+    """The first of several equal maxima gets the gradient. Padding is never the maximum."""
     entries = _pools(x, kernel, stride, padding, -np.inf)
     first = entries.data.argmax(-1)
     return entries[(*np.indices(first.shape, sparse=True), first)]
 
 
 def avgpool(x: Var, kernel: int, stride: int, padding: int) -> Var:
-    """Zeros of the padding are counted."""
+    """The mean includes the zeros of the padding."""
     entries = _pools(x, kernel, stride, padding, 0.0)
     return entries.mean((-1,)).reshape(*entries.shape[:5])
 
 
 def shares(size: int, larger: int, bilinear: bool) -> Array:
-    """What each of ``larger`` pixels takes of each of ``size``: of the nearest, or of two."""
+    """The shares of ``size`` pixels in each of ``larger`` pixels: the nearest one, or two of them."""
     result = np.zeros((larger, size))
     for place in range(larger):
         if not bilinear:
-            share = np.float32(size) / np.float32(larger)  # as torch has it, which rounds
+            share = np.float32(size) / np.float32(larger)  # torch also rounds this to float32
             result[place, min(int(np.float32(place) * share), size - 1)] = 1
             continue
         at = max(0.0, (place + 0.5) * size / larger - 0.5)
@@ -148,7 +148,7 @@ def shares(size: int, larger: int, bilinear: bool) -> Array:
 
 
 def taken(x: Var, axis: int, places: Array) -> Var:
-    """Entries along an axis, some maybe several times."""
+    """The entries at ``places`` along an axis. Places may be repeated."""
     return x[(*[slice(None)] * axis, places)]
 
 
@@ -157,7 +157,7 @@ def swapped(x: Var, a: int, b: int) -> Var:
 
 
 def padded(x: Var, axes: tuple[int, ...], before: int, after: int, value: float = 0.0) -> Var:
-    """The same number at both ends of axes."""
+    """Pad both ends of the axes with the same number."""
     more = [(before, after) if axis in axes else (0, 0) for axis in range(len(x.shape))]
     inside = tuple(slice(low, low + size) for (low, _), size in zip(more, x.shape, strict=True))
     data = np.pad(x.data, more, constant_values=value)
@@ -165,7 +165,7 @@ def padded(x: Var, axes: tuple[int, ...], before: int, after: int, value: float 
 
 
 def reduced(name: str, x: Var, axes: tuple[int, ...]) -> Var:
-    """``sum``, ``mean`` or ``max`` over axes that stay as 1; equal maxima share the gradient."""
+    """``sum``, ``mean`` or ``max`` over axes, kept with size 1. Equal maxima share the gradient."""
     if name == "mean":
         return x.mean(axes)
     if name == "sum":
@@ -176,7 +176,7 @@ def reduced(name: str, x: Var, axes: tuple[int, ...]) -> Var:
 
 
 def side_by_side(values: list[Any]) -> list[Any]:
-    """Values that are joined: a vector beside a map is a map of one pixel."""
+    """Values for a join: a vector becomes a map of one pixel if another value is a map."""
     rank = max((len(value.shape) for value in values if isinstance(value, Var)), default=0)
     return [
         value.reshape(*value.shape, 1, 1)
@@ -206,7 +206,7 @@ def mix(a: Var, v: Var, pixels: tuple[int, ...]) -> Var:
 
 
 def normed(x: Var, axes: tuple[int, ...], eps: float = EPS) -> tuple[Var, Array, Array]:
-    """Normalised over ``axes``, with mean and variance."""
+    """Normalise over ``axes``, and also return the mean and variance."""
     mean = x.mean(axes)
     far = x - mean
     variance = (far * far).mean(axes)
@@ -217,7 +217,7 @@ def normed(x: Var, axes: tuple[int, ...], eps: float = EPS) -> tuple[Var, Array,
 
 
 def orthogonal(by: str, size: int) -> Array:
-    """The rows of the DCT-II by scipy, or of the Haar wavelets by their supports."""
+    """The rows of the DCT-II, computed by scipy, or of the Haar wavelets, built from their supports."""
     if by == "dct":
         return np.asarray(dct(np.eye(size), norm="ortho", axis=0))
     rows, width = [np.full(size, size**-0.5)], size
@@ -232,7 +232,7 @@ def orthogonal(by: str, size: int) -> Array:
 
 
 def positions(shape: tuple[int, ...], over: str) -> Array:
-    """The sinusoidal positions of a map, number by number."""
+    """The sinusoidal positions of a map, computed entry by entry."""
     found = np.zeros(shape)
     for channel, row, column in np.ndindex(*shape):
         place = {"pixels": row * shape[2] + column, "rows": row, "columns": column}[over]
@@ -242,7 +242,7 @@ def positions(shape: tuple[int, ...], over: str) -> Array:
 
 
 def latency(x: Array, tau: float) -> Array:
-    """One spike at step floor(tau * ln(1 / x)), none from T on: [T, N, ...] to the same."""
+    """One spike at step floor(tau * ln(1 / x)), or none from step T on. The shape is [T, N, ...]."""
     with np.errstate(divide="ignore"):
         when = np.floor(-tau * np.log(np.clip(x, 0.0, 1.0)))
     steps = np.arange(x.shape[0]).reshape(-1, *[1] * (x.ndim - 1))

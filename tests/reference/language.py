@@ -1,5 +1,5 @@
-"""What the expressions of a spec are (numbers, values of the network, layers, declarations), what names
-mean, and the table of operations."""
+"""The values of a spec's expressions (numbers, values of the network, layers, declarations), the meaning
+of names, and the table of operations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.reference.tape import Var
 
 @dataclass(frozen=True)
 class Wire:
-    """A value of the network, [T, N, ...]; where it does not vary, all steps are the same."""
+    """A value of the network, [T, N, ...]. All steps are the same if it does not vary."""
 
     data: Var
     varies: bool
@@ -27,9 +27,9 @@ class Wire:
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """Numbers that are learnt, ``learn``, and what a line made of them without a value of the network.
+    """Learnt numbers, ``learn``, and the function that a line applies to them, ``made``.
 
-    A ``name`` of a body in ``scope`` is the same numbers each time that it is read.
+    A ``name`` of the body in ``scope`` stands for the same numbers each time it is read.
     """
 
     learn: Any
@@ -40,7 +40,7 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Op:
-    """An operation with its parameters. ``role`` is what its weights are called by."""
+    """An operation with its parameters. ``role`` is the name of the layer in the names of its weights."""
 
     name: str
     attrs: Mapping[str, Any]
@@ -54,7 +54,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class BlockLayer:
-    """``conv`` in a connection: the block's next layer, with some parameters changed."""
+    """``conv`` in a connection: the next layer of the block, with some parameters changed."""
 
     changes: Mapping[str, Any]
 
@@ -66,7 +66,7 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Named:
-    """A layer by the name of a definition, which its weights are called by."""
+    """A layer with the name of its definition, which becomes part of the names of its weights."""
 
     name: str
     layer: Any
@@ -87,14 +87,14 @@ class Bound:
 
 @dataclass(frozen=True, eq=False)
 class Once:
-    """A layer whose weights are those of the place where it stands first."""
+    """A shared layer. Every use has the weights of its first use."""
 
     layer: Any
 
 
 @dataclass(frozen=True)
 class StageOf:
-    """``stage(block, count, stride = ...)``, and what ``via``, ``by`` and ``with`` say of it."""
+    """``stage(block, count, stride = ...)`` with the arguments of its ``via``, ``by`` and ``with``."""
 
     block: Any
     count: int
@@ -106,12 +106,12 @@ class StageOf:
 
 @dataclass(frozen=True)
 class Backbone:
-    """Stages, and layers between them."""
+    """Stages and the layers between them."""
 
     items: tuple[Any, ...]
 
     def part(self, low: int, high: int) -> Backbone:
-        """Some stages; a layer goes with the stage behind it, one at the end with the last."""
+        """Stages ``low`` to ``high``. A layer belongs to the next stage, or to the last if there is none."""
         last = sum(isinstance(item, StageOf) for item in self.items) - 1
         kept, number = [], 0
         for item in self.items:
@@ -123,10 +123,10 @@ class Backbone:
 
 @dataclass
 class Loops:
-    """Of a body: the lines being computed, and what is delayed in a circle of lines.
+    """The lines of a body that are being computed, and the delayed values in its loops.
 
-    ``guesses`` are the delayed values that this pass over the lines takes, ``reads`` what gives the
-    values themselves once it is through, with the number of steps.
+    ``guesses`` has the delayed values for this pass over the lines. ``reads`` has the function that
+    computes a value after the pass, the number of steps of its delay, and the value in this pass.
     """
 
     pending: list[str] = field(default_factory=list)
@@ -136,11 +136,11 @@ class Loops:
 
 @dataclass
 class Env:
-    """What names mean where an expression stands.
+    """The meaning of names in an expression.
 
-    ``values`` are parameters and what is known without a definition, ``definitions`` the lines of
-    the body with the environments that they are read in. ``scope`` is where the body's weights are
-    called. ``what`` is the kind of the declaration.
+    ``values`` has parameters and other names without a definition. ``definitions`` has the lines of
+    the body, each with the environment in which it is evaluated. ``scope`` is the path of the body in
+    the names of weights. ``what`` is the kind of the declaration.
     """
 
     module: Module
@@ -197,10 +197,10 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "poisson": {},
     "latency": {"tau": 6.0},
 }  # fmt: skip
-"""The operations by name, with their parameters in order and the defaults of these."""
+"""The operations by name, with their parameters in order and the default values."""
 
 OF_VALUES: Mapping[str, tuple[str, ...]] = {"scores": ("q", "k"), "mix": ("a", "v", "like")}
-"""The operations that are written as functions of values, with what these are called."""
+"""The operations that are written as functions of values, with the names of these values."""
 NORMS = ("batchnorm", "tebn", "groupnorm", "layernorm", "tdbn")
 NUMBERS: Mapping[str, Callable[..., float]] = {
     **{name: getattr(math, name) for name in ("exp", "log", "sqrt", "floor", "ceil")},
@@ -216,7 +216,7 @@ LAYER_LINES = {
 
 
 def assigned(args: tuple[s.Arg, ...], names: list[str]) -> dict[str, s.Expr]:
-    """Arguments by the names of their parameters: those without a name come first, in order."""
+    """Arguments by the names of their parameters. Arguments without a name come first, in order."""
     free = iter(names)
     return {arg.name if arg.name is not None else next(free): arg.value for arg in args}
 
@@ -235,14 +235,14 @@ def unnamed(value: Any) -> Any:
 
 
 def _made(value: Learn | Learnt, step: Callable[[Any], Any]) -> Learnt:
-    """What is made of learnt numbers and constants."""
+    """Learnt numbers with ``step`` applied to them."""
     if isinstance(value, Learn):
         return Learnt(value, made=step)
     return replace(value, made=lambda item: step(value.made(item)))
 
 
 def _called(value: Any, id: str, env: Env) -> Any:
-    """Learnt numbers by the name that a body has for them."""
+    """Give learnt numbers the name that they have in a body. Other values stay unchanged."""
     if not isinstance(value, Learn | Learnt) or env.what not in ("network", "block", "connection"):
         return value
     found = value if isinstance(value, Learnt) else Learnt(value)
@@ -250,7 +250,7 @@ def _called(value: Any, id: str, env: Env) -> Any:
 
 
 def _given(value: Any) -> Any:
-    """Of learnt numbers that a declaration is called with it has its own; a neuron takes these."""
+    """An argument of a declaration: learnt numbers lose their name, so the declaration has its own."""
     if not isinstance(value, Learnt):
         return value
     probe = object()
@@ -258,10 +258,10 @@ def _given(value: Any) -> Any:
 
 
 class Evaluator:
-    """Evaluates expressions. ``settings`` are the network's, or those of the stage at hand.
+    """Evaluates expressions. ``settings`` are those of the network or of the current stage.
 
-    ``Network`` has what it asks for: ``apply``, ``join``, ``function``, ``product``, ``input``,
-    ``carried``, ``delayed``, ``numbers`` and ``put_back``.
+    ``Network`` defines the other methods: ``apply``, ``join``, ``function``, ``product``, ``channels``,
+    ``input``, ``tokens``, ``table``, ``carried``, ``delayed``, ``numbers`` and ``put_back``.
     """
 
     def __init__(self) -> None:
@@ -269,7 +269,7 @@ class Evaluator:
         self.scope: tuple[str, ...] = ()
 
     def evaluate(self, expr: s.Expr, env: Env, want: str = "any") -> Any:
-        """``want`` is what an ambiguous name is asked for: a ``layer``, a ``norm``, or ``any``."""
+        """``want`` is the expected kind of an ambiguous name, such as ``layer``, ``norm`` or ``any``."""
         match expr:
             case s.Number():
                 return expr.value
@@ -334,14 +334,14 @@ class Evaluator:
     # -- names
 
     def meaning(self, id: str, env: Env, want: str = "any") -> Any:
-        """What a name stands for: of the nearest that has it."""
+        """What a name stands for, or the operation with this name if nothing else has it."""
         found = self._known(id, env, want)
         if found is None:
             return self.operation(id, (), env)
         return self.refer(found) if isinstance(found, Bound) else found
 
     def _known(self, id: str, env: Env, want: str) -> Any:
-        """What a name stands for, or None if it is an operation's."""
+        """What a name stands for, or None if it is the name of an operation."""
         if id in env.values:
             return _called(env.values[id], id, env)
         if id in env.definitions and (id, env.what) != ("norm", "network"):
@@ -361,7 +361,7 @@ class Evaluator:
         return None
 
     def _means_operation(self, id: str, env: Env, want: str) -> bool:
-        """Whether a name that a declaration has too is the operation here (`tdbn`, `sigmoid`)."""
+        """Whether a name that is also a declaration's means the operation here (`tdbn`, `sigmoid`)."""
         if id not in OPERATIONS or id not in env.module.names:
             return id in OPERATIONS
         kind = env.module.names[id].declaration.kind
@@ -370,7 +370,7 @@ class Evaluator:
         return want == "norm"
 
     def defined(self, id: str, env: Env) -> Any:
-        """The value of a line of the body: computed once, its weights called by its name."""
+        """The value of a line of the body. It is computed once. The line's name scopes its weights."""
         if id in env.cache:
             return env.cache[id]
         if env.loops.reads is None and not env.loops.pending:
@@ -391,17 +391,17 @@ class Evaluator:
     # -- loops over time
 
     def settled(self, loops: Loops, compute: Callable[[], Any]) -> Any:
-        """What is computed over all steps, as often as there are steps.
+        """Compute a value with loops over time, in as many passes as there are steps.
 
-        What is delayed in a circle is taken to be 0 at first, and then as it came out: each time one
-        more step is right, and so are the gradients of that many.
+        The delayed values in a loop are 0 in the first pass, and then those of the previous pass. Each
+        pass computes one more step correctly, and its gradients.
         """
         numbers, done = self.numbers(), 0
         loops.guesses = {}
         while True:
             loops.reads = {}
             value, found = compute(), dict[object, Wire]()
-            while len(found) < len(loops.reads):  # what is read may come upon another
+            while len(found) < len(loops.reads):  # a read may add another one
                 key = list(loops.reads)[len(found)]
                 read, steps, _ = loops.reads[key]
                 found[key] = self.delayed(read(), steps)
@@ -413,13 +413,13 @@ class Evaluator:
             self.put_back(numbers)
 
     def _from(self, cache: dict[str, Any], id: str, env: Env) -> Any:
-        """A line, where no more is known of the others than before it was computed."""
+        """Compute a line again, with the other lines in the cache as they were before it."""
         env.cache.clear()
         env.cache.update(cache)
         return self._line(id, env)
 
     def _cut(self, steps: tuple[s.Expr, ...], env: Env) -> int | None:
-        """The first delay of a flow, where what stands before it depends on the line itself."""
+        """The place of the first delay in a flow, if the steps before it depend on the line itself."""
         if env.loops.reads is None or not env.loops.pending:
             return None
         for place, step in enumerate(steps):
@@ -434,7 +434,7 @@ class Evaluator:
         return id == "delay" and not own and self._means_operation(id, env, "layer")
 
     def _named(self, exprs: Iterable[s.Expr], env: Env) -> set[str]:
-        """What expressions name, themselves or by the lines that they name."""
+        """The names in expressions, and in the lines that these names refer to."""
         seen: set[str] = set()
         waiting = [*exprs]
         while waiting:
@@ -445,7 +445,7 @@ class Evaluator:
         return seen
 
     def _carried(self, steps: tuple[s.Expr, ...], place: int, env: Env) -> Wire:
-        """What the delay of a flow gives, as this pass takes it."""
+        """The output of the delay in a flow, as it is used in this pass."""
         loops, scope, first = env.loops, self.scope, steps[0]
         assert loops.reads is not None
         delay = self.layer(steps[place], env)
@@ -473,7 +473,7 @@ class Evaluator:
         return wire
 
     def refer(self, bound: Bound) -> Any:
-        """A backbone by its name is its stages; what else is declared stays as it is."""
+        """The name of a backbone stands for its stages. Other declarations stay as they are."""
         if bound.kind != "backbone":
             return bound
         assert bound.declaration.value is not None
@@ -512,7 +512,7 @@ class Evaluator:
                 given = assigned(args, ["block", "blocks", "stride"])
                 stride = self.evaluate(given["stride"], env) if "stride" in given else 1
                 count = int(self.evaluate(given["blocks"], env))
-                block = partial(self.evaluate, given["block"], env)  # a flow, for each block anew
+                block = partial(self.evaluate, given["block"], env)  # a flow: once for each block
                 block = block if isinstance(given["block"], s.Flow) else block()
                 return Backbone((StageOf(block, count, int(stride)),))
             case "channels" | "rows" | "columns":
@@ -553,7 +553,7 @@ class Evaluator:
         return self.operation(id, args, env)
 
     def _listed(self, args: tuple[s.Arg, ...], env: Env) -> list[tuple[s.Arg, Env]]:
-        """Each value of a list where its names are known: a `for` has one for each number."""
+        """The values of a list with their environments. A `for` has one value for each number."""
         found = []
         for arg in args:
             if not isinstance(arg.value, s.Each):
@@ -569,18 +569,18 @@ class Evaluator:
         return found
 
     def operation(self, id: str, args: tuple[s.Arg, ...], env: Env) -> Op:
-        """An operation with its parameters, those left out by default."""
+        """An operation with its parameters. Omitted parameters have their default values."""
         role = "norm" if id in NORMS else id
         if id == "avgpool" and not args:
             return Op("global_avgpool", {}, role)
-        if id == "delay":  # a shape that is known here
+        if id == "delay":  # ``like`` is a shape that is known here
             args = tuple(arg for arg in args if arg.name != "like")
         return Op(id, {**OPERATIONS[id], **self._attributes(id, args, env)}, role)
 
     def _attributes(self, id: str, args: tuple[s.Arg, ...], env: Env) -> dict[str, Any]:
         given = assigned(args, list(OPERATIONS[id]))
         if id not in NORMS:
-            given.pop("init", None)  # where weights start: they are given
+            given.pop("init", None)  # initial weights are not used: weights are given
         return {name: self.evaluate(expr, env) for name, expr in given.items()}
 
     def bind(self, bound: Bound, args: tuple[s.Arg, ...], env: Env) -> Bound:
@@ -589,9 +589,9 @@ class Evaluator:
         return replace(bound, args={**bound.args, **values})
 
     def complete(self, bound: Bound) -> Env:
-        """The environment of a declaration's own text: its parameters, given or by default.
+        """The environment of a declaration's own text: its parameters, with arguments or default values.
 
-        A default reads the parameters before it, and names of the file that it stands in.
+        A default value may read the parameters before it and the names of its own file.
         """
         env = Env(bound.module, bound.kind)
         for param in bound.declaration.params:
@@ -603,7 +603,7 @@ class Evaluator:
         return env
 
     def written_out(self, bound: Bound) -> Bound:
-        """Follow ``kind name = other(...)`` to a declaration with a body; a block may be a flow."""
+        """Follow ``kind name = other(...)`` to a declaration with a body, or to a block that is a flow."""
         while bound.declaration.body is None:
             value = bound.declaration.value
             assert value is not None
@@ -617,7 +617,7 @@ class Evaluator:
         return bound
 
     def flow(self, steps: tuple[s.Expr, ...], env: Env) -> Any:
-        """A value through layers, or layers in order; with stages among them a backbone."""
+        """Pass a value through layers, or return the layers in order, as a backbone if some are stages."""
         cut = self._cut(steps, env)
         first = self.evaluate(steps[0], env, "layer") if cut is None else None
         if cut is not None:
@@ -639,7 +639,7 @@ class Evaluator:
         return self._as_layer(self.evaluate(expr, env, "layer"))
 
     def _as_layer(self, value: Any) -> Any:
-        """A declaration that cannot be a layer means the operation of its name."""
+        """A declaration that cannot be a layer stands for the operation with its name."""
         if isinstance(value, Bound) and not is_layer(value):
             return self.operation(value.declaration.name, (), Env(value.module, "flow"))
         return value

@@ -1,5 +1,5 @@
-"""A network of a checked program, run on numpy arrays with given weights: operations, norms and neurons
-as layers, and its lines, stages, rules, connections and blocks."""
+"""Run a network of a checked program on numpy arrays with given weights: its operations, norms and
+neurons as layers, and its lines, stages, rules, connections and blocks."""
 
 import math
 from base64 import b64decode
@@ -44,7 +44,7 @@ NONE: Arrays = {}
 MOVING = ("maxpool", "upsample", "pad", "flatten", "swap", "shuffle", "reshape", "delay")
 CHOOSING = ("relu", "detach", "max", "dropout", "droppath", "poisson", "latency")
 EXACT = frozenset((*MOVING, *CHOOSING))
-"""Operations without roundings."""
+"""Operations without rounding errors."""
 ELEMENTWISE: Mapping[str, Callable[[Any], Var]] = {
     **{name: getattr(f, name) for name in ("relu", "detach", "softplus", "gelu")},
     "sigmoid": expit,
@@ -56,10 +56,10 @@ AXES = {"time": 0, "channels": 2, "rows": 3, "columns": 4}
 
 @dataclass
 class Result:
-    """What a network gives: outputs by name, [T, N, ...] or [N, ...], and what it changed.
+    """The result of a network: outputs by name, [T, N, ...] or [N, ...], and changed buffers.
 
-    ``near`` is the least distance of a membrane potential from its threshold, exact hits left out;
-    ``values`` has what neurons gave, by their paths, and ``fired`` the same to be differentiated.
+    ``near`` is the least distance of a membrane potential from its threshold, except for exact hits.
+    ``values`` has the outputs of neurons by their paths, and ``fired`` has the same as a ``Var``.
     """
 
     outputs: dict[str, Var] = field(default_factory=dict)
@@ -71,11 +71,11 @@ class Result:
 
 class Network(Evaluator):
     """One forward pass. ``x`` is [N, C, H, W], the same at each of the network's steps, or
-    [T, N, C, H, W]. ``drawn`` has what was drawn at random: of an encoder by ``poisson``, and the
-    factors of dropout and drop-path by their paths.
+    [T, N, C, H, W]. ``drawn`` has the random numbers: those of the Poisson encoder as ``poisson``,
+    the factors of dropout and drop-path and the numbers of ``random`` by their paths.
 
-    With ``noise`` what has roundings is changed by so much of itself, at random: what then comes out
-    otherwise was decided by a rounding.
+    With ``noise``, results with rounding errors are changed by this relative amount, at random. An
+    output that then differs was decided by a rounding error.
     """
 
     def __init__(
@@ -86,19 +86,19 @@ class Network(Evaluator):
         self.x = x
         self.training = training
         self.steps = 1
-        self.places: dict[Once, list[Path]] = {}  # of layers with the weights of one
-        self.given = 0  # channels of the input that are taken
+        self.places: dict[Once, list[Path]] = {}  # layers in the first use of each
+        self.given = 0  # number of input channels read so far
         self.drawn = drawn
         self.noise = noise
         self.random = np.random.default_rng(0)
         self.result = Result()
         self.taken: Counter[tuple[Path, str]] = Counter()
         self.stages: Counter[Path] = Counter()
-        self.learnt: dict[Path, Var] = {}  # by the names of bodies
-        self.computed: dict[Path, tuple[Var, dict[str, Var]]] = {}  # weights, by their layers
+        self.learnt: dict[Path, Var] = {}  # by scope and name
+        self.computed: dict[Path, tuple[Var, dict[str, Var]]] = {}  # computed weights by layer
         self.block_layers: list[Op] = []
 
-    # -- scopes: what weights are called -----------------------------------------------------------
+    # -- scopes: names of weights ------------------------------------------------------------------
 
     @contextmanager
     def within(self, *names: str) -> Iterator[None]:
@@ -115,7 +115,7 @@ class Network(Evaluator):
     # -- joins -------------------------------------------------------------------------------------
 
     def met(self, value: Any, wire: Wire) -> Any:
-        """Learnt numbers, of the size that a value of the network asks for; else the value."""
+        """Learnt or random numbers in the shape that ``wire`` requires. Other values stay unchanged."""
         if not isinstance(value, Learn | Learnt):
             return value
         found = value if isinstance(value, Learnt) else Learnt(value)
@@ -143,7 +143,7 @@ class Network(Evaluator):
         return found.made(Wire(numbers, drawn or by_step))
 
     def _random(self, scope: Path, role: str, shape: tuple[int, ...]) -> Array:
-        """What a layer drew for a value [T, N, ...], or once for all its steps."""
+        """The numbers that a layer drew for a value [T, N, ...], or once for all of its steps."""
         numbers = self.drawn[self.weights.layers[self.weights.path(scope, role)]]
         steps = shape[0] if numbers.size == math.prod(shape) else 1
         return np.broadcast_to(numbers.reshape(steps, *shape[1:]), shape)
@@ -176,7 +176,7 @@ class Network(Evaluator):
         return Wire(reduce(np.minimum if name == "min" else np.maximum, values), varies)
 
     def product(self, name: str, wires: Mapping[str, Wire], attrs: Mapping[str, Any]) -> Wire:
-        """Scores and what they mix, element by element as the sums are written."""
+        """Compute ``scores`` or ``mix`` by the sums of their definitions."""
         x = {label: wire.data for label, wire in wires.items()}
         varies = any(wire.varies for label, wire in wires.items() if label != "like")
         if name == "scores":
@@ -235,7 +235,7 @@ class Network(Evaluator):
     def numbers(self) -> Any:
         counters = self.weights.numbers, self.taken, self.stages
         learnt = dict(self.weights.used), dict(self.learnt)
-        moved = dict(self.result.buffers)  # of a shared norm one pass moves them several times
+        moved = dict(self.result.buffers)  # a shared norm updates them several times in one pass
         return [Counter(each) for each in counters], learnt, self.result.near, moved
 
     def put_back(self, numbers: Any) -> None:
@@ -251,7 +251,7 @@ class Network(Evaluator):
         return Wire(wire.data * Var(moved if wire.varies else moved[:1]), wire.varies)
 
     def operate(self, op: Op, wire: Wire) -> Wire:
-        """An operation of the table."""
+        """Apply an operation of the table."""
         whole = {
             name: int(v) for name, v in op.attrs.items() if isinstance(v, float) and v % 1 == 0
         }
@@ -270,7 +270,7 @@ class Network(Evaluator):
             case "embedding":
                 path, width = self.weights.path(self.scope, op.role), attrs["width"]
                 table = self.weights.take(path, "weight", self.vocabulary, width)
-                if x is not self.indices:  # the products with all rows
+                if x is not self.indices:  # multiply with all rows
                     return Wire(f.mixed(x, table, 2), varies)
                 rows = f.taken(table, 0, x.data.astype(int))
                 places = () if x.shape[2] == 1 else (1, x.shape[2])
@@ -358,7 +358,7 @@ class Network(Evaluator):
                 return Wire(ELEMENTWISE[name](x), varies)
 
     def _reduced(self, name: str, over: str, groups: int, wire: Wire) -> Wire:
-        """One entry along an axis. What comes of all steps is the same at each of them."""
+        """Reduce an axis to one entry. The result of a reduction over time is the same at each step."""
         x, varies = wire.data, wire.varies
         if over == "time":
             if not varies and name != "sum":
@@ -372,7 +372,7 @@ class Network(Evaluator):
         return Wire(f.reduced(name, x, axes), varies)
 
     def _swapped(self, a: str, b: str, wire: Wire) -> Wire:
-        """A static value has one step: of what varies and of it, [1, ...] is what changes places."""
+        """Swap two axes. A static value has only one step, so it is swapped as [1, ...]."""
         x = wire.data if wire.varies else f.taken(wire.data, 0, np.arange(1))
         made = f.swapped(x, AXES[a], AXES[b])
         if "time" not in (a, b):
@@ -385,7 +385,7 @@ class Network(Evaluator):
         return Wire(f.taken(wire.data, 2, np.arange(first, last + 1)), wire.varies)
 
     def _weighted(self, op: Op, width: int, *shape: int) -> tuple[Path, Var, Var | None]:
-        """The path, the weight and the bias of the next layer of weights."""
+        """The path, the weight and the bias of the next layer with weights."""
         path = self.weights.path(self.scope, op.role)
         layer = op.attrs["weight"] or self.settings.get("weight")
         leaf = "weight" if isinstance(layer, Identity | None) else "weight_raw"
@@ -395,7 +395,7 @@ class Network(Evaluator):
         return path, weight if leaf == "weight" else self._computed(op, layer, path, weight), bias
 
     def _computed(self, op: Op, layer: Any, path: Path, weight: Var) -> Var:
-        """What a layer makes of a weight, as a map of output channels, inputs and the kernel."""
+        """The output of a layer for a weight, which is a map of output channels, inputs and the kernel."""
         home = self.weights.weights_at(path)
         if home not in self.computed:
             first = weight.reshape(*weight.shape[:2], -1)
@@ -418,7 +418,7 @@ class Network(Evaluator):
         return made
 
     def _conv(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
-        """Over time it slides over the rows of maps whose steps have taken the place of rows."""
+        """A convolution. For a convolution over time, the steps of a map are swapped with its rows."""
         width, kernel, groups = attrs["width"], attrs["kernel"], attrs["groups"]
         dilation, padding, over = attrs["dilation"], attrs["padding"], attrs["over"]
         if width is None:
@@ -443,7 +443,7 @@ class Network(Evaluator):
         return made if len(x.shape) == 5 else made.reshape(*made.shape[:3])
 
     def _conv_transposed(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
-        """A convolution, with the kernel turned round, of the map with stride - 1 zeros between pixels."""
+        """A convolution with the flipped kernel, over a map with stride - 1 zeros between pixels."""
         width, kernel, groups = attrs["width"], attrs["kernel"], attrs["groups"]
         part = width // groups
         _, weight, bias = self._weighted(op, width, x.shape[2], part, kernel, kernel)
@@ -464,7 +464,7 @@ class Network(Evaluator):
         return y
 
     def _linear_over(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
-        """Along one axis; over channels, rows and columns the weights are a convolution's."""
+        """A linear layer along one axis. Except over time, its weights have the shape of a convolution's."""
         axis = AXES[attrs["over"]]
         width = x.shape[0] if axis == 0 else attrs["width"]
         ones = () if axis == 0 else (1, 1)
@@ -485,7 +485,7 @@ class Network(Evaluator):
         return float(value.start if isinstance(value, Learn) else value)
 
     def _norm(self, op: Op, attrs: Mapping[str, Any], wire: Wire) -> Wire:
-        """Statistics over T and N together; per step over N; of groups for each sample and step."""
+        """A norm with statistics over T and N, over N at each step, or within each sample and step."""
         x, rank = wire.data, len(wire.data.shape) - 2
         path, channels = self.weights.path(self.scope, op.role), x.shape[2]
         statistics = attrs.get("statistics")
@@ -498,7 +498,7 @@ class Network(Evaluator):
             bias = self.weights.take(path, "bias", *shape, start=0.0)
         wide = (x.shape[0] if per_step else 1, 1, channels, *[1] * (rank - 1))
         eps = attrs.get("eps", f.EPS)
-        if op.name in ("groupnorm", "layernorm"):  # of each sample and step by itself
+        if op.name in ("groupnorm", "layernorm"):  # statistics of each sample and step
             parts = x if op.name == "layernorm" else x.reshape(*x.shape[:2], attrs["groups"], -1)
             y, _, _ = f.normed(parts, (2 if op.name == "layernorm" else 3,), eps)
             y = y.reshape(*x.shape) * weight.reshape(*wide) + bias.reshape(*wide)
@@ -511,7 +511,7 @@ class Network(Evaluator):
         if not self.training:
             mean, variance = (each.reshape(wide) for each in old)
             y = (x - mean) / np.sqrt(variance + eps)
-        elif statistics == "cumulative":  # each step by the statistics of itself and all before
+        elif statistics == "cumulative":  # statistics of all steps up to each step
             parts = [f.normed(x[: t + 1], (0, *axes), eps) for t in range(x.shape[0])]
             y = stack([part[t] for t, (part, _, _) in enumerate(parts)])
             mean, variance = (np.concatenate(each) for each in list(zip(*parts, strict=True))[1:])
@@ -522,7 +522,7 @@ class Network(Evaluator):
         if self.training:
             unbiased = variance * count / np.maximum(1, count - 1)
             for name, known, new in zip(names, old, (mean, unbiased), strict=True):
-                moved = self.result.buffers.get(name, known)  # a place before may have moved it
+                moved = self.result.buffers.get(name, known)  # an earlier use may have updated it
                 for now in new if statistics == "step" else [new]:
                     moved = (1 - f.MOMENTUM) * moved + f.MOMENTUM * now.reshape(shape)
                 self.result.buffers[name] = moved
@@ -537,7 +537,7 @@ class Network(Evaluator):
         return Wire(y, wire.varies or per_step or op.name == "tebn")
 
     def _running_mean(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Wire:
-        """Moved by each training pass, and to the first one's mean at once; no gradient."""
+        """Each training pass updates the mean. The first pass sets it. There is no gradient."""
         path, groups = self.weights.path(self.scope, op.role), attrs["groups"]
         mean = self.weights.take(path, "mean", groups).data
         batches = self.weights.take(path, "num_batches_tracked").data
@@ -550,7 +550,7 @@ class Network(Evaluator):
         return Wire(Var(np.broadcast_to(wide, (*x.shape[:2], *wide.shape))), False)
 
     def _drop(self, op: Op, wire: Wire) -> Wire:
-        """What is drawn is 0 or 1 / (1 - p); drop-path draws once for a sample and all its steps."""
+        """The factors are 0 or 1 / (1 - p). Drop-path draws one factor for all steps of a sample."""
         p = op.attrs["p"]
         if p == 0:
             return wire
@@ -561,7 +561,7 @@ class Network(Evaluator):
         shape = wire.data.shape
         if factors.size == wire.data.data.size:
             factors = factors.reshape(shape)
-        elif factors.shape == shape[1:]:  # in a loop over time, drawn at its first step
+        elif factors.shape == shape[1:]:  # a loop over time draws at its first step
             factors = np.broadcast_to(factors, shape)
         assert np.all((factors == 0) | np.isclose(factors, 1 / (1 - p), rtol=1e-6)), path
         if op.name == "dropout" and op.attrs["per"] == "sample":
@@ -599,8 +599,8 @@ class Network(Evaluator):
         return Wire(y, varies or layer.varies)
 
     def _held(self, path: Path, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        """Arguments, those that are scheduled as what the layer has in store of them; a layer without
-        a step has nothing of its surrogate's."""
+        """Arguments, with the numbers that the layer stores for those that are scheduled. A layer
+        without heaviside stores no arguments of its surrogate."""
         found = dict(values)
         for name, value in values.items():
             if isinstance(value, Learn) and not value.trained:
@@ -611,7 +611,7 @@ class Network(Evaluator):
     # -- the network -------------------------------------------------------------------------------
 
     def run(self, declaration: s.Declaration, module: Module) -> Result:
-        """The network of a declaration, of its bases where it is a variant."""
+        """Run the network of a declaration. A variant also has the lines of its bases."""
         env, levels = self._levels(declaration, module)
         steps = env.definitions.get("steps")
         self.steps = int(self.evaluate(*steps)) if steps is not None else 1
@@ -640,7 +640,7 @@ class Network(Evaluator):
         return self.result
 
     def _levels(self, declaration: s.Declaration, module: Module) -> tuple[Env, list[Env]]:
-        """A network and its bases: a line of a variant stands in place of the base's."""
+        """The environments of a network and its bases. A line of a variant replaces that of its base."""
         definitions: dict[str, tuple[s.Expr, Env]] = {}
         cache: dict[str, Any] = {}
         loops = Loops()
@@ -663,7 +663,7 @@ class Network(Evaluator):
                 bound = self.bind(bound, value.args, env)
 
     def table(self, text: str) -> Wire:
-        """The numbers of a table as they are stored, for all steps and samples."""
+        """The stored numbers of a table, for all steps and samples."""
         shape = [int(size) for size in text.split(":")[1].split("x")]
         path = self.weights.path(self.scope, "table")
         numbers = np.frombuffer(b64decode(text.split(":")[2]), "<f8").reshape(shape)
@@ -673,7 +673,7 @@ class Network(Evaluator):
         return Wire(broadcast(stored, (steps, self.x.shape[-4], *shape)), False)
 
     def input(self, name: str, shape: tuple[int, ...]) -> Wire:
-        """The next channels of what is given: several inputs lie side by side in it."""
+        """The next channels of ``x``, which holds several inputs side by side."""
         first, last = self.given, self.given + shape[0]
         self.given = last
         channels = slice(first, last), slice(None), slice(None)
@@ -685,7 +685,7 @@ class Network(Evaluator):
         return Wire(broadcast(x, (self.steps, *x.shape)), True)
 
     def tokens(self, vocabulary: int, length: int = 0) -> Wire:
-        """Indices: one at each step, or ``length`` that are the same at each step."""
+        """Indices: one at each step, or ``length`` indices that are the same at each step."""
         self.vocabulary = vocabulary
         if len(self.x.shape) == 3:
             self.indices = self.x
@@ -697,7 +697,7 @@ class Network(Evaluator):
     # -- blocks ------------------------------------------------------------------------------------
 
     def self_wired(self, block: Bound, wire: Wire, known: Mapping[str, Any]) -> Wire:
-        """A block that says what its ``out`` is."""
+        """Run a block that defines its ``out``."""
         env = self.complete(block)
         env.scope = self.scope
         env.values = {**known, "in": wire, **env.values}
@@ -724,9 +724,9 @@ class Network(Evaluator):
         return wire
 
     def stage(self, stage: StageOf, entry: Wire) -> Wire:
-        """Blocks, each fed as the rule says; without a rule by the one before.
+        """Run the blocks. The rule defines their inputs; without a rule, each reads the previous block.
 
-        What a rule delays is that of a loop, as with lines that depend on themselves (``settled``).
+        A delay in a rule is part of a loop, as in lines that depend on themselves (``settled``).
         """
         rule = self.written_out(stage.rule) if stage.rule is not None else None
         loops = Loops()
@@ -767,7 +767,7 @@ class Network(Evaluator):
         return outputs[-1] if rule is None else said(lines["result"], "feeds.result")
 
     def rule_value(self, expr: s.Expr, env: Env, ports: Mapping[str, list[Any]]) -> Any:
-        """An equation of a rule. Sums fold from the left."""
+        """The value of an expression in a rule. Sums are computed from the left."""
         match expr:
             case s.Name("in"):
                 return ports["entry"][0]
@@ -803,7 +803,7 @@ class Network(Evaluator):
         raise AssertionError(expr)
 
     def _earlier(self, steps: tuple[s.Expr, ...], env: Env, ports: Mapping[str, list[Any]]) -> Any:
-        """What a value was some steps before: one, where the rule says the same of several blocks."""
+        """A value from some steps earlier. It is computed once if several blocks use the same one."""
         late = sum(int(self.layer(step, env).attrs["steps"]) for step in steps[1:])
         names = {name: [(name, j) for j in range(env.values["n"])] for name in ("in", "out")}
         symbols = {"entry": [("in",)], **names}
@@ -815,7 +815,7 @@ class Network(Evaluator):
         if key not in loops.reads:
             with self.within("blocks"):
                 start = self.carried("delay")
-            if start is None:  # of no loop: there already
+            if start is None:  # not in a loop, so it has a value
                 now = self.rule_value(steps[0], env, ports)
                 loops.reads[key] = lambda: now, late, self.delayed(now, late)
             else:
@@ -824,7 +824,7 @@ class Network(Evaluator):
         return loops.reads[key][2]
 
     def _of_rule(self, side: Any, env: Env) -> Any:
-        """A factor of a rule's equation: learnt numbers are the next ones of the place of that."""
+        """A factor in an equation of a rule. Learnt numbers are the next unused ones in its scope."""
         if not isinstance(side, Learn | Learnt):
             return side
         found = side if isinstance(side, Learnt) else Learnt(side)
@@ -851,7 +851,7 @@ class Network(Evaluator):
         return [self.rule_value(expr, env, ports)]
 
     def block(self, stage: StageOf, wire: Wire, i: int, start: Wire) -> Wire:
-        """Block i of a stage: the stride is the opening one's."""
+        """Run block i of a stage. Only the opening block has the stride of the stage."""
         stride = stage.stride if i == 0 else 1
         block = stage.block
         if isinstance(block, Bound):
@@ -872,7 +872,7 @@ class Network(Evaluator):
     def connected(
         self, block: Any, connection: Bound, wire: Wire, i: int, n: int, stride: int, start: Wire
     ) -> Wire:
-        """A block in its connection; its shortcut begins with ``start``."""
+        """Run a block in its connection. The shortcut starts from ``start``."""
         env = self.complete(connection)
         env.values |= {"stride": stride, "i": i, "n": n, "in": wire}
         env.scope, env.block_layers = self.scope, True
@@ -900,14 +900,14 @@ class Network(Evaluator):
         return result
 
     def _reads_shortcut(self, env: Env, plain: Env) -> bool:
-        """Whether what the conditions of ``out`` choose for this block names the shortcut."""
+        """Whether the expression that the conditions of ``out`` select for this block reads the shortcut."""
         expr, _ = env.definitions["out"]
         while isinstance(expr, s.IfElse):
             expr = expr.then if self.evaluate(expr.condition, plain) else expr.otherwise
         return "shortcut" in self._named([expr], env)
 
     def branch(self, layers: list[Any], env: Env, wire: Wire) -> Wire:
-        """Each weighted layer with ``each`` around it, the last of them with ``last``."""
+        """Apply ``each`` to every weighted layer, or ``last`` if the layer is the last in the block."""
         with self.within("branch"):
             for place, layer in enumerate(layers):
                 if not (isinstance(layer, Op) and layer.name in WEIGHTED):
@@ -926,7 +926,7 @@ class Network(Evaluator):
         return wire
 
     def shortcut(self, env: Env, wire: Wire, branch: Wire, stride: int) -> Wire:
-        """The block's input: through ``projection`` where the shape changes, else ``identity``."""
+        """Apply ``projection`` to ``wire`` if the block changes its shape, else ``identity``."""
         same = wire.data.shape == branch.data.shape
         name = "identity" if same else "projection"
         if same and name not in env.definitions:
@@ -944,14 +944,14 @@ class Network(Evaluator):
 
 
 def _size_of(learn: Learn, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of what a neuron learns, that takes [T, N, ...]: a number, or one for each channel."""
+    """The shape of a learnt parameter for input [T, N, ...]: one number, or one per channel or neuron."""
     channels, *pixels = shape[2:]
     sizes = {"channel": (channels, *(1 for _ in pixels)), "neuron": (channels, *pixels)}
     return sizes.get(learn.per, ())
 
 
 def _flat(layer: Any) -> Iterator[Any]:
-    """The layers of a flow, names and parentheses opened."""
+    """The layers of a flow, including those in named layers and in parentheses."""
     match layer:
         case Sequence(steps):
             for step in steps:
@@ -967,5 +967,5 @@ def _reads_ports(expr: s.Expr) -> bool:
 
 
 def _symbols(values: list[Any]) -> bool:
-    """Whether values are known by what a rule says of them alone, not as numbers."""
+    """Whether any of the values is a symbol, which is a tuple and has no numbers."""
     return any(isinstance(value, tuple) for value in values)

@@ -1,4 +1,4 @@
-"""Arrays that remember what they were computed from: reverse mode on numpy."""
+"""Reverse-mode differentiation on numpy, with arrays that record their operands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.special import erf, expit
 
 Array = npt.NDArray[np.float64]
 Pull = Callable[[Array], Array]
-"""From the gradient of a value to that of one of its operands."""
+"""Maps the gradient of a value to the gradient of one of its operands."""
 Like: TypeAlias = "Var | float"
 
 SLOPES: Mapping[np.ufunc, Callable[..., tuple[Array | float, ...]]] = {
@@ -33,17 +33,17 @@ SLOPES: Mapping[np.ufunc, Callable[..., tuple[Array | float, ...]]] = {
     np.logaddexp: lambda a, b, y: (expit(a - b), expit(b - a)),
     erf: lambda x, y: (2 / math.sqrt(math.pi) * np.exp(-(x**2)),),
     expit: lambda x, y: (y * (1 - y),),
-    # where two are equal, each gets half of the gradient
+    # if both operands are equal, each gets half of the gradient
     np.maximum: lambda a, b, y: ((a > b) + 0.5 * (a == b), (a < b) + 0.5 * (a == b)),
     np.minimum: lambda a, b, y: ((a < b) + 0.5 * (a == b), (a > b) + 0.5 * (a == b)),
 }
-"""Functions element by element, with their derivatives by operands and value."""
+"""Elementwise functions with their derivatives, computed from the operands and the value."""
 
 
 class Var(np.lib.mixins.NDArrayOperatorsMixin):
-    """A float64 array, and how gradients get from it to what it was computed from.
+    """A float64 array, with its operands and the functions that compute their gradients.
 
-    Operators and numpy's functions give what ``SLOPES`` differentiates, others (comparisons) plain arrays.
+    Functions in ``SLOPES`` return a ``Var``. Other functions, such as comparisons, return plain arrays.
     """
 
     _numbers = count()
@@ -51,14 +51,14 @@ class Var(np.lib.mixins.NDArrayOperatorsMixin):
     def __init__(self, data: npt.ArrayLike, *parents: tuple[Var, Pull]) -> None:
         self.data: Array = np.asarray(data, dtype=np.float64)
         self.parents = parents
-        self.number = next(Var._numbers)  # operands have smaller ones
+        self.number = next(Var._numbers)  # operands have smaller numbers
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.data.shape
 
     def __array_ufunc__(self, function: np.ufunc, method: str, *args: Like) -> Any:
-        """Sizes of 1 are repeated."""
+        """Operands are broadcast."""
         operands = [as_var(arg) for arg in args]
         known = [operand.data for operand in operands]
         with np.errstate(all="ignore"):
@@ -80,7 +80,7 @@ class Var(np.lib.mixins.NDArrayOperatorsMixin):
         return Var(self.data.reshape(shape), (self, lambda g: g.reshape(self.shape)))
 
     def mean(self, axes: tuple[int, ...]) -> Var:
-        """The mean over some axes, which stay with a size of 1."""
+        """The mean over some axes, which are kept with size 1."""
         size = np.prod([self.shape[axis] for axis in axes])
         mean = self.data.mean(axes, keepdims=True)
         return Var(mean, (self, lambda g: np.broadcast_to(g / size, self.shape)))
@@ -91,12 +91,12 @@ def as_var(value: Like) -> Var:
 
 
 def scaled(operand: Var, slope: Array | float) -> tuple[Var, Pull]:
-    """An operand of a function element by element, with the derivative by it."""
+    """An operand of an elementwise function, with the function that computes its gradient."""
     return operand, lambda grad: summed(grad * slope, operand.shape)
 
 
 def summed(grad: Array, shape: tuple[int, ...]) -> Array:
-    """A gradient summed over what was repeated."""
+    """A gradient summed over the axes that were broadcast."""
     grad = grad.sum(tuple(range(grad.ndim - len(shape))))
     axes = tuple(i for i, size in enumerate(shape) if size == 1 and grad.shape[i] != 1)
     result: Array = grad.sum(axes, keepdims=True)
@@ -118,16 +118,16 @@ def stack(parts: Sequence[Var]) -> Var:
 
 
 def broadcast(value: Var, shape: tuple[int, ...]) -> Var:
-    """The value repeated to a shape."""
+    """The value broadcast to a shape."""
     return value if value.shape == shape else value + np.zeros(shape)
 
 
 def gradients(
     of: Sequence[tuple[Var, Array]], by: Sequence[Var], noise: float = 0.0
 ) -> list[Array]:
-    """The gradients of some values, given that of others, added up.
+    """The gradients of the values ``by``, given the gradients of the values in ``of``.
 
-    With ``noise`` each part of a gradient is changed by so much of itself, at random.
+    With ``noise``, each part of a gradient is changed by this relative amount, at random.
     """
     random = np.random.default_rng(1)
     waiting = [value for value, _ in of]

@@ -1,4 +1,4 @@
-"""What a recipe says of a step: the loss, the learning rate, the optimizer, the mean of weights."""
+"""A training step of a recipe: the loss, the learning rate, the optimizer and the mean of weights."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +17,16 @@ from tests.reference.tape import Array, Var, stack
 
 OF_AN_OUTPUT = ("cross_entropy", "mse", "tet")
 LOSSES = (*OF_AN_OUTPUT, "firing_rate")
-"""Those of an output, and of what neurons give: what others read, this page does not hold."""
+"""The losses of an output, and the loss of firing rates. This module has no other losses."""
 
 
 Rates = Callable[[str], Sequence[Var]]
 
 
 def loss(terms: tuple[Summand, ...], output: Var, labels: Array, rates: Rates | None = None) -> Var:
-    """Of an output [N, classes] or [T, N, classes], a mean over N. ``rates`` gives the firing rates
-    of layers in training, by their neuron's name or all; without it this is the loss of test images,
-    which has no such term."""
+    """The mean loss over N of an output [N, classes] or [T, N, classes]. ``rates`` returns the firing
+    rates of layers in training, for a neuron's name or for all. Without ``rates``, this is the loss of
+    test images, which has no term for firing rates."""
     kept = [term for term in terms if rates is not None or term.item.name in OF_AN_OUTPUT]
     first, *others = (term.factor * _loss(term.item, output, labels, rates) for term in kept)
     return sum(others, first)
@@ -40,7 +40,7 @@ def _loss(item: Item, output: Var, labels: Array, rates: Rates | None) -> Var:
         far = stack([np.absolute(rate - float(arguments["target"])) for rate in found])
         power = float(arguments["power"])
         if power != 1:
-            above = far.data > 0  # 0 to a power above 1 is flat
+            above = far.data > 0  # a power above 1 has the slope 0 at 0
             raised = np.exp(power * np.log(f.where(above, far, 1.0)))
             far = f.where(above, raised, 0.0)
         return far.mean((0,)).reshape()
@@ -60,7 +60,7 @@ def _loss(item: Item, output: Var, labels: Array, rates: Rates | None) -> Var:
 
 
 def _entropy(output: Var, labels: Array, smoothing: float) -> Var:
-    """The mean over all but classes; ``smoothing`` of the target is spread over all classes."""
+    """The mean over all axes but classes. ``smoothing`` of the target is spread over all classes."""
     classes = output.shape[-1]
     wanted = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
     shifted = output - output.data.max(-1, keepdims=True)
@@ -74,7 +74,7 @@ def _entropy(output: Var, labels: Array, smoothing: float) -> Var:
 
 
 def share(phase: Phase, done: int, steps: int) -> float:
-    """The share of the learning rate of the step after ``done`` others; an epoch has ``steps``."""
+    """The share of the learning rate in the step after the first ``done``. An epoch has ``steps``."""
     epoch = done / steps
     if epoch < phase.warmup:
         return min(1.0, (done + 1) / steps / phase.warmup)
@@ -95,7 +95,7 @@ def share(phase: Phase, done: int, steps: int) -> float:
 
 @dataclass
 class Optimizer:
-    """SGD (with ``velocity``) or AdamW (with two moments); ``decaying`` are what decays."""
+    """SGD (with ``velocity``) or AdamW (with two moments). ``decaying`` has the weights that decay."""
 
     item: Item
     decaying: frozenset[str]
@@ -130,7 +130,7 @@ class Optimizer:
 
 
 def clipped(grads: Mapping[str, Array], most: float | None) -> Mapping[str, Array]:
-    """Gradients with a norm of at most so much, all together."""
+    """Scale all gradients together to a norm of at most ``most``."""
     if most is None:
         return grads
     norm = math.sqrt(sum(float((grad * grad).sum()) for grad in grads.values()))
@@ -141,7 +141,7 @@ def clipped(grads: Mapping[str, Array], most: float | None) -> Mapping[str, Arra
 def averaged(
     mean: dict[str, Array] | None, weights: Mapping[str, Array], decay: float
 ) -> dict[str, Array]:
-    """The running mean of the weights and buffers: the first step's at first."""
+    """The running mean of the weights and buffers. It starts with those of the first step."""
     if mean is None:
         return dict(weights)
     return {name: decay * mean[name] + (1 - decay) * value for name, value in weights.items()}

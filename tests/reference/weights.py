@@ -1,4 +1,4 @@
-"""Weights by name, in the order in which a network asks for them."""
+"""Weights by name, in the order in which a network reads them."""
 
 import re
 from collections import Counter
@@ -12,19 +12,19 @@ Places = tuple[Iterable[str], Iterable[str], Mapping[str, tuple[int, ...]], Mapp
 
 
 class Weights:
-    """Parameters and buffers by name: those of the layer ``stem.conv`` start with its path.
+    """Parameters and buffers by name. The names in the layer ``stem.conv`` start with its path.
 
-    ``layers`` are the paths of all layers, with weights or without, ``scopes`` those of what holds
-    layers: a definition, a block, a stage. ``ties`` lead from the path of a layer of which the state
-    has nothing to that of the same layer of which it has. ``shapes`` are those of what loops carry, of a sample at
-    one step, by their paths.
+    ``layers`` are the paths of all layers, with or without weights. ``scopes`` are the paths of the
+    definitions, blocks and stages that contain layers. ``ties`` maps the path of a layer without names in
+    the state to the path of the same layer in the state. ``shapes`` maps the paths of values that loops
+    carry to their shapes, for one sample at one step.
     """
 
     def __init__(self, state: Mapping[str, Array], places: Places) -> None:
         layers, scopes, shapes, ties = places
         self.ties = {plain(name): plain(first) for name, first in ties.items()}
         self.shapes = shapes
-        # Python's reserved words have a `_` behind them as attributes, and no name of a spec else.
+        # Reserved words have a `_` at the end as attributes. No other name of a spec may end in `_`.
         self.names = {plain(name): name for name in state}
         self.layers = {plain(name): name for name in layers}
         self.scopes = {plain(name) for name in scopes}
@@ -33,17 +33,17 @@ class Weights:
         self.known: dict[str, Var] = {}
         self.used: dict[str, Var] = {}
         self.multiplied: set[str] = set()  # weights of convolutions and linear layers
-        self.starts: dict[str, float] = {}  # of norms and neurons: what is there before training
-        self.started: list[str] = []  # their names, each time that one is read
+        self.starts: dict[str, float] = {}  # initial values in norms and neurons
+        self.started: list[str] = []  # their names, once for each read
         self.numbers: Counter[tuple[Path, str]] = Counter()
-        self.same: dict[Path, Path] = {}  # of layers, those with their weights
+        self.same: dict[Path, Path] = {}  # layers with the weights of others
         self.again: Counter[Path] = Counter()
         self._places: list[tuple[list[Path], list[Path]]] = []
 
     @contextmanager
     def at_places_of(self, first: list[Path]) -> Iterator[None]:
-        """The layers met inside have the weights of those at these paths, one after the other; where
-        there is none yet they are noted there."""
+        """The layers inside have the weights of the layers at these paths, in order. If there are no
+        paths yet, those of the layers inside are added."""
         met: list[Path] = []
         self._places.append((first, met))
         yield
@@ -53,23 +53,23 @@ class Weights:
 
     @contextmanager
     def at_own_places(self) -> Iterator[None]:
-        """The layers met inside are of a weight: none of those that a shared layer has."""
+        """The layers inside belong to a weight and not to a shared layer."""
         places, self._places = self._places, []
         yield
         self._places = places
 
     def weights_at(self, path: Path) -> Path:
-        """The path at which the weights of a layer are."""
+        """The path that has the weights of a layer."""
         while path in self.same:
             path = self.same[path]
         return self.ties.get(path, path)
 
     def name(self, path: Path, leaf: str) -> str:
-        """What a weight of a layer is called in the state dict."""
+        """The name of a layer's weight in the state dict."""
         return self.names[(*self.weights_at(path), leaf)]
 
     def path(self, scope: Path, role: str) -> Path:
-        """The path of the next layer of a scope."""
+        """The path of the next layer of a scope, which is recorded for shared layers."""
         path = self._next_path(scope, role)
         for first, met in self._places:
             met.append(path)
@@ -78,8 +78,8 @@ class Weights:
         return path
 
     def _next_path(self, scope: Path, role: str) -> Path:
-        """The path of the next layer of a scope: ``conv`` where it has one, else ``conv1``,
-        ``conv2``, ..., those left out that a scope is called by."""
+        """The path of the next layer of a scope: ``conv`` if there is one, else ``conv1``,
+        ``conv2``, ..., without those that are names of scopes."""
         self.numbers[scope, role] += 1
         if self.numbers[scope, role] == 1 and (*scope, role) in self.layers:
             return (*scope, role)
@@ -98,7 +98,7 @@ class Weights:
         return self.used[name]
 
     def next_of(self, path: Path, start: float, *shape: int) -> Var:
-        """The next parameter of a layer that was not asked for, in the order in which it has them."""
+        """The next parameter of a layer that was not read yet, in the order of the layer."""
         names = [name for name in self.state if plain(name)[:-1] == self.weights_at(path)]
         if path in self.same:
             name = names[self.again[path] % len(names)]
@@ -109,8 +109,8 @@ class Weights:
 
 
 def plain(name: str) -> Path:
-    """Return the parts of a name without the ``_`` that avoids a name of Python.
+    """Return the parts of a name without the ``_`` that marks a reserved word of Python.
 
-    A second number that one line learns ends in ``_learnt_``.
+    The second learnt number of a line ends in ``_learnt_``, and this ``_`` stays.
     """
     return tuple(re.sub("(?<!_learnt)_+$", "", part) for part in name.split("."))

@@ -1,12 +1,12 @@
-"""Documents whose blocks are performed, from top to bottom, in a folder of their own.
+"""Documents whose blocks are run, from top to bottom, in a separate folder.
 
-- ```` ```danet title="net.danet" ```` writes a file, which must check; without a title it must check too.
-- ```` ```console ```` has `$ danetc ...` lines, each with what it prints: `...` stands for anything, alone
-  for any lines. A command that prints an error is expected to fail.
+- ```` ```danet title="net.danet" ```` writes a file that must check; without a title, it must check too.
+- ```` ```console ```` has `$ danetc ...` lines, each with its output: `...` stands for any text, alone on a
+  line for any lines. A command that prints an error is expected to fail.
 - ```` ```python ```` runs, with the names of the blocks before it; a last line `# -> TEXT` is what the block prints.
 - ```` ```sh ```` has commands of danetc; ``test_entries`` runs them, all but those in NOT_RUN.
 
-``python -m tests.reference_pages.documents`` writes the output of commands that print something else.
+``python -m tests.reference_pages.documents`` updates the output of commands if it has changed.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "tests/test_contributing.py",
     "docs/editors.md": "tests/test_readme.py",
 }
-"""Pages that another test performs."""
+"""Pages that another test runs."""
 NOT_RUN = {
     "trains for days": ("frozen", "results/run.py", "\ndone", "nets.danet"),
     "needs data that are not part of danetc": (":DIR", "/data/imagenet", "--only-report"),
@@ -47,10 +47,10 @@ NOT_RUN = {
     "tests/test_results.py compares what it writes": ("results.networks",),
     "tests/highlighting runs it where it is installed": ("tree-sitter",),
 }
-"""Parts of shell lines and of scripts that the tests do not run, by the reason."""
+"""Parts of shell lines and of scripts that the tests do not run, by reason."""
 
 QUICK = {"train": ("--set", "recipe.epochs=1", "--backend", "eager"), "measure": ("--batches", "1")}
-"""What makes a command short in tests."""
+"""Options that make a command short in tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def blocks(page: str) -> Iterator[DocumentBlock]:
 
 @dataclass(frozen=True, slots=True)
 class ShownCommand:
-    """A command of a console block and what the page says that it prints."""
+    """A command of a console block, and the output that the page shows."""
 
     words: list[str]
     printed: str
@@ -92,7 +92,7 @@ def commands(block: DocumentBlock) -> list[ShownCommand]:
 
 
 def run(words: list[str]) -> tuple[int, str]:
-    """A command of danetc in this process: its status, and all that it prints."""
+    """Run a command of danetc in this process. Returns its status and its output."""
     assert words[0] == "danetc", words
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
@@ -103,7 +103,7 @@ def run(words: list[str]) -> tuple[int, str]:
 
 
 def perform(path: Path) -> Iterator[tuple[ShownCommand, str]]:
-    """Perform a page in the folder that is current; gives each command with what it printed."""
+    """Run the blocks of a page in the current folder. Yields each command with its output."""
     names: dict[str, Any] = {}
     for block in blocks(path.read_text(encoding="utf-8")):
         match block.language:
@@ -126,13 +126,13 @@ def perform(path: Path) -> Iterator[tuple[ShownCommand, str]]:
                 said = [line[5:] for line in block.text.splitlines() if line.startswith("# -> ")]
                 assert not said or text.getvalue().split("\n")[:-1] == said, text.getvalue()
             case "sh":
-                pass  # test_entries
+                pass  # test_entries runs them
             case other:
                 raise ValueError(f"a block of {other!r}, which nothing performs")
 
 
 def shell_lines(block: DocumentBlock) -> list[str]:
-    """The lines of a block that are run; of a script, all or none."""
+    """The lines of a block that are run: none of a script with a loop or of one for a scheduler."""
     if any(script in block.text for script in ("#SBATCH", "\ndone")):
         return []
     lines = block.text.replace("\\\n", " ").splitlines()
@@ -141,7 +141,7 @@ def shell_lines(block: DocumentBlock) -> list[str]:
 
 
 def write(path: Path) -> None:
-    """Write what the page's commands print, where that is not what the page says."""
+    """Write the output of a page's commands where it differs from the page."""
     page = path.read_text(encoding="utf-8")
     for command, out in perform(path):
         if not command.fits(out):

@@ -1,4 +1,4 @@
-"""The reference: every row of every table is there, and what pages show in passing holds."""
+"""The reference has every row of every table, and fragments in the text of pages are correct."""
 
 import re
 import shlex
@@ -50,7 +50,7 @@ def test_a_name_of_several_meanings_has_them_all() -> None:
 
 
 DOCUMENTED = {*SECTIONS} - {"words", "codes", "networks", "pretrained", "data"}
-"""Their entries have examples of their own; those of codes and networks are specs that tests check."""
+"""Sections whose entries have an example; examples of codes and networks are specs that tests check."""
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -129,7 +129,7 @@ OF_OTHERS = {
     "block basic(width, stride = 1) = ...": "a declaration without its body",
     'torch.backends.mkldnn.conv.fp32_precision = "bf16"': "Python",
 }
-"""Fragments that are none of the language, or no whole ones."""
+"""Fragments that are not in the language, or are not complete."""
 TRIED_AS = {
     "tokens(V, length = L)": "length = 4",
     "embedding(D)": "embedding(4)",
@@ -150,7 +150,7 @@ TRIED_AS = {
     "mix(a, v)": "mix(scores(q, k), v)",
     "membrane(target = ...)": "membrane(target = 0.5)",
 }
-"""Fragments whose names stand for what depends on their place, with such names."""
+"""Fragments with names that depend on their place, and the text that is tried instead."""
 
 NETWORK = """use std
 neuron gated(gate) {{ s = heaviside(x * gate - 1) }}
@@ -169,7 +169,7 @@ NUMBERS = {
     "momentum": "0.1", "before": "1", "after": "1", "s": "1", "width": "4", "classes": "4", "D": "4",
     "N": "2", "B": "basic(4)", "BLOCK": "basic(4)",
 }  # fmt: skip
-"""What pages call the arguments of layers."""
+"""Names that pages use for arguments of layers, and their values."""
 
 
 def _network(line: str) -> str:
@@ -215,7 +215,7 @@ def fragments() -> list[tuple[str, str]]:
 
 
 def is_setting(text: str) -> bool:
-    """True of ``name = value, ...``, each the name of an argument or of a setting."""
+    """True for ``name = value, ...`` if each name is that of an argument or of a setting."""
     reporter = Reporter()
     parse(SourceFile("a.danet", f"block b {{ out = f({text}) }}"), reporter)
     names = {item.name for row in OPS.values() for item in row.parameters}
@@ -226,7 +226,7 @@ def is_setting(text: str) -> bool:
 
 
 def is_accepted(text: str) -> bool:
-    """A line that is a flow or a call may be one that nothing uses."""
+    """True if the text is correct in some context. A flow or a call may be unused."""
     unused = {"E0308"} if re.search("[({>]", text) else set()
     return is_setting(text) or any({*errors(form(text))} <= unused for form in CONTEXTS)
 
@@ -268,7 +268,7 @@ BEFORE = {
     "docs/guides/fine-tuning.md": ["danetc train danet_c_small --data digits --classes 5 --set classes=5 -o runs/five"],
     "docs/guides/importing.md": ["danetc build danet_c_r18 --set 'input=image(3, 32, 32)'"],
 }  # fmt: skip
-"""What a page assumes to be there."""
+"""Commands that create what a page assumes."""
 QUICK = {
     "convert": "--steps=4 --batches=1",
     "import": "--input 3x32x32 --samples 10",

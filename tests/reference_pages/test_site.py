@@ -1,4 +1,4 @@
-"""The site: every table has its page, every rule its diagram, every equation its MathML."""
+"""The site: every table has a page, every rule a diagram, and every equation MathML."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_every_rule_of_the_grammar_has_a_sentence_and_a_diagram() -> None:
         svg = ElementTree.fromstring(diagrams.diagram(name, tree))
         assert len(list(svg.iter())) > 5, name
     texts = re.findall(r"<text[^>]*>([^<]+)</text>", diagrams.diagram("stmts", rules["stmts"]))
-    assert set(texts) == {"stmt", ";"}  # with `;` and without, in a loop of any number
+    assert set(texts) == {"stmt", ";"}  # with or without `;`, in a loop of any length
     assert texts.count(";") == 1
 
 
@@ -79,7 +79,7 @@ def test_pages_have_their_entries(name: str) -> None:
 
 
 def test_pretrained_networks_have_model_cards() -> None:
-    """A report of each, which says its test accuracy, and a link to it."""
+    """Each has a report with its test accuracy, and a link to the report."""
     for entry in topic("pretrained"):
         assert f"](cards/{Path(pages.card_of(entry)).name})" in pages.page("networks")
     card = pages.card(entry)
@@ -96,7 +96,7 @@ def test_pictures_are_drawn(name: str) -> None:
 
 
 def test_the_curve_of_a_surrogate_is_its_derivative() -> None:
-    """SpikingJelly's triangle: 1 at the threshold, a half of it at a half, 0 from 1 on."""
+    """SpikingJelly's triangle is 1 at the threshold, 0.5 at a distance of 0.5, and 0 from 1 on."""
     (entry,) = find("triangle")
     neurons = graph_of(check_text(entry.example)).neurons.values()
     program = next(each.surrogate for each in neurons if each.surrogate is not None)

@@ -1,4 +1,4 @@
-"""Neuron programs for tests, from spec text or from the standard library, and steps of training."""
+"""Helpers that compile neurons from spec text or the standard library, and run training steps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
@@ -41,7 +41,7 @@ def surrogate_text(name: str) -> str:
 def compile_text(
     neuron: str, surrogate: str = SIGMOID, **arguments: float | bool | Learn
 ) -> NeuronProgram:
-    """The first neuron of a text, or one of the standard library, with default arguments."""
+    """Compile the first neuron of a text or a std neuron; ``arguments`` override the defaults."""
     if "{" in neuron:
         declaration = next(iter(declarations(neuron).values()))
     else:
@@ -65,14 +65,14 @@ def defaults(declaration: Declaration) -> dict[str, float | bool]:
 
 
 def evaluated(opcode: str, operands: Sequence[Tensor]) -> Tensor:
-    """What an operation's torch expression gives for its operands."""
+    """Evaluate the torch expression of an opcode with these operands."""
     names = [f"x{i}" for i in range(len(operands))]
     scope = {"torch": torch, "like": operands[0], **dict(zip(names, operands, strict=True))}
     return eval(OPCODES[opcode].text.format(*names, like="like"), scope)  # type: ignore[no-any-return]
 
 
 class By(nn.Module):
-    """What a function computes, by modules of its own."""
+    """A module that runs the given function and registers ``parts`` as submodules."""
 
     def __init__(self, forward: Callable[..., Any], *parts: nn.Module) -> None:
         super().__init__()
@@ -83,12 +83,12 @@ class By(nn.Module):
 
 
 def laid(x: Tensor, last: bool = True) -> Tensor:
-    """[..., C, H, W] with the channels last in memory, or as it is."""
+    """Lay out [..., C, H, W] with the channels last in memory if ``last``, else return it unchanged."""
     return x.movedim(-3, -1).contiguous().movedim(-1, -3) if last else x
 
 
 def step(module: nn.Module, *inputs: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
-    """Output, gradients and buffers of a training step, by name; its loss is a weighted sum."""
+    """Run a training step on a weighted sum; return output, gradients and buffers by name."""
     module.zero_grad()
     xs = [x.detach().clone().requires_grad_() for x in inputs]
     out = module(*xs)
@@ -102,7 +102,7 @@ def step(module: nn.Module, *inputs: Tensor, weight: Tensor | None = None) -> di
 
 @pytest.fixture
 def unsaid() -> Iterator[None]:
-    """No notice has been given, before and after."""
+    """Forget all notices given, before and after the test."""
     notice.cache_clear()
     yield
     notice.cache_clear()

@@ -1,7 +1,7 @@
 """Half precision: autocast and half-precision models, of both backends.
 
-A rounding can flip a spike, and a flipped spike changes all behind it: layers are compared on the
-same half-precision input, networks by their gradients as a whole.
+Rounding can flip a spike, and a flipped spike changes all later layers. Layers are therefore compared on
+the same half-precision input, and networks by their whole gradient.
 """
 
 import pytest
@@ -29,7 +29,7 @@ LAYERS = "backbone layers = stage(basic(8), 2) -> stage(basic(16), 1, stride = 2
 
 
 def layer(program: str, backend: str) -> nn.Module:
-    """A norm of given statistics and the neuron behind it, of one backend."""
+    """A norm with fixed statistics and the neuron that follows it, in one backend."""
     norm = nn.BatchNorm2d(3).eval()
     if backend == "fused":
         fused = FusedNeuron(program, 4, 3, [norm], [ANALOG])
@@ -48,7 +48,7 @@ def gradient(run: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("name", SURROGATES)
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_float32_potentials(neuron: str, name: str, dtype: torch.dtype) -> None:
-    """Spikes are equal, and gradients differ by the rounding of the result alone."""
+    """Spikes are equal, and gradients differ only by the rounding of the result."""
     run = Neuron(compile_text(neuron, surrogate_text(name)).text(), 6, 1)
     x, grad = (2 * randn(6, 4, 50)).to(dtype), randn(6, 4, 50, seed=2).to(dtype)
     y, dx = gradient(run, x, grad)
@@ -118,7 +118,7 @@ def test_networks_under_autocast(stages: str, name: str, dtype: torch.dtype, bac
     expected = gradients(model, x, torch.float32)
     found = gradients(model, x, dtype)
     assert found.isfinite().all()
-    # Flipped spikes turn the gradient of a network this small a little, but not around.
+    # Flipped spikes change the direction of a small network's gradient, but do not reverse it.
     assert 0.7 < found.norm() / expected.norm() < 1.4
     assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.4
 

@@ -48,7 +48,7 @@ def changed(transform: ImageTransform, image: Tensor) -> Tensor:
 
 
 def applied(transform: ImageTransform, image: Tensor) -> Tensor:
-    """All steps, the last ones included."""
+    """Apply all steps, including the last ones."""
     return transform.finish(changed(transform, image))
 
 
@@ -79,7 +79,7 @@ def test_a_step_gives_what_torchvision_gives(name: str, dtype: torch.dtype, chan
 
 
 def test_what_changes_each_value_by_itself_comes_last_and_of_bytes() -> None:
-    """So that bytes travel to the device, and become there what they would become one by one."""
+    """The last steps run on the device, on batches of bytes, and give the results of single images."""
     images = torch.randint(0, 256, (20, 3, 12, 12), dtype=torch.uint8)
     for names in (["random_crop", "horizontal_flip", "normalize"], ["auto_augment", "normalize"]):
         transform = image_transform([item(name) for name in names])

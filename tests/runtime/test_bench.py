@@ -1,4 +1,4 @@
-"""Timing of training steps against each other, and networks of other libraries to compare with."""
+"""Timing training steps against each other, and counterparts of networks in other libraries."""
 
 import time
 from typing import Any
@@ -35,7 +35,7 @@ def test_a_race_is_interleaved_and_turned_round() -> None:
 
 
 def test_ratios_are_those_of_the_same_round() -> None:
-    # The machine becomes four times slower: medians alone would say something else.
+    # The machine becomes four times slower, so the ratio of the medians would differ.
     base = [Sample(cpu, 9.0) for cpu in (1.0, 1.0, 4.0)]
     other = [Sample(cpu, 1.0) for cpu in (1.5, 6.0, 6.0)]
     assert ratio({"base": base, "other": other}, "other", "base") == 1.5
@@ -70,7 +70,7 @@ def test_torchvision_has_the_same_layers(spec: str, name: str) -> None:
         ("sew_r18", "sew_resnet18"),
         ("sew_r50", "sew_resnet50"),
         ("origin_r34", "spiking_resnet34"),
-        ("danet_c_r18", "spiking_resnet18"),  # in stages of two blocks the rule is the chain
+        ("danet_c_r18", "spiking_resnet18"),  # with two blocks per stage, the rule is a chain
     ],
 )
 def test_spikingjelly_has_the_same_network(spec: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Kernels for a GPU on a CPU: their numbers, what happens without a compiler, what is announced."""
+"""GPU kernels on a CPU: results, the cache on disk, missing compilers and announcements."""
 
 import errno
 import os
@@ -59,7 +59,7 @@ def double(x: Tensor) -> tuple[Tensor]:
 def test_a_kernel_on_disk_is_not_traced_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The same text is loaded, another text or a damaged file is compiled. All files are in the user's folder."""
+    """An equal kernel is loaded and a damaged file is compiled again. All files are in the cache folder."""
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
@@ -87,7 +87,7 @@ def test_a_kernel_on_disk_is_not_traced_again(
 
 
 class InductorError(RuntimeError):
-    """Of the system, wrapped, which says no file."""
+    """An error that wraps a system error without a file name."""
 
     inner_exception = OSError(errno.ENOSPC, "No space left on device")
 
@@ -131,7 +131,7 @@ def test_a_network_trains_where_nothing_can_be_compiled(
     monkeypatch: pytest.MonkeyPatch,
     fresh: None,
 ) -> None:
-    """Without a compiler, or a library for a type: one notice for all kernels, and the same numbers."""
+    """Without a compiler, or a library for the dtype, all kernels give one notice and equal outputs."""
     monkeypatch.setattr(compiler, "DEVICES", devices)
     if dtype == torch.float32:
         monkeypatch.setattr(compiler, "missing_compiler", lambda device: "no C++ compiler")
@@ -159,7 +159,7 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_errors_of_arguments_are_not_taken_for_errors_of_the_compiler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Only compiling falls back. What fails when a compiled kernel runs is raised."""
+    """Only compilation falls back. An error while a compiled kernel runs is raised."""
     failing = Mock(side_effect=ValueError("bad argument"))
     monkeypatch.setattr(compiler, "_compiled", lambda *args: ("", failing))
     monkeypatch.setattr(compiler, "_save", lambda *_: None)
@@ -181,12 +181,12 @@ def test_a_kernel_for_a_gpu_is_first_called_where_it_may_be_tuned(
     making.assert_called_once()
 
 
-# -- kernels that are found before -----------------------------------------------------------------
+# -- kernels that are found in advance -------------------------------------------------------------
 
 
 @pytest.fixture
 def totals(fresh: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int | None]:
-    """Numbers of kernels that are announced. None is known; each that is asked for is its own function."""
+    """The announced numbers of kernels. No kernel is cached, and each one runs as its Python function."""
     monkeypatch.setattr(compiler, "missing_compiler", lambda device: None)
     monkeypatch.setattr(compiler, "_compiled", uncompiled)
     monkeypatch.setattr(compiler, "_save", lambda *_: None)
@@ -206,7 +206,7 @@ def images(batch: int = 2) -> Tensor:
 
 
 def test_gradients_are_real(totals: list[int | None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a layer remembers from the first call is not of the tensors without values that went before."""
+    """What a layer caches in the first call does not come from the fake tensors of the look-ahead."""
     for least in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS"):
         monkeypatch.setattr(small_maps, least, 1)
     monkeypatch.setattr(small_maps, "GRADIENT_OUTPUTS", 10**6)
@@ -223,9 +223,9 @@ def test_gradients_are_real(totals: list[int | None], monkeypatch: pytest.Monkey
 def test_a_training_step_announces_all_its_kernels_at_once(
     totals: list[int | None], memory: str
 ) -> None:
-    """Those of the backward pass too; and once more where the dtype changes, but not the size."""
+    """Backward kernels are included. A new dtype is announced again, a new batch size is not."""
     found, state = [], torch.get_rng_state()
-    for _ in range(2):  # looking ahead leaves no trace: the same steps, of kernels that are there
+    for _ in range(2):  # the look-ahead has no side effects: cached kernels give equal steps
         net = model(memory)
         torch.set_rng_state(state)
         counts = []
@@ -254,7 +254,7 @@ def test_hooks_see_one_call(totals: list[int | None]) -> None:
     net = model()
     seen: list[type] = []
     for module in net.modules():
-        if not isinstance(module, nn.BatchNorm2d):  # with these, norms are no part of a kernel
+        if not isinstance(module, nn.BatchNorm2d):  # a norm with hooks is not fused
             module.register_forward_hook(lambda module, args, out: seen.append(type(out)))
     kept: list[type] = []
     with torch.autograd.graph.saved_tensors_hooks(
@@ -275,7 +275,7 @@ def test_where_it_is_not_known_kernels_are_counted_one_by_one(
     assert set(totals) == {None}
 
 
-# -- how it looks ----------------------------------------------------------------------------------
+# -- printed notes ---------------------------------------------------------------------------------
 
 
 def test_a_line_for_each_number(

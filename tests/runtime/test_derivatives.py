@@ -1,6 +1,6 @@
 """Every operation of the two tables against finite differences in float64.
 
-The tests walk the tables: a new row is tested by being there.
+The tests iterate over the tables, so they cover each new row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ SURROGATE = "surrogate bump; z = mul 3.0 x; y = tanh z; q = mul y y; slope = sub
 
 
 def program_of(opcode: str) -> NeuronProgram:
-    """A neuron of one operation of its input and of two held states, or of their comparisons."""
+    """A neuron with one operation on its input and two constant states, or on the states' comparisons."""
     info = OPCODES[opcode]
     args = arguments(opcode, OPERANDS, ("c0", "c1"))
     parts = ["neuron n", "state u = 0.0", "state w = 0.0", "c0 = lt u w", "c1 = gt u w"]
@@ -57,7 +57,7 @@ def value_at(opcode: str, x: float, u: float, w: float) -> float:
 
 
 def points(opcode: str) -> Tensor:
-    """Values of x, u and w, [3, points], at which an operation has a value; no two are equal."""
+    """Points [3, points] of distinct x, u and w at which an operation is defined."""
     rows = []
     for x, u, w in product((-1.7, -0.4, 0.3, 1.1, 2.2), repeat=3):
         with suppress(Exception):
@@ -92,7 +92,7 @@ SMOOTH = "neuron n; state u = 0.1; learn w = 0.3; v = mul u w; q = add v x; s = 
 
 
 def attributes(row: Op) -> list[dict[str, Attribute]]:
-    """Attributes to test a row with: its defaults, each truth value turned round, each word."""
+    """Attribute sets to test a row with: its defaults, each flag inverted, each word."""
     plain: dict[str, Attribute] = {}
     parameters = [parameter for parameter in row.parameters if not parameter.sugar]
     for parameter in parameters:
@@ -104,7 +104,7 @@ def attributes(row: Op) -> list[dict[str, Attribute]]:
         if not required and parameter.name != "groups":
             plain[parameter.name] = parameter.default
     flags = [parameter.name for parameter in parameters if parameter.type is bool]
-    # what weights start from has arguments of its own, and no derivative
+    # ``init`` takes arguments of its own and has no derivative
     words = [(p.name, w) for p in parameters if p.type is str and p.name != "init" for w in p.words]
     return [
         plain,
@@ -122,7 +122,7 @@ def attributes(row: Op) -> list[dict[str, Attribute]]:
 
 
 def is_sugar(row: Op, attrs: dict[str, Attribute]) -> bool:
-    """Whether a graph has another operation in its place, or it is the input."""
+    """Whether graphs replace the operation with another one, or it is the input."""
     if row.emit is nothing or "time" in (attrs.get("a"), attrs.get("b")):
         return True
     return row.stands_for is not None and row.stands_for(attrs, lambda: 1.0)[0] != row.name
@@ -131,7 +131,7 @@ def is_sugar(row: Op, attrs: dict[str, Attribute]) -> bool:
 def made(
     row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]
 ) -> tuple[Builder, Wire | None]:
-    """A network of one operation, on values that differ from each other; None if it rejects them."""
+    """A network with one operation on distinct operands; the wire is None if it rejects them."""
     builder = Builder(Reporter())
     builder.steps = STEPS
     moves = row.time != "creates"
@@ -141,7 +141,7 @@ def made(
         for place in range(max(1, row.operands[0] + (row.operands[1] is None)))
     ]
     if row.stands_for is not None:
-        attrs = {**row.stands_for(attrs, lambda: 1.0)[1]}  # of the same name, as is_sugar says
+        attrs = {**row.stands_for(attrs, lambda: 1.0)[1]}  # is_sugar excludes other names
     if row.name == "neuron":
         attrs = {"neuron": builder.neuron_key(read_program(SMOOTH))}
     try:
@@ -156,7 +156,7 @@ CASES = [
     if not row.opaque and row.name not in ("embedding", "random")  # of tokens; of no value
     for shape in (SHAPES.get(row.name, SHAPE), SHAPE[:1])
     for number, attrs in enumerate(attributes(row))
-    if not is_sugar(row, attrs) and row.operands != (0, 0)  # what reads nothing has none
+    if not is_sugar(row, attrs) and row.operands != (0, 0)  # without inputs
 ]
 
 
@@ -180,7 +180,7 @@ def test_derivatives(row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...
     ]
 
     def run(x: Tensor, *parameters: Tensor) -> Any:
-        torch.manual_seed(3)  # what is drawn is the same each time
+        torch.manual_seed(3)  # each run draws the same numbers
         return torch.func.functional_call(model, dict(zip(names, parameters, strict=True)), (x,))
 
     if row.gradient:
@@ -189,7 +189,7 @@ def test_derivatives(row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...
     else:
         y = run(x.requires_grad_())
         assert not y.requires_grad
-        # but of what only passes no gradient; a running mean is without one by its definition
+        # only linear operations and running means may vary without passing a gradient
         same = row.linear or row.name == "running_mean" or torch.equal(y, run(x + 1e-9))
         assert same, "no gradient passes, and the value is not constant"
     *_, operation = graph.nodes.values()

@@ -1,4 +1,4 @@
-"""The device that a command runs on, with accelerators that this machine does not have."""
+"""The device that a command runs on, with pretended accelerators."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ CPU, META = torch.device("cpu"), torch.device("meta")
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, kind: str | None, count: int) -> None:
-    """Give the machine so many accelerators of a type."""
+    """Pretend that the machine has ``count`` accelerators of a kind."""
     found, module = None if kind is None else torch.device(kind), torch.accelerator
     monkeypatch.setattr(module, "current_accelerator", lambda check_available=False: found)
     monkeypatch.setattr(module, "device_count", lambda: count)
@@ -98,7 +98,7 @@ def test_totals_without_float64_on_the_device(target: Any) -> None:
     output = torch.randn(4, 7, *places)
     labels = torch.randn(4, 7) if target == "numbers" else torch.randint(7, (4, *places))
     found = []
-    for device in ("cpu", "mps"):  # whose sums are on the CPU
+    for device in ("cpu", "mps"):  # totals of mps are summed on the CPU
         totals = Totals(torch.device(device), target, 7)
         totals.add(output, labels, torch.tensor(0.5))
         found.append(totals.read())
@@ -117,7 +117,7 @@ def test_random_states_of_another_device(kind: str, monkeypatch: pytest.MonkeyPa
     set_random_state(saved, device)
     assert calls == [state]
     first = torch.rand(3)
-    set_random_state(saved, CPU)  # a run that goes on there
+    set_random_state(saved, CPU)  # the run resumes on the CPU
     assert torch.equal(torch.rand(3), first)
     set_random_state(random_state(CPU), device)  # and back
     assert calls == [state]

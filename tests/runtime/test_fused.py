@@ -1,6 +1,6 @@
-"""The fused backend against the eager one: the same numbers, and less kept for the backward pass.
+"""The fused backend against the eager backend: equal results, and less saved for the backward pass.
 
-Kernels run uncompiled here, so that float64 is compared to rounding; test_compiled.py compiles.
+Kernels run uncompiled here, so float64 results agree up to rounding. test_compiled.py compiles kernels.
 """
 
 import copy
@@ -88,7 +88,7 @@ def test_every_neuron(neuron: str, connection: str) -> None:
     compare_models(*both(graph), randn(STEPS, BATCH, 3, 8, 8))
 
 
-# -- the model stays a model -----------------------------------------------------------------------
+# -- copies and layouts ----------------------------------------------------------------------------
 
 
 def origin(**options: str) -> Graph:
@@ -111,7 +111,7 @@ def test_a_copy_has_its_own_norms() -> None:
 
 
 def test_channels_last() -> None:
-    """Kernels take it as it is, and gradients come as they went."""
+    """Kernels take channels-last inputs without a copy, and gradients equal those of the eager backend."""
     for stages in ("layers via sew", "layers via origin", "layers via baa"):
         eager, fused = both(text(small(stages, more=LAYERS, stem=MAXPOOL)))
         x = randn(BATCH, 3, 8, 8)
@@ -133,11 +133,11 @@ def test_channels_last() -> None:
 MAXPOOL = "conv(4) -> norm -> spike -> maxpool(3, stride = 2)"
 
 
-# -- what is kept ----------------------------------------------------------------------------------
+# -- saved tensors ---------------------------------------------------------------------------------
 
 
 def kept(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """What autograd keeps of a forward pass, parameters and buffers apart."""
+    """The tensors that autograd saves in a forward pass, except parameters and buffers."""
     found: dict[int, Tensor] = {}
 
     def pack(value: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def kept(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def test_whole_numbers_are_kept_as_bits() -> None:
-    """Of floats, only what convolutions give to norms, the image, and the head's small vectors."""
+    """The only floats saved are norm inputs, the image, and the head's small vectors."""
     for connection in ("origin", "sew", "baa", "sew_iand"):
         graph = text(small(f"layers via {connection}", more=LAYERS, stem=MAXPOOL))
         x = torch.randn(BATCH, 3, 8, 8)
@@ -222,7 +222,7 @@ def assert_pools_as_torch(mine: nn.Module, other: nn.Module, x: Tensor) -> None:
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("shape", [(3, 2, 1), (2, 2, 0), (3, 1, 1), (5, 2, 2), (2, 3, 1)])
 def test_pooling(shape: tuple[int, int, int], last: bool) -> None:
-    """Ties are the rule with spikes: the first of a window gets the gradient, as in torch."""
+    """Spikes often tie: the first maximum of a window gets the gradient, as in torch."""
     layout = torch.channels_last if last else torch.contiguous_format
     few, many = randn(2, 3, 9, 7), randn(2, 20, 9, 8).gt(0.5).float()
     spikes = randn(1, 2, 8, 8).gt(0.5).double()

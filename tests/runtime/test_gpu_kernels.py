@@ -1,4 +1,4 @@
-"""What is compiled for a GPU, by the code that Inductor writes for it. (None of it runs here.)"""
+"""The code that Inductor writes for a GPU. The tests inspect it without running it."""
 
 import re
 from pathlib import Path
@@ -36,8 +36,8 @@ NEURONS = (
 @pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
 @pytest.mark.parametrize(("neuron", "steps", "sums"), NEURONS)
 def test_a_fusion_group_is_one_kernel(neuron: str, steps: int, sums: int, last: bool) -> None:
-    """In bfloat16, of two terms: 6 bytes per value and step forward, 8 backward, and 4 for each sum of a learnt
-    parameter's gradient, the minimum; and no index is divided by an unknown size."""
+    """Traffic is minimal for two bfloat16 terms: 6 bytes per value and step forward, 8 backward, and 4 for
+    each sum of a learnt parameter's gradient. No index is divided by an unknown size."""
     program = compile_text(neuron)
     text = program.text()
     shape = (BATCH, LENGTH, CHANNELS) if last else (BATCH, CHANNELS, LENGTH)
@@ -61,7 +61,7 @@ def test_a_fusion_group_is_one_kernel(neuron: str, steps: int, sums: int, last: 
 
 
 def test_a_kernel_is_named_by_all_that_its_code_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what Inductor looks at of the device, of its own settings, and of torch."""
+    """The name covers the device properties, the settings and the torch state that Inductor reads."""
     from torch._inductor import config
     from torch._inductor.codegen.triton import TritonKernel
     from torch._inductor.runtime.hints import DeviceProperties

@@ -1,4 +1,4 @@
-"""The private folder of compiled kernels, and its functions in C++, made anew where damaged."""
+"""The private folder of compiled kernels, and its C++ libraries, which are rebuilt if damaged."""
 
 import ctypes
 import os
@@ -37,7 +37,7 @@ def mode(path: Path) -> int:
 
 @needs_owners
 def test_it_is_made_for_the_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the user's cache folder, or in the one that the variable names; also with an open umask."""
+    """It is in the user's cache folder or where the variable points, and private with an open umask too."""
     monkeypatch.delenv("DANETC_CACHE_DIR", raising=False)
     monkeypatch.setattr(
         "platformdirs.user_cache_path", lambda name, appauthor: tmp_path / "c" / name
@@ -104,7 +104,7 @@ def test_what_others_could_have_written_is_not_read(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A private folder takes its place, which is said once."""
+    """A private folder replaces it, with one warning."""
     place = tmp_path / "mine" / "kernels"
     place.parent.mkdir()
     made(place)
@@ -143,7 +143,7 @@ input()
 def test_a_second_process_waits_for_the_first(
     first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It loads what the first compiles, and compiles itself where that has died or takes too long."""
+    """It loads what the first compiles, and compiles itself if the first is killed or takes too long."""
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
     lock = kernel_folder() / f"{platform.node()}.lock"
     said: list[str] = []

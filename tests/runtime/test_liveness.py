@@ -1,4 +1,4 @@
-"""Detection of dead processes and the meeting of processes, on stores in memory."""
+"""Detection of dead processes and joining of processes, on in-memory stores."""
 
 import threading
 from collections import Counter

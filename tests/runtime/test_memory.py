@@ -1,4 +1,4 @@
-"""Segments that run again instead of being kept."""
+"""The memory policy ``recompute``: segments run again instead of being saved."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ SECOND = "stage(basic(8), 2, stride = 2)"
 
 
 def network(stages: str = "sew", blocks: int = 3, second: str = SECOND, **options: str) -> Graph:
-    """The graph of a stage of blocks and a second one, connected in a way and by a rule."""
+    """The graph of two stages; ``stages`` names their connection and rule."""
     more = f"{WILD}\nbackbone two = stage(basic(4), {blocks}) -> {second}"
     return text(small(f"two via {stages}", more=more, **options))
 
@@ -66,7 +66,7 @@ def assert_same(one: Any, other: Any) -> None:
 def test_recompute_gives_the_same_bit_for_bit(
     backend: str, length: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the segments that are chosen, or in those of so many blocks."""
+    """The segments are those that the policy chooses, or have ``length`` blocks each."""
     graph = NETWORKS[name]()
     x = images(graph)
     plain = emit(graph, 7, backend=backend)
@@ -81,7 +81,7 @@ def test_recompute_gives_the_same_bit_for_bit(
     assert_same(state_after(lean, x), state_after(plain, x))
     assert list(lean.state_dict()) == list(plain.state_dict())
     if not length:
-        # Fused layers keep the parts of a concatenation once for all; a segment keeps its input whole.
+        # Fused layers save each part of a concatenation once; a segment saves its whole input.
         most = 0.9 if (backend, name) == ("fused", "concatenated") else 0.6
         assert saved_bytes(lambda: lean(x).sum()) < most * saved_bytes(lambda: plain(x).sum())
 
@@ -124,7 +124,7 @@ def test_another_mode_in_the_backward_pass_is_an_error() -> None:
 
 @contextmanager
 def one_notice(what: str) -> Iterator[None]:
-    """One warning in all that the policy has no effect in what this makes of a model."""
+    """Expect a single RuntimeWarning: the policy has no effect in what ``what`` makes of a model."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", RuntimeWarning)
@@ -138,7 +138,7 @@ def one_notice(what: str) -> Iterator[None]:
 @pytest.mark.usefixtures("unsaid")
 @pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_compiled_as_a_whole_it_is_plain_and_says_so(backend: str) -> None:
-    """Without a graph break; and a plain model has nothing to say."""
+    """Compilation has no graph break, and a plain model gives no warning."""
     graph = network(blocks=1, second="stage(basic(4), 1)")
     x = images(graph)
     lean = emit(graph, 7, backend=backend, memory="recompute")
@@ -150,7 +150,7 @@ def test_compiled_as_a_whole_it_is_plain_and_says_so(backend: str) -> None:
     torch.testing.assert_close([*found, drawn], state_after(plain, x))
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        torch.compile(plain, backend="eager", fullgraph=True)(x)  # tracing is where it would
+        torch.compile(plain, backend="eager", fullgraph=True)(x)  # tracing would warn
 
 
 @pytest.mark.thorough

@@ -1,4 +1,4 @@
-"""A model survives what is done to models: equal outputs and equal gradients after each."""
+"""Tracing, export, compilation, copies and streams keep a model's outputs and gradients."""
 
 import copy
 import gc
@@ -53,7 +53,7 @@ def fresh_dynamo() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-# -- what is done to models -----------------------------------------------------------------------
+# -- transformations of models --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
@@ -87,7 +87,7 @@ network net {
 
 @pytest.fixture
 def plain() -> Model:
-    """A model whose norms are warm."""
+    """A model whose norms have seen three batches."""
     made = danetc.build(text=SPEC, backend="eager")
     with torch.no_grad():
         for seed in range(3):
@@ -103,7 +103,7 @@ def fused(plain: Model) -> Model:
 
 
 def images(count: int, seed: int) -> Tensor:
-    """Each brighter than the one before."""
+    """Noise images, each with a larger scale than the one before."""
     noise = torch.randn(count, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
     return (1 + torch.arange(count).view(-1, 1, 1, 1)) * noise
 
@@ -112,7 +112,7 @@ def images(count: int, seed: int) -> Tensor:
 def test_torch_writes_onnx_of_a_built_model(plain: Model, fused: Model) -> None:
     x = images(5, 7)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's exporter
+        warnings.simplefilter("ignore")  # torch's exporter warns
         program = torch.onnx.export(
             fused, (x,), dynamo=True, dynamic_shapes=({0: BATCH},), verbose=False
         )
@@ -129,12 +129,12 @@ def test_a_program_without_gradients_has_torchs_operations_alone(fused: Model) -
     x = torch.rand(2, 1, 6, 6)
     with torch.no_grad():
         program = torch.export.export(fused, (x,), dynamic_shapes=({0: BATCH},))
-    program = program.run_decompositions()  # of what is composed of torch's operations
+    program = program.run_decompositions()  # expands operators composed of torch's operators
     targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert not any("danetc" in target for target in targets)
     torch.export.save(program, io.BytesIO())
     trained = torch.export.export(fused, (x,))
-    assert "danetc" in str(trained.graph)  # whose backward pass knows the surrogate
+    assert "danetc" in str(trained.graph)  # the backward pass needs the surrogate
 
 
 @pytest.mark.thorough
@@ -182,7 +182,7 @@ def test_a_copy_keeps_shared_parameters_and_hooks() -> None:
 
 
 def test_weights_go_with_the_last_name_of_a_model() -> None:
-    """Without Python's search for circles: a sweep over models would hold many at once."""
+    """Weights are freed without Python's cycle collector: a sweep over models would hold many at once."""
     gc.disable()
     try:
         model = model_of()
@@ -237,7 +237,7 @@ def test_another_layer_is_met_when_a_stream_begins() -> None:
     gone = weakref.ref(model)
     del model
     gc.collect()
-    assert gone() is None  # what is remembered of a model ends with it
+    assert gone() is None  # no cache keeps a model alive
 
 
 TIMED = """
@@ -247,7 +247,7 @@ network net {
   out = outputs(a -> avgpool -> mean_over_time -> linear(5), a)
 }
 """
-"""Norms with parameters for each step, a time code, two outputs of which one varies."""
+"""Norms with parameters per step, a time code, and two outputs, one of which varies over time."""
 
 
 def test_streaming_with_what_depends_on_the_step() -> None:

@@ -1,6 +1,6 @@
-"""Models under modes of torch and with tensors of other kinds: fake tensors, the device meta, subclasses.
+"""Models under torch modes and with other tensors: fake tensors, the device meta, subclasses.
 
-Native code is reached by plain tensors of the CPU alone; all else has the same numbers, or the same forms.
+Only plain CPU tensors reach native code. Other tensors give the same values, or the same metadata.
 """
 
 import sys
@@ -69,14 +69,14 @@ class Log(TorchDispatchMode):
 
 
 class Tagged(Tensor):
-    """A subclass with nothing of its own but its name."""
+    """A subclass that adds nothing but its name."""
 
 
 # -- fake tensors ----------------------------------------------------------------------------------
 
 
 def forms(model: Model, x: Tensor) -> tuple[list[Any], list[Any]]:
-    """Of a training step: forms of what is kept for the backward pass, and of the output and gradients."""
+    """Metadata of a training step's saved tensors, and of its output and gradients."""
     kept = []
 
     def note(value: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def test_fake_tensors_have_the_forms_of_real_ones(name: str, backend: str, memor
     with FakeTensorMode():
         model = built(name, backend, memory)
         assert forms(model, torch.empty(4, 3, 8, 8)) == real
-    # outside the mode, by its tensors alone; and by real weights
+    # a model built outside the mode has real weights and gets a fake input
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     model = built(name, backend, memory)
     with mode:
@@ -108,7 +108,7 @@ def test_fake_tensors_have_the_forms_of_real_ones(name: str, backend: str, memor
 
 
 def test_fake_calls_leave_nothing_behind_for_real_ones() -> None:
-    """Neither a cache, nor what a real tensor says of itself, keeps a tensor without values."""
+    """Neither caches nor attributes of real tensors keep a fake tensor."""
     source = small("stage(basic(4), 1) via sew", input="events(3, 8, 8, bound = 3)", stem="conv(4)")
     x = image().abs().floor().clamp(max=3).expand(3, 4, 3, 8, 8).contiguous()
     for dtype in (torch.float32, torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Fusion groups as one pass in C++: held to their operations in float64, and each operation to torch's."""
+"""Fusion groups as one C++ pass, against their operations in float64, and each operation against torch."""
 
 import copy
 import ctypes
@@ -36,8 +36,8 @@ pytestmark = [
 ]
 STEPS, BATCH = 3, 4
 SIZES = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 13))
-"""Of maps: runs of one value, of less than a vector, of whole vectors and of a rest."""
-CHANNELS = 19  # more than one vector, and no multiple
+"""Map sizes with runs of one value, less than a vector, whole vectors, and a remainder."""
+CHANNELS = 19  # more than one vector, but not a multiple
 
 
 def program_of(setting: str) -> str:
@@ -51,7 +51,7 @@ def key_of(setting: str) -> native_group.GroupKey:
 
 # fmt: off
 FORMS: dict[str, tuple[tuple[bool, bool], ...]] = {
-    # of each term: whether it goes through a norm, whether it is the same at all steps
+    # for each term: whether it has a norm, whether it is equal at all steps
     "norm": ((True, False),), "value": ((False, False),),
     "norm + value": ((True, False), (False, False)), "norm + norm": ((True, False), (True, False)),
     "value + value": ((False, False), (False, False)),
@@ -63,7 +63,7 @@ FORMS: dict[str, tuple[tuple[bool, bool], ...]] = {
 
 
 def layer(form: str, setting: str = "neuron = LIF") -> FusedNeuron:
-    """A fusion group whose numbers are none that any default has."""
+    """A fusion group whose norms have no default values."""
     generator = torch.Generator().manual_seed(1)
     norms: list[Any] = []
     for normed, static in FORMS[form]:
@@ -75,7 +75,7 @@ def layer(form: str, setting: str = "neuron = LIF") -> FusedNeuron:
     made = FusedNeuron(
         program_of(setting), STEPS, 3, norms, [ANALOG] * len(norms), (CHANNELS, 1, 1)
     )
-    made.held = nn.ModuleList(n for n in norms if n is not None)  # as a model holds them
+    made.held = nn.ModuleList(n for n in norms if n is not None)  # a model registers them
     return made
 
 
@@ -104,7 +104,7 @@ def run(made: FusedNeuron, inputs: Sequence[Value]) -> tuple[Tensor, dict[str, T
 
 
 def compare(made: FusedNeuron, inputs: Sequence[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same operation by operation, in float64."""
+    """Compare with the same operations run one by one in float64."""
     other = copy.deepcopy(made).double()
     norms = iter(other.held)
     other.replace_norms(lambda norm: next(norms))  # type: ignore[arg-type, return-value]
@@ -125,7 +125,7 @@ def compare(made: FusedNeuron, inputs: Sequence[Tensor], monkeypatch: pytest.Mon
 def assert_near(
     found: dict[str, Tensor], others: dict[str, Tensor], most: float = 5e-5, of_inputs: float = 5e-5
 ) -> None:
-    """To such a part of the largest entry of each."""
+    """Tolerances are relative to the largest entry of each tensor."""
     assert found.keys() == others.keys()
     for name, value in found.items():
         scale = float(others[name].double().abs().max()) or 1.0
@@ -148,7 +148,7 @@ def test_every_form_at_every_size(
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (5, 13)])
 @pytest.mark.parametrize("form", FORMS)
 def test_bfloat16_is_float32_but_rounded(form: str, size: tuple[int, int], last: bool) -> None:
-    """Outputs are equal; gradients of inputs are rounded to 8 bits, sums over them are not."""
+    """Outputs are equal. Input gradients are rounded to 8 bits, sums over them are not."""
     first, second = layer(form), layer(form)
     inputs = [x.bfloat16() for x in values(form, size, last)]
     out, found = run(first, inputs)
@@ -174,7 +174,7 @@ def test_inputs_of_two_types_and_layouts_are_converted(monkeypatch: pytest.Monke
 def test_folded_groups_and_streams(
     neuron: str, added: bool, last: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An input added to the spikes, the output in its place, and one step after the other."""
+    """An input is added to the spikes, the output reuses a term's memory, and single steps agree."""
     norm = nn.BatchNorm2d(CHANNELS).eval()
     text, size = program_of(neuron), (CHANNELS, 1, 1)
     made = FusedNeuron(text, STEPS, 3, [None, norm], size=size, owned=0, added=added)
@@ -262,7 +262,7 @@ def test_an_empty_batch_is_left_to_torch() -> None:
 
 @pytest.mark.filterwarnings("ignore:this layer also computes the norms")
 def test_single_pixels_are_contiguous() -> None:
-    """A convolution of torch copies its weight to channels last for an input with such strides."""
+    """For an input with channels-last strides, torch's convolution would copy its weight."""
     model = emit(text(small(stem="conv(4, kernel = 8, padding = 0) -> norm -> spike")), 0, "fused")
     found: list[tuple[int, ...]] = []
     for module in model.modules():
@@ -283,7 +283,7 @@ def test_a_dense_block_is_never_joined(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("memory", ["none", "recompute"])
 @pytest.mark.parametrize("name", alternating(VARIETY, 1))
 def test_whole_networks_in_float32(name: str, memory: str) -> None:
-    """The neurons fire as those of the plain network in float32, whose gradients are theirs."""
+    """In float32, the neurons fire as in the eager network, and the gradients match."""
     graph = variety(name)
     eager, fused = both(graph, torch.float32, memory)
     x = next(inputs(graph)).float()
@@ -291,7 +291,7 @@ def test_whole_networks_in_float32(name: str, memory: str) -> None:
 
 
 def test_libraries_are_compiled_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is said how many, once, and nothing where they are there."""
+    """Their number is announced once, and nothing is announced if the libraries are cached."""
     tmp_path.chmod(0o700)
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
     graph, said = text(small("stage(basic(4), 2) via origin")), []
@@ -302,11 +302,11 @@ def test_libraries_are_compiled_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert said == [3]
 
 
-# -- the text ------------------------------------------------------------------------------------------
+# -- source text ---------------------------------------------------------------------------------------
 
 
 def test_every_operation_is_torch_s(tmp_path: Path) -> None:
-    """Walks the table: what C++ makes of a row, against the row's own expression in torch."""
+    """For each row of the table, the C++ expression agrees with the row's torch expression."""
     lines, arity = [], max(info.arity for info in OPCODES.values())
     names = list(OPCODES)
     for number, name in enumerate(names):

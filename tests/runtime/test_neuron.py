@@ -1,4 +1,4 @@
-"""Single neurons and layers with operators of our own, and torch's checks of operators."""
+"""Single neurons and layers that use danetc's operators, and torch's operator checks."""
 
 from math import exp, log1p
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_bad_input_is_named() -> None:
 
 
 def test_a_state_that_the_step_only_writes_from_scalars() -> None:
-    """It is spread over the tensor, and its gradient summed."""
+    """The state is expanded to the tensor's shape, and its gradient is summed."""
     program = compile_text(
         "neuron n { state u = 0.0; w = learn(0.4); v = x * u + w; u = w * 2; s = v }"
     )
@@ -119,7 +119,7 @@ def test_measure_shows_them(
 
 
 def test_second_derivatives() -> None:
-    """Those of the surrogate, by torch's own check of the operators of all steps and of one."""
+    """The surrogate's second derivatives are equal in the operator of all steps and that of one step."""
     program = compile_text("PLIF").text()
     x = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
     w = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)

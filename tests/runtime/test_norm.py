@@ -38,7 +38,7 @@ def shaken(module: nn.Module) -> nn.Module:
     ("kind", "shape"),
     [
         (StaticBatchNorm2d, (5, 3, 4, 2)),
-        (StaticBatchNorm2d, (1, 3, 1, 1)),  # one value a channel, T times
+        (StaticBatchNorm2d, (1, 3, 1, 1)),  # one value per channel, T times
         (StaticBatchNorm2d, (6, 3)),
         (TemporalEffectiveBatchNorm2d, (5, 3, 4, 2)),
         (TemporalEffectiveBatchNorm2d, (1, 3, 1, 1)),
@@ -55,7 +55,7 @@ def test_an_image_is_the_image_repeated(kind: Any, shape: tuple[int, ...]) -> No
         x = values(*shape, seed=seed)
         found, expected = step(module, x), step(twin, torch.stack([x] * STEPS))
         grad, grads = found.pop("input 0"), expected.pop("input 0")
-        if kind is StaticBatchNorm2d:  # its loss differs: gradients have a test of their own
+        if kind is StaticBatchNorm2d:  # its loss differs; another test compares gradients
             found["output"] = found["output"].expand_as(expected["output"])
             found |= {name: expected[name] for name in found if name.startswith("gradient")}
         else:
@@ -94,7 +94,7 @@ def so_far(norms: Any, x: Tensor) -> Tensor:
 def test_steps_are_those_of_one_norm_each(
     kind: type[nn.Module], run: Callable[[Any, Tensor], Tensor], rtol: float, atol: float
 ) -> None:
-    """Of the step, or of steps 0 to t: outputs and statistics to 1e-12, gradients to these."""
+    """Norms see their step, or steps 0 to t. Outputs and statistics agree to 1e-12, gradients to ``rtol``."""
     ours = shaken(kind(3, STEPS))
     norms = nn.ModuleList([nn.BatchNorm2d(3) for _ in range(STEPS)]).double()
     for t, norm in enumerate(norms):

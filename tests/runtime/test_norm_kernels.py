@@ -1,4 +1,4 @@
-"""Groups with norms as a GPU computes them, against torch in float64, and what is compiled."""
+"""Fusion groups with norms as on a GPU, against torch in float64, and the generated kernels."""
 
 import copy
 import re
@@ -25,7 +25,7 @@ VALUE, NORM, STATIC = "value", "norm", "static norm"
 
 @pytest.fixture
 def uncompiled(inductor: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would be compiled for a GPU runs here, operation by operation."""
+    """Run GPU kernels here, operation by operation."""
     monkeypatch.setattr(CompiledFunction, "__call__", lambda self, *args: self.function(*args))
 
 
@@ -63,7 +63,7 @@ def test_gradients(
 @pytest.mark.thorough
 @pytest.mark.parametrize("memory", ["none", "recompute"])
 def test_a_network_trains_as_eagerly(uncompiled: None, memory: str) -> None:
-    """In both layouts: outputs, gradients and running statistics, which recomputing does not move again."""
+    """Outputs, gradients and statistics agree in both layouts; recomputing does not update statistics."""
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     found = []
     for how in ({"backend": "eager"}, {"backend": "fused", "memory": memory}):
@@ -82,7 +82,7 @@ def test_a_network_trains_as_eagerly(uncompiled: None, memory: str) -> None:
 def test_statistics_of_values_far_from_zero(
     mean: float, last: bool, in_kernels: bool, request: pytest.FixtureRequest
 ) -> None:
-    """Of values with a deviation of 1, in float32: sums of squares lose the variance from means of 1e4 on."""
+    """In float32, sums of squares lose a variance of 1 for means of 1e4 and above."""
     norm = nn.BatchNorm2d(CHANNELS)
     x = torch.randn(4, 2, CHANNELS, 196, generator=torch.Generator().manual_seed(0)) + mean
     given = x.transpose(-1, -2).contiguous() if last else x
@@ -104,18 +104,18 @@ def test_statistics_of_values_far_from_zero(
     assert mean < 1e4 or float((squares - variance).abs().max()) > 0.1
 
 
-# -- what is compiled ------------------------------------------------------------------------------
+# -- generated kernels -----------------------------------------------------------------------------
 
 FORMS = {
     "norm": ("SlidingPSN", (Term(True, False),), 16, 24),
     "norm + value": ("PLIF", (Term(True, False), Term(False, False)), 24, 40),
     "norm + norm": ("LIF", (Term(True, False), Term(True, False)), 24, 40),
 }
-"""A neuron, its terms, and bytes of T = 4 steps in bfloat16 that the kernels of sums and of gradients move."""
+"""A neuron, its terms, and the bytes that the kernels of sums and of gradients move for T = 4 in bfloat16."""
 
 
 def moved(kernel: TritonKernel) -> int:
-    """Bytes that are moved of the values at a place; all of them are bfloat16, and other results of a sum."""
+    """Bytes moved of the bfloat16 values per position. No store is indexed by an element of a sum."""
     halves = "|".join(name for name, kind in kernel._types().items() if kind == "*bf16")
     others = re.findall(r"tl\.store\((?:\w+) \+ \((.*?)\), ", kernel.text)
     assert not [index for index in others if "r0" in index]
@@ -127,7 +127,7 @@ def moved(kernel: TritonKernel) -> int:
 @pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels last"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_backward_pass_moves_no_gradient_of_the_sum(form: str, last: bool) -> None:
-    """Two kernels for sums, of which one reads the values, and one for the gradients of inputs."""
+    """There are two kernels for sums, only the first of which reads values, and one for input gradients."""
     neuron, terms, of_sums, of_inputs = FORMS[form]
     program, count = compile_text(neuron), sum(term.normed for term in terms)
     group = fusion_kernel(program.text(), terms, 4)

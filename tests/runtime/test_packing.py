@@ -1,4 +1,4 @@
-"""Packing is exact: every bound, sign, unit, size, dtype and layout."""
+"""Packing is exact for every bound, sign, unit, size, dtype and layout."""
 
 from unittest.mock import Mock, call
 
@@ -43,7 +43,7 @@ def test_every_value_of_every_bound(bound: int) -> None:
     ],
 )
 def test_no_packing_of_what_a_precision_does_not_have(kind: Kind, dtype: torch.dtype) -> None:
-    """Or has as numbers alone that some machines take for 0."""
+    """The dtype lacks these values, or has them only as subnormals, which some machines flush to 0."""
     assert kind.bits == 0
     assert not kind.is_exact(str(dtype).removeprefix("torch."))
     exact = torch.arange(kind.low, kind.high + 1).double() * kind.unit
@@ -52,7 +52,7 @@ def test_no_packing_of_what_a_precision_does_not_have(kind: Kind, dtype: torch.d
 
 
 def test_packed_once_for_all_views() -> None:
-    """A neuron's output is packed for the convolution and for the fusion group that reads it."""
+    """The convolution and the fusion group that read a neuron's output share its packed copy."""
     x = whole(1, 2, 3, 4)
     first = SavedTensor(x, SPIKE).save(x)
     flat = x.flatten(0, 1)
@@ -61,14 +61,14 @@ def test_packed_once_for_all_views() -> None:
     other = SavedTensor(part, SPIKE).save(part)
     assert other is not first
     assert torch.equal(unpack(other, part.shape, part.dtype, SPIKE, part.stride()), part)
-    x.fill_(1)  # packed again after a change
+    x.fill_(1)  # a changed tensor is packed again
     again = SavedTensor(x, SPIKE).save(x)
     assert again is not first
     assert unpack(again, x.shape, x.dtype, SPIKE, x.stride()).eq(1).all()
 
 
 def test_what_is_joined_is_kept_as_its_parts() -> None:
-    """Once, however often it is joined; as it is after a change, and in bits where it has some."""
+    """Nested joins save each part once. A changed result is saved whole, or packed if its kind has bits."""
     a, b, c = (torch.randn(2, 3, channels, 4, 4) for channels in (1, 2, 3))
     ab = torch.cat([a, b], -3)
     save_slices(ab, [a, b], -3)
@@ -111,7 +111,7 @@ def test_packing_runs_in_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_spikes_are_packed_in_cpp_as_by_torch(
     count: int, dtype: torch.dtype, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also values that are 0 or 1 up to rounding, wherever they are."""
+    """Values within rounding of 0 and 1 are included, at three places."""
     for place in (0, count // 3, count - 1):
         x = whole(1, count, dtype=dtype)
         x[place] = value
@@ -130,7 +130,7 @@ def test_spikes_are_packed_in_cpp_as_by_torch(
 def test_what_is_not_of_the_kind_is_kept_as_it_is(
     value: float, dtype: torch.dtype, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a hook or another module changes what a layer gives."""
+    """Such values occur where a hook or another module changes a layer's output."""
     monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", is_compiled)
     x = torch.zeros(3, 7, dtype=dtype)
     for place in ((0, 0), (1, 3), (2, 6)):

@@ -1,4 +1,4 @@
-"""Checks of a formula and of two models pass for what obeys them, and fail for what does not."""
+"""Checks of a formula and of two models pass for models that obey them and fail for others."""
 
 import pytest
 import torch
@@ -56,9 +56,9 @@ def test_the_reference_agrees_with_the_kernels(neuron: str, surrogate: str) -> N
 
 
 class Blocks(nn.Module):
-    """Blocks whose branches give 0, fed by the last output or by the sum of all; the last is given.
+    """Blocks with branches of 0, fed by the last output or the sum of all; returns the last output too.
 
-    ``leak`` lets a little of a neighbouring place through, ``factor`` scales what a neuron gives.
+    ``leak`` adds a share of a neighbouring position, ``factor`` scales a neuron's output.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Blocks(nn.Module):
 
 
 def check(blocks: Blocks, *, dense: bool) -> GradientCheck:
-    """Compare with the formula of blocks in sequence, or fed by the sum of all before."""
+    """Compare with the formula for blocks in sequence or, if ``dense``, fed by the sum of all before."""
     generator = torch.Generator().manual_seed(0)
     spikes = torch.randint(0, 2, (1, 2, 3, 4, 4), generator=generator).double()
     count = blocks.count
@@ -126,7 +126,7 @@ def test_what_breaks_the_formula_or_the_bound_is_seen() -> None:
 
 
 def fired(*drives: Tensor) -> tuple[Tensor, ...]:
-    """Drives, each with the spikes of it above 1."""
+    """Each drive, followed by its spikes where it exceeds 1."""
     return tuple(each for y in drives for each in (y, (y > 1).float()))
 
 
@@ -146,7 +146,7 @@ def test_rates(variances: list[float], rises: bool, falls: tuple[int, ...]) -> N
 
 
 def test_norms_are_warmed_up_before_rates_are_measured() -> None:
-    """Running statistics of a norm are the means over the batches seen, not near their start."""
+    """Running statistics of a norm are means over the batches seen, not near their initial values."""
     norm, generator = nn.BatchNorm2d(32), torch.Generator().manual_seed(0)
 
     def normed(x: Tensor) -> tuple[Tensor, ...]:
@@ -167,7 +167,7 @@ def test_norms_are_warmed_up_before_rates_are_measured() -> None:
 def test_networks_are_added_until_rates_differ(
     deviation: float, rises: bool | None, run: int
 ) -> None:
-    """Of independent noise, of a deviation of 1 and of another one."""
+    """The drives are independent noise, with a deviation of 1 and another one."""
     drawn = torch.Generator().manual_seed(0)
     apart = By(lambda x: fired(x, deviation * torch.randn(x.shape, generator=drawn)))
     models = iter([apart] * 20)

@@ -1,6 +1,6 @@
 """Claimed ranges against the numbers that torch computes in float32.
 
-The tests walk the table of a neuron's operations: a new row is tested by being there.
+The tests iterate over the table of a neuron's operations, so they cover each new row.
 """
 
 import math
@@ -37,7 +37,7 @@ REALS = (
 
 
 def members(values: NumberRange) -> list[float]:
-    """Numbers of a range as float32 has them: all, or its ends and some between."""
+    """Members of a range in float32: all of them, or its ends and a sample between."""
     if values.unit and values.is_bounded:
         return values.numbers()
     low, high = max(values.low, -1e6), min(values.high, 1e6)
@@ -53,7 +53,7 @@ def members(values: NumberRange) -> list[float]:
 
 
 def computed(opcode: str, operands: tuple[NumberRange, ...]) -> list[float]:
-    """What an operation's torch expression gives for members of the operands, each with each."""
+    """Finite results of an operation's torch expression for all combinations of the operands' members."""
     columns = torch.tensor(list(product(*map(members, operands))), dtype=torch.float32).T
     conditions = OPCODES[opcode].conditions
     args = [x.bool() if i in conditions else x for i, x in enumerate(columns)]
@@ -122,7 +122,7 @@ KINDS = {
     "s = max(x, 0)": "analog",
     "s = 0.3 * heaviside(x)": "analog",
     "s = heaviside(x) / 3": "analog",
-    # of machines' own roundings, which a GPU's quotients and functions have where the value is exact
+    # rounding depends on the machine: a GPU's quotients and functions round even exact values
     "s = 6 * heaviside(x) / 3": "analog",
     "s = sqrt(4 * heaviside(x))": "analog",
     "s = exp(1000 * (heaviside(x) - 1))": "analog",
@@ -150,11 +150,11 @@ def test_kinds_of_what_takes_whole_numbers(body: str, x: Kind, kind: str) -> Non
     assert str(output_kind(compiled(body), x)) == kind
 
 
-# -- neurons as they run --------------------------------------------------------------------------
+# -- running neurons ------------------------------------------------------------------------------
 
 
 def seen(program: NeuronProgram, x: Kind, steps: int = 8) -> dict[str, Tensor]:
-    """All outputs of many neurons over some steps, and all that their states were."""
+    """Outputs of 500 neurons over some steps, and all values of their states."""
     step = kernel(program.text())
     generator = torch.Generator().manual_seed(0)
     states = step.initial_states(torch.zeros(500))
@@ -190,7 +190,7 @@ def assert_claimed(program: NeuronProgram, x: Kind = ANALOG) -> dict[str, Tensor
 
 @pytest.mark.parametrize("body", KINDS)
 def test_neurons_give_what_they_are_said_to_give(body: str) -> None:
-    """And no less, where that is a range: each end is reached."""
+    """Where the kind is an integer range, the output also reaches both ends."""
     program = compiled(body)
     kind = output_kind(program)
     assert str(kind) == KINDS[body]

@@ -1,4 +1,4 @@
-"""What a model says to an input that it does not take, and that it takes all others."""
+"""The errors of a model for inputs that it does not take, and the inputs that it takes."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 
 def ours(model: nn.Module, x: Any, kind: type[Exception], message: str, stream: bool) -> None:
-    """The error says what was expected, and no operation was asked for it."""
+    """The error says what was expected and comes from the signature check, not from an operation."""
     with pytest.raises(kind, match=message) as caught:
         model.stream(x) if stream else model(x)  # type: ignore[operator]
     assert caught.traceback[-1].path.name == "signature.py"
@@ -123,7 +123,7 @@ def test_all_that_fits_is_taken(model: Model) -> None:
 
 
 class Image(Tensor):
-    """As torchvision's tv_tensors."""
+    """A subclass like torchvision's tv_tensors."""
 
 
 def test_the_type_of_the_weights_is_that_of_the_input() -> None:
@@ -144,7 +144,7 @@ def test_the_type_of_the_weights_is_that_of_the_input() -> None:
 
 
 def test_samples_before_steps_are_warned_of(recwarn: pytest.WarningsRecorder) -> None:
-    """[N, T, ...] in place of [T, N, ...], where the sizes say so."""
+    """An input [N, T, ...] instead of [T, N, ...] gives a warning where the sizes show it."""
     model = emit(EVENTS)
     steps = model.signature.steps
     for shape in ((steps, 7), (steps, steps), (7, 3), (7, steps)):
@@ -160,7 +160,7 @@ def test_samples_before_steps_are_warned_of(recwarn: pytest.WarningsRecorder) ->
 
 
 def test_hooks_may_prepare_the_input() -> None:
-    """As FSDP's and accelerate's do, which move it to the device that they compute on."""
+    """The hooks of FSDP and accelerate move the input to the device that they compute on."""
     model = emit(STATIC)
     handle = model.register_forward_pre_hook(lambda module, args: (args[0].float() / 255,))
     assert model(ONES.byte()).shape == (2, 5)
@@ -198,7 +198,7 @@ BOUNDED = text(small("stage(basic(4), 1) via sew", input="events(2, 8, 8, bound 
     ("value", "held"), [(3.0, "3"), (-1.0, "-1"), (0.5, "0.5"), (float("nan"), "nan")]
 )
 def test_what_the_spec_promises_of_the_input_is_held(backend: str, value: float, held: str) -> None:
-    """Frames are kept in two bits here, and would come back as other numbers."""
+    """Frames are packed into two bits here, which would change other values."""
     model = emit(BOUNDED, 0, backend)
     x = torch.randint(0, 3, (3, 2, 2, 8, 8)).float()
     assert model(x).isfinite().all()

@@ -1,4 +1,4 @@
-"""Convolutions as products of matrices, on maps of a few pixels and of pixels: held to torch's in float64."""
+"""Convolutions as matrix products, on maps of a few pixels and of single pixels, against torch in float64."""
 
 import sys
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_products_are_the_convolution_and_its_gradient(
 
 
 INPUT, WEIGHT = 1, 3
-"""Places of their gradients behind the output."""
+"""Positions of their gradients in the results of a step."""
 
 
 @pytest.mark.parametrize("size", [(4, 4), (2, 2), (1, 1)])
@@ -85,7 +85,7 @@ def test_a_training_step_takes_it(
     size: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It changes the last bits of the weights' gradient, and of the input's for up to 4 pixels."""
+    """Only the last bits change, in the weight gradient and, for up to 4 pixels, in the input gradient."""
     monkeypatch.setattr(pointwise, "is_product", lambda *_: False)
     for name in ("GRADIENT_WEIGHTS", "FEW_WEIGHTS", "INPUT_WEIGHTS"):
         monkeypatch.setattr(small_maps, name, 1)
@@ -105,7 +105,7 @@ def test_a_training_step_takes_it(
     for name in ("is_gradient_faster", "is_input_gradient_faster"):
         monkeypatch.setattr(small_maps, name, lambda *_: False)
     wanted = step()
-    # Torch's own in bfloat16 reads, of maps one pixel wide and with a stride of 2, what nobody has written.
+    # For maps one pixel wide and a stride of 2, torch's bfloat16 gradient reads uninitialised memory.
     wanted[WEIGHT] = step(torch.float32)[WEIGHT]
     assert len(calls) == 1 + few
     for place, (mine, other) in enumerate(zip(found, wanted, strict=True)):
@@ -128,7 +128,7 @@ def test_where_a_product_is_faster() -> None:
             assert not is_faster(grad, wide.to(grad.dtype), 1)
 
 
-# -- pixels ----------------------------------------------------------------------------------------
+# -- single pixels ---------------------------------------------------------------------------------
 
 FUNCTIONS = ("convolved", "input_gradient", "weight_gradient")
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -136,7 +136,7 @@ TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the functions for pixels that are called, as on a processor where they are fast."""
+    """The names of called pixel functions, as on a processor where these are fast."""
     monkeypatch.setattr(pointwise, "IS_FAST", True)
     return noted(monkeypatch, pointwise, *FUNCTIONS)
 
@@ -167,7 +167,7 @@ def test_of_pixels_it_is_the_convolution_with_its_gradients(
     mine, other = x.to(dtype, copy=True).requires_grad_(), x.clone().requires_grad_()
     y, wanted = made(mine), plain(other)
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).double()
-    y.backward(grad.to(dtype))  # not laid out as the output is
+    y.backward(grad.to(dtype))  # its layout differs from the output's
     wanted.backward(grad)
     for value in (y, mine.grad):
         assert layout_of(value).is_last if last else value.is_contiguous()
@@ -200,7 +200,7 @@ def test_where_a_product_of_pixels_is_slower_it_is_torch_s(
     products: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, x = pixels_layer(), spikes(4, 8, 6, 6).float()
-    with pytest.raises(RuntimeError, match="channels"):  # what does not fit is torch's error
+    with pytest.raises(RuntimeError, match="channels"):  # torch reports wrong shapes
         made(laid(spikes(4, 9, 6, 6)).float())
     slower = ("MOST", 4 * 36 - 1, True), ("LEAST", 37, False), ("IS_FAST", False, True)
     for name, value, last in slower:

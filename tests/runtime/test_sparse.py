@@ -1,4 +1,4 @@
-"""Convolutions that read the weights of spikes alone, laid out once, against torch in float64."""
+"""Convolutions that read only the weights of spikes, laid out once, against torch in float64."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def one_thread() -> Iterator[None]:
 
 
 def spikes(shape: tuple[int, ...], rate: float) -> Tensor:
-    """Counts up to 3, at most places 0."""
+    """Counts from 1 to 3 at a share ``rate`` of the places, 0 elsewhere."""
     generator = torch.Generator().manual_seed(1)
     counts = torch.randint(1, 4, shape, generator=generator)
     return (counts * (torch.rand(shape, generator=generator) < rate)).float()
@@ -72,7 +72,7 @@ def test_the_sums_do_not_depend_on_the_batch() -> None:
 
 
 def test_where_it_is_faster() -> None:
-    """Up to which rate depends on how often each weight is read; of many spikes it leaves all to torch."""
+    """The largest rate depends on how often each weight is read; above it, torch's convolution runs."""
     layer = nn.Conv2d(64, 64, 3, padding=1)
     for size, rate, slower in ((1, 0.9, None), (2, 0.6, 0.8), (4, 0.2, 0.4), (16, 0.1, 0.3)):
         shape = (1, 64, size, size)
@@ -80,7 +80,7 @@ def test_where_it_is_faster() -> None:
         assert slower is None or convolved(layer, spikes(shape, slower)) is None, shape
     rare = spikes((1, 64, 4, 4), 0.1)
     torch.set_num_threads(4)
-    assert convolved(layer, rare) is None  # four threads of torch's are as fast
+    assert convolved(layer, rare) is None  # torch with four threads is equally fast
     torch.set_num_threads(1)
     for other, x in (
         (layer, spikes((1, 64, 33, 33), 0.01)),
@@ -90,7 +90,7 @@ def test_where_it_is_faster() -> None:
         (nn.Conv2d(3, 64, 3), rare[:, :3]),
         (copy.deepcopy(layer).double(), rare.double()),
         (nn.Conv2d(64, 64, 3), rare[:0]),
-        (nn.Conv2d(64, 64, 5), rare),  # what is wrong is torch's to say
+        (nn.Conv2d(64, 64, 5), rare),  # torch reports wrong shapes
         (nn.Conv2d(32, 64, 3), rare),
         (nn.Conv2d(64, 64, 3), rare[0]),
         (nn.Conv2d(64, 64, 3, device="meta"), rare.to("meta")),
@@ -115,8 +115,8 @@ def test_without_the_library_it_is_torchs(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("image", [16, 32])
 def test_streams_use_it_forward_passes_do_not(image: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The forward pass of a model that is not folded stays to the bit that of the plain backend."""
-    monkeypatch.setattr(compiled, "COMPILE", False)  # of neurons
+    """The forward pass of a model that is not folded keeps its output bit for bit."""
+    monkeypatch.setattr(compiled, "COMPILE", False)  # neurons run uncompiled
     model = danetc.build("sew_r18", set={"steps": 3, "image": image, "classes": 10}, seed=1)
     x = torch.randn(2, 3, image, image, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
@@ -182,7 +182,7 @@ def stream(model: Model, states: Any = None) -> tuple[Tensor, Any]:
 
 
 def moved_twice(p: nn.Parameter) -> None:
-    for _ in range(2):  # the second value could be put where the first one was
+    for _ in range(2):  # the second value may reuse the first one's memory
         p.data = p.data * 1.3
 
 
@@ -203,7 +203,7 @@ UNSEEN: dict[str, Callable[[nn.Parameter], Any]] = {
     "one number of data": lambda p: p.data.view(-1)[407].add_(3.0),
     "one number by NumPy": lambda p: p.detach().numpy().reshape(-1).__setitem__(7, 2.0),
 }
-"""Changes that count after ``model.eval()``."""
+"""Changes that take effect after ``model.eval()``."""
 
 
 @pytest.mark.parametrize("is_folded", [False, True])
@@ -218,7 +218,7 @@ def test_a_change_counts_in_the_next_call(change: str, is_folded: bool, uses: li
                 (CHANGES | UNSEEN)[change](parameter)
         if change in UNSEEN:
             model.eval()
-        twin = copy.deepcopy(model)  # which has laid out nothing yet
+        twin = copy.deepcopy(model)  # the twin has no laid out weights yet
         twin.load_state_dict(model.state_dict())
         assert torch.equal(stream(model, states)[0], stream(twin, states)[0])
         after = stream(model)[0]

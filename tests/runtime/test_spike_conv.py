@@ -1,4 +1,4 @@
-"""Convolutions of spikes as integers: the numbers of float32, and nearer to the exact ones."""
+"""Integer convolutions of spikes: float32 results, no farther from the exact ones than torch's."""
 
 import copy
 import math
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it does not pay."""
+    """Use integer convolutions even where they do not pay."""
     monkeypatch.setattr(inference, "multiplies_integers", lambda: True)
     monkeypatch.setattr(inference, "LEAST_CHANNELS", 1)
     monkeypatch.setattr(inference, "LEAST_PRODUCTS", 0)
@@ -62,7 +62,7 @@ def test_it_is_as_exact_as_float32(high: int, unit: float, options: dict[str, An
 
 @pytest.mark.parametrize("of", [1.0, 1 / 64])
 def test_three_digits_are_the_weight(of: float) -> None:
-    """Of every remainder, and of channels of 0 or of very small numbers."""
+    """The weights cover all remainders and include channels of 0 and of very small numbers."""
     layer = SpikeConv2d(256, 5, 3, high=1, unit=of, bias=False)
     steps = torch.linspace(-1.0, 1.0, layer.weight[0].numel(), dtype=torch.float64)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_a_folded_model_computes_the_same(key: str) -> None:
 
 @pytest.mark.parametrize("unit", [1.0, 0.25, 1 / 3])
 def test_only_whole_numbers_are_bytes(unit: float) -> None:
-    """A hook may have changed one of them."""
+    """A hook may have changed one of the values."""
     whole = torch.arange(256).repeat(2).view(2, 16, 4, 4)
     for x in (whole * unit, (whole * unit).contiguous(memory_format=torch.channels_last)):
         found = as_bytes(x, unit)
@@ -130,6 +130,6 @@ def test_what_is_convolved_as_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not suits(spikes, 64, 1)
     for kind in (Kind(0, 256, 1.0), Kind(-1, 1, 1.0), ANALOG):
         assert not suits(kind, 64, 9)
-    assert not suits(Kind(0, 255, 1.0), 2**14, 9)  # sums that 32 bits do not have
+    assert not suits(Kind(0, 255, 1.0), 2**14, 9)  # sums that exceed 32 bits
     monkeypatch.setattr(inference, "LEAST_CHANNELS", 65)
     assert not suits(spikes, 64, 9)

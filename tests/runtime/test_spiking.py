@@ -1,4 +1,4 @@
-"""SpikingJelly's neurons in place of ours: found by declaration, equal spikes and gradients."""
+"""SpikingJelly's neurons replace danetc's: chosen by declaration, with equal spikes and gradients."""
 
 import re
 import sys
@@ -77,7 +77,7 @@ def test_surrogates(name: str) -> None:
         text = re.sub(r"= [\d.]+", f"= {value}", surrogate_text(name), count=1)
         program = compile_text("IF", text)
         if name == "q_pseudo_spike" and value < 1:
-            continue  # a power of numbers below 0
+            continue  # a power of negative numbers
         given = dict(program.surrogate.parameters)
         assert value in given.values()
         assert_equal(program)

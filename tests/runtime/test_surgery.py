@@ -1,8 +1,8 @@
-"""What users do to the modules of a built model: the backends fused and eager then compute the same.
+"""Users change modules of a built model; the backends fused and eager still compute the same.
 
-Each surgery is a function of a model. Both backends get it, and outputs, gradients and buffers of a
-training step, and outputs in eval mode and of a stream, are compared. Where the eager backend
-refuses, the fused one refuses too.
+Each surgery is a function that changes a model. The tests apply it to both backends and compare outputs,
+gradients and buffers of a training step, and outputs in eval mode and of a stream. Where the eager
+backend raises an error, the fused backend raises one too.
 """
 
 import copy
@@ -45,7 +45,7 @@ def images(seed: int = 3) -> Tensor:
 
 
 def children(model: nn.Module, kind: type[nn.Module]) -> list[tuple[nn.Module, str, Any]]:
-    """All modules of a kind with the modules and names that they are registered under."""
+    """All modules of a kind, each with its parent module and its name in the parent."""
     return [
         (parent, name, child)
         for parent in model.modules()
@@ -103,7 +103,7 @@ def _constant(module: nn.Module) -> None:
 
 
 def branch_per_step(model: Model) -> None:
-    """A module of [N, C, H, W] as one of sequences."""
+    """Replace a branch with a module that applies a convolution of [N, C, H, W] to sequences."""
     conv = nn.Conv2d(4, 4, 3, padding=1).apply(_constant)
     per_step = By(lambda x: conv(x.flatten(0, -4)).unflatten(0, x.shape[:-3]), conv)
     in_block(model).branch = per_step
@@ -207,8 +207,8 @@ def outcome(run: Callable[[], Any]) -> Any:
 
 
 def observed(model: Model, change: Callable[[Model], Any], warm: bool = True) -> dict[str, Any]:
-    """Outputs, gradients and buffers; the error where there is one."""
-    if warm:  # as in use: kernels are known before
+    """Outputs, gradients and buffers after a change. An error's type replaces the output."""
+    if warm:  # as in normal use, kernels exist before the change
         model(images(9))
     torch.manual_seed(5)
     change(model)
@@ -256,7 +256,7 @@ def test_both_backends_do_the_same(name: str) -> None:
 
 
 def test_a_hook_of_a_fused_neuron_is_warned_of_its_inputs() -> None:
-    """They are the terms of the sum before the norms. Hooks of danetc read outputs alone."""
+    """The inputs are the terms of the sum before the norms. Hooks of danetc read only outputs."""
     eager, fused = (spikes(model)[0][2] for model in both())
     notice.cache_clear()
     for register in ("register_forward_hook", "register_forward_pre_hook"):
@@ -272,7 +272,7 @@ def test_a_hook_of_a_fused_neuron_is_warned_of_its_inputs() -> None:
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_stream_calls_the_hooks_of_its_layers(place: int) -> None:
-    """With sequences of one step; what a hook gives counts, and gradients go through it."""
+    """Hooks get sequences of one step. A returned value replaces the output, and backward hooks run."""
     model = both()[place].eval()
     seen, size = Counter[tuple[str, torch.Size]](), torch.Size((1, 4, 4, 8, 8))
     layer = spikes(model)[0][2]
@@ -339,7 +339,7 @@ def test_hooks_of_all_modules() -> None:
     "name", ["parametrized norms", "group norms", "torch's SyncBatchNorm", "forward hooks"]
 )
 def test_copies_and_segments_do_the_same(name: str) -> None:
-    """A model that was copied, before the change and after it, and one that runs again by segments."""
+    """Models copied before and after the change, and a model with the memory policy ``recompute``."""
     graph = text(NETWORK)
     eager, fused = both()
     lean = emit(graph, 0, "fused", "recompute")

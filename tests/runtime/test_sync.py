@@ -1,4 +1,4 @@
-"""Norms over all processes: two of them, on gloo, are one that has the whole batch."""
+"""Norms over all processes: two gloo processes equal one process with the whole batch."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from tests.differential.networks import small
 from tests.forked import in_two
 from tests.runtime.conftest import step
 
-PARTS = (3, 1)  # images of each process: they need not be equally many
+PARTS = (3, 1)  # images of each process; the counts may differ
 LAYERS = "backbone layers = stage(basic(4), 1) -> stage(basic(4), 1, stride = 2)"
 
 
@@ -51,7 +51,7 @@ NETWORKS = {
 }
 BACKENDS = ("eager", "fused")
 GPU = ("eager, GPU", "fused, GPU")
-"""Backends as on a GPU; its operations are those of ``OF_A_GPU``."""
+"""Backends as on a GPU, with the operations of ``OF_A_GPU``."""
 CASES = [(name, backend) for name in NETWORKS for backend in BACKENDS + GPU]
 COMPILED = ("static", "fused, compiled")
 
@@ -106,7 +106,7 @@ OF_A_GPU = {
 
 @contextmanager
 def as_on_a_gpu(calls: Counter[str]) -> Iterator[None]:
-    """Norms and fused layers take the way of a GPU; ``calls`` counts kernels and operations."""
+    """Norms and fused layers take the path of a GPU; ``calls`` counts kernels and operations."""
 
     def counted(name: str, run: Any) -> Any:
         return lambda *args: (calls.update([name]), run(*args))[1]
@@ -219,7 +219,7 @@ def test_one_process_is_as_before(backend: str) -> None:
 
 
 def test_norms_go_the_way_of_a_gpu(results: Results) -> None:
-    """Those of fused layers by kernels of their own, others by the parts of torch's SyncBatchNorm."""
+    """Norms of fused layers use kernels of danetc, others use the operators of torch's SyncBatchNorm."""
     eager, fused = (
         {key.removeprefix("calls ") for key in results[0]["static", backend] if "calls" in key}
         for backend in GPU

@@ -1,4 +1,4 @@
-"""Internals of torch: one module uses them, and without any one of them everything else works."""
+"""Internals of torch: only one module uses them, and danetc works if any one is missing."""
 
 import ast
 import os
@@ -42,11 +42,11 @@ PRIVATE = re.compile(
     rf"|(?<!self)(?<!cls)\.({OWN})\b",
     re.IGNORECASE,
 )
-"""Names that torch keeps for itself. (The experimental part of fx has no promise either.)"""
+"""Private names of torch. (The experimental part of fx has no stable interface either.)"""
 
 
 def private(program: str) -> list[str]:
-    """The lines of a program that use such a name, comments and texts apart."""
+    """The lines of a program that use a private name outside comments and strings."""
     tree = ast.parse(program)
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -66,12 +66,12 @@ def test_one_module_uses_what_torch_keeps_for_itself() -> None:
     assert [path.relative_to(root).as_posix() for path in used] == [HOME]
 
 
-# -- each of them hidden ---------------------------------------------------------------------------
+# -- one internal hidden ---------------------------------------------------------------------------
 
 
 @pytest.fixture
 def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Nothing that was found, said or made is remembered, nor is it afterwards."""
+    """Clear the caches of lookups, notices and kernels before and after the test."""
 
     caches = internals.missing, internals.notice, internals.find, missing_compiler, fusion_kernel
 
@@ -87,7 +87,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
 
 @pytest.fixture
 def hide(monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]) -> Callable[[str], None]:
-    """Have torch lack an internal: of every second one, the whole module; the others are not in theirs."""
+    """Hide an internal of torch: its whole module for every second row, only its name for the others."""
 
     def hidden(name: str) -> None:
         use, module = TABLE[name]
@@ -103,7 +103,7 @@ def double(x: Tensor) -> tuple[Tensor]:
 
 
 def train_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network in which several layers save the same tensor gives the eager numbers."""
+    """A network in which several layers save the same tensor agrees with the eager backend."""
     graph = text(small("stage(basic(4), 2) via origin by densely_additive"))
     x = randn(2, 3, 8, 8).float()
     expected, found = (step(emit(graph, 0, backend), x) for backend in ("eager", "fused"))
@@ -199,7 +199,7 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
 def test_without_one_of_them(
     name: str, hide: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What needs it goes another way, with one notice that names it and says what is lost."""
+    """Code that needs the internal falls back, with one notice of its name and what is lost."""
     use, _ = TABLE[name]
     assert internals.missing(use) is None, f"this torch has no {name}"
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Transforms of torch give a model's numbers of ``model.py``, or an error that says what to do."""
+"""Under torch's transforms, a model agrees with its ``model.py``, or its error says what to do."""
 
 from collections.abc import Callable
 from functools import partial
@@ -37,14 +37,14 @@ def models(graph: Graph, backend: str, training: bool) -> tuple[Model, Any]:
 
 
 def joined(outputs: Any) -> Tensor:
-    """All outputs of a model as one vector a sample."""
+    """All outputs of a model as one vector."""
     each = outputs if isinstance(outputs, tuple) else (outputs,)
     return torch.cat([y.flatten() for y in each])
 
 
 def loss(model: Any, x: Tensor) -> Tensor:
     y = joined(model(x))
-    weights = torch.arange(1.0, len(y) + 1, dtype=y.dtype).sin()  # (nothing random for vmap)
+    weights = torch.arange(1.0, len(y) + 1, dtype=y.dtype).sin()  # (not random, for vmap)
     return (y * weights).sum() + y.square().sum()
 
 
@@ -85,7 +85,7 @@ def transformed_gradients(model: Any, x: Tensor) -> list[Tensor]:
 
 
 def second_gradients(model: Any, x: Tensor) -> list[Tensor]:
-    """Of the norm of the first ones."""
+    """Gradients of the squared norm of the first gradients."""
     values = [x.clone().requires_grad_(), *model.parameters()]
     options: Any = {"allow_unused": True, "materialize_grads": True}
     found = torch.autograd.grad(loss(model, values[0]), values, create_graph=True, **options)
@@ -142,9 +142,9 @@ def of_hessian(model: Any, x: Tensor) -> Any:
 
 SECOND = "create_graph"
 MUTATES = "in-place"
-"""Running statistics that are no arguments of the transformed function."""
+"""The error for running statistics that are not arguments of the transformed function."""
 TABLE: dict[str, tuple[Function, Function, str | None, str | None]] = {
-    # ours, the reference, and what the error of the backend `fused` says, and of training mode
+    # ours, the reference, the error of the backend `fused`, and the error in training mode
     "func.jvp": (
         lambda m, x: torch.func.jvp(function(m), (x,), (tangent(x),)), of_jvp, None, MUTATES
     ),
@@ -220,7 +220,7 @@ def test_the_table(row: str, backend: str, training: bool) -> None:
 
 RANDOM = ("dropped", "dropout", "ordinary", "poisson", "random")
 OTHERS = ("two_inputs", "functions")
-"""A reference takes two inputs; numbers of 1e17, of which the last digits differ."""
+"""One needs two inputs; the other has values of 1e17 that differ in their last digits."""
 
 
 @pytest.mark.parametrize("backend", ["eager", "fused"])

@@ -1,4 +1,4 @@
-"""Weights of torchvision, SpikingJelly and our own, read and fitted; all else refused whole."""
+"""Weights of torchvision, SpikingJelly and danetc are read and matched; others leave a model unchanged."""
 
 import os
 import pickle
@@ -36,7 +36,7 @@ def resnet10(neuron: str = "ReLU", steps: int = 1) -> Graph:
 
 
 def shaken(module: nn.Module) -> nn.Module:
-    """Parameters and buffers that tell apart what is equal at the start."""
+    """Add noise, so that parameters and buffers with equal initial values differ."""
     generator = torch.Generator().manual_seed(5)
     for value in (*module.parameters(), *module.buffers()):
         if value.is_floating_point():
@@ -114,7 +114,7 @@ def test_our_own_by_name_and_an_analog_network_for_one_with_learnt_neurons(tmp_p
 
 @pytest.mark.parametrize("file", ["torchvision", "own", "own without a head"])
 def test_a_part_is_left_out(file: str) -> None:
-    """By order and by name, with another number of classes there, and without that part."""
+    """The rest matches by order or by name if the head has other classes or is missing."""
     text = RESNET10.format(neuron="ReLU", steps=1)
     model = emit(check_text(text.replace("linear(7)", "linear(3)")).graphs["net"])
     weights = shaken(emit(resnet10())).state_dict()
@@ -135,7 +135,7 @@ def test_a_part_is_left_out(file: str) -> None:
         match(model, weights, ["stages.4"])
 
 
-# -- what does not fit ----------------------------------------------------------------------------
+# -- weights that do not fit ----------------------------------------------------------------------
 
 
 def untouched(model: Model, weights: dict[str, Tensor], message: str) -> None:

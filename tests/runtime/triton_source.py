@@ -1,6 +1,6 @@
 """The Triton code that Inductor writes for a fusion group on a GPU, without a GPU and without Triton.
 
-Torch is told of a GPU that is not there, and is stopped where it would compile what it wrote.
+Torch gets a pretended GPU, and is stopped before it compiles the code that it has written.
 """
 
 import re
@@ -36,21 +36,21 @@ PRETENDED: dict[str, Any] = {
     "torch._inductor.compile_fx._check_triton_bf16_support": lambda graph: None,
     "torch.utils._triton.has_triton": lambda: True,
     "torch.utils._triton.triton_hash_with_backend": lambda: "none",
-    # Patterns are made of operations that are run on the device.
+    # Building these patterns runs operations on the device.
     "torch._inductor.fx_passes.joint_graph.lazy_init": lambda *rest: None,
     "torch._inductor.fx_passes.post_grad.lazy_init": lambda *rest: None,
 }  # fmt: skip
 SETTINGS = {"joint_graph_constant_folding": False, "triton.autotune_at_compile_time": False}
-"""Without what runs on the device to decide."""
+"""Settings that turn off decisions made by runs on the device."""
 
 
 class _Written(Exception):
-    """The code, whole."""
+    """Carries the complete code."""
 
 
 @contextmanager
 def pretended(more: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Pretend a GPU; by default Inductor stops when it has written its code."""
+    """Pretend that there is a GPU; by default Inductor stops after it has written its code."""
 
     def stop(graph: Any) -> None:
         raise _Written(graph.codegen()[0].value)
@@ -65,7 +65,7 @@ def pretended(more: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class TritonKernel:
-    """What one kernel reads and writes: the pointers' types, and where they are used."""
+    """What one kernel reads and writes: the types of its pointers and their uses."""
 
     text: str
 
@@ -75,7 +75,7 @@ class TritonKernel:
         return dict(re.findall(r"'(\w+)': '([*\w]+)'", signature[1]))
 
     def traffic(self) -> int:
-        """Bytes of each element that are read or written, without what many elements share."""
+        """Bytes read or written per element, without values that elements share."""
         sizes = {"*u8": 1, "*bf16": 2, "*fp16": 2, "*fp32": 4}
         types = self._types()
         element = re.search(r"(\w+) = xindex$", self.text, re.MULTILINE)
@@ -84,18 +84,18 @@ class TritonKernel:
         return sum(sizes[types[name]] for name in uses)
 
     def index_arithmetic(self) -> set[str]:
-        """What the elements' indices are divided by."""
+        """The divisors of the elements' indices."""
         lines = re.findall(r".*(?:xindex|tl\.load).*", self.text)
         return set(re.findall(r"(?://|%) ?(\(?\w+)", "\n".join(lines)))
 
 
 def triton_kernels(kernel: CompiledFunction, args: Sequence[Tensor]) -> list[TritonKernel]:
-    """The kernels that would be compiled for arguments of a GPU."""
+    """The kernels that would be compiled for arguments on a GPU."""
     return [TritonKernel(text) for text in written(kernel, args).split("async_compile.triton(")[1:]]
 
 
 def written(kernel: CompiledFunction, args: Sequence[Tensor]) -> str:
-    """The code that Inductor writes for arguments of a GPU."""
+    """The code that Inductor writes for arguments on a GPU."""
     try:
         with pretended():
             compiler._compiled(kernel, args, SETTINGS)
@@ -110,11 +110,11 @@ def written(kernel: CompiledFunction, args: Sequence[Tensor]) -> str:
 
 
 def on_gpu(*shape: int, dtype: torch.dtype = torch.bfloat16, index: int = 0) -> Tensor:
-    """A tensor of a GPU that has no values."""
+    """A fake tensor on a GPU."""
     with FakeTensorMode():
         return torch.empty(shape, dtype=dtype, device=f"cuda:{index}")
 
 
 def uncompiled(kernel: CompiledFunction, *rest: object) -> tuple[str, Callable[..., Any]]:
-    """In place of ``compiled._compiled``: a kernel is its own function."""
+    """Replaces ``compiled._compiled``: a kernel runs as its Python function."""
     return "", lambda args: kernel.function(*args)

@@ -1,4 +1,4 @@
-"""The shipped specs: each parses, sees all its names, and is what its file is called."""
+"""Each shipped spec parses, finds all its names, and declares the network that its file is named after."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_a_file_is_in_the_style_of_fmt(path: Path) -> None:
 def test_networks_take_what_the_issue_names(name: str) -> None:
     """``classes``, ``image``, ``steps`` and ``width`` are parameters of a network or its bases.
 
-    A spec is a few lines with a word on what it is.
+    A spec has at most 30 lines and starts with a comment on what it is.
     """
     text = shipped_specs()[name].read_text("utf-8")
     assert text.startswith("# ")
@@ -84,7 +84,7 @@ def test_a_name_says_the_backbone_and_the_rule() -> None:
     "name", [each for each in shipped_specs() if "_r" not in each or "_r18" in each]
 )
 def test_the_resolved_spec_is_the_same_network(name: str) -> None:
-    """Node for node and name for name: ``danetc.load`` takes the network from it."""
+    """All nodes and names are equal: ``danetc.load`` takes the network from the resolved spec."""
     checked = check_file(name)
     resolved = check_text(resolved_spec(checked), "spec.danet")
     assert graph_of(resolved, name.rpartition("/")[2]) == graph_of(checked)

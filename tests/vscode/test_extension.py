@@ -1,4 +1,4 @@
-"""The extension without the editor: its tests, what it contributes, the page of its preview."""
+"""The extension without the editor: its tests, its contributions, and the page of its preview."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FOLDER = ROOT / "editors/vscode"
 
 @cache
 def missing() -> str:
-    """Why nothing can be built; empty where it can."""
+    """The reason why nothing can be built; empty if it can."""
     if shutil.which("node") is None:
         return "there is no node (Debian: apt install nodejs npm)"
     if not (FOLDER / "node_modules").is_dir():
@@ -57,7 +57,7 @@ PLACEHOLDER = re.compile(r"\$\{\d+:([^{}]*)\}|\$\d+")
 
 
 def test_its_own_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the server itself, where pygls is there."""
+    """They use the real server if pygls is installed."""
     if missing():
         pytest.skip(missing())
     build()
@@ -71,9 +71,9 @@ def test_its_own_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def filled(body: list[str]) -> str:
-    """A snippet as it stands before anything is typed."""
+    """A snippet as inserted, before anything is typed."""
     text = PLACEHOLDER.sub(lambda match: match.group(1) or "", "\n".join(body))
-    # A placeholder that comes again as `${4:32}` reads the same.
+    # A repeated placeholder, such as `${4:32}`, gives the same text.
     assert "${" not in text
     return text
 
@@ -162,7 +162,7 @@ Open = Callable[..., "Page"]
 
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Open]:
-    """Opens the page in a theme. What it complains of fails the test; it asks for its own files alone."""
+    """Opens the page in a theme. An error of the page, or a request for a foreign file, fails the test."""
     if missing():
         pytest.skip(missing())
     build()
@@ -257,7 +257,7 @@ def test_what_a_picture_must_not_do(opened: Open) -> None:
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_accessibility(opened: Open, theme: Theme) -> None:
-    """It is a part of the editor's window, whose headings are not the page's."""
+    """The page is a part of the editor's window and has no heading of its own."""
     page = opened(theme)
     found = picture("danet_c_small", "stage", theme)
     post(page, message(found, ("a", "b"), marked=("s1b0",)))

@@ -8,15 +8,15 @@ from seeds, runs our network and compares.
 The description has these fields:
 
 - ``repository``, ``commit``, ``code``: where the network was found; ``code`` names the file and the class.
-- ``settings``: settings of the spec; the authors' network was made to the same sizes.
+- ``settings``: settings of the spec; the authors' network has the same sizes.
 - ``names``: our weight or buffer -> theirs. ``key[2:4]`` names rows of their tensor, ``key[2]`` an
   entry, ``key.T`` its transpose (of the first two dimensions), ``key.T[2:4]`` its columns, and ``a + b`` the
   rows of several, one after the other.
 - ``seed``, ``gain``, ``norm``, ``bias``, ``ranges``: how weights are drawn, see ``draw``.
 - ``changes``: what was changed in the authors' code before the comparison; empty if nothing was.
 - ``differs``: where the spec deviates from the authors' code, and why; empty if nowhere.
-- ``recipe``: the recipe of the spec whose loss, of labels 0, 1, ..., is one more output, and whose gradient
-  rule computes the gradients; empty if none does.
+- ``recipe``: the recipe of the spec whose loss for labels 0, 1, ... is an additional output, and whose
+  gradient rule computes the gradients; empty if there is none.
 - ``unused``: their parameters that have no counterpart -> the reason.
 - ``gap``: largest relative difference when the comparison was recorded.
 
@@ -52,7 +52,7 @@ FOLDER = Path(__file__).with_name("recorded")
 TOLERANCE = 1e-9
 BATCH, DEVIATION = 2, 0.01
 ENTRIES = 6
-"""Entries of each gradient that are stored beside its projection."""
+"""The number of entries of each gradient that are stored with its projection."""
 FLOOR = 1e-3
 """Gradients are compared relative to their largest entry, or to this share of the network's largest."""
 
@@ -87,7 +87,7 @@ def comparison_of(name: str) -> Comparison:
 
 
 def cell(name: str) -> str:
-    """What docs/zoo.md says of the comparison."""
+    """The text of docs/zoo.md about the comparison."""
     comparison = comparison_of(name)
     if comparison.repository is None:
         return comparison.reason
@@ -111,12 +111,12 @@ def _generator(seed: int, key: str) -> np.random.Generator:
 
 
 def draw(model: nn.Module, comparison: Comparison) -> dict[str, Tensor]:
-    """Values of our weights and buffers, drawn by the names that the authors give them.
+    """Values of our weights and buffers, with seeds from the names that the authors give them.
 
-    A regular expression of ``ranges`` that matches the authors' name comes first: uniform between two
-    bounds. Masks stay as they are. Running means are normal with deviation 0.1, running variances uniform from 0.5 to 1.5, weights
-    of norms and biases uniform in ``norm`` and ``bias``. Other weights are normal with deviation
-    gain / sqrt(fan-in). Numbers that neurons learn move from their start by at most 0.05.
+    If a regular expression of ``ranges`` matches the name, the value is uniform between its two bounds.
+    Masks keep their values. Running means are normal with deviation 0.1, running variances uniform from
+    0.5 to 1.5, weights of norms and biases uniform in ``norm`` and ``bias``. Weights of layers are normal
+    with deviation gain / sqrt(fan-in). All other values move from their initial value by at most 0.05.
     """
     modules, values = dict(model.named_modules()), {}
     for key, start in model.state_dict().items():
@@ -187,14 +187,14 @@ def observe(
     buffers: Callable[[], Mapping[str, Tensor]],
     seed: int,
 ) -> dict[str, Array]:
-    """Outputs and digests of gradients in training, of buffers after it, and the same in evaluation.
+    """Outputs and digests of gradients in training and evaluation, and digests of buffers after training.
 
-    Between the two the norms take the statistics of the batch whole, so that neurons fire in evaluation too.
+    Before evaluation the norms take the statistics of the batch, so that neurons also fire in evaluation.
     """
     seen: dict[str, Array] = {}
 
     def seeded(frames: Tensor) -> Any:
-        torch.manual_seed(seed)  # of networks that draw random numbers
+        torch.manual_seed(seed)  # for networks that draw random numbers
         return run(module, frames)
 
     for mode in ("training", "evaluation"):
@@ -223,7 +223,7 @@ def observe(
 
 
 def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
-    """Run our network with the drawn weights; its neurons must neither rest nor fill."""
+    """Run our network with the drawn weights. The rate of each neuron layer must be within ``RATES``."""
     model = emit(graph(name, comparison.settings), 0).double()
     state = dict(model.state_dict())
     model.load_state_dict(state | draw(model, comparison))
@@ -254,7 +254,7 @@ def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
         several = outputs_of(outputs)
         assert all(float(y.std()) > DEVIATION for y in several), "the outputs are all alike"
         for layer in layers:
-            if read_program(layer.program).has_step:  # no activation function
+            if read_program(layer.program).has_step:  # not an activation function
                 rate = float((spikes[layer] != 0).double().mean())
                 assert RATES[0] <= rate <= RATES[1], f"a layer fires at the rate {rate:.3f}"
         if loss is not None and torch.is_grad_enabled():
@@ -267,7 +267,7 @@ def observe_ours(name: str, comparison: Comparison) -> dict[str, Array]:
 
 
 def largest_gap(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
-    """Largest difference, relative to the largest entry of the tensor it is found in."""
+    """The largest difference, relative to the largest entry of its tensor."""
     assert mine.keys() == theirs.keys()
     worst = 0.0
     for key, value in mine.items():
@@ -310,15 +310,15 @@ def _views(place: str, theirs: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def _shortened(value: Array) -> Array:
-    """Values without their last 20 bits: 2.4e-10 of a value at most, and a smaller file."""
+    """Values without their last 20 bits: the relative error is at most 2.4e-10, and the file is smaller."""
     bits = np.ascontiguousarray(value).view(np.int64) & ~0xFFFFF
     return bits.view(np.float64).reshape(value.shape)
 
 
 def record(name: str, authors: nn.Module, run: Run, comparison: Comparison) -> float:
-    """Give the authors' network the drawn weights, run it, and write both files.
+    """Load the drawn weights into the authors' network, run it, and write both files.
 
-    ``authors`` is their network, made to the sizes of ``comparison.settings``. ``run`` takes it and an input
+    ``authors`` is their network with the sizes of ``comparison.settings``. ``run`` takes it and an input
     in our layout (see ``inputs``), resets its states and returns the output in our layout. Returns the
     largest relative difference to our network. Asserts that each parameter of both networks has a
     counterpart or is in ``comparison.unused``.

@@ -1,4 +1,4 @@
-"""Networks of specs/zoo at small sizes, and their numbers of parameters as published."""
+"""Networks of specs/zoo at small sizes, and their published numbers of parameters."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -196,7 +196,7 @@ vggsnn width=3 image=16 steps=2
 vit width=12 heads=3 depth=1 image=8 patch=4 steps=2
 xlif_firenet width=4 height=6 wide=5 steps=4
 """
-"""Settings at which each network is run."""
+"""The settings with which each network is run."""
 PUBLISHED = """
 autosnn: 20.92 M
 autosnn: 5.44 M: width=64

@@ -1,7 +1,7 @@
-"""The table of docs/zoo.md: ``python -m tests.zoo.page`` writes it anew, the rest of the page stays.
+"""The table of docs/zoo.md: ``python -m tests.zoo.page`` updates it and keeps the rest of the page.
 
-A file of the zoo opens with a comment: its paper in the first line, and behind it a sentence on what
-is its own. The table shows both.
+A file of the zoo opens with a comment: the paper in the first line, then a sentence on what differs.
+The table shows both.
 """
 
 from itertools import takewhile
@@ -17,7 +17,7 @@ OPENS, CLOSES = "<!-- table: python -m tests.zoo.page -->\n", "<!-- end of the t
 
 
 def entry_of(name: str) -> tuple[str, str]:
-    """The paper and what differs, by the comment at the head of a file."""
+    """The paper and what differs, from the comment at the head of a file."""
     lines = file_of(name).read_text("utf-8").splitlines()
     paper, *rest = (line.strip("# ") for line in takewhile(lambda each: each[:1] == "#", lines))
     return paper.rstrip("."), " ".join(rest).partition(". ")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Every published network of specs/zoo: short, with its source, equal to the interpreter's, measured."""
+"""Every network of specs/zoo is short, names its source, equals the interpreter and can be measured."""
 
 import pytest
 import torch
@@ -29,9 +29,9 @@ from tests.zoo.page import PAGE, entry_of, own_lines, write_table
 
 MAX_LINES = 30
 MAX_RESTING = 0.25
-"""Share of layers that may rest in a random network: products of attention reach no threshold."""
+"""The share of layers that may have a rate outside ``RATES``: products of attention may not fire."""
 RESTING = ("ma_snn", "se_adlif", "spiking_lstm")
-"""Networks that fire only with weights in narrow ranges; ``test_authors`` draws such."""
+"""Networks that fire only with weights in narrow ranges, as ``test_a_network_is_its_authors`` draws them."""
 OFTEN = ("decolle", "event_densenet", "glif", "plif_net", "senet", "spikformer", "srnn", "tebn")
 """One of each kind; ``make thorough`` runs all."""
 RUNS = [pytest.param(name, marks=[pytest.mark.thorough] * (name not in OFTEN)) for name in NAMES]
@@ -39,14 +39,14 @@ RUNS = [pytest.param(name, marks=[pytest.mark.thorough] * (name not in OFTEN)) f
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_network_is_the_interpreter_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In float64, in training and evaluation, with all gradients and running statistics."""
-    monkeypatch.setattr(interpreting, "NEAR", 1e-10)  # roundings of float64 are smaller
+    """The comparison is in float64, in training and evaluation, with all gradients and running statistics."""
+    monkeypatch.setattr(interpreting, "NEAR", 1e-10)  # rounding errors of float64 are smaller
     monkeypatch.setattr(interpreting, "MAX_NODES", 10_000)
     monkeypatch.setattr(interpreting, "MAX_ELEMENTS", 100_000_000)
     settings = CASES[name]
     network = graph(name, settings).name
     spec = check_text(resolved_spec(checked(name), network, dict(settings)))
-    for seed in range(1, 6):  # until no potential is at its threshold but for roundings
+    for seed in range(1, 6):  # until no potential equals its threshold up to rounding
         subject = interpreting.Subject(spec, network, seed, torch.float64)
         rates = rouse(subject.model, subject.x)
         subject.state = {key: value.clone() for key, value in subject.model.state_dict().items()}
@@ -65,8 +65,8 @@ def test_a_network_is_the_interpreter_s(name: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_network_can_be_measured(name: str) -> None:
-    """Firing rates are those of its spikes, the parts of gradients add up to the whole, and the operations
-    counted while it runs are those that follow from its graph.
+    """Firing rates match the spikes, the parts of gradients add up to the whole, and the operations
+    counted during the run match those of the graph.
     """
     ours = graph(name, CASES[name])
     torch.manual_seed(0)
@@ -74,10 +74,10 @@ def test_a_network_can_be_measured(name: str) -> None:
     x = frames(ours)
     rouse(model, x)
     for module in model.modules():
-        if hasattr(module, "running_var"):  # (a running mean of no spike would divide by 0)
+        if hasattr(module, "running_var"):  # a running mean without spikes would divide by 0
             module.momentum = 1.0
     with torch.no_grad():
-        model(x)  # what evaluation takes is of this batch
+        model(x)  # evaluation uses the statistics of this batch
     model.eval()
     layout = layout_of(ours)
     asked = ("firing-rate", "gradients", "operations")
@@ -88,7 +88,7 @@ def test_a_network_can_be_measured(name: str) -> None:
     assert found.firing_rate is not None
     assert found.gradients is not None
     assert found.operations is not None
-    torch.manual_seed(0)  # as in measures, for random numbers
+    torch.manual_seed(0)  # the same random numbers as in ``measure``
     seen = observe(model, x)
     modules = [name for name, module in model.named_modules() if isinstance(module, Neuron)]
     fired = dict(zip(modules, seen.spikes, strict=True))
@@ -97,7 +97,7 @@ def test_a_network_can_be_measured(name: str) -> None:
         wanted = float(fired[rate.layer].abs().mean()) / units[rate.layer]
         assert rate.rate == pytest.approx(wanted), rate.layer
     assert found.gradients.residual < 1e-9
-    alone = len(seen.outputs) == 1  # else what is measured is the first output's gradient
+    alone = len(seen.outputs) == 1  # else only the gradient of the first output is measured
     for norm in found.gradients.parameters if alone else ():
         whole = float(seen.gradients[norm.parameter].norm())
         assert norm.whole == pytest.approx(whole, abs=1e-9), norm.parameter
@@ -133,7 +133,7 @@ STARTS = [
 
 @pytest.mark.parametrize(("name", "end", "value"), STARTS, ids=[start[0] for start in STARTS])
 def test_numbers_start_as_in_the_authors_code(name: str, end: str, value: float) -> None:
-    """A comparison draws all weights, and so does not see where they start."""
+    """A comparison draws all weights, and does not test their initial values."""
     steps = {"steps": 3} if name == "glif" else {}
     model = emit(graph(name, {"width": 2, **steps}), 0)
     found = [start for key, start in model.named_parameters() if key.endswith(end)]

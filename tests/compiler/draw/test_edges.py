@@ -1,4 +1,4 @@
-"""What pictures draw between boxes is what stands in the graph, by a walk of networkx."""
+"""The wires of pictures match the edges of the graph in networkx."""
 
 import re
 
@@ -26,8 +26,8 @@ rule window(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 
 
 
 def shown_feeds(sheet: Sheet, prefix: str) -> dict[str, set[str]]:
-    """For each block (or group) of a stage, and its result, the blocks that feed it; junctions are
-    seen through. What comes over a delay is "earlier"."""
+    """Map each block (or group) of a stage, and the result, to the blocks that feed it, past all
+    junctions. A value that comes from a delay is named "earlier"."""
     into: dict[str, set[str]] = {}
     for wire in sheet.wires:
         tail, head = owner(wire.tail), owner(wire.head)
@@ -57,7 +57,7 @@ def owner(key: str) -> str | None:
 
 
 def check_feeds(graph: Graph, sheet: Sheet) -> None:
-    """What feeds a block by the picture is what leads to its input in the graph."""
+    """Assert that blocks and results of stages have the same sources in the picture and in the graph."""
     whole = graph.to_networkx()
     for number, stage in enumerate(graph.stages):
         prefix = f"s{number}"
@@ -80,7 +80,7 @@ def check_feeds(graph: Graph, sheet: Sheet) -> None:
 
 
 def sources(whole: nx.DiGraph, id: int, ends: dict[int, str]) -> set[str]:
-    """The names of the ends that are met on the ways back from a node."""
+    """The names of the first ends on all paths backwards from a node."""
     if id in ends:
         return {ends[id]}
     return set().union(*(sources(whole, operand, ends) for operand in whole.predecessors(id)))
@@ -154,7 +154,7 @@ DRAWN = [
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_the_wiring_of_a_block(name: str) -> None:
-    """Each picture of a block is its subgraph, with a straight way through all layers of its branch."""
+    """Each block is drawn as its subgraph, with input, branch layers and output in a straight line."""
     graph = graph_of(check_file(name))
     sheet = block_level(graph)
     of = Parts(graph)
@@ -220,8 +220,8 @@ def test_blocks_that_are_not_alike_are_not_called_so() -> None:
     assert shown["s1j0note"] == ["of 0, 0"]  # block 1 reads block 0 twice
     stages = words(network_level(graph))
     assert stages["s0"][1] == "12 blocks of conv 3×3, 4 → 3×3, 4"
-    # A wire shared by several values is of the widest kind: in SEW the first block behind spikes gives
-    # counts up to 2, the next up to 3, ... Block 7, the last of the group, reads up to block 6 of it.
+    # A wire that several values share has the widest kind. In SEW the first block after spikes returns
+    # counts up to 2, the next up to 3, ... Block 7, the last of the group, reads the blocks up to 6.
     wires = [wire for wire in sheet.wires if wire.tail == "s1more2"]
     kinds = [graph[block.output].value.kind for block in graph.stages[1].blocks]
     into = {wire.head: " ".join(wire.tooltip.split()[-3:]) for wire in wires}
@@ -256,7 +256,7 @@ def test_values_of_earlier_steps_lead_over_their_delays(blocks: int, last: str) 
     assert {(into, "delay 1", into) for into in into_last} <= delays
     assert {("s0b0", "delay 2", key) for key in into_last} <= delays
     boxes = [box for box in sheet.boxes if first.get(box.key, "").startswith("delay")]
-    for box in boxes:  # none lies on another
+    for box in boxes:  # delays do not overlap other boxes
         for other in sheet.boxes:
             if other.key.startswith("s0") and not other.key.endswith("frame") and other != box:
                 apart = box.left >= other.right or box.right <= other.left
@@ -273,7 +273,7 @@ ATTENTION = """network n {
 
 
 def test_factors_of_attention_are_named() -> None:
-    """Their names stand on the wires."""
+    """Labels on the wires name the factors."""
     graph = text(ATTENTION)
     nodes = list(graph.nodes.values())
     flow = op_flow(Parts(graph), [nodes], "n", "LR", lambda source: Box(source.path), nodes[-1].id)

@@ -1,4 +1,4 @@
-"""Files of each format, tooltips, names of all kinds, and what happens without an engine."""
+"""File formats, tooltips, arbitrary names, and errors without matplotlib or a working ``dot``."""
 
 import re
 import subprocess
@@ -149,7 +149,7 @@ def test_a_pdf_is_the_svg(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_program_that_gives_something_else_is_reported(
     output: bytes, level: str, small: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be called ``dot`` and be none: no file is written that is no picture."""
+    """Another program may be named ``dot``. Output that is not a picture raises an error."""
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
         return subprocess.CompletedProcess(command, 0, output, b"")
@@ -172,11 +172,11 @@ OUTPUTS = {
 @pytest.mark.parametrize(("body", "what"), OUTPUTS.items())
 @pytest.mark.parametrize("level", ["network", "stage", "op"])
 def test_neurons_are_drawn_as_what_they_are(body: str, what: str | None, level: str) -> None:
-    """And what they give as what it is; an activation function is a layer like others."""
+    """Their outputs are drawn by kind, and an activation function is drawn as an ordinary layer."""
     graph = graph_of_neuron(body, head="maxpool(2) -> mean_over_time -> linear(5)")
     shown = {area.text for area in texts(read(draw(graph, level)))}
     kinds = {words for _, words in LOOKS} & shown
-    if level != "network":  # which shows the kinds between stages alone
+    if level != "network":  # the network level shows only the kinds between stages
         assert kinds == {what, "analog (real numbers)"} - {None}
     assert bool({"neuron", "interblock neuron", "interblock neurons"} & shown) == (what is not None)
 
@@ -192,7 +192,7 @@ def test_keys_are_drawn_and_no_block_is_forgotten(name: str, level: str) -> None
     scopes = [block.scope for stage in graph.stages for block in stage.blocks]
     inside = {n.id for n in graph.nodes.values() if any(n.scope[: len(s)] == s for s in scopes)}
     assert inside <= set(ids)
-    if level in ("block", "op"):  # equal blocks are matched operation by operation
-        assert max(map(len, found.values())) > 30 or name != "danet_c_r152"  # drawn once
+    if level in ("block", "op"):  # equal blocks are compared by operation and drawn once
+        assert max(map(len, found.values())) > 30 or name != "danet_c_r152"
         for each in found.values():
             assert len({(graph[id].op, graph[id].name, graph[id].scope[4:]) for id in each}) == 1

@@ -1,4 +1,4 @@
-"""Nothing overlaps and nothing is cut off, whatever usual font the picture is seen in."""
+"""Nothing overlaps and nothing is cut off, whichever usual font displays the picture."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def font_of(bold: bool) -> ImageFont.FreeTypeFont:
 
 @dataclass(frozen=True)
 class Area:
-    """A rectangle, and what stands in it. y grows downwards."""
+    """A rectangle and its text. y grows downwards."""
 
     left: float
     top: float
@@ -63,7 +63,7 @@ class Area:
 
 
 def text_area(element: Element) -> Area:
-    """A text as wide as it is in DejaVu Sans, or was set; as high as its capitals and what hangs below."""
+    """The area of a text: its width in DejaVu Sans or its ``textLength``, its height with descenders."""
     text = (element.text or "").replace("\xa0", " ")
     size = float(element.attrib["font-size"])
     bold = element.get("font-weight") == "bold"
@@ -97,7 +97,7 @@ def read(svg: str | bytes) -> Element:
 
 
 def canvas(root: Element) -> Area:
-    """The picture: its background."""
+    """The area of the picture's background."""
     graph = next(groups(root, "graph"))
     found = outline(next(child for child in graph if child.tag == f"{SVG}polygon"))
     assert found is not None
@@ -121,7 +121,7 @@ def curve(element: Element, parts: int = 24) -> list[tuple[float, float]]:
 
 
 def crossed(lines: list[list[tuple[float, float]]], areas: list[Area]) -> list[str]:
-    """The texts of the areas that a line runs through, by points along it."""
+    """The texts of the areas that a line crosses, tested at points along the line."""
     points = sorted(point for line in lines for point in line)
     found = []
     for area in areas:
@@ -138,12 +138,12 @@ COMPARED = ("origin_r18", "tdbn_r18", "baa_r18", "sew_r18", "danet_a_r18", "dane
 
 
 def problems(svg: bytes) -> list[str]:
-    """What a reader would stumble over."""
+    """The flaws of a picture that a reader would notice."""
     root = read(svg)
     page = canvas(root)
     words = texts(root)
     found = [f"cut off: {text.text}" for text in words if not page.holds(text)]
-    # Texts are sorted by height, so that only neighbours have to be compared.
+    # Texts are sorted by their top edge, so only neighbours are compared.
     words.sort(key=lambda text: text.top)
     for i, one in enumerate(words):
         for other in words[i + 1 :]:
@@ -157,7 +157,7 @@ def problems(svg: bytes) -> list[str]:
         box, is_piece, _ = group.attrib["id"].partition(".piece")
         shapes = [area for child in group if (area := outline(child)) is not None]
         inside = [text_area(child) for child in group if child.tag.endswith("text")]
-        if is_piece:  # of a formula, behind its box
+        if is_piece:  # a piece of a formula, which follows its box
             around = boxes.get(box, page)
             found += [f"leaves its box: {t.text}" for t in inside if not around.holds(t, 1.5)]
         if is_piece or not shapes:
@@ -197,7 +197,7 @@ KINDS = (
 def test_networks_of_all_kinds(name: str) -> None:
     network = graph(name) if name in SHIPPED else graph_of(check_text(f"use std\n{VARIETY[name]}"))
     for level in LEVELS:
-        if level == "block" and not network.stages:  # then there is no wiring to show
+        if level == "block" and not network.stages:  # there is no wiring to show
             continue
         assert problems(draw(network, level)) == [], level
 
@@ -244,7 +244,7 @@ def luminance(colour: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """The ratio of WCAG 2."""
+    """The contrast ratio of WCAG 2."""
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 

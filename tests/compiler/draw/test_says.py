@@ -1,4 +1,4 @@
-"""What pictures say in words: layers, stages, connections as in Fig. 1, neurons as in Fig. 2."""
+"""The texts of pictures: layers, stages, connections as in Fig. 1, neurons as in Fig. 2."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from tests.differential.networks import graph_of_neuron, small
 
 
 def said(sheet: Sheet) -> list[str]:
-    """What stands in each box, in one line, in the order of the picture."""
+    """The text of each box as one line, in the order of the picture."""
     cells = (" ".join(c.text for row in box.rows for c in row if c.text) for box in sheet.boxes)
     lines = [
         line if box.formula is None else box.formula.text
@@ -29,7 +29,7 @@ def said(sheet: Sheet) -> list[str]:
 
 
 def assert_in_order(lines: Sequence[str], wanted: Sequence[str]) -> None:
-    """All that is wanted stands there, one after the other, with anything in between."""
+    """Assert that ``lines`` contains ``wanted`` in this order, with any lines in between."""
     left = iter(lines)
     for line in wanted:
         assert line in left, line
@@ -94,7 +94,7 @@ def test_what_a_picture_says(name: str, level: str) -> None:
     assert_in_order(lines, SAYS[name, level])
 
 
-BRANCHES = {  # Fig. 1, where a stage opens: the branch, then the shortcut, and what joins them
+BRANCHES = {  # the opening block of a stage in Fig. 1: the branch, the shortcut and the join
     "origin_r18": "conv BN IF conv BN conv BN + IF",
     "tdbn_r18": "conv BN IF conv BN×0.707 conv BN×0.707 + IF",
     "baa_r18": "conv BN IF conv conv BN + BN IF",
@@ -114,7 +114,7 @@ def test_connections_are_those_of_figure_1() -> None:
         assert " ".join(short) == BRANCHES[name], name
 
 
-WRITTEN = {  # the line `out` of a connection, and what a picture says of it
+WRITTEN = {  # the line `out` of a connection, and its equation in a picture
     "branch * 0.5 + (shortcut -> spike)": "0.5 × branch + (shortcut → IF)",
     "(branch + shortcut) -> spike": "(branch + shortcut) → IF",
     "(1 - branch) * shortcut": "(1 − branch) × shortcut",
@@ -160,7 +160,7 @@ def test_a_state_goes_from_each_step_to_the_next() -> None:
 
 
 def written(program: NeuronProgram) -> str:
-    """The equations at step 2, in a line each."""
+    """The equations at step 2, one per line."""
     return "\n".join(made.formula.text for made in equations(program, "2", "1"))
 
 
@@ -206,13 +206,13 @@ u[2] = max(a[2], b[2]) − detach(s[2])"""
 
 
 def formula_of(ops: Sequence[Instruction], always: Sequence[str] = ()) -> Formula:
-    """``y`` as the last of some operations, whose other results have no names."""
+    """The formula of ``y``, the result of the last operation; other results have no names."""
     return Notation(ops, always).equation(word("y"), ops[-1].name)
 
 
 @pytest.mark.parametrize("opcode", OPCODES)
 def test_every_operation_of_neurons_is_written(opcode: str) -> None:
-    """With all its operands, each in brackets where its sign would bind them apart."""
+    """The formula contains all operands, and is longer if each operand is a difference."""
     names = [f"p{i}" for i in range(OPCODES[opcode].arity)]
     text = formula_of([Instruction("y", opcode, tuple(names))], names).text
     assert all(f"p_{i}" in text for i in range(len(names))), text

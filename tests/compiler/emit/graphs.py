@@ -1,4 +1,4 @@
-"""Graphs built by hand for the tests of emission: small residual networks with true neurons."""
+"""Small graphs for the emission tests: built by hand, or residual networks with given neurons."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Files of ONNX, run by onnxruntime."""
+"""ONNX files, run by onnxruntime."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from danetc.runtime.model.built import Model
 
 
 def written(model: Model, streaming: bool = False) -> onnx.ModelProto:
-    """The file of a model, of valid ONNX."""
+    """The ONNX file of a model, validated by the ONNX checker."""
     graph = model.topology
     assert isinstance(graph, Graph)
     weights = {name: value.numpy() for name, value in computed_state(model).items()}
@@ -27,7 +27,7 @@ def written(model: Model, streaming: bool = False) -> onnx.ModelProto:
 def ran(
     made: onnx.ModelProto, graph: Graph, inputs: Sequence[Tensor], streaming: bool = False
 ) -> list[Tensor]:
-    """Its outputs for inputs [N, ...] or [T, N, ...]; of a file of one step those of T steps."""
+    """The outputs for inputs [N, ...] or [T, N, ...]. A streaming file runs for T steps."""
     session = onnxruntime.InferenceSession(made.SerializeToString())
     takes = {item.name: item for item in session.get_inputs()}
     notes = {item.key: item.value for item in made.metadata_props}

@@ -1,4 +1,4 @@
-"""Emission to torch.fx: structure, layouts, names, first weights."""
+"""Emission to torch.fx: structure, layouts, names, initial weights."""
 
 import copy
 import math
@@ -91,21 +91,21 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 
 
-# An input has no call, nor has what lowering resolves (tdbn); a carry is made by a loop alone.
+# Inputs and operations that lowering resolves (tdbn) have no call. Only a loop creates a carry.
 CALLED = [
     n for n, row in OPS.items() if row.emit is not nothing and n != "carry" and not row.opaque
 ]
 
 
 def of_one_operation(name: str, varies: bool) -> tuple[Graph, Value]:
-    """A network of one operation, on values that vary or do not, and the value that it gives."""
+    """A network of one operation on varying or static values, and the value of its output."""
     row = OPS[name]
     moves = row.takes_steps or (varies and not (row.time == "creates" and row.fixes_steps))
     kind = tokens(9) if name == "embedding" else ANALOG
     net = Net(shape=SHAPES.get(name, (4, 6, 6)), varies=moves, kind=kind)
     varies = net.nodes[0].value.varies
     lowest, _ = OPS[name].operands
-    # lowering gives T steps to what looks at other steps
+    # lowering repeats the static input of an operation that mixes time steps
     read = net("repeat", 0) if OPS[name].time == "mixes" and not varies else 0
     x = net(name, *[read] * lowest, **EXAMPLES.get(name, {}))
     if not row.for_samples:
@@ -145,7 +145,7 @@ def test_sums_fold_from_the_left() -> None:
 
 
 def tangled() -> Graph:
-    """Scope ``a`` needs a value that ``b`` makes from its own, and the other way round."""
+    """Each of the scopes ``a`` and ``b`` reads a value that the other computes from one of its own."""
     net = Net(varies=True)
     with net.within("a", "first"):
         x = net("conv", 0, width=4, name="one")
@@ -220,7 +220,7 @@ FAN_IN, FAN_OUT = CHANNELS * KERNEL**2, WIDTH * KERNEL**2
 
 
 def is_drawn_from(law: Any) -> Callable[[Tensor], bool]:
-    """By mean, deviation, and Kolmogorov's and Smirnov's statistic of 55,296 draws."""
+    """A check of 55,296 draws by mean, deviation and Kolmogorov-Smirnov statistic."""
 
     def check(w: Tensor) -> bool:
         std, shift = float(w.std()) / law.std(), abs(float(w.mean()) - law.mean()) / law.std()

@@ -1,4 +1,4 @@
-"""Folded models: the numbers of the eval model, and nothing of training."""
+"""Folded models compute the same as the model in eval mode, and cannot be trained."""
 
 import copy
 from functools import cache
@@ -61,17 +61,17 @@ def _trained(key: str, neuron: str, backend: str) -> Model:
 
 
 def trained(key: str, neuron: str = "IF", backend: str = "eager") -> Model:
-    """A model in eval mode with the statistics of a few batches and no weight at its start."""
+    """A model in eval mode with the statistics of three batches and changed 1-dimensional parameters."""
     return copy.deepcopy(_trained(key, neuron, backend))
 
 
 def spikes(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The output, and that of every neuron layer by name."""
+    """The output of the model, and the output of each neuron layer by name."""
     seen: dict[str, Tensor] = {}
     names = {module: name for name, module in model.named_modules() if isinstance(module, Neuron)}
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
-        added = getattr(module, "_added", False)  # to whole numbers and spikes: exact
+        added = getattr(module, "_added", False)  # sums of whole numbers and spikes are exact
         seen[names[module]] = (y - inputs[0]).round() if added else y.clone()
 
     hooks = [module.register_forward_hook(keep) for module in names]
@@ -100,7 +100,7 @@ def test_compiled_kernels_give_the_same() -> None:
 
 @pytest.mark.parametrize("neuron", ["PLIF(tau = 1.1)", "SlidingPSN(k = 3)"])
 def test_neurons_that_learn_or_whose_input_is_a_state(neuron: str) -> None:
-    """What a layer writes over its input must not be what the next step reads of it."""
+    """A layer that overwrites its input must not change a value that the next step reads."""
     model = trained("danet_d", neuron)
     with compiling(False):
         assert_same(fold(model), model, randn(3, 2, 3, 16, 16, seed=9))
@@ -121,7 +121,7 @@ network n {
 
 
 def test_learnt_factors_go_into_the_layers_that_read_them() -> None:
-    """Real Spike: the same numbers up to rounding, and why the others stay."""
+    """Real Spike: outputs are equal up to rounding, and each factor that stays has a reason."""
     model = emit(text(REAL)).double()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -155,7 +155,7 @@ def test_learnt_factors_go_into_the_layers_that_read_them() -> None:
 
 
 def test_neurons_without_a_state() -> None:
-    """An ANN: nothing varies over time, and rounding is no spike."""
+    """An ANN: activations are not spikes, so they are compared up to rounding."""
     model = trained("danet_d", "ReLU")
     folded = fold(model)
     for x in (randn(2, 3, 16, 16, seed=9), randn(3, 2, 3, 16, 16, seed=9)):
@@ -177,7 +177,7 @@ def test_models_of_every_backend_can_be_folded(backend: str) -> None:
 def test_norms_are_named() -> None:
     norms = fold(trained("danet_b")).norms
     assert "stem.norm" in norms.folded
-    assert "head.norm" in norms.moved  # behind branch + shortcut, onto the shortcut
+    assert "head.norm" in norms.moved  # from after branch + shortcut onto the shortcut
     assert "stages.1.blocks.1.branch.norm1" in norms.kept
     assert "stages.1.blocks.1.branch.norm2" in norms.folded
     assert str(norms) == "12 norms folded, 1 moved before an addition, 8 kept"
@@ -202,7 +202,7 @@ def test_a_sum_behind_a_neuron_is_part_of_its_region() -> None:
 
 
 def test_a_sum_of_a_region_is_read_by_another() -> None:
-    """`b` is part of the fusion group of the neuron before it; the next fusion group reads it by that."""
+    """`b` is part of the fusion group of the neuron before it, and the next group reads it from there."""
     lines = """network n {
       input = image(2, 4, 4); steps = 2; neuron = IF; surrogate = sigmoid
       a = in -> conv(2) -> spike
@@ -231,7 +231,7 @@ def test_a_region_is_one_call_and_static_parts_run_once() -> None:
 
 
 def test_nothing_is_kept_and_nothing_is_trained() -> None:
-    """The model is left alone."""
+    """Folding does not change the model."""
     model = trained("danet_d").train()
     before = copy.deepcopy(model.state_dict())
     folded = fold(model)
@@ -255,7 +255,7 @@ def test_nothing_is_kept_and_nothing_is_trained() -> None:
         again = fold(copy.deepcopy(folded))
     assert torch.equal(again(randn(2, 3, 16, 16)), y)
     assert again.state_dict().keys() == folded.state_dict().keys()
-    again.stem.conv.weight.data.mul_(2)  # no inference tensor
+    again.stem.conv.weight.data.mul_(2)  # the weight is not an inference tensor
     for value in folded.state_dict().values():
         value.zero_()
     assert model.training
@@ -265,7 +265,7 @@ def test_nothing_is_kept_and_nothing_is_trained() -> None:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_step_of_neurons_with_numbers_for_each(last: bool) -> None:
-    """In either layout, of numbers that each step has and ones that each channel has."""
+    """The neuron has parameters per channel and per step, and runs in both memory layouts."""
     learnt = "learn(0.9, per = channel) * learn(1.5, per = channel, per_step = true)"
     own = f"state u = 0.0;  v = u + {learnt} * x;  s = heaviside(v - 1.0);  u = v - s"
     model = emit(graph_of_neuron(own, "stage(basic(4), 2) via sew")).double()
@@ -314,7 +314,7 @@ def test_a_convolution_with_its_weight_laid_out_is_torchs(options: dict[str, Any
             assert found.is_contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
                 assert torch.equal(layer(x), plain(x))
-        assert torch.equal(layer(x), plain(x))  # with gradients it is torch's
+        assert torch.equal(layer(x), plain(x))  # with gradients it equals torch's
     assert torch.equal(layer.double()(x.double()), plain.double()(x.double()))
 
 

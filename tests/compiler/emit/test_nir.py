@@ -1,4 +1,4 @@
-"""Graphs of NIR give what the model gives, read by SpikingJelly and, from NIR's equations, by nirtorch."""
+"""NIR graphs return the outputs of the model in SpikingJelly, and in nirtorch by NIR's equations."""
 
 import inspect
 from pathlib import Path
@@ -33,7 +33,7 @@ TAKEN = {
     "after_opening", "tdbn", "bottleneck", "groups", "window", "dropped", "dropout", "no_norm",
     "every_step", "events", "readout", "plif", "pre_activation", "mixed",
 }  # fmt: skip
-"""The networks that NIR has nodes for."""
+"""The networks that NIR can represent."""
 MORE = {
     "plif": small(settings="neuron = PLIF(tau = 3.0)"),
     "pre_activation": small(
@@ -44,7 +44,7 @@ MORE = {
 }
 NETWORKS = {**VARIETY, **MORE}
 UNREAD = {"readout"}
-"""SpikingJelly reads no leaky integrator of NIR."""
+"""SpikingJelly does not read NIR's leaky integrator."""
 
 
 class Euler(nn.Module):
@@ -57,7 +57,7 @@ class Euler(nn.Module):
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         n = {key: torch.from_numpy(value).to(x) for key, value in vars(self.node).items()
              if isinstance(value, np.ndarray)}  # fmt: skip
-        start = n.get("v_reset", torch.zeros(()).to(x))  # as SpikingJelly's; NIR says nothing of it
+        start = n.get("v_reset", torch.zeros(()).to(x))  # as in SpikingJelly, undefined in NIR
         v = start.expand_as(x) if state is None else state
         leak = (n["v_leak"] - v + n["r"] * x) / n["tau"] if "tau" in n else n["r"] * x
         v = v + DT * leak
@@ -101,7 +101,7 @@ PLAIN = {
 
 
 def played(network: Any, graph: Graph, x: Tensor) -> Tensor:
-    """T steps of what a reader has made; their mean where the model gives that."""
+    """The outputs of an imported network over T steps, or their mean if the model returns a mean."""
     state, found = None, []
     for t in range(graph.steps):
         y, state = network(x[t] if graph.input.value.varies else x, state)
@@ -175,14 +175,14 @@ REFUSED_BY = {
     "snnTorch": {("IF", flow) for flow in FLOWS} | {("LIF(tau = 3.0)", "loop")},
     "Norse": {("IF", "pool"), ("LIF(tau = 3.0)", "pool")},
 }
-"""snnTorch reads IF with r = 1 alone, and loops of its own form; Norse reads no AvgPool2d."""
+"""snnTorch reads IF only with r = 1, and loops only in its own form. Norse does not read AvgPool2d."""
 
 
 @pytest.mark.parametrize("neuron", ["IF", "LIF(tau = 3.0)"])
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("reader", READERS)
 def test_who_reads_what(reader: str, flow: str, neuron: str) -> None:
-    """As the table in docs/guides/exchange.md says, with the same outputs."""
+    """The readers match the table in docs/guides/exchange.md and return the same outputs."""
     module, function, more = READERS[reader]
     load = getattr(pytest.importorskip(module), function)
     if (neuron, flow) in REFUSED_BY.get(reader, ()):
@@ -231,7 +231,7 @@ def test_what_nir_has_not_is_named(lines: str) -> None:
     model = emit(text(lines))
     with torch.no_grad():
         for value in model.parameters():
-            value.fill_(0.5)  # a bias of 0 is none
+            value.fill_(0.5)  # a bias of 0 counts as no bias
     with pytest.raises(NotInNir, match=NOT_IN_NIR[lines]) as refused:
         written(model)
     assert refused.value.hint

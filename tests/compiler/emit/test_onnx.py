@@ -1,4 +1,4 @@
-"""Files of ONNX give in onnxruntime what the model gives."""
+"""ONNX files return the same outputs in onnxruntime as the model."""
 
 from dataclasses import replace
 from typing import Any
@@ -35,7 +35,7 @@ def inputs_of(graph: Graph, samples: int, seed: int = 1) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def warmed(graph: Graph) -> Model:
-    """The model in evaluation mode, its norms off their start and warmed."""
+    """The model in eval mode, with changed 1-dimensional parameters and the statistics of three batches."""
     model = emit(graph)
     shake(model)
     for seed in range(3):
@@ -45,7 +45,7 @@ def warmed(graph: Graph) -> Model:
 
 @torch.no_grad()
 def expected(model: Model, inputs: tuple[Tensor, ...], streaming: bool) -> list[Tensor]:
-    """What the model gives; one step after the other what it streams."""
+    """The outputs of the model, or of its stream step by step."""
     if not streaming:
         return [*outputs_of(model(*inputs))]
     graph, frames = model.topology, []
@@ -69,7 +69,7 @@ def assert_same(model: Model, inputs: tuple[Tensor, ...], streaming: bool) -> li
 @pytest.mark.parametrize("name", CALLED)
 @pytest.mark.parametrize("varies", [False, True], ids=["static", "varying"])
 def test_every_operation_has_a_form(name: str, varies: bool) -> None:
-    """A new row is tested by being there."""
+    """The table is the list of cases, so new rows are included."""
     graph, _ = of_one_operation(name, varies)
     model = emit(graph).eval()
     shake(model)

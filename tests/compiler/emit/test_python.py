@@ -1,4 +1,4 @@
-"""``model.py`` computes what the fx model computes, bit for bit, and is safe and clean to read."""
+"""``model.py`` computes the same as the fx model, bit for bit, and its text is safe and clean."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.written import neuron_text
 
 
 def test_no_variable_hides_a_function() -> None:
-    """A mean over time is called `mean_over_time` where another value is needed besides."""
+    """The value of the layer `per_step` is named `per_step2`, because the function `per_step` is called."""
     lines = """network n {
       input = image(1, 4, 4); steps = 2; neuron = IF; surrogate = sigmoid
       mean = in -> conv(2) -> spike
@@ -50,7 +50,7 @@ def test_no_variable_hides_a_function() -> None:
 
 
 def assert_equal_models(graph: Graph, *, sequence: bool = False) -> None:
-    """Equal outputs and buffers in training and evaluation, bit for bit; equal gradients."""
+    """Assert that outputs and buffers are equal bit for bit in both modes, and gradients to 1e-9."""
     ours, theirs = standalone(emit_python(graph), "net").double(), emit(graph, seed=3).double()
     assert list(ours.state_dict()) == list(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict())
@@ -66,10 +66,10 @@ def test_scopes_that_need_each_other() -> None:
 
 @pytest.mark.thorough
 def test_the_text_is_clean(tmp_path: Path) -> None:
-    for name in VARIETY.keys() - {"two_inputs"}:  # one line of its usage names every input
+    for name in VARIETY.keys() - {"two_inputs"}:  # its usage names every input in one line
         (tmp_path / f"{name}.py").write_text(emit_python(variety(name)))
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "120"]
-    command += ["--select", "E,F,I", "--ignore", "E742", "."]  # a class has the name of its block
+    command += ["--select", "E,F,I", "--ignore", "E742", "."]  # a class is named after its block
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -100,7 +100,7 @@ USES = [
 
 
 def test_prelude_module_equals_its_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every definition is called, so its lines are those of the file and not of a text."""
+    """Every definition is called from its module, and not from a copy in the emitted text."""
     seen = set()
     for graph in USES:
         text = emit_python(graph)
@@ -150,7 +150,7 @@ HOSTILE = [
 
 
 def renamed(graph: Graph, name: str) -> Graph:
-    """A graph in which all that has a name is called ``name``, as far as it stays one graph."""
+    """A copy in which the graph, its output and some of its scopes and nodes are called ``name``."""
 
     def own(part: str) -> str:
         parts = ("stem", "branch", "stages", "conv", "conv1", "add", "flatten")
@@ -209,7 +209,7 @@ def neuron_program(neuron: str, surrogate: str) -> NeuronProgram:
 
 
 def std(kind: str) -> dict[str, list[tuple[str, float]]]:
-    """The standard library's declarations of a kind, with their numbers; counts are left out."""
+    """The standard library's declarations of a kind, with their parameters that are decimal numbers."""
     return {
         item.name: [
             (param.name, float(param.default.text))
@@ -231,7 +231,7 @@ CASES = [
 def test_parameters_of_neurons_can_be_changed_in_the_text(
     neuron: str, values: list[tuple[str, float]], surrogate: str, others: list[tuple[str, float]]
 ) -> None:
-    """The class written for some values, given others, is the neuron compiled for those."""
+    """A class written for some values and called with others equals the neuron compiled for the others."""
 
     def call(name: str, values: list[tuple[str, float]], more: float) -> str:
         return f"{name}({', '.join(f'{k} = {v + more}' for k, v in values)})"

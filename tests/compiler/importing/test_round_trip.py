@@ -1,4 +1,4 @@
-"""A graph whose names are gone comes back as a spec that is the same network."""
+"""A graph without names is imported as a spec of the same network."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +14,7 @@ from danetc.dsl.neuron.program import NeuronProgram
 
 
 def anonymous(graph: Graph) -> Graph:
-    """A graph without its names: of nodes that are no inputs, stages, neurons, surrogates, parameters."""
+    """The graph without stages and names of neurons, surrogates, parameters and nodes other than inputs."""
 
     def bare(program: NeuronProgram) -> NeuronProgram:
         slope = program.surrogate and replace(program.surrogate, name="f", parameters=())
@@ -35,7 +35,7 @@ def anonymous(graph: Graph) -> Graph:
 
 
 def imported(graph: Graph) -> Imported:
-    """A graph that lost its names, imported, and compared with the graph from outside."""
+    """Import a graph without its names, and assert that the result equals the graph."""
     found = import_graph(anonymous(graph), "again")
     again = check_text(found.text).graphs["again"]
     assert isinstance(compare_graphs(graph, again), Same)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def _spike(x: Tensor, soft: Tensor) -> Tensor:
-    """1 above 0, with the derivative of ``soft``."""
+    """Return 1 above 0 and 0 elsewhere, with the derivative of ``soft``."""
     return (x > 0).to(x.dtype) + (soft - soft.detach())
 
 
@@ -92,7 +92,7 @@ class IAFCell(Cell):
 
 
 class SequentialState(nn.Sequential):
-    """Layers of which those with a state return it."""
+    """A sequence of layers that also returns their states."""
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, list[Any]]:  # type: ignore[override]
         states = list(state or [None] * len(self))

@@ -1,4 +1,4 @@
-"""Models of PyTorch and SpikingJelly: named where they are what std has, equal in outputs always."""
+"""Importing PyTorch and SpikingJelly models: std names where they match, and always equal outputs."""
 
 import re
 import sys
@@ -42,7 +42,7 @@ learns: Make = partial(neuron.ParametricLIFNode, init_tau=2.0, **SPIKES)
 
 
 def shape_of(make: Make, size: tuple[int, ...], mode: str = "m") -> Imported:
-    """What is found in a model that holds no numbers."""
+    """Import a model on the meta device, which holds no numbers."""
     with torch.device("meta"):
         model = make()
     functional.set_step_mode(model, mode)
@@ -61,7 +61,7 @@ VISION = torchvision.models
         (SEW(sew_resnet.sew_resnet34, cnf="AND"), "resnet34 via sew_and"),
         (SEW(sew_resnet.sew_resnet18, cnf="IAND"), "resnet18 via sew_iand"),
         (SEW(sew_resnet.sew_resnet50, cnf="ADD"), "resnet50 via sew"),
-        # its bottlenecks have the operands of IAND the other way round
+        # its bottlenecks swap the operands of IAND
         (SEW(sew_resnet.sew_resnet50, cnf="IAND"), "resnet50 via sew_iand_exchanged"),
         (SEW(sew_resnet.sew_wide_resnet50_2, cnf="ADD"), "resnet50(block = wide) via sew"),
         (SEW(spiking_resnet.spiking_resnet18), "resnet18 via origin"),
@@ -82,7 +82,7 @@ def test_published_networks_have_the_names_of_std(make: Make, stages: str) -> No
 @pytest.mark.parametrize(("bn", "via"), [("_bn", "plain"), ("", "chained")])
 @pytest.mark.parametrize("depth", [11, 16])
 def test_vgg(depth: int, bn: str, via: str) -> None:
-    """Its convolutions have biases, as no block of std has."""
+    """The convolutions have biases, unlike the blocks of std."""
     make = getattr(spiking_vgg, f"spiking_vgg{depth}{bn}")
     found = shape_of(partial(make, spiking_neuron=fires), (3, 32, 32), "s")
     assert f"vgg{depth}(block = layers) via {via}\n" in found.text
@@ -101,7 +101,7 @@ def test_parametric_lif_net(name: str, size: tuple[int, ...]) -> None:
     assert found.lines <= 27
 
 
-# -- networks of the test, and what is changed in them -----------------------------------------------
+# -- test networks, and changes to them --------------------------------------------------------------
 
 
 def small_net(cnf: str = "ADD", mode: str = "m") -> nn.Sequential:
@@ -132,7 +132,7 @@ def test_an_unchanged_network_has_the_names_of_std(cnf: str, via: str, mode: str
 
 
 def test_a_wrong_translation_is_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sample in 20 may differ, as a spike at its threshold makes it; not more."""
+    """One sample in 20 may differ, as if a spike was at its threshold, but not two."""
     gaps, samples = acceptance.gaps, 1
 
     def wrong(mine: list[Tensor], theirs: list[Tensor]) -> Tensor:
@@ -149,7 +149,7 @@ def test_a_wrong_translation_is_not_accepted(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Recurring(nn.Module):
-    """A model whose layers stand at several places: a convolution with its norm, and a head."""
+    """A model that calls one convolution and its norm three times, followed by a head."""
 
     def __init__(self, neuron_too: bool = False) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class Recurring(nn.Module):
 
 
 def imported_around(fire: nn.Module, container: Make = nn.Sequential) -> str:
-    """The spec of a network with a neuron. The import compares its outputs at each step."""
+    """Return the spec of a network with a neuron. The import compares its outputs at each step."""
     torch.manual_seed(0)
     conv, linear = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(144, 5)
     with torch.no_grad():
@@ -187,7 +187,7 @@ def imported_around(fire: nn.Module, container: Make = nn.Sequential) -> str:
     ("make", "ours"), [(neuron.LIFNode, "LIF"), (neuron.ParametricLIFNode, "PLIF")]
 )
 def test_neurons_of_spikingjelly(make: Make, ours: str, decays: bool, v_reset: Any) -> None:
-    """An input that does not decay is in no neuron of std."""
+    """No neuron of std has an input that does not decay."""
     text = imported_around(make(2.5, decay_input=decays, v_threshold=0.6, v_reset=v_reset))
     name = f"{ours}{'_soft' * (v_reset is None)}{'_undecayed' * (not decays)}"
     assert re.search(rf"neuron +(= )?{name}\b", text)
@@ -256,7 +256,7 @@ def test_a_single_time_step_may_be_left_out() -> None:
 
 
 def test_a_parameter_of_a_surrogate_is_found_by_its_reciprocal() -> None:
-    """A rectangle of width 0.8 divides by it; the source's code may multiply by 1.25."""
+    """A rectangle of width 0.8 divides by its width. The source may multiply by 1.25 instead."""
     slopes = tuple(1.25 * (abs(x) < 0.4) for x in PLACES)
     assert surrogate_like(slopes, (1.25,)).parameters == (("width", 0.8),)
 
@@ -298,7 +298,7 @@ VISION_MODELS: dict[str, Make] = {
     "timm mobilenetv3": partial(timm_model, "mobilenetv3_small_050"),
 }  # fmt: skip
 OF_MANY_LAYERS = ("mobilenet_v2", "mobilenet_v3", "efficientnet")
-"""Each takes a second or more; those of timm have the same kinds of layers."""
+"""Each takes a second or more. The timm models have the same kinds of layers."""
 
 
 CASES = [
@@ -327,7 +327,7 @@ def test_networks_for_images_are_imported(name: str) -> None:
 
 
 def library(name: str) -> Any:
-    """A library, or the neurons of its equations if it is not installed."""
+    """Return a library, or neurons with its equations if it is not installed."""
     try:
         return import_module(name)
     except ImportError:

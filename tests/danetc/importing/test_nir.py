@@ -1,4 +1,4 @@
-"""Files of NIR: what `danetc export` writes comes back."""
+"""NIR files: import restores what `danetc export` writes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ network drawn {{
 def written(tmp_path: Path, neuron: str = "IF", rule: str = "chain") -> tuple[str, Path]:
     text = SPEC.format(neuron=neuron, rule=rule)
     model = danetc.build(text=text, backend="eager")
-    with torch.no_grad():  # so that something fires
+    with torch.no_grad():  # so that neurons fire
         for value in model.parameters():
             value.mul_(8.0)
     graph = graph_of(check_text(text))
@@ -79,7 +79,7 @@ def test_what_is_exported_comes_back(tmp_path: Path, neuron: str, rule: str) -> 
 
 
 def test_a_file_says_how_long_its_steps_are(tmp_path: Path) -> None:
-    """Leaks are ratios of time constants to steps: of steps twice as long, half the tau."""
+    """Leaks are ratios of time constants to steps, so steps twice as long halve the tau."""
     _, path = written(tmp_path, "LIF(tau = 3.0)")
     graph = nir.read(str(path))
     graph.metadata = {"dt": 2e-4}
@@ -178,7 +178,7 @@ def test_a_loop_and_a_sum_pooling_are_read(tmp_path: Path) -> None:
 
 
 def test_each_kind_of_node_is_read(tmp_path: Path) -> None:
-    """Also paddings by name, an integrator, and a factor that is no part of weights."""
+    """The nodes include a named padding, an integrator, and a factor that is not part of weights."""
     drawn = np.random.default_rng(0)
     weight = drawn.normal(size=(4, 2, 3, 3))
     ones = np.ones((4, 3, 3))
@@ -200,7 +200,7 @@ def test_each_kind_of_node_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["external", "soft", "storage"])
 def test_a_file_that_reads_from_another_is_refused(intact: Path, tmp_path: Path, kind: str) -> None:
-    """HDF5 would take the bytes of any file for weights."""
+    """HDF5 would read the bytes of any file as weights."""
     path = Path(shutil.copy(intact, tmp_path))
     (tmp_path / "secret").write_bytes(bytes(4096))
     with h5py.File(path, "a") as file:

@@ -1,8 +1,8 @@
-"""Each function and module of PyTorch that is read, alone behind a convolution; models whose own code runs
-neurons step by step; and `danetc import` on the command line.
+"""Each supported function and module of PyTorch behind a convolution, models whose own code runs neurons
+step by step, and `danetc import` on the command line.
 
-The comparison of an import holds it to the numbers of the source; here is whether it is read at all, as
-what, and with which options it is refused.
+Each import compares its outputs with those of the source. These tests check which functions are read,
+what they become, and which options are refused.
 """
 
 import math
@@ -36,7 +36,7 @@ Tail: TypeAlias = Callable[..., Any]
 
 
 class Behind(nn.Module):
-    """A convolution of 2 to 4 channels, and behind it a module or a function, which may use ``held``."""
+    """A convolution of 2 to 4 channels, followed by a module or by a function that may use ``held``."""
 
     def __init__(self, tail: Tail, held: nn.Module | None = None) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Behind(nn.Module):
 
 
 def votes(x: Tensor, *window: int) -> Tensor:
-    """Means of the votes for each class, as of SpikingJelly's VotingLayer."""
+    """Return the mean vote for each class, as SpikingJelly's VotingLayer does."""
     return F.avg_pool1d(x.flatten(1).unsqueeze(1), *window).squeeze(1)
 
 
@@ -75,13 +75,13 @@ class Doubled(nn.Conv2d):
 
 
 CONV, NORM, QKV = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 18)
-BATCHES = nn.MultiheadAttention(4, 2)  # not first
+BATCHES = nn.MultiheadAttention(4, 2)  # without batch_first
 REFLECTING = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
 LSTM, STORED = nn.Sequential(nn.Flatten(2), nn.LSTM(36, 6)), torch.ones(4)
 
 
 class Reshaped(nn.Module):
-    """A convolution of frames [T, N, C, H, W], whose steps are images for it, and then ``tail``."""
+    """A convolution that takes the steps of frames [T, N, C, H, W] as images, followed by ``tail``."""
 
     def __init__(self, tail: Callable[[Tensor, int], Tensor]) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def test_a_view_that_mixes_steps_is_refused() -> None:
 
 
 def normed(x: Tensor, norm: Any) -> Tensor:
-    """In training, where a norm has no statistics."""
+    """Normalize by the statistics of the batch, as in training."""
     return F.batch_norm(x, norm.running_mean, norm.running_var, training=True)
 
 
@@ -129,7 +129,7 @@ def attended(x: Tensor, each: Any) -> Any:
 
 
 def by_hand(x: Tensor, qkv: Any, **more: Any) -> Tensor:
-    """Attention as in timm, and the second of the tokens."""
+    """Compute attention as in timm, and return the second token."""
     tokens = x.flatten(2).transpose(1, 2)
     q, k, v = qkv(tokens).reshape(len(x), 36, 3, 2, 3).permute(2, 0, 3, 1, 4).unbind(0)
     mixed = F.scaled_dot_product_attention(q, k, v, **more).transpose(1, 2).reshape(len(x), 36, 6)
@@ -296,7 +296,7 @@ NETWORKS = {
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_model_of_a_build_comes_back(name: str) -> None:
-    """``model.py``, which needs torch alone: a spec that is equivalent, its surrogate too."""
+    """``model.py`` needs only torch. Its import is an equivalent spec with the same surrogate."""
     text = f"use std\n{NETWORKS[name]}"
     graph = graph_of(check_text(text))
     model = standalone(emit_python(graph), graph.name)
@@ -312,7 +312,7 @@ def test_the_model_of_a_build_comes_back(name: str) -> None:
 
 
 class Fires(torch.autograd.Function):
-    """A spike, whose derivative is that of std's `rectangle`."""
+    """A spike with the derivative of std's `rectangle`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, width: float) -> Tensor:
@@ -331,8 +331,8 @@ def repeated(x: Tensor) -> Tensor:
 
 
 class Stepwise(nn.Module):
-    """A network whose neuron is a function of the membrane, a frame and the step: what the membrane
-    and the output become. Python may compute with ``start`` at first."""
+    """A network whose neuron is a function. It maps the membrane, a frame and the step to the next
+    membrane and the output. ``start`` may be the first membrane, as a Python number."""
 
     def __init__(
         self, step: Step, spread: Spread = repeated, start: float | None = None, layers: int = 1
@@ -358,7 +358,7 @@ class Stepwise(nn.Module):
 
 
 def step_of(after: Callable[[Tensor, Tensor], Tensor], least: float | None = None) -> Step:
-    """A leaky step that fires at 1, and what becomes of the membrane by it and the spike."""
+    """Return a leaky step that fires at 1. ``after`` maps the membrane and the spike to the next membrane."""
 
     def step(u: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         u = 0.5 * u + x
@@ -416,7 +416,7 @@ def test_a_network_of_plain_code_is_read(start: float | None) -> None:
     ],
 )
 def test_a_number_that_follows_from_the_state_is_no_state(step: Step) -> None:
-    """At first Python computes 0.5 * 0.5 while it traces, and torch puts numbers last."""
+    """In the first step, Python computes 0.5 * 0.5 during tracing. Torch puts numbers last."""
     found = imported(Stepwise(step, start=0.5))
     assert found.text.count("state ") == 1
     assert found.agreement.difference < 1e-9
@@ -458,7 +458,7 @@ def test_steps_that_danetc_has_not_are_refused(model: nn.Module, more: Any, why:
     ],
 )
 def test_steps_of_own_code_have_the_same_outputs_and_gradients(step: Step, equation: str) -> None:
-    """Gradients go through spikes, and through no other comparison."""
+    """Gradients pass through spikes but not through other comparisons."""
     model = Stepwise(step)
     found = imported(model)
     assert equation in found.text
@@ -489,7 +489,7 @@ def test_an_image_is_spread_over_time(spread: Spread) -> None:
     assert f"steps  = {len(spread(torch.zeros(1, 4, 6, 6)))}\n" in found.text
 
 
-# -- `danetc import`: what it writes, and what it says of wrong sources ------------------------------
+# -- `danetc import`: the files that it writes, and errors for wrong sources -------------------------
 
 
 NETS = """

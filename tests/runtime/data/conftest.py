@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
-    """A file of the MNIST format."""
+    """Write a file in the MNIST format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
     path.write_bytes(data + values.tobytes())
@@ -43,7 +43,7 @@ Place = tuple[str, int, int, Path]
 
 
 def class_folders(root: Path, splits: Mapping[str, int], names: Sequence[str]) -> Iterator[Place]:
-    """Make folders of classes; yields split, label, number and path without suffix of each file."""
+    """Make class folders; yield split, label, number and path without suffix of each file."""
     for split, count in splits.items():
         for label, name in enumerate(names):
             (root / split / name).mkdir(parents=True)
@@ -52,7 +52,7 @@ def class_folders(root: Path, splits: Mapping[str, int], names: Sequence[str]) -
 
 
 def image_folder(tmp_path: Path, count: int = 4, size: tuple[int, int] | None = None) -> Path:
-    """A folder of images, ImageNet's layout; every size and mode that files come in."""
+    """Make a folder of images in ImageNet's layout, with several sizes, modes and formats."""
     root = tmp_path / "images"
     modes = ("RGB", "L", "P", "RGBA", "CMYK")
     kinds = (".JPEG", ".png", ".png", ".png", ".jpg")
@@ -76,7 +76,7 @@ class Trap:
 
 
 def saved(save: Callable[..., None], *arrays: object, **named: object) -> bytes:
-    """The bytes of a file of numpy."""
+    """The bytes that ``save`` writes."""
     stream = io.BytesIO()
     save(stream, *arrays, **named)
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Arrays and texts of one's own: which are images, labels or tokens, their layouts, types and targets."""
+"""A user's arrays and texts: which are images, labels or tokens, and their layouts, types and targets."""
 
 import re
 import sys
@@ -61,7 +61,7 @@ def test_arrays_of_other_names_and_splits_are_chosen(tmp_path: Path) -> None:
     own = open_data(f"{text},train=pictures;kinds,test=val,classes={tmp_path / 'names'}")
     assert (len(own.train), own.class_names) == (12, ("no", "yes", "maybe"))
     held = open_data(f"{text},test=0.25")
-    assert (len(held.train), len(held.test)) == (16, 4)  # of each class: 7.5 and so 8 of 10
+    assert (len(held.train), len(held.test)) == (16, 4)  # 7.5 of 10 per class, rounded to 8
 
 
 def test_layouts_and_types_become_those_of_images() -> None:
@@ -70,7 +70,7 @@ def test_layouts_and_types_become_those_of_images() -> None:
     assert np.array_equal(found, np.moveaxis(last, -1, 1).astype(np.float32))
     assert images_of(np.zeros((5, 8, 9)), "x").shape == (5, 1, 8, 9)
     assert images_of(np.zeros((5, 7)), "x").shape == (5, 7, 1, 1)
-    assert images_of(np.zeros((5, 3, 8, 3)), "x").shape == (5, 3, 8, 3)  # first, where both can
+    assert images_of(np.zeros((5, 3, 8, 3)), "x").shape == (5, 3, 8, 3)  # ambiguous: channels first
     assert images_of(np.zeros((5, 3, 8, 3)), "x", True).shape == (5, 3, 3, 8)
     frames = images_of(np.full((2, 4, 2, 8, 8), 700), "x")
     assert frames.dtype == torch.float32

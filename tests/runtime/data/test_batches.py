@@ -1,4 +1,4 @@
-"""Batches: the same bits whoever makes them, whenever, and in whatever parts; and their way to a device."""
+"""Batches have the same bits for all workers, starts and parts, and are copied to a device."""
 
 import os
 import pickle
@@ -94,7 +94,7 @@ def test_workers_change_no_bit_in_any_epoch(source: Source, workers: int) -> Non
 
 
 def test_the_last_batch() -> None:
-    """A norm has no variance over one sample."""
+    """A batch of one sample is dropped, since a norm has no variance over it."""
     for count, sizes in ((17, [8, 8]), (18, [8, 8, 2]), (3, [3])):
         data = Memory(torch.rand(count, 1, 4, 4), torch.arange(count))
         found = collect(data, batch=8, transform=PLAIN)
@@ -126,7 +126,7 @@ class Hidden:
 
 @pytest.mark.parametrize("shape", [(16, 16), (12, 20)])
 def test_rows_taken_at_once_are_the_samples_one_by_one(shape: tuple[int, int]) -> None:
-    """Bytes, and floats of fewer rows than the crop."""
+    """The images are bytes, or floats with fewer rows than the crop."""
     source = open_data(f"synthetic:count={COUNT},size=16").train
     if shape != (16, 16):
         source = Memory(torch.rand(COUNT, 3, *shape), source.labels)
@@ -147,7 +147,7 @@ def test_the_device_gets_the_steps_of_images_of_one_size() -> None:
     items = [RESIZED, FLIP, AUTO, MIXUP]
     assert split_steps(items, False) == ([RESIZED], [FLIP, AUTO, MIXUP])
     assert split_steps(items, True) == ([], items)
-    items[:2] = [Item("resize", (("size", 8),))]  # no step gives images of several sizes one
+    items[:2] = [Item("resize", (("size", 8),))]  # no step makes all sizes equal
     assert split_steps(items, False) == (items, [])
 
 
@@ -168,7 +168,7 @@ def test_what_the_device_draws_depends_on_the_sample_alone(source: Source) -> No
 
 
 def test_several_threads_change_no_bit() -> None:
-    """A large image's mean, as contrast needs it, is summed in parts where there are threads."""
+    """Contrast needs the mean of a large image, which several threads would sum in parts."""
     images = torch.rand(12, 3, 300, 300, generator=torch.Generator().manual_seed(0))
     data = Memory(images, torch.arange(12))
     contrast = {"brightness": 0.0, "contrast": 0.9, "saturation": 0.0, "hue": 0.0}
@@ -192,11 +192,11 @@ def test_impossible_batches_are_refused(source: Source) -> None:
         collect(Memory(torch.rand(0, 1, 4, 4), torch.zeros(0, dtype=torch.int64)))
 
 
-# -- on their way to a device -----------------------------------------------------------------------
+# -- copies to a device -----------------------------------------------------------------------------
 
 
 def test_copies_have_a_stream_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host is one batch ahead, and a loop that is left waits for what is copied."""
+    """The host is one batch ahead, and a loop that is left waits for pending copies."""
     log, now, numbers = list[str](), ["computing"], iter(range(4))
     note = log.append
 
@@ -262,7 +262,7 @@ def test_bytes_beside_floats_are_scaled_each_as_they_are() -> None:
 def test_batches_read_ahead_fit_in_shared_memory(
     source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Of 16 x (3 x 16 x 16 + 8) = 12,416 bytes."""
+    """A batch has 16 x (3 x 16 x 16 + 8) = 12,416 bytes."""
     options: dict[str, Any] = {"batch": 16, "seed": 5, "train": True, "workers": 2}
     one = r"^with workers = 2, 5 x 0.0 MiB are read ahead: 0 MiB, .*=1g .* to 1 "
     two = r"ahead for each of 2 processes: .* --shm-size=1g or --ipc=host, or .* 1 "
@@ -280,7 +280,7 @@ def test_batches_read_ahead_fit_in_shared_memory(
         with nullcontext() if told is None else pytest.raises(DataError, match=told):
             Batches(some, RANDOM, **options).close()
         Batches(some, RANDOM, **{**options, "workers": 0}).close()
-        Batches(some, PLAIN, **options).close()  # rows of a tensor, which no worker reads
+        Batches(some, PLAIN, **options).close()  # no worker reads rows of a tensor
     monkeypatch.setattr("danetc.runtime.data.batches.SHARED_MEMORY", tmp_path / "none")
     Batches(source, RANDOM, **options).close()
 
@@ -298,7 +298,7 @@ def test_a_worker_that_is_killed_is_reported(tmp_path: Path) -> None:
     os.kill(_workers(batches)[0].pid, signal.SIGKILL)
     with closing(batches), pytest.raises((DataError, RuntimeError)) as caught:
         list(steps)
-    # The news may come while this process waits for a batch, or anywhere else in it.
+    # The error may be raised while this process waits for a batch, or anywhere else in it.
     found = caught.value
     told = str(found if isinstance(found, DataError) else worker_death(found))
     assert re.search("a loader process has died.*lower workers", told)
@@ -320,7 +320,7 @@ def test_a_worker_outlives_the_signals_that_ask_the_main_process_to_save(source:
 
 
 def test_what_a_worker_is_given_can_be_sent_to_it(tmp_path: Path, source: Source) -> None:
-    """Where processes are not forked (Python 3.14's default), it travels as bytes."""
+    """Where processes are not forked (Python 3.14's default), it is pickled."""
     data = with_channels(open_data(f"folder:{image_folder(tmp_path, size=(16, 16))}", classes=2), 1)
     for each in (data.train, source):
         batches = Batches(each, RANDOM, batch=4, seed=0, train=True)

@@ -1,4 +1,4 @@
-"""Data that a user's own code gives: Datasets and arrays, seeded draws, errors with their place."""
+"""Data from a user's code: Datasets and arrays, seeded draws, errors with their location."""
 
 import random
 import re

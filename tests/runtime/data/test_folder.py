@@ -1,4 +1,4 @@
-"""Images in a folder for each class, against torchvision's ImageFolder; and data that do not fit a network."""
+"""Images in a folder per class, against torchvision's ImageFolder, and data that do not fit a network."""
 
 import os
 import re
@@ -63,7 +63,7 @@ def test_the_fingerprint_is_of_names_and_sizes_not_of_the_place(tmp_path: Path) 
     assert open_data(f"folder:{moved}").fingerprint != first
 
 
-# -- folders that are not so -----------------------------------------------------------------------
+# -- folders of another layout ---------------------------------------------------------------------
 
 
 def test_a_folder_of_another_layout_is_explained(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_folder_of_another_layout_is_explained(tmp_path: Path) -> None:
     (val / "cats").rename(val / "cat")
     shutil.rmtree(val / "owl")
     refused("val has no class folder `owl` (1 of 3 are missing); both splits must have", text)
-    for number, file in enumerate(sorted(val.glob("*/*"))):  # as ImageNet's validation images come
+    for number, file in enumerate(sorted(val.glob("*/*"))):  # flat, as ImageNet's validation set
         file.rename(val / f"{number}{file.suffix}")
     (val / "cat").rmdir()
     (val / "dog").rmdir()
@@ -116,7 +116,7 @@ DAMAGE: dict[Callable[[Path], object], str] = {
 }
 
 
-# (A JPEG file has no checksum: flipped bits are other colours.)
+# A JPEG file has no checksum, so flipped bits only change colours.
 @pytest.mark.parametrize(
     ("kind", "damage"),
     [(".png", each) for each in DAMAGE] + [(".JPEG", each) for each in DAMAGE if each != _flipped],
@@ -214,7 +214,7 @@ def test_splits_of_other_names_shares_and_a_list_of_classes() -> None:
         refused(told, f"folder:data{options}")
 
 
-# -- what is said, before the first step, where data do not fit a network or a recipe ---------------
+# -- errors before the first step, where data do not fit a network or a recipe ----------------------
 
 
 def item(name: str, **arguments: Any) -> Item:

@@ -1,4 +1,4 @@
-"""Image files of formats that another program would have to read, and images in tar shards."""
+"""Image files, including formats that only another program could read, and images in tar shards."""
 
 import gzip
 import io
@@ -48,7 +48,7 @@ def webdataset(root: Path) -> str:
 
 
 def huggingface(root: Path) -> str:
-    """Pictures in the column of images; and in one that nothing reads, which is not decoded."""
+    """Images are in the image column, and in another column that is neither read nor decoded."""
     datasets = pytest.importorskip("datasets")
     datasets.utils.logging.disable_progress_bar()
     label, image = datasets.ClassLabel(names=["a", "b"]), datasets.Image()
@@ -67,7 +67,7 @@ def huggingface(root: Path) -> str:
 def test_no_image_starts_a_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], str]
 ) -> None:
-    """Not even one called as Ghostscript is, which Pillow starts."""
+    """This includes a program with the name of Ghostscript, which Pillow would start."""
     marker, program = tmp_path / "marker", tmp_path / "gs"
     program.write_text(f"#!/bin/sh\necho ran >> '{marker}'\nexit 1\n")
     program.chmod(0o755)
@@ -83,7 +83,7 @@ def test_no_image_starts_a_program(
 
 
 def picture(mode: str) -> Image.Image:
-    """A smooth picture with a few large fields, whose alpha varies."""
+    """A smooth picture with a few large fields and varying alpha."""
     rows, columns = np.mgrid[:53, :71] / 71
     waves = [np.sin((3 + n) * rows + (5 - n) * columns) * 90 + 128 for n in range(4)]
     image = Image.fromarray(np.stack(waves, 2).astype(np.uint8), "RGBA")
@@ -115,7 +115,7 @@ ENCODED: list[tuple[str, str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("mode", "kind", "options"), ENCODED)
 def test_pixels_are_those_of_pillow(mode: str, kind: str, options: dict[str, Any]) -> None:
-    """Within 1/255 on average; both are equal if their libraries for JPEG and WebP are."""
+    """Pixels agree within 1/255 on average, and are equal if the JPEG and WebP libraries are."""
     data = encoded(mode, kind, **options)
     with Image.open(io.BytesIO(data)) as image:
         expected = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
@@ -126,7 +126,7 @@ def test_pixels_are_those_of_pillow(mode: str, kind: str, options: dict[str, Any
 
 
 def test_images_of_tables_are_those_of_the_library() -> None:
-    """Turned by their EXIF data, in their own modes, by whichever decoder."""
+    """Images are rotated by their EXIF data and keep their modes, with either decoder."""
     datasets = pytest.importorskip("datasets")
     files = [{"bytes": encoded(mode, kind, **more), "path": None} for mode, kind, more in ENCODED]
     kinds = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
@@ -195,7 +195,7 @@ def png(seed: int) -> bytes:
 
 @pytest.fixture
 def shards(here: Path) -> Path:
-    """3 + 1 shards of 4 samples of 4 classes; one has more files a sample, deep names, folders."""
+    """3 + 1 shards of 4 samples in 4 classes, with long nested names. One has an extra file per sample."""
     webdataset = pytest.importorskip("webdataset")
     for split, number in (("train", 0), ("train", 1), ("train", 2), ("val", 0)):
         more = {"json": {"label": 99}} if number == 1 else {}
@@ -345,7 +345,7 @@ def changed(place: str, value: object) -> Callable[[Path], object]:
         changed("labels", np.full(16, -1)),
         changed("labels", np.full(16, 10**9)),
         changed("labels", np.zeros(15, np.int64)),
-        changed("places", np.zeros((16, 3), np.int64)),  # none in the last shards
+        changed("places", np.zeros((16, 3), np.int64)),  # no sample in the last shards
         changed("places", np.arange(48).reshape(16, 3)),
         changed("names", 1),
         lambda file: np.save(file.open("wb"), np.arange(3)),

@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's `datasets` and of tonic, and events in files and counted in frames."""
+"""Data sets of Hugging Face's `datasets` and of tonic, and event files that are counted into frames."""
 
 import pickle
 import re
@@ -32,7 +32,7 @@ def recording(count: int = 103, dice: np.random.Generator = DICE) -> np.ndarray:
 
 
 def test_frames_are_those_of_spikingjelly_and_tonic(monkeypatch: pytest.MonkeyPatch) -> None:
-    # SpikingJelly imports it for its speech sets; the one that is there may be for another torch.
+    # SpikingJelly imports torchaudio for its speech sets; the installed one may be for another torch.
     monkeypatch.setitem(sys.modules, "torchaudio", ModuleType("torchaudio"))
     utils = pytest.importorskip("spikingjelly.datasets.utils")
     events = recording()
@@ -47,7 +47,7 @@ def test_frames_are_those_of_spikingjelly_and_tonic(monkeypatch: pytest.MonkeyPa
     assert torch.equal(Cutting(4, (9, 12), by="time").cut(seconds, "it"), by_time)
     line = Cutting(4, (9, 12), polarities=1).cut(events, "it")
     assert torch.equal(line, ours.sum(1, keepdim=True))
-    whole = recording(100)  # in equal parts, where tonic does not leave the rest out
+    whole = recording(100)  # divides into equal parts, so tonic drops no remainder
     transforms = pytest.importorskip("tonic.transforms")
     tonic = transforms.ToFrame(sensor_size=(12, 9, 2), n_event_bins=4)(whole)
     assert np.array_equal(Cutting(4, (9, 12)).cut(whole, "it"), tonic)
@@ -73,7 +73,7 @@ def test_tonic_reads_what_is_there_and_downloads_nothing(tmp_path: Path) -> None
 
 
 def test_a_cochlea_of_tonic_has_one_polarity(tmp_path: Path) -> None:
-    """SHD as it is published: a file of HDF5 for each split, spikes of 700 channels in seconds."""
+    """SHD as published: an HDF5 file for each split, with spikes of 700 channels and times in seconds."""
     tonic = pytest.importorskip("tonic")
     h5py = pytest.importorskip("h5py")
     (tmp_path / "SHD").mkdir()
@@ -140,7 +140,7 @@ def test_tables_and_parquet_files(here: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_images_in_a_parquet_file_of_others(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes, or bytes and a path, written without what the library notes of columns."""
+    """The column holds bytes, or bytes and a path, without the library's metadata."""
     library = pytest.importorskip("datasets")
     parquet, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", str(here / "cache"))
@@ -156,7 +156,7 @@ def test_images_in_a_parquet_file_of_others(here: Path, monkeypatch: pytest.Monk
 
 
 def test_a_name_of_the_hub_not_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the library has it without a network, which it tries for half a minute."""
+    """The library is set offline, since it would try to connect for half a minute."""
     library = pytest.importorskip("datasets")
     hub = pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)

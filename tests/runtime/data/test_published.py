@@ -1,4 +1,4 @@
-"""Data sets by name: what is said of them, those that are published, made or drawn, and held-out shares."""
+"""Data sets by name: published, generated and drawn ones, their errors, and held-out shares."""
 
 import gzip
 import json
@@ -46,7 +46,7 @@ def test_fashion_mnist_is_read_as_torchvision_reads_it(tmp_path: Path) -> None:
         assert torch.equal(source.labels, theirs.targets)
         assert data.class_names == tuple(theirs.classes)
     assert data.shape == (1, 28, 28)
-    # It may be packed, and may lie in the folder itself.
+    # Files may be compressed, and may be in the folder itself.
     (tmp_path / "packed").mkdir()
     for file in (tmp_path / "FashionMNIST" / "raw").iterdir():
         (tmp_path / "packed" / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
@@ -97,7 +97,7 @@ def test_a_pickle_that_is_not_the_published_one_is_never_unpickled(tmp_path: Pat
 
 @pytest.mark.parametrize("kind", [torchvision.datasets.CIFAR10, torchvision.datasets.CIFAR100])
 def test_cifar_is_what_torchvision_gives(kind: Any, tmp_path: Path) -> None:
-    """With the sums of these files in place of the published ones."""
+    """The checksums of the test's files replace the published ones."""
     text = SMALL_DATA[kind.__name__.lower()].make(tmp_path / "data")
     theirs = kind(str(tmp_path / "data"), train=True)
     for place in (text, f"{text}/{theirs.base_folder}"):
@@ -199,11 +199,11 @@ def test_the_draw_depends_on_its_seed_alone() -> None:
     assert {*(draw(0, 5) or ())} < {*(draw(0) or ())}
 
 
-# -- validation samples: a share of those for training ------------------------------------------------
+# -- validation samples: a share of the training samples ----------------------------------------------
 
 
 def samples(source: Source) -> Counter[tuple[int, object]]:
-    """Return every sample as its label and its bytes, or its number if it is read when it is used."""
+    """Return every sample as its label and its bytes, or its number if the source is not in memory."""
     memory = isinstance(source, Memory)
     pairs = ((source.labels[n], source[n][0].numpy().tobytes() if memory else source.number(n))
              for n in range(len(source)))  # fmt: skip
@@ -280,7 +280,7 @@ def test_drawn_classes_and_colours_keep_the_split() -> None:
         open_data("digits").split("val")
 
 
-# -- what is said before data are opened ---------------------------------------------------------------
+# -- errors before data are opened ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -292,10 +292,10 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
     assert open_data(text, frames=3).text == text
     if name in ("npz", "python"):
         place = text.partition(":")[2]
-        look_at(place)  # its ending, or its form, says what it is
+        look_at(place)  # its suffix or its form tells the source
         assert open_data(place).text == text
     if name in ("npz", "python", "huggingface", "tonic"):
-        return  # one file, or of a library, which says itself what is missing
+        return  # a single file, or a library that reports what is missing
     for place in (tmp_path / "daat", tmp_path / "data" / "missing"):
         with pytest.raises(DataError, match=re.escape(str(place))):
             look_at(f"{name}:{place}")

@@ -25,13 +25,13 @@ network small {{
 DENSE, SEW = "origin by densely_additive", "sew"
 NORMS = {"weight": (0.8, 0.6), "bias": (0.8, 0.6), "num_batches_tracked": (1, 0)}
 NORMS |= {"running_mean": (-0.3, 0.6), "running_var": (0.1, 0.2)}
-"""The least value and the range of what norms hold."""
+"""The least value and the range of each parameter and buffer of norms."""
 
 
 def build(
     wiring: str = DENSE, backend: str = "eager", memory: str = "none", **changes: object
 ) -> Model:
-    """A small network with weights of such a size that all its neurons fire."""
+    """A small network whose norms have such values that all its neurons fire."""
     text = SPEC.format(wiring=wiring)
     model = danetc.build(text=text, set=changes, seed=1, backend=backend, memory=memory)
     generator = torch.Generator().manual_seed(0)
@@ -43,7 +43,7 @@ def build(
 
 
 measure: Any = measuring.measure
-"""Without a type, so that no test checks that each measure was taken."""
+"""Typed as Any, so that tests need not check that each measure was taken."""
 
 
 def layout(model: Model) -> Layout:

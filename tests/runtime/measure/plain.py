@@ -1,4 +1,4 @@
-"""The small networks of ``conftest`` once more, in plain PyTorch: nothing of danetc in it."""
+"""The small networks of ``conftest`` in plain PyTorch, without danetc."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ slope = sigmoid(4.0)
 
 @dataclass
 class Layer:
-    """What a layer of LIF neurons ``behind`` a convolution did: lists over time.
+    """The values of a layer of LIF neurons after the convolution ``behind``, as lists over time.
 
-    ``spikes`` are what leaves the neuron; the reset reads another node of autograd, so that the
-    gradient of ``spikes`` is what comes from above and that of ``states`` what comes back in time.
+    ``spikes`` are the neuron's outputs. The reset reads another node of autograd, so the gradient of
+    ``spikes`` comes only from later layers and that of ``states`` only from later steps.
     """
 
     behind: str
@@ -47,7 +47,7 @@ class Layer:
 
 @dataclass
 class Plain:
-    """A forward pass; ``layers`` and ``weighted`` (inputs of convolutions) by danetc's names."""
+    """A forward pass; ``layers`` and ``weighted`` (inputs of weight layers) by danetc's names."""
 
     state: Mapping[str, Tensor]
     layers: dict[str, Layer] = field(default_factory=dict)

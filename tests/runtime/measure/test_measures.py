@@ -1,4 +1,4 @@
-"""Measures against plain PyTorch, autograd and numpy; a measured network stays as it was."""
+"""Measures agree with plain PyTorch, autograd and numpy, and do not change the network."""
 
 import copy
 import math
@@ -40,7 +40,7 @@ Both: TypeAlias = tuple[Model, Any, list[Plain]]
 
 @pytest.fixture
 def both(wiring: str) -> Both:
-    """A network, what was measured, and the plain passes, which give the network's own output."""
+    """A network, its measures, and the plain passes, which have the network's output."""
     model = build(wiring).double()
     passes = []
     for x, _ in BATCHES:
@@ -118,7 +118,7 @@ def test_neurons(both: Both) -> None:
         assert (seen.least, seen.most) == pytest.approx((potentials.min(), potentials.max()))
         edges = numpy.array(seen.histogram.edges())
         counts, _ = numpy.histogram(potentials.astype(numpy.float32), edges)
-        # Values may stand on an edge, which float32 and float64 put to either side.
+        # A value on an edge may fall on either side in float32 and in float64.
         assert numpy.abs(counts / potentials.size - seen.histogram.shares).sum() < 0.01
         whole = sum(seen.histogram.shares) + seen.histogram.below + seen.histogram.above
         assert whole == pytest.approx(1)
@@ -156,7 +156,7 @@ def test_operations_and_energy(both: Both, wiring: str) -> None:
     kinds = {}
     for layer in found.layers:
         weight = model.state_dict()[f"{layer.layer}.weight"]
-        # The image does not vary: the stem is computed once. Nor does what was averaged.
+        # The image and the mean over time do not vary, so stem and head are computed once.
         steps, places = (1, 1) if layer.layer == "head.linear" else (3, 36)
         steps = 1 if layer.layer == "stem.conv" else steps
         whole = weight.numel() * places * steps
@@ -194,7 +194,7 @@ def test_layers_in_shortcuts_are_measured_but_not_counted() -> None:
 
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_sequence_counts_its_own_steps(steps: int) -> None:
-    """Of 5 equal frames, or of one: the rates of that T, and the stem is computed T times."""
+    """A sequence of T equal frames has the rates of T steps, and the stem is computed T times."""
     x, labels = batch()
     frames = x.expand(steps, *x.shape)
     sequence = measure(build(), [(frames, labels)])
@@ -210,7 +210,7 @@ def test_a_sequence_counts_its_own_steps(steps: int) -> None:
 )
 @pytest.mark.parametrize("family", ["origin", "sew", "danet_a", "danet_b", "danet_c", "danet_d"])
 def test_main_path_has_depth_minus_one_neurons(family: str, depth: str, main: int) -> None:
-    """A shortcut's neurons (SEW's, one for each stage that changes shape) do not count."""
+    """Neurons in shortcuts (SEW has one for each stage that changes shape) do not count."""
     layout = layout_of(graph_of(check_file(f"{family}_{depth}"), None, {}))
     assert sum(layer.main for layer in layout.neurons) == main
     shapes = 3 if depth in ("r18", "r34") else 4  # a bottleneck widens in its first stage too
@@ -218,7 +218,7 @@ def test_main_path_has_depth_minus_one_neurons(family: str, depth: str, main: in
     blocks = sum(len(stage.blocks) for stage in layout.stages)
     interblock = sum(layer.interblock for layer in layout.neurons)
     assert interblock == (blocks if family in ("origin", "danet_c", "danet_d") else 0)
-    # A convolution before each neuron, or behind it; the classifier.
+    # There is one convolution before or after each neuron, and the classifier.
     assert sum(layer.main for layer in layout.weights) == main + 1
 
 
@@ -324,7 +324,7 @@ def split(model: Model, x: Tensor, labels: Tensor) -> Split:
 def test_the_parts_add_up_to_the_gradient_of_autograd(
     wiring: str, neuron: str, training: bool
 ) -> None:
-    """In float64, with norms by running and by batch statistics; those of learnt neurons too."""
+    """The test covers float64, norms with running and batch statistics, and learnt neurons."""
     model = build(wiring, neuron=neuron).double().train(training)
     x, labels = batch()
     x = x.double()
@@ -334,7 +334,7 @@ def test_the_parts_add_up_to_the_gradient_of_autograd(
     for name, value in model.named_parameters():
         parts = found.spatial[name] + found.temporal[name] + found.direct[name]
         scale = float(value.grad.abs().max()) or 1.0
-        # A batch norm takes away its channels' means: those gradients are 0 to rounding.
+        # A batch norm subtracts its channels' means, so those gradients are 0 up to rounding.
         assert torch.allclose(found.whole[name], value.grad, rtol=0, atol=1e-12 * scale + 1e-15)
         assert torch.allclose(parts, value.grad, rtol=0, atol=1e-12 * scale + 1e-15)
     temporal = sum(float(value.abs().sum()) for value in found.temporal.values())
@@ -368,7 +368,7 @@ def test_the_parts_are_those_of_the_equations(wiring: str) -> None:
             theirs = torch.stack(part)
             # The image is the same at all steps, so the layer takes one input for all of them.
             assert torch.allclose(mine, theirs.sum(0) if mine.dim() == 4 else theirs, atol=1e-13)
-        # The weights right before a layer reach the loss through that layer alone.
+        # The weights directly before a layer reach the loss only through that layer.
         weight = f"{layer.behind}.weight"
         for place, part in enumerate((found.spatial, found.temporal)):
             (expected,) = torch.autograd.grad(
@@ -398,7 +398,7 @@ def test_norms_are_means_over_batches_and_frozen_weights_are_left_out() -> None:
     assert found.residual < 1e-5
     assert all(each.residual < 1e-5 for each in norms.values())
     layer = found.neurons[-1]
-    whole = [sum(each.inputs[layer.layer]) * 4 for each in parts]  # of each image's own loss
+    whole = [sum(each.inputs[layer.layer]) * 4 for each in parts]  # for each image's own loss
     expected = sum(float(value.pow(2).sum().div(4).sqrt()) for value in whole) / 2  # type: ignore[union-attr]
     assert layer.whole == pytest.approx(expected, rel=1e-5)
 
@@ -425,7 +425,7 @@ def test_the_model_is_left_as_it_was(backend: str, statistics: str) -> None:
 
 
 def test_another_backend_is_measured_on_a_twin_of_the_same_tensors() -> None:
-    """A fusion group hides its neuron's input. Blocks that run again are seen once."""
+    """A fusion group hides its neuron's input. Recomputed blocks are measured once."""
     fused = build(backend="fused")
     twin = eager_twin(fused)
     assert twin is not fused
@@ -437,7 +437,7 @@ def test_another_backend_is_measured_on_a_twin_of_the_same_tensors() -> None:
     for other in (fused, build(memory="recompute")):
         assert measure(other, [(x, labels)]) == measure(eager, [(x, labels)])
     rates = measure(fused, [(x, labels)], only=["firing-rate"]).firing_rate
-    # What the fused kernels themselves fire: they may round otherwise at the threshold.
+    # The rates of the fused kernels, which may round differently at the threshold.
     fired: list[float] = []
     for layer in rates.layers:
         module = fused.get_submodule(layer.layer)

@@ -1,4 +1,4 @@
-"""Membrane potential, threshold and slope of any neuron, and measures of real or whole numbers."""
+"""Membrane potential, threshold and slope of any neuron, and measures of real and integer outputs."""
 
 import math
 from types import SimpleNamespace
@@ -117,7 +117,7 @@ UNITS = {"0 .. 4 of 1/4": (QUARTERS, 0.25), "-1 .. 1": (SEVERAL, 1.0), "0 .. 1 o
 
 @pytest.mark.parametrize("kind", UNITS)
 def test_whole_numbers(kind: str) -> None:
-    """A rate counts units of either sign. Spikes of either sign and of any unit add; other numbers multiply."""
+    """A rate counts units of both signs. Spikes of any sign or unit count as additions, others as MACs."""
     body, unit = UNITS[kind]
     model = network(body)
     given: dict[str, list[Tensor]] = {}
@@ -130,7 +130,7 @@ def test_whole_numbers(kind: str) -> None:
     with torch.no_grad(), watching_firing(model, rates):
         for x, _ in batches():
             model(x)
-    for name, (rate, low, high) in rates.items():  # the training's, of the last batch
+    for name, (rate, low, high) in rates.items():  # training reports the last batch
         units = given[name][-1] / unit
         assert rate == pytest.approx(float(units.abs().mean()))
         assert (low, high) == (units.min() * unit, units.max() * unit)
@@ -157,7 +157,7 @@ def test_whole_numbers(kind: str) -> None:
 
 
 def test_operations_of_products_and_transposed_convolutions() -> None:
-    """Of an integer factor and a real one, pairs without a 0 are multiplied."""
+    """With an integer and a real factor, only pairs without a 0 are multiplied."""
     graded = Kind(0, 4, 1.0)
     for kinds, wanted in (((graded, ANALOG), 3.0), ((ANALOG, ANALOG), 4.0)):
         count = OperationCount(WeightLayer("it", True, (kinds,)))
@@ -177,7 +177,7 @@ def test_operations_of_products_and_transposed_convolutions() -> None:
 @pytest.mark.parametrize("static", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_instants_are_the_layer_s_own_steps(static: bool, dtype: torch.dtype) -> None:
-    """Of a neuron with a rest below zero and a threshold that varies, against a loop written out."""
+    """A neuron with a rest below zero and a varying threshold agrees with an explicit loop."""
     neuron: Any = network(ADAPTIVE).stem.spike
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(*(() if static else (4,)), 2, 2, 4, 4, generator=generator).to(dtype)
@@ -213,7 +213,7 @@ def test_the_slope_is_that_of_the_surrogate(surrogate: str, derivative) -> None:
 
 
 def test_neurons_without_states_stand_for_all_steps() -> None:
-    """A stateless neuron behind a static image runs once; its stability is that of T steps."""
+    """A stateless neuron on a static image runs once, but its stability counts T steps."""
     once: Any = network("s = heaviside(x - 0.2)")
     x, labels = torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 2])
     static = measure(once, [(x, labels)]).gradient_stability

@@ -165,7 +165,7 @@ def test_lines_are_the_layers_of_the_main_path(entries: list[Entry]) -> None:
             layers = [each for each in measures.taken()[name].layers if each.main]
             assert drawn[label].get_ydata() == pytest.approx([getattr(e, value) for e in layers])
             assert list(drawn[label].get_xdata()) == list(range(1, len(layers) + 1))
-    # Told apart without colour: by dash and by marker.
+    # Lines differ without colour, by dash and by marker.
     lines = [drawn[label] for label, _ in entries]
     assert len({line.get_linestyle() for line in lines}) == len(entries)
     assert len({line.get_marker() for line in lines}) == len(entries)
@@ -180,7 +180,7 @@ def test_nothing_is_cut_off(entries: list[Entry], name: str, count: int) -> None
     figure = FIGURES[name](entries[:count])
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    drawn = figure.get_tightbbox(canvas.get_renderer())  # of all that is drawn, in inches
+    drawn = figure.get_tightbbox(canvas.get_renderer())  # the box of all that is drawn, in inches
     width, height = figure.get_size_inches()
     assert -0.02 <= drawn.x0 < drawn.x1 <= width + 0.02
     assert -0.02 <= drawn.y0 < drawn.y1 <= height + 0.02

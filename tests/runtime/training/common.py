@@ -1,4 +1,4 @@
-"""What the tests of training share: a small network, few digits, recipes as text."""
+"""Helpers of the training tests: a small network, a few digits, recipes as text."""
 
 import os
 from collections.abc import Mapping
@@ -31,16 +31,16 @@ network small {
   head   = avgpool -> mean_over_time -> linear(10)
 }
 """
-"""Draws no random numbers, which processes do not share."""
+"""A network that draws no random numbers, which processes do not share."""
 RELU = STILL.replace("neuron = LIF", "neuron = ReLU")
 BARE = STILL.replace("norm -> ", "").replace("via sew", "via bare") + (
     "connection bare { each = conv -> spike; projection = conv; out = branch + shortcut }"
 )
-"""Without a norm the parts of a batch do not see each other, so only rounding differs."""
+"""Without norms the parts of a batch are independent, so only rounding differs."""
 ADAM = "epochs = 3; batch = 50; optimizer = adamw(lr = 0.01)"
 DEVICE = torch.device(os.environ.get("DANETC_TEST_DEVICE", "cpu"))
 TIMES = ("seconds", "images_per_second", "shares")
-"""The figures of an epoch that are not the same in every run."""
+"""The figures of an epoch that differ between runs."""
 
 
 def phase(body: str) -> Phase:
@@ -68,18 +68,18 @@ def digits(train: int = 200, test: int = 60) -> DataSet:
 
 @pytest.fixture(scope="session")
 def few() -> DataSet:
-    """200 of the digits to train on, 60 to test."""
+    """200 digits for training and 60 for testing."""
     return digits()
 
 
 def told(observer: Any, name: str) -> list[Any]:
-    """What a mock of a callback was called with under a name: reports of steps, epochs, notices."""
+    """The arguments of a mock callback's calls under a name: reports of steps, epochs, notices."""
     return [call.args[0] for call in getattr(observer, f"on_{name}").call_args_list]
 
 
 @dataclass(eq=False)
 class Trained(PhaseRun):
-    """A training on DEVICE, and what it has told and given to save."""
+    """A training run on DEVICE, with its reports and the weights that it saved."""
 
     observer: Any = field(default_factory=Mock)
     world: World = field(default_factory=lambda: World(DEVICE))
@@ -87,7 +87,7 @@ class Trained(PhaseRun):
 
     @property
     def figures(self) -> list[dict[str, Any]]:
-        """Those of each epoch that every run of the same settings has."""
+        """The figures of each epoch that are equal in all runs with the same settings."""
         return [{k: v for k, v in row.items() if k not in TIMES} for row in self.history]
 
     @property
@@ -100,7 +100,7 @@ class Trained(PhaseRun):
 
 
 def run(model: Any, data: DataSet, chosen: Phase, seed: int = 3, **rest: Any) -> Trained:
-    """Train. ``rest`` goes to ``RunSettings`` where it is one of them, else to ``PhaseRun``."""
+    """Train a model. Fields of ``RunSettings`` in ``rest`` go there, all others go to ``PhaseRun``."""
     of_settings = {k: rest.pop(k) for k in list(rest) if k in RunSettings.__dataclass_fields__}
     resume = rest.pop("resume", None)
     trained = Trained(model, data, chosen, RunSettings(seed=seed, **of_settings), **rest)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of training."""
+"""Fixtures of the training tests."""
 
 from tests.runtime.training.common import few
 

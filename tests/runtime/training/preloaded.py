@@ -1,4 +1,4 @@
-"""What the server that trainings are forked from has done already, once for all of them."""
+"""Work that the fork server does once, before it forks processes that train."""
 
 import os
 
@@ -6,7 +6,7 @@ if "DANETC_PRETENDED_LIBRARY" in os.environ:
     import tests.gpu.device  # noqa: F401 (before torch)
 
 import torch
-import torch.nn.parallel  # what is wrapped in it is imported with it
+import torch.nn.parallel  # imports what DistributedDataParallel needs
 
 import danetc
 import danetc.commands.trainings

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, alone or in a group, to be killed at a step."""
+"""Training in separate processes, alone or in a group, which can be killed at a step."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ KILLED = -signal.SIGKILL
 NOISY = STILL.replace("mean_over_time", "mean_over_time -> dropout(0.3)").replace(
     "= LIF", "= LIF(v_threshold = 0.2)"
 )
-"""A network that draws random numbers in training, of which there are spikes to see."""
+"""A network that draws random numbers in training and whose neurons fire."""
 UNLIKE = (*TIMES, "warnings")
 """The figures of an epoch that are not compared."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training under ``folder``, whose checkpoints it goes on from. ``at`` says what happens to
-    which rank after how many steps of this process: a signal that it sends itself.
+    """A training in ``folder``, which resumes from the checkpoints there. ``at`` names a rank and a
+    signal that this process sends itself after so many steps.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class Job:
     text: str = NOISY
     data: Callable[[], DataSet] = digits
     double: bool = False
-    compiled: bool = False  # as people run it; a process takes a second to load kernels
+    compiled: bool = False  # as users run it; loading kernels takes a second per process
     at: tuple[int, int, int] = (-1, 0, 0)  # rank, step, signal
     grace: float = 0.1
     settings: dict[str, Any] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Job:
 
 
 class _Signaller(StopRequest):
-    """Is asked after each step, and then sends its own process a signal."""
+    """Sends its own process a signal at the given one of its checks."""
 
     def __init__(self, at: tuple[int, int, int], rank: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class _Signaller(StopRequest):
 
 
 def train(job: Job, rank: int = 0) -> None:
-    """What a process does: a phase from the newest checkpoint on. Leaves its result on disk."""
+    """Train a phase from the newest checkpoint in this process, and write the result to disk."""
     observer, notices = Mock(), list[str]()
     model = danetc.build(text=job.text, seed=1)
     model = model.double() if job.double else model
@@ -104,7 +104,7 @@ def train(job: Job, rank: int = 0) -> None:
 
 
 def together(job: Job, world: int = 1) -> list[int]:
-    """Train in so many processes; the status of each."""
+    """Train in ``world`` processes and return their exit codes."""
     job.folder.mkdir(parents=True, exist_ok=True)
     context, port = forked(), free_port()
     group = [context.Process(target=_main, args=(job, rank, world, port)) for rank in range(world)]
@@ -121,7 +121,7 @@ def together(job: Job, world: int = 1) -> list[int]:
 
 def _main(job: Job, rank: int, world: int, port: int) -> None:
     compiler.COMPILE, distributed.GRACE = job.compiled, job.grace
-    mp.set_start_method("fork", force=True)  # of loaders, as in a process that a shell has started
+    mp.set_start_method("fork", force=True)  # for loaders, as in a process started by a shell
     if world > 1:
         as_rank(rank, world, port)
     torch.set_num_threads(1)

@@ -1,6 +1,6 @@
-"""A step is queued while the one before it is computed: what the host reads, when, and what is the same.
+"""A step is queued while the previous one is computed: what the host reads, and equal results.
 
-On a CPU nothing is queued, so the tests let the loop be one step ahead there.
+Nothing is queued on a CPU, so the tests make the loop run one step ahead there.
 """
 
 import math
@@ -26,7 +26,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Reads(TorchFunctionMode):
-    """Notes each value of a tensor that Python asks for, by the function of danetc that does."""
+    """Records each read of a tensor's value from Python, by the danetc function that reads it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Reads(TorchFunctionMode):
     ],
 )
 def test_a_step_reads_its_totals_and_nothing_else(ahead: None, body: str, reads: int) -> None:
-    """Beside what is on the CPU anyway: the order of samples, and the steps that a mean is of."""
+    """Reads of values on the CPU do not count: the order of samples, and the step count of a mean."""
     counts = []
     for batches in (2, 4):
         with Reads() as mode:
@@ -83,7 +83,7 @@ def test_training_is_the_same_bit_for_bit(few: DataSet, monkeypatch: pytest.Monk
 def test_a_loss_that_breaks_is_named_and_changes_no_weight(
     few: DataSet, ahead: None, optimizer: str, image: int
 ) -> None:
-    """Also where it is the last step of an epoch: the weights are those of the step before."""
+    """The weights stay finite, also if it is the last step of an epoch."""
     images = few.train.images.float() / 16
     images[image] = math.inf
     data = replace(few, train=Memory(images, few.train.labels))

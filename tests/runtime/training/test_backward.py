@@ -1,6 +1,6 @@
-"""Gradient rules against plain loops over time and against the code of their authors.
+"""Gradient rules against plain loops over time and against their authors' code.
 
-``rules.npz`` has what the authors' code computes, in float64 for OTTT and SLTT and in float32 for e-prop:
+``rules.npz`` holds results of the authors' code, in float64 for OTTT and SLTT and in float32 for e-prop:
 github.com/pkuxmq/OTTT-SNN (c15d5da; ``make_layers``, ``WrapedSNNOp`` and ``OnlineLIFNode`` in the loop of
 ``train_cifar.py``), github.com/qymeng94/SLTT (0758ecd; ``SLTTNeuron`` in the loop of ``train_SLTTK.py``) and
 github.com/IGITUGraz/eligibility_propagation (efd02e6; ``EligALIF`` and its ``compute_loss_gradient``).
@@ -102,7 +102,7 @@ class Plain:
         return self.layer(6, x.mean((-2, -1)), F.linear) + self.weights[7]
 
     def gradients(self, x: Tensor, steps: int) -> tuple[Tensor, list[Any]]:
-        """The loss of 6 steps, and the gradients that pass through groups of some."""
+        """The loss of 6 steps, and the gradients through groups of ``steps`` steps."""
         total = torch.zeros((), dtype=x.dtype)
         for first in range(0, 6, steps):
             outputs = [self.step(x) for _ in range(first, min(first + steps, 6))]
@@ -135,7 +135,7 @@ def test_gradients_equal_a_plain_loop_s(head: str, rule: str, steps: int, trace:
 
 
 def saved(rule: str, t: int) -> int:
-    """The most bytes that autograd holds at a time."""
+    """The largest number of bytes that autograd holds at a time."""
     held = [0]
 
     def pack(value: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def saved(rule: str, t: int) -> int:
 
     def backward(loss: Tensor) -> None:
         loss.backward()
-        held.append(0)  # it has freed what was saved
+        held.append(0)  # the backward pass has freed them
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
         learned(made(t), rule, backward=backward)
@@ -196,7 +196,7 @@ def numbered(prefix: str) -> list[Tensor]:
 
 
 def convolutional(backend: str = "eager") -> Model:
-    """The network of OTTT and SLTT with the authors' first weights."""
+    """The network of OTTT and SLTT with the authors' initial weights."""
     model = danetc.build(text=DETACHED, backend=backend).double().train()
     for value, start in zip(model.state_dict().values(), numbered("start"), strict=True):
         value.copy_(start)
@@ -215,7 +215,7 @@ def convolutional(backend: str = "eager") -> Model:
     ],
 )
 def test_gradients_are_the_authors(rule: str, theirs: str, backend: str) -> None:
-    torch.manual_seed(7)  # of the steps that are drawn
+    torch.manual_seed(7)  # for the steps that are drawn
     outputs, _, found = learned(convolutional(backend), rule, AUTHORS["x"], AUTHORS["label"])
     torch.testing.assert_close(outputs, AUTHORS["ottt/outputs"], rtol=1e-12, atol=0)
     assert_near(found.values(), numbered(f"{theirs}/gradients"))
@@ -241,7 +241,7 @@ def test_eprop_is_the_eligibility_traces_of_the_authors(backend: str) -> None:
         y, _, grads = learned(model, rule, EVENTS, lambda y: 0.5 * (y - target).square().sum())
         torch.testing.assert_close(y, outputs, rtol=1e-4, atol=1e-5)
         found[rule] = [*grads.values()]
-    recurrent = ~torch.eye(8, dtype=torch.bool)  # the authors have no connections to itself
+    recurrent = ~torch.eye(8, dtype=torch.bool)  # the authors' neurons do not feed themselves
     for place, key, same in ((0, "in", torch.ones(5, 8) > 0), (1, "rec", recurrent)):
         mine, theirs = found["eprop"][place].T[same], AUTHORS[f"eprop/gradients/{key}"].double()
         near = 1e-6 * float(theirs.abs().max())
@@ -250,7 +250,7 @@ def test_eprop_is_the_eligibility_traces_of_the_authors(backend: str) -> None:
 
 
 def test_a_traced_recurrent_layer_learns_by_eprop_without_keeping_all_steps() -> None:
-    """For leaky neurons whose reset is detached, and a readout without memory."""
+    """This holds for leaky neurons with a detached reset, and a readout without memory."""
     text = ALIF.replace("- 0.3 * b", "").replace("state b = 0.0;", "").replace("-> leaky", "")
     text = re.sub(r"\n  b = .*|, decay_b = [0-9.]*|neuron leaky.*", "", text)
     model = danetc.build(text=text).double().train()
@@ -295,7 +295,7 @@ LOOP = "h = ((in -> conv(2)) + (h -> delay(1) -> conv(2))) -> spike\n  out = h -
 
 
 def test_representation_is_the_gradient_of_clamped_means() -> None:
-    """In float64. The recorded gradients of ``zoo/dsr`` are the authors', with leaks and learnt thresholds."""
+    """In float64. ``zoo/dsr`` records the authors' gradients with leaks and learnt thresholds."""
     model = danetc.build(text=SOFT, backend="eager", seed=1).double().train()
     _, loss, found = learned(model, "representation")
     weights = [value.detach().clone().requires_grad_() for value in model.parameters()]

@@ -1,4 +1,4 @@
-"""Two gloo processes are one that has the whole batch."""
+"""Two gloo processes train like one process with the whole batch."""
 
 from dataclasses import replace
 from functools import partial
@@ -31,12 +31,12 @@ CASES = {
     "truncated": (STILL, f"{BODY}; clip = 1.0; ema = 0.9; gradient = truncated(2)", 200),
     "updates": (STILL, f"{BODY}; clip = 1.0; gradient = online(trace = 0.5, update = step)", 80),
     "drawn steps": (STILL, f"{BODY}; gradient = online(steps = 1)", 80),
-    # layers at several places, a neuron that learns and a scheduled parameter
+    # layers used at several places, neurons with a learnt value, and a scheduled parameter
     "shared bptt": (SHARED, f"{BODY}; {CHANGE}; gradient = bptt", 120),
     "shared truncated": (SHARED, f"{BODY}; {CHANGE}; gradient = truncated(1)", 120),
     "parts bptt": (STILL, f"{BODY}; {PARTS}; gradient = bptt", 120),
     "parts truncated": (STILL, f"{BODY}; {PARTS}; gradient = truncated(2)", 120),
-    # without norms, which see parts apart: batches of 40, the last of 10 (and 5)
+    # without norms, which see each part separately: batches of 40, the last of 10 (and 5)
     "accumulated": (BARE, f"{BODY}; accumulate = ACCUMULATE", 90),
 }
 
@@ -49,7 +49,7 @@ THOROUGH = ("parts", "trunc", "updates", "shared t")
     [pytest.param(c, marks=[pytest.mark.thorough] * c.startswith(THOROUGH)) for c in CASES],
 )
 def test_two_processes_are_one_with_the_whole_batch(case: str, tmp_path: Path) -> None:
-    """In float64, with norms over both."""
+    """Training is in float64, with norms over both processes."""
     text, body, images = CASES[case]
     results = []
     for world, parts in ((1, "1"), (2, "4")):
@@ -75,7 +75,7 @@ def infinite() -> DataSet:
 
 
 class Holed:
-    """Reads black images, of which one cannot be read."""
+    """Reads black images, one of which cannot be read."""
 
     def read(self, number: int) -> tuple[torch.Tensor, None]:
         if number == 17:

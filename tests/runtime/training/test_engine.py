@@ -1,4 +1,4 @@
-"""The loop in one process: its precision, what it watches for, and validation images."""
+"""The training loop in one process: precision, guards, and validation images."""
 
 import json
 import math
@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_training(few: DataSet) -> None:
 
 
 def test_what_does_not_fit_is_refused_before_training(few: DataSet) -> None:
-    """Of several outputs, one is trained by its name."""
+    """A network with several outputs needs the name of the output to train."""
     text = STILL.replace("image(1, 8, 8)", "image(1, 16, 16)")
     with pytest.raises(DataError, match=r"image\(1, 8, 8\)"):
         run(danetc.build(text=text), few, phase(ADAM))
@@ -147,7 +147,7 @@ def test_switches_are_set_together_and_restored(
         raise KeyError
     assert switches() == before
     assert torch.get_float32_matmul_precision() == "highest"
-    assert torch.backends.cudnn.allow_tf32  # torch raises an error if old and new ones disagree
+    assert torch.backends.cudnn.allow_tf32  # torch raises an error if old and new switches disagree
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -188,7 +188,7 @@ def test_a_run_sets_and_records_them(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def held(few: DataSet) -> DataSet:
-    """The digits of ``few``, the last 40 of those for training held out."""
+    """The digits of ``few``, with the last 40 training digits held out."""
     train = few.train
     first, last = (Memory(train.images[n], train.labels[n]) for n in (slice(160), slice(160, None)))  # type: ignore[union-attr]
     return replace(few, train=first, val=last)
@@ -219,7 +219,7 @@ ONCE = [("val", 0), ("val", 1), ("val", 2), ("test", 2)]
 def test_epochs_are_evaluated_on_validation_images(
     held: DataSet, evaluated: list[tuple[str, int]], tmp_path: Path
 ) -> None:
-    """Figures are those of a plain evaluation, and the best epoch is that on validation images."""
+    """Figures equal those of a plain evaluation, and validation images choose the best epoch."""
     done = run(small(), held, phase(ADAM), checkpoints=Checkpoints(tmp_path, print, print))
     assert evaluated == ONCE
     *_, last = done.epochs
@@ -241,7 +241,7 @@ def test_epochs_are_evaluated_on_validation_images(
     assert Epoch.read(last.as_dict()) == last
     evaluated.clear()
     run(small(), held, phase(ADAM), phase=0, phases=2)
-    assert evaluated == ONCE[:3]  # the test is at the end of the last phase
+    assert evaluated == ONCE[:3]  # the test follows the last phase
 
 
 def test_without_validation_nothing_changes(held: DataSet, whole: Trained) -> None:
@@ -254,7 +254,7 @@ def test_without_validation_nothing_changes(held: DataSet, whole: Trained) -> No
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("check", [5, 15, 17])  # of 5, 5 and 7: steps, then batches
+@pytest.mark.parametrize("check", [5, 15, 17])  # epochs have 5, 5 and 7 checks: steps, then batches
 def test_a_resumed_training_is_tested_once(
     held: DataSet,
     whole: Trained,
@@ -263,7 +263,7 @@ def test_a_resumed_training_is_tested_once(
     check: int,
     killed: bool,
 ) -> None:
-    """It is stopped in an evaluation or a step. A complete one is not tested again."""
+    """The training is stopped in an evaluation or a step. A complete training is not tested again."""
 
     class Stopping(StopRequest):
         left = check
@@ -342,9 +342,9 @@ def test_an_operation_is_named_by_its_line(backend: str, line: str, place: str) 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        # A GPU computes the next step already when the watcher hears of one.
+        # A GPU already computes the next step when the watcher reads the loss of a step.
         ("head.linear.bias", "epoch 2, step [34].*layer `head.linear`"),
-        # The loss stays finite: a potential that is not a number never reaches the threshold.
+        # The loss stays finite, since a NaN potential never reaches the threshold.
         (
             "stem.conv.weight",
             "`stem.conv.weight` is no longer finite after phase 1, epoch 3, step 0",
@@ -354,7 +354,7 @@ def test_an_operation_is_named_by_its_line(backend: str, line: str, place: str) 
 def test_the_last_good_checkpoint_is_named(
     few: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str
 ) -> None:
-    """Also where it is still being written when the loss breaks, after 6 steps."""
+    """It is named even if it is still being written when the loss breaks, after 6 steps."""
     monkeypatch.setattr(os, "fsync", lambda handle: time.sleep(0.05))
     checkpoints, model, observer = Checkpoints(tmp_path, print, print), small(), Mock()
     observer.on_step_end = lambda report: report.global_step == 6 and set_nan(model, name)

@@ -1,4 +1,4 @@
-"""Steps as CUDA graphs, on a stand-in that records operations of the CPU and repeats them on the same memory."""
+"""Steps as CUDA graphs, on a stand-in that records CPU operations and repeats them on the same memory."""
 
 import re
 from collections.abc import Callable
@@ -31,8 +31,8 @@ def storage(x: Tensor) -> int:
 
 
 class Graph(TorchDispatchMode):
-    """Records what runs within it as if nothing had run: older tensors get back their values, results are
-    NaN until ``replay``, and the host may not read values."""
+    """Records operations as if they had not run. On exit, older tensors get back their values, and results
+    are NaN until ``replay``. The host may not read values while operations are recorded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
 @pytest.mark.parametrize(
     "body",
     [
-        "batch = 25; optimizer = sgd(lr = 0.1)",  # and one of 10 images
+        "batch = 25; optimizer = sgd(lr = 0.1)",  # the last batch has 10 images
         pytest.param(
             "batch = 20; optimizer = adamw(lr = 0.01); clip = 0.5; ema = 0.9; schedule = cosine; "
             "augment = mixup(1)",

@@ -1,4 +1,4 @@
-"""Terms of losses against formulas written out, what they read of a network, and what a training reports of them."""
+"""Loss terms against explicit formulas, what they read of a network, and what training reports of them."""
 
 import csv
 import io
@@ -51,7 +51,7 @@ def objective(loss: str, model: Model, **rest: Any) -> Objective:
 
 
 def watched(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """What the neurons of a model take and give in the pass to come."""
+    """The inputs and outputs of a model's neurons in the next pass."""
     seen: list[tuple[Tensor, Tensor]] = []
     for module in model.modules():
         if isinstance(module, Neuron):
@@ -60,12 +60,12 @@ def watched(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
 
 
 def wrong(late: Tensor) -> Tensor:
-    """The mean squared error of an output of each step."""
+    """The mean squared error of the mean over the steps of an output."""
     return (late.mean(0) - F.one_hot(LABELS, 10)).square().mean()
 
 
 def same_gradients(model: nn.Module, found: Tensor, expected: Tensor) -> None:
-    """That two losses of one pass have the same value and the same gradients, which are some."""
+    """Assert that two losses of one pass have equal values and equal gradients, which are not all 0."""
     torch.testing.assert_close(found, expected)
     one, other = (gradients(model, loss) for loss in (found, expected))
     assert any(x.abs().max() > 1e-6 for x in one.values())
@@ -85,7 +85,7 @@ def test_terms_of_outputs_add_up() -> None:
     terms = phase(
         f'{BODY} mse(output = late) + firing_rate + distill("runs/t", output = late)'
     ).loss
-    judged = Objective(terms, model.signature)(outputs, LABELS)  # test images: outputs alone
+    judged = Objective(terms, model.signature)(outputs, LABELS)  # test images: only outputs
     torch.testing.assert_close(judged, wrong(late))
 
 
@@ -108,7 +108,7 @@ def test_cross_entropy_takes_the_mean_over_time_and_tet_every_step() -> None:
 
 @pytest.mark.parametrize("which", ["", "neuron = quarter", 'layers = "late.*"'])
 def test_a_rate_counts_units_and_may_be_of_one_neuron_alone(which: str) -> None:
-    """Of several layers, the mean of their terms is taken."""
+    """The term of several layers is the mean of their terms."""
     for how, far in (("", lambda x: x**2), ("target = 0.3, power = 1", lambda x: (x - 0.3).abs())):
         model = made()
         arguments = ", ".join(filter(None, (which, how)))
@@ -136,7 +136,7 @@ TERMS = "firing_rate(0.3), membrane(0.2), membrane(0.1, of = current), membrane(
 
 @pytest.mark.parametrize("term", TERMS.split("), "))
 def test_terms_of_neurons_are_equal_on_all_backends(term: str) -> None:
-    """Fused layers, segments that run again and loops have the values, gradients and statistics of plain layers."""
+    """Fused layers, recomputed segments and loops match plain layers in values, gradients and statistics."""
     ways = [("eager", "none"), ("fused", "none"), ("fused", "recompute"), ("eager", "recompute"),
             ("spikingjelly", "none")]  # fmt: skip
     found = []
@@ -155,7 +155,7 @@ def test_terms_of_neurons_are_equal_on_all_backends(term: str) -> None:
         torch.testing.assert_close(seen, plain, rtol=1e-3, atol=1e-5)
     assert all(map(torch.equal, found[3][1].values(), plain.values())), "recompute is exact"
     with pytest.raises(TrainingError, match=r"it has LIF \(a.spike, h.spike, b.spike\)$"):
-        objective("cross_entropy + firing_rate(neuron = signs)", model)  # not those of weights
+        objective("cross_entropy + firing_rate(neuron = signs)", model)  # only in weights
 
 
 def test_membranes_are_those_before_the_reset() -> None:
@@ -174,7 +174,7 @@ def test_membranes_are_those_before_the_reset() -> None:
 
 
 def test_a_teacher_is_learnt_from() -> None:
-    """It sees a batch once, in however many parts the network runs."""
+    """The teacher runs once for each input, even if the loss is computed several times."""
     model, teacher = made(), made(seed=2).eval()
     text = 'cross_entropy(output = late) + 0.5 * distill("runs/t", temperature = 2, output = early)'
     loss = objective(text, model, teachers={"runs/t": teacher})

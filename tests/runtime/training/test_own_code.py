@@ -1,4 +1,4 @@
-"""Optimizers and steps of ``augment`` in a file of the user's."""
+"""Optimizers and ``augment`` steps from a user's file."""
 
 import pickle
 import signal
@@ -207,7 +207,7 @@ def test_another_optimizer_starts_without_a_state(tmp_path: Path, file: Path) ->
 
 
 def test_a_stopped_training_resumes(tmp_path: Path, file: Path) -> None:
-    """With all that draws: after 5 steps of 11 parameters, half a pair of normal numbers is left."""
+    """All random states resume: after 5 steps of 11 parameters, half a pair of normal numbers is left."""
     body = (
         f'epochs = 2; batch = 24; optimizer = python("{file}:Odd", lr = 0.05, weight_decay = 0.1); '
         f"schedule = cosine; lr_scale = 0.5 * head; augment = random_crop(8, padding = 1) -> "
@@ -236,7 +236,7 @@ def test_every_loader_gives_the_same_images(few: DataSet, floats: bool) -> None:
     assert not torch.equal(expected[0], expected[1])
     state = torch.get_rng_state()
     assert torch.equal(epoch(source, NOISE, workers=2), expected)
-    later = epoch(source, NOISE, device=True)  # which flips others
+    later = epoch(source, NOISE, device=True)  # flips other images
     as_is, flipped = ((later == x).flatten(1).all(1) for x in (expected, expected.flip(-1)))
     assert (as_is | flipped).all()
     assert 0 < flipped.sum() < len(flipped)

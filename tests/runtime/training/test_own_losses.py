@@ -1,4 +1,4 @@
-"""Terms of losses that a file of the user's has, against the same losses of the table."""
+"""Loss terms from a user's file, against the same built-in losses."""
 
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_loss_of_potentials() -> None:
         ('python("mine.py:focal")', r"called with \(output, labels\).*missing.*gamma"),
         ('python("mine.py:focal", gamma = 1, beta = 2)', "unexpected keyword argument 'beta'"),
         ('python("broken.py:a")', "broken.py, line 1, in <module>: ZeroDivisionError"),
-        # in the first step
+        # errors of the first step
         ('python("mine.py:each")', r"gives tensor\(.*, not one real number"),
         ('python("mine.py:number")', "gives 3.0, not one real number"),
         ('python("mine.py:cut")', "passes no gradient"),

@@ -1,4 +1,4 @@
-"""Learning rates, optimizers, parts and scheduled parameters, against formulas and loops of torch."""
+"""Learning rates, optimizers, parts and scheduled parameters, against formulas and loops in torch."""
 
 import math
 import warnings
@@ -43,7 +43,7 @@ AFTER = [0.1 + 0.9 * (1 + math.cos(math.pi * index / 19)) / 2 for index in range
     ],
 )
 def test_learning_rates(settings: str, batches: int, expected: list[float]) -> None:
-    """A warm-up and a cosine end with their last batch; a step is at the first of its epoch."""
+    """A warm-up and a cosine end with their last batch. A step occurs at the first batch of its epoch."""
     chosen = phase(f"{settings}; optimizer = sgd(lr = 0.5)")
     optimizer = make_optimizer(nn.Linear(1, 1), chosen.optimizer)
     schedules = Schedules(chosen, batches, optimizer)
@@ -89,7 +89,7 @@ def test_a_loop_with_torch_groups_gives_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In float64. The optimizer of the loop has no group for the stem, which computes as in a test."""
+    """Both are in float64. The loop's optimizer has no group for the frozen stem, which is in eval mode."""
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(FILE)
     first, model = (danetc.build(text=ALIVE, seed=1, backend="eager").double() for _ in range(2))
@@ -145,7 +145,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_frozen_parts_keep_their_bits(few: DataSet, way: str) -> None:
-    """The middle of a network, norms and neurons with a learnt value included; all else learns."""
+    """Stem and stage are frozen, including norms and neurons with a learnt value; only the head learns."""
     body, built = WAYS[way]
     text = STILL.replace("LIF", "PLIF").replace("basic(8), 1", "basic(8), 3")
     model = danetc.build(text=text, **{"backend": "eager", "seed": 1, **built})
@@ -159,7 +159,7 @@ def test_frozen_parts_keep_their_bits(few: DataSet, way: str) -> None:
 
 @pytest.mark.parametrize("policy", ["none", "recompute"])
 def test_the_memory_policy_and_the_backend_change_no_weight(few: DataSet, policy: str) -> None:
-    """A frozen stage between parts that learn, through which gradients pass."""
+    """Gradients pass through the frozen stages and head to the stem, which learns."""
     body = phase("epochs = 1; batch = 50; optimizer = adamw(lr = 0.01); freeze = stages + head")
     one, two = (
         run(danetc.build(text=ALIVE, seed=1, backend=backend, memory=memory).double(), few, body)
@@ -185,7 +185,7 @@ def built(text: str, backend: str = "eager", **values: float) -> Any:
 
 
 def test_values_by_step() -> None:
-    """Of an epoch of 4 steps the first has the start and the last the end."""
+    """The first step has the start and the last has the end; an epoch has 4 steps."""
     assert set(CHANGES) == {"linear", "cosine", "exponential"}
     for text, expected in (
         ("linear(1, 8)", [1, 2, 3, 4, 5, 6, 7, 8, 8]),
@@ -231,7 +231,7 @@ def test_a_step_is_that_of_a_network_with_the_values_built_in(backend: str) -> N
 
 
 def test_a_training_puts_them_where_they_are_to_be(few: DataSet) -> None:
-    """Behind the last step the ends, in what is kept too, which is a mean of weights."""
+    """After the last step the values are the ends, also in the kept model, which is a mean of weights."""
     chosen = phase(FEW_EPOCHS + CHANGE + "; ema = 0.5")
     trained = run(built(SCHEDULED), few, chosen)
     for name, end in (("tau", 1.5), ("surrogate_alpha", 8.0)):
@@ -252,7 +252,7 @@ network small {
 
 
 def test_the_share_of_a_mask_is_that_of_spikingjelly() -> None:
-    """Forward and back at each value of a schedule, against its MaskedPSN and its lambda."""
+    """Outputs and gradients at values of a schedule, against its MaskedPSN with the same lambda."""
     jelly = pytest.importorskip("spikingjelly.activation_based.neuron")
     slope = pytest.importorskip("spikingjelly.activation_based.surrogate").Sigmoid(4.0)
     model = built(MASKED).double()
@@ -274,7 +274,7 @@ def test_the_share_of_a_mask_is_that_of_spikingjelly() -> None:
         found = torch.autograd.grad((ours * x).sum(), [layer.weight, layer.bias])
         weight, bias = torch.autograd.grad((theirs * x).sum(), [other.weight, other.bias])
         torch.testing.assert_close(found, (weight, bias.view(-1)), rtol=1e-9, atol=1e-9)
-    assert float(found[0].triu(1).abs().max()) == 0  # at the end nothing looks ahead
+    assert float(found[0].triu(1).abs().max()) == 0  # at the end no step reads later ones
     with pytest.raises(ValueError, match="linear gives at a step depends on later ones"):
         model.stream(x[0])
 
@@ -299,7 +299,7 @@ recipe two {
 
 @pytest.mark.thorough
 def test_two_phases_and_what_is_left_of_them(tmp_path: Path) -> None:
-    """The first keeps what the network says; the directory has the ends, model.py too."""
+    """The first phase keeps the network's values. The directory has the ends, and so does model.py."""
     done = danetc.train(text=PLAIN + TWO, data="digits", output=tmp_path / "run", backend="eager")
     model = danetc.load(done.directory)
     assert float(model.spike1.surrogate_alpha) == 4.0
@@ -337,7 +337,7 @@ EVENTS = MASKED.replace("events(2", "image(1").replace(
 )
 def test_what_a_network_refuses(tmp_path: Path, text: str, change: str, says: str) -> None:
     text += f"recipe r {{ epochs = 1; optimizer = sgd(lr = 0.1); change = {change} }}"
-    warnings.simplefilter("ignore")  # of values that are no leaks
+    warnings.simplefilter("ignore")  # about values that are no leaks
     with pytest.raises(UserError, match=says):
         danetc.train(text=text, data="digits", output=tmp_path / "run")
 

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or passed over; a training that is killed resumes bit-identically."""
+"""Damaged checkpoints are skipped, and a training that is killed resumes bit-identically."""
 
 import errno
 import json
@@ -160,7 +160,7 @@ def test_one_of_another_network_is_refused(few: DataSet, folder: Folder) -> None
 
 def test_a_disk_that_stays_full_is_told_once(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "folder")
-    folder.folder.write_text("")  # a file, where the folder of checkpoints would be made
+    folder.folder.write_text("")  # a file blocks the folder of checkpoints
     assert not any(folder.write(snapshot(3), LAST) for _ in range(3))
     assert len(folder.notices) == 1
     folder.folder.unlink()
@@ -191,8 +191,8 @@ def resumes(
     every: int = 2,
     **settings: Any,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Check that a training of which a process is killed, or gets signals, after some steps ends as one that is
-    left alone: with its weights and figures, bit for bit. Both results, of networks that are alive."""
+    """Check that a training in which a process is killed, or gets signals, after some steps ends with the
+    same weights and figures as an undisturbed one, bit for bit. Neurons must fire. Return both results."""
     sync = {"sync_norm": world == 2}
     alone = Job(folder / "whole", body, text, compiled=compiled, settings=sync)
     settings |= {**sync, "checkpoint_steps": every}
@@ -227,20 +227,20 @@ def test_killed_twice_with_loaders(tmp_path: Path, compiled: bool) -> None:
 
 
 def test_other_settings_resume_too(tmp_path: Path) -> None:
-    """Optimizer, precision, mixing, augmentation on the device; a schedule, and parts apart."""
+    """Other settings are optimizer, precision, mixing, augmentation on the device, a schedule, and parts."""
     text = NOISY.replace("alpha = 4", "alpha = scheduled(4)")
     resumes(tmp_path, OTHER, random.randint(5, STEPS - 1), text=text)
 
 
 def test_a_signal_saves_and_stops(tmp_path: Path) -> None:
-    # Asked after 5 steps; then in the middle of the evaluation, after the 4 that are left.
+    # Signals come after 5 steps, and then during the evaluation after the other 4.
     kills = (5, signal.SIGTERM), (6, signal.SIGINT)
     alone, stopped = resumes(tmp_path, FULL, *kills, every=0)
     assert (stopped["steps"], alone["steps"]) == (STEPS // 2, STEPS), "no step is done twice"
 
 
 def test_random_numbers_and_drawn_steps_are_those_of_an_uninterrupted_run(tmp_path: Path) -> None:
-    """Neurons fire at random, and the optimizer changes the weights after two of three random steps."""
+    """Neurons fire at random, and the weights are updated after two of three steps, drawn at random."""
     text = f"""{NOISY}
     neuron noisy {{ state v = 0.0; v = 0.5 * v + x; s = heaviside(1 / (1 + exp(1 - v)) - random()) }}
     """
@@ -253,16 +253,16 @@ def test_random_numbers_and_drawn_steps_are_those_of_an_uninterrupted_run(tmp_pa
 
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.thorough)])
 def test_several_processes_of_which_one_is_killed(tmp_path: Path, world: int) -> None:
-    """Sums of three numbers depend on their order, in which DDP has them from its second step."""
+    """Sums of three numbers depend on their order, which DDP changes at its second step."""
     text = NOISY if world == 2 else NOISY.replace("(8)", "(32)").replace("(32), 1", "(32), 3")
     alone, _ = resumes(tmp_path, FULL, 9, text=text, world=world)
     assert min(alone["communication"]) > 0
 
 
 def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
-    """While rank 1 waits, it does not mind that rank 0 has ended with the store."""
+    """Rank 1 tolerates, while it waits, that rank 0 and its store have ended."""
     job = Job(tmp_path, FULL, settings={"sync_norm": True}, grace=BEAT + 0.5)
-    # Asked for the 15th time after 9 steps, 3 batches of the evaluation, and 3 steps.
+    # The 15th check follows 9 steps, 3 batches of the evaluation, and 3 steps.
     assert together(job.with_signal(0, 15, signal.SIGTERM), 2) == [128 + signal.SIGTERM] * 2
     assert together(job) == [0]
     assert job.result()["steps"] == STEPS - 12
@@ -272,7 +272,7 @@ def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
     process = os.fork()
-    if not process:  # nothing but the handlers is used here
+    if not process:  # the child uses only the handlers
         with StopRequest() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
             if stop.wanted:
