@@ -156,6 +156,7 @@ def lists() -> Mapping[str, Mapping[str, Sequence[Row]]]:
             "candidates": search(wanted, 36, 601),
             "random": search(wanted, 24, 602),
             "baselines": [named["origindensely_additive"], named["sewchain"]],
+            "controls": [equal((c, "last_last", True), wanted) for c in ("pa_a", "pa_b")],
         },
     }
 
