@@ -380,8 +380,8 @@ def outcomes(picked: Sequence[Mutant], chooser: Chooser, jobs: int) -> Iterator[
                 replace(path, original)
                 if failed == set():
                     outcome = "survived"
-                # A hang or a failed import is a kill; a test that fails without the mutant proves nothing.
-                elif failed is None or not failed <= {*tests} or not run([*failed], tree, seconds):
+                # A hang is a kill. Tests that also fail without the mutant prove nothing.
+                elif failed is None or not run([*failed & {*tests}] or tests, tree, seconds):
                     return mutant, "killed"
             return mutant, outcome
         finally:

@@ -155,6 +155,7 @@ FLOWS = [
     ("out = b -> gated(gate = b, kick = «b»)", "E0712 not depend on `kick`", UNREAD),
     ("out = b -> stage(mine, 2)", "E0211 refers to itself", "block «mine» { out = in -> mine }"),
     ("out = b -> stage(mine, 2)", "E0408 `out`", "block «mine» { a = in -> conv(3) }"),
+    ("out = b -> stage(mine, 2)", "E0308 `mine`", "block mine { out = in; «a» = in -> relu }"),
     ("out = b -> «gated(gate = (b -> conv(3)))»", "E0501 16 x 8 x 8 and 3 x 8 x 8", GATED),
     ("out = b -> «linear(8, weight = mean(over = rows))»", "E0501 8 x 1024 x 1 | multiply `in`"),
     ("out = b -> «conv(8, weight = relu -> detach)»", "E0504 to the weights of `conv` | gradients"),

@@ -258,7 +258,7 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", WRITTEN, ids=lambda name: name.removeprefix(f"{ROOT}/"))
 def test_no_written_spec_is_warned_of(name: str) -> None:
     assert warnings_of(check_file(name)) == ()
 

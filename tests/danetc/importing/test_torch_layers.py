@@ -326,6 +326,12 @@ class Fires(torch.autograd.Function):
         return grad * (x.abs() < ctx.width / 2) / ctx.width, None
 
 
+class Above(Fires):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, width: float) -> Tensor:
+        return (x > 0).to(x)
+
+
 def repeated(x: Tensor) -> Tensor:
     return x.unsqueeze(0).repeat(3, 1, 1, 1, 1)
 
@@ -431,6 +437,8 @@ EQUATIONS = "with the same equations at each step"
         (Stepwise(Learnt(), layers=2), {}, "decay is used more than once"),
         (Stepwise(lambda u, x, t: (u + x, 0.25 - u if t else u - 0.25)), {"steps": 3}, EQUATIONS),
         (Stepwise(lambda u, x, t: (u + x, (t + 1) * u)), {"steps": 3}, EQUATIONS),
+        (Stepwise(lambda u, x, t: (u, Above.apply(x, 0.8))), {}, "Above: .* a step function at 0"),
+        (Stepwise(lambda u, x, t: (u, Fires.apply(x, u))), {}, "Fires: .* must read one value"),
         (Stepwise(gated), {"steps": 5}, "run for 3 time steps: --steps 3"),
         (Stepwise(gated, lambda x: x.repeat(3, 1, 1, 2, 1)), {}, "a repetition by"),
         (Stepwise(gated, lambda x: x.unsqueeze(0).repeat(3, 2, 1, 1, 1)), {}, "a repetition by"),
