@@ -123,7 +123,8 @@ def searched() -> str:
         {len(rows)} finalists are better than DANet-C and `via sew` with fresh seeds. The first, {feed},
         has {average(accuracies):.1f} % ({len(accuracies)} seeds): {dense.text()} over DANet-C,
         {sew.text()} over `via sew`, {pa_b.text()} over `via pa_b`, and {pa_a.text()} over its control, `via pa_a`
-        with each block fed by the last{effect}. [{spec}](specs/{spec}.danet) is its spec."""
+        with each block fed by the last{effect}. [{spec}](specs/{spec}.danet) is its spec at the
+        paper's size, which was not trained."""
 
 
 SPECS = {
